@@ -1,0 +1,191 @@
+"""The arguments of a job: the seed documents' names, types and defaults, checked by pydantic.
+
+In: plain values from a suite or a command line (numbers and booleans may be strings). Out: frozen models. Aliases of later
+SWIFT versions and of Hugging Face are resolved by `config.py` before they come here, so that messages name what was written.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+NEVER = -1
+
+
+def _split_words(value: object) -> object:
+    """Split the original's `a,b` or `a b` into a list; leave lists alone."""
+    if isinstance(value, str):
+        return [word for word in value.replace(",", " ").split() if word]
+    return value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+SCHEMA = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class SftArgs(BaseModel):
+    """Arguments of `sft`, as the seed documents name them; evals use the model, template and length part of them."""
+
+    model_config = SCHEMA
+
+    # Model
+    model_type: str | None = None
+    """Name in the model catalog, or a free label when `model_id_or_path` is given."""
+    model_id_or_path: str | None = None
+    """Hub id or local folder; overrides the catalog's. Alias: model."""
+    template_type: str | None = None
+    """Chat template by catalog name; None takes the tokenizer's own."""
+    system: str | None = None
+    """System prompt; None sends none and leaves the template's own default."""
+    dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Dtype of the weights when loaded; bf16 keeps no fp32 master copy."""
+    use_flash_attn: bool | None = None
+    """True asks for flash attention, False forbids it, None takes the best that is installed."""
+    trust_remote_code: bool = False
+    """Whether Python code that comes with a model may run."""
+
+    # Data
+    dataset: Words = ()
+    """Training datasets: catalog names, hub ids, or files (json, jsonl, csv, parquet, arrow)."""
+    val_dataset: Words = ()
+    """Validation datasets; when given, nothing is split off `dataset`."""
+    dataset_split_seed: int = 42
+    dataset_test_ratio: Fraction = 0.01
+    """Part of each dataset that becomes validation; at least one row unless 0."""
+    train_dataset_sample: int = 20000
+    """Rows drawn from the training set after the split; -1 takes all."""
+    val_dataset_sample: int | None = None
+    """Rows drawn from the validation set; None or -1 takes all."""
+    train_dataset_mix_ratio: NonNegativeFloat = 0.0
+    """Rows of `train_dataset_mix_ds` mixed in, as a multiple of the training rows."""
+    train_dataset_mix_ds: Words = ("ms-bench",)
+    max_length: PositiveInt = 2048
+    """Longest sample in tokens; with packing the length of a pack."""
+    truncation_strategy: Literal["truncation_left", "delete"] = "truncation_left"
+    """Longer samples keep their last tokens (truncation_left) or are dropped (delete)."""
+    check_dataset_strategy: Literal["none", "discard", "error", "warning"] = "none"
+    """What happens to rows without the needed fields; none is an error like any other bad input."""
+    preprocess_num_proc: PositiveInt = 1
+    use_loss_scale: bool = False
+    """Weight the loss of agent dialogues by their parts."""
+    loss_on_all_rounds: bool = False
+    """Train on every answer of a dialogue instead of the last one."""
+
+    # Training
+    seed: int = 42
+    """Rank r uses seed + r for dropout, as in the original."""
+    num_train_epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    max_steps: int = NEVER
+    """Optimizer steps; 0 or more overrides num_train_epochs."""
+    optim: str = "adamw_torch"
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """None is 1e-4 for lora and 2e-5 for full."""
+    weight_decay: NonNegativeFloat = 0.01
+    batch_size: PositiveInt = 1
+    """Samples per rank and forward pass."""
+    eval_batch_size: PositiveInt | None = None
+    """None is batch_size."""
+    gradient_accumulation_steps: PositiveInt = 16
+    max_grad_norm: NonNegativeFloat = 1.0
+    lr_scheduler_type: str = "cosine"
+    warmup_ratio: Fraction = 0.05
+    """Part of all steps over which the learning rate rises."""
+    eval_steps: PositiveInt = 50
+    save_steps: PositiveInt | None = None
+    """None is eval_steps."""
+    save_strategy: Literal["steps", "no"] = "steps"
+    save_total_limit: int = 2
+    """2 keeps the best and the last checkpoint, -1 keeps all."""
+    only_save_model: bool | None = None
+    """Whether finished checkpoints hold weights only; None is True for full, False for lora."""
+    logging_steps: PositiveInt = 5
+    dataloader_num_workers: Annotated[int, Field(ge=0)] = 1
+    gradient_checkpointing: bool = False
+    ddp_backend: Literal["nccl", "gloo", "mpi", "ccl"] | None = None
+    """None is nccl with GPUs and gloo without."""
+    resume_from_checkpoint: str | None = None
+    neftune_noise_alpha: NonNegativeFloat | None = None
+
+    # Tuner
+    sft_type: Literal["lora", "full"] = "lora"
+    tuner_backend: Literal["peft", "swift"] = "peft"
+    """Accepted for the original's files; hpcbench always uses peft."""
+    lora_target_modules: Words = ("DEFAULT",)
+    """ALL is every linear layer but the head, DEFAULT the attention's query, key and value, else module names."""
+    lora_rank: PositiveInt = 8
+    lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
+    lora_dropout_p: Fraction = 0.0
+    lora_lr_ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Learning rate of B over that of A (LoRA+, arXiv:2402.12354); None trains plain lora."""
+    use_rslora: bool = False
+    use_dora: bool = False
+
+    @model_validator(mode="after")
+    def _needs_a_model(self) -> Self:
+        if self.model_type is None and self.model_id_or_path is None:
+            raise ValueError("no model: give model_type (catalog name) or model_id_or_path (hub id or folder)")
+        return self
+
+    @property
+    def effective_learning_rate(self) -> float:
+        """Learning rate with the seed's defaults filled in."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 2e-5 if self.sft_type == "full" else 1e-4
+
+    @property
+    def model_name(self) -> str:
+        """Name for tables: model_type, or the last part of the path."""
+        if self.model_type is not None:
+            return self.model_type
+        return (self.model_id_or_path or "").rstrip("/").rsplit("/", 1)[-1]
+
+
+class EvalArgs(BaseModel):
+    """How one eval dataset is evaluated by lm-eval."""
+
+    model_config = SCHEMA
+
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    """None takes the eval task's own number."""
+    limit: PositiveInt | None = None
+    """First N documents per eval task; the record is marked debug and the report says so."""
+    batch_size: PositiveInt = 8
+    max_length: PositiveInt | None = None
+    """Longest prompt plus answer in tokens; None is what the model allows."""
+    apply_chat_template: bool | None = None
+    """None applies it where the tokenizer (or template_type) has one."""
+    fewshot_as_multiturn: bool = False
+    gen_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Passed to generate, for example {max_gen_toks: 64}."""
+    include_path: tuple[str, ...] = ()
+    """Folders with local task files."""
+    checkpoint: Literal["best", "last"] | None = None
+    """None is best where there is a validation split, else last."""
+    merge_lora: bool = False
+    """Merge the adapter into the base before evaluating; faster generation, same answers up to rounding."""
+    eval_loss: bool = False
+    """For baseline rows: also compute eval_loss on the validation split."""
+    seed: int = 1234
+    log_samples: bool = True
+    """Keep every document's prompt and answer beside the record."""
+    command: tuple[str, ...] = ()
+    """Program to run instead of lm-eval; it writes {"metric": number} to the file named by HPCBENCH_METRICS."""
+
+
+class CommandArgs(BaseModel):
+    """Any program as an experiment's job (`cmd: command`)."""
+
+    model_config = SCHEMA
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Program and arguments; never seen by a shell. Run in the job's folder, once per node."""
+    cwd: str | None = None
+    """Folder to run in; None is the attempt's folder."""
+    output_model: str | None = None
+    """Model folder that the program leaves behind, for evals; relative to cwd."""

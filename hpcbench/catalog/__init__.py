@@ -1,0 +1,1 @@
+"""Models, datasets and chat templates as YAML data."""

@@ -1,0 +1,75 @@
+"""What is known about all jobs of some suites at one moment: the value that status, why and report read.
+
+In: built by `collect.py` from plans, records, submissions and one scheduler query. Out: plain values, no disk, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcbench.record import Record
+from hpcbench.request import JobRequest
+from hpcbench.states import JobState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One job: what was asked, where it stands, what it left."""
+
+    suite: str
+    experiment: str
+    job: str
+    """`train` or `eval-<dataset>`."""
+    state: JobState
+    reason: str = ""
+    """Why it is in this state, in words: a pending reason, a failure's cause, or what blocks it."""
+    folder: Path
+    request: JobRequest | None = None
+    record: Record | None = None
+    """Only a record that belongs to the current fingerprint."""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    """The running job's progress.json, empty when there is none."""
+    scheduler_id: str | None = None
+    expected_start: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentView:
+    """One experiment with its jobs, in the suite's order."""
+
+    suite: str
+    name: str
+    base_experiment: str | None = None
+    cmd: str
+    train: JobView | None = None
+    """The sft or command job; None for a baseline row."""
+    evals: tuple[JobView, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[JobView, ...]:
+        return self.evals if self.train is None else (self.train, *self.evals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteView:
+    """One suite's experiments, in file order."""
+
+    name: str
+    experiments: tuple[ExperimentView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """Everything that was found."""
+
+    suites: tuple[SuiteView, ...]
+    collected_at: str
+    """UTC, ISO 8601."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[JobView, ...]:
+        return tuple(job for suite in self.suites for experiment in suite.experiments for job in experiment.jobs)

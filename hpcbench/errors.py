@@ -1,0 +1,89 @@
+"""Every error that hpcbench raises on purpose, and how it is shown to a person.
+
+    HpcbenchError
+    +-- ConfigError      a suite, profile or argument is wrong; carries all problems found (exit code 2)
+    +-- PlanError        the suite is valid, but what it asks for contradicts what is on disk (exit code 2)
+    +-- SubmitError      the scheduler refused a job
+    +-- SchedulerError   a scheduler command failed or did not answer
+    +-- RecordError      a file that hpcbench wrote cannot be used
+    +-- ReportError      a report cannot be made or compared
+    +-- WorkerError      a job cannot do what was asked; the cause goes into its record
+
+What goes in is text, what comes out is text: nothing here reads files or exits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class HpcbenchError(Exception):
+    """Any failure that a user can act on.
+
+    Args:
+        message: what is wrong and where, without a trailing full stop.
+        hint: what to do about it, or None.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  hint: {self.hint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake in a configuration: where it stands, what it is, what was expected."""
+
+    file: str
+    line: int | None
+    path: str
+    message: str
+    expected: str | None = None
+    hint: str | None = None
+
+    def render(self) -> str:
+        """Return `file:line: path: message` with the expectation and the hint on lines of their own."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        head = f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+        lines = [head]
+        if self.expected is not None:
+            lines.append(f"  expected: {self.expected}")
+        if self.hint is not None:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class ConfigError(HpcbenchError):
+    """A configuration is wrong; all problems are reported together."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problem.render() for problem in problems))
+
+
+class PlanError(HpcbenchError):
+    """A valid suite asks for something that cannot be planned."""
+
+
+class SubmitError(HpcbenchError):
+    """The scheduler refused a submission."""
+
+
+class SchedulerError(HpcbenchError):
+    """A scheduler command failed, so nothing may be concluded from its silence."""
+
+
+class RecordError(HpcbenchError):
+    """A file in the save directory cannot be used."""
+
+
+class ReportError(HpcbenchError):
+    """A report cannot be made from what was given."""
+
+
+class WorkerError(HpcbenchError):
+    """A job cannot do what its request says; the message becomes the record's cause."""

@@ -1,0 +1,1 @@
+"""What runs inside a job before torch: claim, supervisor, launcher, samplers, release of evals."""

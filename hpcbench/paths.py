@@ -1,0 +1,151 @@
+"""The names of all files that hpcbench keeps, and nothing else.
+
+In: a save directory, suite, experiment, job. Out: paths. It never touches the disk.
+
+    <save_dir>/<suite>/suite.json
+                       submissions/<key>.json  .sh          one per sbatch call
+                       submissions/<key>.started/<index>    start marks, dropped by the batch script's first line
+                       slurm/%A_%a.out                      Slurm's own logs
+                       cancelled/<experiment>/<job>.json    notes made before scancel
+    <save_dir>/<suite>/<experiment>/<job>/job.json claim.json progress.json record.json attempt-N/ resume/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RESERVED_EXPERIMENT_NAMES = frozenset({"submissions", "slurm", "cancelled", "suite.json", "local"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobPaths:
+    """The files of one job."""
+
+    folder: Path
+
+    @property
+    def request(self) -> Path:
+        return self.folder / "job.json"
+
+    @property
+    def claim(self) -> Path:
+        return self.folder / "claim.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress.json"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+    @property
+    def cancelled(self) -> Path:
+        return self.folder / "cancelled.json"
+
+    @property
+    def resume(self) -> Path:
+        """Checkpoints that a running job resumes from; deleted at completion."""
+        return self.folder / "resume"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints that are the job's result: `best` and `last`."""
+        return self.folder / "checkpoints"
+
+    def old_record(self, fingerprint: str) -> Path:
+        """Where the record of an earlier configuration is kept after `--force`."""
+        return self.folder / f"record.{fingerprint[:12]}.json"
+
+    def attempt(self, number: int) -> AttemptPaths:
+        return AttemptPaths(self.folder / f"attempt-{number}")
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPaths:
+    """The files of one attempt (numbered from 1)."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """Everything that launcher and workers print."""
+        return self.folder / "output.log"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def history(self) -> Path:
+        """One JSON object per optimizer step."""
+        return self.folder / "history.jsonl"
+
+    def failure(self, rank: int) -> Path:
+        """Error type, message and traceback, written by the rank that failed."""
+        return self.folder / f"failure-rank{rank}.json"
+
+    @property
+    def stop(self) -> Path:
+        """Written by the supervisor to ask the worker to checkpoint and leave; see `job/supervisor.py`."""
+        return self.folder / "stop.json"
+
+    @property
+    def interrupted(self) -> Path:
+        """Written by rank 0 once it has left early because of `stop`."""
+        return self.folder / "interrupted.json"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.folder / "supervisor.log"
+
+    @property
+    def samples(self) -> Path:
+        """lm-eval's per-document outputs."""
+        return self.folder / "samples.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class SuitePaths:
+    """The files of one suite below a save directory."""
+
+    save_dir: Path
+    suite: str
+
+    @property
+    def folder(self) -> Path:
+        return self.save_dir / self.suite
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "suite.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.folder / "submissions"
+
+    @property
+    def claim(self) -> Path:
+        """Held while one process submits."""
+        return self.submissions / "claim.json"
+
+    @property
+    def slurm_logs(self) -> Path:
+        return self.folder / "slurm"
+
+    def submission(self, key: str) -> Path:
+        return self.submissions / f"{key}.json"
+
+    def script(self, key: str) -> Path:
+        return self.submissions / f"{key}.sh"
+
+    def start_marks(self, key: str) -> Path:
+        return self.submissions / f"{key}.started"
+
+    def job(self, experiment: str, job: str) -> JobPaths:
+        return JobPaths(self.folder / experiment / job)

@@ -1,0 +1,1 @@
+"""Where jobs run: one protocol, Slurm and local behind it."""

@@ -1,0 +1,1 @@
+"""The only room that imports torch, transformers, peft, datasets and lm_eval."""
