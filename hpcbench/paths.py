@@ -78,6 +78,11 @@ class AttemptPaths:
         return self.folder / "metrics.json"
 
     @property
+    def started(self) -> Path:
+        """Written by rank 0 when training starts: the fingerprint and the step it resumes from."""
+        return self.folder / "started.json"
+
+    @property
     def history(self) -> Path:
         """One JSON object per optimizer step."""
         return self.folder / "history.jsonl"
@@ -103,6 +108,11 @@ class AttemptPaths:
     @property
     def supervisor_log(self) -> Path:
         return self.folder / "supervisor.log"
+
+    @property
+    def values(self) -> Path:
+        """Where a `command` writes its own figures (HPCBENCH_METRICS)."""
+        return self.folder / "values.json"
 
     @property
     def samples(self) -> Path:
@@ -149,3 +159,53 @@ class SuitePaths:
 
     def job(self, experiment: str, job: str) -> JobPaths:
         return JobPaths(self.folder / experiment / job)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPaths:
+    """The files of the local queue, `<save_dir>/local/`."""
+
+    save_dir: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.save_dir / "local"
+
+    @property
+    def queue(self) -> Path:
+        """One file per submission."""
+        return self.folder / "queue"
+
+    @property
+    def elements(self) -> Path:
+        """One state file per started or ended job, written by the runner alone."""
+        return self.folder / "elements"
+
+    @property
+    def cancels(self) -> Path:
+        """Requests to cancel, which the runner takes away when it has acted."""
+        return self.folder / "cancels"
+
+    @property
+    def runner(self) -> Path:
+        """Held by the one process that runs the queue."""
+        return self.folder / "runner.json"
+
+    @property
+    def stopped(self) -> Path:
+        """Left by a runner that was told to stop before its queue was empty."""
+        return self.folder / "stopped.json"
+
+    @property
+    def log(self) -> Path:
+        """What a detached runner says."""
+        return self.folder / "runner.log"
+
+    def entry(self, submission_id: str) -> Path:
+        return self.queue / f"{submission_id}.json"
+
+    def element(self, element_id: str) -> Path:
+        return self.elements / f"{element_id}.json"
+
+    def cancel(self, element_id: str) -> Path:
+        return self.cancels / f"{element_id}.json"

@@ -59,6 +59,8 @@ class JobRequest(BaseModel):
     """SHA-256 (hex) of everything that decides the result; see `plan.fingerprint`."""
     train_folder: str | None = None
     """Folder of the train job whose checkpoint is evaluated, or None for an untrained baseline. Absolute."""
+    train_fingerprint: str | None = None
+    """Fingerprint that the train record must carry."""
     device: Device = "cuda"
     resources: Resources
     env: dict[str, str] = Field(default_factory=dict)

@@ -45,3 +45,5 @@ class Suite:
     name: str
     file: Path
     experiments: tuple[Experiment, ...]
+    overrides: tuple[str, ...] = ()
+    """`--set` values it was loaded with; `retry` uses them again."""

@@ -15,16 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONTROLLER_PACKAGES = ("slurm-wlm", "munge")
-# The "core" package holds the database server alone: no service, no clash over port 3306.
-ACCOUNTING_PACKAGES = ("slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server-core")
+# The "core" packages hold the database programs alone: no service, no clash over port 3306.
+ACCOUNTING_PACKAGES = ("slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server-core", "mariadb-client-core")
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _CONTROLLER_PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "munged")
-_ACCOUNTING_PROGRAMS = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb-install-db")
+_ACCOUNTING_PROGRAMS = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb-install-db", "my_print_defaults")
 
 
 class ClusterError(Exception):
     """The test cluster cannot be installed, started or stopped; the text says why."""
+
+
+class ClusterUnavailableError(ClusterError):
+    """This machine cannot run a test cluster: no root, no Slurm, or no devices may be made."""
 
 
 def search_path() -> str:
@@ -94,7 +98,7 @@ def _is_installed(package: str) -> bool:
 
 def _apt_get(*arguments: str) -> None:
     # Waits up to ten minutes where another apt holds the lock.
-    command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", *arguments]
+    command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0", *arguments]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     if subprocess.run(command, env=environment, timeout=1800, check=False).returncode != 0:
         raise ClusterError(f"install: `{' '.join(command)}` failed, see above")

@@ -1,0 +1,207 @@
+"""Arguments under other names: one table of aliases, one of what the documents name and this version does not do.
+
+In: an argument's name and value as written. Out: the name and value that `arguments.py` knows. No file is read; a catalog is
+asked only through the function that the caller hands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hpcbench.errors import Problem
+from hpcbench.names import did_you_mean
+from hpcbench.yaml_lines import Located, show
+
+ALIASES: Mapping[str, str] = {
+    # Spellings in the seed documents.
+    "tuner_bankend": "tuner_backend",
+    "gradient_checkpinting": "gradient_checkpointing",
+    # Later SWIFT versions.
+    "model": "model_id_or_path",
+    "train_type": "sft_type",
+    "tuner_type": "sft_type",
+    "template": "template_type",
+    "attn_impl": "use_flash_attn",
+    "torch_dtype": "dtype",
+    "target_modules": "lora_target_modules",
+    "split_dataset_ratio": "dataset_test_ratio",
+    "dataset_num_proc": "preprocess_num_proc",
+    # Hugging Face: TrainingArguments, LoraConfig, from_pretrained.
+    "per_device_train_batch_size": "batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
+    "num_epochs": "num_train_epochs",
+    "max_seq_length": "max_length",
+    "attn_implementation": "use_flash_attn",
+    "model_name_or_path": "model_id_or_path",
+    "lora_dropout": "lora_dropout_p",
+    "lora_r": "lora_rank",
+    "r": "lora_rank",
+    "loraplus_lr_ratio": "lora_lr_ratio",
+}
+
+VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
+    "dtype": {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"},
+    "use_flash_attn": {
+        **dict.fromkeys(("flash_attn", "flash_attention", "flash_attention_2", "flash_attention_3"), True),
+        **dict.fromkeys(("sdpa", "eager"), False),
+    },
+    "truncation_strategy": {"left": "truncation_left"},
+}
+"""Values of later versions, by the argument's own name."""
+
+_FORBIDDEN: Mapping[str, str] = dict.fromkeys(
+    ("output_dir", "logging_dir", "add_output_dir_suffix", "overwrite_output_dir"),
+    "hpcbench decides where results go; give the root with --save-dir",
+)
+
+_NOTHING = ("null", "none", "")
+_OFF = ("false", "0", "no", *_NOTHING)
+
+UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
+    # Quantised base weights (seeds 003, 004).
+    "quantization_bit": _OFF,
+    "bnb_4bit_comp_dtype": ("auto", *_NOTHING),
+    "bnb_4bit_quant_type": ("nf4", *_NOTHING),
+    "bnb_4bit_use_double_quant": ("true", *_NOTHING),
+    "load_in_4bit": _OFF,
+    "load_in_8bit": _OFF,
+    "quant_method": _NOTHING,
+    "quant_bits": _OFF,
+    "quant_n_samples": ("256", *_NOTHING),
+    "quant_seqlen": ("2048", *_NOTHING),
+    # Packing and data loading.
+    "packing": _OFF,
+    "lazy_tokenize": _OFF,
+    "streaming": _OFF,
+    "sequence_parallel_size": ("1", "0", *_NOTHING),
+    "test_oom_error": _OFF,
+    "self_cognition_sample": _OFF,
+    "custom_train_dataset_path": ("[]", *_NOTHING),
+    "custom_val_dataset_path": ("[]", *_NOTHING),
+    # Parallelism.
+    "deepspeed": _OFF,
+    "deepspeed_config_path": _NOTHING,
+    "fsdp": _OFF,
+    # Generation during training; without it the rest has no effect.
+    "predict_with_generate": _OFF,
+    "max_new_tokens": ("1024", "2048", *_NOTHING),
+    "do_sample": ("true", *_NOTHING),
+    "temperature": ("0.9", "0.3", *_NOTHING),
+    "top_k": ("20", *_NOTHING),
+    "top_p": ("0.9", "0.7", *_NOTHING),
+    "repetition_penalty": ("1", "1.0", "1.05", *_NOTHING),
+    # Hub.
+    "push_to_hub": _OFF,
+    "hub_model_id": _NOTHING,
+    "hub_private_repo": ("true", "false", *_NOTHING),
+    "push_hub_strategy": ("push_best", *_NOTHING),
+    "hub_token": _NOTHING,
+    "model_revision": ("master", "main", *_NOTHING),
+    "ignore_args_error": _OFF,
+    # Tuners and optimizers of the seed's tables.
+    "galore_rank": ("128", *_NOTHING),
+    "galore_per_parameter": _OFF,
+    "galore_with_embedding": _OFF,
+    "galore_quantization": _OFF,
+    "use_galore": _OFF,
+    "lisa_activated_layers": _OFF,
+    "lisa_step_interval": ("20", *_NOTHING),
+    "llamapro_num_new_blocks": ("4", *_NOTHING),
+    "llamapro_num_groups": _NOTHING,
+    "adapter_act": ("gelu", *_NOTHING),
+    "adapter_length": ("128", *_NOTHING),
+    "lora_bias_trainable": _NOTHING,
+    "lora_modules_to_save": ("[]", *_NOTHING),
+    "lora_dtype": ("auto", *_NOTHING),
+    "init_lora_weights": ("true", *_NOTHING),
+    "freeze_parameters": ("[]", "0.0", *_OFF),
+    # `infer` and `export`.
+    "ckpt_dir": _NOTHING,
+    "eval_human": _OFF,
+    "show_dataset_sample": _NOTHING,
+    "use_streamer": ("true", *_NOTHING),
+    "merge_lora": _OFF,
+    "merge_lora_and_save": _OFF,
+    "save_generation_config": ("true", *_NOTHING),
+    "infer_backend": ("pt", "auto", *_NOTHING),
+}
+"""Arguments that the documents name and this version does not do -> values that ask for nothing, in lower case."""
+
+_UNSUPPORTED_FAMILIES = ("galore_", "lisa_", "llamapro_", "adalora_", "ia3_", "vera_", "boft_", "fourier_", "reft_", "unsloth")
+
+UNSUPPORTED_TUNERS = frozenset(
+    "adalora adapter boft dora fourierft galore ia3 lisa llamapro longlora lora+ prompt qlora reft rslora unsloth vera".split()
+)
+"""Values of `sft_type` that the documents name and this version does not do."""
+
+ModelLookup = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgumentNames:
+    """What may stand in `args`, and who knows model names."""
+
+    known: frozenset[str]
+    elsewhere: Mapping[str, str]
+    """Keys that belong to other sections -> that section."""
+    is_catalog_model: Callable[[Located], bool]
+
+    def resolve(self, given: Mapping[str, Located], problems: list[Problem]) -> dict[str, Located]:
+        """Return the arguments of one layer under their own names; what cannot be taken goes to `problems`."""
+        found: dict[str, Located] = {}
+        written: dict[str, str] = {}
+        for name, value in given.items():
+            own = self._own_name(name, value)
+            if own not in self.known:
+                problems += self._refuse(name, value)
+                continue
+            if own in found:
+                message = f"`{name}` and `{written[own]}` are the same argument"
+                problems.append(value.problem(message, hint="keep one of them"))
+                continue
+            written[own] = name
+            found[own] = _own_value(own, value)
+        return found
+
+    def _own_name(self, name: str, value: Located) -> str:
+        if name in self.known:
+            return name
+        own = ALIASES.get(name, name)
+        if name == "model" and self.is_catalog_model(value):
+            return "model_type"
+        return own
+
+    def _refuse(self, name: str, value: Located) -> list[Problem]:
+        """Return the problem with an argument that is none of this version's, unless it asks for nothing."""
+        if name in _FORBIDDEN:
+            return [value.problem(f"`{name}` cannot be set in a suite", hint=_FORBIDDEN[name])]
+        if name in UNSUPPORTED or name.startswith(_UNSUPPORTED_FAMILIES):
+            if _canonical(value) in UNSUPPORTED.get(name, _OFF):
+                return []
+            return [value.problem(f"`{name}` is known but not supported by this version", hint="remove it")]
+        hint = did_you_mean(name, (*self.known, *ALIASES, *UNSUPPORTED))
+        if name in self.elsewhere:
+            hint = f"it belongs into `{self.elsewhere[name]}`"
+        return [value.problem(f"unknown argument {name!r}", hint=hint)]
+
+
+def _own_value(name: str, value: Located) -> Located:
+    """Return the value with other versions' words replaced."""
+    words = VALUE_ALIASES.get(name, {})
+    if isinstance(value.value, str) and value.value.lower().removeprefix("torch.") in words:
+        return replace(value, value=words[value.value.lower().removeprefix("torch.")], raw=None)
+    return value
+
+
+def _canonical(value: Located) -> str:
+    """Return a value as the neutral values are written."""
+    if value.items == ():
+        return "[]"
+    plain: Any = value.value
+    if isinstance(plain, bool) or plain is None:
+        return {True: "true", False: "false", None: "null"}[plain]
+    if isinstance(plain, int | float | str):
+        return str(plain).strip().lower()
+    return show(value)

@@ -1,0 +1,43 @@
+"""Cancelling jobs: a note on disk first, then the scheduler.
+
+In: job views. Out: the ones that were cancelled. The note comes first, because an array element that is cancelled before it
+starts leaves no row anywhere in Slurm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcbench.collect import read_suites
+from hpcbench.collection import JobView
+from hpcbench.errors import SchedulerError
+from hpcbench.jsonfile import write_json
+from hpcbench.paths import JobPaths
+from hpcbench.scheduler.choose import scheduler_of
+from hpcbench.states import ALIVE
+from hpcbench.submit import now_text
+
+
+def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
+    """Cancel those jobs that are pending or running.
+
+    Raises:
+        SchedulerError: the scheduler cannot be asked from this machine, or did not answer.
+    """
+    alive = [job for job in jobs if job.state in ALIVE and job.scheduler_id is not None]
+    if not alive:
+        return []
+    clusters = {suite.plan.suite: suite.plan.cluster for suite in read_suites(save_dir)}
+    by_cluster: dict[str, list[JobView]] = {}
+    for job in alive:
+        by_cluster.setdefault(clusters[job.suite], []).append(job)
+    for cluster, members in by_cluster.items():
+        scheduler = scheduler_of(cluster, save_dir)
+        if scheduler is None:
+            raise SchedulerError(f"{cluster}: its scheduler cannot be reached from this machine")
+        for job in members:
+            note = {"schema_version": 1, "at": now_text(), "scheduler_id": job.scheduler_id}
+            write_json(JobPaths(job.folder).cancelled, note)
+        scheduler.cancel([job.scheduler_id for job in members if job.scheduler_id is not None])
+    return alive

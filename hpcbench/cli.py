@@ -1,0 +1,580 @@
+"""The command line: verbs, their options, and everything that is printed.
+
+In: what a person types. Out: text on standard output, errors on standard error, an exit code: 0 done, 1 something failed,
+2 wrong usage or config, 130 interrupted. It holds no logic of its own and imports each room only when a verb needs it, so that
+`hpcbench --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpcbench.errors import ConfigError, HpcbenchError, PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpcbench.collection import Collection, JobView
+    from hpcbench.plan import Decision, Options
+    from hpcbench.profile import ClusterProfile
+    from hpcbench.scheduler.protocol import Scheduler
+    from hpcbench.states import JobState
+    from hpcbench.submit import Outcome
+    from hpcbench.suite import Suite
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+MIN_WATCH_S = 5.0
+
+app = typer.Typer(
+    name="hpcbench",
+    help="One YAML of LLM fine-tuning experiments in, Slurm jobs, one trustworthy report out.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Configs = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Suite files, or folders that hold some.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Globs: experiment, suite/experiment[/job].")]
+SaveDir = Annotated[
+    Path | None,
+    typer.Option("--save-dir", envvar="HPCBENCH_SAVE_DIR", help="Root of all results; default: the profile's, else logs/."),
+]
+Cluster = Annotated[str, typer.Option("--cluster", help="auto, local, a profile's name, or a profile file.")]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="GLOB", help="Only experiments that match; repeatable.")]
+Retry = Annotated[str | None, typer.Option("--retry", metavar="STATE,...", help="Run jobs in these states again.")]
+Force = Annotated[bool, typer.Option("--force", help="Run changed experiments; old records are kept.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. args.max_steps=10.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+States = Annotated[str | None, typer.Option("--state", metavar="STATE,...", help="Only jobs in these states.")]
+
+
+def main() -> None:
+    """Run the command line; every expected error becomes a message and an exit code, never a traceback."""
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except (ConfigError, PlanError) as error:
+        _print_error(error)
+        sys.exit(EXIT_USAGE)
+    except HpcbenchError as error:
+        _print_error(error)
+        sys.exit(EXIT_FAILED)
+    except BrokenPipeError:
+        # The reader (head, less) has had enough; Python would complain while closing stdout.
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _print_error(error: HpcbenchError) -> None:
+    if isinstance(error, ConfigError):
+        count = len(error.problems)
+        print(error, file=sys.stderr)
+        print(f"{count} problem{'s' if count != 1 else ''} found; nothing was submitted", file=sys.stderr)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from hpcbench import __version__
+
+        print(f"hpcbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def submit(
+    configs: Configs,
+    cluster: Cluster = "auto",
+    save_dir: SaveDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen, change nothing.")] = False,
+    only: Only = None,
+    retry: Retry = None,
+    force: Force = False,
+    max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="Submit at most this many jobs now.")] = None,
+    overrides: Overrides = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until all jobs are over, then print the report.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
+) -> None:
+    """Submit what is neither running nor done, and return at once."""
+    if dry_run:
+        plan(configs, cluster=cluster, save_dir=save_dir, only=only, retry=retry, force=force, overrides=overrides)
+        return
+    from hpcbench.submit import submit_suite
+
+    profile = _load_profile(cluster)
+    root = _save_dir(save_dir, profile)
+    suites = _load_suites(configs, overrides)
+    options = _options(only, retry, force=force)
+    scheduler, max_array = _open(profile, root)
+    failed = False
+    for suite in suites:
+        outcome = submit_suite(
+            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=max_jobs, max_array=max_array
+        )
+        failed |= _print_outcome(suite, outcome, scheduler.name, root)
+    names = [suite.name for suite in suites]
+    if scheduler.name == "local":
+        failed |= _run_local(root, names, detach=detach)
+    elif wait:
+        failed |= _wait_for_slurm(root, names)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def plan(
+    configs: Configs,
+    cluster: Cluster = "auto",
+    save_dir: SaveDir = None,
+    script: Annotated[bool, typer.Option("--script", help="Print the exact text of every submission.")] = False,
+    only: Only = None,
+    retry: Retry = None,
+    force: Force = False,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what submit would do: each job, and why it runs or is skipped."""
+    from hpcbench.submit import plan_and_decide, preview_submissions
+
+    profile = _load_profile(cluster)
+    root = _save_dir(save_dir, profile)
+    suites = _load_suites(configs, overrides)
+    scheduler, max_array = _open(profile, root)
+    options = _options(only, retry, force=force)
+    found = []
+    changed = False
+    for suite in suites:
+        _, decisions, warnings = plan_and_decide(suite, save_dir=root, scheduler=scheduler, options=options)
+        changed |= any(decision.action == "changed" for decision in decisions)
+        found.append((suite, decisions, preview_submissions(decisions, scheduler, max_array), warnings))
+    if as_json:
+        print(json.dumps([_plan_json(suite, decisions) for suite, decisions, _, _ in found], indent=2))
+    else:
+        for suite, decisions, previews, warnings in found:
+            _print_decisions(suite, decisions, scheduler.name)
+            for warning in warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            for submission, text in previews:
+                if script:
+                    print(f"\n# ---- {submission.key}: {len(submission.elements)} jobs ----\n{text}", end="")
+            jobs = sum(len(submission.elements) for submission, _ in previews)
+            print(f"{jobs} job{'s' if jobs != 1 else ''} in {len(previews)} submission{'s' if len(previews) != 1 else ''}")
+    if changed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def status(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    watch: Annotated[float | None, typer.Option("--watch", min=MIN_WATCH_S, help="Look again every N seconds (30 is polite).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where every job stands."""
+    import time
+
+    root = _save_dir(save_dir, None)
+    while True:
+        collection = _gather(root)
+        jobs = _choose(collection, names, state)
+        if as_json:
+            print(json.dumps(_status_json(collection, jobs), indent=2))
+        else:
+            _print_status(collection, jobs)
+        if watch is None:
+            return
+        time.sleep(watch)
+
+
+@app.command()
+def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
+    """Say why jobs are where they are, and what to type next."""
+    from hpcbench.job.outcome import log_tail
+    from hpcbench.logs import newest_log
+    from hpcbench.states import JobState
+    from hpcbench.why import explain
+
+    collection = _gather(_save_dir(save_dir, None))
+    jobs = _choose(collection, names, state)
+    if not names and state is None:
+        jobs = [job for job in jobs if job.state not in {JobState.COMPLETED, JobState.RUNNING, JobState.PENDING}]
+    _need_jobs(jobs, names)
+    for job in jobs:
+        log = newest_log(job)
+        print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="experiment, suite/experiment or suite/experiment/job.")],
+    save_dir: SaveDir = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing as the log grows.")] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="This attempt instead of the last.")] = None,
+    path_only: Annotated[bool, typer.Option("--path", help="Print the log's path instead of its text.")] = False,
+) -> None:
+    """Print a job's log."""
+    from hpcbench.logs import log_files, newest_log
+
+    root = _save_dir(save_dir, None)
+    jobs = _choose(_gather(root), [name], None)
+    _need_jobs(jobs, [name])
+    with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
+    if not with_logs:
+        raise HpcbenchError(f"{name}: no log yet", hint=f"hpcbench why {name}")
+    if len(with_logs) > 1 and follow:
+        options = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in with_logs)
+        raise HpcbenchError(f"{name}: several jobs have logs; follow one of: {options}")
+    for job in with_logs:
+        log = newest_log(job, attempt)
+        if log is None:
+            continue
+        if path_only:
+            print("\n".join(str(path) for path in log_files(job)))
+            continue
+        if len(with_logs) > 1:
+            print(f"==> {job.suite}/{job.experiment}/{job.job} <==")
+        _print_file(log, follow=follow)
+
+
+@app.command()
+def cancel(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    everything: Annotated[bool, typer.Option("--all", help="All jobs that are pending or running.")] = False,
+) -> None:
+    """Cancel jobs by name glob or state; a cancelled job never comes back by itself."""
+    from hpcbench.cancel import cancel_jobs
+
+    if not names and state is None and not everything:
+        raise PlanError("nothing named", hint="give a name glob, --state, or --all")
+    root = _save_dir(save_dir, None)
+    jobs = _choose(_gather(root, settle=False), names, state)
+    cancelled = cancel_jobs(jobs, root)
+    for job in cancelled:
+        print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
+    print(f"{len(cancelled)} job{'s' if len(cancelled) != 1 else ''} cancelled")
+
+
+@app.command()
+def retry(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Default: where the suite was submitted.")] = None,
+) -> None:
+    """Run failed jobs again, with the suite file and --set values they were submitted with."""
+    from hpcbench.plan import Options
+    from hpcbench.states import FAILED_STATES
+    from hpcbench.status import choose_jobs
+    from hpcbench.submit import submit_suite
+
+    root = _save_dir(save_dir, None)
+    collection = _gather(root)
+    states = _states(state) or tuple(FAILED_STATES)
+    jobs = choose_jobs(collection, names or (), states)
+    _need_jobs(jobs, names)
+    failed = False
+    for suite_name in dict.fromkeys(job.suite for job in jobs):
+        suite, where = _suite_again(root, suite_name)
+        profile = _load_profile(cluster or where)
+        scheduler, max_array = _open(profile, root)
+        experiments = tuple(dict.fromkeys(job.experiment for job in jobs if job.suite == suite_name))
+        options = Options(retry=frozenset(states), only=experiments)
+        outcome = submit_suite(suite, save_dir=root, scheduler=scheduler, options=options, max_array=max_array)
+        failed |= _print_outcome(suite, outcome, scheduler.name, root)
+        if scheduler.name == "local":
+            failed |= _run_local(root, [suite_name], detach=False)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def collect(
+    suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE...]", help="Suites by name; default: all.")] = None,
+    save_dir: SaveDir = None,
+    output_format: Annotated[str, typer.Option("--format", help="markdown, csv, json or html.")] = "markdown",
+    layout: Annotated[str, typer.Option("--layout", help="default, or swift: the original's exact columns.")] = "default",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")] = None,
+) -> None:
+    """Build the report from the records; idempotent, made for cron."""
+    from hpcbench.jsonfile import write_text
+    from hpcbench.report import render
+
+    if output_format not in {"markdown", "csv", "json", "html"}:
+        raise PlanError(f"--format {output_format}: unknown; expected markdown, csv, json or html")
+    if layout not in {"default", "swift"}:
+        raise PlanError(f"--layout {layout}: unknown; expected default or swift")
+    root = _save_dir(save_dir, None)
+    collection = _gather(root, suites or ())
+    if not collection.suites:
+        raise PlanError(f"{root}: no suites found", hint="hpcbench submit CONFIG first, or name the right --save-dir")
+    for warning in collection.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    text = render(collection, format=output_format, layout=layout)  # type: ignore[arg-type]  # checked above
+    if output is None:
+        print(text, end="" if text.endswith("\n") else "\n")
+    else:
+        write_text(output, text)
+        print(f"wrote {output}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a suite, for editors."""
+    from hpcbench.schema import suite_json_schema
+
+    print(json.dumps(suite_json_schema(), indent=2))
+
+
+def _load_profile(cluster: str) -> ClusterProfile | None:
+    from hpcbench.profile import load_profile
+
+    return load_profile(cluster)
+
+
+def _save_dir(given: Path | None, profile: ClusterProfile | None) -> Path:
+    if given is None:
+        given = Path(profile.save_dir) if profile is not None and profile.save_dir else Path("logs")
+    return given.expanduser().absolute()
+
+
+def _load_suites(configs: Sequence[Path], overrides: Sequence[str] | None) -> list[Suite]:
+    from hpcbench.config import load_suites
+
+    return load_suites(configs, overrides=overrides or ())
+
+
+def _open(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler, int]:
+    """Return the scheduler and one more than its largest array index."""
+    from hpcbench.scheduler.choose import open_scheduler
+    from hpcbench.scheduler.slurm import SlurmScheduler
+
+    scheduler = open_scheduler(profile, root)
+    if isinstance(scheduler, SlurmScheduler):
+        return scheduler, scheduler.max_array_size()
+    return scheduler, 1_000_000
+
+
+def _options(only: Sequence[str] | None, retry: str | None, *, force: bool) -> Options:
+    from hpcbench.plan import Options
+
+    return Options(retry=frozenset(_states(retry)), force=force, only=tuple(only or ()))
+
+
+def _states(text: str | None) -> tuple[JobState, ...]:
+    from hpcbench.states import JobState
+
+    words = [] if text is None else [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word not in set(JobState)]
+    if unknown:
+        raise PlanError(f"unknown state {unknown[0]!r}; expected: {', '.join(JobState)}")
+    return tuple(JobState(word) for word in words)
+
+
+def _gather(root: Path, names: Sequence[str] = (), *, settle: bool = True) -> Collection:
+    from hpcbench.status import gather
+
+    return gather(root, names, settle=settle)
+
+
+def _choose(collection: Collection, names: Sequence[str] | None, state: str | None) -> list[JobView]:
+    from hpcbench.status import choose_jobs
+
+    return choose_jobs(collection, names or (), _states(state))
+
+
+def _need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
+    if not jobs:
+        raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint="hpcbench status shows all names")
+
+
+def _suite_again(root: Path, name: str) -> tuple[Suite, str]:
+    """Load a suite from the file it was submitted from; return it and its cluster."""
+    from hpcbench.collect import read_suite
+    from hpcbench.paths import SuitePaths
+
+    known = read_suite(SuitePaths(root, name))
+    if known is None or not Path(known.plan.suite_file).is_file():
+        file = "" if known is None else known.plan.suite_file
+        raise PlanError(f"{name}: its suite file {file} is gone", hint="hpcbench submit CONFIG --retry failed")
+    return _load_suites([Path(known.plan.suite_file)], known.plan.overrides)[0], known.plan.cluster
+
+
+def _run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:
+    """Run the local queue here, or leave it to a background process; return whether something failed."""
+    from hpcbench.scheduler.local_runner import run_queue, start_detached
+
+    if detach:
+        start_detached(root)
+        print("running in the background; hpcbench status shows progress")
+        return False
+    code = run_queue(root, display=True)
+    if code == EXIT_INTERRUPTED:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    _print_summary(root, names)
+    return code != 0
+
+
+def _wait_for_slurm(root: Path, names: Sequence[str]) -> bool:
+    """Wait until no job of the suites is under way; return whether one failed."""
+    import time
+
+    from hpcbench.states import ALIVE, FINISHED_WELL
+    from hpcbench.status import count_states
+
+    shown = ""
+    while True:
+        jobs = _gather(root, names).jobs
+        counts = count_states(jobs)
+        if counts != shown:
+            print(counts, flush=True)
+            shown = counts
+        if not any(job.state in ALIVE for job in jobs):
+            break
+        time.sleep(MIN_WATCH_S)
+    _print_summary(root, names)
+    return any(job.state not in FINISHED_WELL for job in jobs)
+
+
+def _print_summary(root: Path, names: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from hpcbench.report.terminal import render_terminal
+
+    Console().print(render_terminal(_gather(root, names)))
+    print("full report: hpcbench collect" + (f" {' '.join(names)}" if names else ""))
+
+
+def _print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> bool:
+    """Say what a submit did; return whether something was refused or changed."""
+    from collections import Counter
+
+    for submission in outcome.adopted:
+        print(f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({len(submission.elements)} jobs)")
+    for submission in outcome.submitted:
+        jobs = sorted({element.job for element in submission.elements.values()})
+        count = len(submission.elements)
+        print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {count} x {', '.join(jobs)}")
+    for warning in outcome.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    changed = [decision for decision in outcome.decisions if decision.action == "changed"]
+    for decision in changed:
+        print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
+    for words in outcome.refused:
+        print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
+    skipped = Counter(decision.why for decision in outcome.decisions if decision.action in {"skip", "wait"})
+    for reason, count in skipped.items():
+        print(f"{suite.name}: {count} job{'s' if count != 1 else ''} not submitted: {reason}")
+    print(f"{suite.name}: {outcome.num_jobs} job{'s' if outcome.num_jobs != 1 else ''} submitted, results in {root / suite.name}")
+    return bool(changed or outcome.refused)
+
+
+def _print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
+    from tabulate import tabulate
+
+    rows = [
+        [
+            decision.request.experiment,
+            decision.request.job,
+            decision.action.value,
+            _describe_resources(decision),
+            decision.why,
+        ]
+        for decision in decisions
+    ]
+    print(f"{suite.name} ({suite.file}) on {cluster}:")
+    print(tabulate(rows, headers=["experiment", "job", "action", "resources", "why"], tablefmt="simple", disable_numparse=True))
+
+
+def _describe_resources(decision: Decision) -> str:
+    wanted = decision.request.resources
+    kind = f" {wanted.gpu_type}" if wanted.gpu_type else ""
+    parts = [f"{wanted.gpu} GPU{kind}" if wanted.gpu or decision.request.device == "cuda" else "CPU"]
+    parts += [f"{wanted.ddp} ranks"] if wanted.ddp > 1 else []
+    parts += [f"{wanted.nodes} nodes"] if wanted.nodes > 1 else []
+    return ", ".join(parts)
+
+
+def _plan_json(suite: Suite, decisions: Sequence[Decision]) -> dict[str, object]:
+    jobs = [
+        {
+            "experiment": d.request.experiment,
+            "job": d.request.job,
+            "action": d.action.value,
+            "why": d.why,
+            "fingerprint": d.request.fingerprint,
+        }
+        for d in decisions
+    ]
+    return {"suite": suite.name, "file": str(suite.file), "jobs": jobs}
+
+
+def _print_status(collection: Collection, jobs: Sequence[JobView]) -> None:
+    from rich.console import Console
+
+    from hpcbench.status_table import render_status
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for warning in collection.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    console.print(render_status(jobs))
+
+
+def _status_json(collection: Collection, jobs: Sequence[JobView]) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from hpcbench.status import status_rows
+
+    rows = status_rows(jobs)
+    return {
+        "schema_version": 1,
+        "collected_at": collection.collected_at,
+        "warnings": list(collection.warnings),
+        "jobs": [{**asdict(row), "progress_values": dict(job.progress)} for row, job in zip(rows, jobs, strict=True)],
+    }
+
+
+def _print_file(path: Path, *, follow: bool) -> None:
+    import time
+
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        while True:
+            text = stream.read()
+            if text:
+                print(text, end="", flush=True)
+            elif follow:
+                time.sleep(1)
+            else:
+                return
+            if not follow and not text:
+                return
+
+
+if __name__ == "__main__":
+    main()

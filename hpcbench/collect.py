@@ -1,0 +1,311 @@
+"""What is known of every job: records first, then one look at the scheduler.
+
+In: a save directory, and a scheduler's answer. Out: a `Collection`. It reads; it never changes anything. Files that cannot be
+read are "not there yet" and named in the warnings, and no job is dropped because of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpcbench.collection import Collection, ExperimentView, JobView, SuiteView
+from hpcbench.errors import RecordError, SchedulerError
+from hpcbench.jsonfile import read_json
+from hpcbench.paths import JobPaths, SuitePaths
+from hpcbench.record import Record, read_record
+from hpcbench.request import JobRequest, read_request
+from hpcbench.scheduler.protocol import Answer, Scheduler, SchedulerJob
+from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
+from hpcbench.submission import Submission, read_submissions
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 150
+"""How long a record may stay unseen after its job left the queue: NFS caches attributes for up to a minute or two."""
+
+
+SCHEDULER_KNOWS_BETTER = frozenset({JobState.CANCELLED, JobState.PREEMPTED, JobState.TIMEOUT, JobState.NODE_FAILED})
+"""Cancel and preemption look alike inside a job; only the scheduler can tell them apart."""
+
+
+class PlannedExperiment(BaseModel):
+    """One experiment of `suite.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    base_experiment: str | None = None
+    cmd: str
+    jobs: tuple[str, ...]
+
+
+class PlannedSuite(BaseModel):
+    """`suite.json`: what was planned last, in file order."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: int = 1
+    suite: str
+    suite_file: str = ""
+    cluster: str = ""
+    planned_at: str = ""
+    overrides: tuple[str, ...] = ()
+    experiments: tuple[PlannedExperiment, ...] = Field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteOnDisk:
+    """One suite's plan and submissions as they were read."""
+
+    paths: SuitePaths
+    plan: PlannedSuite
+    submissions: tuple[Submission, ...]
+
+    def latest(self) -> dict[tuple[str, str], tuple[Submission, int]]:
+        """Return the newest submission and index of each job."""
+        return {
+            (element.experiment, element.job): (submission, index)
+            for submission in self.submissions
+            for index, element in submission.elements.items()
+            if submission.state != "abandoned"
+        }
+
+
+def read_suites(save_dir: Path, names: Sequence[str] = ()) -> list[SuiteOnDisk]:
+    """Return the suites below a save directory that were planned at least once, by name."""
+    found = sorted(entry.name for entry in save_dir.iterdir() if entry.is_dir()) if save_dir.is_dir() else []
+    wanted = [name for name in found if not names or name in names]
+    return [suite for name in wanted if (suite := read_suite(SuitePaths(save_dir, name))) is not None]
+
+
+def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
+    """Return one suite, or None when it was never planned; a broken `suite.json` is made up from the folders."""
+    value = read_json(paths.plan)
+    plan: PlannedSuite | None = None
+    if value is not None:
+        try:
+            plan = PlannedSuite.model_validate(value)
+        except ValidationError:
+            logger.warning("%s: not a plan; the experiments are taken from the folders", paths.plan)
+    if plan is None:
+        if not paths.submissions.is_dir() and not paths.plan.exists():
+            return None
+        plan = PlannedSuite(suite=paths.suite, experiments=tuple(_experiments_from_folders(paths)))
+    return SuiteOnDisk(paths=paths, plan=plan, submissions=tuple(read_submissions(paths)))
+
+
+def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
+    for folder in sorted(entry for entry in paths.folder.iterdir() if entry.is_dir()):
+        jobs = sorted((job.name for job in folder.iterdir() if (job / "job.json").exists()), key=lambda j: (j != "train", j))
+        if jobs:
+            yield PlannedExperiment(name=folder.name, cmd="sft" if "train" in jobs else "eval", jobs=tuple(jobs))
+
+
+def ask_scheduler(suites: Sequence[SuiteOnDisk], scheduler: Scheduler | None) -> tuple[Answer | None, tuple[str, ...]]:
+    """Ask the scheduler about all jobs that no record settles; return its answer (None: it did not answer) and warnings."""
+    if scheduler is None:
+        return None, ()
+    open_submissions = [submission for suite in suites for submission in _unsettled(suite)]
+    if not open_submissions:
+        return Answer(history_known=True), ()
+    try:
+        answer = scheduler.query(open_submissions)
+    except SchedulerError as error:
+        return None, (f"the scheduler did not answer ({error.message}); unfinished jobs are shown as unknown",)
+    return answer, answer.warnings
+
+
+def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
+    latest = suite.latest()
+    keys = {
+        submission.key
+        for (experiment, job), (submission, _) in latest.items()
+        if not _is_settled(suite.paths.job(experiment, job))
+    }
+    return [submission for submission in suite.submissions if submission.key in keys and submission.scheduler_id is not None]
+
+
+def _is_settled(job: JobPaths) -> bool:
+    record = read_record(job.record)
+    return record is not None and (record.state in FINISHED_WELL or record.state is JobState.FAILED)
+
+
+def collect_suites(suites: Sequence[SuiteOnDisk], scheduler: Scheduler | None, now: datetime | None = None) -> Collection:
+    """Return everything that is known about the jobs of these suites."""
+    now = datetime.now(UTC) if now is None else now
+    answer, warnings = ask_scheduler(suites, scheduler)
+    views = tuple(_view_suite(suite, answer, now) for suite in suites)
+    return Collection(suites=views, collected_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"), warnings=warnings)
+
+
+def _view_suite(suite: SuiteOnDisk, answer: Answer | None, now: datetime) -> SuiteView:
+    latest = suite.latest()
+    experiments: list[ExperimentView] = []
+    for planned in suite.plan.experiments:
+        train: JobView | None = None
+        evals: list[JobView] = []
+        for job in planned.jobs:
+            place = latest.get((planned.name, job))
+            view = _view_job(suite, planned.name, job, place, answer, train, now)
+            if job == "train":
+                train = view
+            else:
+                evals.append(view)
+        experiments.append(
+            ExperimentView(
+                suite=suite.plan.suite,
+                name=planned.name,
+                base_experiment=planned.base_experiment,
+                cmd=planned.cmd,
+                train=train,
+                evals=tuple(evals),
+            )
+        )
+    return SuiteView(name=suite.plan.suite, experiments=tuple(experiments))
+
+
+def _view_job(  # noqa: PLR0917
+    suite: SuiteOnDisk,
+    experiment: str,
+    job: str,
+    place: tuple[Submission, int] | None,
+    answer: Answer | None,
+    train: JobView | None,
+    now: datetime,
+) -> JobView:
+    paths = suite.paths.job(experiment, job)
+    request = _try_request(paths.request)
+    record = read_record(paths.record)
+    if record is not None and request is not None and record.fingerprint != request.fingerprint:
+        record = None
+    told = None if place is None or answer is None else answer.jobs.get((place[0].key, place[1]))
+    started = place is not None and (suite.paths.start_marks(place[0].key) / str(place[1])).exists()
+    evidence = Evidence(
+        record=record,
+        submitted=place is not None and place[0].state == "submitted",
+        intended=place is not None and place[0].state == "intent",
+        answered=answer is not None,
+        history_known=answer is not None and answer.history_known,
+        told=told,
+        started=started,
+        cancelled=paths.cancelled.exists(),
+        age_s=0.0 if place is None else _age_s(place[0], paths, now),
+        train=train,
+    )
+    state, reason = conclude_state(evidence)
+    return JobView(
+        suite=suite.plan.suite,
+        experiment=experiment,
+        job=job,
+        state=state,
+        reason=reason,
+        folder=paths.folder,
+        request=request,
+        record=record,
+        progress=(read_json(paths.progress) or {}) if state is JobState.RUNNING else {},
+        scheduler_id=None if place is None else place[0].element_id(place[1]),
+        expected_start=None if told is None else told.expected_start,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that may decide a job's state."""
+
+    record: Record | None = None
+    submitted: bool = False
+    intended: bool = False
+    """Written down as about to be submitted, outcome not yet known."""
+    answered: bool = True
+    """Whether the scheduler answered at all."""
+    history_known: bool = True
+    """Whether it also knows of ended jobs."""
+    told: SchedulerJob | None = None
+    started: bool = False
+    cancelled: bool = False
+    """A note of our own, made before scancel."""
+    age_s: float = 0.0
+    """Time since anything was last heard of the job."""
+    train: JobView | None = None
+
+
+def conclude_state(evidence: Evidence) -> tuple[JobState, str]:
+    """Return a job's state and the reason in words. The record decides first, then the scheduler, then silence."""
+    record, told, train = evidence.record, evidence.told, evidence.train
+    alive = told is not None and told.state in {JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN}
+    if record is not None and (record.state in FINISHED_WELL or not alive):
+        reason = "" if record.cause is None else record.cause.message
+        interrupted = record.cause is not None and record.cause.type == "interrupted"
+        if interrupted and told is not None and told.state in SCHEDULER_KNOWS_BETTER:
+            return told.state, reason
+        return record.state, reason
+    train_failed = train is not None and (train.state in FAILED_STATES or train.state is JobState.OUT_OF_MEMORY)
+    if train is not None and train_failed and not (told is not None and told.state is JobState.RUNNING):
+        return JobState.BLOCKED, f"its train job is {train.state}"
+    if evidence.cancelled and not alive:
+        return JobState.CANCELLED, "cancelled by hpcbench"
+    if not evidence.submitted:
+        return (JobState.UNKNOWN, "was being submitted") if evidence.intended else (JobState.PLANNED, "")
+    if not evidence.answered:
+        return JobState.UNKNOWN, "the scheduler does not answer"
+    if told is None:
+        return _conclude_from_silence(evidence)
+    if told.state is JobState.BLOCKED:
+        return JobState.PENDING, "is held back; the next hpcbench submit or status releases it"
+    if train is not None and not evidence.started and told.state is JobState.CANCELLED:
+        return JobState.PLANNED, "never ran, although its train job did not fail"
+    if told.state is JobState.COMPLETED:
+        if evidence.age_s < GRACE_S:
+            return JobState.RUNNING, "has ended; its record is not visible yet"
+        return JobState.FAILED, "ended without a record"
+    exit_code = f" (exit code {told.exit_code})" if told.exit_code and told.state is JobState.FAILED else ""
+    return told.state, told.reason or ("" if alive else f"{told.raw_state} by the scheduler{exit_code}")
+
+
+def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:
+    if evidence.age_s < GRACE_S:
+        return JobState.UNKNOWN, "the scheduler no longer lists it; waiting for its record"
+    if evidence.train is not None and not evidence.started:
+        return JobState.PLANNED, "left the queue without ever running"
+    if evidence.started or evidence.history_known:
+        return JobState.LOST, "the scheduler forgot it and there is no record"
+    return JobState.LOST, "the scheduler forgot it, accounting is off and there is no record"
+
+
+def _try_request(path: Path) -> JobRequest | None:
+    try:
+        return read_request(path)
+    except RecordError:
+        return None
+
+
+def _age_s(submission: Submission, job: JobPaths, now: datetime) -> float:
+    moments = [submission.submitted_at or submission.created_at]
+    for path in (job.claim, job.progress, job.record):
+        try:
+            moments.append(datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat())
+        except OSError:
+            continue
+    times = [moment for text in moments if (moment := _parse_time(text)) is not None]
+    return (now - max(times)).total_seconds() if times else float("inf")
+
+
+def _parse_time(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def index_views(collection: Collection) -> Mapping[tuple[str, str, str], JobView]:
+    """Return all jobs by (suite, experiment, job)."""
+    return {(view.suite, view.experiment, view.job): view for view in collection.jobs}
+
+

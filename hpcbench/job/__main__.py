@@ -1,0 +1,97 @@
+"""Entry point of every job: `python -m hpcbench.job SUBMISSION_FILE [--index N]`.
+
+In: a submission file and, in a Slurm array, the index from the environment. Out: exit code 0 when the job is completed, 1 when
+it is not. No pickle, no shell; a job adopted after a crash of `submit` starts like any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from hpcbench.errors import HpcbenchError
+from hpcbench.job.claim import take_claim, wait_for_head_claim
+from hpcbench.job.context import JobContext, read_context
+from hpcbench.job.gate import check_train, choose_checkpoint
+from hpcbench.job.launch import program_of
+from hpcbench.job.release import settle_own_evals
+from hpcbench.job.supervisor import StopRequest, Supervisor, install_handlers
+from hpcbench.record import Record
+from hpcbench.request import JobRequest, read_request
+from hpcbench.scheduler.slurm import requeue_element
+from hpcbench.states import JobState
+
+logger = logging.getLogger("hpcbench.job")
+
+EXIT_COMPLETED = 0
+EXIT_NOT_COMPLETED = 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one job and return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hpcbench.job", description="run one job of a submission")
+    parser.add_argument("submission", type=Path)
+    parser.add_argument("--index", type=int, default=None)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    stop = StopRequest()
+    install_handlers(stop)
+    try:
+        context = read_context(options.submission.absolute(), options.index)
+        return run_job(context, stop)
+    except HpcbenchError as error:
+        logger.error("%s", error)
+        return EXIT_NOT_COMPLETED
+
+
+def run_job(context: JobContext, stop: StopRequest) -> int:
+    """Claim, check, run, record, and settle what depends on this job."""
+    request = read_request(context.paths.request)
+    expected = context.submission.elements[context.index].fingerprint
+    if request.fingerprint != expected:
+        logger.warning("%s was changed after this job was submitted; leaving", context.paths.request)
+        return EXIT_NOT_COMPLETED
+    checkpoint: Path | None = None
+    if request.train_folder is not None:
+        train, reason = check_train(request)
+        if train is None:
+            logger.error("not run: %s", reason)
+            return EXIT_NOT_COMPLETED
+        checkpoint = choose_checkpoint(request, train) if program_of(request) else None
+    claim = take_claim(context) if context.is_head else wait_for_head_claim(context)
+    if claim is None:
+        return EXIT_COMPLETED
+    lead = float(os.environ.get("HPCBENCH_SIGNAL_LEAD_S", "300"))
+    supervisor = Supervisor(
+        context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop, signal_lead_s=lead
+    )
+    record = supervisor.run()
+    if record is None:
+        return EXIT_COMPLETED
+    logger.info("%s %s: %s", request.experiment, request.job, record.state)
+    if _requeue_after_timeout(context, request, record):
+        return EXIT_NOT_COMPLETED
+    if request.job == "train" and (record.state is JobState.COMPLETED or record.state in _FINAL):
+        settle_own_evals(context, record.state)
+    return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
+
+
+_FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_OF_MEMORY})
+"""Ends that no requeue follows; a preempted or timed-out train job may come back and still needs its evals."""
+
+
+def _requeue_after_timeout(context: JobContext, request: JobRequest, record: Record) -> bool:
+    """Put a job that ran into its time limit back into the queue while it has attempts left."""
+    if record.state is not JobState.TIMEOUT or not context.on_slurm or request.cmd == "command":
+        return False
+    if len(record.attempts) >= request.max_attempts:
+        logger.warning("all %s attempts are used up", request.max_attempts)
+        return False
+    return requeue_element(context.scheduler_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The claim: which start of which scheduler job owns a job folder.
+
+In: a context. Out: a claim with a token, or None when this start has to leave. It is created atomically, and read again before
+a record or checkpoint is put in place: after a node failure an old process may still be running.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hpcbench.job.context import JobContext
+from hpcbench.jsonfile import JsonObject, create_json, read_json, write_json
+from hpcbench.record import read_record
+from hpcbench.states import FINISHED_WELL
+
+logger = logging.getLogger(__name__)
+
+CLAIM_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What an owner knows of its claim."""
+
+    token: str
+    attempt: int
+    """Number of this attempt, from 1."""
+
+
+def take_claim(context: JobContext) -> Claim | None:
+    """Claim the job folder for this start, or return None when another start owns it or the job is done.
+
+    The same scheduler job with a higher restart count takes over. Another job leaves, unless the owner is certainly gone:
+    its process has ended on this host, or this submission was made after the owner's claim, which hpcbench only does once
+    the owner was seen to be over.
+    """
+    paths = context.paths
+    fingerprint = context.submission.elements[context.index].fingerprint
+    record = read_record(paths.record)
+    if record is not None and record.fingerprint == fingerprint and record.state in FINISHED_WELL:
+        logger.info("%s is %s already; leaving", paths.folder, record.state)
+        return None
+    for _ in range(CLAIM_TRIES):
+        claim = Claim(token=secrets.token_hex(8), attempt=next_attempt(paths.folder))
+        value = _claim_value(context, claim)
+        if create_json(paths.claim, value):
+            return claim
+        owner = read_json(paths.claim)
+        if owner is None:
+            continue
+        if not may_take_over(context, owner):
+            logger.warning("%s belongs to job %s; leaving", paths.folder, owner.get("scheduler_id"))
+            return None
+        write_json(paths.claim, value)
+        # Two takers may have written at once; the last writer owns it.
+        if holds_claim(paths.claim, claim.token):
+            return claim
+    return None
+
+
+def may_take_over(context: JobContext, owner: Mapping[str, object]) -> bool:
+    """Say whether this start may replace the owner in the claim."""
+    if owner.get("scheduler_id") == context.scheduler_id and owner.get("key") == context.submission.key:
+        count = owner.get("restart_count")
+        return isinstance(count, int) and (context.restart_count > count or _is_dead_here(context, owner))
+    if _is_dead_here(context, owner):
+        return True
+    return context.submission.created_at > str(owner.get("claimed_at", ""))
+
+
+def _is_dead_here(context: JobContext, owner: Mapping[str, object]) -> bool:
+    """Say whether the owner ran on this host and its process has ended."""
+    if owner.get("host") != context.host:
+        return False
+    pid = owner.get("pid")
+    return isinstance(pid, int) and process_start(pid) != owner.get("process_start")
+
+
+def process_start(pid: int) -> int | None:
+    """Return the start time of a process in clock ticks since boot, or None when there is none (proc(5), field 22)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rsplit(")", 1)[1].split()[19])
+
+
+def next_attempt(folder: Path) -> int:
+    """Return the number of the next attempt."""
+    numbers = [int(name) for entry in folder.glob("attempt-*") if (name := entry.name.removeprefix("attempt-")).isdigit()]
+    return max(numbers, default=0) + 1
+
+
+def holds_claim(path: Path, token: str) -> bool:
+    """Say whether the claim on disk is still the one with this token."""
+    found = read_json(path)
+    return found is not None and found.get("token") == token
+
+
+def wait_for_head_claim(context: JobContext, timeout_s: float = 120.0) -> Claim | None:
+    """On nodes other than the first: return the claim that the head node's supervisor took for this start."""
+    import time
+
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = read_json(context.paths.claim)
+        same = found is not None and found.get("scheduler_id") == context.scheduler_id
+        if found is not None and same and found.get("restart_count") == context.restart_count:
+            return Claim(token=str(found["token"]), attempt=int(found["attempt"]))
+        time.sleep(0.5)
+    return None
+
+
+def _claim_value(context: JobContext, claim: Claim) -> JsonObject:
+    return {
+        "schema_version": 1,
+        "token": claim.token,
+        "attempt": claim.attempt,
+        "key": context.submission.key,
+        "scheduler_id": context.scheduler_id,
+        "restart_count": context.restart_count,
+        "host": context.host,
+        "pid": os.getpid(),
+        "process_start": process_start(os.getpid()),
+        "claimed_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+
+

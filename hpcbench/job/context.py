@@ -1,0 +1,76 @@
+"""Who and where this job is: its submission, its folder, its scheduler ids, its node.
+
+In: the command line and the environment of a started job. Out: a `JobContext`, which the rest of this room takes as a value.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbench.errors import RecordError
+from hpcbench.paths import JobPaths, SuitePaths
+from hpcbench.submission import Submission, read_submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext:
+    """One start of one job on one node."""
+
+    submission: Submission
+    index: int
+    paths: JobPaths
+    suite_paths: SuitePaths
+    scheduler_id: str
+    """Array element id as the user sees it, for example `712_3`."""
+    restart_count: int
+    """How often the scheduler has requeued this job."""
+    node_rank: int
+    num_nodes: int
+    host: str
+    on_slurm: bool
+
+    @property
+    def is_head(self) -> bool:
+        """Whether this node's supervisor writes the record."""
+        return self.node_rank == 0
+
+
+def read_context(submission_file: Path, index: int | None, environ: Mapping[str, str] = os.environ) -> JobContext:
+    """Work out which job this process is.
+
+    Raises:
+        RecordError: the submission cannot be read, or has no such index.
+    """
+    submission = read_submission(submission_file)
+    if submission is None:
+        raise RecordError(f"{submission_file}: no valid submission")
+    if index is None:
+        index = int(environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    if index not in submission.elements:
+        raise RecordError(f"{submission_file}: has no job with index {index}")
+    element = submission.elements[index]
+    suite_paths = SuitePaths(submission_file.parents[2], submission_file.parents[1].name)
+    return JobContext(
+        submission=submission,
+        index=index,
+        paths=suite_paths.job(element.experiment, element.job),
+        suite_paths=suite_paths,
+        scheduler_id=_scheduler_id(environ, index),
+        restart_count=int(environ.get("SLURM_RESTART_COUNT", "0")),
+        node_rank=int(environ.get("SLURM_NODEID", "0")) if "SLURM_JOB_ID" in environ else 0,
+        num_nodes=int(environ.get("SLURM_NNODES", "1")) if "SLURM_JOB_ID" in environ else 1,
+        host=socket.gethostname(),
+        on_slurm="SLURM_JOB_ID" in environ and "HPCBENCH_LOCAL_ID" not in environ,
+    )
+
+
+def _scheduler_id(environ: Mapping[str, str], index: int) -> str:
+    if local := environ.get("HPCBENCH_LOCAL_ID"):
+        return local
+    if array := environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{environ.get('SLURM_ARRAY_TASK_ID', index)}"
+    return environ.get("SLURM_JOB_ID", f"process-{os.getpid()}")

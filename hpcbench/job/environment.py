@@ -1,0 +1,114 @@
+"""What a job ran on: versions, git, GPUs, driver, host, scheduler ids.
+
+In: the machine. Out: plain values for the record. Anything that cannot be found out is null; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import hpcbench
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "lm_eval",
+    "deepspeed",
+    "bitsandbytes",
+    "flash_attn",
+    "numpy",
+    "submitit",
+)
+QUERY_TIMEOUT_S = 15
+
+
+def describe_environment(suite_file: str, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Return what a record says about where and with what a job ran."""
+    return {
+        "hpcbench": hpcbench.__version__,
+        "python": platform.python_version(),
+        "python_executable": sys.executable,
+        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "gpus": _gpus(environ),
+        "git": _git(suite_file),
+        "slurm": {
+            name.removeprefix("SLURM_").lower(): environ[name]
+            for name in (
+                "SLURM_JOB_ID",
+                "SLURM_ARRAY_JOB_ID",
+                "SLURM_ARRAY_TASK_ID",
+                "SLURM_RESTART_COUNT",
+                "SLURM_JOB_PARTITION",
+                "SLURM_JOB_NODELIST",
+                "SLURM_CLUSTER_NAME",
+                "SLURM_JOB_ACCOUNT",
+            )
+            if name in environ
+        },
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str | None:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else None
+
+
+def _gpus(environ: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return names and driver of the visible GPUs, or None where there is no NVIDIA driver."""
+    if environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return None
+    text = _output(["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader,nounits"])
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.count(",") == 3]  # noqa: PLR2004
+    if not rows:
+        return None
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = None if visible is None else {name.strip() for name in visible.split(",")}
+    chosen = [row for row in rows if wanted is None or row[0] in wanted] or rows
+    return {
+        "names": [row[1] for row in chosen],
+        "memory_total_mib": [int(row[2]) if row[2].isdigit() else None for row in chosen],
+        "driver": chosen[0][3],
+    }
+
+
+def _git(suite_file: str) -> dict[str, Any] | None:
+    """Return commit and cleanness of the folder that holds the suite, or None outside of git."""
+    folder = str(Path(suite_file).parent) if suite_file else "."
+    commit = _output(["git", "-C", folder, "rev-parse", "HEAD"]).strip()
+    if not commit:
+        return None
+    return {"commit": commit, "dirty": bool(_output(["git", "-C", folder, "status", "--porcelain"]).strip())}
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

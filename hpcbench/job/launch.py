@@ -1,0 +1,143 @@
+"""The command line and environment of what a job runs: worker, torchrun, or any program.
+
+In: a request and where it runs. Out: an argument list and variables (pure). No shell ever sees them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbench.errors import WorkerError
+from hpcbench.job.context import JobContext
+from hpcbench.paths import AttemptPaths
+from hpcbench.request import JobRequest
+
+PORT_BASE = 10000
+PORT_RANGE = 50000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What to start on this node."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: Path
+    is_program: bool
+    """A user's program: it gets signals itself, and its exit code alone decides."""
+
+
+def build_launch(
+    request: JobRequest,
+    context: JobContext,
+    *,
+    attempt: AttemptPaths,
+    token: str,
+    environ: Mapping[str, str],
+    checkpoint: Path | None = None,
+) -> Launch:
+    """Return what to run for a request.
+
+    Args:
+        request: the job.
+        context: this start of it.
+        attempt: where the attempt's files go.
+        token: of the claim; workers check it before they put a checkpoint in place.
+        environ: inherited variables.
+        checkpoint: model folder for an eval program.
+    """
+    env = job_environment(request, context, attempt=attempt, token=token, environ=environ)
+    program = program_of(request)
+    if program:
+        values = {"{checkpoint}": str(checkpoint or ""), "{experiment}": request.experiment, "{suite}": request.suite}
+        argv = tuple(_fill(word, values) for word in program)
+        env |= {"HPCBENCH_METRICS": str(attempt.values), "HPCBENCH_CHECKPOINT": str(checkpoint or "")}
+        cwd = Path(request.command.cwd) if request.command is not None and request.command.cwd else attempt.folder
+        return Launch(argv=argv, env=env, cwd=cwd, is_program=True)
+    target = ["-m", "hpcbench.worker", str(context.paths.folder), str(attempt.folder)]
+    argv = (sys.executable, *target) if request.resources.ddp == 1 else (*torchrun(request, context), *target)
+    return Launch(argv=tuple(argv), env=env, cwd=attempt.folder, is_program=False)
+
+
+def program_of(request: JobRequest) -> tuple[str, ...]:
+    """Return the user's program that the job runs, or nothing when hpcbench's worker runs."""
+    if request.cmd == "command":
+        if request.command is None:
+            raise WorkerError("a `command` job without a command")
+        return request.command.command
+    if request.cmd == "eval" and request.eval_args is not None:
+        return request.eval_args.command
+    return ()
+
+
+def torchrun(request: JobRequest, context: JobContext) -> list[str]:
+    """Return torchrun's part of the command line for this node.
+
+    The launcher must outlive scheduler signals: the supervisor alone acts on them (`--signals-to-handle`).
+    """
+    ranks = request.resources.ddp // context.num_nodes
+    base = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--signals-to-handle=SIGQUIT"]
+    if context.num_nodes == 1:
+        return [*base, "--standalone"]
+    number = int("".join(c for c in context.scheduler_id if c.isdigit()) or "0")
+    return [
+        *base,
+        f"--nnodes={context.num_nodes}",
+        f"--node-rank={context.node_rank}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-id={context.scheduler_id}-{context.restart_count}",
+        f"--rdzv-endpoint={head_host(context)}:{PORT_BASE + number % PORT_RANGE}",
+    ]
+
+
+def head_host(context: JobContext) -> str:
+    """Return the first node's name, as its supervisor wrote it into the claim."""
+    from hpcbench.jsonfile import read_json
+
+    claim = read_json(context.paths.claim)
+    return str(claim["host"]) if claim is not None and "host" in claim else context.host
+
+
+def job_environment(
+    request: JobRequest, context: JobContext, *, attempt: AttemptPaths, token: str, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables of the job: inherited, ours, then the experiment's `env`, which wins."""
+    scratch = Path(environ.get("SLURM_TMPDIR") or environ.get("TMPDIR") or "/tmp")  # noqa: S108  # node-local on purpose
+    caches = scratch / f"hpcbench-{environ.get('USER', 'user')}-{context.scheduler_id}"
+    ours = {
+        "HPCBENCH_CLAIM": token,
+        "HPCBENCH_ATTEMPT": str(attempt.folder),
+        "HPCBENCH_SUITE": request.suite,
+        "HPCBENCH_EXPERIMENT": request.experiment,
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Shared file systems lock badly; these caches are cheap to fill again.
+        "TRITON_CACHE_DIR": str(caches / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
+        "TORCH_EXTENSIONS_DIR": str(caches / "extensions"),
+        "HF_DATASETS_CACHE": str(caches / "datasets"),
+    }
+    defaults = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if "OMP_NUM_THREADS" not in environ:
+        ours["OMP_NUM_THREADS"] = str(max(1, _cores(environ) // max(1, request.resources.ddp // context.num_nodes)))
+    if request.device == "cpu":
+        ours["CUDA_VISIBLE_DEVICES"] = ""
+    kept = {name: value for name, value in environ.items() if name not in {"RANK", "WORLD_SIZE", "LOCAL_RANK"}}
+    return {**defaults, **kept, **ours, **request.env}
+
+
+def _cores(environ: Mapping[str, str]) -> int:
+    import os
+
+    told = environ.get("SLURM_CPUS_PER_TASK", "")
+    available = len(os.sched_getaffinity(0))
+    return min(int(told), available) if told.isdigit() else available
+
+
+def _fill(word: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word

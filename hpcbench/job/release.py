@@ -1,0 +1,49 @@
+"""After a train job: its evals are released when it completed, and cancelled when it failed for good.
+
+In: the context of a train job. Out: calls of scontrol and scancel. Slurm itself judges only the first ten waiting elements of
+an array one by one (`correspond_after_task_cnt`), so the dependency only holds evals back and this lets them go. Whatever
+cannot be done here is done by the next hpcbench command.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from hpcbench.errors import SchedulerError
+from hpcbench.job.context import JobContext
+from hpcbench.scheduler.slurm import release_element, run_command
+from hpcbench.states import JobState
+from hpcbench.submission import read_submissions
+
+logger = logging.getLogger(__name__)
+
+
+def own_evals(context: JobContext) -> list[str]:
+    """Return the scheduler ids of the evals that wait for exactly this job."""
+    experiment = context.submission.elements[context.index].experiment
+    return [
+        element_id
+        for submission in read_submissions(context.suite_paths)
+        if submission.after_key == context.submission.key and submission.state == "submitted"
+        for index, element in submission.elements.items()
+        if element.experiment == experiment and (element_id := submission.element_id(index)) is not None
+    ]
+
+
+def settle_own_evals(context: JobContext, state: JobState) -> None:
+    """Release or cancel the evals of a train job that has ended in `state`."""
+    if not context.on_slurm or shutil.which("scontrol") is None:
+        return
+    evals = own_evals(context)
+    if not evals:
+        return
+    if state is JobState.COMPLETED:
+        released = [element_id for element_id in evals if release_element(element_id)]
+        logger.info("released evals: %s of %s", released, evals)
+        return
+    try:
+        run_command(["scancel", "--quiet", "--state=PENDING", *evals], check=False)
+        logger.info("cancelled evals: %s", evals)
+    except SchedulerError as error:
+        logger.warning("evals were not cancelled: %s", error.message)

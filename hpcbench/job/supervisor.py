@@ -1,0 +1,298 @@
+"""The supervisor: one small process per node that starts a job's launcher, outlives it and tells what became of it.
+
+In: a claimed job. Out: a record, in every outcome. It is the record's only writer, imports no torch, sends logs to files and
+never through pipes. Signals: USR2 (time limit near) and TERM (cancelled or preempted) make it ask the worker, through a file,
+to checkpoint and leave; the processes of the job ignore those signals, which Slurm sends to all of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import hpcbench
+from hpcbench.errors import HpcbenchError
+from hpcbench.job.claim import Claim, holds_claim
+from hpcbench.job.context import JobContext
+from hpcbench.job.environment import describe_environment
+from hpcbench.job.launch import Launch, build_launch
+from hpcbench.job.outcome import Ending, conclude
+from hpcbench.job.sampler import Sampler, descendants
+from hpcbench.jsonfile import read_json, write_json
+from hpcbench.paths import AttemptPaths
+from hpcbench.record import Attempt, Cause, Metrics, Record, SampledMemory
+from hpcbench.request import JobRequest
+from hpcbench.states import JobState
+
+logger = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+POLL_S = 0.2
+TERM_GRACE_S = 22.0
+"""Slurm kills KillWait (30 s by default) after TERM; the record has to be written before."""
+USR2_MARGIN_S = 25.0
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """Which signals came; handlers only note them, so they may come twice."""
+
+    reason: str | None = None
+    at: float | None = None
+    term_at: float | None = None
+
+    def note(self, number: int, _frame: FrameType | None = None) -> None:
+        """Remember a signal; TERM beats USR2, since its grace is shorter."""
+        if number == signal.SIGUSR2:
+            self.reason = self.reason or "timeout"
+        else:
+            self.reason = self.reason or "terminate"
+            self.term_at = self.term_at or time.monotonic()
+        self.at = self.at or time.monotonic()
+
+
+@dataclass(slots=True, kw_only=True)
+class Supervisor:
+    """One attempt of one job on one node."""
+
+    context: JobContext
+    request: JobRequest
+    claim: Claim
+    checkpoint: Path | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+    signal_lead_s: float = 300.0
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def attempt(self) -> AttemptPaths:
+        """Where this attempt's files go."""
+        return self.context.paths.attempt(self.claim.attempt)
+
+    def run(self) -> Record | None:
+        """Run the job to its end and write its record; return it, or None on nodes that write none.
+
+        Raises:
+            HpcbenchError: the claim was lost to another start, so nothing was written.
+        """
+        self.attempt.folder.mkdir(parents=True, exist_ok=True)
+        launch = build_launch(
+            self.request,
+            self.context,
+            attempt=self.attempt,
+            token=self.claim.token,
+            environ=os.environ,
+            checkpoint=self.checkpoint,
+        )
+        oom_before = oom_kill_count()
+        sampled: SampledMemory | None = None
+        try:
+            child = self._start(launch)
+        except OSError as error:
+            program = launch.argv[0]
+            return self._finish(launch, JobState.FAILED, Cause(type="cannot_start", message=f"{program}: {error.strerror}"), None, None)
+        sampler = Sampler(child.pid)
+        sampler.start()
+        try:
+            killed = self._wait(child, launch)
+        finally:
+            sampled = sampler.stop()
+            kill_tree(child)
+        if not self.context.is_head:
+            return None
+        ending = Ending(
+            exit_code=child.returncode,
+            stop_reason=self.stop.reason,
+            killed_by_us=killed,
+            oom_kills=oom_kill_count() - oom_before,
+        )
+        state, cause, metrics = conclude(self.request, ending, job=self.context.paths, attempt=self.attempt)
+        return self._finish(launch, state, cause, metrics, sampled)
+
+    def _start(self, launch: Launch) -> subprocess.Popen[bytes]:
+        """Start the launcher with its output in a file; it dies with this process."""
+        parent = os.getpid()
+
+        def prepare() -> None:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            if not launch.is_program:
+                for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_IGN)
+            else:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_DFL)
+                signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+        launch.cwd.mkdir(parents=True, exist_ok=True)
+        with self.attempt.log.open("ab") as log:
+            return subprocess.Popen(
+                launch.argv,
+                env=launch.env,
+                cwd=launch.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=prepare,  # noqa: PLW1509  # no threads run yet; there is no other way to PR_SET_PDEATHSIG
+                start_new_session=True,
+            )
+
+    def _wait(self, child: subprocess.Popen[bytes], launch: Launch) -> bool:
+        """Wait for the launcher, passing on requests to stop; return whether it had to be killed."""
+        asked = False
+        while True:
+            try:
+                child.wait(timeout=POLL_S)
+                return False
+            except subprocess.TimeoutExpired:
+                pass
+            if self.stop.reason is None:
+                continue
+            if not asked:
+                asked = True
+                self._ask_to_stop(child, launch)
+            if self._grace_is_over():
+                logger.warning("the worker did not leave in time and is killed")
+                kill_tree(child)
+                child.wait()
+                return True
+
+    def _ask_to_stop(self, child: subprocess.Popen[bytes], launch: Launch) -> None:
+        logger.info("asked to stop: %s", self.stop.reason)
+        if launch.is_program:
+            for pid in descendants(child.pid):
+                send_signal(pid, signal.SIGTERM)
+        elif self.context.is_head:
+            write_json(self.attempt.stop, {"schema_version": 1, "reason": self.stop.reason, "at": now_text()})
+
+    def _grace_is_over(self) -> bool:
+        now = time.monotonic()
+        if self.stop.term_at is not None and now - self.stop.term_at > TERM_GRACE_S:
+            return True
+        lead = max(self.signal_lead_s - USR2_MARGIN_S, self.signal_lead_s / 2)
+        return self.stop.at is not None and self.stop.term_at is None and now - self.stop.at > lead
+
+    def _finish(
+        self,
+        launch: Launch,
+        state: JobState,
+        cause: Cause | None,
+        metrics: Metrics | None,
+        sampled: SampledMemory | None,
+    ) -> Record:
+        finished = datetime.now(UTC)
+        current = Attempt(
+            number=self.claim.attempt,
+            state=state,
+            started_at=time_text(self.started_at),
+            finished_at=time_text(finished),
+            duration_s=(finished - self.started_at).total_seconds(),
+            scheduler_id=self.context.scheduler_id,
+            restart_count=self.context.restart_count,
+            host=self.context.host,
+            cause=cause,
+            sampled=sampled,
+        )
+        earlier = self._earlier_attempts()
+        record = Record(
+            hpcbench_version=hpcbench.__version__,
+            suite=self.request.suite,
+            experiment=self.request.experiment,
+            job=self.request.job,
+            cmd=self.request.cmd,
+            state=state,
+            fingerprint=self.request.fingerprint,
+            cause=cause,
+            attempts=(*earlier, current),
+            metrics=metrics,
+            request=self.request.model_dump(mode="json"),
+            argv=launch.argv,
+            environment=describe_environment(self.request.suite_file),
+            started_at=(earlier[0] if earlier else current).started_at,
+            finished_at=current.finished_at,
+        )
+        value = record.model_dump(mode="json")
+        write_json(self.attempt.record, value)
+        if not holds_claim(self.context.paths.claim, self.claim.token):
+            raise HpcbenchError(f"{self.context.paths.folder}: another start has taken over; this record stays in its attempt")
+        write_json(self.context.paths.record, value)
+        return record
+
+    def _earlier_attempts(self) -> tuple[Attempt, ...]:
+        found: list[Attempt] = []
+        for number in range(1, self.claim.attempt):
+            value = read_json(self.context.paths.attempt(number).record)
+            attempts = value.get("attempts") if value is not None else None
+            if isinstance(attempts, list) and attempts:
+                try:
+                    found.append(Attempt.model_validate(attempts[-1]))
+                except ValueError:
+                    logger.warning("attempt %s left no usable record", number)
+        return tuple(found)
+
+
+def install_handlers(stop: StopRequest) -> None:
+    """Note USR2, TERM and INT instead of dying of them."""
+    handler: Callable[[int, FrameType | None], None] = stop.note
+    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+def kill_tree(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a launcher: its descendants and its process group."""
+    for pid in descendants(child.pid):
+        if pid != child.pid or child.returncode is None:
+            send_signal(pid, signal.SIGKILL)
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def oom_kill_count() -> int:
+    """Return how often the kernel killed for memory in this process's cgroup, 0 where that cannot be told."""
+    for pattern in ("/sys/fs/cgroup{path}/memory.events", "/sys/fs/cgroup/memory{path}/memory.oom_control"):
+        try:
+            cgroups = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return 0
+        for line in cgroups:
+            _, controllers, path = line.split(":", 2)
+            if controllers not in {"", "memory"}:
+                continue
+            try:
+                text = Path(pattern.format(path=path)).read_text(encoding="ascii")
+            except OSError:
+                continue
+            counts = [int(row.split()[1]) for row in text.splitlines() if row.startswith("oom_kill ")]
+            if counts:
+                return counts[0]
+    return 0
+
+
+def now_text() -> str:
+    """Return the time as UTC ISO 8601."""
+    return time_text(datetime.now(UTC))
+
+
+def time_text(moment: datetime) -> str:
+    """Return a moment as UTC ISO 8601 with milliseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -1,0 +1,206 @@
+"""The layers of a configuration: suite, experiment, matrix, --set; the later wins.
+
+In: located mappings and `--set` texts. Out: layers with known keys only, and their merge. Values are not judged here, only
+where they stand; nothing is read from disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from hpcbench.aliases import ArgumentNames
+from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.errors import Problem
+from hpcbench.names import did_you_mean
+from hpcbench.request import Resources
+from hpcbench.yaml_lines import Located, parse_yaml, relocate, resolve_scalar, show, shorten
+
+SECTIONS = ("args", "requirements", "eval_requirements", "eval_args", "env", "info")
+"""Mappings; merged key by key."""
+VALUES = ("cmd", "device", "eval_dataset", "matrix", "repeats", "max_attempts")
+"""Everything else; replaced as a whole."""
+
+PER_DATASET = "per_dataset"
+COMMAND_ARGUMENTS = tuple(CommandArgs.model_fields)
+ARGUMENTS = frozenset((*SftArgs.model_fields, *COMMAND_ARGUMENTS))
+REQUIREMENTS = tuple("time" if name == "time_min" else name for name in Resources.model_fields)
+SECTION_KEYS: Mapping[str, tuple[str, ...]] = {
+    "requirements": REQUIREMENTS,
+    "eval_requirements": REQUIREMENTS,
+    "eval_args": (*EvalArgs.model_fields, PER_DATASET),
+}
+
+ELSEWHERE: Mapping[str, str] = {
+    **{name: "eval_args" for name in SECTION_KEYS["eval_args"] if name not in ARGUMENTS},
+    **{name: "requirements" for name in REQUIREMENTS},
+}
+"""Keys that people write under `args` -> where they belong."""
+
+_NO_SECTIONS: Mapping[str, Mapping[str, Located]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What one layer gives; null still stands for "remove what was inherited"."""
+
+    values: Mapping[str, Located] = field(default_factory=dict)
+    sections: Mapping[str, Mapping[str, Located]] = _NO_SECTIONS
+    cleared: frozenset[str] = frozenset()
+    """Sections whose inherited keys are all removed."""
+
+    def section(self, name: str) -> Mapping[str, Located]:
+        """Return the entries of one section."""
+        return self.sections.get(name, {})
+
+
+def merge(layers: Iterable[Layer]) -> Layer:
+    """Return what holds after all layers, the last winning; null removes."""
+    values: dict[str, Located] = {}
+    sections: dict[str, dict[str, Located]] = {name: {} for name in SECTIONS}
+    for layer in layers:
+        for name in layer.cleared:
+            sections[name] = {}
+        _put(values, layer.values)
+        for name, entries in layer.sections.items():
+            _put(sections[name], entries)
+    return Layer(values=values, sections=sections)
+
+
+def _put(target: dict[str, Located], entries: Mapping[str, Located]) -> None:
+    for name, entry in entries.items():
+        if entry.value is None and not entry.is_forgotten:
+            target.pop(name, None)
+        elif name == PER_DATASET and name in target:
+            target[name] = _merge_deep(target[name], entry)
+        else:
+            target[name] = entry
+
+
+def _merge_deep(old: Located, new: Located) -> Located:
+    """Merge two mappings of mappings, dataset by dataset and key by key."""
+    if old.mapping is None or new.mapping is None:
+        return new
+    merged = dict(old.mapping)
+    for name, entry in new.mapping.items():
+        merged[name] = _merge_deep(merged[name], entry) if name in merged else entry
+    return replace(new, value=merged)
+
+
+def read_layer(
+    entries: Mapping[str, Located], *, source: str, names: ArgumentNames, besides: Sequence[str], problems: list[Problem]
+) -> Layer:
+    """Return the layer in `entries`.
+
+    Args:
+        entries: keys of a suite or of one experiment.
+        source: suite, experiment, matrix or --set.
+        names: resolves what stands in `args`.
+        besides: keys that the caller reads itself.
+        problems: receives unknown keys and sections that are no mappings.
+    """
+    values: dict[str, Located] = {}
+    sections: dict[str, Mapping[str, Located]] = {}
+    cleared: set[str] = set()
+    known = (*SECTIONS, *VALUES, *besides)
+    for name, entry in entries.items():
+        if name in besides:
+            continue
+        if name not in known:
+            hint = did_you_mean(name, known)
+            if hint is None and name in {*ARGUMENTS, *ELSEWHERE}:
+                hint = f"it belongs into `{ELSEWHERE.get(name, 'args')}`"
+            problems.append(entry.problem(f"unknown key {shorten(repr(name))}", expected=", ".join(known), hint=hint))
+        elif name in VALUES:
+            values[name] = relocate(entry, source=source)
+        elif entry.mapping is not None:
+            sections[name] = read_section(name, relocate(entry, source=source).mapping or {}, names=names, problems=problems)
+        elif entry.value is None and not entry.is_forgotten:
+            cleared.add(name)
+        elif not entry.is_forgotten:
+            problems.append(entry.problem(f"got {show(entry)}", expected="a mapping (key: value)"))
+    return Layer(values=values, sections=sections, cleared=frozenset(cleared))
+
+
+def read_section(
+    section: str, entries: Mapping[str, Located], *, names: ArgumentNames, problems: list[Problem]
+) -> Mapping[str, Located]:
+    """Return a section's entries under their own names, without those that are unknown."""
+    for entry in entries.values():
+        if entry.is_forgotten:
+            hint = "write null to remove an inherited value, or \"\" for empty text"
+            problems.append(entry.problem("no value", hint=hint))
+    entries = {name: entry for name, entry in entries.items() if not entry.is_forgotten}
+    if section == "args":
+        return names.resolve(entries, problems)
+    known = SECTION_KEYS.get(section)
+    if known is None:
+        return entries
+    for name, entry in entries.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            problems.append(entry.problem(f"unknown key {shorten(repr(name))}", expected=", ".join(known), hint=hint))
+    return {name: entry for name, entry in entries.items() if name in known}
+
+
+def parse_overrides(overrides: Sequence[str], *, names: ArgumentNames, problems: list[Problem]) -> Layer:
+    """Return the layer of `--set KEY=VALUE` texts; the last of several for one key wins."""
+    entries: dict[str, Located] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        parts = key.split(".")
+        where = Located(value=None, file="--set", line=None, path=shorten(key), source="--set")
+        if not equals or not all(parts):
+            problems.append(where.problem(f"got {shorten(repr(text))}", expected="KEY=VALUE, for example args.lora_rank=16"))
+        elif parts[0] not in (*SECTIONS, *VALUES):
+            problems.append(_unknown_override(where, key))
+        elif parts[0] in VALUES and len(parts) > 1:
+            problems.append(where.problem(f"`{parts[0]}` can only be set as a whole"))
+        elif (found := _override_value(value, where, problems)) is not None:
+            nested = _nest(found, parts[1:])
+            entries[parts[0]] = _merge_deep(entries[parts[0]], nested) if parts[0] in entries else nested
+    return read_layer(entries, source="--set", names=names, besides=(), problems=problems)
+
+
+def _unknown_override(where: Located, key: str) -> Problem:
+    """Say where a key of `--set` belongs."""
+    last = key.rpartition(".")[2]
+    hint = did_you_mean(key, (*SECTIONS, *VALUES))
+    if key.startswith("experiment"):
+        hint = "--set applies to every experiment; leave `experiment...` out"
+    elif last in {*ARGUMENTS, *ELSEWHERE}:
+        hint = f"did you mean '{ELSEWHERE.get(last, 'args')}.{last}'?"
+    return where.problem("unknown key", expected=f"{', '.join((*SECTIONS, *VALUES))} and their parts", hint=hint)
+
+
+def _override_value(text: str, where: Located, problems: list[Problem]) -> Located | None:
+    """Read a value as YAML: lists, mappings and quoted text by their first sign, all else as one scalar."""
+    text = text.strip()
+    if not text:
+        problems.append(where.problem("no value", hint="write null to remove an inherited value, or '\"\"' for empty text"))
+        return None
+    if text[0] not in "[{\"'":
+        return resolve_scalar(text, file="--set", path=where.path, source="--set")
+    found: list[Problem] = []
+    value = parse_yaml(text, file="--set", problems=found)
+    problems += [replace(problem, path=where.path, line=None) for problem in found]
+    return None if value is None else _without_lines(value, where.path)
+
+
+def _without_lines(value: Located, path: str) -> Located:
+    """A command line has no line numbers."""
+    inner = value.value
+    if isinstance(inner, tuple):
+        inner = tuple(_without_lines(item, path) for item in inner)
+    elif isinstance(inner, Mapping):
+        inner = {name: _without_lines(item, f"{path}.{name}") for name, item in inner.items()}
+    return replace(value, value=inner, line=None, path=path, source="--set")
+
+
+def _nest(value: Located, parts: Sequence[str]) -> Located:
+    """Wrap the value into mappings, one per part of its key."""
+    for part in reversed(parts):
+        value = replace(value, value={part: value}, raw=None)
+    return value

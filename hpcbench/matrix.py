@@ -1,0 +1,229 @@
+"""The matrix: one experiment into many, with names that say what varies.
+
+In: the `matrix` of a suite or experiment. Out: variants, in the order written, each with a name suffix and the values it sets.
+Pure; whether a value suits its key is judged later, like any other value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hpcbench.errors import Problem
+from hpcbench.names import did_you_mean, fit_name
+from hpcbench.yaml_lines import Located, show, to_plain
+
+MAX_VARIANTS = 10_000
+ZIP, EXCLUDE = "zip", "exclude"
+
+Target = tuple[str, str]
+"""Section and key, for example ("args", "lora_rank")."""
+Resolve = Callable[[str, Located], Mapping[Target, Located]]
+"""What one key and value of the matrix set; empty when the key is unknown, which it reports itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One cell of the matrix."""
+
+    suffix: str
+    """To be appended to the experiment's name, for example `-lora_rank=8`."""
+    values: Mapping[Target, Located]
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Keys that vary together: one key, or all of `zip`."""
+
+    keys: tuple[str, ...]
+    rows: tuple[tuple[Located, ...], ...]
+
+
+def expand_matrix(matrix: Located, *, resolve: Resolve, problems: list[Problem]) -> list[Variant]:
+    """Return the variants of a matrix: the product of its lists and its zip, less what it excludes.
+
+    Args:
+        matrix: mapping of argument (or `requirements.gpu` and the like) to list, with optional `zip` and `exclude`.
+        resolve: says what a key and value set.
+        problems: receives what is wrong; the result is empty then.
+    """
+    before = len(problems)
+    axes = _read_axes(matrix, problems)
+    excludes = _read_excludes(matrix, axes, problems)
+    size = math.prod(len(axis.rows) for axis in axes)
+    if size > MAX_VARIANTS:
+        problems.append(matrix.problem(f"makes {size} experiments", expected=f"{MAX_VARIANTS} at most"))
+    if not axes and len(problems) == before:
+        problems.append(matrix.problem("varies nothing", expected="lists of values by argument"))
+    if len(problems) > before:
+        return []
+    cells = [_cell(axes, rows) for rows in itertools.product(*(axis.rows for axis in axes))]
+    kept = [cell for cell in cells if not any(_matches(cell, exclude) for exclude in excludes)]
+    problems += [
+        item.problem("excludes nothing: no combination has these values")
+        for item, exclude in zip(_exclude_items(matrix), excludes, strict=True)
+        if not any(_matches(cell, exclude) for cell in cells)
+    ]
+    if not kept:
+        problems.append(matrix.problem("excludes every combination"))
+    variants = _name_variants(kept, axes, resolve)
+    return variants if len(problems) == before else []
+
+
+def variant_names(base: str, variants: Sequence[Variant]) -> list[str]:
+    """Return a name for each variant: `base` and suffix, at most as long as a name may be, no two the same."""
+    names = [fit_name(base + variant.suffix) for variant in variants]
+    counts = Counter(name.lower() for name in names)
+    return [
+        name if counts[name.lower()] == 1 else fit_name(f"{base}{variant.suffix}-{_digest(variant)}")
+        for name, variant in zip(names, variants, strict=True)
+    ]
+
+
+def _read_axes(matrix: Located, problems: list[Problem]) -> list[_Axis]:
+    axes: list[_Axis] = []
+    if matrix.mapping is None:
+        problems.append(matrix.problem(f"got {show(matrix)}", expected="a mapping of argument to list of values"))
+        return axes
+    for key, entry in matrix.mapping.items():
+        if key == ZIP:
+            axes += _read_zip(entry, problems)
+        elif key != EXCLUDE and (values := _read_values(entry, problems)):
+            axes.append(_Axis((key,), tuple((value,) for value in values)))
+    twice = [key for key, count in Counter(key for axis in axes for key in axis.keys).items() if count > 1]
+    problems += [matrix.problem(f"`{key}` varies both by itself and in zip") for key in twice]
+    return axes
+
+
+def _read_values(entry: Located, problems: list[Problem]) -> tuple[Located, ...]:
+    """Return the different values of one key."""
+    if not entry.items:
+        problems.append(entry.problem(f"got {'an empty list' if entry.items == () else show(entry)}", expected="a list of values"))
+        return ()
+    first: dict[str, Located] = {}
+    for item in entry.items:
+        same = first.setdefault(_identity(item), item)
+        if same is not item:
+            problems.append(item.problem(f"{show(item)} stands in the list twice"))
+    return entry.items
+
+
+def _read_zip(entry: Located, problems: list[Problem]) -> list[_Axis]:
+    """Return the one axis of `zip`, whose lists are walked side by side."""
+    if not entry.mapping:
+        problems.append(entry.problem(f"got {show(entry)}", expected="a mapping of argument to list of values"))
+        return []
+    columns: dict[str, tuple[Located, ...]] = {}
+    for key, column in entry.mapping.items():
+        if not column.items:
+            problems.append(column.problem(f"got {show(column)}", expected="a list of values"))
+            return []
+        columns[key] = column.items
+    lengths = {key: len(column) for key, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        problems.append(entry.problem(f"lists of different lengths: {found}", expected="the same number of values in each"))
+        return []
+    rows = tuple(zip(*columns.values(), strict=True))
+    if len({tuple(_identity(value) for value in row) for row in rows}) < len(rows):
+        problems.append(entry.problem("the same values stand together twice"))
+    return [_Axis(tuple(columns), rows)]
+
+
+def _exclude_items(matrix: Located) -> tuple[Located, ...]:
+    entry = (matrix.mapping or {}).get(EXCLUDE)
+    return () if entry is None else entry.items or ()
+
+
+def _read_excludes(matrix: Located, axes: Iterable[_Axis], problems: list[Problem]) -> list[dict[str, str]]:
+    """Return the excluded combinations as key -> identity of the value."""
+    entry = (matrix.mapping or {}).get(EXCLUDE)
+    if entry is not None and entry.items is None:
+        problems.append(entry.problem(f"got {show(entry)}", expected="a list of mappings, for example [{lora_rank: 8}]"))
+    known = [key for axis in axes for key in axis.keys]
+    excludes: list[dict[str, str]] = []
+    for item in _exclude_items(matrix):
+        if not item.mapping:
+            problems.append(item.problem(f"got {show(item)}", expected="a mapping of argument to value"))
+            continue
+        for key, value in item.mapping.items():
+            if key not in known:
+                message = f"{key!r} does not vary in this matrix"
+                problems.append(value.problem(message, expected=", ".join(known), hint=did_you_mean(key, known)))
+        excludes.append({key: _identity(value) for key, value in item.mapping.items()})
+    return excludes
+
+
+def _cell(axes: Sequence[_Axis], rows: Sequence[Sequence[Located]]) -> dict[str, Located]:
+    return {key: value for axis, row in zip(axes, rows, strict=True) for key, value in zip(axis.keys, row, strict=True)}
+
+
+def _matches(cell: Mapping[str, Located], exclude: Mapping[str, str]) -> bool:
+    return all(key in cell and _identity(cell[key]) == identity for key, identity in exclude.items())
+
+
+def _name_variants(cells: Sequence[Mapping[str, Located]], axes: Sequence[_Axis], resolve: Resolve) -> list[Variant]:
+    """Name each cell by the keys that really vary; let `resolve` say what it sets."""
+    labels: dict[str, dict[str, str]] = {}
+    for axis in axes:
+        for key, column in zip(axis.keys, zip(*axis.rows, strict=True), strict=True):
+            labels[key] = _labels(column)
+    varying = [key for key, found in labels.items() if len(found) > 1]
+    resolved = {(key, id(value)): resolve(key, value) for cell in cells for key, value in cell.items()}
+    variants = []
+    for cell in cells:
+        suffix = "".join(f"-{_slug(key)}={labels[key][_identity(cell[key])]}" for key in varying)
+        values: dict[Target, Located] = {}
+        for key, value in cell.items():
+            values.update(resolved[key, id(value)])
+        variants.append(Variant(suffix=suffix, values=values))
+    return variants
+
+
+def _labels(column: Iterable[Located]) -> dict[str, str]:
+    """Return a short text per different value: the last part of a path where that tells them apart."""
+    by_identity = {_identity(value): value for value in column}
+    full = {identity: _text(value) for identity, value in by_identity.items()}
+    short = {identity: _slug(text.rstrip("/").rpartition("/")[2] or text) for identity, text in full.items()}
+    if len({label.lower() for label in short.values()}) == len(short):
+        return short
+    return {identity: _slug(text) for identity, text in full.items()}
+
+
+def _text(value: Located) -> str:
+    """Return a value as names show it: as it was written."""
+    if value.items is not None:
+        return "+".join(_text(item) for item in value.items)
+    if value.mapping is not None:
+        return hashlib.sha256(_identity(value).encode()).hexdigest()[:8]
+    if value.raw is not None:
+        return value.raw
+    return json.dumps(value.value) if isinstance(value.value, bool) else str(value.value)
+
+
+def _slug(text: str) -> str:
+    """Return the text with all that may not stand in a name replaced."""
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "_", text)
+
+
+def _identity(value: Located) -> str:
+    """Return what is equal for equal values, so that 1e-4, "1e-4" and 0.0001 are the same."""
+    plain = to_plain(value)
+    if isinstance(plain, str | int | float) and not isinstance(plain, bool):
+        try:
+            number = float(plain)
+        except (ValueError, OverflowError):
+            return json.dumps(plain)
+        return repr(number)
+    return json.dumps(plain, sort_keys=True)
+
+
+def _digest(variant: Variant) -> str:
+    parts = sorted(f"{section}.{key}={_identity(value)}" for (section, key), value in variant.values.items())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

@@ -1,0 +1,59 @@
+"""Rules for the names that become folders: suites, experiments, eval datasets.
+
+In: a name. Out: None, or what is wrong with it. Nothing here touches the disk.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable
+
+from hpcbench.paths import RESERVED_EXPERIMENT_NAMES
+
+MAX_NAME_LENGTH = 64
+NAME_RULE = f"letters a-z A-Z, digits, . _ + = -, at most {MAX_NAME_LENGTH}, not starting with . or -"
+EVAL_NAME_RULE = f"letters a-z A-Z, digits, . _ -, at most {MAX_NAME_LENGTH}"
+
+_NAME = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
+_EVAL_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_RESERVED = frozenset(name.lower() for name in RESERVED_EXPERIMENT_NAMES)
+
+
+def name_error(name: str) -> str | None:
+    """Return what is wrong with the name of a suite or experiment, or None."""
+    if not name.strip():
+        return "an empty name"
+    if name.lower() in _RESERVED:
+        return f"the name {name!r} is taken: hpcbench keeps its own files there"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"a name of {len(name)} characters"
+    if _NAME.fullmatch(name) is None:
+        wrong = sorted({char for char in name if not re.match(r"[A-Za-z0-9._+=-]", char)})
+        if not wrong:
+            return f"the name {name!r} starts with {name[0]!r}"
+        return f"the name {name!r} holds {', '.join(repr(char) for char in wrong[:5])}"
+    return None
+
+
+def eval_name_error(name: str) -> str | None:
+    """Return what is wrong with the name of an eval dataset, or None."""
+    if _EVAL_NAME.fullmatch(name) is None or len(name) > MAX_NAME_LENGTH:
+        return f"not the name of an eval dataset: {name[:80]!r}"
+    return None
+
+
+def fit_name(name: str) -> str:
+    """Return the name, shortened with a hash of the whole when it is longer than a name may be."""
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """Return a hint that names the most similar known word, or None when none is similar."""
+    candidates = list(known)
+    by_lower = {candidate.lower().replace("-", "_"): candidate for candidate in candidates}
+    close = difflib.get_close_matches(word[:80].lower().replace("-", "_"), list(by_lower), n=1, cutoff=0.7)
+    return f"did you mean {by_lower[close[0]]!r}?" if close else None

@@ -1,0 +1,116 @@
+"""The texts of cells that hold more than a number, in the spelling of the seed documents.
+
+In: the facts of one experiment or its arguments. Out: one line of plain text, or the figures in it. It decides nothing about
+columns, rows or Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpcbench.arguments import SftArgs
+from hpcbench.report.facts import Facts
+
+_WIDE = 1e12
+"""No figure of ours is larger; what is gets an exponent, so that a cell stays a cell."""
+
+
+def number_text(value: float, decimals: int) -> str:
+    """Return `value` with a fixed number of decimals, or two digits that tell more where that would print zeros."""
+    if value and abs(value) < 10.0**-decimals:
+        return f"{value:.2g}"
+    if abs(value) >= _WIDE:
+        return f"{value:.4g}"
+    return f"{value:.{decimals}f}"
+
+
+def dataset_label(names: Sequence[str]) -> str:
+    """Return dataset names as tables show them: files without their folders, hub ids whole."""
+    return ",".join(name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name for name in names)
+
+
+def tuner_params(args: SftArgs) -> str:
+    """Return the tuner's settings in the original's spelling, without those left at their defaults."""
+    parts: list[str] = []
+    if args.sft_type == "lora":
+        parts += [
+            f"rank={args.lora_rank}",
+            f"target={','.join(args.lora_target_modules)}",
+            f"alpha={args.lora_alpha:g}",
+        ]
+        parts += [f"lr_ratio={args.lora_lr_ratio:g}"] if args.lora_lr_ratio is not None else []
+        parts += ["use_rslora=True"] if args.use_rslora else []
+        parts += ["use_dora=True"] if args.use_dora else []
+    if args.neftune_noise_alpha is not None:
+        parts.append(f"neftune_noise_alpha={args.neftune_noise_alpha:g}")
+    return "/".join(parts)
+
+
+def swift_tuner_params(args: SftArgs) -> str:
+    """Return the tuner's settings exactly as the original prints them, defaults included."""
+    parts: list[str] = []
+    if args.sft_type == "lora":
+        parts = [
+            f"rank={args.lora_rank}",
+            f"target={' '.join(args.lora_target_modules)}",
+            f"alpha={args.lora_alpha:g}",
+            f"lr_ratio={args.lora_lr_ratio}",
+            f"use_rslora={args.use_rslora}",
+            f"use_dora={args.use_dora}",
+        ]
+    if args.neftune_noise_alpha is not None:
+        parts.append(f"neftune_noise_alpha={args.neftune_noise_alpha}")
+    return "/".join(parts)
+
+
+def hypers(args: SftArgs) -> str:
+    """Return learning rate and length of the training, for example `lr=5e-05/epoch=2`."""
+    length = f"steps={args.max_steps}" if args.max_steps >= 0 else f"epoch={args.num_train_epochs:g}"
+    return f"lr={args.effective_learning_rate:g}/{length}"
+
+
+def trainable_text(facts: Facts) -> str:
+    """Return `17.8913(0.2312%)`: trainable parameters in millions and their part of all."""
+    parameters = None if facts.train is None else facts.train.parameters
+    if parameters is None:
+        return ""
+    share = f"({100 * parameters.trainable / parameters.total:.4f}%)" if parameters.total else ""
+    return f"{parameters.trainable / 1e6:.4f}{share}"
+
+
+def train_speed_text(facts: Facts) -> str:
+    """Return `0.92(87543 samples/95338.71 seconds)`, all epochs and ranks counted."""
+    train = facts.train
+    if train is None or train.samples_per_second is None:
+        return ""
+    speed = number_text(train.samples_per_second, 2)
+    if train.train_time_s is None:
+        return speed
+    return f"{speed}({train.num_samples} samples/{train.train_time_s:.2f} seconds)"
+
+
+def infer_totals(facts: Facts) -> tuple[int, float] | None:
+    """Return tokens and seconds of all generation in the experiment's evals, as the original adds them up."""
+    speeds = [
+        found.metrics.infer
+        for found in facts.evals.values()
+        if found.metrics is not None and found.metrics.infer is not None
+    ]
+    num_tokens, time_s = sum(speed.num_tokens for speed in speeds), sum(speed.time_s for speed in speeds)
+    return (num_tokens, time_s) if num_tokens > 0 and time_s > 0 else None
+
+
+def infer_speed_text(facts: Facts) -> str:
+    """Return `17.33(2345 tokens/135.29 seconds)`."""
+    totals = infer_totals(facts)
+    if totals is None:
+        return ""
+    return f"{number_text(totals[0] / totals[1], 2)}({totals[0]} tokens/{totals[1]:.2f} seconds)"
+
+
+def eval_loss(facts: Facts) -> float | None:
+    """Return the eval loss of a training, or that of a baseline where an eval was asked for it."""
+    if facts.train is not None:
+        return facts.train.eval_loss
+    losses = [found.metrics.eval_loss for found in facts.evals.values() if found.metrics is not None]
+    return next((loss for loss in losses if loss is not None), None)

@@ -1,0 +1,156 @@
+"""A report as values: tables of cells and the text around them, the same for Markdown and HTML.
+
+In: a Collection and the name of a layout. Out: a Document of plain text. It escapes and draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hpcbench.collection import Collection, SuiteView
+from hpcbench.report.columns import Column
+from hpcbench.report.environment import environment_lines
+from hpcbench.report.facts import Facts, facts_of
+from hpcbench.report.layouts import (
+    SWIFT_DATASETS,
+    Layout,
+    default_columns,
+    swift_columns,
+    swift_export_columns,
+)
+from hpcbench.report.remarks import Failure, failures_of, notes_of, warnings_of
+from hpcbench.report.rows import Cell, Row, column_cells, merge_repeats, row_state_text
+
+SWIFT_NOTES = (
+    "train_loss and eval_loss stand under their right names here; the original printed the eval loss under train_loss and "
+    "the train loss under eval_loss",
+    "train speed counts the samples of all epochs and ranks over the time of the optimizer steps; the original counted one "
+    "epoch over a time that included evaluation and saving, so with epoch=2 its figures are about half",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table."""
+
+    title: str
+    """Empty for the main table of the default layout."""
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    """One tuple per row, one cell per column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteSection:
+    """All that is said about one suite."""
+
+    name: str
+    counts: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    environment: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A whole report."""
+
+    layout: Layout
+    collected_at: str
+    warnings: tuple[str, ...]
+    suites: tuple[SuiteSection, ...]
+
+
+def build_document(collection: Collection, *, layout: Layout) -> Document:
+    """Return the report of a collection in one of the layouts."""
+    collected_at = moment_text(collection.collected_at)
+    return Document(
+        layout=layout,
+        collected_at=collected_at,
+        warnings=collection.warnings,
+        suites=tuple(_suite_section(suite, collected_at=collected_at, layout=layout) for suite in collection.suites),
+    )
+
+
+def build_table(columns: Sequence[Column], rows: Sequence[Row], *, title: str = "") -> Table:
+    """Return a table with every cell filled in."""
+    by_column = [column_cells(column, rows) for column in columns]
+    return Table(
+        title=title, columns=tuple(columns), rows=tuple(rows), cells=tuple(zip(*by_column, strict=True)) if rows else ()
+    )
+
+
+def counts_text(experiments: Sequence[Facts]) -> str:
+    """Return `4 experiments: 3 completed, 1 failed`."""
+    counts = Counter(facts.state.value for facts in experiments)
+    listed = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    number = f"{len(experiments)} experiment{'' if len(experiments) == 1 else 's'}"
+    return f"{number}: {listed}" if listed else number
+
+
+def moment_text(moment: str) -> str:
+    """Return an ISO 8601 time as `2026-07-01 12:30 UTC`; what is none is returned as it is."""
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    if parsed.tzinfo is not None:
+        try:
+            parsed = parsed.astimezone(UTC)
+        except OverflowError:
+            return moment
+    return f"{parsed:%Y-%m-%d %H:%M} UTC"
+
+
+def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> SuiteSection:
+    experiments = [facts_of(view) for view in suite.experiments]
+    rows = merge_repeats(experiments)
+    if layout == "swift":
+        tables = _swift_tables(suite.name, rows)
+        notes = _swift_notes(rows)
+    else:
+        table = build_table(default_columns(rows), rows)
+        tables = (table,) if rows else ()
+        any_best = any(cell.best for cells in table.cells for cell in cells)
+        notes = notes_of(table.columns, rows, any_best=any_best)
+    return SuiteSection(
+        name=suite.name,
+        counts=f"{counts_text(experiments)}; collected {collected_at}",
+        tables=tables,
+        notes=notes,
+        warnings=warnings_of(experiments),
+        failures=failures_of(experiments),
+        environment=environment_lines(record for facts in experiments for record in facts.records),
+    )
+
+
+def _swift_tables(suite: str, rows: Sequence[Row]) -> tuple[Table, ...]:
+    """Return the original's sft table, and its export table where there is an export."""
+    exports = [row for row in rows if row.first.view.cmd == "export"]
+    others = [row for row in rows if row.first.view.cmd != "export"]
+    tables = [build_table(swift_columns(), others, title=_swift_title("sft", suite))] if others or not exports else []
+    if exports:
+        tables.append(build_table(swift_export_columns(), exports, title=_swift_title("export", suite)))
+    return tuple(tables)
+
+
+def _swift_title(cmd: str, suite: str) -> str:
+    return f"=================Printing the {cmd} cmd result of exp {suite}=================="
+
+
+def _swift_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    notes = list(SWIFT_NOTES)
+    datasets = dict.fromkeys(dataset for row in rows for facts in row.members for dataset in facts.evals)
+    left_out = [dataset for dataset in datasets if dataset not in SWIFT_DATASETS]
+    if left_out:
+        notes.append(f"the original's columns have no place for {', '.join(left_out)}; the default layout shows them")
+    unfinished = [f"{row.name}: {row_state_text(row)}" for row in rows if not row.completed]
+    if unfinished:
+        notes.append(f"not completed: {'; '.join(unfinished)}")
+    return tuple(notes)

@@ -1,0 +1,66 @@
+"""Where and with what the jobs of a suite ran, from the free-form `environment` of their records.
+
+In: records. Out: lines of label and value, each value with the number of jobs where there are several. It knows no fixed set
+of keys: what a newer worker adds is shown as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hpcbench.record import Record
+from hpcbench.report.escape import one_line
+
+_FIRST = ("hpcbench", "gpus", "driver", "cuda", "host", "cpu", "python", "torch", "transformers", "peft", "lm_eval")
+_MOST_VALUES = 6
+_VALUE_LIMIT = 120
+
+
+def environment_lines(records: Iterable[Record]) -> tuple[tuple[str, str], ...]:
+    """Return `(label, value)` for everything known, the hpcbench version and hardware first."""
+    values: dict[str, Counter[str]] = {}
+    for record in records:
+        known = {"hpcbench": record.hpcbench_version, **flatten(record.environment)}
+        for key, value in known.items():
+            values.setdefault(key, Counter())[value] += 1
+    rank = {name: number for number, name in enumerate(_FIRST)}
+    keys = sorted(values, key=lambda key: (rank.get(key.rsplit(".", 1)[-1], len(rank)), key))
+    return tuple((key, _values_text(values[key])) for key in keys)
+
+
+def flatten(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment as flat text: nested keys joined by dots, lists counted, what is unknown left out."""
+    flat: dict[str, str] = {}
+    for key, value in environment.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{name}": text for name, text in flatten(value).items()})
+        elif isinstance(value, (list, tuple)):
+            flat[str(key)] = _list_text(value)
+        elif value is not None:
+            flat[str(key)] = one_line(str(value), limit=_VALUE_LIMIT)
+    return {key: text for key, text in flat.items() if text}
+
+
+def software_version(environment: Mapping[str, Any], name: str) -> str | None:
+    """Return the version of a package wherever the environment lists it."""
+    for key, text in flatten(environment).items():
+        if key == name or key.endswith(f".{name}"):
+            return text
+    return None
+
+
+def _list_text(values: Iterable[Any]) -> str:
+    names = [str(value.get("name", value)) if isinstance(value, Mapping) else str(value) for value in values]
+    counted = Counter(names)
+    text = ", ".join(f"{count}x {name}" if count > 1 else name for name, count in counted.items())
+    return one_line(text, limit=_VALUE_LIMIT)
+
+
+def _values_text(values: Counter[str]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    if len(values) > _MOST_VALUES:
+        return f"{len(values)} different values"
+    return "; ".join(f"{value} ({count} {'job' if count == 1 else 'jobs'})" for value, count in sorted(values.items()))

@@ -1,0 +1,60 @@
+"""Foreign text made safe for one line, one Markdown cell or one piece of Markdown code.
+
+In: names, causes and labels that users and programs wrote. Out: text that cannot break a table, start a heading or smuggle
+in HTML. It never looks at what the text means.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+CELL_LIMIT = 80
+"""Longest cell in characters; what is longer ends in an ellipsis."""
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*~|\[\]$])")
+_EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_LINE_START = re.compile(r"^(#{1,6}|[-+]|\d{1,9}[.)])(?=\s|$)|^(=+|-{2,})$")
+
+
+def one_line(text: str, *, limit: int | None = None) -> str:
+    """Return `text` on one line without control characters, cut to `limit` characters with an ellipsis."""
+    printable = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
+    flat = " ".join(printable.split())
+    if limit is not None and len(flat) > limit:
+        return flat[: limit - 1].rstrip() + "…"
+    return flat
+
+
+def markdown_text(text: str, *, limit: int | None = None) -> str:
+    """Return `text` as Markdown that renders as exactly these characters, on one line."""
+    flat = one_line(text, limit=limit)
+    flat = "".join(_HTML.get(char, char) for char in flat)
+    flat = _MARKDOWN_SPECIAL.sub(r"\\\1", flat)
+    flat = _EDGE_UNDERSCORE.sub(r"\\_", flat)
+    # A list bullet or heading mark counts at the start of a line only; letters and digits cannot be escaped.
+    return _LINE_START.sub(lambda match: _escape_first_mark(match.group(0)), flat)
+
+
+def markdown_code(text: str) -> str:
+    """Return `text` as an inline code span, fenced with more backticks than it holds (CommonMark 6.1)."""
+    flat = one_line(text)
+    fence = "`" * (_longest_backtick_run(flat) + 1)
+    padding = " " if "`" in flat or not flat else ""
+    return f"{fence}{padding}{flat}{padding}{fence}"
+
+
+def markdown_block(lines: tuple[str, ...], *, indent: str = "") -> list[str]:
+    """Return a fenced code block that `lines` cannot leave."""
+    flat = [one_line(line, limit=200) for line in lines]
+    fence = "`" * max(3, *(_longest_backtick_run(line) + 1 for line in flat)) if flat else "```"
+    return [f"{indent}{fence}text", *(f"{indent}{line}".rstrip() for line in flat), f"{indent}{fence}"]
+
+
+def _longest_backtick_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
+
+
+def _escape_first_mark(mark: str) -> str:
+    return f"{mark[:-1]}\\{mark[-1]}" if mark[0].isdigit() else f"\\{mark}"

@@ -1,0 +1,245 @@
+"""What a report may say about one experiment, taken out of its jobs' records once.
+
+In: an ExperimentView. Out: typed facts: arguments, metrics of completed jobs, scores, states in words. Figures of a job that
+did not complete are never taken for results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from hpcbench.arguments import SftArgs
+from hpcbench.collection import ExperimentView, JobView
+from hpcbench.record import Cause, CommandMetrics, EvalMetrics, Record, TrainMetrics
+from hpcbench.report.escape import one_line
+from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
+
+CAUSE_LIMIT = 60
+_STATES_BY_URGENCY = (
+    JobState.RUNNING,
+    JobState.PENDING,
+    JobState.UNKNOWN,
+    JobState.PLANNED,
+    *sorted(FAILED_STATES),
+    JobState.BLOCKED,
+    JobState.OUT_OF_MEMORY,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The headline figure of one eval dataset."""
+
+    metric: str
+    """lm-eval's name without the filter `none`, for example `exact_match` or `exact_match,strict-match`."""
+    value: float
+    stderr: float | None
+    higher_is_better: bool
+    num_samples: int
+    num_fewshot: int | None
+    debug: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalFacts:
+    """One eval job of an experiment."""
+
+    dataset: str
+    job: JobView
+    metrics: EvalMetrics | None
+    score: Score | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One experiment, ready to be put into columns."""
+
+    view: ExperimentView
+    state: JobState
+    args: SftArgs | None
+    raw_args: Mapping[str, Any]
+    """The arguments as they stand in the request, for those that `SftArgs` does not know."""
+    train: TrainMetrics | None
+    command: CommandMetrics | None
+    evals: Mapping[str, EvalFacts]
+
+    @property
+    def train_args(self) -> SftArgs | None:
+        """The arguments where they took part in a training; a baseline's learning rate means nothing."""
+        return self.args if self.view.cmd == "sft" else None
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All records of the experiment, whatever their outcome."""
+        return tuple(job.record for job in self.view.jobs if job.record is not None)
+
+    @property
+    def main_record(self) -> Record | None:
+        """The training's record, else the first eval's."""
+        return next(iter(self.records), None)
+
+
+def facts_of(view: ExperimentView) -> Facts:
+    """Collect the facts of one experiment."""
+    metrics = None if view.train is None else completed_metrics(view.train)
+    raw_args = _raw_args(view)
+    evals = [_eval_facts(job) for job in view.evals]
+    return Facts(
+        view=view,
+        state=experiment_state(view),
+        args=_args(view, raw_args),
+        raw_args=raw_args,
+        train=metrics if isinstance(metrics, TrainMetrics) else None,
+        command=metrics if isinstance(metrics, CommandMetrics) else None,
+        evals={facts.dataset: facts for facts in evals},
+    )
+
+
+def completed_metrics(job: JobView) -> TrainMetrics | EvalMetrics | CommandMetrics | None:
+    """Return what a job measured if it completed, else None."""
+    if job.state is not JobState.COMPLETED or job.record is None:
+        return None
+    return job.record.metrics
+
+
+def experiment_state(view: ExperimentView) -> JobState:
+    """Return one state for the whole experiment: its train's, or the most urgent one of its evals.
+
+    What still moves comes before what has failed; evals held back by their train do not count beside it.
+    """
+    if view.train is not None and view.train.state is not JobState.COMPLETED:
+        return view.train.state
+    states = {job.state for job in view.jobs}
+    if not states:
+        return JobState.PLANNED
+    return next((state for state in _STATES_BY_URGENCY if state in states), JobState.COMPLETED)
+
+
+def job_cause(job: JobView) -> Cause | None:
+    """Return why the job's record says it did not complete, if it says so."""
+    return None if job.record is None or job.state is JobState.COMPLETED else job.record.cause
+
+
+def cause_text(job: JobView) -> str:
+    """Return one line that says why the job is in its state, or an empty text."""
+    cause = job_cause(job)
+    return one_line(cause.message if cause is not None and cause.message else job.reason)
+
+
+def state_text(facts: Facts) -> str:
+    """Return the state of an experiment in words, naming the job where it is not the training."""
+    view = facts.view
+    if view.train is not None and view.train.state is not JobState.COMPLETED:
+        return job_state_text(view.train)
+    unfinished = [job for job in view.evals if job.state not in FINISHED_WELL]
+    if not unfinished:
+        return facts.state.value
+    if len(unfinished) == len(view.evals) and len({job.state for job in unfinished}) == 1 and view.train is None:
+        return job_state_text(unfinished[0])
+    return "; ".join(f"{one_line(job.job)} {job_state_text(job)}" for job in unfinished)
+
+
+def job_state_text(job: JobView) -> str:
+    """Return `state`, or `state: why`, with how far a running job is."""
+    detail = progress_text(job.progress) if job.state is JobState.RUNNING else cause_text(job)
+    if job.state is JobState.OUT_OF_MEMORY:
+        detail = ""  # torch's message says no more than the state does; the failures section has it
+    detail = one_line(detail, limit=CAUSE_LIMIT)
+    return f"{job.state.value}: {detail}" if detail else job.state.value
+
+
+def progress_text(progress: Mapping[str, Any]) -> str:
+    """Return `step 340/1250 (27%)` from a progress file, or what of it is there."""
+    done = _first_number(progress, "step", "num_done", "done")
+    total = _first_number(progress, "num_steps", "total_steps", "max_steps", "num_requests", "total")
+    if done is None:
+        return ""
+    if not total or total < done:
+        return f"step {done:.0f}"
+    return f"step {done:.0f}/{total:.0f} ({done / total:.0%})"
+
+
+def gpu_names(record: Record) -> tuple[str, ...]:
+    """Return the names of the GPUs that a job ran on, as its environment lists them."""
+    gpus = record.environment.get("gpus")
+    if not isinstance(gpus, (list, tuple)):
+        return ()
+    names = [gpu.get("name") if isinstance(gpu, Mapping) else gpu for gpu in gpus]
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def host_name(record: Record) -> str | None:
+    """Return the host of a job's last attempt."""
+    host = record.environment.get("host")
+    if isinstance(host, str):
+        return host
+    return record.attempts[-1].host if record.attempts else None
+
+
+def hardware(facts: Facts) -> tuple[str, ...]:
+    """Return what decides speed: the training's GPUs by name, on CPUs the host."""
+    record = facts.main_record
+    if record is None:
+        return ()
+    return gpu_names(record) or tuple(name for name in [host_name(record)] if name is not None)
+
+
+def _raw_args(view: ExperimentView) -> Mapping[str, Any]:
+    for job in view.jobs:
+        if job.request is not None and job.request.args is not None:
+            return job.request.args.model_dump()
+        args = None if job.record is None else job.record.request.get("args")
+        if isinstance(args, Mapping):
+            return args
+    return {}
+
+
+def _args(view: ExperimentView, raw_args: Mapping[str, Any]) -> SftArgs | None:
+    for job in view.jobs:
+        if job.request is not None and job.request.args is not None:
+            return job.request.args
+    try:
+        return SftArgs.model_validate({key: value for key, value in raw_args.items() if key in SftArgs.model_fields})
+    except ValidationError:
+        return None
+
+
+def _eval_facts(job: JobView) -> EvalFacts:
+    metrics = completed_metrics(job)
+    found = metrics if isinstance(metrics, EvalMetrics) else None
+    named = job.request.eval_dataset if job.request is not None else None
+    dataset = named or (found.dataset if found is not None else job.job.removeprefix("eval-"))
+    return EvalFacts(dataset=dataset, job=job, metrics=found, score=None if found is None else _score(found))
+
+
+def _score(metrics: EvalMetrics) -> Score | None:
+    task = metrics.tasks.get(metrics.primary_task)
+    if task is None or metrics.primary_metric is None:
+        return None
+    key = metrics.primary_metric
+    value = task.metrics.get(key)
+    if not isinstance(value, (int, float)):
+        return None
+    name, _, kind = key.partition(",")
+    stderr = task.metrics.get(f"{name}_stderr,{kind}" if kind else f"{name}_stderr")
+    return Score(
+        metric=name if kind in {"", "none"} else key,
+        value=float(value),
+        stderr=float(stderr) if isinstance(stderr, (int, float)) else None,
+        higher_is_better=task.higher_is_better.get(key, task.higher_is_better.get(name, True)),
+        num_samples=task.num_samples,
+        num_fewshot=task.num_fewshot,
+        debug=metrics.debug,
+    )
+
+
+def _first_number(values: Mapping[str, Any], *names: str) -> float | None:
+    for name in names:
+        value = values.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf"):
+            return float(value)
+    return None

@@ -1,0 +1,185 @@
+"""Which columns a report shows: the default layout, and the original's under `swift`.
+
+In: rows. Out: columns. The default leaves out what no row has and what says nothing; `swift` always has the original's 18
+(sft) or 9 (export) columns, with its two losses under their right names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from hpcbench.report import columns as c
+from hpcbench.report.cells import infer_speed_text, swift_tuner_params
+from hpcbench.report.columns import Better, Column, cell_text, eval_column, value_column
+from hpcbench.report.facts import Facts
+from hpcbench.report.memory import memory_of
+from hpcbench.report.rows import Row
+from hpcbench.states import JobState
+
+Layout = Literal["default", "swift"]
+
+SWIFT_DATASETS = ("gsm8k", "arc", "ceval")
+"""The original knew these three, in this order."""
+
+
+def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Return the columns of the default layout that have something to say about these rows."""
+    experiments = [facts for row in rows for facts in row.members]
+    optional = (
+        (c.STATE, not all(row.completed for row in rows)),
+        (c.MODEL, True),
+        (c.DATASET, True),
+        (c.MIX_RATIO, any(c.MIX_RATIO.get(facts) for facts in experiments)),
+        (c.TUNER, True),
+        (c.TUNER_PARAMS, True),
+        (c.TRAINABLE, True),
+        (c.ATTENTION, _varies(c.ATTENTION, experiments) or _asks_for_attention(experiments)),
+        (c.CHECKPOINTING, any(c.CHECKPOINTING.get(facts) for facts in experiments)),
+        (c.HYPERS, True),
+        (c.GLOBAL_BATCH, _varies(c.GLOBAL_BATCH, experiments)),
+        (c.MEMORY, True),
+        (c.TRAIN_SPEED, True),
+        (c.TOKEN_SPEED, True),
+        (c.MFU, True),
+        (c.INFER_SPEED, True),
+        (c.TRAIN_LOSS, True),
+        (c.EVAL_LOSS, True),
+    )
+    chosen = [column for column, wanted in optional if wanted and not _empty(column, experiments)]
+    return (c.NAME, *chosen, *value_columns(experiments), *eval_columns(experiments))
+
+
+def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
+    """Return a column per eval dataset and metric, in order of appearance; datasets not evaluated yet have one too."""
+    metrics: dict[str, dict[str, Better]] = {}
+    for facts in experiments:
+        for dataset, found in facts.evals.items():
+            known = metrics.setdefault(dataset, {})
+            if found.score is not None:
+                known.setdefault(found.score.metric, "higher" if found.score.higher_is_better else "lower")
+    return tuple(
+        eval_column(dataset, metric, better=better)
+        for dataset, known in metrics.items()
+        for metric, better in (known.items() if known else ((None, "higher"),))
+    )
+
+
+def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
+    """Return a column per figure that `cmd: command` programs reported."""
+    names = (name for facts in experiments if facts.command is not None for name in facts.command.values)
+    return tuple(value_column(name) for name in dict.fromkeys(names))
+
+
+def swift_columns() -> tuple[Column, ...]:
+    """Return the original's 18 columns for `sft` and `eval` rows."""
+    return (
+        replace(c.NAME),
+        _swift(c.MODEL, missing="None"),
+        _swift(c.DATASET, missing="None"),
+        _swift(c.MIX_RATIO, missing="0.0"),
+        _swift(c.TUNER, missing="None"),
+        replace(_swift(c.TUNER_PARAMS), show=_swift_params),
+        _swift(c.TRAINABLE, missing="None(None)"),
+        Column(key="use_flash_attn", header="flash_attn", get=_configured("use_flash_attn"), missing=""),
+        Column(
+            key="gradient_checkpointing",
+            header="gradient_checkpointing",
+            get=_configured("gradient_checkpointing"),
+            missing="",
+        ),
+        _swift(c.HYPERS),
+        replace(_swift(c.MEMORY, missing="None"), show=_swift_memory, state=_swift_memory_state),
+        _swift(c.TRAIN_SPEED),
+        _swift(c.INFER_SPEED),
+        replace(c.TRAIN_LOSS, decimals=2, missing=""),
+        replace(c.EVAL_LOSS, decimals=2, missing=""),
+        *(_weighted_accuracy(dataset) for dataset in SWIFT_DATASETS),
+    )
+
+
+def swift_export_columns() -> tuple[Column, ...]:
+    """Return the original's 9 columns for `export` rows."""
+    return (
+        c.NAME,
+        _swift(c.MODEL, missing="None"),
+        _argument("calibration dataset", "dataset"),
+        _argument("quantization method", "quant_method"),
+        _argument("quantization bits", "quant_bits"),
+        replace(_swift(c.INFER_SPEED), show=infer_speed_text),
+        *(_weighted_accuracy(dataset) for dataset in SWIFT_DATASETS),
+    )
+
+
+def _empty(column: Column, experiments: Iterable[Facts]) -> bool:
+    return all(_shown(column, facts) is None for facts in experiments)
+
+
+def _shown(column: Column, facts: Facts) -> str | None:
+    """Return what stands in the cell, a state instead of a figure included (`OOM`)."""
+    text = cell_text(column, facts)
+    return text if text is not None or column.state is None else column.state(facts)
+
+
+def _varies(column: Column, experiments: Iterable[Facts]) -> bool:
+    values = {value for value in map(column.get, experiments) if value is not None}
+    return len(values) > 1
+
+
+def _asks_for_attention(experiments: Iterable[Facts]) -> bool:
+    return any(facts.train_args is not None and facts.train_args.use_flash_attn is not None for facts in experiments)
+
+
+def _swift(column: Column, *, missing: str = "") -> Column:
+    """Return a column as the original fills it; it never marked the best speed or memory."""
+    return replace(column, missing=missing, better=None)
+
+
+def _weighted_accuracy(dataset: str) -> Column:
+    """Return the headline score of a dataset, whichever metric it is, without its standard error."""
+
+    def get(facts: Facts) -> c.Raw:
+        found = facts.evals.get(dataset)
+        return None if found is None or found.score is None else found.score.value
+
+    return Column(
+        key=f"{dataset}_weighted_acc",
+        header=f"{dataset} weighted acc",
+        get=get,
+        decimals=3,
+        better="higher",
+        measured=True,
+        missing="",
+    )
+
+
+def _configured(name: str) -> Callable[[Facts], c.Raw]:
+    def get(facts: Facts) -> c.Raw:
+        value: c.Raw = None if facts.train_args is None else getattr(facts.train_args, name)
+        return value
+
+    return get
+
+
+def _argument(header: str, name: str) -> Column:
+    def get(facts: Facts) -> c.Raw:
+        value: Any = facts.raw_args.get(name)
+        if isinstance(value, (list, tuple)):
+            return " ".join(map(str, value)) or None
+        return None if value is None else str(value)
+
+    return Column(key=name, header=header, get=get, missing="")
+
+
+def _swift_params(facts: Facts) -> str:
+    return "" if facts.train_args is None else swift_tuner_params(facts.train_args)
+
+
+def _swift_memory(facts: Facts) -> str:
+    memory = memory_of(facts)
+    return "" if memory is None else "/".join(f"{peak:.2f}GiB" for peak in memory.peaks_gib)
+
+
+def _swift_memory_state(facts: Facts) -> str | None:
+    return "OOM" if facts.state is JobState.OUT_OF_MEMORY else None

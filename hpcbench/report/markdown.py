@@ -1,0 +1,117 @@
+"""The Markdown report: GitHub-flavoured tables that are readable as raw text too.
+
+In: a Document. Out: text. Whatever names and causes hold, a table keeps its columns and a line stays a line.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tabulate import tabulate
+
+from hpcbench.report.document import Document, SuiteSection, Table
+from hpcbench.report.escape import CELL_LIMIT, markdown_block, markdown_code, markdown_text
+from hpcbench.report.remarks import Failure
+from hpcbench.report.rows import Cell
+
+_CODE_IN_NOTES = re.compile(r"`([^`]*)`")
+
+
+def render_markdown(document: Document) -> str:
+    """Return the whole report, a heading per suite."""
+    lines: list[str] = []
+    if document.warnings:
+        lines += ["## Warnings", "", *_bullets(document.warnings), ""]
+    if not document.suites:
+        lines += [f"No experiments found; collected {markdown_text(document.collected_at)}.", ""]
+    for suite in document.suites:
+        lines += _suite_lines(suite, is_swift=document.layout == "swift")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
+    lines = [] if is_swift else [f"## {markdown_text(suite.name)}", "", f"{markdown_text(suite.counts)}", ""]
+    for table in suite.tables:
+        lines += _swift_table_lines(table) if is_swift else [markdown_table(table), ""]
+    if suite.warnings:
+        lines += ["### Warnings", "", *_bullets(suite.warnings), ""]
+    if suite.failures:
+        lines += ["### Failures", ""]
+        for number, failure in enumerate(suite.failures, start=1):
+            lines += _failure_lines(number, failure)
+        lines.append("")
+    if suite.notes:
+        lines += ["### Notes", "", *_bullets(suite.notes), ""]
+    if suite.environment and not is_swift:
+        lines += ["### Environment", ""]
+        lines += [f"- {markdown_text(key)}: {markdown_text(value)}" for key, value in suite.environment]
+        lines.append("")
+    return lines
+
+
+def markdown_table(table: Table) -> str:
+    """Return an aligned table; measured columns stand to the right."""
+    headers = [markdown_text(column.header, limit=CELL_LIMIT) for column in table.columns]
+    if not table.cells:
+        return "\n".join((_bare_row(headers), _bare_row(["---"] * len(headers))))
+    return tabulate(
+        [[_cell_text(cell) for cell in cells] for cells in table.cells],
+        headers=headers,
+        tablefmt="pipe",
+        colalign=["right" if column.measured else "left" for column in table.columns],
+        disable_numparse=True,
+    )
+
+
+def _swift_table_lines(table: Table) -> list[str]:
+    """Return a table as the original prints it: its title, two empty lines, cells without padding."""
+    headers = [column.header for column in table.columns]
+    rules = ["-" * len(header) for header in headers]
+    lines = [markdown_text(table.title), "", "", _padded_row(headers), _padded_row(rules)]
+    lines += [_bare_row([_cell_text(cell) for cell in cells]) for cells in table.cells]
+    return [*lines, ""]
+
+
+def _cell_text(cell: Cell) -> str:
+    text = markdown_text(cell.text, limit=CELL_LIMIT)
+    return f"**{text}**" if cell.best else text
+
+
+def _bare_row(cells: list[str]) -> str:
+    return f"|{'|'.join(cells)}|"
+
+
+def _padded_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _failure_lines(number: int, failure: Failure) -> list[str]:
+    head = f"{number}. {markdown_code(f'{failure.experiment} {failure.job}')}: **{failure.state.value}**"
+    indent = " " * (len(str(number)) + 2)
+    lines = [head + (f": {markdown_text(failure.message, limit=300)}" if failure.message else "")]
+    lines += [f"{indent}- log: {markdown_code(failure.log)}"] if failure.log is not None else []
+    lines += [f"{indent}- hint: {markdown_text(failure.hint)}"] if failure.hint is not None else []
+    lines += [f"{indent}- blocks: {', '.join(map(markdown_text, failure.blocks))}"] if failure.blocks else []
+    lines.append(f"{indent}- next: {', '.join(map(markdown_code, failure.commands))}")
+    if failure.lines:
+        lines += ["", *markdown_block(failure.lines, indent=indent), ""]
+    return lines
+
+
+def _bullets(texts: tuple[str, ...]) -> list[str]:
+    return [f"- {_note_text(text)}" for text in texts]
+
+
+def _note_text(text: str) -> str:
+    """Escape a note, leaving the code spans that our own notes hold."""
+    parts = _CODE_IN_NOTES.split(text)
+    return "".join(
+        markdown_code(part) if number % 2 else _escape_keeping_edges(part) for number, part in enumerate(parts)
+    )
+
+
+def _escape_keeping_edges(text: str) -> str:
+    if not text.strip():
+        return " " if text else ""
+    lead, tail = " " * text[:1].isspace(), " " * text[-1:].isspace()
+    return f"{lead}{markdown_text(text)}{tail}"

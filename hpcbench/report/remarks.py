@@ -1,0 +1,232 @@
+"""What stands around a table: what the figures mean, what makes rows hard to compare, what failed and what to type next.
+
+In: rows and columns of one suite. Out: plain text, not yet escaped for any format. It never judges a result.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from hpcbench.collection import JobView
+from hpcbench.paths import JobPaths
+from hpcbench.report.columns import Column
+from hpcbench.report.environment import software_version
+from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, host_name, job_cause
+from hpcbench.report.rows import Row
+from hpcbench.states import FAILED_STATES, JobState
+
+COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
+_NAMES_SHOWN = 4
+
+OOM_HINT = (
+    "a result, never retried by itself; a smaller batch_size or max_length, gradient_checkpointing or more GPUs under a new "
+    "name is another experiment"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One job that ended without completing."""
+
+    experiment: str
+    """`suite/experiment`."""
+    job: str
+    state: JobState
+    message: str
+    log: str | None
+    hint: str | None
+    lines: tuple[str, ...]
+    """The last lines of the log that show the cause."""
+    blocks: tuple[str, ...]
+    """Evals that cannot run because of it."""
+    commands: tuple[str, ...]
+    """What to type next."""
+
+
+def notes_of(columns: Sequence[Column], rows: Sequence[Row], *, any_best: bool) -> tuple[str, ...]:
+    """Return what the figures of a default table mean."""
+    experiments = [facts for row in rows for facts in row.members]
+    notes = [column.note for column in columns if column.note]
+    notes += _eval_notes(experiments)
+    if any(len(row.members) > 1 for row in rows):
+        notes.append(
+            "(n=3): mean ± sample standard deviation over three runs with different seeds, and so on for other n"
+        )
+    if any_best:
+        notes.append(
+            "bold: the best of a column, ties as printed included. Losses are compared among rows of the same model and "
+            "training data, memory among rows of the same model, speeds among rows of the same model and hardware, scores "
+            "among rows with the same number of documents and shots; a figure with nothing to compare is never bold"
+        )
+    return tuple(notes)
+
+
+def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
+    """Return what makes the rows of one suite hard to compare."""
+    return (
+        *_debug_warnings(experiments),
+        *_difference("hpcbench versions", "records come from", experiments, lambda facts: _versions(facts)),
+        *(
+            warning
+            for name in COMPARED_SOFTWARE
+            for warning in _difference(f"versions of {name}", "jobs ran with", experiments, _reader_of(name))
+        ),
+        *_hardware_warnings(experiments),
+        *_eval_warnings(experiments),
+    )
+
+
+def failures_of(experiments: Iterable[Facts]) -> tuple[Failure, ...]:
+    """Return the jobs that ended without completing, running out of GPU memory included; blocked evals stand with their train."""
+    return tuple(
+        _failure(facts, job)
+        for facts in experiments
+        for job in facts.view.jobs
+        if job.state in FAILED_STATES or job.state is JobState.OUT_OF_MEMORY
+    )
+
+
+def _failure(facts: Facts, job: JobView) -> Failure:
+    cause = job_cause(job)
+    name = f"{job.suite}/{job.experiment}"
+    quoted = shlex.quote(name)
+    is_oom = job.state is JobState.OUT_OF_MEMORY
+    look = f"hpcbench logs {quoted}" if job.record is not None else f"hpcbench why {quoted}"
+    return Failure(
+        experiment=name,
+        job=job.job,
+        state=job.state,
+        message=cause_text(job),
+        log=_log_path(job),
+        hint=cause.hint if cause is not None and cause.hint else OOM_HINT if is_oom else None,
+        lines=() if cause is None else cause.lines[-5:],
+        blocks=tuple(found.job for found in facts.view.evals if found.state is JobState.BLOCKED)
+        if job is facts.view.train
+        else (),
+        commands=(look,) if is_oom else (look, f"hpcbench retry {quoted}"),
+    )
+
+
+def _log_path(job: JobView) -> str | None:
+    cause = job_cause(job)
+    if cause is not None and cause.log is not None:
+        return str(job.folder / cause.log)
+    if job.record is None or not job.record.attempts:
+        return None
+    return str(JobPaths(job.folder).attempt(job.record.attempts[-1].number).log)
+
+
+def _eval_notes(experiments: Iterable[Facts]) -> list[str]:
+    by_dataset: defaultdict[str, list[EvalFacts]] = defaultdict(list)
+    for facts in experiments:
+        for dataset, found in facts.evals.items():
+            if found.score is not None:
+                by_dataset[dataset].append(found)
+    return [_eval_note(dataset, found) for dataset, found in by_dataset.items()]
+
+
+def _eval_note(dataset: str, found: Sequence[EvalFacts]) -> str:
+    scores = [facts.score for facts in found if facts.score is not None]
+    parts = [f"{_either(score.metric for score in scores)} ± lm-eval's standard error"]
+    if all(score.stderr is None for score in scores):
+        parts = [_either(score.metric for score in scores)]
+    parts.append(f"{_either(str(score.num_samples) for score in scores)} documents")
+    shots = [str(score.num_fewshot) for score in scores if score.num_fewshot is not None]
+    parts += [f"{_either(shots)}-shot"] if shots else []
+    parts += [] if all(score.higher_is_better for score in scores) else ["lower is better"]
+    choices = {facts.metrics.checkpoint_choice for facts in found if facts.metrics is not None}
+    trained = sorted(choices & {"best", "last"})
+    parts += [f"{_either(trained)} checkpoint of trained rows"] if trained else []
+    return f"{dataset}: {', '.join(parts)}"
+
+
+def _debug_warnings(experiments: Iterable[Facts]) -> list[str]:
+    limited: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for facts in experiments:
+        for dataset, found in facts.evals.items():
+            if found.metrics is not None and found.metrics.debug:
+                limited[dataset, _limit(found)].append(facts.view.name)
+    return [
+        f"{dataset}: limit={limit}: not comparable ({_names(names)}); only the first documents were evaluated"
+        for (dataset, limit), names in limited.items()
+    ]
+
+
+def _limit(found: EvalFacts) -> int:
+    request = found.job.request
+    if request is not None and request.eval_args is not None and request.eval_args.limit is not None:
+        return request.eval_args.limit
+    return 0 if found.score is None else found.score.num_samples
+
+
+def _hardware_warnings(experiments: Sequence[Facts]) -> list[str]:
+    def gpus(facts: Facts) -> frozenset[str]:
+        return frozenset(name for record in facts.records for name in gpu_names(record))
+
+    def cpu_hosts(facts: Facts) -> frozenset[str]:
+        hosts = (host_name(record) for record in facts.records if not gpu_names(record))
+        return frozenset(host for host in hosts if host is not None)
+
+    return [
+        *_difference("GPUs", "jobs ran on", experiments, gpus),
+        *_difference("hosts without GPUs", "jobs ran on", experiments, cpu_hosts),
+    ]
+
+
+def _eval_warnings(experiments: Iterable[Facts]) -> list[str]:
+    warnings: list[str] = []
+    by_dataset: defaultdict[str, list[EvalFacts]] = defaultdict(list)
+    for facts in experiments:
+        for dataset, found in facts.evals.items():
+            if found.metrics is not None:
+                by_dataset[dataset].append(found)
+    for dataset, found_evals in by_dataset.items():
+        metrics = [found.metrics for found in found_evals if found.metrics is not None]
+        if {"best", "last"} <= {metric.checkpoint_choice for metric in metrics}:
+            warnings.append(f"{dataset}: some rows were evaluated at their best, others at their last checkpoint")
+        if {True, False} <= {metric.chat_template_applied for metric in metrics}:
+            warnings.append(f"{dataset}: the chat template was applied to some rows only")
+        shots = {found.score.num_fewshot for found in found_evals if found.score is not None}
+        if len(shots) > 1:
+            warnings.append(
+                f"{dataset}: rows were evaluated with different numbers of shots ({_either(map(str, shots))})"
+            )
+    return warnings
+
+
+def _difference(
+    what: str, how: str, experiments: Iterable[Facts], read: Callable[[Facts], frozenset[str]]
+) -> tuple[str, ...]:
+    """Return one warning that names the experiments per value, if there is more than one value."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for facts in experiments:
+        for value in sorted(read(facts)):
+            names[value].append(facts.view.name)
+    if len(names) < 2:  # noqa: PLR2004
+        return ()
+    listed = "; ".join(f"{value} ({_names(found)})" for value, found in sorted(names.items()))
+    return (f"{how} different {what}: {listed}",)
+
+
+def _versions(facts: Facts) -> frozenset[str]:
+    return frozenset(record.hpcbench_version for record in facts.records)
+
+
+def _reader_of(software: str) -> Callable[[Facts], frozenset[str]]:
+    def read(facts: Facts) -> frozenset[str]:
+        versions = (software_version(record.environment, software) for record in facts.records)
+        return frozenset(version for version in versions if version is not None)
+
+    return read
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
+
+
+def _either(values: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(values))

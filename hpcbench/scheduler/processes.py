@@ -1,0 +1,171 @@
+"""Processes of this machine: who they are, whether they live, and how a whole tree of them is ended (Linux, proc(5)).
+
+In: process ids and tokens. Out: identities, signals, started children. It never signals a process that it cannot prove to be
+the one that was meant: a pid alone proves nothing, pids are used again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+TOKEN_VARIABLE = "HPCBENCH_LOCAL_TOKEN"  # noqa: S105  # a name, not a secret
+"""Carried by all processes of one start of a job, whatever session or parent they end up with."""
+KILL_ROUNDS = 50
+KILL_PAUSE_S = 0.02
+_DEAD = frozenset({"Z", "X", "x"})
+
+
+class ProcessIdentity(BaseModel):
+    """One process, told apart from later ones that get the same pid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    host: str
+    pid: int
+    start_ticks: int
+    """Start time in clock ticks since boot (proc(5), field 22 of stat)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStat:
+    """What /proc/PID/stat says."""
+
+    state: str
+    parent: int
+    session: int
+    start_ticks: int
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """Return the stat of a process, or None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name, field 2, may hold blanks and parentheses.
+    fields = text.rpartition(")")[2].split()
+    return ProcessStat(state=fields[0], parent=int(fields[1]), session=int(fields[3]), start_ticks=int(fields[19]))
+
+
+def identify_process(pid: int) -> ProcessIdentity | None:
+    """Return the identity of a process of this machine, or None when it has ended."""
+    stat = read_stat(pid)
+    return None if stat is None else ProcessIdentity(host=socket.gethostname(), pid=pid, start_ticks=stat.start_ticks)
+
+
+def is_here(process: ProcessIdentity) -> bool:
+    """Say whether the process belongs to this machine, so that anything can be said of it."""
+    return process.host == socket.gethostname()
+
+
+def is_alive(process: ProcessIdentity) -> bool:
+    """Say whether a process of this machine still runs; one that only waits to be reaped does not."""
+    stat = read_stat(process.pid)
+    return stat is not None and stat.start_ticks == process.start_ticks and stat.state not in _DEAD
+
+
+def send_signal(process: ProcessIdentity, number: signal.Signals) -> None:
+    """Signal a process if it is still the one that was meant."""
+    if is_here(process) and is_alive(process):
+        _signal_pid(process.pid, number)
+
+
+def start_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a command in its own session, output appended to a file; it gets TERM when this process dies.
+
+    Raises:
+        OSError: the program cannot be started or the log cannot be written.
+    """
+    parent = os.getpid()
+    libc = _libc()
+
+    def die_with_parent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  # no threads run; prctl can be called nowhere else
+        )
+
+
+def kill_processes(token: str, process: ProcessIdentity | None = None) -> int:
+    """Kill every process of one start of a job: its session, its descendants, and whatever carries its token.
+
+    Args:
+        token: value of `TOKEN_VARIABLE` that the start was given.
+        process: the start's first process, when it is known.
+
+    Returns:
+        How many processes were still there.
+    """
+    seen: set[int] = set()
+    for _ in range(KILL_ROUNDS):
+        found = _find_processes(token, process)
+        if not found:
+            break
+        seen |= found
+        for pid in found:
+            _signal_pid(pid, signal.SIGKILL)
+        time.sleep(KILL_PAUSE_S)
+    return len(seen)
+
+
+def _find_processes(token: str, process: ProcessIdentity | None) -> set[int]:
+    """Return the living processes of a start; the first process lends its session only while it is certainly itself."""
+    stats = {pid: stat for pid in _list_pids() if (stat := read_stat(pid)) is not None and stat.state not in _DEAD}
+    wanted = f"{TOKEN_VARIABLE}={token}".encode()
+    found = {pid for pid in stats if wanted in _read_environment(pid)}
+    first = None if process is None or not is_here(process) else stats.get(process.pid)
+    if process is not None and first is not None and first.start_ticks == process.start_ticks:
+        found |= {process.pid} | {pid for pid, stat in stats.items() if stat.session == process.pid}
+    size = -1
+    while size != len(found):
+        size = len(found)
+        found |= {pid for pid, stat in stats.items() if stat.parent in found}
+    return found - {os.getpid()}
+
+
+def _list_pids() -> list[int]:
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+
+
+def _read_environment(pid: int) -> list[bytes]:
+    """Return the variables a process was started with, nothing for those of other users."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _signal_pid(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

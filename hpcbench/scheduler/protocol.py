@@ -1,0 +1,88 @@
+"""What hpcbench asks of a scheduler, whichever it is.
+
+In: submissions. Out: ids and states. Two rooms implement it: `slurm.py` and `local.py`. A scheduler that does not answer
+raises SchedulerError; "not there" is only ever said after a query that worked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hpcbench.states import JobState
+from hpcbench.submission import Submission
+
+Place = tuple[str, int]
+"""Submission key and array index: one job, whatever the scheduler calls it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerJob:
+    """What a scheduler says of one job."""
+
+    state: JobState
+    raw_state: str
+    """The scheduler's own word."""
+    reason: str = ""
+    """Why it is pending, in the scheduler's words."""
+    expected_start: str | None = None
+    exit_code: str | None = None
+    held_by_dependency: bool = False
+    """Waits for its train job, or waits in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One look at the queue."""
+
+    jobs: Mapping[Place, SchedulerJob] = field(default_factory=dict)
+    history_known: bool = False
+    """Whether ended jobs were asked for too (accounting answered): only then does silence mean that a job is gone."""
+    warnings: tuple[str, ...] = ()
+
+
+class Scheduler(Protocol):
+    """A place where jobs run."""
+
+    @property
+    def name(self) -> str:
+        """Profile name, or `local`."""
+        ...
+
+    def render(self, submission: Submission, after_id: str | None) -> str:
+        """Return the exact text that would be submitted (pure)."""
+        ...
+
+    def submit(self, submission: Submission, after_id: str | None) -> str:
+        """Submit and return the scheduler's id.
+
+        Raises:
+            SubmitError: the scheduler refused it for good.
+            SchedulerError: it is not known whether the scheduler took it.
+        """
+        ...
+
+    def find(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Return the ids of those submissions, by key, that the scheduler has or had.
+
+        Raises:
+            SchedulerError: the question was not answered.
+        """
+        ...
+
+    def query(self, submissions: Sequence[Submission]) -> Answer:
+        """Look up all elements of the submissions in one batched query.
+
+        Raises:
+            SchedulerError: the queue was not answered.
+        """
+        ...
+
+    def release(self, element_ids: Iterable[str]) -> None:
+        """Drop the dependency of jobs whose train job has completed."""
+        ...
+
+    def cancel(self, element_ids: Sequence[str]) -> None:
+        """Cancel jobs by their scheduler ids; ids that are gone are no error."""
+        ...

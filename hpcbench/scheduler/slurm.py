@@ -1,0 +1,223 @@
+"""Slurm: submit through submitit, ask with one squeue and at most one sacct, whatever the number of jobs.
+
+In: submissions. Out: ids and states. A query that fails raises SchedulerError; only what Slurm said is concluded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.paths import SuitePaths
+from hpcbench.profile import ClusterProfile
+from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
+from hpcbench.scheduler.slurm_script import render_script, submit_script
+from hpcbench.scheduler.slurm_states import (
+    NEVER_SATISFIED,
+    SACCT_FORMAT,
+    SQUEUE_FORMAT,
+    SlurmRow,
+    explain_reason,
+    parse_sacct,
+    parse_squeue,
+)
+from hpcbench.states import JobState
+from hpcbench.submission import Submission
+
+logger = logging.getLogger(__name__)
+
+COMMAND_TIMEOUT_S = 90
+IDS_PER_CALL = 500
+TRANSIENT = re.compile(
+    r"timed? out|unable to contact|connection refused|zero bytes|communication connection failure|temporarily"
+    r"|slurm_receive_msg|resource temporarily|try again",
+    re.IGNORECASE,
+)
+NO_ACCOUNTING = re.compile(r"accounting storage is disabled|accounting_storage/none|slurmdbd", re.IGNORECASE)
+DEFAULT_MAX_ARRAY_SIZE = 1001
+"""Slurm's own default; the largest index is one less."""
+
+
+class SlurmScheduler:
+    """A Slurm cluster as its clients on this machine see it."""
+
+    def __init__(self, profile: ClusterProfile, save_dir: Path) -> None:
+        self._profile = profile
+        self._save_dir = save_dir
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self._profile.name
+
+    @property
+    def profile(self) -> ClusterProfile:
+        """How jobs are asked for here."""
+        return self._profile
+
+    def render(self, submission: Submission, after_id: str | None) -> str:
+        """Return the sbatch script."""
+        return render_script(submission, profile=self._profile, paths=self._paths(submission), after_id=after_id)
+
+    def submit(self, submission: Submission, after_id: str | None) -> str:
+        """Submit one script; see `Scheduler.submit`."""
+        text = self.render(submission, after_id)
+        try:
+            return submit_script(text, submission=submission, profile=self._profile, paths=self._paths(submission))
+        except SubmitError as error:
+            if TRANSIENT.search(error.message):
+                raise SchedulerError(f"sbatch did not answer: {error.message}") from error
+            raise
+
+    def find(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Return the ids of submissions by job name, from the queue and then from accounting."""
+        if not keys:
+            return {}
+        base = ["squeue", "--me", "--states=all", "--noheader", "-r", f"--format={SQUEUE_FORMAT}"]
+        rows = list(parse_squeue(run_command([*base, f"--name={','.join(keys)}"])))
+        found = {row.name: row.job_id for row in rows}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            since = (datetime.now().astimezone() - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%S")
+            options = ["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-S", since, "-E", "now", f"--name={','.join(missing)}"]
+            found |= {row.name: row.job_id for row in _sacct(options)[0] if row.name in missing}
+        return {key: found[key] for key in keys if key in found}
+
+    def query(self, submissions: Sequence[Submission]) -> Answer:
+        """Look up all elements: one squeue, then one sacct for those that the queue has forgotten."""
+        wanted = {s.scheduler_id: s for s in submissions if s.scheduler_id is not None}
+        if not wanted:
+            return Answer(history_known=True)
+        # No -j: a purged id makes squeue fail. The name guards against ids that were used again.
+        command = ["squeue", "--me", "--states=all", "--noheader", "-r", f"--format={SQUEUE_FORMAT}"]
+        jobs = _match(parse_squeue(run_command(command)), wanted)
+        gone = [
+            submission
+            for submission in wanted.values()
+            if any((submission.key, index) not in jobs for index in submission.elements)
+        ]
+        history_known = True
+        warnings: list[str] = []
+        for start in range(0, len(gone), IDS_PER_CALL):
+            ids = ",".join(s.scheduler_id for s in gone[start : start + IDS_PER_CALL] if s.scheduler_id)
+            rows, answered, warning = _sacct(["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-j", ids])
+            history_known &= answered
+            warnings += [warning] if warning else []
+            for place, job in _match(rows, wanted).items():
+                jobs.setdefault(place, job)
+        return Answer(jobs=jobs, history_known=history_known, warnings=tuple(dict.fromkeys(warnings)))
+
+    def release(self, element_ids: Iterable[str]) -> None:
+        """Drop the dependency of jobs whose train job has completed."""
+        for element_id in element_ids:
+            release_element(element_id)
+
+    def cancel(self, element_ids: Sequence[str]) -> None:
+        """Cancel jobs; `scancel` takes unknown ids without complaint."""
+        for start in range(0, len(element_ids), IDS_PER_CALL):
+            run_command(["scancel", "--quiet", *element_ids[start : start + IDS_PER_CALL]], check=False)
+
+    def max_array_size(self) -> int:
+        """Return one more than the largest array index that this cluster takes."""
+        if self._profile.max_array_size is not None:
+            return self._profile.max_array_size
+        try:
+            text = run_command(["scontrol", "show", "config"])
+        except SchedulerError:
+            return DEFAULT_MAX_ARRAY_SIZE
+        match = re.search(r"^MaxArraySize\s*=\s*(\d+)", text, re.MULTILINE)
+        return int(match.group(1)) if match else DEFAULT_MAX_ARRAY_SIZE
+
+    def _paths(self, submission: Submission) -> SuitePaths:
+        return SuitePaths(self._save_dir, submission.suite)
+
+
+def release_element(element_id: str) -> bool:
+    """Drop one job's dependency; return whether Slurm took it (a job that has started or ended needs none)."""
+    try:
+        run_command(["scontrol", "update", f"JobId={element_id}", "Dependency="])
+    except SchedulerError as error:
+        logger.info("%s was not released: %s", element_id, error.message)
+        return False
+    return True
+
+
+def requeue_element(element_id: str) -> bool:
+    """Put a running job back into the queue; return whether Slurm did (not where it was submitted with --no-requeue)."""
+    try:
+        run_command(["scontrol", "requeue", element_id])
+    except SchedulerError as error:
+        logger.warning("%s was not requeued: %s", element_id, error.message)
+        return False
+    return True
+
+
+def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    """Run one Slurm command and return what it printed.
+
+    Raises:
+        SchedulerError: it is missing, failed, or did not answer in time.
+    """
+    environment = {**os.environ, "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
+    environment.pop("SQUEUE_FORMAT", None)
+    environment.pop("SACCT_FORMAT", None)
+    name = command[0]
+    try:
+        done = subprocess.run(
+            list(command), capture_output=True, text=True, timeout=timeout_s, check=False, env=environment, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise SchedulerError(f"{name}: not found on this machine", hint="load the Slurm module, or --cluster local") from error
+    except subprocess.TimeoutExpired as error:
+        raise SchedulerError(f"{name}: no answer within {timeout_s:.0f} s") from error
+    if check and done.returncode != 0:
+        words = done.stderr.strip() or done.stdout.strip() or "no message"
+        raise SchedulerError(f"{name}: exit code {done.returncode}: {words}")
+    return done.stdout
+
+
+def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
+    """Return accounting's rows, whether it answered, and a warning; a cluster without accounting is no error."""
+    try:
+        return list(parse_sacct(run_command(["sacct", *options]))), True, ""
+    except SchedulerError as error:
+        if NO_ACCOUNTING.search(error.message):
+            return [], False, ""
+        return [], False, f"accounting did not answer ({error.message}); ended jobs without a record are shown as unknown"
+
+
+def _match(rows: Iterable[SlurmRow], wanted: Mapping[str, Submission]) -> dict[Place, SchedulerJob]:
+    """Return the rows that belong to our submissions: id and name must both be right."""
+    jobs: dict[Place, SchedulerJob] = {}
+    for row in rows:
+        submission = wanted.get(row.job_id)
+        if submission is None or row.name != submission.key:
+            continue
+        # A single job, or an array that was cancelled before it was split, stands for all its elements.
+        indices = list(submission.elements) if row.index is None else [row.index]
+        for index in indices:
+            if index in submission.elements:
+                jobs[(submission.key, index)] = _scheduler_job(row)
+    return jobs
+
+
+def _scheduler_job(row: SlurmRow) -> SchedulerJob:
+    held = row.state is JobState.PENDING and "Dependency" in row.reason
+    state = JobState.BLOCKED if held and NEVER_SATISFIED in row.reason else row.state
+    return SchedulerJob(
+        state=state,
+        raw_state=row.raw_state,
+        reason=explain_reason(row.reason) if state in {JobState.PENDING, JobState.BLOCKED} else "",
+        expected_start=row.expected_start if row.state is JobState.PENDING else None,
+        exit_code=row.exit_code,
+        held_by_dependency=held,
+    )
+
+
+

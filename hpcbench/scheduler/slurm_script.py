@@ -1,0 +1,249 @@
+"""The sbatch script of one submission, rendered by submitit. The only file that knows submitit's private names.
+
+In: a submission, a profile, paths. Out: text, or a job id after `sbatch` took it. submitit 1.5 has no public way to render a
+script or to submit a plain command; `pyproject.toml` pins it and a contract test fails when these names change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from submitit.core.utils import FailedJobError
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from hpcbench.errors import SubmitError
+from hpcbench.jsonfile import write_text
+from hpcbench.paths import SuitePaths
+from hpcbench.profile import ClusterProfile
+from hpcbench.request import Resources
+from hpcbench.submission import Submission
+
+JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
+SIGNAL_LEAD_CAP_S = 300
+SIGNAL_LEAD_FLOOR_S = 60
+
+
+def render_script(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, after_id: str | None) -> str:
+    """Return the text of the sbatch script (pure)."""
+    resources = submission.resources
+    time_min = resources.time_min or profile.time_min
+    cpus = node_cpus(resources, profile)
+    text: str = _make_sbatch_string(
+        command=_command(submission, profile=profile, paths=paths, cpus=cpus),
+        folder=paths.slurm_logs,
+        job_name=submission.key,
+        partition=resources.partition or profile.partition,
+        time=time_min,
+        nodes=resources.nodes,
+        ntasks_per_node=1,
+        cpus_per_task=cpus,
+        qos=profile.qos,
+        account=profile.account,
+        constraint=profile.constraint,
+        exclude=profile.exclude,
+        setup=_setup(submission, profile, paths),
+        signal_delay_s=signal_lead_s(time_min),
+        comment=f"hpcbench {submission.suite}",
+        dependency=_dependency(submission, profile, after_id),
+        stderr_to_stdout=True,
+        additional_parameters=_flags(submission, profile, paths, cpus),
+        use_srun=False,
+    )
+    lines = [line for line in text.splitlines() if not line.startswith("#SBATCH --wckey")]
+    return "\n".join(lines) + "\n"
+
+
+def signal_lead_s(time_min: int) -> int:
+    """Return how long before the time limit USR2 is sent, in seconds: a fifth of it, between one and five minutes.
+
+    Slurm sends signals up to a minute early, and one that comes before the handlers stand would kill the job.
+    """
+    fifth = time_min * 60 // 5
+    return max(min(fifth, SIGNAL_LEAD_CAP_S), min(SIGNAL_LEAD_FLOOR_S, time_min * 60 // 2))
+
+
+def node_cpus(resources: Resources, profile: ClusterProfile) -> int:
+    """Return the CPU cores to ask for on each node."""
+    if resources.cpus is not None:
+        return resources.cpus
+    ranks = -(-resources.ddp // resources.nodes)
+    gpus = -(-resources.gpu // resources.nodes)
+    per_gpu = resources.cpus_per_gpu or profile.cpus_per_gpu or 1
+    return max(ranks, gpus * per_gpu, 1)
+
+
+def _command(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, cpus: int) -> str:
+    python = profile.python or sys.executable
+    # --export=ALL mends SBATCH_EXPORT=NONE; since Slurm 22.05 srun does not inherit --cpus-per-task.
+    srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={cpus}"]
+    return shlex.join([*srun, python, "-m", "hpcbench.job", str(paths.submission(submission.key))])
+
+
+def _setup(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> list[str]:
+    marks = shlex.quote(str(paths.start_marks(submission.key)))
+    index = "${SLURM_ARRAY_TASK_ID:-0}"
+    mark = f'echo "$SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}} $(hostname)" >> {marks}/{index}'
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(profile.env.items())]
+    lead = signal_lead_s(submission.resources.time_min or profile.time_min)
+    exports.append(f"export HPCBENCH_SIGNAL_LEAD_S={lead}")
+    if not profile.offline:
+        exports += [f"export {name}=0" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")]
+    # srun refuses to start when this and SLURM_TRES_PER_TASK disagree; the value stands on its command line.
+    return [mark, "unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *exports, *profile.setup]
+
+
+def _dependency(submission: Submission, profile: ClusterProfile, after_id: str | None) -> str | None:
+    if after_id is None:
+        return None
+    return f"aftercorr:{after_id}" if submission.array and profile.arrays else f"afterok:{after_id}"
+
+
+def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths, cpus: int) -> dict[str, str | bool]:
+    resources = submission.resources
+    pattern = "%A_%a.out" if submission.array else "%j.out"
+    flags: dict[str, str | bool] = {"output": f"{str(paths.slurm_logs).replace('%', '%%')}/{pattern}"}
+    if submission.array:
+        throttle = f"%{profile.array_throttle}" if profile.array_throttle else ""
+        flags["array"] = compress_indices(sorted(submission.elements)) + throttle
+    flags["requeue" if profile.requeue else "no-requeue"] = True
+    if profile.kill_on_invalid_dep is not None:
+        flags["kill-on-invalid-dep"] = "yes" if profile.kill_on_invalid_dep else "no"
+    elif submission.after_key is not None:
+        flags["kill-on-invalid-dep"] = "no"
+    flags |= gpu_flags(resources, profile)
+    memory_gb = resources.mem_gb or profile.mem_gb
+    if memory_gb is not None and profile.mem_flag == "mem":
+        flags["mem"] = f"{round(memory_gb * 1024)}M"
+    elif memory_gb is not None and profile.mem_flag == "mem-per-cpu":
+        flags["mem-per-cpu"] = f"{-(-round(memory_gb * 1024) // cpus)}M"
+    flags |= profile.extra_sbatch
+    return flags
+
+
+def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | bool]:
+    """Return the one flag that asks for the job's GPUs, or none."""
+    if resources.gpu == 0 or profile.gpu_flag is None:
+        return {}
+    kind = f"{resources.gpu_type}:" if resources.gpu_type else ""
+    per_node = resources.gpu // resources.nodes
+    match profile.gpu_flag:
+        case "gres":
+            return {"gres": f"gpu:{kind}{per_node}"}
+        case "gpus":
+            return {"gpus": f"{kind}{resources.gpu}"}
+        case "gpus-per-node":
+            return {"gpus-per-node": f"{kind}{per_node}"}
+        case "gpus-per-task":  # one task per node
+            return {"gpus-per-task": f"{kind}{per_node}"}
+
+
+def compress_indices(indices: list[int]) -> str:
+    """Return sorted array indices in Slurm's notation: [0, 1, 2, 7] is `0-2,7`."""
+    parts: list[str] = []
+    start = previous = indices[0]
+    for index in [*indices[1:], -1]:
+        if index == previous + 1:
+            previous = index
+            continue
+        parts.append(str(start) if start == previous else f"{start}-{previous}")
+        start = previous = index
+    return ",".join(parts)
+
+
+class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
+    """submitit's Slurm executor, submitting a script that is already rendered."""
+
+    def __init__(self, folder: Path, text: str, script: Path) -> None:
+        super().__init__(folder=folder)
+        self._text = text
+        self._script = script
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        del command, uid
+        return self._text
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        # Slurm keeps its own copy at once; ours stays beside the submission under a name that says what it is.
+        write_text(self._script, submission_file_path.read_text(encoding="utf-8"))
+        return ["sbatch", "--parsable", str(submission_file_path)]
+
+    @staticmethod
+    def _get_job_id_from_submission_command(string: bytes | str) -> str:
+        text = string.decode(errors="replace") if isinstance(string, bytes) else string
+        return parse_job_id(text)
+
+
+def parse_job_id(text: str) -> str:
+    """Return the id in `sbatch --parsable`'s output: the last line that is nothing but an id (banners are skipped).
+
+    Raises:
+        SubmitError: there is none.
+    """
+    for line in reversed(text.strip().splitlines()):
+        if match := JOB_ID.match(line.strip()):
+            return match.group(1)
+    raise SubmitError(f"sbatch printed no job id: {text.strip()[:200]!r}")
+
+
+def submit_script(text: str, *, submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> str:
+    """Submit a rendered script through submitit and return the job id.
+
+    Raises:
+        SubmitError: sbatch refused it; the message is sbatch's own.
+    """
+    paths.slurm_logs.mkdir(parents=True, exist_ok=True)
+    paths.start_marks(submission.key).mkdir(parents=True, exist_ok=True)
+    with clean_environment(profile):
+        executor = CommandExecutor(paths.slurm_logs, text, paths.script(submission.key))
+        try:
+            job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
+        except FailedJobError as error:
+            raise SubmitError(_last_words(str(error))) from error
+    for litter in (*paths.slurm_logs.glob(".submission_file_*.sh"), paths.slurm_logs / f"{job.job_id}_submission.sh"):
+        litter.unlink(missing_ok=True)
+    return str(job.job_id)
+
+
+def _last_words(text: str) -> str:
+    lines = [line for line in text.splitlines() if "sbatch: error" in line or "sbatch: fatal" in line]
+    return "; ".join(line.split("error: ", 1)[-1].strip() for line in lines) or text.strip()
+
+
+@contextmanager
+def clean_environment(profile: ClusterProfile) -> Iterator[None]:
+    """Hide what an enclosing job or shell would smuggle into a submission.
+
+    SLURM_* of an enclosing job goes (not SLURM_CONF and SLURM_CLUSTERS); an SBATCH_X goes only where the profile sets X,
+    since it would beat the script's own line.
+    """
+    hidden = {name: os.environ.pop(name) for name in hidden_variables(os.environ, profile)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def hidden_variables(environ: Mapping[str, str], profile: ClusterProfile) -> list[str]:
+    """Return the names of the variables that a submission must not see (pure)."""
+    ours = {"SBATCH_TIMELIMIT", "SBATCH_JOB_NAME", "SBATCH_ARRAY_INX", "SBATCH_OUTPUT", "SBATCH_SIGNAL", "SBATCH_DEPENDENCY"}
+    ours |= {"SBATCH_REQUEUE", "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_CPUS_PER_TASK"}
+    for field, variable in (("partition", "SBATCH_PARTITION"), ("account", "SBATCH_ACCOUNT"), ("qos", "SBATCH_QOS")):
+        if getattr(profile, field) is not None:
+            ours.add(variable)
+    if profile.gpu_flag is not None:
+        ours |= {"SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK"}
+    keep = {"SLURM_CONF", "SLURM_CLUSTERS"}
+    inner = {name for name in environ if name.startswith(("SLURM_", "PMI_", "PMIX_")) and name not in keep}
+    return sorted(inner | {name for name in ours if name in environ})
+
+
+def this_host() -> str:
+    """Return the short host name."""
+    return socket.gethostname().split(".", 1)[0]

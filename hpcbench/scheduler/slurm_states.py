@@ -1,0 +1,161 @@
+"""The one table from Slurm's words to hpcbench's, and the parsers of squeue and sacct.
+
+In: what the commands printed. Out: values. Pure. A word that is not in the table is alive ("unknown"), never dead.
+Source of the words: the JOB STATE CODES of squeue(1) and sacct(1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hpcbench.states import JobState
+
+logger = logging.getLogger(__name__)
+
+SLURM_STATES = {
+    "BOOT_FAIL": JobState.NODE_FAILED,
+    "CANCELLED": JobState.CANCELLED,
+    "COMPLETED": JobState.COMPLETED,
+    "COMPLETING": JobState.RUNNING,
+    "CONFIGURING": JobState.RUNNING,
+    "DEADLINE": JobState.TIMEOUT,
+    "FAILED": JobState.FAILED,
+    "LAUNCH_FAILED": JobState.FAILED,
+    "NODE_FAIL": JobState.NODE_FAILED,
+    "OUT_OF_MEMORY": JobState.HOST_OUT_OF_MEMORY,
+    "PENDING": JobState.PENDING,
+    "POWER_UP_NODE": JobState.RUNNING,
+    "PREEMPTED": JobState.PREEMPTED,
+    "RECONFIG_FAIL": JobState.NODE_FAILED,
+    "REQUEUED": JobState.PENDING,
+    "REQUEUE_FED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.PENDING,
+    "RESIZING": JobState.RUNNING,
+    "RESV_DEL_HOLD": JobState.PENDING,
+    "REVOKED": JobState.CANCELLED,
+    "RUNNING": JobState.RUNNING,
+    "SIGNALING": JobState.RUNNING,
+    "SPECIAL_EXIT": JobState.PENDING,
+    "STAGE_OUT": JobState.RUNNING,
+    "STOPPED": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,
+    "TIMEOUT": JobState.TIMEOUT,
+    "UPDATE_DB": JobState.RUNNING,
+}
+
+NEVER_SATISFIED = "DependencyNeverSatisfied"
+
+REASONS = {
+    "Priority": "waits behind jobs of higher priority",
+    "Resources": "waits for free resources",
+    "Dependency": "waits for its train job",
+    NEVER_SATISFIED: "its train job failed, so it can never start",
+    "BeginTime": "was requeued and waits for its new start time",
+    "JobHeldUser": "is held; release it with scontrol release",
+    "JobHeldAdmin": "is held by an administrator",
+    "PartitionTimeLimit": "asks for more time than the partition allows, so it can never start",
+    "PartitionNodeLimit": "asks for more nodes than the partition has, so it can never start",
+    "AssocGrpGRES": "your account has used up its GPUs",
+    "AssocMaxJobsLimit": "your account runs as many jobs as it may",
+    "QOSMaxJobsPerUserLimit": "you run as many jobs as your QOS allows",
+    "QOSMaxGRESPerUser": "you use as many GPUs as your QOS allows",
+    "JobArrayTaskLimit": "waits for other elements of its array",
+    "ReqNodeNotAvail": "the nodes it needs are not available",
+    "BadConstraints": "no node can ever satisfy what it asks for",
+    "InvalidAccount": "its account is not valid, so it can never start",
+    "InvalidQOS": "its QOS is not valid, so it can never start",
+    "Licenses": "waits for a licence",
+    "NonZeroExitCode": "ended with an exit code other than 0",
+    "launch failed requeued held": "could not be launched and is held",
+}
+
+SQUEUE_FORMAT = "%i|%F|%K|%T|%S|%r|%j"
+SACCT_FORMAT = "JobID,State,ExitCode,JobName"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmRow:
+    """One job or array element as a Slurm command showed it."""
+
+    job_id: str
+    """Base id: the array's id for elements."""
+    index: int | None
+    name: str
+    raw_state: str
+    reason: str = ""
+    expected_start: str | None = None
+    exit_code: str | None = None
+
+    @property
+    def state(self) -> JobState:
+        """The state in hpcbench's words."""
+        return translate_state(self.raw_state)
+
+
+def translate_state(word: str) -> JobState:
+    """Return the state for Slurm's word (`CANCELLED by 1000` and `NODE_FAIL+` included)."""
+    first = word.strip().split(" ", 1)[0].rstrip("+")
+    state = SLURM_STATES.get(first)
+    if state is None:
+        logger.warning("Slurm state %r is not known; the job is taken to be alive", word)
+        return JobState.UNKNOWN
+    return state
+
+
+def explain_reason(reason: str) -> str:
+    """Return Slurm's pending reason in words, with Slurm's own word in brackets."""
+    word = reason.strip().strip("()")
+    if word in {"", "None", "N/A"}:
+        return ""
+    return f"{REASONS[word]} ({word})" if word in REASONS else word
+
+
+def parse_squeue(text: str) -> Iterator[SlurmRow]:
+    """Yield the rows of `squeue -r -h -o SQUEUE_FORMAT`; lines of another shape (banners) are skipped."""
+    for line in text.splitlines():
+        cells = line.split("|", 6)
+        if len(cells) != 7 or not cells[1].isdigit():
+            continue
+        _, base, index, state, start, reason, name = cells
+        for number in parse_indices(index):
+            yield SlurmRow(
+                job_id=base,
+                index=number,
+                name=name,
+                raw_state=state,
+                reason=reason,
+                expected_start=None if start in {"N/A", ""} else start,
+            )
+
+
+def parse_sacct(text: str) -> Iterator[SlurmRow]:
+    """Yield the rows of `sacct -X -n -P -o SACCT_FORMAT`; unsplit arrays (`712_[0-3]`) yield each element."""
+    for line in text.splitlines():
+        cells = line.split("|", 3)
+        if len(cells) != 4:
+            continue
+        identity, state, exit_code, name = cells
+        base, _, index = identity.partition("_")
+        if not base.isdigit():
+            continue
+        for number in parse_indices(index):
+            yield SlurmRow(job_id=base, index=number, name=name, raw_state=state, exit_code=exit_code)
+
+
+def parse_indices(text: str) -> list[int | None]:
+    """Return the indices in Slurm's array expression: `7`, `[0-3,9%2]`, or none for a single job.
+
+    An expression that Slurm cut short (`...`) yields what can be read of it.
+    """
+    word = text.strip().strip("[]").split("%", 1)[0]
+    if word in {"", "N/A", "None"}:
+        return [None]
+    found: list[int | None] = []
+    for part in word.split(","):
+        bounds, _, step = part.partition(":")
+        first, _, last = bounds.partition("-")
+        if first.isdigit() and (last.isdigit() or not last):
+            found.extend(range(int(first), int(last or first) + 1, int(step) if step.isdigit() and int(step) else 1))
+    return found or [None]

@@ -1,0 +1,142 @@
+"""One look at all suites below a save directory, and the table that shows it.
+
+In: a save directory. Out: a `Collection`, and rows of text. One squeue and at most one sacct per cluster, whatever the number
+of jobs; evals that a dead node left held are settled on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hpcbench.collect import SuiteOnDisk, collect_suites, read_suites
+from hpcbench.collection import Collection, JobView, SuiteView
+from hpcbench.scheduler.choose import scheduler_of
+from hpcbench.settle import settle_evals
+from hpcbench.states import ALIVE, JobState
+
+CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
+
+
+def gather(save_dir: Path, names: Sequence[str] = (), *, settle: bool = True) -> Collection:
+    """Collect the named suites, or all, asking each cluster once."""
+    suites = read_suites(save_dir, names)
+    clusters: dict[str, list[SuiteOnDisk]] = {}
+    for suite in suites:
+        clusters.setdefault(suite.plan.cluster, []).append(suite)
+    views: dict[str, SuiteView] = {}
+    warnings: list[str] = []
+    for cluster, members in clusters.items():
+        scheduler = scheduler_of(cluster, save_dir)
+        collection = collect_suites(members, scheduler)
+        if scheduler is None and any(job.state in ALIVE for job in collection.jobs):
+            warnings.append(CANNOT_ASK.format(cluster=cluster))
+        if scheduler is not None and settle:
+            settle_evals(members, collection, scheduler)
+        warnings += collection.warnings
+        views |= {view.name: view for view in collection.suites}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    order = [suite.plan.suite for suite in suites]
+    return Collection(suites=tuple(views[name] for name in order), collected_at=now, warnings=tuple(warnings))
+
+
+def choose_jobs(
+    collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()
+) -> list[JobView]:
+    """Return the jobs whose `experiment`, `suite/experiment` or `suite/experiment/job` matches a glob, in these states."""
+    return [
+        job
+        for job in collection.jobs
+        if (not states or job.state in states) and (not patterns or any(matches(job, pattern) for pattern in patterns))
+    ]
+
+
+def matches(job: JobView, pattern: str) -> bool:
+    """Say whether a name glob means this job."""
+    names = (job.experiment, f"{job.suite}/{job.experiment}", f"{job.suite}/{job.experiment}/{job.job}")
+    return any(fnmatchcase(name, pattern) for name in (*names, f"{job.experiment}/{job.job}", job.suite))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRow:
+    """One line of the status table."""
+
+    suite: str
+    experiment: str
+    job: str
+    state: str
+    scheduler_id: str
+    progress: str
+    reason: str
+
+
+def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
+    """Return the table's rows (pure)."""
+    return [
+        StatusRow(
+            suite=job.suite,
+            experiment=job.experiment,
+            job=job.job,
+            state=job.state.value,
+            scheduler_id=job.scheduler_id or "-",
+            progress=describe_progress(job.progress) if job.state is JobState.RUNNING else headline(job),
+            reason=describe_reason(job),
+        )
+        for job in jobs
+    ]
+
+
+def describe_reason(job: JobView) -> str:
+    """Return why a job is where it is, with its expected start when the scheduler names one."""
+    start = f"expected start {job.expected_start}" if job.expected_start else ""
+    return "; ".join(part for part in (job.reason, start) if part)
+
+
+def describe_progress(progress: Mapping[str, object]) -> str:
+    """Return a running job's progress in a few words, for example `step 40/400, loss 1.23, 5.1 samples/s, 12 min left`."""
+    parts: list[str] = []
+    step, steps = progress.get("step"), progress.get("max_steps")
+    done, total = progress.get("done"), progress.get("total")
+    if isinstance(step, int) and isinstance(steps, int) and steps > 0:
+        parts.append(f"step {step}/{steps}")
+    elif isinstance(done, int) and isinstance(total, int) and total > 0:
+        parts.append(f"{done}/{total} requests")
+    elif isinstance(phase := progress.get("phase"), str):
+        parts.append(phase)
+    if isinstance(loss := progress.get("loss"), int | float):
+        parts.append(f"loss {loss:.4g}")
+    if isinstance(speed := progress.get("samples_per_second"), int | float):
+        parts.append(f"{speed:.3g} samples/s")
+    if isinstance(left := progress.get("eta_s"), int | float):
+        parts.append(f"{format_duration(left)} left")
+    return ", ".join(parts)
+
+
+def headline(job: JobView) -> str:
+    """Return a finished job's main figure."""
+    metrics = None if job.record is None else job.record.metrics
+    if metrics is None:
+        return ""
+    if metrics.kind == "train":
+        loss = [f"{name} {value:.4g}" for name in ("train_loss", "eval_loss") if (value := getattr(metrics, name)) is not None]
+        return ", ".join(loss)
+    if metrics.kind == "eval" and metrics.primary_metric is not None:
+        value = metrics.tasks[metrics.primary_task].metrics.get(metrics.primary_metric)
+        return f"{metrics.primary_metric} {value:.4g}" if isinstance(value, int | float) else ""
+    return ""
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds as `45 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:  # noqa: PLR2004  # where minutes read better
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
+
+
+def count_states(jobs: Sequence[JobView]) -> str:
+    """Return `3 completed, 1 failed` in a fixed order."""
+    counts = {state: sum(job.state is state for job in jobs) for state in JobState}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)

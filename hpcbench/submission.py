@@ -1,0 +1,82 @@
+"""A submission: one call of the scheduler's submit command, as `submissions/<key>.json`.
+
+In: what is about to be submitted. Out: the file that is written before the call (intent) and completed after it (id), so that
+a submit killed at any moment is found again by its key, which is the scheduler's job name. It never talks to a scheduler.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpcbench.jsonfile import read_json, write_json
+from hpcbench.paths import SuitePaths
+from hpcbench.request import Resources
+
+
+class Element(BaseModel):
+    """One job of a submission; its index is the array index."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiment: str
+    job: str
+    fingerprint: str
+
+
+class Submission(BaseModel):
+    """One scheduler call and the jobs in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    schema_version: Literal[1] = 1
+    key: str
+    """Unique name of the scheduler job, `[A-Za-z0-9._-]`, at most 64 characters."""
+    suite: str
+    cluster: str
+    """Profile name, or `local`."""
+    state: Literal["intent", "submitted", "abandoned"] = "intent"
+    """abandoned: it is certain that the scheduler never took it."""
+    scheduler_id: str | None = None
+    created_at: str
+    submitted_at: str | None = None
+    array: bool = True
+    """Whether the scheduler job is an array; a single job has index 0."""
+    after_key: str | None = None
+    """Submission whose element of the same index must complete first."""
+    resources: Resources
+    elements: dict[int, Element] = Field(min_length=1)
+
+    def element_id(self, index: int) -> str | None:
+        """The scheduler's name for one element, or None before submission."""
+        if self.scheduler_id is None:
+            return None
+        return f"{self.scheduler_id}_{index}" if self.array else self.scheduler_id
+
+
+def read_submission(path: Path) -> Submission | None:
+    """Return the submission in `path`, or None when it is missing or unusable."""
+    value = read_json(path)
+    if value is None:
+        return None
+    try:
+        return Submission.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def read_submissions(paths: SuitePaths) -> list[Submission]:
+    """Return all usable submissions of a suite, oldest first."""
+    try:
+        files = [entry for entry in paths.submissions.iterdir() if entry.suffix == ".json" and entry != paths.claim]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [submission for file in files if (submission := read_submission(file)) is not None]
+    return sorted(found, key=lambda submission: (submission.created_at, submission.key))
+
+
+def write_submission(paths: SuitePaths, submission: Submission) -> None:
+    """Write the submission's file, synced to disk before this returns."""
+    write_json(paths.submission(submission.key), submission.model_dump(mode="json"))

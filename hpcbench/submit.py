@@ -1,0 +1,468 @@
+"""Submitting a plan: what is not running and not done goes to the scheduler, once, whatever happens in between.
+
+In: suites and a scheduler. Out: submissions on disk and in the queue. For every call of the scheduler an intent is written and
+synced first and the id after it; a submit killed in between is completed by the next one, which finds the job by its name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hpcbench.collect import SuiteOnDisk, collect_suites, read_suite
+from hpcbench.collection import JobView
+from hpcbench.errors import PlanError, SchedulerError, SubmitError
+from hpcbench.inputs import hash_inputs
+from hpcbench.jsonfile import create_json, read_json, write_json
+from hpcbench.paths import SuitePaths
+from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, resource_shape, unique_local_paths
+from hpcbench.request import JobRequest
+from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.settle import settle_evals
+from hpcbench.submission import Element, Submission, read_submissions, write_submission
+from hpcbench.suite import Suite
+
+logger = logging.getLogger(__name__)
+
+CLAIM_PATIENCE_S = 120.0
+CLAIM_STALE_S = 900.0
+SUBMIT_TRIES = 4
+KEY_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Jobs of one shape that go out as one array, and their evals, which wait for the element of the same index."""
+
+    job: str
+    requests: Mapping[int, JobRequest]
+    evals: tuple[Batch, ...] = ()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one submit did."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    submitted: list[Submission] = field(default_factory=list)
+    adopted: list[Submission] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """The scheduler's words for what it did not take; those jobs stay planned."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def num_jobs(self) -> int:
+        """Jobs that are with the scheduler because of this submit."""
+        return sum(len(submission.elements) for submission in self.submitted)
+
+
+def plan_and_decide(
+    suite: Suite, *, save_dir: Path, scheduler: Scheduler | None, options: Options
+) -> tuple[tuple[JobRequest, ...], list[Decision], list[str]]:
+    """Return the suite's jobs, what a submit would do with each, and warnings. Changes nothing."""
+    requests = plan_suite(suite, save_dir=save_dir, inputs=_hash_suite(suite, save_dir))
+    views, warnings = _views(SuitePaths(save_dir, suite.name), requests, scheduler)
+    return requests, decide(_only(requests, options), views, options), warnings
+
+
+def preview_submissions(
+    decisions: Sequence[Decision], scheduler: Scheduler, max_array: int
+) -> list[tuple[Submission, str]]:
+    """Return the submissions that these decisions would make, each with its exact text. Changes nothing."""
+    previews: list[tuple[Submission, str]] = []
+    for number, batch in enumerate(make_batches(_limit(decisions, None), max_array)):
+        parent = _describe_batch(batch, scheduler.name, None)
+        previews.append((parent, scheduler.render(parent, None)))
+        for evals in batch.evals:
+            child = _describe_batch(evals, scheduler.name, parent)
+            previews.append((child, scheduler.render(child, f"<id-of-train-array-{number}>")))
+    return previews
+
+
+def submit_suite(
+    suite: Suite, *, save_dir: Path, scheduler: Scheduler, options: Options, max_jobs: int | None = None, max_array: int = 1001
+) -> Outcome:
+    """Submit what is neither under way nor done.
+
+    Args:
+        suite: the experiments.
+        save_dir: root of everything on disk.
+        scheduler: where jobs go.
+        options: what to run again, and which experiments.
+        max_jobs: how many jobs may go out at most; the rest stays planned.
+        max_array: one more than the largest array index; 1 submits single jobs.
+
+    Raises:
+        PlanError: the save directory cannot be used, or another submit holds it.
+        SchedulerError: the scheduler does not answer, so nothing may be concluded.
+    """
+    paths = SuitePaths(save_dir, suite.name)
+    requests = plan_suite(suite, save_dir=save_dir, inputs=_hash_suite(suite, save_dir))
+    paths.submissions.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome()
+    with claim_suite(paths):
+        outcome.adopted = adopt_intents(paths, scheduler)
+        write_json(paths.plan, _plan_value(suite, requests, scheduler))
+        settle_suite(paths, scheduler)
+        views, warnings = _views(paths, requests, scheduler)
+        if any("did not answer" in warning for warning in warnings):
+            raise SchedulerError(warnings[0], hint="nothing was submitted; run the same command again later")
+        outcome.warnings += warnings
+        outcome.decisions = decide(_only(requests, options), views, options)
+        chosen = _limit(outcome.decisions, max_jobs)
+        for batch in make_batches(chosen, max_array):
+            _submit_batch(batch, paths, scheduler, outcome)
+        if any(submission.after_key for submission in outcome.submitted):
+            # A quick train job may have ended before its evals were in the queue.
+            settle_suite(paths, scheduler)
+    return outcome
+
+
+def _hash_suite(suite: Suite, save_dir: Path) -> dict[str, str]:
+    return hash_inputs(unique_local_paths(plan_suite(suite, save_dir=save_dir, inputs={})))
+
+
+def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
+    from fnmatch import fnmatchcase
+
+    if not options.only:
+        return list(requests)
+    return [r for r in requests if any(fnmatchcase(r.experiment, pattern) for pattern in options.only)]
+
+
+def _views(
+    paths: SuitePaths, requests: Sequence[JobRequest], scheduler: Scheduler | None
+) -> tuple[dict[tuple[str, str], JobView], list[str]]:
+    """Return what is known of each job of the plan, and the scheduler's warnings."""
+    suite = read_suite(paths)
+    if suite is None:
+        return {}, []
+    planned = _plan_value_of(requests)
+    suite = SuiteOnDisk(
+        paths=paths,
+        plan=suite.plan.model_copy(update={"experiments": planned}),
+        submissions=suite.submissions,
+    )
+    collection = collect_suites([suite], scheduler)
+    return {(view.experiment, view.job): view for view in collection.jobs}, list(collection.warnings)
+
+
+def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
+    """Release or cancel evals whose train job is over."""
+    suite = read_suite(paths)
+    if suite is not None and any(submission.after_key for submission in suite.submissions):
+        settle_evals([suite], collect_suites([suite], scheduler), scheduler)
+
+
+def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
+    """Return the decisions to carry out, a train always before its evals."""
+    chosen = [decision for decision in decisions if decision.action is Action.SUBMIT]
+    if max_jobs is None or len(chosen) <= max_jobs:
+        return chosen
+    kept = chosen[: max(max_jobs, 0)]
+    trains = {d.request.experiment for d in kept if d.request.job == TRAIN}
+    return [d for d in kept if not d.after_train or d.request.experiment in trains]
+
+
+def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
+    """Group jobs of one shape into arrays; evals follow their train job at the same index (pure).
+
+    Jobs without a train come first: arrays start in index order and baselines are short.
+    """
+    waiting = [decision.request for decision in decisions if decision.after_train]
+    alone = [decision.request for decision in decisions if not decision.after_train]
+    evals_of: dict[str, list[JobRequest]] = {}
+    for request in waiting:
+        evals_of.setdefault(request.experiment, []).append(request)
+    groups: dict[tuple[str, str], list[JobRequest]] = {}
+    for request in sorted(alone, key=lambda request: request.job == TRAIN):
+        kind = "train" if request.job == TRAIN else "eval"
+        groups.setdefault((kind, resource_shape(request)), []).append(request)
+    batches = []
+    for (kind, _), requests in groups.items():
+        for start in range(0, len(requests), max_array):
+            chunk = dict(enumerate(requests[start : start + max_array]))
+            batches.append(Batch(job=kind, requests=chunk, evals=_eval_batches(chunk, evals_of)))
+    return batches
+
+
+def _eval_batches(chunk: Mapping[int, JobRequest], evals_of: Mapping[str, list[JobRequest]]) -> tuple[Batch, ...]:
+    groups: dict[tuple[str, str], dict[int, JobRequest]] = {}
+    for index, train in chunk.items():
+        for request in evals_of.get(train.experiment, []) if train.job == TRAIN else []:
+            groups.setdefault((request.job, resource_shape(request)), {})[index] = request
+    return tuple(Batch(job=job, requests=requests) for (job, _), requests in groups.items())
+
+
+def _submit_batch(batch: Batch, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+    """Submit one array with its eval arrays; on a limit error halve it, trains and evals together."""
+    try:
+        parent = _submit_array(batch, paths, scheduler, after=None)
+    except SubmitError as error:
+        _halve_or_report(batch, error, paths, scheduler, outcome)
+        return
+    outcome.submitted.append(parent)
+    for evals in batch.evals:
+        try:
+            outcome.submitted.append(_submit_array(evals, paths, scheduler, after=parent))
+        except SubmitError as error:
+            # The trains are in; their evals stay planned and go out with a later submit.
+            outcome.refused.append(f"{evals.job} ({len(evals.requests)} jobs): {error.message}")
+
+
+LIMIT_ERROR = re.compile(r"limit|MaxSubmit|MaxArray|invalid job array|QOSMax|AssocMax|too many", re.IGNORECASE)
+
+
+def _halve_or_report(batch: Batch, error: SubmitError, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+    if len(batch.requests) == 1 or not LIMIT_ERROR.search(error.message):
+        outcome.refused.append(f"{batch.job} ({len(batch.requests)} jobs): {error.message}")
+        return
+    indices = sorted(batch.requests)
+    half = len(indices) // 2
+    before = len(outcome.refused)
+    for part in (indices[:half], indices[half:]):
+        if len(outcome.refused) > before:
+            outcome.refused.append(f"{batch.job} ({len(part)} jobs): not tried after the limit was met")
+            return
+        _submit_batch(_part(batch, part), paths, scheduler, outcome)
+
+
+def _part(batch: Batch, indices: Sequence[int]) -> Batch:
+    renumbered = {old: new for new, old in enumerate(indices)}
+    requests = {renumbered[i]: r for i, r in batch.requests.items() if i in renumbered}
+    evals = tuple(
+        Batch(job=e.job, requests={renumbered[i]: r for i, r in e.requests.items() if i in renumbered})
+        for e in batch.evals
+        if any(i in renumbered for i in e.requests)
+    )
+    return Batch(job=batch.job, requests=requests, evals=evals)
+
+
+def _submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after: Submission | None) -> Submission:
+    """Write the requests and the intent, call the scheduler, write the id."""
+    submission = _describe_batch(batch, scheduler.name, after)
+    for request in batch.requests.values():
+        _prepare_job(paths, request)
+    write_submission(paths, submission)
+    try:
+        scheduler_id = _call_scheduler(scheduler, submission, None if after is None else after.scheduler_id)
+    except SubmitError:
+        write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
+        raise
+    return _complete(paths, submission, scheduler_id)
+
+
+def _describe_batch(batch: Batch, cluster: str, after: Submission | None) -> Submission:
+    first = next(iter(batch.requests.values()))
+    return Submission(
+        key=make_key(first.suite, batch.job),
+        suite=first.suite,
+        cluster=cluster,
+        created_at=now_text(),
+        after_key=None if after is None else after.key,
+        resources=first.resources,
+        elements={
+            index: Element(experiment=request.experiment, job=request.job, fingerprint=request.fingerprint)
+            for index, request in batch.requests.items()
+        },
+    )
+
+
+def _complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Submission:
+    done = submission.model_copy(
+        update={"state": "submitted", "scheduler_id": scheduler_id, "submitted_at": now_text()}
+    )
+    write_submission(paths, done)
+    return done
+
+
+def _call_scheduler(scheduler: Scheduler, submission: Submission, after_id: str | None) -> str:
+    """Submit; when it is not known whether the scheduler took it, look for the job by its name before trying again."""
+    for attempt in range(SUBMIT_TRIES):
+        try:
+            return scheduler.submit(submission, after_id)
+        except SchedulerError as error:
+            logger.warning("%s; looking for %s before trying again", error.message, submission.key)
+            time.sleep(2.0**attempt)
+            found = scheduler.find([submission.key])
+            if submission.key in found:
+                return found[submission.key]
+    raise SubmitError(f"the scheduler did not take {submission.key} in {SUBMIT_TRIES} tries")
+
+
+def _prepare_job(paths: SuitePaths, request: JobRequest) -> None:
+    """Write job.json and put away what an earlier run of this job left in the way of the new one."""
+    job = paths.job(request.experiment, request.job)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    old = read_json(job.request)
+    if old is not None and old.get("fingerprint") != request.fingerprint:
+        fingerprint = str(old.get("fingerprint", "unknown"))
+        if job.record.exists():
+            job.record.replace(job.old_record(fingerprint))
+        _put_away_attempts(job.folder, fingerprint)
+    else:
+        # The record of a failed run stays in its attempt's folder.
+        job.record.unlink(missing_ok=True)
+    job.cancelled.unlink(missing_ok=True)
+    write_json(job.request, request.model_dump(mode="json"), sync=False)
+
+
+def _put_away_attempts(folder: Path, fingerprint: str) -> None:
+    """Move what belongs to another configuration aside, so that nothing resumes from it."""
+    target = folder / f"old-{re.sub(r'[^0-9a-zA-Z]', '', fingerprint)[:12] or 'unknown'}"
+    for entry in [*folder.glob("attempt-*"), folder / "resume", folder / "checkpoints", folder / "claim.json"]:
+        if entry.exists():
+            target.mkdir(exist_ok=True)
+            entry.rename(_free_name(target / entry.name))
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.name}.{number}")
+        number += 1
+    return free
+
+
+def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
+    """Complete submissions that were interrupted between intent and id; return those that the scheduler had taken.
+
+    Raises:
+        SchedulerError: the scheduler did not answer, so it is not known what became of them.
+    """
+    open_intents = [s for s in read_submissions(paths) if s.state == "intent" and s.cluster == scheduler.name]
+    if not open_intents:
+        return []
+    found = scheduler.find([submission.key for submission in open_intents])
+    adopted = []
+    for submission in open_intents:
+        if submission.key in found:
+            adopted.append(_complete(paths, submission, found[submission.key]))
+        elif (marked := _id_from_start_marks(paths, submission)) is not None:
+            adopted.append(_complete(paths, submission, marked))
+        else:
+            write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
+    return adopted
+
+
+def _id_from_start_marks(paths: SuitePaths, submission: Submission) -> str | None:
+    """Return a claim's scheduler id when a job of this submission has started, whatever the queue says now."""
+    for element in submission.elements.values():
+        claim = read_json(paths.job(element.experiment, element.job).claim)
+        if claim is not None and claim.get("key") == submission.key and claim.get("scheduler_id"):
+            return str(claim["scheduler_id"]).partition("_")[0]
+    return None
+
+
+@contextmanager
+def claim_suite(paths: SuitePaths) -> Iterator[None]:
+    """Keep other submits of the same suite out while this one works.
+
+    Raises:
+        PlanError: another submit held the suite for two minutes.
+    """
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "at": now_text(), "token": secrets.token_hex(8)}
+    deadline = time.monotonic() + CLAIM_PATIENCE_S
+    while not create_json(paths.claim, mine):
+        other = read_json(paths.claim)
+        if _is_stale(paths.claim, other):
+            _drop_claim(paths.claim, other)
+            continue
+        if time.monotonic() > deadline:
+            holder = "another process" if other is None else f"process {other.get('pid')} on {other.get('host')}"
+            raise PlanError(
+                f"{paths.folder}: {holder} is submitting this suite",
+                hint=f"wait for it; if it is gone for good, delete {paths.claim}",
+            )
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        _drop_claim(paths.claim, mine)
+
+
+def _is_stale(path: Path, claim: Mapping[str, object] | None) -> bool:
+    if claim is not None and claim.get("host") == socket.gethostname():
+        try:
+            os.kill(int(str(claim.get("pid"))), 0)
+        except (ProcessLookupError, ValueError):
+            return True
+        except PermissionError:
+            return False
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > CLAIM_STALE_S
+    except OSError:
+        return False
+
+
+def _drop_claim(path: Path, claim: Mapping[str, object] | None) -> None:
+    """Remove a claim if it is still the one that was read; renaming first lets only one process win."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.dropped")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    found = read_json(aside)
+    if found is not None and claim is not None and found.get("token") != claim.get("token"):
+        # Somebody else's fresh claim: put it back.
+        if not create_json(path, found):
+            logger.debug("%s was claimed again meanwhile", path)
+    aside.unlink(missing_ok=True)
+
+
+def make_key(suite: str, job: str) -> str:
+    """Return a unique scheduler job name for one submission."""
+    stamp = datetime.now(UTC).strftime("%y%m%d%H%M%S")
+    tail = f"-{stamp}-{secrets.token_hex(4)}"
+    head = re.sub(r"[^A-Za-z0-9._-]", "_", f"{suite}-{job}")
+    return head[: KEY_LIMIT - len(tail)] + tail
+
+
+def now_text() -> str:
+    """Return the time as UTC ISO 8601 with microseconds, which sorts as text."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _plan_value_of(requests: Sequence[JobRequest]) -> tuple[object, ...]:
+    from hpcbench.collect import PlannedExperiment
+
+    grouped: dict[str, list[JobRequest]] = {}
+    for request in requests:
+        grouped.setdefault(request.experiment, []).append(request)
+    return tuple(
+        PlannedExperiment(
+            name=name,
+            base_experiment=jobs[0].base_experiment,
+            cmd=jobs[0].cmd,
+            jobs=tuple(job.job for job in jobs),
+        )
+        for name, jobs in grouped.items()
+    )
+
+
+def _plan_value(suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler) -> dict[str, object]:
+    from hpcbench.collect import PlannedSuite
+
+    experiments = _plan_value_of(requests)
+    plan = PlannedSuite.model_validate(
+        {
+            "suite": suite.name,
+            "suite_file": str(suite.file),
+            "cluster": scheduler.name,
+            "planned_at": now_text(),
+            "overrides": suite.overrides,
+            "experiments": experiments,
+        }
+    )
+    return plan.model_dump(mode="json")

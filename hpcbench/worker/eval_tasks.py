@@ -1,0 +1,212 @@
+"""From an eval dataset's name in a suite to loaded lm-eval tasks.
+
+In: the name, folders with local task files. Out: lm-eval's task and group objects with their documents, and which of
+them is the headline. Names of the seed documents are translated by `catalog/eval_names.yaml`. It never sees a model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import lm_eval.tasks
+import yaml
+from lm_eval.api.group import Group
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import Task
+from lm_eval.config.group import AggMetricConfig
+from lm_eval.tasks import TaskManager
+
+from hpcbench.errors import WorkerError
+
+logger = logging.getLogger(__name__)
+
+BUILT_IN_FOLDER = Path(lm_eval.tasks.__file__).parent
+NUM_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownName:
+    """One entry of the catalog."""
+
+    tasks: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedTasks:
+    """What one eval dataset's name stands for."""
+
+    headline: Task | Group
+    """The one task or group that the report shows."""
+    manager: TaskManager
+
+    @property
+    def name(self) -> str:
+        """Name of the headline in lm-eval's results."""
+        return name_of(self.headline)
+
+    @property
+    def leaves(self) -> tuple[Task, ...]:
+        """All tasks with documents of their own."""
+        return tuple(self.headline.get_all_tasks()) if isinstance(self.headline, Group) else (self.headline,)
+
+
+@cache
+def known_names() -> Mapping[str, KnownName]:
+    """Return the catalog of names that suites use."""
+    text = (files("hpcbench.catalog") / "eval_names.yaml").read_text(encoding="utf-8")
+    return {
+        name: KnownName(tasks=tuple(entry["tasks"]), folders=tuple(entry.get("folders", ())))
+        for name, entry in yaml.safe_load(text).items()
+    }
+
+
+def load_eval_tasks(name: str, include_path: Sequence[str] = ()) -> LoadedTasks:
+    """Load the eval tasks behind a name, with their documents.
+
+    A name that the local files define is theirs; else the catalog's; else lm-eval's.
+
+    Args:
+        name: an lm-eval task, group or tag, or a name of the catalog.
+        include_path: folders with local task files; they win over built-in ones.
+
+    Raises:
+        WorkerError: no such folder or task, or its data is not on this machine.
+    """
+    manager, task_names = _find(name, include_path)
+    try:
+        built = [item for task_name in task_names for item in _top_level(manager, task_name)]
+    except (OSError, ValueError) as error:
+        logger.debug("loading %s failed", name, exc_info=True)
+        raise _data_error(name, error) from None
+    if len(built) > 1:
+        return LoadedTasks(headline=_group(name, built), manager=manager)
+    headline = built[0]
+    if isinstance(headline, Group) and not headline.has_aggregation:
+        headline.aggregate_metric_list = _shared_metrics(headline.get_all_tasks())
+    return LoadedTasks(headline=headline, manager=manager)
+
+
+def name_of(item: Task | Group) -> str:
+    """Return the name of a task or group in lm-eval's results."""
+    return str(item.name if isinstance(item, Group) else item.task_name)
+
+
+def primary_metric(headline: Task | Group, metrics: Mapping[str, object]) -> str | None:
+    """Return the metric that the report shows: the first that the task lists, under its first filter.
+
+    For gsm8k that is `exact_match,strict-match` (lm-eval lists it before `flexible-extract`), for multiple choice
+    `acc,none`.
+
+    Args:
+        headline: the task or group.
+        metrics: its results, in the order in which lm-eval made them (metric by metric within a filter).
+    """
+    keys = [key for key in metrics if "," in key and not key.split(",")[0].endswith("_stderr")]
+    first = next(iter(metric_names(headline)), None)
+    return next((key for key in keys if key.split(",")[0] == first), keys[0] if keys else None)
+
+
+def metric_names(item: Task | Group) -> tuple[str, ...]:
+    """Return the metrics that a task or group lists, in its order."""
+    if isinstance(item, Group):
+        return tuple(entry.metric for entry in item.aggregate_metric_list or ())
+    return tuple(item.aggregation())
+
+
+def _find(name: str, include_path: Sequence[str]) -> tuple[TaskManager, tuple[str, ...]]:
+    """Return an index that knows the name, as small as possible, and lm-eval's names for it."""
+    folders = [_existing_folder(folder) for folder in include_path]
+    known = known_names().get(name)
+    task_names = known.tasks if known else (name,)
+    if folders:
+        local = TaskManager(include_path=folders, include_defaults=False)
+        for wanted in ((name,), task_names):
+            if all(_is_complete(local, each) for each in wanted):
+                return local, wanted
+    if known:
+        built_in = [str(BUILT_IN_FOLDER / folder) for folder in known.folders]
+        small = TaskManager(include_path=[*built_in, *folders], include_defaults=False)
+        if all(_is_complete(small, each) for each in task_names):
+            return small, task_names
+    everything = TaskManager(include_path=folders or None)
+    for wanted in ((name,), task_names):
+        if all(each in everything.task_index for each in wanted):
+            return everything, wanted
+    raise _unknown_name(name, [*everything.all_tasks, *known_names()])
+
+
+def _existing_folder(folder: str) -> str:
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise WorkerError(f"eval_args.include_path: {folder}: no such folder")
+    return str(path.resolve())
+
+
+def _is_complete(manager: TaskManager, name: str) -> bool:
+    """Whether the index knows the name and, for a group, all its members."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return False
+    config = entry.cfg or {}
+    members = config.get("task") if "group" in config else None
+    return all(_is_complete(manager, member) for member in _member_names(members))
+
+
+def _member_names(members: Any) -> Iterable[str]:
+    """Names in a group's `task:` list, without groups that are defined in place."""
+    for member in [members] if isinstance(members, str) else members or ():
+        if isinstance(member, str):
+            yield member
+        elif "group" not in member:
+            yield member["task"]
+        else:
+            yield from _member_names(member.get("task"))
+
+
+def _top_level(manager: TaskManager, name: str) -> list[Task | Group]:
+    """Load one name; a tag gives several tasks, a group its outermost group."""
+    loaded = manager.load([name])
+    groups = loaded.get("groups", {})
+    return [groups[name]] if name in groups else list(loaded["tasks"].values())
+
+
+def _group(name: str, members: Sequence[Task | Group]) -> Group:
+    """Put several tasks under one name, their metrics averaged by the number of documents."""
+    group = Group(name=name, alias=name)
+    for member in members:
+        group.add(member)
+    group.aggregate_metric_list = _shared_metrics(group.get_all_tasks())
+    return group
+
+
+def _shared_metrics(leaves: Sequence[Task]) -> list[AggMetricConfig]:
+    """Return the metrics that are means in all tasks, averaged by size, in the first task's order."""
+    means = [[metric for metric, combine in leaf.aggregation().items() if combine is mean] for leaf in leaves]
+    shared = set.intersection(*(set(metrics) for metrics in means))
+    return [AggMetricConfig(metric=metric, weight_by_size=True) for metric in means[0] if metric in shared]
+
+
+def _unknown_name(name: str, all_names: Sequence[str]) -> WorkerError:
+    close = difflib.get_close_matches(name, sorted(set(all_names)), n=NUM_SUGGESTIONS)
+    hint = f"did you mean {', '.join(close)}?" if close else "`lm-eval ls tasks` lists all names"
+    return WorkerError(
+        f"eval dataset {name!r}: neither hpcbench nor lm-eval {lm_eval.__version__} knows such a task",
+        hint=f"{hint} A task file of your own is found through eval_args.include_path",
+    )
+
+
+def _data_error(name: str, error: Exception) -> WorkerError:
+    """Say in one line what is missing; the library's own chain of HTTP errors helps nobody."""
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return WorkerError(
+        f"eval dataset {name!r}: its data cannot be loaded here: {cause}",
+        hint="run `hpcbench prefetch` on a machine with internet; for a local task file check its data paths",
+    )

@@ -1,0 +1,233 @@
+"""Chats to tokens and labels, by the tokenizer's own chat template.
+
+In: messages as `{"role": ..., "content": ...}`. Out: token ids with -100 where no loss is taken.
+What is trained on follows exactly the tokens that an evaluation's prompt ends with; where a template breaks that, encoding
+raises instead of training on something else. It never reads data or loads a model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from jinja2 import TemplateError
+
+from hpcbench.arguments import SftArgs
+from hpcbench.catalog.models import list_templates, lookup_model, lookup_template
+from hpcbench.errors import WorkerError
+
+logger = logging.getLogger(__name__)
+
+IGNORED_LABEL: Final = -100
+TruncationStrategy = Literal["truncation_left", "delete"]
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """One sample; a sample that `delete` drops for its length has no tokens and counts as truncated."""
+
+    input_ids: Sequence[int]
+    labels: Sequence[int]
+    """The token itself where loss is taken, else -100; the model shifts them."""
+    truncated: bool = False
+
+    @property
+    def num_label_tokens(self) -> int:
+        """Tokens that are predicted; the first position never is."""
+        return sum(label != IGNORED_LABEL for label in self.labels[1:])
+
+
+class Template:
+    """How chats become prompts and training samples for one tokenizer.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        system: system prompt for chats without one, or None.
+        max_length: longest sample in tokens.
+        truncation_strategy: what happens to longer samples.
+        loss_on_all_rounds: train on every answer instead of the last.
+        chat_template: Jinja text that replaces the tokenizer's, or None.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        system: str | None = None,
+        max_length: int = 2048,
+        truncation_strategy: TruncationStrategy = "truncation_left",
+        loss_on_all_rounds: bool = False,
+        chat_template: str | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.system = system
+        self._max_length = max_length
+        self._delete_long = truncation_strategy == "delete"
+        self._all_rounds = loss_on_all_rounds
+        self._chat_template = chat_template or tokenizer.chat_template
+        if tokenizer.eos_token_id is None:
+            raise WorkerError("the tokenizer has no end-of-sequence token, so no answer could ever end")
+
+    @classmethod
+    def from_args(cls, args: SftArgs, tokenizer: Any) -> Template:
+        """Return the template that the arguments ask for.
+
+        Raises:
+            WorkerError: `template_type` names no template of the catalog.
+        """
+        entry = lookup_model(args.model_type) if args.model_type is not None else None
+        chat_template = None
+        if args.template_type is not None:
+            chat_template = lookup_template(args.template_type)
+            if chat_template is None:
+                raise WorkerError(
+                    f"template_type: no template {args.template_type!r}; known: {', '.join(list_templates())}",
+                    hint="leave template_type out to use the tokenizer's own chat template",
+                )
+        elif tokenizer.chat_template is None and entry is not None and entry.template is not None:
+            chat_template = lookup_template(entry.template)
+        return cls(
+            tokenizer,
+            system=args.system,
+            max_length=args.max_length,
+            truncation_strategy=args.truncation_strategy,
+            loss_on_all_rounds=args.loss_on_all_rounds,
+            chat_template=chat_template,
+        )
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether there is one; without it prompts are the plain messages, one per line."""
+        return self._chat_template is not None
+
+    def prefix_text(self, messages: Sequence[Message]) -> str:
+        """Return the prompt for the next answer, as text without the special tokens a tokenizer adds by itself."""
+        return self._render(self._with_system(messages), is_prompt=True)
+
+    def prefix_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Return the prompt for the next answer, as the tokens that training conditions on."""
+        return self._prompt_ids(self._with_system(messages))
+
+    def encode(self, messages: Sequence[Message]) -> Encoded:
+        """Return one training sample; loss is on the last answer and its end, or on all answers.
+
+        Raises:
+            WorkerError: the chat does not end with an answer, or the template's prompt is not what training would see.
+        """
+        chat = self._with_system(messages)
+        if not chat or chat[-1]["role"] != "assistant":
+            raise WorkerError("a training chat must end with an assistant message")
+        answers = [index for index, message in enumerate(chat) if message["role"] == "assistant"]
+        input_ids: list[int] = []
+        labels: list[int] = []
+        text = ""
+        for answer in answers if self._all_rounds else answers[-1:]:
+            prompt = self._render(chat[:answer], is_prompt=True)
+            full = self._render(chat[: answer + 1], is_prompt=False)
+            self._check_starts_with(prompt, text)
+            self._check_starts_with(full, prompt)
+            prompt_ids = self._continue(input_ids, text, prompt)
+            labels += [IGNORED_LABEL] * (len(prompt_ids) - len(input_ids))
+            is_last = answer == answers[-1]
+            full_ids = self._continue(prompt_ids, prompt, full)
+            if is_last:
+                full_ids = prompt_ids + self._end_answer(full_ids[len(prompt_ids) :])
+            labels += full_ids[len(prompt_ids) :]
+            input_ids, text = full_ids, full
+        self._check_prompt(chat, input_ids, labels)
+        return self._fit(input_ids, labels)
+
+    def _with_system(self, messages: Sequence[Message]) -> list[Message]:
+        chat = list(messages)
+        if self.system is not None and not (chat and chat[0]["role"] == "system"):
+            chat.insert(0, {"role": "system", "content": self.system})
+        return chat
+
+    def _render(self, chat: Sequence[Message], *, is_prompt: bool) -> str:
+        if self._chat_template is None:
+            return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message) for message in chat],
+                chat_template=self._chat_template,
+                add_generation_prompt=is_prompt,
+                tokenize=False,
+            )
+        except (TemplateError, TypeError, KeyError) as error:
+            roles = ", ".join(str(message["role"]) for message in chat)
+            raise WorkerError(f"the chat template refuses a chat with the roles {roles}: {error}") from error
+        return str(text)
+
+    def _prompt_ids(self, chat: Sequence[Message]) -> list[int]:
+        return self._tokenize(self._render(chat, is_prompt=True), is_start=True)
+
+    def _tokenize(self, text: str, *, is_start: bool) -> list[int]:
+        """Tokenize; the plain fallback takes the tokenizer's own start token, a chat template writes its own."""
+        add_start = is_start and self._chat_template is None
+        ids = list(self.tokenizer(text, add_special_tokens=add_start)["input_ids"])
+        if add_start and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(self.tokenizer.eos_token):
+            ids.pop()
+        return ids
+
+    def _continue(self, done_ids: list[int], done: str, full: str) -> list[int]:
+        """Return the tokens of `full` that begin with `done_ids`, which are those of its beginning `done`.
+
+        The tokens of the whole text are taken where they agree; where a token would span the border (as it never does
+        when a model generates), the rest is tokenized by itself.
+        """
+        if not done_ids:
+            return self._tokenize(full, is_start=True)
+        joint = self._tokenize(full, is_start=True)
+        if joint[: len(done_ids)] == done_ids:
+            return joint
+        rest = self._tokenize(full[len(done) :], is_start=False)
+        return done_ids + rest
+
+    def _end_answer(self, answer_ids: list[int]) -> list[int]:
+        """Cut what follows the answer's end token if it is only white space, and add an end token where none is."""
+        for index in range(len(answer_ids) - 1, -1, -1):
+            if self._is_special(answer_ids[index]):
+                return answer_ids[: index + 1]
+            if self.tokenizer.decode([answer_ids[index]]).strip():
+                break
+        return [*answer_ids, self.tokenizer.eos_token_id]
+
+    def _is_special(self, token_id: int) -> bool:
+        added = self.tokenizer.added_tokens_decoder.get(token_id)
+        return token_id == self.tokenizer.eos_token_id or (added is not None and bool(added.special))
+
+    def _check_starts_with(self, text: str, beginning: str) -> None:
+        if not text.startswith(beginning):
+            raise WorkerError(
+                "the chat template writes a chat with its answer differently from the prompt for that answer, so training "
+                f"would not see the evaluation's prompt: ...{beginning[-60:]!r} does not begin ...{text[-120:]!r}",
+                hint="use another template_type, or loss_on_all_rounds: false if the earlier answers are rewritten",
+            )
+
+    def _check_prompt(self, chat: Sequence[Message], input_ids: list[int], labels: list[int]) -> None:
+        """Raise unless the tokens before the last answer are those of the prompt for it."""
+        prompt_ids = self._prompt_ids(chat[:-1])
+        num_prompt = len(prompt_ids)
+        if input_ids[:num_prompt] != prompt_ids or labels[num_prompt - 1 : num_prompt] not in ([], [IGNORED_LABEL]):
+            raise WorkerError(
+                "the tokens before the answer are not those of the prompt for it, so training would not see the "
+                "evaluation's prompt",
+                hint="set loss_on_all_rounds: false",
+            )
+
+    def _fit(self, input_ids: list[int], labels: list[int]) -> Encoded:
+        if len(input_ids) <= self._max_length:
+            return Encoded(input_ids=input_ids, labels=labels)
+        if self._delete_long:
+            return Encoded(input_ids=[], labels=[], truncated=True)
+        start = len(input_ids) - self._max_length
+        return Encoded(input_ids=input_ids[start:], labels=labels[start:], truncated=True)
+
+
+def _render_plain(chat: Sequence[Message], *, is_prompt: bool, eos: str) -> str:
+    """Return the messages one per line, for tokenizers without a chat template; the last answer ends with eos."""
+    lines = [str(message["content"]) for message in chat]
+    return "".join(f"{line}\n" for line in lines) if is_prompt else "\n".join(lines) + eos

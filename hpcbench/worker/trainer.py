@@ -1,0 +1,264 @@
+"""The Trainer of transformers, with hpcbench's batches, measurements, evaluation and checkpoints put in.
+
+In: a prepared model, encoded samples, a `Run` that holds the job's files. Out: history, progress and checkpoints on the
+way. Only public hooks of the Trainer are used, so that a new transformers release breaks loudly or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
+
+from hpcbench.arguments import SftArgs
+from hpcbench.paths import AttemptPaths
+from hpcbench.worker.batches import BatchPlan, make_loader
+from hpcbench.worker.checkpoint import CheckpointStore, ResumePoint
+from hpcbench.worker.interrupt import StopRequestedError, stop_requested
+from hpcbench.worker.loss import mean_cross_entropy
+from hpcbench.worker.meter import Meter, StepMeasure
+from hpcbench.worker.progress import History, Progress
+from hpcbench.worker.template import Encoded
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything that one attempt's training writes to, and where it stands."""
+
+    args: SftArgs
+    attempt: AttemptPaths
+    store: CheckpointStore
+    progress: Progress
+    history: History
+    meter: Meter
+    rank: int
+    num_ranks: int
+    train_rows: Sequence[Encoded]
+    val_rows: Sequence[Encoded]
+    best_step: int | None = None
+    best_eval_loss: float | None = None
+    eval_pending: bool = False
+    interrupted: bool = False
+    measure: StepMeasure | None = None
+    first_step_at: float | None = None
+    """Seconds since the epoch."""
+
+    @property
+    def only_save_model(self) -> bool:
+        """The argument with the seed's default: weights alone for full, all of it for lora."""
+        if self.args.only_save_model is None:
+            return self.args.sft_type == "full"
+        return self.args.only_save_model
+
+    @property
+    def save_steps(self) -> int:
+        return self.args.save_steps or self.args.eval_steps
+
+    @property
+    def num_steps_kept(self) -> int | None:
+        """How many checkpoints on the way are kept beside best and last; None is all."""
+        limit = self.args.save_total_limit
+        return None if limit < 1 else max(0, limit - 2)
+
+
+class BenchTrainer(Trainer):
+    """A Trainer whose batches, loss counts and evaluation are hpcbench's."""
+
+    def __init__(self, *, run: Run, **options: Any) -> None:
+        self.run = run
+        super().__init__(callbacks=[RunCallback(run)], **options)
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> Any:
+        """Return this rank's batches; not prepared by accelerate, whose shards repeat samples to even ranks out."""
+        run = self.run
+        plan = BatchPlan(
+            num_samples=len(run.train_rows),
+            batch_size=run.args.batch_size,
+            accumulation=run.args.gradient_accumulation_steps,
+            seed=run.args.seed,
+            rank=run.rank,
+            num_ranks=run.num_ranks,
+        )
+        return make_loader(
+            run.train_rows,
+            plan,
+            pad_token_id=self.processing_class.pad_token_id,
+            num_workers=run.args.dataloader_num_workers,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Start the step's clock before its data is fetched; fetch nothing when training is over already.
+
+        The Trainer makes at least one step after a resume, even at the last step's checkpoint.
+        """
+        if self.control.should_training_stop:
+            return [], None
+        self.run.meter.begin_step()
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count what goes into the model, then compute the loss as ever."""
+        self.run.meter.count_batch(num_tokens=inputs.pop("num_tokens"), num_samples=inputs.pop("num_samples"))
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+        """Compute eval_loss; a stop request puts the evaluation off to the next attempt (one rank only)."""
+        metrics: dict[str, float] = {}
+        try:
+            metrics = self._evaluate_run()
+        except StopRequestedError:
+            self.run.eval_pending = self.run.interrupted = True
+            # Before this attempt's first step the checkpoint that it resumed from is still right.
+            self.control.should_save = self.run.measure is not None
+            self.control.should_training_stop = True
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _evaluate_run(self) -> dict[str, float]:
+        run, step = self.run, self.state.global_step
+        run.progress.update("evaluating")
+
+        def leave_if_asked() -> None:
+            run.progress.update("evaluating")
+            if run.num_ranks == 1 and stop_requested(run.attempt):
+                raise StopRequestedError("stopped during an evaluation")
+
+        loss, num_tokens = mean_cross_entropy(
+            self.model,
+            run.val_rows,
+            run.args.eval_batch_size or run.args.batch_size,
+            self.args.device,
+            pad_token_id=self.processing_class.pad_token_id,
+            on_batch=leave_if_asked,
+        )
+        run.eval_pending = False
+        run.history.append({"step": step, "eval_loss": loss})
+        logger.info("step %d: eval_loss %.6f over %d tokens", step, loss, num_tokens)
+        if math.isfinite(loss) and (run.best_eval_loss is None or loss < run.best_eval_loss):
+            run.best_step, run.best_eval_loss = step, loss
+            self._keep_best()
+        run.progress.update("saving" if self.control.should_save else "training")
+        return {"eval_loss": loss}
+
+    def _keep_best(self) -> None:
+        """Write the best weights, unless a checkpoint of the same step is about to hold them."""
+        run, step = self.run, self.state.global_step
+        saves_anyway = self.control.should_save or step >= self.state.max_steps
+        if run.rank == 0 and run.args.save_strategy != "no" and not saves_anyway:
+            folder = run.store.staging / f"weights-{step}"
+            self.save_model(str(folder))
+            run.store.place_best(folder, step=step)
+
+
+class RunCallback(TrainerCallback):
+    """Decides at each step's end what follows, and writes what happened."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_train_begin(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give each rank its own dropout; stop at once where a resumed training has no step left."""
+        set_seed(self._run.args.seed + self._run.rank)
+        self._run.progress.update("training", step=state.global_step, max_steps=state.max_steps)
+        if state.global_step >= state.max_steps:
+            control.should_training_stop = True
+
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Measure the step; evaluate and save where due and at the last step; leave where asked to."""
+        run, step = self._run, state.global_step
+        wants_stop = run.rank == 0 and stop_requested(run.attempt)
+        run.measure = run.meter.end_step(stop=wants_stop)
+        if run.first_step_at is None:
+            run.first_step_at = time.time()
+        is_last = step >= state.max_steps
+        saves = run.args.save_strategy != "no"
+        control.should_log = True
+        control.should_evaluate = bool(run.val_rows) and (is_last or step % run.args.eval_steps == 0)
+        # The finished checkpoint follows the last step; a resumable one is written only if its state is kept anyway.
+        control.should_save = saves and (not run.only_save_model if is_last else step % run.save_steps == 0)
+        if run.measure.stop and not is_last:
+            run.eval_pending, control.should_evaluate = control.should_evaluate, False
+            run.interrupted = control.should_save = control.should_training_stop = True
+
+    def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Write the step's history line; the Trainer logs after each step."""
+        run = self._run
+        if not logs or "loss" not in logs or run.measure is None:
+            return
+        measure, step = run.measure, state.global_step
+        run.history.append(
+            {
+                "step": step,
+                "loss": logs["loss"],
+                "learning_rate": logs["learning_rate"],
+                "grad_norm": logs.get("grad_norm"),
+                "step_time_s": measure.step_time_s,
+                "num_tokens": measure.num_tokens,
+                "num_samples": measure.num_samples,
+                "epoch": state.epoch,
+            }
+        )
+        phase = "evaluating" if control.should_evaluate else "saving" if control.should_save else "training"
+        run.progress.update(
+            phase,
+            step=step,
+            max_steps=state.max_steps,
+            epoch=state.epoch,
+            loss=logs["loss"],
+            samples_per_second=measure.num_samples / measure.step_time_s,
+            tokens_per_second=measure.num_tokens / measure.step_time_s,
+            eta_s=(state.max_steps - step) * measure.step_time_s,
+        )
+        if step % run.args.logging_steps == 0 or step == state.max_steps:
+            logger.info(
+                "step %d/%d: loss %.4f, learning rate %.3g, %.2f samples/s, %.0f tokens/s",
+                step,
+                state.max_steps,
+                logs["loss"],
+                logs["learning_rate"],
+                measure.num_samples / measure.step_time_s,
+                measure.num_tokens / measure.step_time_s,
+            )
+
+    def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Put the checkpoint that all ranks have just written in place."""
+        run, step = self._run, state.global_step
+        wait_for_all(run.num_ranks)
+        if run.rank == 0:
+            run.history.sync()
+            placed = run.store.place_resumable(
+                ResumePoint(
+                    step=step,
+                    best_step=run.best_step,
+                    best_eval_loss=run.best_eval_loss,
+                    eval_pending=run.eval_pending,
+                )
+            )
+            if not run.interrupted and run.args.save_strategy != "no" and run.num_steps_kept != 0:
+                run.store.keep_step(
+                    placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model
+                )
+        wait_for_all(run.num_ranks)
+        run.progress.update("training")
+
+
+def wait_for_all(num_ranks: int) -> None:
+    """Wait until every rank is here."""
+    if num_ranks > 1:
+        torch.distributed.barrier()
+
+
+def save_weights(trainer: BenchTrainer, folder: Path) -> None:
+    """Write the model in memory and its tokenizer."""
+    trainer.save_model(str(folder))

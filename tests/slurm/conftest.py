@@ -1,0 +1,51 @@
+"""The session's own Slurm for tests marked `slurm`.
+
+In: the machine. Out: a running cluster, with SLURM_CONF set for the session; or a skip, or in CI a failure.
+Never: the cluster that a developer runs in ``.slurm``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from .cluster import Cluster, start_cluster
+from .installation import ClusterUnavailableError
+
+# What a developer's shell may set for Slurm's clients, which would change what a test sees.
+_CLIENT_PREFIXES = ("SLURM_", "SBATCH_", "SALLOC_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_")
+
+
+def is_slurm_required(environment: Mapping[str, str]) -> bool:
+    """Tell whether a missing Slurm is a failure rather than a test left out."""
+    return environment.get("CI") == "true" or environment.get("HPCBENCH_REQUIRE_SLURM") == "1"
+
+
+def leave_out(reason: str, environment: Mapping[str, str]) -> NoReturn:
+    """Skip the test for want of a Slurm, or fail it where one has to be there."""
+    if is_slurm_required(environment):
+        pytest.fail(f"Slurm is required here, and cannot be had: {reason}")
+    pytest.skip(f"Slurm test left out: {reason}")
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[Cluster]:
+    """Start a private cluster with accounting and a MinJobAge of 10 s, and end it with the session."""
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+        try:
+            cluster = start_cluster(Path(folder), min_job_age=10)
+        except ClusterUnavailableError as error:
+            leave_out(str(error), os.environ)
+        try:
+            for name in [name for name in os.environ if name.startswith(_CLIENT_PREFIXES)]:
+                patch.delenv(name)
+            for name, value in cluster.environment.items():
+                patch.setenv(name, value)
+            yield cluster
+        finally:
+            cluster.stop()
