@@ -1,7 +1,7 @@
 """Arguments under other names: one table of aliases, one of what the documents name and this version does not do.
 
-In: an argument's name and value as written. Out: the name and value that `arguments.py` knows. No file is read; a catalog is
-asked only through the function that the caller hands in.
+In: an argument's name and value as written. Out: the name and value that `arguments.py` knows. No file is read; a
+catalog is asked only through the function that the caller hands in.
 """
 
 from __future__ import annotations
@@ -129,11 +129,17 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
 }
 """Arguments that the documents name and this version does not do -> values that ask for nothing, in lower case."""
 
-_UNSUPPORTED_FAMILIES = ("galore_", "lisa_", "llamapro_", "adalora_", "ia3_", "vera_", "boft_", "fourier_", "reft_", "unsloth")
-
-UNSUPPORTED_TUNERS = frozenset(
-    "adalora adapter boft dora fourierft galore ia3 lisa llamapro longlora lora+ prompt qlora reft rslora unsloth vera".split()
+_UNSUPPORTED_FAMILIES = tuple(
+    f"{tuner}_"
+    for tuner in ("galore", "lisa", "llamapro", "adalora", "ia3", "vera", "boft", "fourier", "reft", "unsloth")
 )
+
+# fmt: off
+UNSUPPORTED_TUNERS = frozenset({
+    "adalora", "adapter", "boft", "dora", "fourierft", "galore", "ia3", "lisa", "llamapro", "longlora", "lora+",
+    "prompt", "qlora", "reft", "rslora", "unsloth", "vera",
+})
+# fmt: on
 """Values of `sft_type` that the documents name and this version does not do."""
 
 ModelLookup = Callable[[str], object]
@@ -163,6 +169,9 @@ class ArgumentNames:
                 continue
             written[own] = name
             found[own] = _own_value(own, value)
+            if name == "model" and own == "model_type" and "model_id_or_path" not in given:
+                # The model that is named now must not lose against a path that an earlier layer gave.
+                found["model_id_or_path"] = replace(value, value=None, raw=None)
         return found
 
     def _own_name(self, name: str, value: Located) -> str:

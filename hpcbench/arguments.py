@@ -1,7 +1,8 @@
 """The arguments of a job: the seed documents' names, types and defaults, checked by pydantic.
 
-In: plain values from a suite or a command line (numbers and booleans may be strings). Out: frozen models. Aliases of later
-SWIFT versions and of Hugging Face are resolved by `config.py` before they come here, so that messages name what was written.
+In: plain values from a suite or a command line (numbers and booleans may be strings). Out: frozen models. Aliases of
+later SWIFT versions and of Hugging Face are resolved by `config.py` before they come here, so that messages name what
+was written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cancelling jobs: a note on disk first, then the scheduler.
 
-In: job views. Out: the ones that were cancelled. The note comes first, because an array element that is cancelled before it
-starts leaves no row anywhere in Slurm.
+In: job views. Out: the ones that were cancelled. The note comes first, because an array element that is cancelled
+before it starts leaves no row anywhere in Slurm.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hpcbench.clock import now_text
 from hpcbench.collect import read_suites
 from hpcbench.collection import JobView
 from hpcbench.errors import SchedulerError
@@ -16,7 +17,6 @@ from hpcbench.jsonfile import write_json
 from hpcbench.paths import JobPaths
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.states import ALIVE
-from hpcbench.submit import now_text
 
 
 def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:

@@ -1,8 +1,8 @@
 """The command line: verbs, their options, and everything that is printed.
 
-In: what a person types. Out: text on standard output, errors on standard error, an exit code: 0 done, 1 something failed,
-2 wrong usage or config, 130 interrupted. It holds no logic of its own and imports each room only when a verb needs it, so that
-`hpcbench --help` stays quick.
+In: what a person types. Out: text on standard output, errors on standard error, an exit code: 0 done, 1 something
+failed, 2 wrong usage or config, 130 interrupted. It holds no logic of its own and imports each room only when a verb
+needs it, so that `hpcbench --help` stays quick.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hpcbench.collection import Collection, JobView
-    from hpcbench.plan import Decision, Options
+    from hpcbench.plan import Options
     from hpcbench.profile import ClusterProfile
     from hpcbench.scheduler.protocol import Scheduler
     from hpcbench.states import JobState
-    from hpcbench.submit import Outcome
     from hpcbench.suite import Suite
 
 EXIT_FAILED = 1
@@ -43,16 +42,24 @@ app = typer.Typer(
 )
 
 Configs = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Suite files, or folders that hold some.")]
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Globs: experiment, suite/experiment[/job].")]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME...]", help="Globs: experiment, suite/experiment[/job].")
+]
 SaveDir = Annotated[
     Path | None,
-    typer.Option("--save-dir", envvar="HPCBENCH_SAVE_DIR", help="Root of all results; default: the profile's, else logs/."),
+    typer.Option(
+        "--save-dir", envvar="HPCBENCH_SAVE_DIR", help="Root of all results; default: the profile's, else logs/."
+    ),
 ]
 Cluster = Annotated[str, typer.Option("--cluster", help="auto, local, a profile's name, or a profile file.")]
-Only = Annotated[list[str] | None, typer.Option("--only", metavar="GLOB", help="Only experiments that match; repeatable.")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="GLOB", help="Only experiments that match; repeatable.")
+]
 Retry = Annotated[str | None, typer.Option("--retry", metavar="STATE,...", help="Run jobs in these states again.")]
 Force = Annotated[bool, typer.Option("--force", help="Run changed experiments; old records are kept.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. args.max_steps=10.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. args.max_steps=10.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 States = Annotated[str | None, typer.Option("--state", metavar="STATE,...", help="Only jobs in these states.")]
 
@@ -61,14 +68,16 @@ def main() -> None:
     """Run the command line; every expected error becomes a message and an exit code, never a traceback."""
     import logging
 
+    from hpcbench.console import print_error
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         app()
     except (ConfigError, PlanError) as error:
-        _print_error(error)
+        print_error(error)
         sys.exit(EXIT_USAGE)
     except HpcbenchError as error:
-        _print_error(error)
+        print_error(error)
         sys.exit(EXIT_FAILED)
     except BrokenPipeError:
         # The reader (head, less) has had enough; Python would complain while closing stdout.
@@ -77,15 +86,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _print_error(error: HpcbenchError) -> None:
-    if isinstance(error, ConfigError):
-        count = len(error.problems)
-        print(error, file=sys.stderr)
-        print(f"{count} problem{'s' if count != 1 else ''} found; nothing was submitted", file=sys.stderr)
-    else:
-        print(f"error: {error}", file=sys.stderr)
 
 
 def _version(value: bool) -> None:
@@ -114,12 +114,16 @@ def submit(
     only: Only = None,
     retry: Retry = None,
     force: Force = False,
-    max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="Submit at most this many jobs now.")] = None,
+    max_jobs: Annotated[
+        int | None, typer.Option("--max-jobs", min=1, help="Submit at most this many jobs now.")
+    ] = None,
     overrides: Overrides = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until all jobs are over, then print the report.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
 ) -> None:
     """Submit what is neither running nor done, and return at once."""
+    from hpcbench.console import print_outcome
+
     if dry_run:
         plan(configs, cluster=cluster, save_dir=save_dir, only=only, retry=retry, force=force, overrides=overrides)
         return
@@ -135,7 +139,7 @@ def submit(
         outcome = submit_suite(
             suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=max_jobs, max_array=max_array
         )
-        failed |= _print_outcome(suite, outcome, scheduler.name, root)
+        failed |= print_outcome(suite, outcome, scheduler.name, root)
     names = [suite.name for suite in suites]
     if scheduler.name == "local":
         failed |= _run_local(root, names, detach=detach)
@@ -158,6 +162,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what submit would do: each job, and why it runs or is skipped."""
+    from hpcbench.console import plan_json, print_decisions
     from hpcbench.submit import plan_and_decide, preview_submissions
 
     profile = _load_profile(cluster)
@@ -172,17 +177,19 @@ def plan(
         changed |= any(decision.action == "changed" for decision in decisions)
         found.append((suite, decisions, preview_submissions(decisions, scheduler, max_array), warnings))
     if as_json:
-        print(json.dumps([_plan_json(suite, decisions) for suite, decisions, _, _ in found], indent=2))
+        print(json.dumps([plan_json(suite, decisions) for suite, decisions, _, _ in found], indent=2))
     else:
         for suite, decisions, previews, warnings in found:
-            _print_decisions(suite, decisions, scheduler.name)
+            print_decisions(suite, decisions, scheduler.name)
             for warning in warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             for submission, text in previews:
                 if script:
                     print(f"\n# ---- {submission.key}: {len(submission.elements)} jobs ----\n{text}", end="")
             jobs = sum(len(submission.elements) for submission, _ in previews)
-            print(f"{jobs} job{'s' if jobs != 1 else ''} in {len(previews)} submission{'s' if len(previews) != 1 else ''}")
+            print(
+                f"{jobs} job{'s' if jobs != 1 else ''} in {len(previews)} submission{'s' if len(previews) != 1 else ''}"
+            )
     if changed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -192,20 +199,24 @@ def status(
     names: Names = None,
     save_dir: SaveDir = None,
     state: States = None,
-    watch: Annotated[float | None, typer.Option("--watch", min=MIN_WATCH_S, help="Look again every N seconds (30 is polite).")] = None,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=MIN_WATCH_S, help="Look again every N seconds (30 is polite).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where every job stands."""
     import time
+
+    from hpcbench.console import print_status, status_json
 
     root = _save_dir(save_dir, None)
     while True:
         collection = _gather(root)
         jobs = _choose(collection, names, state)
         if as_json:
-            print(json.dumps(_status_json(collection, jobs), indent=2))
+            print(json.dumps(status_json(collection, jobs), indent=2))
         else:
-            _print_status(collection, jobs)
+            print_status(collection, jobs)
         if watch is None:
             return
         time.sleep(watch)
@@ -238,6 +249,7 @@ def logs(
     path_only: Annotated[bool, typer.Option("--path", help="Print the log's path instead of its text.")] = False,
 ) -> None:
     """Print a job's log."""
+    from hpcbench.console import print_file
     from hpcbench.logs import log_files, newest_log
 
     root = _save_dir(save_dir, None)
@@ -258,7 +270,7 @@ def logs(
             continue
         if len(with_logs) > 1:
             print(f"==> {job.suite}/{job.experiment}/{job.job} <==")
-        _print_file(log, follow=follow)
+        print_file(log, follow=follow)
 
 
 @app.command()
@@ -289,6 +301,7 @@ def retry(
     cluster: Annotated[str | None, typer.Option("--cluster", help="Default: where the suite was submitted.")] = None,
 ) -> None:
     """Run failed jobs again, with the suite file and --set values they were submitted with."""
+    from hpcbench.console import print_outcome
     from hpcbench.plan import Options
     from hpcbench.states import FAILED_STATES
     from hpcbench.status import choose_jobs
@@ -307,7 +320,7 @@ def retry(
         experiments = tuple(dict.fromkeys(job.experiment for job in jobs if job.suite == suite_name))
         options = Options(retry=frozenset(states), only=experiments)
         outcome = submit_suite(suite, save_dir=root, scheduler=scheduler, options=options, max_array=max_array)
-        failed |= _print_outcome(suite, outcome, scheduler.name, root)
+        failed |= print_outcome(suite, outcome, scheduler.name, root)
         if scheduler.name == "local":
             failed |= _run_local(root, [suite_name], detach=False)
     if failed:
@@ -316,11 +329,17 @@ def retry(
 
 @app.command()
 def collect(
-    suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE...]", help="Suites by name; default: all.")] = None,
+    suites: Annotated[
+        list[str] | None, typer.Argument(metavar="[SUITE...]", help="Suites by name; default: all.")
+    ] = None,
     save_dir: SaveDir = None,
     output_format: Annotated[str, typer.Option("--format", help="markdown, csv, json or html.")] = "markdown",
-    layout: Annotated[str, typer.Option("--layout", help="default, or swift: the original's exact columns.")] = "default",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")] = None,
+    layout: Annotated[
+        str, typer.Option("--layout", help="default, or swift: the original's exact columns.")
+    ] = "default",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
+    ] = None,
 ) -> None:
     """Build the report from the records; idempotent, made for cron."""
     from hpcbench.jsonfile import write_text
@@ -428,6 +447,7 @@ def _suite_again(root: Path, name: str) -> tuple[Suite, str]:
 
 def _run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:
     """Run the local queue here, or leave it to a background process; return whether something failed."""
+    from hpcbench.console import print_summary
     from hpcbench.scheduler.local_runner import run_queue, start_detached
 
     if detach:
@@ -437,7 +457,7 @@ def _run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:
     code = run_queue(root, display=True)
     if code == EXIT_INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
-    _print_summary(root, names)
+    print_summary(_gather(root, names))
     return code != 0
 
 
@@ -445,6 +465,7 @@ def _wait_for_slurm(root: Path, names: Sequence[str]) -> bool:
     """Wait until no job of the suites is under way; return whether one failed."""
     import time
 
+    from hpcbench.console import print_summary
     from hpcbench.states import ALIVE, FINISHED_WELL
     from hpcbench.status import count_states
 
@@ -458,122 +479,8 @@ def _wait_for_slurm(root: Path, names: Sequence[str]) -> bool:
         if not any(job.state in ALIVE for job in jobs):
             break
         time.sleep(MIN_WATCH_S)
-    _print_summary(root, names)
+    print_summary(_gather(root, names))
     return any(job.state not in FINISHED_WELL for job in jobs)
-
-
-def _print_summary(root: Path, names: Sequence[str]) -> None:
-    from rich.console import Console
-
-    from hpcbench.report.terminal import render_terminal
-
-    Console().print(render_terminal(_gather(root, names)))
-    print("full report: hpcbench collect" + (f" {' '.join(names)}" if names else ""))
-
-
-def _print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> bool:
-    """Say what a submit did; return whether something was refused or changed."""
-    from collections import Counter
-
-    for submission in outcome.adopted:
-        print(f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({len(submission.elements)} jobs)")
-    for submission in outcome.submitted:
-        jobs = sorted({element.job for element in submission.elements.values()})
-        count = len(submission.elements)
-        print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {count} x {', '.join(jobs)}")
-    for warning in outcome.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    changed = [decision for decision in outcome.decisions if decision.action == "changed"]
-    for decision in changed:
-        print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
-    for words in outcome.refused:
-        print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
-    skipped = Counter(decision.why for decision in outcome.decisions if decision.action in {"skip", "wait"})
-    for reason, count in skipped.items():
-        print(f"{suite.name}: {count} job{'s' if count != 1 else ''} not submitted: {reason}")
-    print(f"{suite.name}: {outcome.num_jobs} job{'s' if outcome.num_jobs != 1 else ''} submitted, results in {root / suite.name}")
-    return bool(changed or outcome.refused)
-
-
-def _print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
-    from tabulate import tabulate
-
-    rows = [
-        [
-            decision.request.experiment,
-            decision.request.job,
-            decision.action.value,
-            _describe_resources(decision),
-            decision.why,
-        ]
-        for decision in decisions
-    ]
-    print(f"{suite.name} ({suite.file}) on {cluster}:")
-    print(tabulate(rows, headers=["experiment", "job", "action", "resources", "why"], tablefmt="simple", disable_numparse=True))
-
-
-def _describe_resources(decision: Decision) -> str:
-    wanted = decision.request.resources
-    kind = f" {wanted.gpu_type}" if wanted.gpu_type else ""
-    parts = [f"{wanted.gpu} GPU{kind}" if wanted.gpu or decision.request.device == "cuda" else "CPU"]
-    parts += [f"{wanted.ddp} ranks"] if wanted.ddp > 1 else []
-    parts += [f"{wanted.nodes} nodes"] if wanted.nodes > 1 else []
-    return ", ".join(parts)
-
-
-def _plan_json(suite: Suite, decisions: Sequence[Decision]) -> dict[str, object]:
-    jobs = [
-        {
-            "experiment": d.request.experiment,
-            "job": d.request.job,
-            "action": d.action.value,
-            "why": d.why,
-            "fingerprint": d.request.fingerprint,
-        }
-        for d in decisions
-    ]
-    return {"suite": suite.name, "file": str(suite.file), "jobs": jobs}
-
-
-def _print_status(collection: Collection, jobs: Sequence[JobView]) -> None:
-    from rich.console import Console
-
-    from hpcbench.status_table import render_status
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for warning in collection.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    console.print(render_status(jobs))
-
-
-def _status_json(collection: Collection, jobs: Sequence[JobView]) -> dict[str, object]:
-    from dataclasses import asdict
-
-    from hpcbench.status import status_rows
-
-    rows = status_rows(jobs)
-    return {
-        "schema_version": 1,
-        "collected_at": collection.collected_at,
-        "warnings": list(collection.warnings),
-        "jobs": [{**asdict(row), "progress_values": dict(job.progress)} for row, job in zip(rows, jobs, strict=True)],
-    }
-
-
-def _print_file(path: Path, *, follow: bool) -> None:
-    import time
-
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        while True:
-            text = stream.read()
-            if text:
-                print(text, end="", flush=True)
-            elif follow:
-                time.sleep(1)
-            else:
-                return
-            if not follow and not text:
-                return
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What is known of every job: records first, then one look at the scheduler.
 
-In: a save directory, and a scheduler's answer. Out: a `Collection`. It reads; it never changes anything. Files that cannot be
-read are "not there yet" and named in the warnings, and no job is dropped because of them.
+In: a save directory, and a scheduler's answer. Out: a `Collection`. It reads; it never changes anything. Files that
+cannot be read are "not there yet" and named in the warnings, and no job is dropped because of them.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
 
 def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
     for folder in sorted(entry for entry in paths.folder.iterdir() if entry.is_dir()):
-        jobs = sorted((job.name for job in folder.iterdir() if (job / "job.json").exists()), key=lambda j: (j != "train", j))
+        jobs = sorted(
+            (job.name for job in folder.iterdir() if (job / "job.json").exists()), key=lambda j: (j != "train", j)
+        )
         if jobs:
             yield PlannedExperiment(name=folder.name, cmd="sft" if "train" in jobs else "eval", jobs=tuple(jobs))
 
@@ -128,7 +130,9 @@ def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
         for (experiment, job), (submission, _) in latest.items()
         if not _is_settled(suite.paths.job(experiment, job))
     }
-    return [submission for submission in suite.submissions if submission.key in keys and submission.scheduler_id is not None]
+    return [
+        submission for submission in suite.submissions if submission.key in keys and submission.scheduler_id is not None
+    ]
 
 
 def _is_settled(job: JobPaths) -> bool:
@@ -136,7 +140,9 @@ def _is_settled(job: JobPaths) -> bool:
     return record is not None and (record.state in FINISHED_WELL or record.state is JobState.FAILED)
 
 
-def collect_suites(suites: Sequence[SuiteOnDisk], scheduler: Scheduler | None, now: datetime | None = None) -> Collection:
+def collect_suites(
+    suites: Sequence[SuiteOnDisk], scheduler: Scheduler | None, now: datetime | None = None
+) -> Collection:
     """Return everything that is known about the jobs of these suites."""
     now = datetime.now(UTC) if now is None else now
     answer, warnings = ask_scheduler(suites, scheduler)
@@ -307,5 +313,3 @@ def _parse_time(text: str) -> datetime | None:
 def index_views(collection: Collection) -> Mapping[tuple[str, str, str], JobView]:
     """Return all jobs by (suite, experiment, job)."""
     return {(view.suite, view.experiment, view.job): view for view in collection.jobs}
-
-

@@ -1,7 +1,7 @@
 """A look at the first row of a local dataset, so that a wrong file is found before a job waits for a GPU.
 
-In: a file. Out: the names of its first row's fields, or what is wrong with it. It reads the first megabyte at most and never
-imports a dataset library; what it cannot judge (parquet, arrow, huge rows) it leaves to the worker.
+In: a file. Out: the names of its first row's fields, or what is wrong with it. It reads the first megabyte at most and
+never imports a dataset library; what it cannot judge (parquet, arrow, huge rows) it leaves to the worker.
 """
 
 from __future__ import annotations

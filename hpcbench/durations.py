@@ -9,6 +9,7 @@ import re
 
 FORMS = "minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]], or 8h, 90m, 1d, 1h30m"
 LONGEST_MIN = 366 * 24 * 60
+LONGEST_TEXT = 20
 
 _UNITS = re.compile(r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?", re.ASCII)
 _SLURM = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})", re.ASCII)
@@ -23,7 +24,7 @@ def parse_minutes(text: str) -> int | None:
     [90, 2, 90, 1440, 1590, 480, 90]
     """
     text = text.strip()
-    if not text or len(text) > 20:
+    if not text or len(text) > LONGEST_TEXT:
         return None
     if (units := _UNITS.fullmatch(text.lower().replace(" ", ""))) is not None:
         days, hours, minutes, seconds = (int(units[unit] or 0) for unit in "dhms")

@@ -1,7 +1,7 @@
 """The one door through which JSON reaches and leaves the disk.
 
-In: a path, or a value of plain types. Out: a value, or a file that is either the old or the new one, never half of each.
-It must never raise on a file that somebody else is writing or has broken: such a file is "not there yet".
+In: a path, or a value of plain types. Out: a value, or a file that is either the old or the new one, never half of
+each. It must never raise on a file that somebody else is writing or has broken: such a file is "not there yet".
 """
 
 from __future__ import annotations

@@ -1,21 +1,20 @@
 """The layers of a configuration: suite, experiment, matrix, --set; the later wins.
 
-In: located mappings and `--set` texts. Out: layers with known keys only, and their merge. Values are not judged here, only
-where they stand; nothing is read from disk.
+In: located mappings and `--set` texts. Out: layers with known keys only, and their merge. Values are not judged here,
+only where they stand; nothing is read from disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from hpcbench.aliases import ArgumentNames
 from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.errors import Problem
 from hpcbench.names import did_you_mean
 from hpcbench.request import Resources
-from hpcbench.yaml_lines import Located, parse_yaml, relocate, resolve_scalar, show, shorten
+from hpcbench.yaml_lines import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 
 SECTIONS = ("args", "requirements", "eval_requirements", "eval_args", "env", "info")
 """Mappings; merged key by key."""
@@ -23,6 +22,7 @@ VALUES = ("cmd", "device", "eval_dataset", "matrix", "repeats", "max_attempts")
 """Everything else; replaced as a whole."""
 
 PER_DATASET = "per_dataset"
+NO_VALUE_HINT = "write null to remove an inherited value, or '\"\"' for empty text"
 COMMAND_ARGUMENTS = tuple(CommandArgs.model_fields)
 ARGUMENTS = frozenset((*SftArgs.model_fields, *COMMAND_ARGUMENTS))
 REQUIREMENTS = tuple("time" if name == "time_min" else name for name in Resources.model_fields)
@@ -33,12 +33,10 @@ SECTION_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 ELSEWHERE: Mapping[str, str] = {
-    **{name: "eval_args" for name in SECTION_KEYS["eval_args"] if name not in ARGUMENTS},
-    **{name: "requirements" for name in REQUIREMENTS},
+    **dict.fromkeys((name for name in SECTION_KEYS["eval_args"] if name not in ARGUMENTS), "eval_args"),
+    **dict.fromkeys(REQUIREMENTS, "requirements"),
 }
 """Keys that people write under `args` -> where they belong."""
-
-_NO_SECTIONS: Mapping[str, Mapping[str, Located]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +44,7 @@ class Layer:
     """What one layer gives; null still stands for "remove what was inherited"."""
 
     values: Mapping[str, Located] = field(default_factory=dict)
-    sections: Mapping[str, Mapping[str, Located]] = _NO_SECTIONS
+    sections: Mapping[str, Mapping[str, Located]] = field(default_factory=dict)
     cleared: frozenset[str] = frozenset()
     """Sections whose inherited keys are all removed."""
 
@@ -89,7 +87,12 @@ def _merge_deep(old: Located, new: Located) -> Located:
 
 
 def read_layer(
-    entries: Mapping[str, Located], *, source: str, names: ArgumentNames, besides: Sequence[str], problems: list[Problem]
+    entries: Mapping[str, Located],
+    *,
+    source: str,
+    names: ArgumentNames,
+    besides: Sequence[str],
+    problems: list[Problem],
 ) -> Layer:
     """Return the layer in `entries`.
 
@@ -115,7 +118,9 @@ def read_layer(
         elif name in VALUES:
             values[name] = relocate(entry, source=source)
         elif entry.mapping is not None:
-            sections[name] = read_section(name, relocate(entry, source=source).mapping or {}, names=names, problems=problems)
+            sections[name] = read_section(
+                name, relocate(entry, source=source).mapping or {}, names=names, problems=problems
+            )
         elif entry.value is None and not entry.is_forgotten:
             cleared.add(name)
         elif not entry.is_forgotten:
@@ -127,10 +132,8 @@ def read_section(
     section: str, entries: Mapping[str, Located], *, names: ArgumentNames, problems: list[Problem]
 ) -> Mapping[str, Located]:
     """Return a section's entries under their own names, without those that are unknown."""
-    for entry in entries.values():
-        if entry.is_forgotten:
-            hint = "write null to remove an inherited value, or \"\" for empty text"
-            problems.append(entry.problem("no value", hint=hint))
+    forgotten = [entry for entry in entries.values() if entry.is_forgotten]
+    problems += [entry.problem("no value", hint=NO_VALUE_HINT) for entry in forgotten]
     entries = {name: entry for name, entry in entries.items() if not entry.is_forgotten}
     if section == "args":
         return names.resolve(entries, problems)
@@ -153,7 +156,9 @@ def parse_overrides(overrides: Sequence[str], *, names: ArgumentNames, problems:
         parts = key.split(".")
         where = Located(value=None, file="--set", line=None, path=shorten(key), source="--set")
         if not equals or not all(parts):
-            problems.append(where.problem(f"got {shorten(repr(text))}", expected="KEY=VALUE, for example args.lora_rank=16"))
+            problems.append(
+                where.problem(f"got {shorten(repr(text))}", expected="KEY=VALUE, for example args.lora_rank=16")
+            )
         elif parts[0] not in (*SECTIONS, *VALUES):
             problems.append(_unknown_override(where, key))
         elif parts[0] in VALUES and len(parts) > 1:
@@ -167,19 +172,21 @@ def parse_overrides(overrides: Sequence[str], *, names: ArgumentNames, problems:
 def _unknown_override(where: Located, key: str) -> Problem:
     """Say where a key of `--set` belongs."""
     last = key.rpartition(".")[2]
-    hint = did_you_mean(key, (*SECTIONS, *VALUES))
+    hint = did_you_mean(key, (*SECTIONS, *VALUES)) or ""
     if key.startswith("experiment"):
         hint = "--set applies to every experiment; leave `experiment...` out"
     elif last in {*ARGUMENTS, *ELSEWHERE}:
         hint = f"did you mean '{ELSEWHERE.get(last, 'args')}.{last}'?"
-    return where.problem("unknown key", expected=f"{', '.join((*SECTIONS, *VALUES))} and their parts", hint=hint)
+    return where.problem(
+        "unknown key", expected=f"{', '.join((*SECTIONS, *VALUES))} and their parts", hint=hint or None
+    )
 
 
 def _override_value(text: str, where: Located, problems: list[Problem]) -> Located | None:
     """Read a value as YAML: lists, mappings and quoted text by their first sign, all else as one scalar."""
     text = text.strip()
     if not text:
-        problems.append(where.problem("no value", hint="write null to remove an inherited value, or '\"\"' for empty text"))
+        problems.append(where.problem("no value", hint=NO_VALUE_HINT))
         return None
     if text[0] not in "[{\"'":
         return resolve_scalar(text, file="--set", path=where.path, source="--set")

@@ -1,7 +1,7 @@
 """Local files and folders that a suite names.
 
-In: text as written, and the folder that it is relative to. Out: an absolute path, or None for what is no path (a hub id, a name
-of the catalog). It looks whether things exist; it reads nothing and never raises on a strange name.
+In: text as written, and the folder that it is relative to. Out: an absolute path, or None for what is no path (a hub
+id, a name of the catalog). It looks whether things exist; it reads nothing and never raises on a strange name.
 """
 
 from __future__ import annotations

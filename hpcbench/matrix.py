@@ -1,7 +1,7 @@
 """The matrix: one experiment into many, with names that say what varies.
 
-In: the `matrix` of a suite or experiment. Out: variants, in the order written, each with a name suffix and the values it sets.
-Pure; whether a value suits its key is judged later, like any other value.
+In: the `matrix` of a suite or experiment. Out: variants, in the order written, each with a name suffix and the values
+it sets. Pure; whether a value suits its key is judged later, like any other value.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def expand_matrix(matrix: Located, *, resolve: Resolve, problems: list[Problem])
     ]
     if not kept:
         problems.append(matrix.problem("excludes every combination"))
-    variants = _name_variants(kept, axes, resolve)
+    variants = _name_variants(kept, axes, resolve, problems)
     return variants if len(problems) == before else []
 
 
@@ -104,7 +104,9 @@ def _read_axes(matrix: Located, problems: list[Problem]) -> list[_Axis]:
 def _read_values(entry: Located, problems: list[Problem]) -> tuple[Located, ...]:
     """Return the different values of one key."""
     if not entry.items:
-        problems.append(entry.problem(f"got {'an empty list' if entry.items == () else show(entry)}", expected="a list of values"))
+        problems.append(
+            entry.problem(f"got {'an empty list' if entry.items == () else show(entry)}", expected="a list of values")
+        )
         return ()
     first: dict[str, Located] = {}
     for item in entry.items:
@@ -128,7 +130,9 @@ def _read_zip(entry: Located, problems: list[Problem]) -> list[_Axis]:
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        problems.append(entry.problem(f"lists of different lengths: {found}", expected="the same number of values in each"))
+        problems.append(
+            entry.problem(f"lists of different lengths: {found}", expected="the same number of values in each")
+        )
         return []
     rows = tuple(zip(*columns.values(), strict=True))
     if len({tuple(_identity(value) for value in row) for row in rows}) < len(rows):
@@ -145,7 +149,9 @@ def _read_excludes(matrix: Located, axes: Iterable[_Axis], problems: list[Proble
     """Return the excluded combinations as key -> identity of the value."""
     entry = (matrix.mapping or {}).get(EXCLUDE)
     if entry is not None and entry.items is None:
-        problems.append(entry.problem(f"got {show(entry)}", expected="a list of mappings, for example [{lora_rank: 8}]"))
+        problems.append(
+            entry.problem(f"got {show(entry)}", expected="a list of mappings, for example [{lora_rank: 8}]")
+        )
     known = [key for axis in axes for key in axis.keys]
     excludes: list[dict[str, str]] = []
     for item in _exclude_items(matrix):
@@ -168,14 +174,24 @@ def _matches(cell: Mapping[str, Located], exclude: Mapping[str, str]) -> bool:
     return all(key in cell and _identity(cell[key]) == identity for key, identity in exclude.items())
 
 
-def _name_variants(cells: Sequence[Mapping[str, Located]], axes: Sequence[_Axis], resolve: Resolve) -> list[Variant]:
+def _name_variants(
+    cells: Sequence[Mapping[str, Located]], axes: Sequence[_Axis], resolve: Resolve, problems: list[Problem]
+) -> list[Variant]:
     """Name each cell by the keys that really vary; let `resolve` say what it sets."""
     labels: dict[str, dict[str, str]] = {}
     for axis in axes:
         for key, column in zip(axis.keys, zip(*axis.rows, strict=True), strict=True):
             labels[key] = _labels(column)
     varying = [key for key, found in labels.items() if len(found) > 1]
-    resolved = {(key, id(value)): resolve(key, value) for cell in cells for key, value in cell.items()}
+    resolved: dict[tuple[str, int], Mapping[Target, Located]] = {}
+    refused: set[str] = set()
+    for axis in axes:
+        for key, value in ((key, value) for row in axis.rows for key, value in zip(axis.keys, row, strict=True)):
+            before = len(problems)
+            # An unknown key is reported once, not once per value.
+            resolved[key, id(value)] = {} if key in refused else resolve(key, value)
+            if len(problems) > before:
+                refused.add(key)
     variants = []
     for cell in cells:
         suffix = "".join(f"-{_slug(key)}={labels[key][_identity(cell[key])]}" for key in varying)

@@ -1,7 +1,7 @@
 """From a suite to jobs: which jobs an experiment needs, what each is asked, and what identifies its result.
 
-In: a suite and the hashes of the local files that it names. Out: job requests and, given what is known of each job, what a
-submit does with it. Pure: no disk, no scheduler, no clock.
+In: a suite and the hashes of the local files that it names. Out: job requests and, given what is known of each job,
+what a submit does with it. Pure: no disk, no scheduler, no clock.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def eval_job_name(dataset: str) -> str:
 def plan_suite(suite: Suite, *, save_dir: Path, inputs: Inputs) -> tuple[JobRequest, ...]:
     """Return the jobs of all experiments: each one's train first, then its evals, in file order."""
     paths = SuitePaths(save_dir, suite.name)
-    return tuple(request for experiment in suite.experiments for request in _plan_experiment(experiment, suite, paths, inputs))
+    return tuple(
+        request for experiment in suite.experiments for request in _plan_experiment(experiment, suite, paths, inputs)
+    )
 
 
 def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, inputs: Inputs) -> list[JobRequest]:
@@ -131,8 +133,8 @@ ARGS_OF_A_BASELINE = (
 def fingerprint(request: JobRequest, inputs: Inputs) -> str:
     """Return the SHA-256 (hex) of everything that decides the job's result.
 
-    In it: cmd, resolved arguments, env, gpu, ddp, nodes, gpu_type, hashes of local data, task files and model config; an eval's
-    also its train's fingerprint. Not in it: names, partition, time, memory, hpcbench's version.
+    In it: cmd, resolved arguments, env, gpu, ddp, nodes, gpu_type, hashes of local data, task files and model config;
+    an eval's also its train's fingerprint. Not in it: names, partition, time, memory, hpcbench's version.
     """
     return _digest(fingerprint_parts(request, inputs))
 
@@ -196,7 +198,11 @@ def describe_change(old: JobRequest, new: JobRequest) -> str:
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     changes = [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if name not in ignored]
     if not changes:
-        return "its train job changed" if "train_fingerprint" in names else "the content of its data, tasks or model changed"
+        return (
+            "its train job changed"
+            if "train_fingerprint" in names
+            else "the content of its data, tasks or model changed"
+        )
     return "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
 
 
@@ -222,7 +228,9 @@ class Options:
     """Globs over experiment names; empty is all."""
 
 
-def decide(requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], options: Options) -> list[Decision]:
+def decide(
+    requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], options: Options
+) -> list[Decision]:
     """Decide what happens to each job, given what is known of it.
 
     Args:

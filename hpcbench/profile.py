@@ -1,7 +1,8 @@
 """Cluster profiles: what differs between clusters and never between experiments.
 
-In: a name, or nothing. Out: a `ClusterProfile`. Searched in the user's `~/.config/hpcbench/clusters`, then in `configs/clusters`
-below the current folder, then among those that ship with hpcbench. Nothing here asks the cluster anything.
+In: a name, or nothing. Out: a `ClusterProfile`. Searched in the user's `~/.config/hpcbench/clusters`, then in
+`configs/clusters` below the current folder, then among those that ship with hpcbench. Nothing here asks the cluster
+anything.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def load_profile(cluster: str = AUTO, environ: Mapping[str, str] | None = None) 
         known = sorted({entry.stem for folder in folders for entry in folder.glob("*.yaml")})
         hint = f"known profiles: {', '.join(known)}" if known else f"write one into {folders[0]}"
         expected = f"auto, {LOCAL}, or a profile"
-        problem = Problem(file="--cluster", line=None, path=cluster, message="no such profile", expected=expected, hint=hint)
+        problem = Problem(
+            file="--cluster", line=None, path=cluster, message="no such profile", expected=expected, hint=hint
+        )
         raise ConfigError([problem])
     return read_profile(file)
 

@@ -1,7 +1,7 @@
 """Evals whose train job is over: released when it completed, cancelled when it failed.
 
-In: a collection and the submissions. Out: calls of the scheduler. The train's supervisor does the same for its own evals; this
-is for what a dead node, a slow file system or a quick train job left undone. Doing it twice does no harm.
+In: a collection and the submissions. Out: calls of the scheduler. The train's supervisor does the same for its own
+evals; this is for what a dead node, a slow file system or a quick train job left undone. Doing it twice does no harm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tupl
     held = []
     for view in experiment.evals:
         place = latest.get((view.experiment, view.job))
-        if place is not None and place[0].after_key is not None and view.record is None and view.scheduler_id is not None:
+        if (
+            place is not None
+            and place[0].after_key is not None
+            and view.record is None
+            and view.scheduler_id is not None
+        ):
             held.append(view)
     return held
 

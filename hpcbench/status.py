@@ -1,7 +1,7 @@
 """One look at all suites below a save directory, and the table that shows it.
 
-In: a save directory. Out: a `Collection`, and rows of text. One squeue and at most one sacct per cluster, whatever the number
-of jobs; evals that a dead node left held are settled on the way.
+In: a save directory. Out: a `Collection`, and rows of text. One squeue and at most one sacct per cluster, whatever the
+number of jobs; evals that a dead node left held are settled on the way.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def gather(save_dir: Path, names: Sequence[str] = (), *, settle: bool = True) ->
     return Collection(suites=tuple(views[name] for name in order), collected_at=now, warnings=tuple(warnings))
 
 
-def choose_jobs(
-    collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()
-) -> list[JobView]:
+def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:
     """Return the jobs whose `experiment`, `suite/experiment` or `suite/experiment/job` matches a glob, in these states."""
     return [
         job
@@ -121,7 +119,11 @@ def headline(job: JobView) -> str:
     if metrics is None:
         return ""
     if metrics.kind == "train":
-        loss = [f"{name} {value:.4g}" for name in ("train_loss", "eval_loss") if (value := getattr(metrics, name)) is not None]
+        loss = [
+            f"{name} {value:.4g}"
+            for name in ("train_loss", "eval_loss")
+            if (value := getattr(metrics, name)) is not None
+        ]
         return ", ".join(loss)
     if metrics.kind == "eval" and metrics.primary_metric is not None:
         value = metrics.tasks[metrics.primary_task].metrics.get(metrics.primary_metric)

@@ -1,7 +1,8 @@
 """A submission: one call of the scheduler's submit command, as `submissions/<key>.json`.
 
-In: what is about to be submitted. Out: the file that is written before the call (intent) and completed after it (id), so that
-a submit killed at any moment is found again by its key, which is the scheduler's job name. It never talks to a scheduler.
+In: what is about to be submitted. Out: the file that is written before the call (intent) and completed after it (id),
+so that a submit killed at any moment is found again by its key, which is the scheduler's job name. It never talks to a
+scheduler.
 """
 
 from __future__ import annotations

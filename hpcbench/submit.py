@@ -1,51 +1,39 @@
 """Submitting a plan: what is not running and not done goes to the scheduler, once, whatever happens in between.
 
-In: suites and a scheduler. Out: submissions on disk and in the queue. For every call of the scheduler an intent is written and
-synced first and the id after it; a submit killed in between is completed by the next one, which finds the job by its name.
+In: suites and a scheduler. Out: submissions on disk and in the queue. For every call of the scheduler an intent is
+written and synced first and the id after it; a submit killed in between is completed by the next one, which finds the
+job by its name.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
-import secrets
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.collect import SuiteOnDisk, collect_suites, read_suite
+from hpcbench.batches import Batch, describe_batch, make_batches, take_part
+from hpcbench.clock import now_text
+from hpcbench.collect import PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
 from hpcbench.collection import JobView
-from hpcbench.errors import PlanError, SchedulerError, SubmitError
+from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.inputs import hash_inputs
-from hpcbench.jsonfile import create_json, read_json, write_json
+from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
-from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, resource_shape, unique_local_paths
+from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
 from hpcbench.request import JobRequest
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.settle import settle_evals
-from hpcbench.submission import Element, Submission, read_submissions, write_submission
+from hpcbench.submission import Submission, read_submissions, write_submission
 from hpcbench.suite import Suite
+from hpcbench.suite_claim import claim_suite
 
 logger = logging.getLogger(__name__)
 
-CLAIM_PATIENCE_S = 120.0
-CLAIM_STALE_S = 900.0
 SUBMIT_TRIES = 4
-KEY_LIMIT = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Jobs of one shape that go out as one array, and their evals, which wait for the element of the same index."""
-
-    job: str
-    requests: Mapping[int, JobRequest]
-    evals: tuple[Batch, ...] = ()
 
 
 @dataclass(slots=True)
@@ -80,16 +68,22 @@ def preview_submissions(
     """Return the submissions that these decisions would make, each with its exact text. Changes nothing."""
     previews: list[tuple[Submission, str]] = []
     for number, batch in enumerate(make_batches(_limit(decisions, None), max_array)):
-        parent = _describe_batch(batch, scheduler.name, None)
+        parent = describe_batch(batch, scheduler.name, None)
         previews.append((parent, scheduler.render(parent, None)))
         for evals in batch.evals:
-            child = _describe_batch(evals, scheduler.name, parent)
+            child = describe_batch(evals, scheduler.name, parent)
             previews.append((child, scheduler.render(child, f"<id-of-train-array-{number}>")))
     return previews
 
 
 def submit_suite(
-    suite: Suite, *, save_dir: Path, scheduler: Scheduler, options: Options, max_jobs: int | None = None, max_array: int = 1001
+    suite: Suite,
+    *,
+    save_dir: Path,
+    scheduler: Scheduler,
+    options: Options,
+    max_jobs: int | None = None,
+    max_array: int = 1001,
 ) -> Outcome:
     """Submit what is neither under way nor done.
 
@@ -132,8 +126,6 @@ def _hash_suite(suite: Suite, save_dir: Path) -> dict[str, str]:
 
 
 def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
-    from fnmatch import fnmatchcase
-
     if not options.only:
         return list(requests)
     return [r for r in requests if any(fnmatchcase(r.experiment, pattern) for pattern in options.only)]
@@ -173,36 +165,6 @@ def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision
     return [d for d in kept if not d.after_train or d.request.experiment in trains]
 
 
-def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
-    """Group jobs of one shape into arrays; evals follow their train job at the same index (pure).
-
-    Jobs without a train come first: arrays start in index order and baselines are short.
-    """
-    waiting = [decision.request for decision in decisions if decision.after_train]
-    alone = [decision.request for decision in decisions if not decision.after_train]
-    evals_of: dict[str, list[JobRequest]] = {}
-    for request in waiting:
-        evals_of.setdefault(request.experiment, []).append(request)
-    groups: dict[tuple[str, str], list[JobRequest]] = {}
-    for request in sorted(alone, key=lambda request: request.job == TRAIN):
-        kind = "train" if request.job == TRAIN else "eval"
-        groups.setdefault((kind, resource_shape(request)), []).append(request)
-    batches = []
-    for (kind, _), requests in groups.items():
-        for start in range(0, len(requests), max_array):
-            chunk = dict(enumerate(requests[start : start + max_array]))
-            batches.append(Batch(job=kind, requests=chunk, evals=_eval_batches(chunk, evals_of)))
-    return batches
-
-
-def _eval_batches(chunk: Mapping[int, JobRequest], evals_of: Mapping[str, list[JobRequest]]) -> tuple[Batch, ...]:
-    groups: dict[tuple[str, str], dict[int, JobRequest]] = {}
-    for index, train in chunk.items():
-        for request in evals_of.get(train.experiment, []) if train.job == TRAIN else []:
-            groups.setdefault((request.job, resource_shape(request)), {})[index] = request
-    return tuple(Batch(job=job, requests=requests) for (job, _), requests in groups.items())
-
-
 def _submit_batch(batch: Batch, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
     """Submit one array with its eval arrays; on a limit error halve it, trains and evals together."""
     try:
@@ -222,7 +184,9 @@ def _submit_batch(batch: Batch, paths: SuitePaths, scheduler: Scheduler, outcome
 LIMIT_ERROR = re.compile(r"limit|MaxSubmit|MaxArray|invalid job array|QOSMax|AssocMax|too many", re.IGNORECASE)
 
 
-def _halve_or_report(batch: Batch, error: SubmitError, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+def _halve_or_report(
+    batch: Batch, error: SubmitError, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome
+) -> None:
     if len(batch.requests) == 1 or not LIMIT_ERROR.search(error.message):
         outcome.refused.append(f"{batch.job} ({len(batch.requests)} jobs): {error.message}")
         return
@@ -233,23 +197,12 @@ def _halve_or_report(batch: Batch, error: SubmitError, paths: SuitePaths, schedu
         if len(outcome.refused) > before:
             outcome.refused.append(f"{batch.job} ({len(part)} jobs): not tried after the limit was met")
             return
-        _submit_batch(_part(batch, part), paths, scheduler, outcome)
-
-
-def _part(batch: Batch, indices: Sequence[int]) -> Batch:
-    renumbered = {old: new for new, old in enumerate(indices)}
-    requests = {renumbered[i]: r for i, r in batch.requests.items() if i in renumbered}
-    evals = tuple(
-        Batch(job=e.job, requests={renumbered[i]: r for i, r in e.requests.items() if i in renumbered})
-        for e in batch.evals
-        if any(i in renumbered for i in e.requests)
-    )
-    return Batch(job=batch.job, requests=requests, evals=evals)
+        _submit_batch(take_part(batch, part), paths, scheduler, outcome)
 
 
 def _submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after: Submission | None) -> Submission:
     """Write the requests and the intent, call the scheduler, write the id."""
-    submission = _describe_batch(batch, scheduler.name, after)
+    submission = describe_batch(batch, scheduler.name, after)
     for request in batch.requests.values():
         _prepare_job(paths, request)
     write_submission(paths, submission)
@@ -259,22 +212,6 @@ def _submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, afte
         write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
         raise
     return _complete(paths, submission, scheduler_id)
-
-
-def _describe_batch(batch: Batch, cluster: str, after: Submission | None) -> Submission:
-    first = next(iter(batch.requests.values()))
-    return Submission(
-        key=make_key(first.suite, batch.job),
-        suite=first.suite,
-        cluster=cluster,
-        created_at=now_text(),
-        after_key=None if after is None else after.key,
-        resources=first.resources,
-        elements={
-            index: Element(experiment=request.experiment, job=request.job, fingerprint=request.fingerprint)
-            for index, request in batch.requests.items()
-        },
-    )
 
 
 def _complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Submission:
@@ -364,79 +301,7 @@ def _id_from_start_marks(paths: SuitePaths, submission: Submission) -> str | Non
     return None
 
 
-@contextmanager
-def claim_suite(paths: SuitePaths) -> Iterator[None]:
-    """Keep other submits of the same suite out while this one works.
-
-    Raises:
-        PlanError: another submit held the suite for two minutes.
-    """
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "at": now_text(), "token": secrets.token_hex(8)}
-    deadline = time.monotonic() + CLAIM_PATIENCE_S
-    while not create_json(paths.claim, mine):
-        other = read_json(paths.claim)
-        if _is_stale(paths.claim, other):
-            _drop_claim(paths.claim, other)
-            continue
-        if time.monotonic() > deadline:
-            holder = "another process" if other is None else f"process {other.get('pid')} on {other.get('host')}"
-            raise PlanError(
-                f"{paths.folder}: {holder} is submitting this suite",
-                hint=f"wait for it; if it is gone for good, delete {paths.claim}",
-            )
-        time.sleep(0.1)
-    try:
-        yield
-    finally:
-        _drop_claim(paths.claim, mine)
-
-
-def _is_stale(path: Path, claim: Mapping[str, object] | None) -> bool:
-    if claim is not None and claim.get("host") == socket.gethostname():
-        try:
-            os.kill(int(str(claim.get("pid"))), 0)
-        except (ProcessLookupError, ValueError):
-            return True
-        except PermissionError:
-            return False
-        return False
-    try:
-        return time.time() - path.stat().st_mtime > CLAIM_STALE_S
-    except OSError:
-        return False
-
-
-def _drop_claim(path: Path, claim: Mapping[str, object] | None) -> None:
-    """Remove a claim if it is still the one that was read; renaming first lets only one process win."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.dropped")
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    found = read_json(aside)
-    if found is not None and claim is not None and found.get("token") != claim.get("token"):
-        # Somebody else's fresh claim: put it back.
-        if not create_json(path, found):
-            logger.debug("%s was claimed again meanwhile", path)
-    aside.unlink(missing_ok=True)
-
-
-def make_key(suite: str, job: str) -> str:
-    """Return a unique scheduler job name for one submission."""
-    stamp = datetime.now(UTC).strftime("%y%m%d%H%M%S")
-    tail = f"-{stamp}-{secrets.token_hex(4)}"
-    head = re.sub(r"[^A-Za-z0-9._-]", "_", f"{suite}-{job}")
-    return head[: KEY_LIMIT - len(tail)] + tail
-
-
-def now_text() -> str:
-    """Return the time as UTC ISO 8601 with microseconds, which sorts as text."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _plan_value_of(requests: Sequence[JobRequest]) -> tuple[object, ...]:
-    from hpcbench.collect import PlannedExperiment
-
+def _plan_value_of(requests: Sequence[JobRequest]) -> tuple[PlannedExperiment, ...]:
     grouped: dict[str, list[JobRequest]] = {}
     for request in requests:
         grouped.setdefault(request.experiment, []).append(request)
@@ -452,8 +317,6 @@ def _plan_value_of(requests: Sequence[JobRequest]) -> tuple[object, ...]:
 
 
 def _plan_value(suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler) -> dict[str, object]:
-    from hpcbench.collect import PlannedSuite
-
     experiments = _plan_value_of(requests)
     plan = PlannedSuite.model_validate(
         {

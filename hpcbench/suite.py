@@ -32,6 +32,8 @@ class Experiment:
     command: CommandArgs | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+    max_attempts: int = 10
+    """Starts that time limits, preemption and node failures may use up."""
     repeat: int | None = None
     base_experiment: str | None = None
     source_of: Mapping[str, str] = field(default_factory=dict)

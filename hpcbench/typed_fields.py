@@ -1,7 +1,7 @@
 """From located values to pydantic models, with every complaint in plain words.
 
-In: the values of one section and the model that they are for. Out: the model, or one Problem per value that does not fit,
-each at its own line. pydantic's wording and types never reach the user.
+In: the values of one section and the model that they are for. Out: the model, or one Problem per value that does not
+fit, each at its own line. pydantic's wording and types never reach the user.
 """
 
 from __future__ import annotations
@@ -60,7 +60,12 @@ def kinds_of(model: type[BaseModel]) -> Mapping[str, Kind]:
 
 
 def build(
-    model: type[ModelT], given: Mapping[str, Located], *, at: Located, problems: list[Problem], extra: Mapping[str, Any] | None = None
+    model: type[ModelT],
+    given: Mapping[str, Located],
+    *,
+    at: Located,
+    problems: list[Problem],
+    extra: Mapping[str, Any] | None = None,
 ) -> ModelT | None:
     """Return the model made of `given`, or None with the reasons in `problems`.
 
@@ -73,19 +78,26 @@ def build(
     """
     extra = extra or {}
     values: dict[str, Any] = {}
-    before = len(problems)
+    failed = False
     for name, kind in kinds_of(model).items():
+        before = len(problems)
         if name in extra:
             values[name] = extra[name]
         elif name in given:
             values[name] = take(given[name], kind, problems)
-    if len(problems) > before:
-        return None
+        if len(problems) > before:
+            del values[name]
+            failed = True
     try:
-        return model.model_validate(values)
+        built = model.model_validate(values)
     except ValidationError as error:
-        problems += [_explain(detail, model, given, at) for detail in error.errors(include_url=False)]
+        # A value that was refused above must not be called missing here.
+        details = [
+            detail for detail in error.errors(include_url=False) if not failed or detail["loc"][:1] in _places(values)
+        ]
+        problems += [_explain(detail, model, given, at) for detail in details]
         return None
+    return None if failed else built
 
 
 def take(value: Located, kind: Kind, problems: list[Problem]) -> Any:
@@ -102,7 +114,7 @@ def take(value: Located, kind: Kind, problems: list[Problem]) -> Any:
     if kind.base is tuple:
         return take_words(value, problems)
     if kind.base is dict:
-        return to_plain(value) if value.mapping is not None else _refuse(value, kind, problems)
+        return _take_mapping(value, kind, problems)
     if kind.base is bool:
         return _take_bool(value, kind, problems)
     return _take_number(value, kind, problems)
@@ -162,7 +174,15 @@ def _take_bool(value: Located, kind: Kind, problems: list[Problem]) -> bool | No
     word = str(value.value).strip().lower() if isinstance(value.value, str | int) else ""
     if word in TRUE_WORDS or word in FALSE_WORDS:
         return word in TRUE_WORDS
-    return _refuse(value, kind, problems)
+    _refuse(value, kind, problems)
+    return None
+
+
+def _take_mapping(value: Located, kind: Kind, problems: list[Problem]) -> Any:
+    if value.mapping is None:
+        _refuse(value, kind, problems)
+        return None
+    return to_plain(value)
 
 
 def _take_number(value: Located, kind: Kind, problems: list[Problem]) -> Any:
@@ -175,7 +195,8 @@ def _take_number(value: Located, kind: Kind, problems: list[Problem]) -> Any:
         return None
     number = _parse_number(value.value)
     if number is None or (kind.base is int and number != int(number)):
-        return _refuse(value, kind, problems)
+        _refuse(value, kind, problems)
+        return None
     return int(number) if kind.base is int else number
 
 
@@ -190,6 +211,10 @@ def _parse_number(value: object) -> int | float | None:
             continue
         return number if isinstance(number, int) or math.isfinite(number) else None
     return None
+
+
+def _places(values: Mapping[str, Any]) -> set[tuple[str]]:
+    return {(name,) for name in values}
 
 
 def _refuse(value: Located, kind: Kind, problems: list[Problem]) -> None:

@@ -37,7 +37,9 @@ def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None)
     if job.reason:
         lines.append(f"  cause: {job.reason}")
     if job.record is not None and len(job.record.attempts) > 1:
-        attempts = ", ".join(f"{a.number}: {a.state} after {a.duration_s:.0f} s on {a.host}" for a in job.record.attempts)
+        attempts = ", ".join(
+            f"{a.number}: {a.state} after {a.duration_s:.0f} s on {a.host}" for a in job.record.attempts
+        )
         lines.append(f"  attempts: {attempts}")
     cause = None if job.record is None else job.record.cause
     if cause is not None and cause.hint:
@@ -59,7 +61,11 @@ def next_command(job: JobView) -> str:
         case JobState.PLANNED:
             return "hpcbench submit <suite>.yaml"
         case JobState.PENDING | JobState.RUNNING | JobState.UNKNOWN:
-            return f"hpcbench status {place}" if job.state is not JobState.RUNNING else f"hpcbench logs {place}/{job.job} -f"
+            return (
+                f"hpcbench status {place}"
+                if job.state is not JobState.RUNNING
+                else f"hpcbench logs {place}/{job.job} -f"
+            )
         case JobState.BLOCKED:
             return f"hpcbench why {place}/train"
         case JobState.OUT_OF_MEMORY:

@@ -27,10 +27,10 @@ Plain = Any
 """What `to_plain` returns: scalars, lists and dicts of them."""
 
 _TAG = "tag:yaml.org,2002:"
-_TAGS_OF = {
-    "scalar": {_TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp", "value", "merge")},
-    "sequence": {_TAG + "seq"},
-    "mapping": {_TAG + "map"},
+_TAGS_OF: Mapping[type[Node], set[str]] = {
+    ScalarNode: {_TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp", "value", "merge")},
+    SequenceNode: {_TAG + "seq"},
+    MappingNode: {_TAG + "map"},
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
 
 
 # YAML 1.1 wants `5.0e-5`; YAML 1.2, JSON and people write `5e-5`.
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     _TAG + "float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
@@ -131,7 +131,7 @@ def parse_yaml(text: str, *, file: str, problems: list[Problem]) -> Located | No
         try:
             node = loader.get_single_node()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except yaml.YAMLError as error:
         problems.append(_syntax_problem(error, text, file))
         return None
@@ -181,14 +181,14 @@ def is_misread(value: Located) -> bool:
 
 
 def show(value: Located) -> str:
-    """Return the value as messages quote it: the text as written, shortened."""
+    """Return the value as messages show it: text in quotes, numbers as written, shortened."""
     if value.items is not None:
         return "a list"
     if value.mapping is not None:
         return "a mapping"
     if value.value is None:
         return "nothing" if value.is_forgotten else "null"
-    return shorten(repr(value.value if value.raw is None else value.raw))
+    return shorten(repr(value.value) if isinstance(value.value, str) or value.raw is None else value.raw)
 
 
 def shorten(text: str, limit: int = 60) -> str:
@@ -215,9 +215,10 @@ class _Converter:
             return None
         if self.num_nodes > MAX_NODES or depth > MAX_DEPTH or id(node) in self.active:
             self.gave_up = True
-            self.problems.append(self._problem(line, "", "aliases (&x, *x) that blow up to more than a suite can hold"))
+            # The line at hand is the anchor's, which is not where the mistake is.
+            self.problems.append(self._problem(None, "", "aliases (&x, *x) that blow up to more than a suite can hold"))
             return None
-        if node.tag not in _TAGS_OF[node.id]:
+        if node.tag not in _TAGS_OF[type(node)]:
             short = node.tag.replace(_TAG, "!!")
             self.problems.append(self._problem(line, path, f"YAML tag {shorten(short)!r} is not allowed"))
             return None
@@ -245,17 +246,19 @@ class _Converter:
             if tag == "null":
                 return None
             if tag == "bool":
-                return bool(loader.construct_yaml_bool(node))  # type: ignore[no-untyped-call]
+                return bool(loader.construct_yaml_bool(node))
             if tag == "int":
-                return int(loader.construct_yaml_int(node))  # type: ignore[no-untyped-call]
+                return int(loader.construct_yaml_int(node))
             if tag == "float":
-                number = float(loader.construct_yaml_float(node))  # type: ignore[no-untyped-call]
+                number = float(loader.construct_yaml_float(node))
                 if number - number == 0:
                     return number
                 self.problems.append(self._problem(line, path, f"{text!r} is no finite number"))
                 return None
         except (ValueError, KeyError, OverflowError, IndexError):
-            self.problems.append(self._problem(line, path, f"{shorten(repr(text))} cannot be read as {tag}", hint="quote it"))
+            self.problems.append(
+                self._problem(line, path, f"{shorten(repr(text))} cannot be read as {tag}", hint="quote it")
+            )
             return None
         return self._text(text, path=path, line=line)
 
@@ -334,6 +337,11 @@ def _item_name(node: Node) -> str | None:
     return None
 
 
+def _code(character: object) -> int:
+    """Return a character's number; PyYAML gives that, or the byte."""
+    return character if isinstance(character, int) else ord(str(character)[:1] or "?")
+
+
 def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1
 
@@ -356,5 +364,5 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         return _at(file, None if mark is None else mark.line + 1, f"not valid YAML: {what}", hint=hint)
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return _at(file, line, f"not text: character #x{ord(str(error.character)[:1] or '?'):04x} is not allowed")
+        return _at(file, line, f"not text: character #x{_code(error.character):04x} is not allowed")
     return _at(file, None, f"not valid YAML: {_one_line(str(error))}")

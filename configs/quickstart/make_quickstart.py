@@ -3,12 +3,12 @@
 In: nothing but the constants below. Out, beside this file or under ``--out``: ``train.jsonl``, ``val.jsonl`` and
 ``test.jsonl`` (pig latin of made-up words, as chats) and ``base/`` (an ordinary model folder of 0.33 M parameters).
 
-The base has read short string tasks (copy, reverse, upper ...), so that it knows how to spell, but next to no pig
-latin: LoRA on random weights learns nothing, and a base that can do the task already leaves nothing to show. It never
-sees a validation or test word. One thread and one seed: the same machine makes the same bytes, another kind of CPU may
-round differently.
+The base has read short string tasks (copy, reverse, upper ...), so that it knows how to spell, but no pig latin: LoRA
+on random weights learns nothing, and a base that can do the task already leaves nothing to show (1 % of pig latin in
+the mix, over 2,000 steps, makes it score 0.64). It sees no validation or test word. One thread and one seed: the same
+machine makes the same bytes, another kind of CPU may round differently.
 
-Usage: python make_quickstart.py [--out DIR] [--data-only]   (about two minutes)
+Usage: python make_quickstart.py [--out DIR] [--data-only]   (needs hpcbench-llm[worker]; about three minutes)
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ VOWELS: Final = frozenset("aeiou")
 PRETRAIN_STEPS: Final = 2000
 PRETRAIN_BATCH_SIZE: Final = 64
 PRETRAIN_LEARNING_RATE: Final = 4e-3
-TARGET_SHARE: Final = 0.01
-"""Share of pig latin in the pretraining mix: enough to know the request, too little to master it."""
 
 SPECIAL_TOKENS: Final = ("<|im_start|>", "<|im_end|>", "<|pad|>")
 CHAT_TEMPLATE: Final = (
@@ -166,15 +164,11 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 
 def draw_pretraining_chats(splits: dict[str, list[str]]) -> Iterator[list[dict[str, str]]]:
-    """Yield endless string tasks, with a little pig latin of training words among them."""
+    """Yield endless string tasks on made-up words, held-out words left out."""
     rng = random.Random(SEED + 1)
     held_out = {*splits["val"], *splits["test"]}
     names = list(STRING_TASKS)
     while True:
-        if rng.random() < TARGET_SHARE:
-            word = rng.choice(splits["train"])
-            yield to_chat("pig latin", word, to_pig_latin(word))
-            continue
         word = make_word(rng)
         if word not in held_out:
             name = rng.choice(names)

@@ -1,7 +1,7 @@
 """Entry point of every job: `python -m hpcbench.job SUBMISSION_FILE [--index N]`.
 
-In: a submission file and, in a Slurm array, the index from the environment. Out: exit code 0 when the job is completed, 1 when
-it is not. No pickle, no shell; a job adopted after a crash of `submit` starts like any other.
+In: a submission file and, in a Slurm array, the index from the environment. Out: exit code 0 when the job is completed,
+1 when it is not. No pickle, no shell; a job adopted after a crash of `submit` starts like any other.
 """
 
 from __future__ import annotations

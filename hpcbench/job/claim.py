@@ -1,7 +1,7 @@
 """The claim: which start of which scheduler job owns a job folder.
 
-In: a context. Out: a claim with a token, or None when this start has to leave. It is created atomically, and read again before
-a record or checkpoint is put in place: after a node failure an old process may still be running.
+In: a context. Out: a claim with a token, or None when this start has to leave. It is created atomically, and read again
+before a record or checkpoint is put in place: after a node failure an old process may still be running.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from hpcbench.clock import now_text
 from hpcbench.job.context import JobContext
 from hpcbench.jsonfile import JsonObject, create_json, read_json, write_json
 from hpcbench.record import read_record
@@ -36,9 +36,9 @@ class Claim:
 def take_claim(context: JobContext) -> Claim | None:
     """Claim the job folder for this start, or return None when another start owns it or the job is done.
 
-    The same scheduler job with a higher restart count takes over. Another job leaves, unless the owner is certainly gone:
-    its process has ended on this host, or this submission was made after the owner's claim, which hpcbench only does once
-    the owner was seen to be over.
+    The same scheduler job with a higher restart count takes over. Another job leaves, unless the owner is certainly
+    gone: its process has ended on this host, or this submission was made after the owner's claim, which hpcbench only
+    does once the owner was seen to be over.
     """
     paths = context.paths
     fingerprint = context.submission.elements[context.index].fingerprint
@@ -93,7 +93,9 @@ def process_start(pid: int) -> int | None:
 
 def next_attempt(folder: Path) -> int:
     """Return the number of the next attempt."""
-    numbers = [int(name) for entry in folder.glob("attempt-*") if (name := entry.name.removeprefix("attempt-")).isdigit()]
+    numbers = [
+        int(name) for entry in folder.glob("attempt-*") if (name := entry.name.removeprefix("attempt-")).isdigit()
+    ]
     return max(numbers, default=0) + 1
 
 
@@ -128,7 +130,5 @@ def _claim_value(context: JobContext, claim: Claim) -> JsonObject:
         "host": context.host,
         "pid": os.getpid(),
         "process_start": process_start(os.getpid()),
-        "claimed_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "claimed_at": now_text(),
     }
-
-

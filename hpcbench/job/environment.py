@@ -1,6 +1,7 @@
 """What a job ran on: versions, git, GPUs, driver, host, scheduler ids.
 
-In: the machine. Out: plain values for the record. Anything that cannot be found out is null; nothing here imports torch.
+In: the machine. Out: plain values for the record. Anything that cannot be found out is null; nothing here imports
+torch.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def _gpus(environ: Mapping[str, str]) -> dict[str, Any] | None:
     """Return names and driver of the visible GPUs, or None where there is no NVIDIA driver."""
     if environ.get("CUDA_VISIBLE_DEVICES") == "":
         return None
-    text = _output(["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader,nounits"])
+    text = _output(
+        ["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    )
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.count(",") == 3]  # noqa: PLR2004
     if not rows:
         return None

@@ -1,7 +1,7 @@
 """The check that an eval makes before it starts: is its train job really done, and is it the right one?
 
-In: an eval's request. Out: the train's record, or None with a reason. A dependency that Slurm thought satisfied proves nothing
-(a purged failed job counts as done), so the record alone decides. NFS may show it up to two minutes late.
+In: an eval's request. Out: the train's record, or None with a reason. A dependency that Slurm thought satisfied proves
+nothing (a purged failed job counts as done), so the record alone decides. NFS may show it up to two minutes late.
 """
 
 from __future__ import annotations

@@ -120,7 +120,12 @@ def job_environment(
         "TORCH_EXTENSIONS_DIR": str(caches / "extensions"),
         "HF_DATASETS_CACHE": str(caches / "datasets"),
     }
-    defaults = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    defaults = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_EVALUATE_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
     if "OMP_NUM_THREADS" not in environ:
         ours["OMP_NUM_THREADS"] = str(max(1, _cores(environ) // max(1, request.resources.ddp // context.num_nodes)))
     if request.device == "cpu":

@@ -1,7 +1,7 @@
 """How an attempt ended, told from the evidence it left.
 
-In: exit status, files in the attempt's folder, and which signals came. Out: a state and a cause. It reads the attempt's folder
-and decides; it writes nothing.
+In: exit status, files in the attempt's folder, and which signals came. Out: a state and a cause. It reads the attempt's
+folder and decides; it writes nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def conclude(
     request: JobRequest, ending: Ending, *, job: JobPaths, attempt: AttemptPaths
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     """Return state, cause and metrics of an attempt."""
-    if ending.stop_reason is not None and (ending.exit_code != 0 or attempt.interrupted.exists() or ending.killed_by_us):
+    if ending.stop_reason is not None and (
+        ending.exit_code != 0 or attempt.interrupted.exists() or ending.killed_by_us
+    ):
         return _interrupted(ending, attempt, job)
     failure = first_failure(attempt)
     if ending.exit_code == 0 and failure is None:
@@ -101,7 +103,11 @@ def _program_metrics(
             )
             return JobState.COMPLETED, None, metrics
         output = output_model(request, attempt)
-        return JobState.COMPLETED, None, CommandMetrics(values=values, output_model=None if output is None else str(output))
+        return (
+            JobState.COMPLETED,
+            None,
+            CommandMetrics(values=values, output_model=None if output is None else str(output)),
+        )
     except (ValidationError, ValueError) as error:
         message = f"{attempt.values.name}: not usable: {error}".splitlines()[0]
         return JobState.FAILED, Cause(type="bad_metrics", message=message, exit_code=0), None
@@ -115,13 +121,13 @@ def output_model(request: JobRequest, attempt: AttemptPaths) -> Path | None:
     return (base / request.command.output_model).absolute()
 
 
-def _interrupted(
-    ending: Ending, attempt: AttemptPaths, job: JobPaths
-) -> tuple[JobState, Cause | None, Metrics | None]:
+def _interrupted(ending: Ending, attempt: AttemptPaths, job: JobPaths) -> tuple[JobState, Cause | None, Metrics | None]:
     state = JobState.TIMEOUT if ending.stop_reason == "timeout" else JobState.CANCELLED
     words = "the time limit came near" if state is JobState.TIMEOUT else "terminated by the scheduler or the user"
     left = read_json(attempt.interrupted)
-    saved = f"; checkpoint at step {left['step']}" if left is not None and "step" in left else "; no checkpoint was made"
+    saved = (
+        f"; checkpoint at step {left['step']}" if left is not None and "step" in left else "; no checkpoint was made"
+    )
     cause = Cause(
         type="interrupted",
         message=words + saved,
@@ -161,11 +167,30 @@ def _failed(
         name = _signal_name(killed)
         if killed == signal.SIGKILL and ending.oom_kills > 0:
             message = "killed because the node's memory was not enough"
-            cause = Cause(type="host_out_of_memory", message=message, signal=killed, log=log, lines=lines, hint="ask for more mem_gb")
+            cause = Cause(
+                type="host_out_of_memory",
+                message=message,
+                signal=killed,
+                log=log,
+                lines=lines,
+                hint="ask for more mem_gb",
+            )
             return JobState.HOST_OUT_OF_MEMORY, cause, None
-        hint = "SIGKILL often means that memory was not enough; see the log, or ask for more mem_gb" if name == "SIGKILL" else None
-        return JobState.FAILED, Cause(type="signal", message=f"killed by {name}", signal=killed, log=log, lines=lines, hint=hint), None
-    return JobState.FAILED, Cause(type="exit_code", message=f"exit code {code}", exit_code=code, log=log, lines=lines), None
+        hint = (
+            "SIGKILL often means that memory was not enough; see the log, or ask for more mem_gb"
+            if name == "SIGKILL"
+            else None
+        )
+        return (
+            JobState.FAILED,
+            Cause(type="signal", message=f"killed by {name}", signal=killed, log=log, lines=lines, hint=hint),
+            None,
+        )
+    return (
+        JobState.FAILED,
+        Cause(type="exit_code", message=f"exit code {code}", exit_code=code, log=log, lines=lines),
+        None,
+    )
 
 
 def _signal_name(number: int) -> str:
@@ -194,7 +219,9 @@ def log_tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:
     except OSError:
         return ()
     # A progress bar rewrites its line with carriage returns; only its last state is worth keeping.
-    cleaned = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f]", "", line.rsplit("\r", 1)[-1]) for line in text.split("\n")]
+    cleaned = [
+        re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f]", "", line.rsplit("\r", 1)[-1]) for line in text.split("\n")
+    ]
     return tuple(line[:500] for line in cleaned if line.strip())[-lines:]
 
 

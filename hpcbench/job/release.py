@@ -1,8 +1,8 @@
 """After a train job: its evals are released when it completed, and cancelled when it failed for good.
 
-In: the context of a train job. Out: calls of scontrol and scancel. Slurm itself judges only the first ten waiting elements of
-an array one by one (`correspond_after_task_cnt`), so the dependency only holds evals back and this lets them go. Whatever
-cannot be done here is done by the next hpcbench command.
+In: the context of a train job. Out: calls of scontrol and scancel. Slurm itself judges only the first ten waiting
+elements of an array one by one (`correspond_after_task_cnt`), so the dependency only holds evals back and this lets
+them go. Whatever cannot be done here is done by the next hpcbench command.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def settle_own_evals(context: JobContext, state: JobState) -> None:
         logger.info("released evals: %s of %s", released, evals)
         return
     try:
-        run_command(["scancel", "--quiet", "--state=PENDING", *evals], check=False)
+        # No filter such as --state: with one, scancel takes the whole unsplit rest of the array for the one element.
+        run_command(["scancel", "--quiet", *evals], check=False)
         logger.info("cancelled evals: %s", evals)
     except SchedulerError as error:
         logger.warning("evals were not cancelled: %s", error.message)

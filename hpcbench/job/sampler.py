@@ -1,7 +1,7 @@
 """Memory, utilisation and power of a running job, seen from outside.
 
-In: the process id of the launcher. Out: a `SampledMemory`. It works for any program, needs no torch, and never fails a job:
-what cannot be read is left out.
+In: the process id of the launcher. Out: a `SampledMemory`. It works for any program, needs no torch, and never fails a
+job: what cannot be read is left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The supervisor: one small process per node that starts a job's launcher, outlives it and tells what became of it.
 
-In: a claimed job. Out: a record, in every outcome. It is the record's only writer, imports no torch, sends logs to files and
-never through pipes. Signals: USR2 (time limit near) and TERM (cancelled or preempted) make it ask the worker, through a file,
-to checkpoint and leave; the processes of the job ignore those signals, which Slurm sends to all of them.
+In: a claimed job. Out: a record, in every outcome. It is the record's only writer, imports no torch, sends logs to
+files and never through pipes. Signals: USR2 (time limit near) and TERM (cancelled or preempted) make it ask the worker,
+through a file, to checkpoint and leave; the processes of the job ignore those signals, which Slurm sends to all of
+them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 import hpcbench
+from hpcbench.clock import now_text
 from hpcbench.errors import HpcbenchError
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
@@ -99,7 +101,9 @@ class Supervisor:
             child = self._start(launch)
         except OSError as error:
             program = launch.argv[0]
-            return self._finish(launch, JobState.FAILED, Cause(type="cannot_start", message=f"{program}: {error.strerror}"), None, None)
+            return self._finish(
+                launch, JobState.FAILED, Cause(type="cannot_start", message=f"{program}: {error.strerror}"), None, None
+            )
         sampler = Sampler(child.pid)
         sampler.start()
         try:
@@ -224,7 +228,9 @@ class Supervisor:
         value = record.model_dump(mode="json")
         write_json(self.attempt.record, value)
         if not holds_claim(self.context.paths.claim, self.claim.token):
-            raise HpcbenchError(f"{self.context.paths.folder}: another start has taken over; this record stays in its attempt")
+            raise HpcbenchError(
+                f"{self.context.paths.folder}: another start has taken over; this record stays in its attempt"
+            )
         write_json(self.context.paths.record, value)
         return record
 
@@ -286,11 +292,6 @@ def oom_kill_count() -> int:
             if counts:
                 return counts[0]
     return 0
-
-
-def now_text() -> str:
-    """Return the time as UTC ISO 8601."""
-    return time_text(datetime.now(UTC))
 
 
 def time_text(moment: datetime) -> str:

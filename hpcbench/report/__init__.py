@@ -1,1 +1,50 @@
-"""Collection in, tables out."""
+"""Reports: a Collection in, text out; no disk but the shipped HTML template, no clock, no scheduler.
+
+`render` makes Markdown, CSV, JSON and HTML; `terminal.render_terminal` makes the short table that ends a `submit
+--wait`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hpcbench.collection import Collection
+from hpcbench.errors import ReportError
+from hpcbench.report.csv_table import render_csv
+from hpcbench.report.document import build_document
+from hpcbench.report.json_report import render_json
+from hpcbench.report.layouts import Layout
+from hpcbench.report.markdown import render_markdown
+
+Format = Literal["markdown", "csv", "json", "html"]
+
+__all__ = ["Format", "Layout", "render"]
+
+
+def render(collection: Collection, *, format: Format, layout: Layout = "default") -> str:  # noqa: A002
+    """Return the report of everything that was collected.
+
+    Args:
+        collection: what `collect` found.
+        format: markdown and html are for people; csv (a row per experiment) and json (everything) hold raw values.
+        layout: `swift` prints the original's 18-column sft and 9-column export tables.
+
+    Raises:
+        ReportError: a layout was asked of CSV or JSON, which have raw values and no layout.
+    """
+    if layout != "default" and format in {"csv", "json"}:
+        raise ReportError(
+            f"--layout {layout}: {format} holds raw values and has no layout",
+            hint="leave out --layout, or take --format markdown or html",
+        )
+    match format:
+        case "markdown":
+            return render_markdown(build_document(collection, layout=layout))
+        case "csv":
+            return render_csv(collection)
+        case "json":
+            return render_json(collection)
+        case "html":
+            from hpcbench.report.html import render_html
+
+            return render_html(build_document(collection, layout=layout))

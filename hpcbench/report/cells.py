@@ -1,7 +1,7 @@
 """The texts of cells that hold more than a number, in the spelling of the seed documents.
 
-In: the facts of one experiment or its arguments. Out: one line of plain text, or the figures in it. It decides nothing about
-columns, rows or Markdown.
+In: the facts of one experiment or its arguments. Out: one line of plain text, or the figures in it. It decides nothing
+about columns, rows or Markdown.
 """
 
 from __future__ import annotations

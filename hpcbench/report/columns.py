@@ -1,7 +1,7 @@
 """The columns of a report, one definition each: the raw value, how it is printed, which value is better.
 
-In: the facts of one experiment. Out: raw values (for CSV and JSON, with the unit in the key) and cell texts. Which columns
-a report shows, and what is best among its rows, is decided elsewhere.
+In: the facts of one experiment. Out: raw values (for CSV and JSON, with the unit in the key) and cell texts. Which
+columns a report shows, and what is best among its rows, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hpcbench.report.cells import (
     tuner_params,
 )
 from hpcbench.report.facts import Facts, Score, cause_text, gpu_names, hardware, host_name, state_text
-from hpcbench.report.memory import memory_mark, memory_of, memory_text
+from hpcbench.report.memory import memory_brief, memory_mark, memory_of, memory_text
 from hpcbench.states import JobState
 
 Raw = float | str | None
@@ -54,14 +54,18 @@ class Column:
     """Only experiments with the same peers are compared."""
     measured: bool = False
     """Repeats of it are averaged, where a setting is shown once."""
-    short: str = ""
-    """Header in the terminal, where it is shown there."""
     state: Callable[[Facts], str | None] | None = None
     """What stands in the cell instead of a figure, for example `OOM` or `blocked`."""
     missing: str = "-"
     """What stands in the cell when nothing is known."""
     note: str = ""
     """What the figure means, for the notes below a table."""
+    legend: tuple[tuple[str, str], ...] = ()
+    """Marks in the column's cells and what each means; the notes explain those that occur."""
+    short: str = ""
+    """Header in the terminal, where it differs."""
+    brief: Callable[[Facts], str] | None = None
+    """Cell in the terminal, where it is shorter."""
 
 
 def cell_text(column: Column, facts: Facts) -> str | None:
@@ -110,9 +114,10 @@ def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") 
     return Column(
         key=f"{dataset}_{metric}" if metric else dataset,
         header=f"{dataset} {metric}" if metric else dataset,
-        short=f"{dataset}\n{metric}" if metric else dataset,
+        short="\n".join((dataset, *metric.split(",")[:1])) if metric else dataset,
         get=lambda facts: found.value if (found := score(facts)) is not None else None,
         show=show,
+        brief=lambda facts: f"{number_text(found.value, 3)}{limit_mark(facts)}" if (found := score(facts)) else "",
         decimals=3,
         unit=limit_mark,
         better=better,
@@ -128,7 +133,11 @@ def value_column(name: str) -> Column:
     def get(facts: Facts) -> Raw:
         return None if facts.command is None else facts.command.values.get(name)
 
-    return Column(key=name, header=name, get=get, decimals=4, measured=True)
+    def show(facts: Facts) -> str:
+        value = get(facts)
+        return f"{value:.6g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+    return Column(key=name, header=name, get=get, show=show, decimals=4, measured=True)
 
 
 def _model(facts: Facts) -> str | None:
@@ -157,8 +166,12 @@ def _same_data(facts: Facts) -> Hashable:
     )
 
 
-def _same_hardware(facts: Facts) -> Hashable:
-    return _model(facts), hardware(facts)
+def _same_train_hardware(facts: Facts) -> Hashable:
+    return _model(facts), None if facts.view.train is None else hardware(facts.view.train)
+
+
+def _same_eval_hardware(facts: Facts) -> Hashable:
+    return _model(facts), tuple(hardware(found.job) for found in facts.evals.values() if found.metrics is not None)[:1]
 
 
 def _train_figure(name: str) -> Callable[[Facts], Raw]:
@@ -181,7 +194,11 @@ def _trainable_share_pct(facts: Facts) -> Raw:
 
 
 def _first_cause(facts: Facts) -> Raw:
-    texts = (cause_text(job) for job in facts.view.jobs if job.state not in {JobState.COMPLETED, JobState.BLOCKED})
+    """Return why the experiment is in its state: the training's reason, once that is done the first eval's."""
+    train = facts.view.train
+    if train is not None and train.state is not JobState.COMPLETED:
+        return cause_text(train) or None
+    texts = (cause_text(job) for job in facts.view.evals if job.state is not JobState.COMPLETED)
     return next((text for text in texts if text), None)
 
 
@@ -206,6 +223,7 @@ TRAINABLE = Column(
     scale=1e-6,
     get=lambda facts: None if facts.train is None else facts.train.parameters.trainable,
     show=trainable_text,
+    brief=lambda facts: trainable_text(facts).split("(", 1)[0],
     note="trainable params(M): trainable parameters in millions and their part of all logical parameters",
 )
 ATTENTION = Column(
@@ -234,10 +252,13 @@ MEMORY = Column(
     better="lower",
     peers=lambda facts: (_model(facts), found.source if (found := memory_of(facts)) is not None else None),
     measured=True,
-    note=(
-        "memory: peak of the training per rank, GPU memory reserved by torch (GiB = 2^30 bytes); `x2` is the same on two ranks; "
-        "`(host)` is the peak resident set on a CPU, `(nvml)` the GPU's used memory seen from outside; "
-        "`OOM` is out of GPU memory, which is a result"
+    brief=memory_brief,
+    note="memory: peak of the training per rank, GPU memory reserved by torch (GiB = 2^30 bytes)",
+    legend=(
+        (" x", "`x2`: on each of two ranks"),
+        ("(host)", "`(host)`: peak resident set on a CPU"),
+        ("(nvml)", "`(nvml)`: the GPU's used memory, seen from outside"),
+        ("OOM", "`OOM`: out of GPU memory, which is a result"),
     ),
 )
 TRAIN_SPEED = Column(
@@ -246,12 +267,13 @@ TRAIN_SPEED = Column(
     short="train\nsamples/s",
     get=_train_figure("samples_per_second"),
     show=train_speed_text,
+    brief=lambda facts: train_speed_text(facts).split("(", 1)[0],
     better="higher",
-    peers=_same_hardware,
+    peers=_same_train_hardware,
     measured=True,
     note=(
-        "train speed: source samples of all epochs and ranks over the time of the optimizer steps, without evaluation and saving; "
-        "redone steps count once"
+        "train speed: source samples of all epochs and ranks over the time of the optimizer steps, without evaluation and "
+        "saving; redone steps count once"
     ),
 )
 TOKEN_SPEED = Column(
@@ -260,7 +282,7 @@ TOKEN_SPEED = Column(
     decimals=1,
     get=_train_figure("tokens_per_second"),
     better="higher",
-    peers=_same_hardware,
+    peers=_same_train_hardware,
     measured=True,
     note="tokens/s: non-padding input tokens of all epochs and ranks over the same time",
 )
@@ -279,8 +301,9 @@ INFER_SPEED = Column(
     short="infer\ntokens/s",
     get=lambda facts: totals[0] / totals[1] if (totals := infer_totals(facts)) is not None else None,
     show=infer_speed_text,
+    brief=lambda facts: infer_speed_text(facts).split("(", 1)[0],
     better="higher",
-    peers=_same_hardware,
+    peers=_same_eval_hardware,
     measured=True,
     note="infer speed: tokens generated during all evals over their time, prefill included",
 )

@@ -25,10 +25,14 @@ from hpcbench.report.remarks import Failure, failures_of, notes_of, warnings_of
 from hpcbench.report.rows import Cell, Row, column_cells, merge_repeats, row_state_text
 
 SWIFT_NOTES = (
-    "train_loss and eval_loss stand under their right names here; the original printed the eval loss under train_loss and "
-    "the train loss under eval_loss",
-    "train speed counts the samples of all epochs and ranks over the time of the optimizer steps; the original counted one "
-    "epoch over a time that included evaluation and saving, so with epoch=2 its figures are about half",
+    (
+        "train_loss and eval_loss stand under their right names here; the original printed the eval loss under "
+        "train_loss and the train loss under eval_loss"
+    ),
+    (
+        "train speed counts the samples of all epochs and ranks over the time of the optimizer steps; the original "
+        "counted one epoch over a time that included evaluation and saving, so with epoch=2 its figures are about half"
+    ),
 )
 
 

@@ -1,7 +1,7 @@
 """Where and with what the jobs of a suite ran, from the free-form `environment` of their records.
 
-In: records. Out: lines of label and value, each value with the number of jobs where there are several. It knows no fixed set
-of keys: what a newer worker adds is shown as well.
+In: records. Out: lines of label and value, each value with the number of jobs where there are several. It knows no
+fixed set of keys: what a newer worker adds is shown as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def environment_lines(records: Iterable[Record]) -> tuple[tuple[str, str], ...]:
             values.setdefault(key, Counter())[value] += 1
     rank = {name: number for number, name in enumerate(_FIRST)}
     keys = sorted(values, key=lambda key: (rank.get(key.rsplit(".", 1)[-1], len(rank)), key))
-    return tuple((key, _values_text(values[key])) for key in keys)
+    short = Counter(key.rsplit(".", 1)[-1] for key in keys)
+    return tuple((_label(key, short), _values_text(values[key])) for key in keys)
 
 
 def flatten(environment: Mapping[str, Any]) -> dict[str, str]:
@@ -49,6 +50,12 @@ def software_version(environment: Mapping[str, Any], name: str) -> str | None:
         if key == name or key.endswith(f".{name}"):
             return text
     return None
+
+
+def _label(key: str, short: Mapping[str, int]) -> str:
+    """Return the last part of a nested key where that is not ambiguous."""
+    last = key.rsplit(".", 1)[-1]
+    return last if short[last] == 1 else key
 
 
 def _list_text(values: Iterable[Any]) -> str:

@@ -1,7 +1,7 @@
 """Foreign text made safe for one line, one Markdown cell or one piece of Markdown code.
 
-In: names, causes and labels that users and programs wrote. Out: text that cannot break a table, start a heading or smuggle
-in HTML. It never looks at what the text means.
+In: names, causes and labels that users and programs wrote. Out: text that cannot break a table, start a heading or
+smuggle in HTML. It never looks at what the text means.
 """
 
 from __future__ import annotations
@@ -12,16 +12,25 @@ import unicodedata
 CELL_LIMIT = 80
 """Longest cell in characters; what is longer ends in an ellipsis."""
 
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*~|\[\]$])")
+LINE_LIMIT = 200
+"""Longest line of a log that a report repeats."""
+
+_MARKDOWN_SPECIAL = re.compile(r"([`*~|\[\]$])")
 _EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+# A backslash becomes an entity: parsers disagree on two of them before the end of a cell.
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;"}
 _LINE_START = re.compile(r"^(#{1,6}|[-+]|\d{1,9}[.)])(?=\s|$)|^(=+|-{2,})$")
+
+
+def printable(text: str, *, limit: int | None = LINE_LIMIT) -> str:
+    """Return a line of a log with its indentation, without control characters, cut to `limit` characters."""
+    shown = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text).rstrip()
+    return shown if limit is None or len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
 def one_line(text: str, *, limit: int | None = None) -> str:
     """Return `text` on one line without control characters, cut to `limit` characters with an ellipsis."""
-    printable = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
-    flat = " ".join(printable.split())
+    flat = " ".join(printable(text, limit=None).split())
     if limit is not None and len(flat) > limit:
         return flat[: limit - 1].rstrip() + "…"
     return flat
@@ -30,11 +39,14 @@ def one_line(text: str, *, limit: int | None = None) -> str:
 def markdown_text(text: str, *, limit: int | None = None) -> str:
     """Return `text` as Markdown that renders as exactly these characters, on one line."""
     flat = one_line(text, limit=limit)
-    flat = "".join(_HTML.get(char, char) for char in flat)
+    flat = "".join(_ENTITIES.get(char, char) for char in flat)
     flat = _MARKDOWN_SPECIAL.sub(r"\\\1", flat)
-    flat = _EDGE_UNDERSCORE.sub(r"\\_", flat)
-    # A list bullet or heading mark counts at the start of a line only; letters and digits cannot be escaped.
-    return _LINE_START.sub(lambda match: _escape_first_mark(match.group(0)), flat)
+    return _EDGE_UNDERSCORE.sub(r"\\_", flat)
+
+
+def markdown_line(text: str, *, limit: int | None = None) -> str:
+    """Return `text` as `markdown_text` does, for the start of a line or list item: it opens no list and no heading."""
+    return _LINE_START.sub(lambda match: _escape_first_mark(match.group(0)), markdown_text(text, limit=limit))
 
 
 def markdown_code(text: str) -> str:
@@ -47,9 +59,17 @@ def markdown_code(text: str) -> str:
 
 def markdown_block(lines: tuple[str, ...], *, indent: str = "") -> list[str]:
     """Return a fenced code block that `lines` cannot leave."""
-    flat = [one_line(line, limit=200) for line in lines]
+    flat = [printable(line) for line in lines]
     fence = "`" * max(3, *(_longest_backtick_run(line) + 1 for line in flat)) if flat else "```"
     return [f"{indent}{fence}text", *(f"{indent}{line}".rstrip() for line in flat), f"{indent}{fence}"]
+
+
+def code_spans(text: str) -> list[tuple[str, bool]]:
+    """Split one of our own notes at its backticks into `(part, is code)`; an unpaired backtick stays a character."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return [(text, False)]
+    return [(part, number % 2 == 1) for number, part in enumerate(parts) if part]
 
 
 def _longest_backtick_run(text: str) -> int:

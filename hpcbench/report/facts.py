@@ -1,7 +1,7 @@
 """What a report may say about one experiment, taken out of its jobs' records once.
 
-In: an ExperimentView. Out: typed facts: arguments, metrics of completed jobs, scores, states in words. Figures of a job that
-did not complete are never taken for results.
+In: an ExperimentView. Out: typed facts: arguments, metrics of completed jobs, scores, states in words. Figures of a job
+that did not complete are never taken for results.
 """
 
 from __future__ import annotations
@@ -154,13 +154,17 @@ def job_state_text(job: JobView) -> str:
 
 def progress_text(progress: Mapping[str, Any]) -> str:
     """Return `step 340/1250 (27%)` from a progress file, or what of it is there."""
-    done = _first_number(progress, "step", "num_done", "done")
-    total = _first_number(progress, "num_steps", "total_steps", "max_steps", "num_requests", "total")
+    done, total = progress_steps(progress)
     if done is None:
         return ""
-    if not total or total < done:
-        return f"step {done:.0f}"
-    return f"step {done:.0f}/{total:.0f} ({done / total:.0%})"
+    return f"step {done:.0f}" if total is None else f"step {done:.0f}/{total:.0f} ({done / total:.0%})"
+
+
+def progress_steps(progress: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return how many steps (or documents) are done and how many there are; None where the file does not tell."""
+    done = _first_number(progress, "step", "num_done", "done")
+    total = _first_number(progress, "num_steps", "total_steps", "max_steps", "num_requests", "total")
+    return done, None if done is None or not total or total < done else total
 
 
 def gpu_names(record: Record) -> tuple[str, ...]:
@@ -180,12 +184,13 @@ def host_name(record: Record) -> str | None:
     return record.attempts[-1].host if record.attempts else None
 
 
-def hardware(facts: Facts) -> tuple[str, ...]:
-    """Return what decides speed: the training's GPUs by name, on CPUs the host."""
-    record = facts.main_record
+def hardware(job: JobView) -> tuple[object, ...]:
+    """Return what decides a job's speed besides its arguments: GPUs by name and number, else the processor or host."""
+    record, request = job.record, job.request
+    resources = () if request is None else (request.resources.gpu, request.resources.ddp, request.resources.nodes)
     if record is None:
-        return ()
-    return gpu_names(record) or tuple(name for name in [host_name(record)] if name is not None)
+        return resources
+    return (*(gpu_names(record) or (str(record.environment.get("cpu") or host_name(record)),)), *resources)
 
 
 def _raw_args(view: ExperimentView) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Which columns a report shows: the default layout, and the original's under `swift`.
 
-In: rows. Out: columns. The default leaves out what no row has and what says nothing; `swift` always has the original's 18
-(sft) or 9 (export) columns, with its two losses under their right names.
+In: rows. Out: columns. The default leaves out what no row has and what says nothing; `swift` always has the original's
+18 (sft) or 9 (export) columns, with its two losses under their right names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hpcbench.report import columns as c
 from hpcbench.report.cells import infer_speed_text, swift_tuner_params
 from hpcbench.report.columns import Better, Column, cell_text, eval_column, value_column
 from hpcbench.report.facts import Facts
-from hpcbench.report.memory import memory_of
+from hpcbench.report.memory import MARKS, memory_of
 from hpcbench.report.rows import Row
 from hpcbench.states import JobState
 
@@ -59,11 +59,11 @@ def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
             known = metrics.setdefault(dataset, {})
             if found.score is not None:
                 known.setdefault(found.score.metric, "higher" if found.score.higher_is_better else "lower")
-    return tuple(
-        eval_column(dataset, metric, better=better)
-        for dataset, known in metrics.items()
-        for metric, better in (known.items() if known else ((None, "higher"),))
-    )
+    columns: list[Column] = []
+    for dataset, known in metrics.items():
+        columns += [eval_column(dataset, metric, better=better) for metric, better in known.items()]
+        columns += [] if known else [eval_column(dataset, None)]
+    return tuple(columns)
 
 
 def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
@@ -75,7 +75,7 @@ def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
 def swift_columns() -> tuple[Column, ...]:
     """Return the original's 18 columns for `sft` and `eval` rows."""
     return (
-        replace(c.NAME),
+        c.NAME,
         _swift(c.MODEL, missing="None"),
         _swift(c.DATASET, missing="None"),
         _swift(c.MIX_RATIO, missing="0.0"),
@@ -178,7 +178,7 @@ def _swift_params(facts: Facts) -> str:
 
 def _swift_memory(facts: Facts) -> str:
     memory = memory_of(facts)
-    return "" if memory is None else "/".join(f"{peak:.2f}GiB" for peak in memory.peaks_gib)
+    return "" if memory is None else "/".join(f"{peak:.2f}GiB" for peak in memory.peaks_gib) + MARKS[memory.source]
 
 
 def _swift_memory_state(facts: Facts) -> str | None:

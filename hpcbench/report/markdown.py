@@ -5,21 +5,20 @@ In: a Document. Out: text. Whatever names and causes hold, a table keeps its col
 
 from __future__ import annotations
 
-import re
-
 from tabulate import tabulate
 
 from hpcbench.report.document import Document, SuiteSection, Table
-from hpcbench.report.escape import CELL_LIMIT, markdown_block, markdown_code, markdown_text
+from hpcbench.report.escape import CELL_LIMIT, code_spans, markdown_block, markdown_code, markdown_line, markdown_text
 from hpcbench.report.remarks import Failure
 from hpcbench.report.rows import Cell
 
-_CODE_IN_NOTES = re.compile(r"`([^`]*)`")
+SWIFT_CELL_LIMIT = 160
+"""The original's longest tuner_params have 94 characters."""
 
 
 def render_markdown(document: Document) -> str:
     """Return the whole report, a heading per suite."""
-    lines: list[str] = []
+    lines = ["# hpcbench report", ""] if document.layout == "default" else []
     if document.warnings:
         lines += ["## Warnings", "", *_bullets(document.warnings), ""]
     if not document.suites:
@@ -39,12 +38,12 @@ def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
         lines += ["### Failures", ""]
         for number, failure in enumerate(suite.failures, start=1):
             lines += _failure_lines(number, failure)
-        lines.append("")
+        lines += [""] if lines[-1] else []
     if suite.notes:
         lines += ["### Notes", "", *_bullets(suite.notes), ""]
     if suite.environment and not is_swift:
         lines += ["### Environment", ""]
-        lines += [f"- {markdown_text(key)}: {markdown_text(value)}" for key, value in suite.environment]
+        lines += [f"- {markdown_line(key)}: {markdown_text(value)}" for key, value in suite.environment]
         lines.append("")
     return lines
 
@@ -68,12 +67,12 @@ def _swift_table_lines(table: Table) -> list[str]:
     headers = [column.header for column in table.columns]
     rules = ["-" * len(header) for header in headers]
     lines = [markdown_text(table.title), "", "", _padded_row(headers), _padded_row(rules)]
-    lines += [_bare_row([_cell_text(cell) for cell in cells]) for cells in table.cells]
+    lines += [_bare_row([_cell_text(cell, limit=SWIFT_CELL_LIMIT) for cell in cells]) for cells in table.cells]
     return [*lines, ""]
 
 
-def _cell_text(cell: Cell) -> str:
-    text = markdown_text(cell.text, limit=CELL_LIMIT)
+def _cell_text(cell: Cell, *, limit: int = CELL_LIMIT) -> str:
+    text = markdown_text(cell.text, limit=limit)
     return f"**{text}**" if cell.best else text
 
 
@@ -104,14 +103,11 @@ def _bullets(texts: tuple[str, ...]) -> list[str]:
 
 def _note_text(text: str) -> str:
     """Escape a note, leaving the code spans that our own notes hold."""
-    parts = _CODE_IN_NOTES.split(text)
-    return "".join(
-        markdown_code(part) if number % 2 else _escape_keeping_edges(part) for number, part in enumerate(parts)
-    )
+    return "".join(markdown_code(part) if is_code else _escape_part(part) for part, is_code in code_spans(text))
 
 
-def _escape_keeping_edges(text: str) -> str:
+def _escape_part(text: str) -> str:
     if not text.strip():
         return " " if text else ""
     lead, tail = " " * text[:1].isspace(), " " * text[-1:].isspace()
-    return f"{lead}{markdown_text(text)}{tail}"
+    return f"{lead}{markdown_line(text)}{tail}"

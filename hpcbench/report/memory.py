@@ -1,7 +1,7 @@
 """Peak memory of an experiment: which of the measured figures stands for it, and how it is printed.
 
-In: the facts of one experiment. Out: peaks per rank in GiB with their source. Memory of evals is not the experiment's: the
-seed documents compare trainings.
+In: the facts of one experiment. Out: peaks per rank in GiB with their source. Memory of evals is not the experiment's:
+the seed documents compare trainings.
 """
 
 from __future__ import annotations
@@ -56,6 +56,15 @@ def memory_text(facts: Facts) -> str:
     else:
         text = f"{min(memory.peaks_gib):.2f}-{max(memory.peaks_gib):.2f}GiB x{len(printed)}"
     return text + MARKS[memory.source]
+
+
+def memory_brief(facts: Facts) -> str:
+    """Return `35.65 x2`: the largest peak in GiB, the number of ranks, the source."""
+    memory = memory_of(facts)
+    if memory is None:
+        return ""
+    count = len(memory.peaks_gib)
+    return f"{max(memory.peaks_gib):.2f}" + (f" x{count}" if count > 1 else "") + MARKS[memory.source]
 
 
 def memory_mark(facts: Facts) -> str:

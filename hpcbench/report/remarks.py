@@ -15,7 +15,7 @@ from hpcbench.paths import JobPaths
 from hpcbench.report.columns import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, host_name, job_cause
-from hpcbench.report.rows import Row
+from hpcbench.report.rows import Row, column_cells
 from hpcbench.states import FAILED_STATES, JobState
 
 COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
@@ -49,7 +49,7 @@ class Failure:
 def notes_of(columns: Sequence[Column], rows: Sequence[Row], *, any_best: bool) -> tuple[str, ...]:
     """Return what the figures of a default table mean."""
     experiments = [facts for row in rows for facts in row.members]
-    notes = [column.note for column in columns if column.note]
+    notes = [_column_note(column, rows) for column in columns if column.note]
     notes += _eval_notes(experiments)
     if any(len(row.members) > 1 for row in rows):
         notes.append(
@@ -68,7 +68,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
     """Return what makes the rows of one suite hard to compare."""
     return (
         *_debug_warnings(experiments),
-        *_difference("hpcbench versions", "records come from", experiments, lambda facts: _versions(facts)),
+        *_difference("hpcbench versions", "records come from", experiments, _versions),
         *(
             warning
             for name in COMPARED_SOFTWARE
@@ -117,6 +117,12 @@ def _log_path(job: JobView) -> str | None:
     if job.record is None or not job.record.attempts:
         return None
     return str(JobPaths(job.folder).attempt(job.record.attempts[-1].number).log)
+
+
+def _column_note(column: Column, rows: Sequence[Row]) -> str:
+    texts = [cell.text for cell in column_cells(column, rows)]
+    marks = [meaning for mark, meaning in column.legend if any(mark in text for text in texts)]
+    return "; ".join((column.note, *marks))
 
 
 def _eval_notes(experiments: Iterable[Facts]) -> list[str]:

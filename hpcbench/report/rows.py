@@ -1,7 +1,7 @@
 """Rows of a report: one experiment each, repeats of one experiment merged, the best of every column marked.
 
-In: facts and columns. Out: cells. The best is looked for among comparable rows only, and among numbers as they are printed,
-so that two cells that read the same are both best.
+In: facts and columns. Out: cells. The best is looked for among comparable rows only, and among numbers as they are
+printed, so that two cells that read the same are both best.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Averaged:
 
 
 def merge_repeats(experiments: Iterable[Facts]) -> tuple[Row, ...]:
-    """Return rows in file order; experiments with the same `base_experiment` share one, where the first of them stands."""
+    """Return rows in file order; experiments with the same `base_experiment` share the place of the first of them."""
     groups: dict[tuple[str, str], list[Facts]] = {}
     for facts in experiments:
         base = facts.view.base_experiment

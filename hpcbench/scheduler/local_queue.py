@@ -1,7 +1,7 @@
 """The local queue as it lies on disk: what was queued, where each job stands, what is to be cancelled.
 
-In: `<save_dir>/local/`. Out: entries and states as values. The states have one writer, the runner; everybody else asks through
-files of their own (a queue entry, a cancel request). It never starts or stops a process.
+In: `<save_dir>/local/`. Out: entries and states as values. The states have one writer, the runner; everybody else asks
+through files of their own (a queue entry, a cancel request). It never starts or stops a process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hpcbench.clock import now_text
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.paths import JobPaths, LocalPaths, SuitePaths
 from hpcbench.record import Record, read_record
@@ -148,7 +149,7 @@ class LocalQueue:
     elements: dict[str, QueuedElement] = field(default_factory=dict)
     """In queue order."""
     _states: dict[str, ElementState] = field(default_factory=dict)
-    _modified: dict[str, int] = field(default_factory=dict)
+    _modified: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def paths(self) -> LocalPaths:
@@ -179,9 +180,11 @@ class LocalQueue:
             if file.suffix != ".json" or file.stem.startswith("."):
                 continue
             try:
-                modified = file.stat().st_mtime_ns
+                stat = file.stat()
             except FileNotFoundError:
                 continue
+            # Every write is a new inode; two of them may fall into one tick of the file system's clock.
+            modified = (stat.st_mtime_ns, stat.st_ino)
             if self._modified.get(file.stem) != modified and (state := _read_state(file)) is not None:
                 self._states[file.stem] = state
                 self._modified[file.stem] = modified
@@ -252,7 +255,7 @@ def add_entry(paths: LocalPaths, submission: Submission, after_id: str | None) -
             suite=submission.suite,
             key=submission.key,
             after_id=after_id,
-            queued_at=time_text(now),
+            queued_at=now_text(),
         )
         if create_json(paths.entry(entry.id), entry.model_dump(mode="json")):
             return entry
@@ -287,14 +290,16 @@ def read_entries(paths: LocalPaths, skip: set[str] | None = None) -> list[QueueE
 def request_cancel(paths: LocalPaths, element_id: str) -> None:
     """Ask for a job, or with a submission's id for all its jobs, to be cancelled."""
     if SAFE_ID.match(element_id):
-        value = {"schema_version": 1, "requested_at": time_text(datetime.now(UTC))}
+        value = {"schema_version": 1, "requested_at": now_text()}
         write_json(paths.cancel(element_id), value)
 
 
 def read_cancels(paths: LocalPaths) -> frozenset[str]:
     """Return the ids whose cancellation was asked for and not yet acted on."""
     try:
-        return frozenset(file.stem for file in paths.cancels.iterdir() if file.suffix == ".json" and file.name[0] != ".")
+        return frozenset(
+            file.stem for file in paths.cancels.iterdir() if file.suffix == ".json" and file.name[0] != "."
+        )
     except FileNotFoundError:
         return frozenset()
 
@@ -304,11 +309,6 @@ def asked_to_cancel(element: QueuedElement, cancels: frozenset[str]) -> Iterator
     for name in dict.fromkeys((element.element_id, element.entry.id)):
         if name in cancels:
             yield name
-
-
-def time_text(moment: datetime) -> str:
-    """Return a moment as UTC ISO 8601 with milliseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _read_state(file: Path) -> ElementState | None:

@@ -1,7 +1,7 @@
 """Processes of this machine: who they are, whether they live, and how a whole tree of them is ended (Linux, proc(5)).
 
-In: process ids and tokens. Out: identities, signals, started children. It never signals a process that it cannot prove to be
-the one that was meant: a pid alone proves nothing, pids are used again.
+In: process ids and tokens. Out: identities, signals, started children. It never signals a process that it cannot prove
+to be the one that was meant: a pid alone proves nothing, pids are used again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What hpcbench asks of a scheduler, whichever it is.
 
-In: submissions. Out: ids and states. Two rooms implement it: `slurm.py` and `local.py`. A scheduler that does not answer
-raises SchedulerError; "not there" is only ever said after a query that worked.
+In: submissions. Out: ids and states. Two rooms implement it: `slurm.py` and `local.py`. A scheduler that does not
+answer raises SchedulerError; "not there" is only ever said after a query that worked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which waiting jobs start now, given free GPU and CPU slots: the first that fits goes, and none waits for ever.
 
-In: what jobs ask for, what the machine has and what is free. Out: who starts with which slots. Pure: no disk, no clock, no
-subprocess.
+In: what jobs ask for, what the machine has and what is free. Out: who starts with which slots. Pure: no disk, no clock,
+no subprocess.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Choice:
 def choose_starts(waiting: Sequence[Waiting], *, free_gpus: Sequence[str], free_cpus: int) -> Choice:
     """Return the jobs that start now.
 
-    In queue order every job that fits starts. One that does not fit lets later ones pass, until it has been overtaken or has
-    waited too much: then all free slots of its kind are kept for it, so that they add up.
+    In queue order every job that fits starts. One that does not fit lets later ones pass, until it has been overtaken
+    or has waited too much: then all free slots of its kind are kept for it, so that they add up.
     """
     gpus, cpus = list(free_gpus), free_cpus
     starts: list[Start] = []
@@ -108,18 +108,19 @@ def refuse_job(resources: Resources, machine: Machine) -> str | None:
     if resources.gpu > len(machine.gpus):
         asked = f"{resources.gpu} GPU{'' if resources.gpu == 1 else 's'}"
         has = f"has {len(machine.gpus)}" if machine.gpus else "has none"
-        return f"asks for {asked}, this machine {has}; lower requirements.gpu (0 with `device: cpu`) or submit it to a cluster"
+        return f"asks for {asked}, this machine {has}; set gpu: 0 with `device: cpu`, or submit it to a cluster"
     return None
 
 
 def num_threads(resources: Resources, machine: Machine) -> int:
-    """Return OMP_NUM_THREADS for each rank: the job's cores, or its GPUs' share of the machine's, divided among its ranks."""
-    cores = machine.cpus * resources.gpu // max(len(machine.gpus), 1) if resources.gpu else need_of(resources, machine).cpus
+    """Return each rank's OMP_NUM_THREADS: its part of the job's cores (a GPU job's are its GPUs' share of them all)."""
+    need = need_of(resources, machine)
+    cores = machine.cpus * need.gpus // max(len(machine.gpus), 1) if need.gpus else need.cpus
     return max(1, cores // resources.ddp)
 
 
 def parse_visible_devices(text: str) -> tuple[str, ...]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES names; like CUDA, stop at the first entry that is none (`-1`, `NoDevFiles`)."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names; like CUDA, stop at the first entry that is none (`-1`)."""
     devices: list[str] = []
     for word in text.split(","):
         if not _DEVICE.match(word.strip()) or word.strip() in devices:

@@ -85,7 +85,17 @@ class SlurmScheduler:
         missing = [key for key in keys if key not in found]
         if missing:
             since = (datetime.now().astimezone() - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%S")
-            options = ["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-S", since, "-E", "now", f"--name={','.join(missing)}"]
+            options = [
+                "-X",
+                "-n",
+                "-P",
+                f"--format={SACCT_FORMAT}",
+                "-S",
+                since,
+                "-E",
+                "now",
+                f"--name={','.join(missing)}",
+            ]
             found |= {row.name: row.job_id for row in _sacct(options)[0] if row.name in missing}
         return {key: found[key] for key in keys if key in found}
 
@@ -170,10 +180,18 @@ def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float 
     name = command[0]
     try:
         done = subprocess.run(
-            list(command), capture_output=True, text=True, timeout=timeout_s, check=False, env=environment, errors="replace"
+            list(command),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=environment,
+            errors="replace",
         )
     except FileNotFoundError as error:
-        raise SchedulerError(f"{name}: not found on this machine", hint="load the Slurm module, or --cluster local") from error
+        raise SchedulerError(
+            f"{name}: not found on this machine", hint="load the Slurm module, or --cluster local"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise SchedulerError(f"{name}: no answer within {timeout_s:.0f} s") from error
     if check and done.returncode != 0:
@@ -189,7 +207,11 @@ def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
     except SchedulerError as error:
         if NO_ACCOUNTING.search(error.message):
             return [], False, ""
-        return [], False, f"accounting did not answer ({error.message}); ended jobs without a record are shown as unknown"
+        return (
+            [],
+            False,
+            f"accounting did not answer ({error.message}); ended jobs without a record are shown as unknown",
+        )
 
 
 def _match(rows: Iterable[SlurmRow], wanted: Mapping[str, Submission]) -> dict[Place, SchedulerJob]:
@@ -218,6 +240,3 @@ def _scheduler_job(row: SlurmRow) -> SchedulerJob:
         exit_code=row.exit_code,
         held_by_dependency=held,
     )
-
-
-

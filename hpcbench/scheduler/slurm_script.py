@@ -1,7 +1,8 @@
 """The sbatch script of one submission, rendered by submitit. The only file that knows submitit's private names.
 
-In: a submission, a profile, paths. Out: text, or a job id after `sbatch` took it. submitit 1.5 has no public way to render a
-script or to submit a plain command; `pyproject.toml` pins it and a contract test fails when these names change.
+In: a submission, a profile, paths. Out: text, or a job id after `sbatch` took it. submitit 1.5 has no public way to
+render a script or to submit a plain command; `pyproject.toml` pins it and a contract test fails when these names
+change.
 """
 
 from __future__ import annotations
@@ -220,8 +221,8 @@ def _last_words(text: str) -> str:
 def clean_environment(profile: ClusterProfile) -> Iterator[None]:
     """Hide what an enclosing job or shell would smuggle into a submission.
 
-    SLURM_* of an enclosing job goes (not SLURM_CONF and SLURM_CLUSTERS); an SBATCH_X goes only where the profile sets X,
-    since it would beat the script's own line.
+    SLURM_* of an enclosing job goes (not SLURM_CONF and SLURM_CLUSTERS); an SBATCH_X goes only where the profile sets
+    X, since it would beat the script's own line.
     """
     hidden = {name: os.environ.pop(name) for name in hidden_variables(os.environ, profile)}
     try:
@@ -232,7 +233,14 @@ def clean_environment(profile: ClusterProfile) -> Iterator[None]:
 
 def hidden_variables(environ: Mapping[str, str], profile: ClusterProfile) -> list[str]:
     """Return the names of the variables that a submission must not see (pure)."""
-    ours = {"SBATCH_TIMELIMIT", "SBATCH_JOB_NAME", "SBATCH_ARRAY_INX", "SBATCH_OUTPUT", "SBATCH_SIGNAL", "SBATCH_DEPENDENCY"}
+    ours = {
+        "SBATCH_TIMELIMIT",
+        "SBATCH_JOB_NAME",
+        "SBATCH_ARRAY_INX",
+        "SBATCH_OUTPUT",
+        "SBATCH_SIGNAL",
+        "SBATCH_DEPENDENCY",
+    }
     ours |= {"SBATCH_REQUEUE", "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_CPUS_PER_TASK"}
     for field, variable in (("partition", "SBATCH_PARTITION"), ("account", "SBATCH_ACCOUNT"), ("qos", "SBATCH_QOS")):
         if getattr(profile, field) is not None:

@@ -1,7 +1,7 @@
 """Which samples make up which batch, and how samples become tensors.
 
-In: encoded samples, a seed, the number of ranks. Out: batches such that the same global batch holds the same samples for
-any number of ranks, no sample twice, none left out. It draws nothing from torch's global random numbers.
+In: encoded samples, a seed, the number of ranks. Out: batches such that the same global batch holds the same samples
+for any number of ranks, no sample twice, none left out. It draws nothing from torch's global random numbers.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from hpcbench.worker.template import IGNORED_LABEL, Encoded
 class BatchPlan:
     """Yields one rank's batches of one epoch as lists of indices into the samples.
 
-    The epoch's shuffled samples are cut into global batches of batch_size x accumulation x num_ranks, each of those into
-    rounds of batch_size x num_ranks, each round into one batch per rank. All ranks get equally many batches; where the
-    last round is too short for that, a rank gets the filler -1: a sample that teaches nothing and is not counted.
+    The epoch's shuffled samples are cut into global batches of batch_size x accumulation x num_ranks, each of those
+    into rounds of batch_size x num_ranks, each round into one batch per rank. All ranks get equally many batches; where
+    the last round is too short for that, a rank gets the filler -1: a sample that teaches nothing and is not counted.
     """
 
     def __init__(

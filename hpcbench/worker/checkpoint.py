@@ -1,8 +1,9 @@
 """Checkpoints: what an interrupted training resumes from, and what a finished one leaves.
 
-In: folders that the Trainer wrote to a staging place. Out: `resume/checkpoint-N`, `resume/best-N` and `checkpoints/best`,
-`last`, `step-N`: each either whole or not there, put in place by one rename, and only while the claim is still ours.
-Rank 0 alone calls what writes. Files of equal content are hard links where the file system has them.
+In: folders that the Trainer wrote to a staging place. Out: `resume/checkpoint-N`, `resume/best-N` and
+`checkpoints/best`, `last`, `step-N`: each either whole or not there, put in place by one rename, and only while the
+claim is still ours. Rank 0 alone calls what writes. Files of equal content are hard links where the file system has
+them.
 """
 
 from __future__ import annotations
@@ -58,10 +59,21 @@ class CheckpointStore:
         num_ranks: only checkpoints of as many ranks are resumed from.
         attempt: name of this attempt, for the staging folder.
         token: the claim's token, or None where nothing is claimed.
+        keeps_best: whether the best weights are kept at all.
     """
 
-    def __init__(self, job: JobPaths, *, fingerprint: str, num_ranks: int, attempt: str, token: str | None) -> None:
+    def __init__(
+        self,
+        job: JobPaths,
+        *,
+        fingerprint: str,
+        num_ranks: int,
+        attempt: str,
+        token: str | None,
+        keeps_best: bool = True,
+    ) -> None:
         self._job = job
+        self._keeps_best = keeps_best
         self._fingerprint = fingerprint
         self._num_ranks = num_ranks
         self._token = token
@@ -81,7 +93,7 @@ class CheckpointStore:
                 manifest = read_json(folder / MANIFEST) or {}
                 point = {key: manifest.get(key) for key in ("best_step", "best_eval_loss", "eval_pending")}
                 best_step = point["best_step"]
-                if best_step in (None, step) or (self._job.resume / f"best-{best_step}").is_dir():
+                if best_step is None or not self._keeps_best or (self._job.resume / f"best-{best_step}").is_dir():
                     return folder, ResumePoint(
                         step=step,
                         best_step=best_step,
@@ -118,7 +130,7 @@ class CheckpointStore:
         )
         target = self._job.resume / name
         self._place(staged, target)
-        if point.best_step == point.step:
+        if point.best_step == point.step and self._keeps_best:
             self.place_best(target, step=point.step)
         for step, folder in _numbered(self._job.resume, "checkpoint"):
             if step != point.step:
@@ -129,7 +141,7 @@ class CheckpointStore:
         return target
 
     def place_best(self, source: Path, *, step: int) -> None:
-        """Keep the weights in `source` as the best so far; older ones go when the next checkpoint is in place."""
+        """Keep the files in `source` as the best so far; older ones go when the next checkpoint is in place."""
         staged = self.staging / f"best-{step}"
         _link_tree(source, staged, with_state=True)
         self._place(staged, self._job.resume / f"best-{step}")

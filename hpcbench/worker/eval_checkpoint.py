@@ -74,5 +74,7 @@ def _trained(job: JobPaths, metrics: TrainMetrics, eval_args: EvalArgs) -> Check
 
 def _existing(folder: Path) -> Path:
     if not folder.is_dir():
-        raise WorkerError(f"{folder}: the checkpoint is gone", hint="train again if `keep:` or `hpcbench clean` removed it")
+        raise WorkerError(
+            f"{folder}: the checkpoint is gone", hint="train again if `keep:` or `hpcbench clean` removed it"
+        )
     return folder.resolve()

@@ -73,12 +73,12 @@ class EvalModel(HFLM):  # type: ignore[misc]
     # Prompts
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002
-        """Render lm-eval's messages by the training's template; without generation prompt the last starts the answer."""
+        """Render messages by the training's template; without generation prompt the last one starts the answer."""
         if self.prompts is None:
             return super().apply_chat_template(chat_history, add_generation_prompt)
         if add_generation_prompt:
             return self.prompts.render(chat_history)
-        return self.prompts.render(chat_history[:-1], answer_prefix=chat_history[-1]["content"])
+        return self.prompts.render_started(chat_history[:-1], chat_history[-1]["content"])
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:  # noqa: FBT001
         """Return the tokens of a text; a rendered prompt's are the template's own."""
@@ -106,15 +106,14 @@ class EvalModel(HFLM):  # type: ignore[misc]
         return torch.tensor(ids_BP), torch.tensor(mask_BP)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Encode prompt and answer apart, as the training does.
+        """Encode prompt and answer as the training does.
 
         lm-eval moves the prompt's trailing whitespace, such as the line break after `<|im_start|>assistant`, into the
         answer; that would score a template's token as if the model had to choose it.
         """
-        ids = None if self.prompts is None else self.prompts.ids_of(context)
-        if ids is None or self.prompts is None:
+        if self.prompts is None or self.prompts.ids_of(context) is None:
             return super()._encode_pair(context, continuation)
-        return ids, self.prompts.continuation_ids(context, continuation)
+        return self.prompts.encode_pair(context, continuation)
 
     def _warn_of_truncation(self, rows: list[list[int]], limit: int) -> None:
         num_cut = sum(len(row) > limit for row in rows)

@@ -1,6 +1,7 @@
 """From lm-eval's results to the record's: same keys, plain numbers.
 
-In: what `simple_evaluate` returned. Out: a `TaskResult` per task and group, one line per document. It never touches disk or model.
+In: what `simple_evaluate` returned. Out: a `TaskResult` per task and group, one line per document.
+It never touches disk or model.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def shorten(text: str) -> str:
 def _plain_response(responses: Sequence[Any]) -> Any:
     """Return a generated text, or the log-probability of each choice with whether it is the greedy answer."""
     plain = [
-        [plain_value(response[0]), bool(response[1])] if isinstance(response, tuple | list) and len(response) == 2
+        [plain_value(response[0]), bool(response[1])]
+        if isinstance(response, tuple | list) and len(response) == 2
         else shorten(str(response))
         for response in responses
     ]

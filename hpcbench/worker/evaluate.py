@@ -107,9 +107,7 @@ def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Sub
         merge = eval_args.merge_lora
         model = load_checkpoint(args, checkpoint.folder, request.device, merge=merge, num_gpus=num_gpus)
     template = Template.from_args(args, tokenizer)
-    return Subject(
-        checkpoint=checkpoint, model=model.eval(), tokenizer=tokenizer, template=template, num_gpus=num_gpus
-    )
+    return Subject(checkpoint=checkpoint, model=model.eval(), tokenizer=tokenizer, template=template, num_gpus=num_gpus)
 
 
 def evaluate(
@@ -165,8 +163,9 @@ def describe_subject(scores: EvalMetrics, subject: Subject, *, eval_loss_reason:
         "eval_loss": (scores.eval_loss, eval_loss_reason),
         "parameters": (parameters, "the program that trained this model did not say what it trained"),
     }
-    return scores.model_copy(
-        update={
+    return EvalMetrics.model_validate(
+        dict(scores)
+        | {
             "memory": measure_memory(subject.model.device, num_gpus=subject.num_gpus, num_ranks=1),
             "parameters": parameters,
             "checkpoint": None if folder is None else str(folder),

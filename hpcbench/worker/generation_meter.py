@@ -1,7 +1,7 @@
 """How many tokens a generation made, how long it took, and when each of its rows ends.
 
-In: what one `generate` call made, row by row. Out: generated tokens without padding, time with prefill and decode apart.
-It never chooses what is generated: a row ends where lm-eval would cut it, the meter only notices.
+In: what one `generate` call made, row by row. Out: generated tokens without padding, and time, prefill and
+decode apart. It never chooses what is generated: a row ends where lm-eval would cut it, the meter only notices.
 
 Shapes: B rows of a batch, P prompt tokens (left-padded), G generated tokens.
 """

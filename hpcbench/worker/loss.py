@@ -1,7 +1,7 @@
 """eval_loss: the mean cross-entropy per predicted token, whatever the batch size and the number of ranks.
 
-In: a model and encoded samples. Out: (loss, tokens). No regulariser of any tuner gets in, unlike in the model's own loss.
-It draws no random numbers and leaves the model in the mode it was in.
+In: a model and encoded samples. Out: (loss, tokens). No regulariser of any tuner gets in, unlike in the model's own
+loss. It draws no random numbers and leaves the model in the mode it was in.
 
 Shapes: B batch, T padded length, N predicted tokens, V vocabulary.
 """

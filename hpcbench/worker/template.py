@@ -1,8 +1,8 @@
 """Chats to tokens and labels, by the tokenizer's own chat template.
 
 In: messages as `{"role": ..., "content": ...}`. Out: token ids with -100 where no loss is taken.
-What is trained on follows exactly the tokens that an evaluation's prompt ends with; where a template breaks that, encoding
-raises instead of training on something else. It never reads data or loads a model.
+What is trained on follows exactly the tokens that an evaluation's prompt ends with; where a template breaks that,
+encoding raises instead of training on something else. It never reads data or loads a model.
 """
 
 from __future__ import annotations
@@ -131,12 +131,13 @@ class Template:
             self._check_starts_with(full, prompt)
             prompt_ids = self._continue(input_ids, text, prompt)
             labels += [IGNORED_LABEL] * (len(prompt_ids) - len(input_ids))
-            is_last = answer == answers[-1]
-            full_ids = self._continue(prompt_ids, prompt, full)
-            if is_last:
-                full_ids = prompt_ids + self._end_answer(full_ids[len(prompt_ids) :])
-            labels += full_ids[len(prompt_ids) :]
-            input_ids, text = full_ids, full
+            answer_ids = self._continue(prompt_ids, prompt, full)[len(prompt_ids) :]
+            ended_ids = self._end_answer(answer_ids)
+            if answer == answers[-1]:
+                answer_ids = ended_ids
+            learnt_ids = ended_ids[: len(answer_ids)]
+            labels += learnt_ids + [IGNORED_LABEL] * (len(answer_ids) - len(learnt_ids))
+            input_ids, text = prompt_ids + answer_ids, full
         self._check_prompt(chat, input_ids, labels)
         return self._fit(input_ids, labels)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -159,6 +159,7 @@ class BenchTrainer(Trainer):
             folder = run.store.staging / f"weights-{step}"
             self.save_model(str(folder))
             run.store.place_best(folder, step=step)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class RunCallback(TrainerCallback):
@@ -257,8 +258,3 @@ def wait_for_all(num_ranks: int) -> None:
     """Wait until every rank is here."""
     if num_ranks > 1:
         torch.distributed.barrier()
-
-
-def save_weights(trainer: BenchTrainer, folder: Path) -> None:
-    """Write the model in memory and its tokenizer."""
-    trainer.save_model(str(folder))

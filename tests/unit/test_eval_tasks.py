@@ -198,7 +198,13 @@ def lm_eval_results() -> dict[str, Any]:
     stderrs, sizes = [np.float64(0.1), np.float64(0.2)], [2, 1]
     return {
         "results": {
-            "a": {"name": "a", "alias": "a", "sample_len": 2, "acc,none": np.float64(0.5), "acc_stderr,none": stderrs[0]},
+            "a": {
+                "name": "a",
+                "alias": "a",
+                "sample_len": 2,
+                "acc,none": np.float64(0.5),
+                "acc_stderr,none": stderrs[0],
+            },
             "b": {"name": "b", "alias": "b", "sample_len": 1, "acc,none": float("nan"), "acc_stderr,none": "N/A"},
             "both": {
                 "alias": "both",

@@ -1,0 +1,61 @@
+# The two commands for newcomers are `make demo` and `make test`; the rest is for developers.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SLURM_DIR ?= .slurm
+SMOLLM2 ?= logs/smollm2-135m-instruct
+
+.PHONY: help demo test check unit train slurm-test test-long demo-slurm slurm slurm-stop format clean
+
+help:
+	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
+	@echo "make test        all checks and tests; as root on Debian or Ubuntu with a real Slurm of its own"
+	@echo "make test-long   what takes longer"
+	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
+	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (needs MODEL=, FUDAN=, GSM8K=, ARC=; see README)"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,nvml,dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/hpcbench submit configs/quickstart.yaml --cluster local --save-dir logs
+	@$(BIN)/hpcbench collect quickstart --save-dir logs
+	@$(BIN)/hpcbench collect quickstart --save-dir logs --format html --output logs/quickstart/report.html
+
+test: check unit train slurm-test
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.installed
+	$(BIN)/pytest tests/unit -m "not long"
+
+train: $(VENV)/.installed
+	$(BIN)/pytest tests/train -m "not long"
+
+slurm-test: $(VENV)/.installed
+	@$(BIN)/python tests/slurm/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"
+	$(BIN)/pytest tests/slurm -m "not long"
+
+test-long: $(VENV)/.installed
+	@$(BIN)/python tests/slurm/cluster.py install || true
+	$(BIN)/pytest -m long
+
+slurm: $(VENV)/.installed
+	$(BIN)/python tests/slurm/cluster.py install
+	$(BIN)/python tests/slurm/cluster.py start --dir $(SLURM_DIR)
+
+slurm-stop: $(VENV)/.installed
+	$(BIN)/python tests/slurm/cluster.py stop --dir $(SLURM_DIR)
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

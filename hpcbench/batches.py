@@ -1,0 +1,96 @@
+"""Which jobs go out together: arrays of one shape, and eval arrays whose index means the same experiment.
+
+In: decisions. Out: batches, and the submissions that describe them. Pure but for the key, which is unique by time and
+chance.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hpcbench.clock import now_text
+from hpcbench.plan import TRAIN, Decision, resource_shape
+from hpcbench.request import JobRequest
+from hpcbench.submission import Element, Submission
+
+KEY_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Jobs of one shape that go out as one array, and their evals, which wait for the element of the same index."""
+
+    job: str
+    requests: Mapping[int, JobRequest]
+    evals: tuple[Batch, ...] = ()
+
+
+def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
+    """Group jobs of one shape into arrays; evals follow their train job at the same index (pure).
+
+    Jobs without a train come first: arrays start in index order and baselines are short.
+    """
+    waiting = [decision.request for decision in decisions if decision.after_train]
+    alone = [decision.request for decision in decisions if not decision.after_train]
+    evals_of: dict[str, list[JobRequest]] = {}
+    for request in waiting:
+        evals_of.setdefault(request.experiment, []).append(request)
+    groups: dict[tuple[str, str], list[JobRequest]] = {}
+    for request in sorted(alone, key=lambda request: request.job == TRAIN):
+        kind = "train" if request.job == TRAIN else "eval"
+        groups.setdefault((kind, resource_shape(request)), []).append(request)
+    batches = []
+    for (kind, _), requests in groups.items():
+        for start in range(0, len(requests), max_array):
+            chunk = dict(enumerate(requests[start : start + max_array]))
+            batches.append(Batch(job=kind, requests=chunk, evals=_eval_batches(chunk, evals_of)))
+    return batches
+
+
+def _eval_batches(chunk: Mapping[int, JobRequest], evals_of: Mapping[str, list[JobRequest]]) -> tuple[Batch, ...]:
+    groups: dict[tuple[str, str], dict[int, JobRequest]] = {}
+    for index, train in chunk.items():
+        for request in evals_of.get(train.experiment, []) if train.job == TRAIN else []:
+            groups.setdefault((request.job, resource_shape(request)), {})[index] = request
+    return tuple(Batch(job=job, requests=requests) for (job, _), requests in groups.items())
+
+
+def take_part(batch: Batch, indices: Sequence[int]) -> Batch:
+    """Return the batch of some of its indices, renumbered from 0, evals together with their trains (pure)."""
+    renumbered = {old: new for new, old in enumerate(indices)}
+    requests = {renumbered[i]: r for i, r in batch.requests.items() if i in renumbered}
+    evals = tuple(
+        Batch(job=e.job, requests={renumbered[i]: r for i, r in e.requests.items() if i in renumbered})
+        for e in batch.evals
+        if any(i in renumbered for i in e.requests)
+    )
+    return Batch(job=batch.job, requests=requests, evals=evals)
+
+
+def describe_batch(batch: Batch, cluster: str, after: Submission | None) -> Submission:
+    """Return the submission that a batch would make."""
+    first = next(iter(batch.requests.values()))
+    return Submission(
+        key=make_key(first.suite, batch.job),
+        suite=first.suite,
+        cluster=cluster,
+        created_at=now_text(),
+        after_key=None if after is None else after.key,
+        resources=first.resources,
+        elements={
+            index: Element(experiment=request.experiment, job=request.job, fingerprint=request.fingerprint)
+            for index, request in batch.requests.items()
+        },
+    )
+
+
+def make_key(suite: str, job: str) -> str:
+    """Return a unique scheduler job name for one submission."""
+    stamp = datetime.now(UTC).strftime("%y%m%d%H%M%S")
+    tail = f"-{stamp}-{secrets.token_hex(4)}"
+    head = re.sub(r"[^A-Za-z0-9._-]", "_", f"{suite}-{job}")
+    return head[: KEY_LIMIT - len(tail)] + tail

@@ -1,0 +1,282 @@
+"""Suites out of files: the only door through which a configuration comes in.
+
+In: files, folders, `--set` texts. Out: suites with every experiment expanded, typed and checked, or one ConfigError
+with every problem found. It never queues, plans or writes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hpcbench import catalog
+from hpcbench.aliases import ArgumentNames
+from hpcbench.errors import ConfigError, HpcbenchError, Problem
+from hpcbench.experiment_builder import ExperimentBuilder, read_cmd
+from hpcbench.layers import (
+    ARGUMENTS,
+    ELSEWHERE,
+    PER_DATASET,
+    SECTION_KEYS,
+    SECTIONS,
+    Layer,
+    merge,
+    parse_overrides,
+    read_layer,
+    read_section,
+)
+from hpcbench.matrix import Target, expand_matrix, variant_names
+from hpcbench.names import NAME_RULE, did_you_mean, fit_name, name_error
+from hpcbench.suite import Experiment, Suite
+from hpcbench.suite_files import SuiteFile, find_suite_files
+from hpcbench.suite_place import OVERRIDE, SuitePlace
+from hpcbench.typed_fields import take_count, take_text
+from hpcbench.yaml_lines import Located, relocate, show
+
+MAX_REPEATS = 1000
+
+
+def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list[Suite]:
+    """Load every suite in files and folders.
+
+    Args:
+        paths: suite files, or folders that are searched recursively.
+        overrides: `--set` texts, for example `args.learning_rate=1e-4`; they win over everything in the files.
+
+    Returns:
+        The suites in the order of `paths`.
+
+    Raises:
+        ConfigError: with all problems of all files.
+    """
+    problems: list[Problem] = []
+    here = SuitePlace(name="", file=Path.cwd() / OVERRIDE)
+    set_layer = parse_overrides(overrides, names=_argument_names(here), problems=problems)
+    suites: list[Suite] = []
+    by_name: dict[str, SuiteFile] = {}
+    for file in find_suite_files([Path(path) for path in paths], problems):
+        place = SuitePlace(name=file.path.stem, file=file.path)
+        if (error := name_error(place.name)) is not None:
+            problems.append(_at(file.label, error, expected=f"a file name of {NAME_RULE}", hint="rename the file"))
+        elif (other := by_name.setdefault(place.name.lower(), file)) is not file:
+            hint = "results are kept by suite name; rename one of the files"
+            problems.append(_at(file.label, f"{other.label} is a suite {other.path.stem!r} already", hint=hint))
+        if file.document is not None:
+            experiments = _Loader(place=place, set_layer=set_layer, problems=problems).load(file.document)
+            suites.append(Suite(name=place.name, file=file.path, experiments=tuple(experiments)))
+    if problems:
+        raise ConfigError(_in_file_order(problems))
+    return suites
+
+
+def _in_file_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Return each problem once: file by file as they were met, line by line."""
+    unique = list(dict.fromkeys(problems))
+    files = list(dict.fromkeys(problem.file for problem in unique))
+    return sorted(unique, key=lambda problem: (files.index(problem.file), problem.line or 0))
+
+
+def _argument_names(place: SuitePlace) -> ArgumentNames:
+    """Return the resolver of argument names; `model` may name a folder of this place, or a model of the catalog."""
+    lookup: Callable[[str], object] | None = getattr(catalog, "lookup_model", None)
+
+    def is_catalog_model(value: Located) -> bool:
+        if lookup is None or not isinstance(value.value, str) or "/" in value.value or place.has_model(value):
+            return False
+        try:
+            return lookup(value.value) is not None
+        except (LookupError, HpcbenchError):
+            return False
+
+    return ArgumentNames(known=ARGUMENTS, elsewhere=ELSEWHERE, is_catalog_model=is_catalog_model)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Loader:
+    """Reads one suite's document and collects its problems."""
+
+    place: SuitePlace
+    set_layer: Layer
+    problems: list[Problem]
+
+    def load(self, document: Located) -> list[Experiment]:
+        """Return all experiments of the document."""
+        before = len(self.problems)
+        if document.mapping is None:
+            self.problems.append(
+                document.problem(f"got {show(document)}", expected="a mapping with the key `experiment`")
+            )
+            return []
+        suite = self._read_layer(document.mapping, source="suite", besides=("experiment",))
+        entries = document.mapping.get("experiment")
+        if entries is None:
+            hint = did_you_mean("experiment", document.mapping)
+            self.problems.append(
+                document.problem("`experiment` is missing", expected="a list of experiments", hint=hint)
+            )
+            return []
+        if not entries.items:
+            got = "an empty list" if entries.items == () else show(entries)
+            hint = "experiment: [{name: lora}]"
+            self.problems.append(
+                entries.problem(f"got {got}", expected="a list of experiments, each with a name", hint=hint)
+            )
+            return []
+        found: list[Experiment] = []
+        seen: dict[str, Located] = {}
+        unlisted: list[tuple[Located, set[str]]] = []
+        for entry in entries.items:
+            found += self._experiments_of(entry, suite, seen, unlisted)
+        if len(self.problems) == before:
+            self._check_per_dataset(unlisted)
+        return found
+
+    def _read_layer(self, entries: Mapping[str, Located], *, source: str, besides: Sequence[str]) -> Layer:
+        names = _argument_names(self.place)
+        return read_layer(entries, source=source, names=names, besides=besides, problems=self.problems)
+
+    def _experiments_of(
+        self, entry: Located, suite: Layer, seen: dict[str, Located], unlisted: list[tuple[Located, set[str]]]
+    ) -> list[Experiment]:
+        """Return the experiments that one entry of the list makes."""
+        if entry.mapping is None:
+            self.problems.append(entry.problem(f"got {show(entry)}", expected="a mapping with a name"))
+            return []
+        name = self._name(entry)
+        own = self._read_layer(entry.mapping, source="experiment", besides=("name",))
+        variants = self._variants(name or "", entry, suite, own)
+        built: list[Experiment] = []
+        for variant_name, layer in variants:
+            self._claim(variant_name, entry, seen)
+            builder = ExperimentBuilder(place=self.place, at=entry, layer=layer, problems=self.problems)
+            experiment = builder.build(variant_name)
+            per_dataset = layer.section("eval_args").get(PER_DATASET)
+            if per_dataset is not None and experiment is not None:
+                unlisted.append((per_dataset, set(experiment.eval_dataset)))
+            repeats = self._repeats(layer)
+            if experiment is not None:
+                copies = _repeat(experiment, repeats)
+                for copy in copies if len(copies) > 1 else ():
+                    self._claim(copy.name, entry, seen)
+                built += copies
+        return built
+
+    def _name(self, entry: Located) -> str | None:
+        value = (entry.mapping or {}).get("name")
+        if value is None or value.value is None:
+            self.problems.append((value or entry).problem("no name", expected=f"`name`: {NAME_RULE}"))
+            return None
+        name = take_text(value, self.problems, expected="a name")
+        if name is None:
+            return None
+        if (error := name_error(name)) is not None:
+            self.problems.append(value.problem(error, expected=NAME_RULE))
+            return None
+        return name
+
+    def _claim(self, name: str, entry: Located, seen: dict[str, Located]) -> None:
+        """Report a name that an experiment before has already, be it in other letters: file systems differ there."""
+        other = seen.setdefault(name.lower(), entry)
+        if name and other is not entry:
+            taken = (other.mapping or {}).get("name")
+            hint = None if taken is not None and taken.value == name else "capitals make no difference"
+            message = f"the name {name!r} is taken by the experiment on line {other.line}"
+            self.problems.append((entry.mapping or {}).get("name", entry).problem(message, hint=hint))
+
+    def _variants(self, name: str, entry: Located, suite: Layer, own: Layer) -> list[tuple[str, Layer]]:
+        """Return name and merged layers of each cell of the experiment's matrix, or of itself alone."""
+        layers = (suite, own, self.set_layer)
+        merged = merge(layers)
+        matrix = merged.values.get("matrix")
+        if matrix is None or matrix.is_forgotten or not self._applies(matrix, merged, suite, entry):
+            return [(name, merged)]
+        variants = expand_matrix(matrix, resolve=self._resolve_varied, problems=self.problems)
+        keys = {target for variant in variants for target in variant.values}
+        self._check_overruled(matrix, keys, own)
+        found = []
+        for variant_name, variant in zip(variant_names(name, variants), variants, strict=True):
+            sections: dict[str, dict[str, Located]] = {}
+            for (section, key), value in variant.values.items():
+                sections.setdefault(section, {})[key] = value
+            found.append((variant_name, merge((suite, own, Layer(sections=sections), self.set_layer))))
+        return found or [(name, merged)]
+
+    def _applies(self, matrix: Located, merged: Layer, suite: Layer, entry: Located) -> bool:
+        """Say whether the matrix is this experiment's: its own always, the suite's where cmd is the suite's."""
+        if matrix.source == "experiment":
+            return True
+        suite_cmd = merge((suite, self.set_layer)).values.get("cmd")
+        cmd = read_cmd(merged, at=entry, problems=[])
+        return cmd == ("sft" if suite_cmd is None else suite_cmd.value)
+
+    def _resolve_varied(self, key: str, value: Located) -> Mapping[Target, Located]:
+        """Return what one key and value of a matrix set."""
+        head, dot, rest = key.partition(".")
+        section, name = (head, rest) if dot else ("args", key)
+        if section not in SECTIONS or section == "info":
+            dotted = [f"{section}.{key}" for section, keys in SECTION_KEYS.items() for key in keys]
+            hint = did_you_mean(key, (*ARGUMENTS, *dotted))
+            expected = "an argument, or requirements.KEY, eval_requirements.KEY, eval_args.KEY, env.KEY"
+            self.problems.append(value.problem(f"unknown key {key[:80]!r}", expected=expected, hint=hint))
+            return {}
+        names = _argument_names(self.place)
+        found = read_section(section, {name: relocate(value, source="matrix")}, names=names, problems=self.problems)
+        return {(section, own): entry for own, entry in found.items()}
+
+    def _check_overruled(self, matrix: Located, keys: set[Target], own: Layer) -> None:
+        """Report keys that vary and are also set by a layer above: all variants would be the same."""
+        above = [(self.set_layer, "--set")] if matrix.source != OVERRIDE else []
+        if matrix.source == "suite":
+            above.append((own, "this experiment"))
+        for section, key in sorted(keys):
+            for layer, who in above:
+                if key in layer.section(section):
+                    where = layer.section(section)[key]
+                    message = f"the matrix (line {matrix.line}) varies `{key}`, which {who} sets to one value"
+                    hint = "give the experiment a `matrix` of its own, or `matrix: null`" if who != "--set" else None
+                    self.problems.append(where.problem(message, hint=hint))
+
+    def _repeats(self, layer: Layer) -> int:
+        value = layer.values.get("repeats")
+        found = None if value is None else take_count(value, self.problems, low=1, high=MAX_REPEATS)
+        seed = layer.section("args").get("seed")
+        if value is not None and (found or 0) > 1 and seed is not None and seed.source == "matrix":
+            self.problems.append(
+                value.problem("`repeats` varies `seed`, and so does the matrix", hint="keep one of them")
+            )
+        return found or 1
+
+    def _check_per_dataset(self, seen: Sequence[tuple[Located, set[str]]]) -> None:
+        """Report `per_dataset` names that no experiment evaluates."""
+        evaluated = {name for _, names in seen for name in names}
+        for value, _ in seen if evaluated else ():
+            for name, entry in (value.mapping or {}).items():
+                if name not in evaluated:
+                    message = f"no experiment evaluates {name[:80]!r}"
+                    hint = did_you_mean(name, evaluated)
+                    self.problems.append(entry.problem(message, expected=", ".join(sorted(evaluated)), hint=hint))
+
+
+def _repeat(experiment: Experiment, repeats: int) -> list[Experiment]:
+    """Return the experiment once per seed; baselines have nothing random to repeat."""
+    if repeats == 1 or experiment.cmd == "eval":
+        return [experiment]
+    copies = []
+    for number in range(repeats):
+        args = experiment.args
+        copies.append(
+            replace(
+                experiment,
+                name=fit_name(f"{experiment.name}-seed{number}"),
+                base_experiment=experiment.name,
+                repeat=number,
+                args=None if args is None else args.model_copy(update={"seed": args.seed + number}),
+                source_of={**experiment.source_of, **({} if args is None else {"seed": "matrix"})},
+            )
+        )
+    return copies
+
+
+def _at(file: str, message: str, *, expected: str | None = None, hint: str | None = None) -> Problem:
+    return Problem(file=file, line=None, path="", message=message, expected=expected, hint=hint)

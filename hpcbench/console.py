@@ -1,0 +1,150 @@
+"""What the verbs print, and the JSON that they print for machines.
+
+In: values. Out: text on standard output and standard error. Besides `cli.py` the only room that prints; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from hpcbench.collection import Collection, JobView
+from hpcbench.errors import ConfigError, HpcbenchError
+from hpcbench.plan import Action, Decision
+from hpcbench.status import status_rows
+from hpcbench.submit import Outcome
+from hpcbench.suite import Suite
+
+
+def print_error(error: HpcbenchError) -> None:
+    """Print an expected error and, for configurations, the number of problems."""
+    if isinstance(error, ConfigError):
+        count = len(error.problems)
+        print(error, file=sys.stderr)
+        print(f"{count} problem{'s' if count != 1 else ''} found; nothing was submitted", file=sys.stderr)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def print_summary(collection: Collection) -> None:
+    """Print the terminal's report."""
+    from rich.console import Console
+
+    from hpcbench.report.terminal import render_terminal
+
+    Console().print(render_terminal(collection))
+    print(f"full report: hpcbench collect {' '.join(suite.name for suite in collection.suites)}")
+
+
+def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> bool:
+    """Say what a submit did; return whether something was refused or changed."""
+    for submission in outcome.adopted:
+        print(
+            f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({len(submission.elements)} jobs)"
+        )
+    for submission in outcome.submitted:
+        jobs = sorted({element.job for element in submission.elements.values()})
+        count = len(submission.elements)
+        print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {count} x {', '.join(jobs)}")
+    for warning in outcome.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    changed = [decision for decision in outcome.decisions if decision.action is Action.CHANGED]
+    for decision in changed:
+        print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
+    for words in outcome.refused:
+        print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
+    skipped = Counter(decision.why for decision in outcome.decisions if decision.action in {Action.SKIP, Action.WAIT})
+    for reason, count in skipped.items():
+        print(f"{suite.name}: {count} job{'s' if count != 1 else ''} not submitted: {reason}")
+    print(
+        f"{suite.name}: {outcome.num_jobs} job{'s' if outcome.num_jobs != 1 else ''} submitted, results in {root / suite.name}"
+    )
+    return bool(changed or outcome.refused)
+
+
+def print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
+    """Print the plan's table."""
+    from tabulate import tabulate
+
+    rows = [
+        [
+            decision.request.experiment,
+            decision.request.job,
+            decision.action.value,
+            _describe_resources(decision),
+            decision.why,
+        ]
+        for decision in decisions
+    ]
+    print(f"{suite.name} ({suite.file}) on {cluster}:")
+    print(
+        tabulate(
+            rows, headers=["experiment", "job", "action", "resources", "why"], tablefmt="simple", disable_numparse=True
+        )
+    )
+
+
+def _describe_resources(decision: Decision) -> str:
+    wanted = decision.request.resources
+    kind = f" {wanted.gpu_type}" if wanted.gpu_type else ""
+    parts = [f"{wanted.gpu} GPU{kind}" if wanted.gpu or decision.request.device == "cuda" else "CPU"]
+    parts += [f"{wanted.ddp} ranks"] if wanted.ddp > 1 else []
+    parts += [f"{wanted.nodes} nodes"] if wanted.nodes > 1 else []
+    return ", ".join(parts)
+
+
+def plan_json(suite: Suite, decisions: Sequence[Decision]) -> dict[str, object]:
+    """Return the plan for machines."""
+    jobs = [
+        {
+            "experiment": d.request.experiment,
+            "job": d.request.job,
+            "action": d.action.value,
+            "why": d.why,
+            "fingerprint": d.request.fingerprint,
+        }
+        for d in decisions
+    ]
+    return {"suite": suite.name, "file": str(suite.file), "jobs": jobs}
+
+
+def print_status(collection: Collection, jobs: Sequence[JobView]) -> None:
+    """Print the status table."""
+    from rich.console import Console
+
+    from hpcbench.status_table import render_status
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for warning in collection.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    console.print(render_status(jobs))
+
+
+def status_json(collection: Collection, jobs: Sequence[JobView]) -> dict[str, object]:
+    """Return the status for machines."""
+    rows = status_rows(jobs)
+    return {
+        "schema_version": 1,
+        "collected_at": collection.collected_at,
+        "warnings": list(collection.warnings),
+        "jobs": [{**asdict(row), "progress_values": dict(job.progress)} for row, job in zip(rows, jobs, strict=True)],
+    }
+
+
+def print_file(path: Path, *, follow: bool) -> None:
+    """Print a file, and what is added to it while following."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        while True:
+            text = stream.read()
+            if text:
+                print(text, end="", flush=True)
+            elif follow:
+                time.sleep(1)
+            else:
+                return
+            if not follow and not text:
+                return

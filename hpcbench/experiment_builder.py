@@ -1,0 +1,329 @@
+"""One experiment out of its merged layers: typed, its files found, its requests checked.
+
+In: what holds after all layers, and where the suite stands. Out: an `Experiment`, or None with all reasons. Disk is
+touched only through `SuitePlace`; nothing is expanded here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hpcbench.aliases import UNSUPPORTED_TUNERS
+from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.durations import FORMS, LONGEST_MIN, parse_minutes
+from hpcbench.errors import Problem
+from hpcbench.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
+from hpcbench.names import EVAL_NAME_RULE, did_you_mean, eval_name_error
+from hpcbench.request import Command, Device, Resources
+from hpcbench.request_checks import check_args, check_resources, has_validation
+from hpcbench.suite import Experiment
+from hpcbench.suite_place import SuitePlace
+from hpcbench.typed_fields import build, take_count, take_words
+from hpcbench.yaml_lines import Located, show, to_plain
+
+COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
+# fmt: off
+UNSUPPORTED_COMMANDS = frozenset({
+    "export", "infer", "dpo", "rlhf", "pt", "orpo", "simpo", "kto", "cpo", "ppo", "grpo", "deploy", "merge-lora",
+    "app-ui",
+})
+# fmt: on
+DEVICES: tuple[Device, ...] = ("cuda", "cpu")
+
+EVAL_LOSS_ONLY = "eval_loss"
+"""Eval dataset of a baseline that asks for nothing but `eval_args.eval_loss`."""
+
+DEFAULT_MAX_ATTEMPTS = 10
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_ENV_OF_THE_JOB = frozenset(
+    {"CUDA_VISIBLE_DEVICES", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class ExperimentBuilder:
+    """Builds one experiment and collects its problems."""
+
+    place: SuitePlace
+    at: Located
+    """The experiment's entry in the file."""
+    layer: Layer
+    problems: list[Problem]
+
+    def build(self, name: str) -> Experiment | None:
+        """Return the experiment, or None with the reasons in `problems`."""
+        before = len(self.problems)
+        cmd = read_cmd(self.layer, at=self.at, problems=self.problems)
+        device = self._device()
+        if cmd is None or device is None:
+            return None
+        evals = self._eval_names()
+        eval_args = self._eval_args(evals)
+        command = self._command(cmd)
+        args = self._args(cmd)
+        requirements = self._resources("requirements", device)
+        eval_requirements = self._resources("eval_requirements", device)
+        env, info = self._env(), self._info()
+        max_attempts = self._max_attempts()
+        if cmd == "eval" and not evals and eval_args.get(EVAL_LOSS_ONLY, EvalArgs()).eval_loss:
+            evals = (EVAL_LOSS_ONLY,)
+        if args is not None:
+            given = self.layer.section("args")
+            self.problems += check_args(args, given, at=self.at, cmd=cmd, device=device, has_evals=bool(evals))
+        self._check_evals(cmd, evals, eval_args, args, command)
+        if cmd != "eval" and requirements is not None:
+            self._check_request("requirements", requirements, device, needs_gpu=cmd == "sft")
+        if evals and eval_requirements is not None:
+            self._check_request("eval_requirements", eval_requirements, device, needs_gpu=True)
+        if len(self.problems) > before or requirements is None or eval_requirements is None:
+            return None
+        return Experiment(
+            suite=self.place.name,
+            name=name,
+            cmd=cmd,
+            device=device,
+            requirements=requirements,
+            eval_requirements=eval_requirements,
+            eval_dataset=evals,
+            eval_args={dataset: eval_args[dataset] for dataset in evals},
+            args=args,
+            command=command,
+            env=env,
+            info=info,
+            max_attempts=max_attempts,
+            source_of=self._sources(args, command),
+            line=self.at.line,
+        )
+
+    def _device(self) -> Device | None:
+        value = self.layer.values.get("device")
+        if value is None:
+            return "cuda"
+        if value.value in DEVICES:
+            return value.value
+        hint = did_you_mean(str(value.value), DEVICES) or ("did you mean 'cuda'?" if value.value == "gpu" else None)
+        self.problems.append(value.problem(f"unknown device {show(value)}", expected=", ".join(DEVICES), hint=hint))
+        return None
+
+    def _eval_names(self) -> tuple[str, ...]:
+        value = self.layer.values.get("eval_dataset")
+        if value is None or value.is_forgotten:
+            return ()
+        names = take_words(value, self.problems, expected="names of eval datasets")
+        seen: dict[str, str] = {}
+        for name in names:
+            if (error := eval_name_error(name)) is not None:
+                self.problems.append(value.problem(error, expected=EVAL_NAME_RULE))
+            elif name.lower() in seen:
+                self.problems.append(value.problem(f"{name!r} is listed twice"))
+            seen[name.lower()] = name
+        return tuple(names)
+
+    def _eval_args(self, evals: tuple[str, ...]) -> dict[str, EvalArgs]:
+        """Return the arguments of each eval dataset; without any, those of an eval_loss alone."""
+        common = dict(self.layer.section("eval_args"))
+        overrides = common.pop(PER_DATASET, None)
+        by_name = {} if overrides is None else overrides.mapping
+        if by_name is None and overrides is not None:
+            self.problems.append(
+                overrides.problem(f"got {show(overrides)}", expected="a mapping of eval dataset to arguments")
+            )
+        found: dict[str, EvalArgs] = {}
+        for name in evals or (EVAL_LOSS_ONLY,):
+            given = {**common, **self._eval_overrides((by_name or {}).get(name))}
+            given = {key: value for key, value in given.items() if value.value is not None}
+            if "include_path" in given:
+                given["include_path"] = self.place.localise_folders(given["include_path"], self.problems)
+            if "command" in given:
+                given["command"] = self._split(given["command"])
+            if (built := build(EvalArgs, given, at=self.at, problems=self.problems)) is not None:
+                found[name] = built
+        return found
+
+    def _eval_overrides(self, value: Located | None) -> Mapping[str, Located]:
+        """Return the overrides of one eval dataset without unknown keys."""
+        if value is None or value.is_forgotten:
+            return {}
+        if value.mapping is None:
+            self.problems.append(value.problem(f"got {show(value)}", expected="a mapping of eval arguments"))
+            return {}
+        known = tuple(key for key in SECTION_KEYS["eval_args"] if key != PER_DATASET)
+        for key, entry in value.mapping.items():
+            if key not in known:
+                hint = did_you_mean(key, known)
+                self.problems.append(entry.problem(f"unknown key {key[:80]!r}", expected=", ".join(known), hint=hint))
+        return {key: entry for key, entry in value.mapping.items() if key in known}
+
+    def _args(self, cmd: Command) -> SftArgs | None:
+        """Return the training arguments; a command needs them only where a model is named."""
+        given = {name: value for name, value in self.layer.section("args").items() if name not in COMMAND_ARGUMENTS}
+        if cmd == "command" and not {"model_type", "model_id_or_path"} & given.keys():
+            return None
+        before = len(self.problems)
+        tuner = given.get("sft_type")
+        if tuner is not None and isinstance(tuner.value, str) and tuner.value.lower() in UNSUPPORTED_TUNERS:
+            message = f"`{tuner.value}` is known but not supported by this version"
+            self.problems.append(tuner.problem(message, expected="lora, full"))
+            given.pop("sft_type")
+        if cmd != "command":
+            for name in COMMAND_ARGUMENTS:
+                if name in self.layer.section("args"):
+                    entry = self.layer.section("args")[name]
+                    self.problems.append(entry.problem(f"`{name}` is only for `cmd: command`"))
+        given = self.place.localise_args(given, self.problems)
+        args = build(SftArgs, given, at=self.at, problems=self.problems)
+        return args if len(self.problems) == before else None
+
+    def _command(self, cmd: Command) -> CommandArgs | None:
+        if cmd != "command":
+            return None
+        given = {name: value for name, value in self.layer.section("args").items() if name in COMMAND_ARGUMENTS}
+        if "command" not in given:
+            hint = 'args: {command: "python train.py --epochs 1"}'
+            self.problems.append(self.at.problem("no command to run", expected="`args.command`", hint=hint))
+            return None
+        given["command"] = self._split(given["command"])
+        if "cwd" in given:
+            given["cwd"] = self.place.localise_folder(given["cwd"], self.problems)
+        return build(CommandArgs, given, at=self.at, problems=self.problems)
+
+    def _split(self, value: Located) -> Located:
+        """Split a command given as one text the way a shell would, but run none."""
+        if not isinstance(value.value, str):
+            return value
+        try:
+            words = shlex.split(value.value)
+        except ValueError as error:
+            self.problems.append(
+                value.problem(f"cannot be split into words: {str(error).lower()}", hint="write a list")
+            )
+            words = [value.value]
+        return replace(value, value=tuple(replace(value, value=word, raw=None) for word in words), raw=None)
+
+    def _resources(self, section: str, device: Device) -> Resources | None:
+        given = dict(self.layer.section(section))
+        if section == "eval_requirements":
+            inherited = self.layer.section("requirements")
+            given = {**{key: inherited[key] for key in ("partition", "gpu_type") if key in inherited}, **given}
+        extra: dict[str, Any] = {} if "gpu" in given else {"gpu": 1 if device == "cuda" else 0}
+        before = len(self.problems)
+        time = given.pop("time", None)
+        if time is not None:
+            extra["time_min"] = self._minutes(time)
+        resources = build(Resources, given, at=self.at, problems=self.problems, extra=extra)
+        return resources if len(self.problems) == before else None
+
+    def _check_request(self, section: str, resources: Resources, device: Device, *, needs_gpu: bool) -> None:
+        given = dict(self.layer.section(section))
+        if "device" in self.layer.values:
+            given["device"] = self.layer.values["device"]
+        self.problems += check_resources(
+            resources, given, at=self.at, section=section, device=device, needs_gpu=needs_gpu
+        )
+
+    def _minutes(self, value: Located) -> int | None:
+        """Return a time limit in minutes, read from the text as written: YAML makes 5400 of 1:30:00."""
+        text = value.value if value.raw is None else value.raw
+        minutes = parse_minutes(text) if isinstance(text, str) else None
+        if minutes is None:
+            self.problems.append(value.problem(f"got {show(value)}", expected=FORMS))
+        elif not 1 <= minutes <= LONGEST_MIN:
+            self.problems.append(value.problem(f"{show(value)} is {minutes} minutes", expected="1 minute to 366 days"))
+        return minutes
+
+    def _env(self) -> dict[str, str]:
+        env: dict[str, str] = {}
+        for name, value in self.layer.section("env").items():
+            if _ENV_NAME.fullmatch(name) is None:
+                self.problems.append(value.problem(f"{name[:80]!r} is no name of an environment variable"))
+            elif name in _ENV_OF_THE_JOB:
+                self.problems.append(
+                    value.problem("hpcbench sets this variable for each job", hint="use `requirements`")
+                )
+            elif isinstance(value.value, bool) and value.raw is not None:
+                message = f"got {value.raw}, which is no text to YAML"
+                self.problems.append(value.problem(message, expected="text", hint=f'quote it: "{value.raw}"'))
+            elif isinstance(value.value, str):
+                env[name] = value.value
+            elif value.raw is not None:
+                env[name] = value.raw
+            else:
+                self.problems.append(value.problem(f"got {show(value)}", expected="text"))
+        return env
+
+    def _info(self) -> dict[str, Any]:
+        return {name: to_plain(value) for name, value in self.layer.section("info").items()}
+
+    def _max_attempts(self) -> int:
+        value = self.layer.values.get("max_attempts")
+        found = None if value is None else take_count(value, self.problems, low=1, high=1000)
+        return DEFAULT_MAX_ATTEMPTS if found is None else found
+
+    def _check_evals(
+        self,
+        cmd: Command,
+        evals: tuple[str, ...],
+        eval_args: Mapping[str, EvalArgs],
+        args: SftArgs | None,
+        command: CommandArgs | None,
+    ) -> None:
+        """Report evals that have nothing to evaluate, or nothing to evaluate with."""
+        # What all experiments share is right for the others: complain about this one.
+        at = self.layer.values.get("eval_dataset", self.at)
+        at = self.at if at.source == "suite" else at
+        if cmd == "eval" and not evals:
+            self.problems.append(at.problem("`cmd: eval` with nothing to evaluate", expected="`eval_dataset`"))
+        wants_loss = [name for name in evals if name in eval_args and eval_args[name].eval_loss]
+        if cmd == "eval" and wants_loss and args is not None and not (args.dataset or args.val_dataset):
+            where = self.layer.section("eval_args").get("eval_loss", at)
+            self.problems.append(
+                where.problem("no data to compute eval_loss on", expected="`args.dataset` or `args.val_dataset`")
+            )
+        if cmd == "command" and command is not None and command.output_model is None:
+            orphans = [name for name in evals if name in eval_args and not eval_args[name].command]
+            if orphans:
+                message = (
+                    f"nothing to evaluate on {', '.join(orphans)}: the command leaves no model that hpcbench knows of"
+                )
+                self.problems.append(at.problem(message, expected="`args.output_model`, or `eval_args.command`"))
+        self._check_best(cmd, evals, eval_args, args)
+
+    def _check_best(
+        self, cmd: Command, evals: tuple[str, ...], eval_args: Mapping[str, EvalArgs], args: SftArgs | None
+    ) -> None:
+        """Report `checkpoint: best` where nothing says which is best."""
+        best = [name for name in evals if name in eval_args and eval_args[name].checkpoint == "best"]
+        if cmd == "sft" and best and args is not None and not has_validation(args):
+            where = self.layer.section("eval_args").get("checkpoint", self.at)
+            message = "`checkpoint: best` needs a validation split, and there is none"
+            self.problems.append(where.problem(message, hint="set dataset_test_ratio or val_dataset, or take `last`"))
+
+    def _sources(self, args: SftArgs | None, command: CommandArgs | None) -> dict[str, str]:
+        """Return which layer set each argument."""
+        given = self.layer.section("args")
+        models = [model for model in (args, command) if model is not None]
+        names = [name for model in models for name in type(model).model_fields]
+        return {name: given[name].source if name in given else "default" for name in names}
+
+
+def read_cmd(layer: Layer, *, at: Located, problems: list[Problem]) -> Command | None:
+    """Return the command of an experiment, or None with the reason in `problems`."""
+    value = layer.values.get("cmd")
+    expected = ", ".join(COMMANDS)
+    if value is None or value.is_forgotten:
+        problems.append((value or at).problem("`cmd` is missing", expected=expected))
+        return None
+    if value.value in COMMANDS:
+        return value.value
+    if isinstance(value.value, str) and value.value in UNSUPPORTED_COMMANDS:
+        problems.append(
+            value.problem(f"`cmd: {value.value}` is known but not supported by this version", expected=expected)
+        )
+    else:
+        hint = did_you_mean(str(value.value), COMMANDS)
+        problems.append(value.problem(f"unknown command {show(value)}", expected=expected, hint=hint))
+    return None

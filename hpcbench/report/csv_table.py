@@ -1,0 +1,59 @@
+"""The CSV report: raw values, one row per experiment, units in the header names.
+
+In: a Collection. Out: CSV text (RFC 4180, line feeds). Repeats are not merged and nothing is rounded; an unknown value
+is an empty field.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Container
+
+from hpcbench.collection import Collection
+from hpcbench.report.columns import DATA_ONLY, Raw
+from hpcbench.report.escape import one_line
+from hpcbench.report.facts import Facts, facts_of
+from hpcbench.report.layouts import value_columns
+
+
+def render_csv(collection: Collection) -> str:
+    """Return one table over all suites."""
+    experiments = [facts_of(view) for suite in collection.suites for view in suite.experiments]
+    fixed = {column.key: column for column in DATA_ONLY}
+    # A program may report a figure under a name of ours; then it stands beside ours, not in its place.
+    reported = {_free_name(column.key, fixed): column for column in value_columns(experiments)}
+    scores = {key: value for facts in experiments for key, value in score_values(facts).items()}
+    header = [*fixed, *reported, *(_free_name(key, fixed) for key in scores)]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([one_line(name) for name in header])
+    for facts in experiments:
+        own = score_values(facts)
+        values = [column.get(facts) for column in (*fixed.values(), *reported.values())]
+        writer.writerow([_field(value) for value in (*values, *(own.get(key) for key in scores))])
+    return stream.getvalue()
+
+
+def score_values(facts: Facts) -> dict[str, Raw]:
+    """Return state, score, standard error and size of each eval, by column name."""
+    values: dict[str, Raw] = {}
+    for dataset, found in facts.evals.items():
+        values[f"{dataset}_state"] = found.job.state.value
+        if found.score is not None:
+            name = f"{dataset}_{found.score.metric}"
+            values[name] = found.score.value
+            values[f"{name}_stderr"] = found.score.stderr
+            values[f"{dataset}_num_samples"] = found.score.num_samples
+            values[f"{dataset}_debug"] = found.score.debug
+    return values
+
+
+def _field(value: Raw) -> str:
+    if value is None:
+        return ""
+    return one_line(value) if isinstance(value, str) else str(value)
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    return f"own_{name}" if name in taken else name

@@ -1,0 +1,32 @@
+"""The HTML report: one self-contained page, no script from elsewhere, everything foreign escaped by jinja2.
+
+In: a Document. Out: text. The page's looks stand in `templates/report.html.j2`.
+"""
+
+from __future__ import annotations
+
+import jinja2
+
+from hpcbench import __version__
+from hpcbench.report import plots
+from hpcbench.report.document import Document
+from hpcbench.report.escape import code_spans, one_line, printable
+from hpcbench.shipped import shipped_file
+
+TEMPLATE = "report.html.j2"
+
+
+def render_html(document: Document) -> str:
+    """Return the report as one page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(shipped_file("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(one_line=one_line, code_spans=code_spans, printable=printable)
+    return environment.get_template(TEMPLATE).render(
+        document=document, bar_charts=plots.bar_charts, plots=plots, version=__version__
+    )

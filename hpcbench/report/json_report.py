@@ -1,0 +1,115 @@
+"""The JSON report: everything that is known, for programs.
+
+In: a Collection. Out: JSON text with `schema_version`; sorted keys, no NaN, no Infinity. Raw values are those of the CSV
+file; beside them stand every job's state, cause and whole record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from hpcbench.collection import Collection, JobView, SuiteView
+from hpcbench.jsonfile import JsonObject, dump_json
+from hpcbench.report.columns import DATA_ONLY
+from hpcbench.report.csv_table import score_values
+from hpcbench.report.facts import Facts, facts_of, job_cause
+from hpcbench.report.layouts import value_columns
+from hpcbench.report.rows import merge_repeats
+
+SCHEMA_VERSION = 1
+
+
+def render_json(collection: Collection) -> str:
+    """Return the collection as JSON."""
+    report: JsonObject = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "hpcbench-report",
+        "collected_at": collection.collected_at,
+        "warnings": list(collection.warnings),
+        "suites": [_suite(suite) for suite in collection.suites],
+    }
+    return dump_json(plain(report))
+
+
+def plain(value: object) -> object:
+    """Return `value` as JSON can hold it: numbers that are none become null, foreign types their text."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {str(plain(str(key))): plain(item) for key, item in value.items()}
+    if isinstance(value, (Sequence, set, frozenset)):
+        return [plain(item) for item in value]
+    return str(plain(str(value)))
+
+
+def _suite(suite: SuiteView) -> JsonObject:
+    experiments = [facts_of(view) for view in suite.experiments]
+    return {
+        "name": suite.name,
+        "experiments": [_experiment(facts) for facts in experiments],
+        "repeats": [
+            {
+                "base_experiment": row.name,
+                "experiments": [facts.view.name for facts in row.members],
+                "values": _means(row.members),
+            }
+            for row in merge_repeats(experiments)
+            if len(row.members) > 1
+        ],
+    }
+
+
+def _experiment(facts: Facts) -> JsonObject:
+    view = facts.view
+    return {
+        "name": view.name,
+        "base_experiment": view.base_experiment,
+        "cmd": view.cmd,
+        "state": facts.state.value,
+        "values": {column.key: column.get(facts) for column in DATA_ONLY if column.key not in {"suite", "experiment"}},
+        "reported": {} if facts.command is None else dict(facts.command.values),
+        "evals": score_values(facts),
+        "jobs": [_job(job) for job in view.jobs],
+    }
+
+
+def _job(job: JobView) -> JsonObject:
+    record = job.record
+    cause = job_cause(job)
+    known: JsonObject = {
+        "job": job.job,
+        "state": job.state.value,
+        "reason": job.reason,
+        "folder": str(job.folder),
+        "scheduler_id": job.scheduler_id,
+        "expected_start": job.expected_start,
+        "progress": dict(job.progress),
+        "cause": None if cause is None else cause.model_dump(mode="python"),
+        "record": None,
+    }
+    if record is not None:
+        known["record"] = record.model_dump(mode="python", exclude={"cause", "suite", "experiment", "job"})
+    return known
+
+
+def _means(members: Sequence[Facts]) -> dict[str, Any]:
+    """Return mean, sample standard deviation and n of every number that is measured."""
+    measured = [column for column in (*DATA_ONLY, *value_columns(members)) if column.measured]
+    by_key: dict[str, list[float]] = {}
+    for facts in members:
+        numbers = {column.key: column.get(facts) for column in measured} | score_values(facts)
+        for key, value in numbers.items():
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if is_number and not key.endswith(("_stderr", "_num_samples")):
+                by_key.setdefault(key, []).append(float(value or 0.0))
+    return {
+        key: {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None, "n": len(values)}
+        for key, values in by_key.items()
+    }

@@ -1,0 +1,86 @@
+"""Requests that cannot work, found before anything waits in a queue.
+
+In: the typed parts of one experiment. Out: a Problem per contradiction. It knows nothing of partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpcbench.arguments import SftArgs
+from hpcbench.errors import Problem
+from hpcbench.request import Command, Device, Resources
+from hpcbench.yaml_lines import Located
+
+
+def check_resources(
+    resources: Resources, given: Mapping[str, Located], *, at: Located, section: str, device: Device, needs_gpu: bool
+) -> list[Problem]:
+    """Return what is impossible about one resource request.
+
+    Args:
+        resources: the request.
+        given: what was written, by key.
+        at: the experiment, where nothing was written.
+        section: requirements or eval_requirements.
+        device: cuda or cpu.
+        needs_gpu: whether the job runs hpcbench's own worker, which wants a GPU on cuda.
+    """
+    found: list[tuple[tuple[str, ...], str, str | None]] = []
+    gpu, ddp, nodes = resources.gpu, resources.ddp, resources.nodes
+    if device == "cpu" and gpu:
+        found.append((("gpu", "device"), f"{gpu} GPUs with `device: cpu`, which would leave them idle", "gpu: 0"))
+    if device == "cuda" and gpu == 0 and needs_gpu:
+        found.append((("gpu", "device"), "no GPU with `device: cuda`", "gpu: 1, or `device: cpu`"))
+    if device == "cuda" and gpu:
+        if ddp > gpu:
+            found.append((("ddp", "gpu"), f"ddp {ddp} is more than gpu {gpu}", "at least one GPU per rank"))
+        elif gpu % ddp:
+            found.append((("ddp", "gpu"), f"gpu {gpu} cannot be shared out to ddp {ddp}", "gpu a multiple of ddp"))
+        if gpu % nodes:
+            found.append(
+                (("nodes", "gpu"), f"gpu {gpu} cannot be shared out to {nodes} nodes", "gpu a multiple of nodes")
+            )
+    if ddp % nodes:
+        found.append((("nodes", "ddp"), f"ddp {ddp} cannot be shared out to {nodes} nodes", "ddp a multiple of nodes"))
+    return [_complain(given, keys, section, at).problem(text, expected=expected) for keys, text, expected in found]
+
+
+def _complain(given: Mapping[str, Located], keys: tuple[str, ...], section: str, at: Located) -> Located:
+    """Return the place to complain at: the key of the latest layer, else the experiment."""
+    order = ("suite", "experiment", "matrix", "--set")
+    written = [given[key] for key in keys if key in given]
+    if written:
+        return max(written, key=lambda entry: order.index(entry.source))
+    return Located(value=None, file=at.file, line=at.line, path=f"{at.path}.{section}", source=at.source)
+
+
+def check_args(
+    args: SftArgs, given: Mapping[str, Located], *, at: Located, cmd: Command, device: Device, has_evals: bool
+) -> list[Problem]:
+    """Return what contradicts itself in the training arguments."""
+    found: list[Problem] = []
+
+    def at_key(name: str) -> Located:
+        return given.get(name, at)
+
+    if device == "cpu" and args.dtype == "fp16":
+        found.append(at_key("dtype").problem("fp16 does not train on the CPU", expected="bf16 or fp32"))
+    if device == "cpu" and args.ddp_backend == "nccl":
+        found.append(at_key("ddp_backend").problem("nccl needs GPUs", expected="gloo"))
+    if cmd != "sft":
+        return found
+    if not args.dataset:
+        hint = "args: {dataset: train.jsonl}"
+        found.append(at_key("dataset").problem("no dataset to train on", expected="`args.dataset`", hint=hint))
+    if args.save_strategy == "no" and has_evals:
+        message = "`save_strategy: no` leaves no checkpoint for `eval_dataset` to evaluate"
+        found.append(
+            at_key("save_strategy").problem(message, hint="remove one of them; `eval_dataset: []` switches evals off")
+        )
+    return found
+
+
+def has_validation(args: SftArgs) -> bool:
+    """Say whether there is a validation split to compute eval_loss on."""
+    return bool(args.val_dataset) or (args.dataset_test_ratio > 0 and args.val_dataset_sample != 0)

@@ -1,0 +1,167 @@
+"""The JSON Schema of a suite, for editors that complete and check YAML.
+
+In: the pydantic models of arguments and resources. Out: a JSON Schema (draft 2020-12) as a plain value. It is looser
+than `config.py`, which alone decides: what a schema cannot say, it lets pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from hpcbench.aliases import ALIASES
+from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.durations import FORMS
+from hpcbench.experiment_builder import COMMANDS, DEVICES
+from hpcbench.jsonfile import JsonObject
+from hpcbench.layers import PER_DATASET
+from hpcbench.names import MAX_NAME_LENGTH
+from hpcbench.request import Resources
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_NULL: JsonObject = {"type": "null"}
+_TEXT: JsonObject = {"type": ["string", "number"]}
+_NUMBER_TEXT: JsonObject = {"type": "string", "pattern": r"^\s*[-+]?[0-9.][0-9._eE+-]*\s*$"}
+_BOOLEAN_TEXT: JsonObject = {"enum": ["true", "false", "yes", "no", "on", "off"]}
+
+_DESCRIPTIONS: Mapping[str, str] = {
+    "cmd": "sft trains, eval evaluates an untrained baseline, command runs any program.",
+    "device": "Where jobs run; with cpu, `ddp` counts CPU ranks.",
+    "requirements": "What a training job asks the scheduler for.",
+    "eval_requirements": "What an eval job asks for; partition and gpu_type are taken from requirements.",
+    "eval_dataset": "Evaluations after training: lm-eval tasks or groups, or the original's names; [] for none.",
+    "eval_args": "How evaluations are done; `per_dataset` overrides by name.",
+    "args": "Arguments of cmd.",
+    "env": "Environment variables of the jobs, as text.",
+    "info": "Free notes, carried into the records.",
+    "matrix": "Lists of values by argument: one experiment per combination.",
+    "repeats": "Number of seeds to run each experiment with.",
+    "max_attempts": "Starts that time limits, preemption and node failures may use up.",
+}
+
+
+def suite_json_schema() -> JsonObject:
+    """Return the JSON Schema of a suite file."""
+    keys = {name: {**_key_schema(name), "description": text} for name, text in _DESCRIPTIONS.items()}
+    name = {"type": ["string", "number"], "maxLength": MAX_NAME_LENGTH, "description": "Unique in the suite."}
+    experiment: JsonObject = {
+        "type": "object",
+        "properties": {"name": name, **keys},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    experiments: JsonObject = {
+        "type": "array",
+        "items": {"$ref": "#/$defs/experiment"},
+        "minItems": 1,
+        "description": "The experiments; each may override any other key.",
+    }
+    return {
+        "$schema": DIALECT,
+        "title": "hpcbench suite",
+        "type": "object",
+        "properties": {**keys, "experiment": experiments},
+        "required": ["experiment"],
+        "additionalProperties": False,
+        "$defs": {
+            "args": _section(_with_aliases({**_fields(SftArgs), **_fields(CommandArgs)})),
+            "requirements": _section(_requirements()),
+            "eval_args": _section({**_fields(EvalArgs), PER_DATASET: _per_dataset()}),
+            "matrix": _matrix(),
+            "experiment": experiment,
+        },
+    }
+
+
+def _key_schema(name: str) -> JsonObject:
+    """Return the schema of one top-level key."""
+    if name in {"args", "requirements", "eval_requirements", "eval_args", "matrix"}:
+        return {"anyOf": [{"$ref": f"#/$defs/{name.removeprefix('eval_') if 'requirements' in name else name}"}, _NULL]}
+    simple: Mapping[str, JsonObject] = {
+        "cmd": {"enum": list(COMMANDS)},
+        "device": {"enum": list(DEVICES)},
+        "eval_dataset": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _NULL]},
+        "env": {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "null"]}},
+        "info": {"type": ["object", "null"]},
+        "repeats": {"anyOf": _loosen({"type": "integer", "minimum": 1})},
+        "max_attempts": {"anyOf": _loosen({"type": "integer", "minimum": 1})},
+    }
+    return dict(simple[name])
+
+
+def _section(properties: JsonObject) -> JsonObject:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _fields(model: type[BaseModel]) -> JsonObject:
+    """Return the model's properties as a suite may write them: numbers as text, null to remove."""
+    properties: JsonObject = {}
+    for name, schema in model.model_json_schema()["properties"].items():
+        kept = {key: schema[key] for key in ("description", "default") if key in schema}
+        alternatives = schema.get("anyOf", [schema])
+        loose = [choice for alternative in alternatives for choice in _loosen(alternative)]
+        properties[name] = {**kept, "anyOf": _unique([*loose, _NULL])}
+    return properties
+
+
+def _loosen(schema: Mapping[str, Any]) -> list[JsonObject]:
+    """Return the forms in which a suite may give a value of this schema."""
+    own = {key: value for key, value in schema.items() if key not in {"title", "description", "default"}}
+    match own.get("type"):
+        case "integer" | "number":
+            return [own, _NUMBER_TEXT]
+        case "boolean":
+            return [own, _BOOLEAN_TEXT]
+        case "array":
+            return [_TEXT, {"type": "array", "items": _TEXT}]
+        case "string" if "enum" in own:
+            # YAML reads an unquoted `no` as false.
+            return [{"enum": [*own["enum"], *([False] if "no" in own["enum"] else [])]}]
+        case "string":
+            return [own if "const" in own else _TEXT]
+        case _:
+            return [own]
+
+
+def _unique(schemas: Iterable[JsonObject]) -> list[JsonObject]:
+    found: list[JsonObject] = []
+    for schema in schemas:
+        if schema not in found:
+            found.append(schema)
+    return found
+
+
+def _with_aliases(properties: JsonObject) -> JsonObject:
+    """Add the other names under which arguments are taken; their values may be other words too."""
+    aliases = {alias: {"description": f"Same as `{name}`."} for alias, name in ALIASES.items()}
+    return {**aliases, **properties}
+
+
+def _requirements() -> JsonObject:
+    properties = _fields(Resources)
+    del properties["time_min"]
+    properties["time"] = {"type": ["string", "integer", "null"], "description": f"Time limit: {FORMS}."}
+    return properties
+
+
+def _per_dataset() -> JsonObject:
+    return {
+        "type": ["object", "null"],
+        "additionalProperties": _section(_fields(EvalArgs)),
+        "description": "Overrides by eval dataset.",
+    }
+
+
+def _matrix() -> JsonObject:
+    values = {"type": "array", "minItems": 1}
+    return {
+        "type": "object",
+        "properties": {
+            "zip": {"type": "object", "additionalProperties": values, "description": "Lists walked side by side."},
+            "exclude": {"type": "array", "items": {"type": "object"}, "description": "Combinations left out."},
+        },
+        "additionalProperties": values,
+    }

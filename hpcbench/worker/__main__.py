@@ -1,0 +1,128 @@
+"""The process behind the wall: `python -m hpcbench.worker JOB_FOLDER ATTEMPT_FOLDER`, under torchrun for several ranks.
+
+In: `job.json`, the environment that the supervisor made. Out: what the room of its command writes; in every failure
+`failure-rank<R>.json` and exit code 1. It never writes the record, which is the supervisor's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcbench.errors import HpcbenchError, WorkerError
+from hpcbench.jsonfile import write_json
+from hpcbench.paths import AttemptPaths, JobPaths
+from hpcbench.worker.interrupt import die_with_launcher, ignore_signals
+
+if TYPE_CHECKING:
+    # Loaded in main(): until the kernel knows whom to die with, nothing slow may happen.
+    from hpcbench.request import JobRequest
+
+logger = logging.getLogger("hpcbench.worker")
+
+
+def main(argv: list[str]) -> int:
+    """Run one job; return its exit code."""
+    if len(argv) != 2:
+        sys.stderr.write("usage: python -m hpcbench.worker JOB_FOLDER ATTEMPT_FOLDER\n")
+        return 2
+    from hpcbench.request import read_request
+
+    job, attempt = JobPaths(Path(argv[0])), AttemptPaths(Path(argv[1]))
+    rank = int(os.environ.get("RANK", "0"))
+    attempt.folder.mkdir(parents=True, exist_ok=True)
+    ignore_signals(attempt)
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.WARNING,
+        format=f"%(asctime)s rank {rank} %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("httpx", "filelock", "fsspec", "urllib3", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        run_request(read_request(job.request), job, attempt)
+    except BaseException as error:
+        logger.exception("rank %d failed", rank)
+        write_failure(attempt, rank, error)
+        # A rank that waits in a collective would keep interpreter shutdown waiting too.
+        sys.stderr.flush()
+        os._exit(1)
+    return 0
+
+
+def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
+    """Hand the request to the room of its command.
+
+    Raises:
+        WorkerError: the command is not one for a worker.
+    """
+    _prepare_libraries()
+    if request.cmd == "sft":
+        from hpcbench.worker import sft
+
+        sft.run(request, job, attempt)
+    elif request.cmd == "eval":
+        from hpcbench.worker import evaluate
+
+        evaluate.run(request, job, attempt)
+    else:
+        raise WorkerError(f"cmd {request.cmd} is not run by a worker")
+    _leave_group()
+
+
+def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> None:
+    """Write why this rank failed, for the record and for people."""
+    from hpcbench.worker.progress import now
+
+    type_name = getattr(error, "type_name", type(error).__name__)
+    message, hint = str(error) or type(error).__name__, None
+    if isinstance(error, HpcbenchError):
+        message, hint = error.message, error.hint
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+        type_name = "OutOfMemoryError"
+        message = message.split(" See documentation")[0].split(" If reserved but")[0]
+        hint = "reduce batch_size or max_length, or set gradient_checkpointing: true"
+    value = {
+        "schema_version": 1,
+        "type": type_name,
+        "message": message,
+        "hint": hint,
+        "traceback": "".join(traceback.format_exception(error)),
+        "at": now(),
+        "rank": rank,
+    }
+    try:
+        write_json(attempt.failure(rank), value)
+    except OSError:
+        logger.exception("the failure cannot be written")
+
+
+def _prepare_libraries() -> None:
+    """Use as many threads as the supervisor gave this rank, and keep progress bars out of the log file."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads) > 0:
+        torch.set_num_threads(int(threads))
+
+
+def _leave_group() -> None:
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    die_with_launcher()
+    sys.exit(main(sys.argv[1:]))

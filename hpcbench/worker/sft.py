@@ -1,0 +1,344 @@
+"""One training from its request to its checkpoints and metrics.
+
+In: the job request, its files, the ranks that torchrun names. Out: checkpoints, `history.jsonl`, `progress.json` and, once
+all is done, `metrics.json`; or `interrupted.json` where the supervisor asked to stop. It decides nothing that the request
+does not say, and never reaches for the network.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from hpcbench.arguments import SftArgs
+from hpcbench.errors import WorkerError
+from hpcbench.jsonfile import write_json
+from hpcbench.metrics import summarise_lengths
+from hpcbench.paths import AttemptPaths, JobPaths
+from hpcbench.record import TokenStats
+from hpcbench.request import JobRequest
+from hpcbench.worker import meter, model
+from hpcbench.worker.checkpoint import CLAIM_VARIABLE, CheckpointStore, Kept
+from hpcbench.worker.data import EncodedRows, encode_samples, load_splits
+from hpcbench.worker.interrupt import StopRequestedError, leave_if_asked
+from hpcbench.worker.progress import History, Progress, now
+from hpcbench.worker.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
+from hpcbench.worker.template import Template
+from hpcbench.worker.trainer import BenchTrainer, Run, wait_for_all
+from hpcbench.worker.tuners import Tuner, load_tuner
+
+logger = logging.getLogger(__name__)
+
+DDP_TIMEOUT_S = 4 * 3600
+"""How long a rank waits for another: rank 0 may write a large checkpoint to slow storage meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process among those of the job, as torchrun's environment tells."""
+
+    rank: int
+    local_rank: int
+    count: int
+    gpus_each: int
+
+    @classmethod
+    def from_environment(cls, request: JobRequest) -> Ranks:
+        """Return the ranks of this job.
+
+        Raises:
+            WorkerError: the launcher started another number of ranks than the request says.
+        """
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count != request.resources.ddp:
+            raise WorkerError(f"requirements.ddp is {request.resources.ddp}, and {count} ranks were started")
+        gpus_each = max(1, request.resources.gpu // count) if request.device == "cuda" else 0
+        if gpus_each > 1 and count > 1:
+            raise WorkerError(
+                f"{request.resources.gpu} GPUs for ddp {count}: several GPUs for each of several ranks are not supported",
+                hint="set requirements.ddp to the number of GPUs, or to 1 to spread the layers over them",
+            )
+        rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+        return cls(rank=rank, local_rank=local_rank, count=count, gpus_each=gpus_each)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenData:
+    """The tokenizer and everything that it encoded."""
+
+    tokenizer: Any
+    train: EncodedRows
+    validation: EncodedRows
+    stats: TokenStats | None
+
+
+def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
+    """Train as requested and leave the results in the job's folder.
+
+    Raises:
+        WorkerError: the request cannot be carried out.
+    """
+    args = request.args
+    if args is None:
+        raise WorkerError(f"{job.request}: cmd sft without args")
+    ranks = Ranks.from_environment(request)
+    progress = Progress(job, rank=ranks.rank)
+    progress.update("loading")
+    try:
+        _train(request, args, job, attempt, ranks, progress)
+    except StopRequestedError as stop:
+        logger.info("%s", stop.message)
+        _write_interrupted(attempt, step=0, rank=ranks.rank)
+
+
+def _train(
+    request: JobRequest, args: SftArgs, job: JobPaths, attempt: AttemptPaths, ranks: Ranks, progress: Progress
+) -> None:
+    model.check_device(args, request.device)
+    tuner = load_tuner(args.sft_type)
+    if request.device == "cuda":
+        torch.cuda.set_device(ranks.local_rank)
+    data = load_data(args, attempt, ranks=ranks, progress=progress)
+    progress.update("loading")
+    prepared, facts = _load_prepared(request, args, tuner, data, ranks)
+    leave_if_asked(attempt, num_ranks=ranks.count)
+    store = CheckpointStore(
+        job,
+        fingerprint=request.fingerprint,
+        num_ranks=ranks.count,
+        attempt=attempt.folder.name,
+        token=os.environ.get(CLAIM_VARIABLE),
+        keeps_best=args.save_strategy != "no",
+    )
+    training_args = make_training_arguments(args, store.staging, device=request.device, num_ranks=ranks.count)
+    found = _find_resume_point(store, ranks)
+    current = Run(
+        args=args,
+        attempt=attempt,
+        store=store,
+        progress=progress,
+        history=History(attempt.history if ranks.rank == 0 else None),
+        meter=meter.Meter(training_args.device, num_ranks=ranks.count),
+        rank=ranks.rank,
+        num_ranks=ranks.count,
+        train_rows=data.train.rows,
+        val_rows=data.validation.rows,
+    )
+    resume_from = _take_over(current, training_args, found)
+    if ranks.rank == 0:
+        started = {"fingerprint": request.fingerprint, "resumed_from_step": found[1].step if found else 0, "at": now()}
+        write_json(attempt.started, started)
+    meter.reset_peaks()
+    trainer = BenchTrainer(
+        run=current,
+        model=prepared,
+        args=training_args,
+        processing_class=data.tokenizer,
+        optimizers=(tuner.create_optimizer(prepared, args, training_args), None),
+    )
+    trainer.train(resume_from_checkpoint=resume_from)
+    if current.interrupted:
+        _write_interrupted(attempt, step=trainer.state.global_step, rank=ranks.rank)
+        return
+    _finish(request, job, current, trainer, facts, data)
+
+
+def load_data(args: SftArgs, attempt: AttemptPaths, *, ranks: Ranks, progress: Progress) -> TokenData:
+    """Read, split and tokenize the datasets.
+
+    Raises:
+        WorkerError: the tokenizer or a dataset is missing or unusable.
+        StopRequestedError: a stop was asked for meanwhile.
+    """
+    tokenizer = model.load_tokenizer(args)
+    template = Template.from_args(args, tokenizer)
+    splits = load_splits(args)
+    progress.update("tokenizing")
+
+    def on_row(_count: int) -> None:
+        progress.update("tokenizing")
+        leave_if_asked(attempt, num_ranks=ranks.count)
+
+    train = encode_samples(splits.train, template, num_proc=args.preprocess_num_proc, on_row=on_row)
+    validation = encode_samples(splits.validation, template, num_proc=args.preprocess_num_proc, on_row=on_row)
+    if not train.rows:
+        raise WorkerError(f"no training rows: all {len(splits.train)} are longer than max_length {args.max_length}")
+    stats = summarise_lengths(
+        [len(row.input_ids) for row in train.rows],
+        num_truncated=train.num_truncated,
+        num_dropped=train.num_dropped + splits.num_discarded,
+    )
+    logger.info("dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats)
+    return TokenData(tokenizer=tokenizer, train=train, validation=validation, stats=stats)
+
+
+def make_training_arguments(
+    args: SftArgs, staging: Path, *, device: model.Device, num_ranks: int = 1
+) -> TrainingArguments:
+    """Return transformers' arguments; evaluation and saving are hpcbench's own, so both are off here.
+
+    Raises:
+        WorkerError: transformers refuses a value, such as an unknown optimizer.
+    """
+    try:
+        training_args = TrainingArguments(
+            output_dir=str(staging),
+            seed=args.seed,
+            num_train_epochs=args.num_train_epochs,
+            max_steps=args.max_steps,
+            per_device_train_batch_size=args.batch_size,
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            learning_rate=args.effective_learning_rate,
+            weight_decay=args.weight_decay,
+            max_grad_norm=args.max_grad_norm,
+            lr_scheduler_type=args.lr_scheduler_type,
+            warmup_steps=args.warmup_ratio,
+            optim=args.optim,
+            neftune_noise_alpha=args.neftune_noise_alpha,
+            **_checkpointing_arguments(args),
+            fp16=args.dtype == "fp16",
+            bf16=uses_bf16_autocast(args),
+            use_cpu=device == "cpu",
+            ddp_backend=(args.ddp_backend or ("gloo" if device == "cpu" else "nccl")) if num_ranks > 1 else None,
+            ddp_find_unused_parameters=False,
+            ddp_timeout=DDP_TIMEOUT_S,
+            average_tokens_across_devices=True,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            eval_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+    except ValueError as error:
+        raise WorkerError(f"transformers refuses the training arguments: {error}") from error
+    if training_args.n_gpu > 1:
+        # One process on several visible GPUs: their number is the request's business, never torch.nn.DataParallel's.
+        training_args._n_gpu = 1  # noqa: SLF001  # what Trainer itself does for models spread over GPUs
+    return training_args
+
+
+def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
+    """Return the arguments that recompute activations; transformers 5.23 renamed them."""
+    if not args.gradient_checkpointing:
+        return {}
+    known = {field.name for field in fields(TrainingArguments)}
+    prefix = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    return {prefix: True, f"{prefix}_kwargs": {"use_reentrant": False}}
+
+
+def uses_bf16_autocast(args: SftArgs) -> bool:
+    """Whether matrix products of fp32 adapters on a bf16 base run in bf16; weights that are bf16 already need none."""
+    return args.dtype == "bf16" and args.sft_type != "full"
+
+
+def _load_prepared(
+    request: JobRequest, args: SftArgs, tuner: Tuner, data: TokenData, ranks: Ranks
+) -> tuple[Any, ModelFacts]:
+    """Return the model with its tuner; every rank draws the same initial weights."""
+    set_seed(args.seed)
+    base = model.load_model(args, request.device, num_gpus=ranks.gpus_each)
+    prepared = tuner.prepare(base, args)
+    autocast = {"bf16": "bfloat16" if uses_bf16_autocast(args) else "none", "fp16": "float16", "fp32": "none"}
+    facts = inspect_model(prepared, trains_base=tuner.TRAINS_BASE, tokens=data.stats, autocast=autocast[args.dtype])
+    notes = {}
+    _, reason = model.choose_attention(args, request.device)
+    if reason is not None:
+        notes["attention"] = f"{reason}; {facts.attention} ran instead"
+    if not Template.from_args(args, data.tokenizer).has_chat_template:
+        notes["template"] = "the tokenizer has no chat template: messages are joined by line breaks"
+    return prepared, ModelFacts(
+        parameters=facts.parameters,
+        flops_per_token=facts.flops_per_token,
+        dtypes=facts.dtypes,
+        attention=facts.attention,
+        notes=notes,
+    )
+
+
+def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> Any:
+    """Return rank 0's choice of checkpoint on every rank: file systems may show them different ones."""
+    found = [None]
+    if ranks.rank == 0:
+        store.prepare()
+        found = [store.find()]
+    if ranks.count > 1:
+        torch.distributed.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def _take_over(current: Run, training_args: TrainingArguments, found: Any) -> str | None:
+    """Continue where the found checkpoint stands; return its folder, or what `resume_from_checkpoint` names."""
+    if found is not None:
+        folder, point = found
+        current.best_step, current.best_eval_loss = point.best_step, point.best_eval_loss
+        current.eval_pending = point.eval_pending
+        training_args.eval_on_start = point.eval_pending
+        logger.info("resuming from %s", folder)
+        return str(folder)
+    named = current.args.resume_from_checkpoint
+    if named is not None and not (Path(named) / "trainer_state.json").is_file():
+        raise WorkerError(
+            f"resume_from_checkpoint: {named} holds no training state (trainer_state.json)",
+            hint="only checkpoints kept with only_save_model: false can be resumed from",
+        )
+    return named
+
+
+def _finish(
+    request: JobRequest, job: JobPaths, current: Run, trainer: BenchTrainer, facts: ModelFacts, data: TokenData
+) -> None:
+    """Keep the checkpoints, write the metrics, then delete what only a resume would need."""
+    current.progress.update("saving")
+    memory = meter.measure_memory(
+        trainer.args.device,
+        num_gpus=request.resources.gpu // request.resources.ddp,
+        num_ranks=current.num_ranks,
+    )
+    wait_for_all(current.num_ranks)
+    if current.rank == 0:
+        current.history.sync()
+        current.history.close()
+        outcome = Outcome(
+            num_steps=trainer.state.global_step,
+            num_epochs=trainer.state.epoch,
+            num_train_rows=len(data.train.rows),
+            num_val_rows=len(data.validation.rows),
+            tokens=data.stats,
+            memory=memory,
+            kept=_keep_checkpoints(current, trainer),
+            best_step=current.best_step,
+            time_to_first_step_s=(
+                None if current.first_step_at is None else current.first_step_at - meter.process_started_at()
+            ),
+            optimizer_dtype=optimizer_dtype(trainer.optimizer),
+            notes={} if current.first_step_at else {"time_to_first_step_s": "the last attempt had no step left to do"},
+        )
+        result = assemble_metrics(request, job, facts, outcome)
+        write_json(current.attempt.metrics, result.model_dump(mode="json"))
+        current.store.delete_resumable()
+    wait_for_all(current.num_ranks)
+
+
+def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
+    if current.args.save_strategy == "no":
+        return Kept(best=None, last=None)
+    return current.store.finish(
+        last_step=trainer.state.global_step,
+        best_step=current.best_step,
+        with_state=not current.only_save_model,
+        limit=current.args.save_total_limit,
+        save_weights=lambda folder: trainer.save_model(str(folder)),
+    )
+
+
+def _write_interrupted(attempt: AttemptPaths, *, step: int, rank: int) -> None:
+    if rank == 0:
+        write_json(attempt.interrupted, {"schema_version": 1, "step": step, "at": now()})

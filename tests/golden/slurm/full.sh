@@ -1,0 +1,40 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=00123
+#SBATCH --array=0-2,7%4
+#SBATCH --comment='hpcbench tuners'
+#SBATCH --constraint=nvlink
+#SBATCH --cpus-per-task=32
+#SBATCH --exclude='node[7-8]'
+#SBATCH --exclusive
+#SBATCH --gpus-per-node=a100:4
+#SBATCH --job-name=tuners-train-261121000000-0011aabb
+#SBATCH --mail-type=FAIL
+#SBATCH --mem-per-cpu=4096M
+#SBATCH --no-requeue
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output='/shared/my logs/tuners/slurm/%A_%a.out'
+#SBATCH --partition=a100
+#SBATCH --qos=long
+#SBATCH --signal=USR2@300
+#SBATCH --time=2880
+
+# setup
+echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $(hostname)" >> '/shared/my logs/tuners/submissions/tuners-train-261121000000-0011aabb.started'/${SLURM_ARRAY_TASK_ID:-0}
+unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
+export NCCL_SOCKET_IFNAME=ib0
+export QUOTED='a b'"'"'c'
+export HPCBENCH_SIGNAL_LEAD_S=300
+export HF_HUB_OFFLINE=0
+export HF_DATASETS_OFFLINE=0
+export TRANSFORMERS_OFFLINE=0
+module purge
+module load cuda/12.4
+source /shared/venv/bin/activate
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=32 /shared/venv/bin/python -m hpcbench.job '/shared/my logs/tuners/submissions/tuners-train-261121000000-0011aabb.json'

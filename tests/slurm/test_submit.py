@@ -1,0 +1,240 @@
+"""Submitting to a real Slurm: few calls, nothing twice, nothing lost, evals exactly where their train job completed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpcbench.jsonfile import read_json
+from hpcbench.paths import SuitePaths
+from hpcbench.plan import Options
+from hpcbench.scheduler.slurm import run_command
+from hpcbench.states import JobState
+from hpcbench.status import gather
+from hpcbench.submission import read_submissions
+from tests.slurm.cluster import Cluster
+from tests.slurm.suites import (
+    command_experiment,
+    command_suite,
+    count_rpcs,
+    hpcbench,
+    states,
+    submit,
+    view,
+    wait_until,
+    wait_until_over,
+    write_suite,
+)
+
+pytestmark = pytest.mark.slurm
+
+
+def test_a_failed_train_job_blocks_its_eval_and_touches_no_other(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite(
+        [
+            command_experiment("good", ("true",), evals=["score"]),
+            command_experiment("exits", ("sh", "-c", "echo last words; exit 3"), evals=["score"]),
+            command_experiment("killed", ("sh", "-c", "kill -9 $$"), evals=["score"]),
+            command_experiment("missing", ("no-such-program",), evals=["score"]),
+        ]
+    )
+    submit(suite, tmp_path)
+    collection = wait_until_over(tmp_path)
+
+    assert states(collection, "train") == {
+        "good": "completed",
+        "exits": "failed",
+        "killed": "failed",
+        "missing": "failed",
+    }
+    assert states(collection, "eval-score") == {
+        "good": "completed",
+        "exits": "blocked",
+        "killed": "blocked",
+        "missing": "blocked",
+    }
+    exits = view(collection, "exits", "train")
+    assert exits.reason == "exit code 3"
+    assert exits.record is not None
+    assert exits.record.cause is not None
+    assert exits.record.cause.lines == ("last words",)
+    assert view(collection, "killed", "train").reason == "killed by SIGKILL"
+    assert view(collection, "missing", "train").reason == "no-such-program: No such file or directory"
+
+
+def test_two_hundred_experiments_with_evals_are_two_calls_of_sbatch(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite([command_experiment(f"e{i:03}", ("true",), evals=["score"]) for i in range(200)])
+    before = count_rpcs("REQUEST_SUBMIT_BATCH_JOB")["REQUEST_SUBMIT_BATCH_JOB"]
+    started = time.monotonic()
+    outcome = submit(suite, tmp_path)
+    wall_s = time.monotonic() - started
+    calls = count_rpcs("REQUEST_SUBMIT_BATCH_JOB")["REQUEST_SUBMIT_BATCH_JOB"] - before
+
+    assert outcome.num_jobs == 400
+    assert calls == 2
+    assert wall_s < 5
+    for submission in outcome.submitted:
+        run_command(["scancel", str(submission.scheduler_id)])
+
+
+def test_running_submit_again_submits_nothing_that_is_alive_or_done(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite(
+        [command_experiment("a", ("sleep", "2"), evals=["score"]), command_experiment("b", ("true",))]
+    )
+    assert submit(suite, tmp_path).num_jobs == 3
+    assert submit(suite, tmp_path).num_jobs == 0
+    collection = wait_until_over(tmp_path)
+    assert {job.state for job in collection.jobs} == {JobState.COMPLETED}
+    assert submit(suite, tmp_path).num_jobs == 0
+    attempts = sorted(path.name for path in tmp_path.glob("commands/*/*/attempt-*"))
+    assert attempts == ["attempt-1"] * 3
+
+
+def test_thirty_experiments_lose_exactly_the_eval_of_the_one_that_failed(
+    slurm_cluster: Cluster, tmp_path: Path
+) -> None:
+    # MinJobAge is 10 s here: quick parents are purged while slow ones still run, and Slurm then judges all but the first
+    # ten waiting evals by the whole array.
+    commands = [("sleep", "28") if i < 11 else ("false",) if i == 20 else ("true",) for i in range(30)]
+    suite = command_suite([command_experiment(f"e{i:02}", commands[i], evals=["score"]) for i in range(30)])
+    submit(suite, tmp_path)
+    collection = wait_until_over(tmp_path, timeout_s=240)
+
+    evals = states(collection, "eval-score")
+    assert [name for name, state in evals.items() if state != "completed"] == ["e20"]
+    assert evals["e20"] == "blocked"
+
+
+def test_a_submit_killed_after_sbatch_returned_is_adopted(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite_file = write_suite(
+        tmp_path / "killed.yaml",
+        {
+            "cmd": "command",
+            "device": "cpu",
+            "requirements": {"gpu": 0, "mem_gb": 0.1, "time": "10m"},
+            "args": {"command": ["sleep", "3"]},
+            "experiment": [{"name": f"e{i}"} for i in range(3)],
+        },
+    )
+    save_dir = tmp_path / "logs"
+    # A wrapper that kills its parent, hpcbench, as soon as the real sbatch has returned.
+    shims = tmp_path / "bin"
+    shims.mkdir()
+    real = subprocess.run(["sh", "-c", "command -v sbatch"], capture_output=True, text=True, check=True).stdout.strip()
+    shim = shims / "sbatch"
+    shim.write_text(f'#!/bin/sh\n"{real}" "$@" > "{tmp_path}/sbatch.out"\nkill -9 $PPID\n')
+    shim.chmod(0o755)
+    command = [sys.executable, "-m", "hpcbench.cli", "submit", str(suite_file), "--save-dir", str(save_dir)]
+    environment = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}"}
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    job_id = (tmp_path / "sbatch.out").read_text().strip()
+    [intent] = read_submissions(SuitePaths(save_dir, "killed"))
+    assert intent.state == "intent"
+    assert intent.scheduler_id is None
+
+    again = hpcbench("submit", str(suite_file), "--save-dir", str(save_dir))
+    assert f"adopted {job_id}" in again.stdout
+    assert "0 jobs submitted" in again.stdout
+    collection = wait_until_over(save_dir)
+    assert states(collection, "train") == {"e0": "completed", "e1": "completed", "e2": "completed"}
+    starts = [file.read_text().splitlines() for file in save_dir.glob("killed/submissions/*.started/*")]
+    assert [len(lines) for lines in starts] == [1, 1, 1]
+
+
+def test_a_submit_killed_before_sbatch_leaves_nothing_behind(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    shims = tmp_path / "bin"
+    shims.mkdir()
+    (shims / "sbatch").write_text("#!/bin/sh\nkill -9 $PPID\n")
+    (shims / "sbatch").chmod(0o755)
+    suite_file = write_suite(
+        tmp_path / "early.yaml",
+        {"cmd": "command", "device": "cpu", "args": {"command": ["true"]}, "experiment": [{"name": "one"}]},
+    )
+    save_dir = tmp_path / "logs"
+    command = [sys.executable, "-m", "hpcbench.cli", "submit", str(suite_file), "--save-dir", str(save_dir)]
+    environment = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}"}
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == -signal.SIGKILL
+
+    again = hpcbench("submit", str(suite_file), "--save-dir", str(save_dir))
+    assert "1 job submitted" in again.stdout
+    assert states(wait_until_over(save_dir), "train") == {"one": "completed"}
+    assert sorted(s.state for s in read_submissions(SuitePaths(save_dir, "early"))) == ["abandoned", "submitted"]
+
+
+def test_a_cancelled_job_is_cancelled_and_stays_so(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite(
+        [command_experiment("long", ("sleep", "300"), evals=["score"]), command_experiment("quick", ("true",))]
+    )
+    submit(suite, tmp_path)
+    wait_until(
+        lambda: view(gather(tmp_path), "long", "train").state is JobState.RUNNING, timeout_s=30, what="long runs"
+    )
+    done = hpcbench("cancel", "long", "--save-dir", str(tmp_path))
+    assert "2 jobs cancelled" in done.stdout
+    collection = wait_until_over(tmp_path)
+    assert states(collection, "train") == {"long": "cancelled", "quick": "completed"}
+    assert states(collection, "eval-score") == {"long": "blocked"}
+    assert submit(suite, tmp_path).num_jobs == 0
+
+
+def test_retry_runs_the_train_job_and_its_eval_again(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    suite = command_suite([command_experiment("flaky", ("test", "-e", str(flag)), evals=["score"])])
+    submit(suite, tmp_path / "logs")
+    assert states(wait_until_over(tmp_path / "logs"), "eval-score") == {"flaky": "blocked"}
+    flag.touch()
+    outcome = submit(suite, tmp_path / "logs", options=Options(retry=frozenset({JobState.FAILED})))
+    assert outcome.num_jobs == 2
+    collection = wait_until_over(tmp_path / "logs")
+    assert [job.state for job in collection.jobs] == [JobState.COMPLETED, JobState.COMPLETED]
+    record = view(collection, "flaky", "train").record
+    assert record is not None
+    assert [attempt.state for attempt in record.attempts] == [JobState.FAILED, JobState.COMPLETED]
+
+
+def test_changed_arguments_are_not_passed_off_as_the_old_result(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    submit(command_suite([command_experiment("a", ("true",))]), tmp_path)
+    wait_until_over(tmp_path)
+    changed = command_suite([command_experiment("a", ("sleep", "0"))])
+    outcome = submit(changed, tmp_path)
+    assert outcome.num_jobs == 0
+    assert [d.action for d in outcome.decisions] == ["changed"]
+    assert "command.command" in outcome.decisions[0].why
+
+    assert submit(changed, tmp_path, options=Options(force=True)).num_jobs == 1
+    wait_until_over(tmp_path)
+    old = sorted(path.name for path in (tmp_path / "commands" / "a" / "train").glob("record.*.json"))
+    assert len(old) == 1
+    record = read_json(tmp_path / "commands" / "a" / "train" / "record.json")
+    assert record is not None
+    assert record["request"]["command"]["command"] == ["sleep", "0"]
+
+
+def test_an_eval_that_slurm_starts_wrongly_does_not_run(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    # Slurm counts a purged failed parent as satisfied; dropping the dependency by hand gives the same start.
+    suite = command_suite([command_experiment("bad", ("sh", "-c", "sleep 2; exit 1"), evals=["score"])])
+    outcome = submit(suite, tmp_path)
+    eval_id = outcome.submitted[1].element_id(0)
+    run_command(["scontrol", "update", f"JobId={eval_id}", "Dependency="])
+    collection = wait_until_over(tmp_path)
+    assert states(collection, "eval-score") == {"bad": "blocked"}
+    assert not (tmp_path / "commands" / "bad" / "eval-score" / "record.json").exists()
+
+
+def test_broken_files_in_the_save_dir_stop_neither_status_nor_collect(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite([command_experiment("a", ("true",)), command_experiment("b", ("true",))])
+    submit(suite, tmp_path)
+    wait_until_over(tmp_path)
+    (tmp_path / "commands" / "a" / "train" / "record.json").write_text('{"schema_version": 1, "sta')
+    (tmp_path / "commands" / "submissions" / "broken.json").write_text("[]")
+    shown = hpcbench("status", "--save-dir", str(tmp_path))
+    assert "b" in shown.stdout
+    report = hpcbench("collect", "--save-dir", str(tmp_path))
+    assert "| b" in report.stdout.replace("|b", "| b")

@@ -1,0 +1,185 @@
+"""Reading, normalising, splitting and batching of training data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.arguments import SftArgs
+from hpcbench.errors import WorkerError
+from hpcbench.worker.batches import BatchPlan
+from hpcbench.worker.data import Sample, draw_rows, encode_samples, load_splits, split_rows, to_messages
+from hpcbench.worker.template import Template
+
+pytestmark = pytest.mark.train
+
+PAIR = ({"role": "user", "content": "q"}, {"role": "assistant", "content": "a"})
+
+
+def make_args(**values: Any) -> SftArgs:
+    return SftArgs(model_id_or_path="m", **values)
+
+
+def write_pairs(path: Path, count: int) -> str:
+    path.write_text("".join(json.dumps({"query": f"q{i}", "response": f"a{i}"}) + "\n" for i in range(count)))
+    return str(path)
+
+
+def answers(samples: tuple[Sample, ...]) -> list[str]:
+    return [sample.messages[-1]["content"] for sample in samples]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"messages": [dict(message) for message in PAIR]}, PAIR),
+        ({"query": "q", "response": "a"}, PAIR),
+        ({"question": "q", "answer": "a"}, PAIR),
+        ({"instruction": "q", "input": "", "output": "a"}, PAIR),
+        ({"instruction": "do", "input": "q", "output": "a"}, ({"role": "user", "content": "do\nq"}, PAIR[1])),
+        ({"query": "q", "response": "a", "history": [["q", "a"]]}, (*PAIR, *PAIR)),
+        ({"query": "q", "response": "a", "system": "s"}, ({"role": "system", "content": "s"}, *PAIR)),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, PAIR),
+        ({"query": "q"}, None),
+        ({"query": "q", "response": None}, None),
+        ({"messages": [{"role": "user"}]}, None),
+        ({"query": "q", "response": "a", "history": [["only one"]]}, None),
+    ],
+)
+def test_known_forms_of_rows_become_chats(row: dict[str, Any], expected: Any) -> None:
+    assert to_messages(row) == expected
+
+
+def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    rows = [{"query": "5", "response": "six\u2028seven"}, {"query": "8,9", "response": "ten"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    (tmp_path / "b.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "c.csv").write_text('query,response\n5,six\u2028seven\n"8,9",ten\n', encoding="utf-8")
+    saved = Dataset.from_list(rows)
+    saved.to_parquet(tmp_path / "d.parquet")
+    saved.save_to_disk(tmp_path / "saved")
+    files = ["a.jsonl", "b.json", "c.csv", "d.parquet", "saved", "saved/data-00000-of-00001.arrow"]
+    for name in files:
+        splits = load_splits(make_args(dataset=[str(tmp_path / name)], dataset_test_ratio=0))
+        assert [sample.messages[0]["content"] for sample in splits.train] == ["5", "8,9"], name
+        assert answers(splits.train) == ["six\u2028seven", "ten"], name
+
+
+def test_a_row_without_its_fields_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"query": "q", "response": "a"}\n\n{"prompt": "q", "text": "a"}\n', encoding="utf-8")
+    with pytest.raises(WorkerError) as caught:
+        load_splits(make_args(dataset=[str(path)]))
+    assert str(caught.value) == (
+        f"{path}: row 2: needed fields are missing or not text; found: prompt, text; expected: messages | conversations | "
+        "query and response | instruction and output | question and answer, ending with an answer\n"
+        "  hint: check_dataset_strategy: discard leaves such rows out"
+    )
+
+
+def test_discard_leaves_bad_rows_out_and_counts_them(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"query": "q", "response": "a"}\n{"text": "a"}\n', encoding="utf-8")
+    splits = load_splits(make_args(dataset=[str(path)], check_dataset_strategy="discard", dataset_test_ratio=0))
+    assert (len(splits.train), splits.num_discarded) == (1, 1)
+
+
+def test_broken_json_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text('{"query": "q", "response": "a"}\n{"query":\n', encoding="utf-8")
+    with pytest.raises(WorkerError, match=r"broken\.jsonl: line 2: not valid JSON"):
+        load_splits(make_args(dataset=[str(path)]))
+
+
+def test_missing_files_and_hub_ids_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WorkerError, match=r"nowhere\.jsonl: no such dataset file or folder"):
+        load_splits(make_args(dataset=[str(tmp_path / "nowhere.jsonl")]))
+    import datasets
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise ConnectionError("offline mode is enabled")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(WorkerError, match="hpcbench prefetch CONFIG"):
+        load_splits(make_args(dataset=["someone/something"]))
+
+
+@pytest.mark.parametrize(("count", "ratio", "expected"), [(10, 0.2, 2), (10, 0.01, 1), (10, 0.0, 0), (1, 0.5, 0), (2, 1.0, 1)])
+def test_a_split_takes_its_ratio_at_least_one_and_leaves_one(count: int, ratio: float, expected: int) -> None:
+    rows = [Sample(messages=PAIR, place=str(number)) for number in range(count)]
+    train, validation = split_rows(rows, ratio=ratio, seed=42)
+    assert len(validation) == expected
+    assert sorted([*train, *validation], key=lambda row: int(row.place)) == rows
+
+
+def test_each_dataset_is_split_by_the_split_seed_and_not_by_the_training_seed(tmp_path: Path) -> None:
+    first, second = write_pairs(tmp_path / "1.jsonl", 20), write_pairs(tmp_path / "2.jsonl", 10)
+
+    def load(**values: Any) -> Any:
+        return load_splits(make_args(dataset=[first, second], dataset_test_ratio=0.1, **values))
+
+    splits = load()
+    assert [sample.place.split(":")[0] for sample in splits.validation] == [first, first, second]
+    assert load(seed=7) == splits
+    assert load(dataset_split_seed=7) != splits
+
+
+def test_a_validation_set_replaces_the_split_and_samples_are_drawn_after_it(tmp_path: Path) -> None:
+    train, validation = write_pairs(tmp_path / "1.jsonl", 20), write_pairs(tmp_path / "2.jsonl", 10)
+    splits = load_splits(
+        make_args(dataset=[train], val_dataset=[validation], train_dataset_sample=7, val_dataset_sample=3)
+    )
+    assert (len(splits.train), len(splits.validation)) == (7, 3)
+    assert draw_rows(splits.train, count=-1, seed=1) == list(splits.train)
+
+
+@pytest.mark.parametrize("values", [{"use_loss_scale": True}, {"train_dataset_mix_ratio": 2.0}])
+def test_what_is_not_supported_is_refused_by_name(values: dict[str, Any], chats: Path) -> None:
+    with pytest.raises(WorkerError, match=next(iter(values))):
+        load_splits(make_args(dataset=[str(chats)], **values))
+
+
+def test_several_processes_encode_the_same_in_the_same_order(tokenizer: Any, chats: Path) -> None:
+    samples = load_splits(make_args(dataset=[str(chats)], dataset_test_ratio=0)).train
+    template = Template(tokenizer, max_length=40)
+    alone = encode_samples(samples, template)
+    assert 0 < alone.num_truncated < len(samples)
+    assert encode_samples(samples, template, num_proc=2) == alone
+
+
+def make_plan(rank: int, num_ranks: int, *, num_samples: int, batch_size: int, accumulation: int) -> list[list[int]]:
+    plan = BatchPlan(
+        num_samples=num_samples,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        seed=3,
+        rank=rank,
+        num_ranks=num_ranks,
+    )
+    assert len(plan) == len(list(plan))
+    return list(plan)
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 8, 9, 21, 24])
+def test_ranks_share_each_global_batch_of_one_process(num_samples: int) -> None:
+    alone = make_plan(0, 1, num_samples=num_samples, batch_size=2, accumulation=4)
+    shared = [make_plan(rank, 2, num_samples=num_samples, batch_size=2, accumulation=2) for rank in range(2)]
+    assert len(shared[0]) == len(shared[1])
+    for step in range(0, (len(alone) + 3) // 4):
+        expected = [index for batch in alone[4 * step : 4 * step + 4] for index in batch]
+        found = [index for plan in shared for batch in plan[2 * step : 2 * step + 2] for index in batch if index >= 0]
+        assert sorted(found) == sorted(expected)
+
+
+def test_epochs_differ_in_order_and_hold_every_sample_once() -> None:
+    plan = BatchPlan(num_samples=9, batch_size=2, accumulation=2, seed=3)
+    first = [index for batch in plan for index in batch]
+    plan.set_epoch(1)
+    second = [index for batch in plan for index in batch]
+    assert sorted(first) == sorted(second) == list(range(9))
+    assert first != second

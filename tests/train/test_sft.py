@@ -1,0 +1,314 @@
+"""Trainings of a tiny model, from request to record."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.arguments import SftArgs
+from hpcbench.errors import WorkerError
+from hpcbench.jsonfile import read_json, write_json
+from hpcbench.worker import model
+from hpcbench.worker.data import encode_samples, load_splits
+from hpcbench.worker.loss import mean_cross_entropy
+from hpcbench.worker.template import Template
+from hpcbench.worker.tuners import list_tuners, load_tuner
+from tests.train.world import (
+    make_job,
+    make_model_folder,
+    read_history,
+    read_metrics,
+    read_weights,
+    start_worker,
+    train_here,
+    write_chats,
+)
+
+pytestmark = pytest.mark.train
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_lora_leaves_metrics_history_and_checkpoints(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    job = make_job(tmp_path, base_model, chats)
+    attempt = train_here(job)
+    metrics, history = read_metrics(attempt), read_history(attempt)
+    steps = [line for line in history if "loss" in line]
+    evals = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
+    assert [line["step"] for line in steps] == list(range(1, 11))
+    assert set(steps[0]) == {
+        "step", "loss", "learning_rate", "grad_norm", "step_time_s", "num_tokens", "num_samples", "epoch",
+    }  # fmt: skip
+    assert list(evals) == [4, 8, 10], "every eval_steps and at the last step"
+    assert metrics.train_loss == pytest.approx(sum(line["loss"] for line in steps) / 10)
+    assert metrics.eval_loss == min(evals.values())
+    assert metrics.best_step == min(evals, key=lambda step: evals[step])
+    assert metrics.last_eval_loss == evals[10]
+    assert (metrics.num_samples, metrics.num_train_rows, metrics.num_val_rows) == (40, 20, 4)
+    assert metrics.tokens is not None
+    assert metrics.num_tokens == 2 * round(metrics.tokens.mean * 20)
+    assert metrics.global_batch_size == 4
+    # 14 linear layers with rank 8; q 32x32, k and v 32x16, o 32x32, gate, up, down 32x48, twice
+    assert metrics.parameters.trainable == 2 * 8 * (64 + 48 + 48 + 64 + 3 * 80)
+    assert metrics.parameters.total == metrics.parameters.trainable + 23936
+    assert metrics.unknown["mfu"] == "no peak FLOP/s is known for CPUs"
+    assert (metrics.best_checkpoint, metrics.last_checkpoint) == ("checkpoints/best", "checkpoints/last")
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names(job.checkpoints / "last")
+    assert not job.resume.exists()
+    progress = read_json(job.progress)
+    assert progress is not None
+    assert (progress["step"], progress["max_steps"], progress["phase"]) == (10, 10, "saving")
+
+
+def test_full_keeps_weights_only_and_its_best_has_the_recorded_loss(
+    tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any
+) -> None:
+    job = make_job(tmp_path, base_model, chats, sft_type="full")
+    metrics = read_metrics(train_here(job))
+    assert metrics.parameters.trainable == metrics.parameters.total == 23936
+    assert metrics.dtypes == {"weights": "float32", "autocast": "none", "optimizer": "float32"}
+    assert "model.safetensors" in names(job.checkpoints / "best")
+    assert not {"optimizer.pt", "trainer_state.json", "training_args.bin"} & names(job.checkpoints / "last")
+    args = SftArgs.model_validate((read_json(job.request) or {})["args"])
+    rows = encode_samples(load_splits(args).validation, Template.from_args(args, tokenizer)).rows
+    loaded = model.load_checkpoint(args, job.checkpoints / "best", "cpu")
+    loss, num_tokens = mean_cross_entropy(loaded, rows, 3, "cpu")
+    assert loss == pytest.approx(metrics.eval_loss, abs=1e-6)
+    assert num_tokens == sum(row.num_label_tokens for row in rows)
+
+
+def test_an_adapter_loads_on_its_base_merged_or_not(tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any) -> None:
+    job = make_job(tmp_path, base_model, chats)
+    metrics = read_metrics(train_here(job))
+    args = SftArgs.model_validate((read_json(job.request) or {})["args"])
+    rows = encode_samples(load_splits(args).validation, Template.from_args(args, tokenizer)).rows
+    for merge in (False, True):
+        loaded = model.load_checkpoint(args, job.checkpoints / "best", "cpu", merge=merge)
+        assert mean_cross_entropy(loaded, rows, 2, "cpu")[0] == pytest.approx(metrics.eval_loss, abs=1e-5)
+
+
+def test_eval_loss_does_not_depend_on_the_batch_size(base_model: Path, chats: Path, tokenizer: Any) -> None:
+    args = SftArgs(model_id_or_path=str(base_model), dataset=(str(chats),), dtype="fp32", dataset_test_ratio=0)
+    rows = encode_samples(load_splits(args).train, Template.from_args(args, tokenizer)).rows
+    base = model.load_model(args, "cpu")
+    losses = [mean_cross_entropy(base, rows, size, "cpu")[0] for size in (1, 5, 24)]
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
+    # token-weighted: the plain mean over samples is another number
+    per_row = [mean_cross_entropy(base, [row], 1, "cpu") for row in rows]
+    assert losses[0] == pytest.approx(sum(loss * n for loss, n in per_row) / sum(n for _, n in per_row), abs=1e-6)
+
+
+def test_best_is_the_lowest_eval_loss_and_not_the_last(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    # so high a learning rate that the loss climbs again
+    job = make_job(tmp_path, base_model, chats, sft_type="full", learning_rate=0.3, warmup_ratio=0.5, eval_steps=2)
+    attempt = train_here(job)
+    metrics = read_metrics(attempt)
+    evals = {line["step"]: line["eval_loss"] for line in read_history(attempt) if "eval_loss" in line}
+    assert metrics.best_step == min(evals, key=lambda step: evals[step])
+    assert metrics.best_step < 10
+    assert metrics.eval_loss == min(evals.values()) < evals[10]
+    best, last = read_weights(job.checkpoints / "best"), read_weights(job.checkpoints / "last")
+    assert any((best[name] != last[name]).any() for name in best)
+
+
+def test_the_best_weights_are_kept_when_evaluation_and_saving_differ(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    values: dict[str, Any] = {"sft_type": "full", "learning_rate": 0.3, "warmup_ratio": 0.5}
+    every = make_job(tmp_path / "a", base_model, chats, eval_steps=2, save_steps=2, **values)
+    seldom = make_job(tmp_path / "b", base_model, chats, eval_steps=2, save_steps=9, **values)
+    best_step = read_metrics(train_here(every)).best_step
+    assert read_metrics(train_here(seldom)).best_step == best_step
+    first, second = (read_weights(job.checkpoints / "best") for job in (every, seldom))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_without_validation_eval_loss_is_null_with_the_reason(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    metrics = read_metrics(train_here(make_job(tmp_path, base_model, chats, dataset_test_ratio=0)))
+    assert metrics.eval_loss is None
+    assert metrics.best_checkpoint is None
+    assert metrics.unknown["eval_loss"] == "dataset_test_ratio is 0"
+    assert metrics.last_checkpoint == "checkpoints/last"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"save_total_limit": 1}, {"best"}),
+        ({"save_total_limit": -1}, {"best", "last", "step-2", "step-4", "step-6", "step-8", "step-10"}),
+        ({"save_total_limit": 3}, {"best", "last", "step-8"}),
+        ({"save_strategy": "no"}, set()),
+    ],
+)
+def test_what_is_kept_follows_the_limit(
+    tmp_path: Path, base_model: Path, chats: Path, values: dict[str, Any], expected: set[str]
+) -> None:
+    job = make_job(tmp_path, base_model, chats, eval_steps=2, **values)
+    metrics = read_metrics(train_here(job))
+    assert (names(job.checkpoints) if job.checkpoints.exists() else set()) == expected
+    assert (metrics.last_checkpoint is not None) == ("last" in expected)
+
+
+def test_loraplus_trains_b_faster_and_decays_by_the_argument(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    from transformers import TrainingArguments
+
+    args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", lora_lr_ratio=16, weight_decay=0.03, learning_rate=1e-3)
+    tuner = load_tuner("lora")
+    prepared = tuner.prepare(model.load_model(args, "cpu"), args)
+    optimizer = tuner.create_optimizer(prepared, args, TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, use_cpu=True))
+    assert optimizer is not None
+    rates = {round(group["lr"], 6) for group in optimizer.param_groups if group["params"]}
+    decays = {group["weight_decay"] for group in optimizer.param_groups if group["params"]}
+    assert rates == {1e-3, 16e-3}
+    assert decays == {0.03}
+    metrics = read_metrics(train_here(make_job(tmp_path / "job", base_model, chats, lora_lr_ratio=16)))
+    plain = read_metrics(train_here(make_job(tmp_path / "plain", base_model, chats)))
+    assert metrics.train_loss is not None
+    assert plain.train_loss is not None
+    assert metrics.train_loss < plain.train_loss
+
+
+@pytest.mark.parametrize(
+    ("values", "trainable"),
+    [
+        ({"lora_target_modules": "DEFAULT"}, 2 * 8 * (64 + 48 + 48)),
+        ({"lora_target_modules": "q_proj,v_proj", "lora_rank": 4}, 2 * 4 * (64 + 48)),
+        ({"lora_target_modules": "DEFAULT", "use_dora": True}, 2 * (8 * (64 + 48 + 48) + 32 + 16 + 16)),
+        ({"lora_target_modules": "DEFAULT", "use_rslora": True}, 2 * 8 * (64 + 48 + 48)),
+    ],
+)
+def test_lora_variants_train_the_weights_that_they_name(base_model: Path, values: dict[str, Any], trainable: int) -> None:
+    args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", **values)
+    prepared = load_tuner("lora").prepare(model.load_model(args, "cpu"), args)
+    assert sum(p.numel() for p in prepared.parameters() if p.requires_grad) == trainable
+    scale = math.sqrt(8) if args.use_rslora else args.lora_rank
+    layer = next(module for name, module in prepared.named_modules() if name.endswith("q_proj"))
+    assert layer.scaling["default"] == pytest.approx(32 / scale)
+
+
+def test_bf16_lora_has_bf16_weights_and_an_fp32_adapter(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    metrics = read_metrics(train_here(make_job(tmp_path, base_model, chats, dtype="bf16", num_train_epochs=1)))
+    assert metrics.dtypes == {"weights": "bfloat16", "adapter": "float32", "autocast": "bfloat16", "optimizer": "float32"}
+
+
+def test_bf16_full_keeps_no_fp32_copy(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    job = make_job(tmp_path, base_model, chats, dtype="bf16", sft_type="full", gradient_checkpointing=True)
+    assert read_metrics(train_here(job)).dtypes == {"weights": "bfloat16", "autocast": "none", "optimizer": "bfloat16"}
+
+
+def test_flash_attention_that_is_not_there_is_replaced_and_noted(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    metrics = read_metrics(train_here(make_job(tmp_path, base_model, chats, use_flash_attn=True, num_train_epochs=1)))
+    assert metrics.attention == "sdpa"
+    assert metrics.unknown["attention"] == "flash attention was asked for and runs on GPUs only; sdpa ran instead"
+
+
+def test_length_rules_are_counted(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    values: dict[str, Any] = {"max_length": 40, "num_train_epochs": 1, "dataset_test_ratio": 0}
+    kept = read_metrics(train_here(make_job(tmp_path / "a", base_model, chats, **values)))
+    deleted = read_metrics(
+        train_here(make_job(tmp_path / "b", base_model, chats, truncation_strategy="delete", **values))
+    )
+    assert kept.tokens is not None
+    assert deleted.tokens is not None
+    assert kept.tokens.num_truncated == deleted.tokens.num_dropped > 0
+    assert deleted.num_train_rows == 24 - deleted.tokens.num_dropped
+    assert kept.tokens.max == 40
+
+
+def test_a_diverged_loss_is_null_with_the_step(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    job = make_job(tmp_path, base_model, chats, sft_type="full", learning_rate=1e30, warmup_ratio=0, max_grad_norm=0)
+    attempt = train_here(job)
+    metrics = read_metrics(attempt)
+    assert metrics.train_loss is None
+    assert metrics.unknown["train_loss"].startswith("the loss was not finite at step ")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_id_or_path": "/nowhere/model"}, "tokenizer: no such folder: /nowhere/model"),
+        ({"model_id_or_path": "nobody/nothing"}, "'nobody/nothing' is not in the local cache"),
+        ({"model_id_or_path": None, "model_type": "nonsense"}, "model_type: 'nonsense' is not in the catalog"),
+        ({"dtype": "fp16"}, "dtype: fp16 needs a GPU"),
+        ({"optim": "nonsense"}, "transformers refuses the training arguments: 'nonsense' is not a valid OptimizerNames"),
+        ({"lora_target_modules": "nonsense"}, "lora_target_modules: Target modules"),
+        ({"template_type": "nonsense"}, "template_type: no template 'nonsense'"),
+        ({"model_id_or_path": None, "model_type": "qwen-7b-chat"}, "qwen-7b-chat needs Python code from its hub folder"),
+    ],
+)
+def test_impossible_requests_say_what_is_wrong(
+    tmp_path: Path, base_model: Path, chats: Path, values: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    job = make_job(tmp_path, base_model, chats, **values)
+    with pytest.raises(WorkerError, match=message.replace("(", r"\(")):
+        train_here(job)
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(model.GpuNotFoundError, match="no GPU") as caught:
+        model.check_device(SftArgs(model_id_or_path="m"), "cuda")
+    assert caught.value.type_name == "GpuNotFound"
+
+
+def test_tuners_are_found_by_their_files() -> None:
+    assert list_tuners() == ("full", "lora")
+    with pytest.raises(WorkerError, match="sft_type: unknown value 'nonsense'; expected: full, lora"):
+        load_tuner("nonsense")
+
+
+def test_two_ranks_train_as_one_process_with_the_same_global_batch(tmp_path: Path) -> None:
+    base = make_model_folder(tmp_path / "base", dropout=0)
+    # 21 training rows: the last global batch has one row, so that the second rank gets the filler
+    data = write_chats(tmp_path / "chats.jsonl", count=24)
+    values: dict[str, Any] = {"sft_type": "full", "dataset_test_ratio": 0.125, "num_train_epochs": 2}
+    alone = make_job(tmp_path / "alone", base, data, batch_size=2, gradient_accumulation_steps=2, **values)
+    ranks = make_job(tmp_path / "ranks", base, data, ddp=2, batch_size=1, gradient_accumulation_steps=2, **values)
+    worker = start_worker(ranks, ddp=2)
+    single = train_here(alone)
+    assert worker.wait(timeout=120) == 0, ranks.attempt(1).log.read_text()
+    first, second = read_history(single), read_history(ranks.attempt(1))
+    assert [line["step"] for line in second] == [line["step"] for line in first]
+    for one, two in zip(first, second, strict=True):
+        for key in ("loss", "eval_loss", "grad_norm", "num_tokens", "num_samples", "learning_rate"):
+            assert two.get(key) == pytest.approx(one.get(key), abs=1e-5), (one["step"], key)
+    expected, found = read_weights(alone.checkpoints / "last"), read_weights(ranks.checkpoints / "last")
+    assert all((expected[name] - found[name]).abs().max() < 1e-5 for name in expected)
+    metrics = read_metrics(ranks.attempt(1))
+    assert [memory.rank for memory in metrics.memory] == [0, 1]
+    assert metrics.num_samples == 42
+    assert metrics.tokens_per_second is not None
+    assert metrics.tokens_per_second_per_device == pytest.approx(metrics.tokens_per_second / 2)
+
+
+def test_a_failure_is_written_with_its_cause_and_exit_code_1(tmp_path: Path, base_model: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps({"text": "no question"}) + "\n", encoding="utf-8")
+    job = make_job(tmp_path / "job", base_model, bad)
+    assert start_worker(job).wait(timeout=120) == 1
+    failure = read_json(job.attempt(1).failure(0))
+    assert failure is not None
+    assert (failure["type"], failure["rank"]) == ("WorkerError", 0)
+    assert failure["message"].startswith(f"{bad}: row 1: needed fields are missing")
+    assert failure["hint"] == "check_dataset_strategy: discard leaves such rows out"
+    assert "Traceback" in failure["traceback"]
+    assert not job.attempt(1).metrics.exists()
+
+
+def test_a_job_that_another_process_has_claimed_gets_no_checkpoint(
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path, base_model, chats)
+    write_json(job.claim, {"token": "theirs"})
+    monkeypatch.setenv("HPCBENCH_CLAIM", "ours")
+    with pytest.raises(WorkerError, match="the job is claimed by another process now"):
+        train_here(job)
+    assert not job.checkpoints.exists()
+    assert not list(job.resume.glob("checkpoint-*"))
+    write_json(job.claim, {"token": "ours"})
+    assert read_metrics(train_here(job, 2)).num_steps == 10

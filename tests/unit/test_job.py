@@ -1,0 +1,194 @@
+"""What happens around a job before torch: claims, endings, command lines."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcbench.job.claim import holds_claim, may_take_over, take_claim
+from hpcbench.job.context import JobContext, read_context
+from hpcbench.job.gate import judge_train
+from hpcbench.job.launch import build_launch
+from hpcbench.job.outcome import Ending, conclude, log_tail
+from hpcbench.jsonfile import create_json, read_json, write_json
+from hpcbench.paths import SuitePaths
+from hpcbench.request import Resources
+from hpcbench.states import JobState
+from hpcbench.submission import Element, write_submission
+from tests.unit.job_cases import command, experiment, record, submission
+from tests.unit.test_plan import plan
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> JobContext:
+    suite_paths = SuitePaths(tmp_path, "tuners")
+    mine = submission(elements={3: Element(experiment="a", job="train", fingerprint="f" * 64)})
+    write_submission(suite_paths, mine)
+    environ = {"SLURM_JOB_ID": "99", "SLURM_ARRAY_JOB_ID": "98", "SLURM_ARRAY_TASK_ID": "3", "SLURM_NODEID": "0"}
+    return read_context(suite_paths.submission(mine.key), None, environ)
+
+
+def test_a_job_finds_its_folder_from_the_array_index(context: JobContext) -> None:
+    assert context.scheduler_id == "98_3"
+    assert context.paths.folder == context.suite_paths.folder / "a" / "train"
+
+
+def test_of_two_starts_only_one_gets_the_claim(context: JobContext) -> None:
+    first = take_claim(context)
+    assert first is not None
+    assert first.attempt == 1
+    other = replace(context, scheduler_id="200_3", host="elsewhere")
+    assert take_claim(other) is None
+    assert holds_claim(context.paths.claim, first.token)
+
+
+def test_the_same_job_requeued_takes_over(context: JobContext) -> None:
+    first = take_claim(replace(context, host="node1"))
+    second = take_claim(replace(context, host="node2", restart_count=1))
+    assert first is not None
+    assert second is not None
+    assert not holds_claim(context.paths.claim, first.token)
+
+
+def test_a_submission_made_after_the_owner_was_seen_dead_takes_over(context: JobContext) -> None:
+    owner = {
+        "scheduler_id": "1_0",
+        "key": "old",
+        "host": "node9",
+        "pid": 1,
+        "claimed_at": "2026-11-20T00:00:00.000000Z",
+    }
+    assert may_take_over(context, owner)
+    owner["claimed_at"] = "2026-11-22T00:00:00.000000Z"
+    assert not may_take_over(context, owner)
+
+
+def test_a_finished_job_is_not_run_again(context: JobContext) -> None:
+    write_json(context.paths.record, record(experiment="a").model_dump(mode="json"))
+    assert take_claim(context) is None
+
+
+def test_create_json_lets_one_writer_win(tmp_path: Path) -> None:
+    assert create_json(tmp_path / "x.json", {"who": 1})
+    assert not create_json(tmp_path / "x.json", {"who": 2})
+    assert read_json(tmp_path / "x.json") == {"who": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_an_eval_runs_only_on_the_completed_record_of_its_own_configuration() -> None:
+    train, score = plan(command("a", evals=("x",)))
+    good = record(experiment="a", fingerprint=train.fingerprint)
+    assert judge_train(score, good) is None
+    assert judge_train(score, None) == "its train job has left no record"
+    assert judge_train(score, record(fingerprint="0" * 64)) == "its train job's record belongs to another configuration"
+    failed = record(JobState.FAILED, fingerprint=train.fingerprint)
+    assert judge_train(score, failed) == "its train job is failed"
+
+
+ENDINGS = [
+    (Ending(exit_code=3), {}, JobState.FAILED, "exit code 3"),
+    (Ending(exit_code=-signal.SIGSEGV), {}, JobState.FAILED, "killed by SIGSEGV"),
+    (Ending(exit_code=-signal.SIGKILL), {}, JobState.FAILED, "killed by SIGKILL"),
+    (
+        Ending(exit_code=-signal.SIGKILL, oom_kills=1),
+        {},
+        JobState.HOST_OUT_OF_MEMORY,
+        "killed because the node's memory was not enough",
+    ),
+    (Ending(exit_code=0), {}, JobState.FAILED, "ended with exit code 0 but left no metrics"),
+    (
+        Ending(exit_code=1),
+        {"type": "OutOfMemoryError", "message": "CUDA out of memory. Tried to allocate 2 GiB"},
+        JobState.OUT_OF_MEMORY,
+        "CUDA out of memory. Tried to allocate 2 GiB",
+    ),
+    (Ending(exit_code=1), {"type": "ValueError", "message": "no rows"}, JobState.FAILED, "no rows"),
+    (
+        Ending(exit_code=-signal.SIGKILL, stop_reason="terminate", killed_by_us=True),
+        {},
+        JobState.CANCELLED,
+        "terminated by the scheduler or the user; no checkpoint was made",
+    ),
+]
+
+
+@pytest.mark.parametrize(("ending", "failure", "state", "message"), ENDINGS)
+def test_how_an_attempt_ended(
+    context: JobContext, ending: Ending, failure: dict[str, str], state: JobState, message: str
+) -> None:
+    request = plan(experiment("a"))[0]
+    attempt = context.paths.attempt(1)
+    attempt.folder.mkdir(parents=True)
+    if failure:
+        write_json(attempt.failure(0), failure)
+    found, cause, metrics = conclude(request, ending, job=context.paths, attempt=attempt)
+    assert found is state
+    assert cause is not None
+    assert cause.message == message
+    assert metrics is None
+
+
+def test_a_worker_that_left_on_request_is_interrupted_with_its_step(context: JobContext) -> None:
+    attempt = context.paths.attempt(1)
+    write_json(attempt.interrupted, {"step": 40})
+    ending = Ending(exit_code=0, stop_reason="timeout")
+    state, cause, _ = conclude(plan(experiment("a"))[0], ending, job=context.paths, attempt=attempt)
+    assert state is JobState.TIMEOUT
+    assert cause is not None
+    assert cause.message == "the time limit came near; checkpoint at step 40"
+
+
+def test_the_log_tail_keeps_the_last_state_of_progress_bars(tmp_path: Path) -> None:
+    log = tmp_path / "output.log"
+    log.write_bytes(b"start\n 10%\r 20%\r100%\n\x1b[31mred\x1b[0m \xff\xe4\xb8\xad\n\n")
+    assert log_tail(log) == ("start", "100%", "red \ufffd\u4e2d")
+
+
+def test_ranks_are_started_by_torchrun_and_one_rank_without_it(context: JobContext) -> None:
+    one, *_ = plan(experiment("a"))
+    two, *_ = plan(experiment("a", requirements=Resources(gpu=2, ddp=2)))
+    attempt = context.paths.attempt(1)
+    environ = {"PATH": "/bin", "RANK": "5", "USER": "me"}
+    alone = build_launch(one, context, attempt=attempt, token="t", environ=environ)
+    ddp = build_launch(two, context, attempt=attempt, token="t", environ=environ)
+    assert alone.argv[1:3] == ("-m", "hpcbench.worker")
+    assert ddp.argv[1:6] == (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--signals-to-handle=SIGQUIT",
+        "--standalone",
+    )
+    assert "RANK" not in alone.env
+    assert alone.env["HPCBENCH_CLAIM"] == "t"
+    assert alone.env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_several_nodes_meet_at_the_head_node(context: JobContext) -> None:
+    request, *_ = plan(experiment("a", requirements=Resources(gpu=8, ddp=8, nodes=2)))
+    write_json(context.paths.claim, {"host": "node1"})
+    second = replace(context, node_rank=1, num_nodes=2)
+    launch = build_launch(request, second, attempt=context.paths.attempt(1), token="t", environ={"PATH": "/bin"})
+    assert "--nproc-per-node=4" in launch.argv
+    assert "--node-rank=1" in launch.argv
+    assert "--rdzv-endpoint=node1:10983" in launch.argv
+
+
+def test_the_experiments_env_wins_over_the_inherited_one(context: JobContext) -> None:
+    request, *_ = plan(experiment("a", env={"HF_HUB_OFFLINE": "0", "MINE": "yes"}))
+    launch = build_launch(request, context, attempt=context.paths.attempt(1), token="t", environ=dict(os.environ))
+    assert launch.env["HF_HUB_OFFLINE"] == "0"
+    assert launch.env["MINE"] == "yes"
+
+
+def test_words_of_a_command_reach_the_program_unchanged(context: JobContext) -> None:
+    hostile = ("printf", "%s", "a; touch /tmp/pwned", "$(id)", "`id`", "x\ny")
+    base = command("a")
+    assert base.command is not None
+    request, *_ = plan(replace(base, command=base.command.model_copy(update={"command": hostile})))
+    launch = build_launch(request, context, attempt=context.paths.attempt(1), token="t", environ={})
+    assert launch.argv == hostile

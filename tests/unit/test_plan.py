@@ -1,0 +1,189 @@
+"""From suites to jobs, fingerprints and decisions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcbench.arguments import EvalArgs, SftArgs
+from hpcbench.batches import make_batches, make_key, take_part
+from hpcbench.plan import Action, Decision, Options, decide, describe_change, plan_suite
+from hpcbench.request import JobRequest, Resources
+from hpcbench.states import JobState
+from tests.unit.job_cases import command, experiment, suite, view
+
+ROOT = Path("/logs")
+
+
+def plan(*experiments: object) -> tuple[JobRequest, ...]:
+    return plan_suite(suite(*experiments), save_dir=ROOT, inputs={})  # type: ignore[arg-type]
+
+
+def test_an_experiment_is_a_train_job_and_one_eval_per_dataset() -> None:
+    datasets = ("ceval", "gsm8k")
+    jobs = plan(experiment("lora", eval_dataset=datasets, eval_args={name: EvalArgs() for name in datasets}))
+    assert [job.job for job in jobs] == ["train", "eval-ceval", "eval-gsm8k"]
+    assert jobs[1].train_folder == "/logs/tuners/lora/train"
+    assert jobs[1].train_fingerprint == jobs[0].fingerprint
+
+
+def test_a_baseline_is_an_eval_without_a_train_job() -> None:
+    [job] = plan(experiment("base", cmd="eval"))
+    assert (job.cmd, job.job, job.train_folder, job.train_fingerprint) == ("eval", "eval-gsm8k", None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"requirements": Resources(gpu=1, time_min=600, partition="long", mem_gb=64)}, True),
+        ({"info": {"note": "for the paper"}}, True),
+        ({"requirements": Resources(gpu=2, ddp=2)}, False),
+        ({"requirements": Resources(gpu=1, gpu_type="a100")}, False),
+        ({"env": {"NCCL_DEBUG": "INFO"}}, False),
+        ({"args": SftArgs(model_type="qwen-7b-chat", dataset=("ms-agent",), lora_rank=16)}, False),
+    ],
+)
+def test_the_fingerprint_holds_what_decides_the_result_and_nothing_else(change: dict[str, object], same: bool) -> None:
+    before, _ = plan(experiment("lora"))
+    after, _ = plan(experiment("lora", **change))
+    assert (before.fingerprint == after.fingerprint) is same
+
+
+def test_an_evals_fingerprint_follows_its_train_job() -> None:
+    _, before = plan(experiment("lora"))
+    _, after = plan(experiment("lora", args=SftArgs(model_type="qwen-7b-chat", dataset=("ms-agent",), seed=7)))
+    assert before.fingerprint != after.fingerprint
+
+
+def test_a_baseline_does_not_change_with_training_arguments() -> None:
+    [before] = plan(experiment("base", cmd="eval"))
+    [other_rate] = plan(
+        experiment("base", cmd="eval", args=SftArgs(model_type="qwen-7b-chat", dataset=("x",), learning_rate=1.0))
+    )
+    [other_model] = plan(experiment("base", cmd="eval", args=SftArgs(model_type="qwen-14b-chat")))
+    assert before.fingerprint == other_rate.fingerprint
+    assert before.fingerprint != other_model.fingerprint
+
+
+def test_the_content_of_local_data_is_part_of_the_fingerprint_and_its_place_is_not() -> None:
+    def fingerprint(path: str, content: str) -> str:
+        args = SftArgs(model_type="qwen-7b-chat", dataset=(path,))
+        return plan_suite(suite(experiment("lora", args=args)), save_dir=ROOT, inputs={path: content})[0].fingerprint
+
+    assert fingerprint("/a/train.jsonl", "1") == fingerprint("/b/train.jsonl", "1")
+    assert fingerprint("/a/train.jsonl", "1") != fingerprint("/a/train.jsonl", "2")
+
+
+def test_a_change_is_described_by_its_arguments() -> None:
+    old, _ = plan(experiment("lora"))
+    new, _ = plan(experiment("lora", args=SftArgs(model_type="qwen-7b-chat", dataset=("ms-agent",), lora_rank=16)))
+    assert describe_change(old, new) == "args.lora_rank: 8 -> 16"
+
+
+def decide_train(state: JobState, options: Options | None = None) -> tuple[Action, str]:
+    request = plan(command("a"))[0]
+    [decision] = decide([request], {("a", "train"): view(request, state)}, options or Options())
+    return decision.action, decision.why
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (JobState.PLANNED, Action.SUBMIT),
+        (JobState.PENDING, Action.SKIP),
+        (JobState.RUNNING, Action.SKIP),
+        (JobState.UNKNOWN, Action.SKIP),
+        (JobState.COMPLETED, Action.SKIP),
+        (JobState.OUT_OF_MEMORY, Action.SKIP),
+        (JobState.FAILED, Action.SKIP),
+        (JobState.CANCELLED, Action.SKIP),
+        (JobState.LOST, Action.SKIP),
+    ],
+)
+def test_only_what_was_never_run_is_submitted_without_being_asked(state: JobState, action: Action) -> None:
+    assert decide_train(state)[0] is action
+
+
+def test_a_failed_job_is_run_again_on_request_and_names_the_command_otherwise() -> None:
+    assert decide_train(JobState.FAILED) == (Action.SKIP, "is failed: hpcbench retry a")
+    retry = Options(retry=frozenset({JobState.FAILED}))
+    assert decide_train(JobState.FAILED, retry) == (Action.SUBMIT, "retry: was failed")
+
+
+def test_evals_go_out_with_their_train_job() -> None:
+    decisions = decide(plan(command("a", evals=("x",))), {}, Options())
+    assert [(d.request.job, d.action, d.after_train) for d in decisions] == [
+        ("train", Action.SUBMIT, False),
+        ("eval-x", Action.SUBMIT, True),
+    ]
+
+
+def test_a_new_eval_of_a_completed_train_job_goes_out_alone() -> None:
+    train, score = plan(command("a", evals=("x",)))
+    decisions = decide([train, score], {("a", "train"): view(train, JobState.COMPLETED)}, Options())
+    assert [(d.action, d.after_train) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, False)]
+
+
+def test_a_new_eval_waits_while_its_train_job_runs_and_is_blocked_when_it_failed() -> None:
+    train, score = plan(command("a", evals=("x",)))
+    running = decide([train, score], {("a", "train"): view(train, JobState.RUNNING)}, Options())
+    failed = decide([train, score], {("a", "train"): view(train, JobState.FAILED)}, Options())
+    assert (running[1].action, failed[1].action) == (Action.WAIT, Action.SKIP)
+    assert failed[1].why == "blocked: its train job is failed"
+
+
+def decisions_for(count: int, evals: tuple[str, ...]) -> list[Decision]:
+    return decide(plan(*[command(f"e{i}", evals=evals) for i in range(count)]), {}, Options())
+
+
+def test_jobs_of_one_shape_share_an_array_and_evals_share_its_indices() -> None:
+    [batch] = make_batches(decisions_for(3, ("x", "y")), 1001)
+    assert {i: r.experiment for i, r in batch.requests.items()} == {0: "e0", 1: "e1", 2: "e2"}
+    assert [evals.job for evals in batch.evals] == ["eval-x", "eval-y"]
+    assert all(
+        {i: r.experiment for i, r in evals.requests.items()} == {0: "e0", 1: "e1", 2: "e2"} for evals in batch.evals
+    )
+
+
+def test_different_resources_are_different_arrays() -> None:
+    small = command("small")
+    large = replace(command("large"), requirements=Resources(gpu=0, cpus=8))
+    batches = make_batches(decide(plan(small, large), {}, Options()), 1001)
+    assert [[r.experiment for r in b.requests.values()] for b in batches] == [["small"], ["large"]]
+
+
+def test_baselines_come_before_trainings() -> None:
+    requests = plan(command("trained"), experiment("base", cmd="eval", eval_requirements=Resources(gpu=0, cpus=1)))
+    batches = make_batches(decide(requests, {}, Options()), 1001)
+    assert [b.job for b in batches] == ["eval", "train"]
+
+
+@given(count=st.integers(1, 40), size=st.integers(1, 12))
+def test_no_job_is_lost_or_doubled_by_batching(count: int, size: int) -> None:
+    batches = make_batches(decisions_for(count, ("x",)), size)
+    trains = [r.experiment for b in batches for r in b.requests.values()]
+    evals = [r.experiment for b in batches for e in b.evals for r in e.requests.values()]
+    assert trains == evals == [f"e{i}" for i in range(count)]
+    assert all(max(b.requests) < size for b in batches)
+
+
+@given(count=st.integers(2, 20))
+def test_halving_a_batch_keeps_every_job_and_the_pairing(count: int) -> None:
+    [batch] = make_batches(decisions_for(count, ("x",)), 1001)
+    half = count // 2
+    parts = [take_part(batch, range(half)), take_part(batch, range(half, count))]
+    pairs = [
+        (part.requests[i].experiment, part.evals[0].requests[i].experiment) for part in parts for i in part.requests
+    ]
+    assert pairs == [(f"e{i}", f"e{i}") for i in range(count)]
+
+
+@given(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200))
+def test_keys_are_safe_as_slurm_job_names(name: str, job: str) -> None:
+    key = make_key(name, job)
+    assert len(key) <= 64
+    assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")

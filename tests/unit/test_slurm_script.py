@@ -1,0 +1,95 @@
+"""The sbatch text, compared with golden files; and the names of submitit that it is made with."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from hpcbench.paths import SuitePaths
+from hpcbench.profile import ClusterProfile
+from hpcbench.request import Resources
+from hpcbench.scheduler.slurm_script import gpu_flags, render_script
+from tests.conftest import Golden
+from tests.unit.job_cases import submission
+
+PATHS = SuitePaths(Path("/shared/my logs"), "tuners")
+
+
+def render(profile: ClusterProfile, *, after_id: str | None = None, **changes: object) -> str:
+    return render_script(submission(**changes), profile=profile, paths=PATHS, after_id=after_id)
+
+
+def test_a_train_array_on_a_plain_cluster(golden: Golden) -> None:
+    golden("slurm/plain.sh", render(ClusterProfile(python="/shared/venv/bin/python")))
+
+
+def test_an_eval_array_waits_for_its_train_array(golden: Golden) -> None:
+    text = render(
+        ClusterProfile(python="/shared/venv/bin/python"),
+        after_id="4711",
+        key="tuners-eval-gsm8k-261121000000-0011aabb",
+        after_key="tuners-train-261121000000-0011aabb",
+        resources=Resources(gpu=1),
+    )
+    golden("slurm/eval.sh", text)
+
+
+def test_everything_a_profile_may_say(golden: Golden) -> None:
+    profile = ClusterProfile(
+        name="full",
+        partition="a100",
+        account="00123",
+        qos="long",
+        gpu_flag="gpus-per-node",
+        mem_flag="mem-per-cpu",
+        cpus_per_gpu=8,
+        constraint="nvlink",
+        exclude="node[7-8]",
+        array_throttle=4,
+        requeue=False,
+        setup=("module purge", "module load cuda/12.4", "source /shared/venv/bin/activate"),
+        python="/shared/venv/bin/python",
+        env={"NCCL_SOCKET_IFNAME": "ib0", "QUOTED": "a b'c"},
+        offline=False,
+        extra_sbatch={"mail-type": "FAIL", "exclusive": True},
+    )
+    resources = Resources(gpu=8, ddp=8, nodes=2, gpu_type="a100", time_min=2880, mem_gb=128)
+    golden("slurm/full.sh", render(profile, resources=resources))
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("gres", {"gres": "gpu:a100:2"}),
+        ("gpus", {"gpus": "a100:4"}),
+        ("gpus-per-node", {"gpus-per-node": "a100:2"}),
+        ("gpus-per-task", {"gpus-per-task": "a100:2"}),
+        (None, {}),
+    ],
+)
+def test_exactly_one_flag_asks_for_gpus(flag: str | None, expected: dict[str, str]) -> None:
+    profile = ClusterProfile.model_validate({"gpu_flag": flag})
+    assert gpu_flags(Resources(gpu=4, ddp=4, nodes=2, gpu_type="a100"), profile) == expected
+
+
+def test_a_job_without_gpus_asks_for_none() -> None:
+    assert gpu_flags(Resources(gpu=0), ClusterProfile()) == {}
+
+
+def test_submitit_still_has_the_names_that_the_adapter_uses() -> None:
+    parameters = set(inspect.signature(_make_sbatch_string).parameters)
+    assert {
+        "command",
+        "folder",
+        "setup",
+        "signal_delay_s",
+        "additional_parameters",
+        "use_srun",
+        "dependency",
+    } <= parameters
+    for name in ("_submit_command", "_make_submission_file_text", "_make_submission_command"):
+        assert callable(getattr(SlurmExecutor, name))
+    assert callable(SlurmExecutor._get_job_id_from_submission_command)
