@@ -68,17 +68,15 @@ def main() -> None:
     """Run the command line; every expected error becomes a message and an exit code, never a traceback."""
     import logging
 
-    from hpcbench.console import print_error
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         app()
-    except (ConfigError, PlanError) as error:
-        print_error(error)
-        sys.exit(EXIT_USAGE)
     except HpcbenchError as error:
+        from hpcbench.console import print_error
+
         print_error(error)
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED)
     except BrokenPipeError:
         # The reader (head, less) has had enough; Python would complain while closing stdout.
         sys.stderr.close()

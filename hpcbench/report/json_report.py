@@ -1,7 +1,7 @@
 """The JSON report: everything that is known, for programs.
 
-In: a Collection. Out: JSON text with `schema_version`; sorted keys, no NaN, no Infinity. Raw values are those of the CSV
-file; beside them stand every job's state, cause and whole record.
+In: a Collection. Out: JSON text with `schema_version`; sorted keys, no NaN, no Infinity. Raw values are those of the
+CSV file; beside them stand every job's state, cause and whole record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands around a table: what the figures mean, what makes rows hard to compare, what failed and what to type next.
+"""What stands around a table: what its figures mean, what makes rows hard to compare, what failed, what to type next.
 
 In: rows and columns of one suite. Out: plain text, not yet escaped for any format. It never judges a result.
 """
@@ -22,8 +22,8 @@ COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
 _NAMES_SHOWN = 4
 
 OOM_HINT = (
-    "a result, never retried by itself; a smaller batch_size or max_length, gradient_checkpointing or more GPUs under a new "
-    "name is another experiment"
+    "a result, never retried by itself; a smaller batch_size or max_length, gradient_checkpointing or more GPUs under a "
+    "new name is another experiment"
 )
 
 
@@ -52,14 +52,13 @@ def notes_of(columns: Sequence[Column], rows: Sequence[Row], *, any_best: bool) 
     notes = [_column_note(column, rows) for column in columns if column.note]
     notes += _eval_notes(experiments)
     if any(len(row.members) > 1 for row in rows):
-        notes.append(
-            "(n=3): mean ± sample standard deviation over three runs with different seeds, and so on for other n"
-        )
+        notes.append("(n=3): mean ± sample standard deviation over three runs with different seeds")
     if any_best:
         notes.append(
-            "bold: the best of a column, ties as printed included. Losses are compared among rows of the same model and "
-            "training data, memory among rows of the same model, speeds among rows of the same model and hardware, scores "
-            "among rows with the same number of documents and shots; a figure with nothing to compare is never bold"
+            "bold: the best of a column, ties as printed included. Losses are compared among rows of the same model "
+            "and training data, memory among rows of the same model, speeds among rows of the same model and hardware, "
+            "scores among rows with the same number of documents and shots; a figure with nothing to compare is never "
+            "bold"
         )
     return tuple(notes)
 
@@ -80,7 +79,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
 
 
 def failures_of(experiments: Iterable[Facts]) -> tuple[Failure, ...]:
-    """Return the jobs that ended without completing, running out of GPU memory included; blocked evals stand with their train."""
+    """Return the jobs that ended without completing, running out of GPU memory included, each with what it blocks."""
     return tuple(
         _failure(facts, job)
         for facts in experiments

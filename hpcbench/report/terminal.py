@@ -32,7 +32,7 @@ _TEXT_LIMIT = 24
 _GAP = 2
 _MOST_FAILURES = 5
 _LEAST_TOLD = (c.INFER_SPEED.key, c.TRAINABLE.key, c.TUNER.key, c.TRAIN_LOSS.key, c.MEMORY.key, c.TRAIN_SPEED.key)
-"""Columns that go first where the console is too narrow, in this order; then scores and reported values from the right."""
+"""Columns that go first where the console is too narrow, in this order; then scores and reported values."""
 
 _STYLES = {
     JobState.COMPLETED: "green",
@@ -191,7 +191,8 @@ def _brief(column: Column, row: Row) -> str:
     if averaged is None:
         return ""
     spread = "" if averaged.std is None else f" ± {number_text(averaged.std, column.decimals)}"
-    return f"{number_text(averaged.value, column.decimals)}{spread}"
+    mark = column.unit(row.first).removeprefix("GiB") if column.unit is not None else ""
+    return f"{number_text(averaged.value, column.decimals)}{spread}{mark}"
 
 
 def _state(row: Row, *, ascii_only: bool) -> Text:

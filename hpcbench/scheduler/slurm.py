@@ -17,7 +17,6 @@ from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
-from hpcbench.scheduler.slurm_script import render_script, submit_script
 from hpcbench.scheduler.slurm_states import (
     NEVER_SATISFIED,
     SACCT_FORMAT,
@@ -63,10 +62,14 @@ class SlurmScheduler:
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the sbatch script."""
+        from hpcbench.scheduler.slurm_script import render_script  # submitit is not needed to look at the queue
+
         return render_script(submission, profile=self._profile, paths=self._paths(submission), after_id=after_id)
 
     def submit(self, submission: Submission, after_id: str | None) -> str:
         """Submit one script; see `Scheduler.submit`."""
+        from hpcbench.scheduler.slurm_script import submit_script
+
         text = self.render(submission, after_id)
         try:
             return submit_script(text, submission=submission, profile=self._profile, paths=self._paths(submission))

@@ -30,7 +30,7 @@ class ChatPrompts:
 
     def render(self, messages: Sequence[Message]) -> str:
         """Return the text of the prompt for the next answer and remember its tokens."""
-        pass
+        messages = fold_description(messages)
         text = self._template.prefix_text(messages)
         if text not in self._ids_of:
             self._ids_of[text] = self._template.prefix_ids(messages)

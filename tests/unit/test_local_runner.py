@@ -112,7 +112,7 @@ class World:
 
     def note(self, text: str = "$HPCBENCH_LOCAL_ID", file: str = "notes") -> str:
         """Return a shell command that appends a line to a file."""
-        return f"echo {text} >> '{self.save_dir}/{file}'"
+        return f'echo {text} >> "$WORLD/{file}"'
 
     def processes(self) -> list[int]:
         """Return all living processes of this world's jobs, found by their environment."""
@@ -132,9 +132,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     save_dir = tmp_path / "it's logs"
     save_dir.mkdir()
+    monkeypatch.setenv("WORLD", str(save_dir))
     world = World(save_dir)
     yield world
     assert world.processes() == []
@@ -180,7 +181,7 @@ def test_a_users_omp_num_threads_is_kept(world: World, monkeypatch: pytest.Monke
 def test_no_gpu_is_given_to_two_jobs_at_once(world: World) -> None:
     stamp = "$CUDA_VISIBLE_DEVICES $(date +%s%N)"
     body = f"{world.note(f'start {stamp}')}; sleep 0.3; {world.note(f'end {stamp}')}"
-    world.submit("k1", {name: body for name in "abcde"}, gpu=1)
+    world.submit("k1", dict.fromkeys("abcde", body), gpu=1)
     assert world.run() == 0
     events = sorted((int(line.split()[2]), *line.split()[:2]) for line in world.lines("notes"))
     assert len(events) == 10
@@ -269,7 +270,7 @@ def test_a_cancelled_job_never_starts(world: World) -> None:
 
 
 def test_a_running_job_is_cancelled_with_term_and_others_go_on(world: World) -> None:
-    trap = f"trap '{world.note('term').replace(chr(39), chr(34))}; exit 1' TERM; {world.note('up')}; sleep 60 & wait"
+    trap = f"trap '{world.note('term')}; exit 1' TERM; {world.note('up')}; sleep 60 & wait"
     first = world.submit("k1", {"a": trap})
     world.submit("k2", {"b": f"sleep 0.5; {world.note('b')}"})
     driver = world.start_driver()
@@ -283,7 +284,7 @@ def test_a_running_job_is_cancelled_with_term_and_others_go_on(world: World) -> 
 
 
 def test_ctrl_c_leaves_no_process_and_a_rerun_continues(world: World) -> None:
-    once = f"{world.note('start')}; [ -e '{world.save_dir}/again' ] && exit 0; sleep 60 & wait"
+    once = f'{world.note("start")}; [ -e "$WORLD/again" ] && exit 0; sleep 60 & wait'
     world.submit("k1", {"a": once, "b": once, "c": world.note("c")})
     driver = world.start_driver()
     world.wait_for(lambda: world.lines("notes").count("start") == 2)
@@ -358,7 +359,7 @@ def test_a_second_runner_follows_the_first_and_takes_its_place_when_it_is_killed
     first = world.start_driver()
     world.wait_for(lambda: world.lines("notes") == ["a"])
     second = world.start_driver()
-    world.submit("k2", {"c": f"{world.note('c')}; [ -e '{world.save_dir}/again' ] || sleep 60 & wait"})
+    world.submit("k2", {"c": f'{world.note("c")}; [ -e "$WORLD/again" ] || sleep 60 & wait'})
     world.wait_for(lambda: "c" in world.lines("notes"))
     first.kill()
     first.communicate(timeout=10)
