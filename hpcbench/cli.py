@@ -10,21 +10,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from hpcbench.collection import Collection, JobView
-    from hpcbench.plan import Options
-    from hpcbench.profile import ClusterProfile
-    from hpcbench.scheduler.protocol import Scheduler
-    from hpcbench.states import JobState
-    from hpcbench.suite import Suite
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -67,7 +57,6 @@ States = Annotated[str | None, typer.Option("--state", metavar="STATE,...", help
 def main() -> None:
     """Run the command line; every expected error becomes a message and an exit code, never a traceback."""
     import logging
-
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
@@ -120,18 +109,21 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
 ) -> None:
     """Submit what is neither running nor done, and return at once."""
+    from hpcbench.config import load_suites
     from hpcbench.console import print_outcome
+    from hpcbench.invocation import make_options, open_cluster, resolve_save_dir, run_local, wait_for_slurm
+    from hpcbench.profile import load_profile
 
     if dry_run:
         plan(configs, cluster=cluster, save_dir=save_dir, only=only, retry=retry, force=force, overrides=overrides)
         return
     from hpcbench.submit import submit_suite
 
-    profile = _load_profile(cluster)
-    root = _save_dir(save_dir, profile)
-    suites = _load_suites(configs, overrides)
-    options = _options(only, retry, force=force)
-    scheduler, max_array = _open(profile, root)
+    profile = load_profile(cluster)
+    root = resolve_save_dir(save_dir, profile)
+    suites = load_suites(configs, overrides=overrides or ())
+    options = make_options(only, retry, force=force)
+    scheduler, max_array = open_cluster(profile, root)
     failed = False
     for suite in suites:
         outcome = submit_suite(
@@ -140,9 +132,9 @@ def submit(
         failed |= print_outcome(suite, outcome, scheduler.name, root)
     names = [suite.name for suite in suites]
     if scheduler.name == "local":
-        failed |= _run_local(root, names, detach=detach)
+        failed |= run_local(root, names, detach=detach)
     elif wait:
-        failed |= _wait_for_slurm(root, names)
+        failed |= wait_for_slurm(root, names)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -160,14 +152,17 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what submit would do: each job, and why it runs or is skipped."""
+    from hpcbench.config import load_suites
     from hpcbench.console import plan_json, print_decisions
+    from hpcbench.invocation import make_options, open_cluster, resolve_save_dir
+    from hpcbench.profile import load_profile
     from hpcbench.submit import plan_and_decide, preview_submissions
 
-    profile = _load_profile(cluster)
-    root = _save_dir(save_dir, profile)
-    suites = _load_suites(configs, overrides)
-    scheduler, max_array = _open(profile, root)
-    options = _options(only, retry, force=force)
+    profile = load_profile(cluster)
+    root = resolve_save_dir(save_dir, profile)
+    suites = load_suites(configs, overrides=overrides or ())
+    scheduler, max_array = open_cluster(profile, root)
+    options = make_options(only, retry, force=force)
     found = []
     changed = False
     for suite in suites:
@@ -206,11 +201,13 @@ def status(
     import time
 
     from hpcbench.console import print_status, status_json
+    from hpcbench.invocation import parse_states, resolve_save_dir
+    from hpcbench.status import choose_jobs, gather
 
-    root = _save_dir(save_dir, None)
+    root = resolve_save_dir(save_dir)
     while True:
-        collection = _gather(root)
-        jobs = _choose(collection, names, state)
+        collection = gather(root)
+        jobs = choose_jobs(collection, names or (), parse_states(state))
         if as_json:
             print(json.dumps(status_json(collection, jobs), indent=2))
         else:
@@ -223,16 +220,18 @@ def status(
 @app.command()
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
     """Say why jobs are where they are, and what to type next."""
+    from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
     from hpcbench.job.outcome import log_tail
     from hpcbench.logs import newest_log
     from hpcbench.states import JobState
+    from hpcbench.status import choose_jobs, gather
     from hpcbench.why import explain
 
-    collection = _gather(_save_dir(save_dir, None))
-    jobs = _choose(collection, names, state)
+    collection = gather(resolve_save_dir(save_dir))
+    jobs = choose_jobs(collection, names or (), parse_states(state))
     if not names and state is None:
         jobs = [job for job in jobs if job.state not in {JobState.COMPLETED, JobState.RUNNING, JobState.PENDING}]
-    _need_jobs(jobs, names)
+    need_jobs(jobs, names)
     for job in jobs:
         log = newest_log(job)
         print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
@@ -248,11 +247,13 @@ def logs(
 ) -> None:
     """Print a job's log."""
     from hpcbench.console import print_file
+    from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
     from hpcbench.logs import log_files, newest_log
+    from hpcbench.status import choose_jobs, gather
 
-    root = _save_dir(save_dir, None)
-    jobs = _choose(_gather(root), [name], None)
-    _need_jobs(jobs, [name])
+    root = resolve_save_dir(save_dir)
+    jobs = choose_jobs(gather(root), [name] or (), parse_states(None))
+    need_jobs(jobs, [name])
     with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
     if not with_logs:
         raise HpcbenchError(f"{name}: no log yet", hint=f"hpcbench why {name}")
@@ -280,11 +281,13 @@ def cancel(
 ) -> None:
     """Cancel jobs by name glob or state; a cancelled job never comes back by itself."""
     from hpcbench.cancel import cancel_jobs
+    from hpcbench.invocation import parse_states, resolve_save_dir
+    from hpcbench.status import choose_jobs, gather
 
     if not names and state is None and not everything:
         raise PlanError("nothing named", hint="give a name glob, --state, or --all")
-    root = _save_dir(save_dir, None)
-    jobs = _choose(_gather(root, settle=False), names, state)
+    root = resolve_save_dir(save_dir)
+    jobs = choose_jobs(gather(root, settle=False), names or (), parse_states(state))
     cancelled = cancel_jobs(jobs, root)
     for job in cancelled:
         print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
@@ -300,27 +303,29 @@ def retry(
 ) -> None:
     """Run failed jobs again, with the suite file and --set values they were submitted with."""
     from hpcbench.console import print_outcome
+    from hpcbench.invocation import need_jobs, open_cluster, parse_states, resolve_save_dir, run_local, suite_again
     from hpcbench.plan import Options
+    from hpcbench.profile import load_profile
     from hpcbench.states import FAILED_STATES
-    from hpcbench.status import choose_jobs
+    from hpcbench.status import choose_jobs, gather
     from hpcbench.submit import submit_suite
 
-    root = _save_dir(save_dir, None)
-    collection = _gather(root)
-    states = _states(state) or tuple(FAILED_STATES)
+    root = resolve_save_dir(save_dir)
+    collection = gather(root)
+    states = parse_states(state) or tuple(FAILED_STATES)
     jobs = choose_jobs(collection, names or (), states)
-    _need_jobs(jobs, names)
+    need_jobs(jobs, names)
     failed = False
     for suite_name in dict.fromkeys(job.suite for job in jobs):
-        suite, where = _suite_again(root, suite_name)
-        profile = _load_profile(cluster or where)
-        scheduler, max_array = _open(profile, root)
+        suite, where = suite_again(root, suite_name)
+        profile = load_profile(cluster or where)
+        scheduler, max_array = open_cluster(profile, root)
         experiments = tuple(dict.fromkeys(job.experiment for job in jobs if job.suite == suite_name))
         options = Options(retry=frozenset(states), only=experiments)
         outcome = submit_suite(suite, save_dir=root, scheduler=scheduler, options=options, max_array=max_array)
         failed |= print_outcome(suite, outcome, scheduler.name, root)
         if scheduler.name == "local":
-            failed |= _run_local(root, [suite_name], detach=False)
+            failed |= run_local(root, [suite_name], detach=False)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -340,15 +345,17 @@ def collect(
     ] = None,
 ) -> None:
     """Build the report from the records; idempotent, made for cron."""
+    from hpcbench.invocation import resolve_save_dir
     from hpcbench.jsonfile import write_text
     from hpcbench.report import render
+    from hpcbench.status import gather
 
     if output_format not in {"markdown", "csv", "json", "html"}:
         raise PlanError(f"--format {output_format}: unknown; expected markdown, csv, json or html")
     if layout not in {"default", "swift"}:
         raise PlanError(f"--layout {layout}: unknown; expected default or swift")
-    root = _save_dir(save_dir, None)
-    collection = _gather(root, suites or ())
+    root = resolve_save_dir(save_dir)
+    collection = gather(root, suites or ())
     if not collection.suites:
         raise PlanError(f"{root}: no suites found", hint="hpcbench submit CONFIG first, or name the right --save-dir")
     for warning in collection.warnings:
@@ -367,118 +374,6 @@ def schema() -> None:
     from hpcbench.schema import suite_json_schema
 
     print(json.dumps(suite_json_schema(), indent=2))
-
-
-def _load_profile(cluster: str) -> ClusterProfile | None:
-    from hpcbench.profile import load_profile
-
-    return load_profile(cluster)
-
-
-def _save_dir(given: Path | None, profile: ClusterProfile | None) -> Path:
-    if given is None:
-        given = Path(profile.save_dir) if profile is not None and profile.save_dir else Path("logs")
-    return given.expanduser().absolute()
-
-
-def _load_suites(configs: Sequence[Path], overrides: Sequence[str] | None) -> list[Suite]:
-    from hpcbench.config import load_suites
-
-    return load_suites(configs, overrides=overrides or ())
-
-
-def _open(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler, int]:
-    """Return the scheduler and one more than its largest array index."""
-    from hpcbench.scheduler.choose import open_scheduler
-    from hpcbench.scheduler.slurm import SlurmScheduler
-
-    scheduler = open_scheduler(profile, root)
-    if isinstance(scheduler, SlurmScheduler):
-        return scheduler, scheduler.max_array_size()
-    return scheduler, 1_000_000
-
-
-def _options(only: Sequence[str] | None, retry: str | None, *, force: bool) -> Options:
-    from hpcbench.plan import Options
-
-    return Options(retry=frozenset(_states(retry)), force=force, only=tuple(only or ()))
-
-
-def _states(text: str | None) -> tuple[JobState, ...]:
-    from hpcbench.states import JobState
-
-    words = [] if text is None else [word.strip() for word in text.split(",") if word.strip()]
-    unknown = [word for word in words if word not in set(JobState)]
-    if unknown:
-        raise PlanError(f"unknown state {unknown[0]!r}; expected: {', '.join(JobState)}")
-    return tuple(JobState(word) for word in words)
-
-
-def _gather(root: Path, names: Sequence[str] = (), *, settle: bool = True) -> Collection:
-    from hpcbench.status import gather
-
-    return gather(root, names, settle=settle)
-
-
-def _choose(collection: Collection, names: Sequence[str] | None, state: str | None) -> list[JobView]:
-    from hpcbench.status import choose_jobs
-
-    return choose_jobs(collection, names or (), _states(state))
-
-
-def _need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
-    if not jobs:
-        raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint="hpcbench status shows all names")
-
-
-def _suite_again(root: Path, name: str) -> tuple[Suite, str]:
-    """Load a suite from the file it was submitted from; return it and its cluster."""
-    from hpcbench.collect import read_suite
-    from hpcbench.paths import SuitePaths
-
-    known = read_suite(SuitePaths(root, name))
-    if known is None or not Path(known.plan.suite_file).is_file():
-        file = "" if known is None else known.plan.suite_file
-        raise PlanError(f"{name}: its suite file {file} is gone", hint="hpcbench submit CONFIG --retry failed")
-    return _load_suites([Path(known.plan.suite_file)], known.plan.overrides)[0], known.plan.cluster
-
-
-def _run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:
-    """Run the local queue here, or leave it to a background process; return whether something failed."""
-    from hpcbench.console import print_summary
-    from hpcbench.scheduler.local_runner import run_queue, start_detached
-
-    if detach:
-        start_detached(root)
-        print("running in the background; hpcbench status shows progress")
-        return False
-    code = run_queue(root, display=True)
-    if code == EXIT_INTERRUPTED:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    print_summary(_gather(root, names))
-    return code != 0
-
-
-def _wait_for_slurm(root: Path, names: Sequence[str]) -> bool:
-    """Wait until no job of the suites is under way; return whether one failed."""
-    import time
-
-    from hpcbench.console import print_summary
-    from hpcbench.states import ALIVE, FINISHED_WELL
-    from hpcbench.status import count_states
-
-    shown = ""
-    while True:
-        jobs = _gather(root, names).jobs
-        counts = count_states(jobs)
-        if counts != shown:
-            print(counts, flush=True)
-            shown = counts
-        if not any(job.state in ALIVE for job in jobs):
-            break
-        time.sleep(MIN_WATCH_S)
-    print_summary(_gather(root, names))
-    return any(job.state not in FINISHED_WELL for job in jobs)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ with every problem found. It never queues, plans or writes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcbench import catalog
 from hpcbench.aliases import ArgumentNames
-from hpcbench.errors import ConfigError, HpcbenchError, Problem
+from hpcbench.catalog.models import lookup_model
+from hpcbench.errors import ConfigError, Problem
 from hpcbench.experiment_builder import ExperimentBuilder, read_cmd
 from hpcbench.layers import (
     ARGUMENTS,
@@ -79,15 +79,11 @@ def _in_file_order(problems: Sequence[Problem]) -> list[Problem]:
 
 def _argument_names(place: SuitePlace) -> ArgumentNames:
     """Return the resolver of argument names; `model` may name a folder of this place, or a model of the catalog."""
-    lookup: Callable[[str], object] | None = getattr(catalog, "lookup_model", None)
 
     def is_catalog_model(value: Located) -> bool:
-        if lookup is None or not isinstance(value.value, str) or "/" in value.value or place.has_model(value):
+        if not isinstance(value.value, str) or place.has_model(value):
             return False
-        try:
-            return lookup(value.value) is not None
-        except (LookupError, HpcbenchError):
-            return False
+        return lookup_model(value.value) is not None
 
     return ArgumentNames(known=ARGUMENTS, elsewhere=ELSEWHERE, is_catalog_model=is_catalog_model)
 

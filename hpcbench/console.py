@@ -1,6 +1,7 @@
 """What the verbs print, and the JSON that they print for machines.
 
-In: values. Out: text on standard output and standard error. Besides `cli.py` the only room that prints; it decides nothing.
+In: values. Out: text on standard output and standard error. Besides `cli.py` the only room that prints; it decides
+nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ def print_error(error: HpcbenchError) -> None:
         print(f"{count} problem{'s' if count != 1 else ''} found; nothing was submitted", file=sys.stderr)
     else:
         print(f"error: {error}", file=sys.stderr)
+
+
+def print_line(text: str) -> None:
+    """Print one line at once."""
+    print(text, flush=True)
 
 
 def print_summary(collection: Collection) -> None:

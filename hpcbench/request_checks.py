@@ -1,16 +1,18 @@
 """Requests that cannot work, found before anything waits in a queue.
 
-In: the typed parts of one experiment. Out: a Problem per contradiction. It knows nothing of partitions.
+In: the typed parts of one experiment. Out: a Problem per contradiction. It knows the catalog, and no partitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hpcbench.arguments import SftArgs
+from hpcbench.catalog.models import list_models, list_templates, lookup_model, lookup_template
 from hpcbench.errors import Problem
+from hpcbench.names import did_you_mean
 from hpcbench.request import Command, Device, Resources
-from hpcbench.yaml_lines import Located
+from hpcbench.yaml_lines import Located, shorten
 
 
 def check_resources(
@@ -68,6 +70,8 @@ def check_args(
         found.append(at_key("dtype").problem("fp16 does not train on the CPU", expected="bf16 or fp32"))
     if device == "cpu" and args.ddp_backend == "nccl":
         found.append(at_key("ddp_backend").problem("nccl needs GPUs", expected="gloo"))
+    if cmd != "command":
+        found += _check_catalog(args, at_key)
     if cmd != "sft":
         return found
     if not args.dataset:
@@ -78,6 +82,20 @@ def check_args(
         found.append(
             at_key("save_strategy").problem(message, hint="remove one of them; `eval_dataset: []` switches evals off")
         )
+    return found
+
+
+def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
+    """Return the names that the catalog would have to know and does not."""
+    found: list[Problem] = []
+    if args.model_type is not None and args.model_id_or_path is None and lookup_model(args.model_type) is None:
+        hint = did_you_mean(args.model_type, list_models()) or "give model_id_or_path: a hub id or a folder"
+        message = f"no model {shorten(repr(args.model_type))} in the catalog"
+        found.append(at_key("model_type").problem(message, expected="a model of the catalog", hint=hint))
+    if args.template_type is not None and lookup_template(args.template_type) is None:
+        hint = did_you_mean(args.template_type, list_templates()) or "leave it out to take the tokenizer's own"
+        message = f"no chat template {shorten(repr(args.template_type))} in the catalog"
+        found.append(at_key("template_type").problem(message, expected=", ".join(list_templates()), hint=hint))
     return found
 
 

@@ -272,8 +272,8 @@ TRAIN_SPEED = Column(
     peers=_same_train_hardware,
     measured=True,
     note=(
-        "train speed: source samples of all epochs and ranks over the time of the optimizer steps, without evaluation and "
-        "saving; redone steps count once"
+        "train speed: source samples of all epochs and ranks over the time of the optimizer steps, without evaluation "
+        "and saving; redone steps count once"
     ),
 )
 TOKEN_SPEED = Column(

@@ -5,9 +5,10 @@ In: a Document. Out: text. The page's looks stand in `templates/report.html.j2`.
 
 from __future__ import annotations
 
+import functools
+
 import jinja2
 
-from hpcbench import __version__
 from hpcbench.report import plots
 from hpcbench.report.document import Document
 from hpcbench.report.escape import code_spans, one_line, printable
@@ -18,6 +19,11 @@ TEMPLATE = "report.html.j2"
 
 def render_html(document: Document) -> str:
     """Return the report as one page."""
+    return _environment().get_template(TEMPLATE).render(document=document, bar_charts=plots.bar_charts, plots=plots)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped_file("templates")),
         autoescape=True,
@@ -27,6 +33,4 @@ def render_html(document: Document) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(one_line=one_line, code_spans=code_spans, printable=printable)
-    return environment.get_template(TEMPLATE).render(
-        document=document, bar_charts=plots.bar_charts, plots=plots, version=__version__
-    )
+    return environment

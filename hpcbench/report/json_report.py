@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
 from typing import Any
 
 from hpcbench.collection import Collection, JobView, SuiteView
@@ -17,7 +16,7 @@ from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.csv_table import score_values
 from hpcbench.report.facts import Facts, facts_of, job_cause
 from hpcbench.report.layouts import value_columns
-from hpcbench.report.rows import merge_repeats
+from hpcbench.report.rows import averaged, merge_repeats
 
 SCHEMA_VERSION = 1
 
@@ -109,7 +108,9 @@ def _means(members: Sequence[Facts]) -> dict[str, Any]:
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if is_number and not key.endswith(("_stderr", "_num_samples")):
                 by_key.setdefault(key, []).append(float(value or 0.0))
+    means = {key: averaged(values) for key, values in by_key.items()}
     return {
-        key: {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None, "n": len(values)}
-        for key, values in by_key.items()
+        key: {"mean": found.value, "std": found.std, "n": found.num_values}
+        for key, found in means.items()
+        if found is not None
     }

@@ -22,8 +22,8 @@ COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
 _NAMES_SHOWN = 4
 
 OOM_HINT = (
-    "a result, never retried by itself; a smaller batch_size or max_length, gradient_checkpointing or more GPUs under a "
-    "new name is another experiment"
+    "a result, never retried by itself; a smaller batch_size or max_length, gradient_checkpointing or more GPUs under "
+    "a new name is another experiment"
 )
 
 

@@ -6,6 +6,7 @@ printed, so that two cells that read the same are both best.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -78,14 +79,20 @@ def average(column: Column, row: Row) -> Averaged | None:
     """Return the mean of a measured column over a row's members, in printed units; None where there is no number."""
     if not column.measured:
         return None
-    values = [
-        raw * column.scale
-        for raw in map(column.get, row.members)
-        if isinstance(raw, (int, float)) and not isinstance(raw, bool)
-    ]
-    if not values:
+    raws = map(column.get, row.members)
+    return averaged(raw * column.scale for raw in raws if isinstance(raw, (int, float)) and not isinstance(raw, bool))
+
+
+def averaged(values: Iterable[float]) -> Averaged | None:
+    """Return mean and sample standard deviation of finite values, or None without any."""
+    finite = [float(value) for value in values if math.isfinite(value)]
+    if not finite:
         return None
-    return Averaged(value=mean(values), std=stdev(values) if len(values) > 1 else None, num_values=len(values))
+    try:
+        std = stdev(finite) if len(finite) > 1 else None
+    except OverflowError:
+        std = None
+    return Averaged(value=mean(finite), std=std if std is None or math.isfinite(std) else None, num_values=len(finite))
 
 
 def column_cells(column: Column, rows: Sequence[Row]) -> tuple[Cell, ...]:
@@ -100,10 +107,10 @@ def best_rows(column: Column, rows: Sequence[Row]) -> frozenset[int]:
         return frozenset()
     groups: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
     for number, row in enumerate(rows):
-        averaged = average(column, row)
-        if averaged is not None:
+        found = average(column, row)
+        if found is not None:
             peers = None if column.peers is None else _peers(column, row)
-            groups[peers][number] = float(number_text(averaged.value, column.decimals))
+            groups[peers][number] = float(number_text(found.value, column.decimals))
     best: set[int] = set()
     for values in groups.values():
         if len(values) > 1:
@@ -130,11 +137,11 @@ def _cell(column: Column, row: Row, *, best: bool) -> Cell:
 
 
 def _merged_text(column: Column, row: Row) -> str | None:
-    averaged = average(column, row)
-    if averaged is not None:
+    found = average(column, row)
+    if found is not None:
         unit = column.unit(row.first) if column.unit is not None else ""
-        spread = "" if averaged.std is None else f" ± {number_text(averaged.std, column.decimals)}"
-        return f"{number_text(averaged.value, column.decimals)}{spread}{unit} (n={averaged.num_values})"
+        spread = "" if found.std is None else f" ± {number_text(found.std, column.decimals)}"
+        return f"{number_text(found.value, column.decimals)}{spread}{unit} (n={found.num_values})"
     texts = {text for text in (cell_text(column, facts) for facts in row.members) if text is not None}
     if not texts:
         return None

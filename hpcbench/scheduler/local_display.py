@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from hpcbench.jsonfile import JsonObject, read_json
@@ -181,10 +182,8 @@ def end_line(element: QueuedElement, state: ElementState) -> str:
             headline = "" if record is None else headline_text(record)
             return _one_line(f"✓ {element.name}{took}" + (f"  {headline}" if headline else ""))
         case ElementStatus.ENDED:
-            cause = state.reason
-            if record is not None:
-                cause = str(record.state) + (f": {record.cause.message}" if record.cause is not None else "")
-            return _one_line(f"✗ {element.name}{took}  {cause}; see {element.log}")
+            cause, log = _failure(element, state, record)
+            return _one_line(f"✗ {element.name}{took}  {cause}; see {log}")
         case ElementStatus.LOST:
             return _one_line(f"✗ {element.name}  lost: {state.reason}; see {element.log}")
         case ElementStatus.REFUSED:
@@ -271,6 +270,17 @@ def _table(queue: LocalQueue, changes: ChangeLog, stream: TextIO) -> Table:
     whole.add_row(table)
     whole.add_row(f"{len(rows)} running, {num_waiting} waiting, {ended}")
     return whole
+
+
+def _failure(element: QueuedElement, state: ElementState, record: Record | None) -> tuple[str, Path]:
+    """Return why a job failed, as its record tells or else its exit code, and the log that shows it."""
+    if record is None:
+        return state.reason, element.log
+    cause = record.cause
+    if cause is None:
+        return str(record.state), element.log
+    words = [str(record.state), cause.message, *cause.lines[-1:]]
+    return ": ".join(words), element.log if cause.log is None else element.paths.folder / cause.log
 
 
 def _read_progress(element: QueuedElement, state: ElementState) -> JsonObject:

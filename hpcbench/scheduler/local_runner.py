@@ -305,9 +305,7 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
                 note_stopped(paths)
                 runner.stop_all(signals, display)
                 num_open = len(runner.queue.open_elements())
-                display.say(
-                    f"interrupted; {num_open} jobs wait in the queue: run the same `hpcbench submit` again to continue"
-                )
+                display.say(f"interrupted, jobs left in the queue: {num_open}; {HOW_TO_CONTINUE}")
                 return True
             time.sleep(TICK_S)
         return False
@@ -330,9 +328,7 @@ def _follow(save_dir: Path, runner: ProcessIdentity, display: LocalDisplay, sign
         queue.reload_states()
         display.show(queue)
         if signals.count:
-            display.say(
-                f"left; process {runner.pid} on {runner.host} goes on with the queue (`hpcbench status` shows it)"
-            )
+            display.say(f"left; process {runner.pid} on {runner.host} goes on: see `hpcbench status`")
             return True
         if not is_there:
             break

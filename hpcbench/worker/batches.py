@@ -6,6 +6,7 @@ for any number of ranks, no sample twice, none left out. It draws nothing from t
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,11 +41,11 @@ class BatchPlan:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self._num_samples // (self._batch_size * self._num_ranks))
+        return math.ceil(self._num_samples / (self._batch_size * self._num_ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
         order = list(range(self._num_samples))
-        random.Random(f"{self._seed}/{self._epoch}").shuffle(order)
+        random.Random(f"{self._seed}/{self._epoch}").shuffle(order)  # noqa: S311  # no secret
         round_size = self._batch_size * self._num_ranks
         for start in range(0, self._num_samples, round_size):
             window = order[start : start + round_size]
@@ -78,6 +79,7 @@ class Collator:
         self._pad_token_id = pad_token_id
 
     def __call__(self, rows: Sequence[Encoded]) -> dict[str, Any]:
+        """Return input_ids, attention_mask, labels ([batch, seq]) and the counts num_tokens, num_samples."""
         length = max(len(row.input_ids) for row in rows)
         input_ids = torch.full((len(rows), length), self._pad_token_id, dtype=torch.long)  # [batch, seq]
         attention_mask = torch.zeros((len(rows), length), dtype=torch.long)

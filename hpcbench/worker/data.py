@@ -25,9 +25,7 @@ from hpcbench.worker.template import Encoded, Message, Template
 logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
-EXPECTED_FIELDS: Final = (
-    "messages | conversations | query and response | instruction and output | question and answer"
-)
+EXPECTED_FIELDS: Final = "messages | conversations | query and response | instruction and output | question and answer"
 _PAIRS: Final = (("query", "response"), ("instruction", "output"), ("question", "answer"))
 _ROLES: Final = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant"}
 _MAX_SHOWN_ERRORS: Final = 5
@@ -94,7 +92,7 @@ def load_splits(args: SftArgs) -> Splits:
 def split_rows(rows: Sequence[Sample], *, ratio: float, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Return (training, validation) rows in their order; a ratio above 0 takes at least one and leaves at least one."""
     count = min(max(1, int(len(rows) * ratio)), len(rows) - 1) if ratio > 0 else 0
-    held_out = set(random.Random(seed).sample(range(len(rows)), count)) if count > 0 else set()
+    held_out = set(_draw(len(rows), count, seed=seed)) if count > 0 else set()
     train = [row for index, row in enumerate(rows) if index not in held_out]
     return train, [rows[index] for index in sorted(held_out)]
 
@@ -103,7 +101,7 @@ def draw_rows(rows: Sequence[Sample], *, count: int, seed: int) -> list[Sample]:
     """Return `count` rows drawn by the seed, in their order; all of them for -1 or where there are no more."""
     if count < 0 or count >= len(rows):
         return list(rows)
-    return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), count))]
+    return [rows[index] for index in _draw(len(rows), count, seed=seed)]
 
 
 def encode_samples(
@@ -170,6 +168,11 @@ def read_rows(dataset: str) -> list[Row]:
     if path.is_absolute():
         raise WorkerError(f"{path}: no such dataset file or folder")
     return _read_hub(dataset)
+
+
+def _draw(total: int, count: int, *, seed: int) -> list[int]:
+    """Return `count` different indices below `total`, sorted."""
+    return sorted(random.Random(seed).sample(range(total), count))  # noqa: S311  # no secret
 
 
 def _check_supported(args: SftArgs) -> None:
@@ -250,13 +253,15 @@ def _read_file(path: Path) -> list[Row]:
             with path.open(encoding="utf-8-sig", newline="") as stream:
                 return [dict(row) for row in csv.DictReader(stream)]
         case ".parquet":
-            from pyarrow import parquet
+            from pyarrow import parquet  # type: ignore[import-untyped]  # has no stubs
 
             return list(parquet.read_table(path).to_pylist())
         case ".arrow":
             from datasets import Dataset
 
             return [dict(row) for row in Dataset.from_file(str(path))]
+        case _:
+            pass
     raise WorkerError(f"{path}: unknown kind of dataset file; expected: json, jsonl, csv, parquet, arrow")
 
 
@@ -342,9 +347,7 @@ def _encode_one(sample: Sample, template: Template) -> Encoded:
         raise WorkerError(f"{sample.place}: {error.message}", hint=error.hint) from error
     if encoded.input_ids and encoded.num_label_tokens == 0:
         raise WorkerError(f"{sample.place}: no token is left to learn from", hint="raise max_length")
-    return Encoded(
-        input_ids=_compact(encoded.input_ids), labels=_compact(encoded.labels), truncated=encoded.truncated
-    )
+    return Encoded(input_ids=_compact(encoded.input_ids), labels=_compact(encoded.labels), truncated=encoded.truncated)
 
 
 def _compact(values: Iterable[int]) -> array[int]:

@@ -38,7 +38,7 @@ class _DoneCounter:
         self.num_done += 1
 
 
-class EvalModel(HFLM):  # type: ignore[misc]
+class EvalModel(HFLM):
     """lm-eval's Hugging Face model with the training's prompts and a meter."""
 
     def __init__(

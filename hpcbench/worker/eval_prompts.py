@@ -37,7 +37,7 @@ class ChatPrompts:
         return text
 
     def render_started(self, messages: Sequence[Message], answer_start: str) -> str:
-        """Return the text of a prompt whose answer is made to start so (lm-eval's `gen_prefix`); remember its tokens."""
+        """Return the text of a prompt whose answer starts so (lm-eval's `gen_prefix`) and remember its tokens."""
         prompt = self.render(messages)
         text = prompt + self._answer_lead + answer_start
         self._ids_of[text] = self._continue(prompt, text)

@@ -33,7 +33,7 @@ from hpcbench.worker.interrupt import StopRequestedError, stop_requested
 from hpcbench.worker.loss import mean_cross_entropy
 from hpcbench.worker.meter import measure_memory, reset_peaks
 from hpcbench.worker.model import load_checkpoint, load_model, load_tokenizer
-from hpcbench.worker.progress import Progress
+from hpcbench.worker.progress import Progress, now
 from hpcbench.worker.template import Template
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
         metrics = evaluate(request, subject, tasks, between_batches, attempt)
     except StopRequestedError:
         logger.info("asked to stop; this eval starts over with the next attempt")
-        write_json(attempt.interrupted, {"phase": "evaluating", "resumable": False})
+        write_json(attempt.interrupted, {"schema_version": 1, "phase": "evaluating", "at": now()})
         return
     write_json(attempt.metrics, metrics.model_dump(mode="json"))
 

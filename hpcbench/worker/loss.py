@@ -29,7 +29,7 @@ def mean_cross_entropy(
     pad_token_id: int = 0,
     on_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, int]:
-    """Return (token-weighted mean cross-entropy in nats, predicted tokens); ranks share the rows when there are several.
+    """Return (token-weighted mean cross-entropy in nats, predicted tokens); several ranks share the rows.
 
     Args:
         model: a causal language model.

@@ -175,7 +175,9 @@ def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
     path = Path(source)
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if path.is_absolute() and not path.is_dir():
-        return WorkerError(f"{what}: no such folder: {source}", hint="check model_id_or_path, or run `hpcbench prefetch`")
+        return WorkerError(
+            f"{what}: no such folder: {source}", hint="check model_id_or_path or run `hpcbench prefetch`"
+        )
     if path.is_dir():
         return WorkerError(f"{what}: {source} cannot be loaded: {reason}")
     return WorkerError(

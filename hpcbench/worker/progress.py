@@ -71,6 +71,7 @@ class History:
             os.fsync(self._stream.fileno())
 
     def close(self) -> None:
+        """Close the file."""
         if self._stream is not None:
             self._stream.close()
 
@@ -90,20 +91,9 @@ def list_attempts(job: JobPaths, fingerprint: str) -> list[tuple[int, AttemptPat
 
 def read_steps(job: JobPaths, fingerprint: str) -> list[Step]:
     """Return every optimizer step once, in order, as the latest attempt that made it told it."""
-    steps = []
+    steps: list[Step] = []
     for number, attempt, _ in list_attempts(job, fingerprint):
-        for line in _read_lines(attempt.history):
-            if "num_tokens" in line:
-                steps.append(
-                    Step(
-                        step=int(line["step"]),
-                        loss=line["loss"],
-                        step_time_s=float(line["step_time_s"]),
-                        num_tokens=int(line["num_tokens"]),
-                        num_samples=int(line["num_samples"]),
-                        attempt=number,
-                    )
-                )
+        steps += [_to_step(line, number) for line in _read_lines(attempt.history) if "num_tokens" in line]
     return latest_by_step(steps)
 
 
@@ -115,6 +105,17 @@ def read_eval_losses(job: JobPaths, fingerprint: str) -> dict[int, float | None]
             if "eval_loss" in line:
                 losses[int(line["step"])] = line["eval_loss"]
     return dict(sorted(losses.items()))
+
+
+def _to_step(line: JsonObject, attempt: int) -> Step:
+    return Step(
+        step=int(line["step"]),
+        loss=line["loss"],
+        step_time_s=float(line["step_time_s"]),
+        num_tokens=int(line["num_tokens"]),
+        num_samples=int(line["num_samples"]),
+        attempt=attempt,
+    )
 
 
 def _read_lines(path: Path) -> list[JsonObject]:

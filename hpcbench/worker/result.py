@@ -1,7 +1,7 @@
 """A finished training's figures: its history and model to `TrainMetrics`.
 
-In: the histories of all attempts, the model, what the run kept. Out: a validated `TrainMetrics`; what is not known is null
-with its reason. It measures nothing itself and writes nothing.
+In: the histories of all attempts, the model, what the run kept. Out: a validated `TrainMetrics`; what is not known is
+null with its reason. It measures nothing itself and writes nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from hpcbench import hardware, metrics
+from hpcbench.arguments import SftArgs
 from hpcbench.paths import JobPaths
 from hpcbench.record import Parameters, RankMemory, TokenStats, TrainMetrics
-from hpcbench.request import JobRequest
+from hpcbench.request import Device, JobRequest
 from hpcbench.worker.checkpoint import Kept
 from hpcbench.worker.progress import list_attempts, read_eval_losses, read_steps
 
@@ -96,10 +97,10 @@ def optimizer_dtype(optimizer: Any) -> str:
     return _join_dtypes(dtypes) if dtypes else "none"
 
 
-def assemble_metrics(request: JobRequest, job: JobPaths, facts: ModelFacts, outcome: Outcome) -> TrainMetrics:
+def assemble_metrics(
+    request: JobRequest, args: SftArgs, job: JobPaths, *, facts: ModelFacts, outcome: Outcome
+) -> TrainMetrics:
     """Return the record's training part, from the histories of all attempts."""
-    args = request.args
-    assert args is not None  # sft was dispatched on it
     steps = [step for step in read_steps(job, request.fingerprint) if step.step <= outcome.num_steps]
     evals = {s: v for s, v in read_eval_losses(job, request.fingerprint).items() if s <= outcome.num_steps}
     resumed = [step for _, _, step in list_attempts(job, request.fingerprint)][1:]
@@ -108,7 +109,7 @@ def assemble_metrics(request: JobRequest, job: JobPaths, facts: ModelFacts, outc
     num_devices = max(request.resources.gpu, ranks) if request.device == "cuda" else ranks
     train_loss = metrics.mean_loss(steps)
     steady_per_device = _divide(speed.steady_tokens_per_second, num_devices)
-    peak, peak_reason = _find_peak(request)
+    peak, peak_reason = _find_peak(request.device, args)
     mfu = metrics.model_flops_utilisation(
         tokens_per_second_per_device=steady_per_device, flops_per_token=facts.flops_per_token, peak_flops=peak
     )
@@ -166,7 +167,7 @@ def _explain(*, steps: list[metrics.Step], num_steps: int, train_loss: float | N
     reasons: dict[str, str] = {}
     if len(steps) != num_steps:
         missing = num_steps - len(steps)
-        reasons["num_samples"] = f"the history of {missing} of {num_steps} steps is not there; all figures leave them out"
+        reasons["num_samples"] = f"{missing} of {num_steps} steps have no history; all figures leave them out"
     if train_loss is None:
         bad = next((step.step for step in steps if step.loss is None), None)
         reasons["train_loss"] = "no history" if bad is None else f"the loss was not finite at step {bad}"
@@ -182,13 +183,11 @@ def _explain_evals(ratio: float, num_val_rows: int, eval_loss: float | None) -> 
     return dict.fromkeys(("eval_loss", "best_checkpoint"), "no evaluation gave a finite loss")
 
 
-def _find_peak(request: JobRequest) -> tuple[float | None, str | None]:
+def _find_peak(device: Device, args: SftArgs) -> tuple[float | None, str | None]:
     """Return the device's peak FLOP/s, and why it is not known."""
-    if request.device == "cpu":
+    if device == "cpu":
         return None, "no peak FLOP/s is known for CPUs"
     name = torch.cuda.get_device_name()
-    args = request.args
-    assert args is not None  # as above
     peak = hardware.peak_flops(name, args.dtype)
     return peak, None if peak is not None else f"the peak FLOP/s of {name} in {args.dtype} is not listed"
 

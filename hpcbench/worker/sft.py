@@ -1,15 +1,16 @@
 """One training from its request to its checkpoints and metrics.
 
-In: the job request, its files, the ranks that torchrun names. Out: checkpoints, `history.jsonl`, `progress.json` and, once
-all is done, `metrics.json`; or `interrupted.json` where the supervisor asked to stop. It decides nothing that the request
-does not say, and never reaches for the network.
+In: the job request, its files, the ranks that torchrun names. Out: checkpoints, `history.jsonl`, `progress.json` and,
+once all is done, `metrics.json`; or `interrupted.json` where the supervisor asked to stop. It decides nothing that the
+request does not say, and never reaches for the network.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hpcbench.paths import AttemptPaths, JobPaths
 from hpcbench.record import TokenStats
 from hpcbench.request import JobRequest
 from hpcbench.worker import meter, model
-from hpcbench.worker.checkpoint import CLAIM_VARIABLE, CheckpointStore, Kept
+from hpcbench.worker.checkpoint import CLAIM_VARIABLE, CheckpointStore, Kept, ResumePoint
 from hpcbench.worker.data import EncodedRows, encode_samples, load_splits
 from hpcbench.worker.interrupt import StopRequestedError, leave_if_asked
 from hpcbench.worker.progress import History, Progress, now
@@ -61,7 +62,7 @@ class Ranks:
         gpus_each = max(1, request.resources.gpu // count) if request.device == "cuda" else 0
         if gpus_each > 1 and count > 1:
             raise WorkerError(
-                f"{request.resources.gpu} GPUs for ddp {count}: several GPUs for each of several ranks are not supported",
+                f"{request.resources.gpu} GPUs for ddp {count}: several GPUs per rank and several ranks are not supported",
                 hint="set requirements.ddp to the number of GPUs, or to 1 to spread the layers over them",
             )
         rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -76,6 +77,28 @@ class TokenData:
     train: EncodedRows
     validation: EncodedRows
     stats: TokenStats | None
+    has_chat_template: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What this process was started to do, and where."""
+
+    request: JobRequest
+    args: SftArgs
+    job: JobPaths
+    attempt: AttemptPaths
+    ranks: Ranks
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A model with its tuner in it."""
+
+    model: Any
+    tuner: Tuner
+    facts: ModelFacts
 
 
 def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
@@ -90,72 +113,90 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
     ranks = Ranks.from_environment(request)
     progress = Progress(job, rank=ranks.rank)
     progress.update("loading")
+    assignment = Assignment(request=request, args=args, job=job, attempt=attempt, ranks=ranks, progress=progress)
     try:
-        _train(request, args, job, attempt, ranks, progress)
+        _train(assignment)
     except StopRequestedError as stop:
         logger.info("%s", stop.message)
         _write_interrupted(attempt, step=0, rank=ranks.rank)
 
 
-def _train(
-    request: JobRequest, args: SftArgs, job: JobPaths, attempt: AttemptPaths, ranks: Ranks, progress: Progress
-) -> None:
+def _train(assignment: Assignment) -> None:
+    request, args, ranks, attempt = assignment.request, assignment.args, assignment.ranks, assignment.attempt
+    if args.max_steps == 0:
+        raise WorkerError("max_steps: 0 trains nothing", hint="set max_steps: -1 to train for num_train_epochs")
     model.check_device(args, request.device)
     tuner = load_tuner(args.sft_type)
     if request.device == "cuda":
         torch.cuda.set_device(ranks.local_rank)
-    data = load_data(args, attempt, ranks=ranks, progress=progress)
-    progress.update("loading")
-    prepared, facts = _load_prepared(request, args, tuner, data, ranks)
+    data = load_data(assignment)
+    assignment.progress.update("loading")
+    prepared = _load_prepared(assignment, tuner, data)
     leave_if_asked(attempt, num_ranks=ranks.count)
     store = CheckpointStore(
-        job,
+        assignment.job,
         fingerprint=request.fingerprint,
         num_ranks=ranks.count,
         attempt=attempt.folder.name,
         token=os.environ.get(CLAIM_VARIABLE),
         keeps_best=args.save_strategy != "no",
     )
+    # Also starts the process group, which the search for a checkpoint needs.
     training_args = make_training_arguments(args, store.staging, device=request.device, num_ranks=ranks.count)
     found = _find_resume_point(store, ranks)
-    current = Run(
-        args=args,
-        attempt=attempt,
-        store=store,
-        progress=progress,
-        history=History(attempt.history if ranks.rank == 0 else None),
-        meter=meter.Meter(training_args.device, num_ranks=ranks.count),
-        rank=ranks.rank,
-        num_ranks=ranks.count,
-        train_rows=data.train.rows,
-        val_rows=data.validation.rows,
-    )
-    resume_from = _take_over(current, training_args, found)
-    if ranks.rank == 0:
-        started = {"fingerprint": request.fingerprint, "resumed_from_step": found[1].step if found else 0, "at": now()}
-        write_json(attempt.started, started)
+    with contextlib.closing(History(attempt.history if ranks.rank == 0 else None)) as history:
+        current = Run(
+            args=args,
+            attempt=attempt,
+            store=store,
+            progress=assignment.progress,
+            history=history,
+            meter=meter.Meter(training_args.device, num_ranks=ranks.count),
+            rank=ranks.rank,
+            num_ranks=ranks.count,
+            train_rows=data.train.rows,
+            val_rows=data.validation.rows,
+        )
+        resume_from = _take_over(current, training_args, found)
+        if ranks.rank == 0:
+            step = found[1].step if found else 0
+            write_json(attempt.started, {"fingerprint": request.fingerprint, "resumed_from_step": step, "at": now()})
+        _run_trainer(assignment, current, training_args, prepared=prepared, data=data, resume_from=resume_from)
+
+
+def _run_trainer(
+    assignment: Assignment,
+    current: Run,
+    training_args: TrainingArguments,
+    *,
+    prepared: Prepared,
+    data: TokenData,
+    resume_from: str | None,
+) -> None:
+    """Train to the end, or to where the supervisor asks to stop."""
     meter.reset_peaks()
     trainer = BenchTrainer(
         run=current,
-        model=prepared,
+        model=prepared.model,
         args=training_args,
         processing_class=data.tokenizer,
-        optimizers=(tuner.create_optimizer(prepared, args, training_args), None),
+        optimizers=(prepared.tuner.create_optimizer(prepared.model, current.args, training_args), None),
     )
     trainer.train(resume_from_checkpoint=resume_from)
     if current.interrupted:
-        _write_interrupted(attempt, step=trainer.state.global_step, rank=ranks.rank)
-        return
-    _finish(request, job, current, trainer, facts, data)
+        _write_interrupted(current.attempt, step=trainer.state.global_step, rank=current.rank)
+    else:
+        _finish(assignment, current, trainer, prepared=prepared, data=data)
 
 
-def load_data(args: SftArgs, attempt: AttemptPaths, *, ranks: Ranks, progress: Progress) -> TokenData:
+def load_data(assignment: Assignment) -> TokenData:
     """Read, split and tokenize the datasets.
 
     Raises:
         WorkerError: the tokenizer or a dataset is missing or unusable.
         StopRequestedError: a stop was asked for meanwhile.
     """
+    args, progress = assignment.args, assignment.progress
     tokenizer = model.load_tokenizer(args)
     template = Template.from_args(args, tokenizer)
     splits = load_splits(args)
@@ -163,7 +204,7 @@ def load_data(args: SftArgs, attempt: AttemptPaths, *, ranks: Ranks, progress: P
 
     def on_row(_count: int) -> None:
         progress.update("tokenizing")
-        leave_if_asked(attempt, num_ranks=ranks.count)
+        leave_if_asked(assignment.attempt, num_ranks=assignment.ranks.count)
 
     train = encode_samples(splits.train, template, num_proc=args.preprocess_num_proc, on_row=on_row)
     validation = encode_samples(splits.validation, template, num_proc=args.preprocess_num_proc, on_row=on_row)
@@ -174,8 +215,16 @@ def load_data(args: SftArgs, attempt: AttemptPaths, *, ranks: Ranks, progress: P
         num_truncated=train.num_truncated,
         num_dropped=train.num_dropped + splits.num_discarded,
     )
-    logger.info("dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats)
-    return TokenData(tokenizer=tokenizer, train=train, validation=validation, stats=stats)
+    logger.info(
+        "dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats
+    )
+    return TokenData(
+        tokenizer=tokenizer,
+        train=train,
+        validation=validation,
+        stats=stats,
+        has_chat_template=template.has_chat_template,
+    )
 
 
 def make_training_arguments(
@@ -239,33 +288,26 @@ def uses_bf16_autocast(args: SftArgs) -> bool:
     return args.dtype == "bf16" and args.sft_type != "full"
 
 
-def _load_prepared(
-    request: JobRequest, args: SftArgs, tuner: Tuner, data: TokenData, ranks: Ranks
-) -> tuple[Any, ModelFacts]:
+def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Prepared:
     """Return the model with its tuner; every rank draws the same initial weights."""
+    args, device = assignment.args, assignment.request.device
     set_seed(args.seed)
-    base = model.load_model(args, request.device, num_gpus=ranks.gpus_each)
-    prepared = tuner.prepare(base, args)
+    base = model.load_model(args, device, num_gpus=assignment.ranks.gpus_each)
+    tuned = tuner.prepare(base, args)
     autocast = {"bf16": "bfloat16" if uses_bf16_autocast(args) else "none", "fp16": "float16", "fp32": "none"}
-    facts = inspect_model(prepared, trains_base=tuner.TRAINS_BASE, tokens=data.stats, autocast=autocast[args.dtype])
+    facts = inspect_model(tuned, trains_base=tuner.TRAINS_BASE, tokens=data.stats, autocast=autocast[args.dtype])
     notes = {}
-    _, reason = model.choose_attention(args, request.device)
+    _, reason = model.choose_attention(args, device)
     if reason is not None:
         notes["attention"] = f"{reason}; {facts.attention} ran instead"
-    if not Template.from_args(args, data.tokenizer).has_chat_template:
+    if not data.has_chat_template:
         notes["template"] = "the tokenizer has no chat template: messages are joined by line breaks"
-    return prepared, ModelFacts(
-        parameters=facts.parameters,
-        flops_per_token=facts.flops_per_token,
-        dtypes=facts.dtypes,
-        attention=facts.attention,
-        notes=notes,
-    )
+    return Prepared(model=tuned, tuner=tuner, facts=replace(facts, notes=notes))
 
 
-def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> Any:
+def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, ResumePoint] | None:
     """Return rank 0's choice of checkpoint on every rank: file systems may show them different ones."""
-    found = [None]
+    found: list[tuple[Path, ResumePoint] | None] = [None]
     if ranks.rank == 0:
         store.prepare()
         found = [store.find()]
@@ -274,7 +316,7 @@ def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> Any:
     return found[0]
 
 
-def _take_over(current: Run, training_args: TrainingArguments, found: Any) -> str | None:
+def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
     """Continue where the found checkpoint stands; return its folder, or what `resume_from_checkpoint` names."""
     if found is not None:
         folder, point = found
@@ -293,19 +335,14 @@ def _take_over(current: Run, training_args: TrainingArguments, found: Any) -> st
 
 
 def _finish(
-    request: JobRequest, job: JobPaths, current: Run, trainer: BenchTrainer, facts: ModelFacts, data: TokenData
+    assignment: Assignment, current: Run, trainer: BenchTrainer, *, prepared: Prepared, data: TokenData
 ) -> None:
     """Keep the checkpoints, write the metrics, then delete what only a resume would need."""
     current.progress.update("saving")
-    memory = meter.measure_memory(
-        trainer.args.device,
-        num_gpus=request.resources.gpu // request.resources.ddp,
-        num_ranks=current.num_ranks,
-    )
-    wait_for_all(current.num_ranks)
+    memory = meter.measure_memory(trainer.args.device, num_gpus=assignment.ranks.gpus_each, num_ranks=current.num_ranks)
     if current.rank == 0:
         current.history.sync()
-        current.history.close()
+        first_step_at = current.first_step_at
         outcome = Outcome(
             num_steps=trainer.state.global_step,
             num_epochs=trainer.state.epoch,
@@ -315,13 +352,13 @@ def _finish(
             memory=memory,
             kept=_keep_checkpoints(current, trainer),
             best_step=current.best_step,
-            time_to_first_step_s=(
-                None if current.first_step_at is None else current.first_step_at - meter.process_started_at()
-            ),
+            time_to_first_step_s=None if first_step_at is None else first_step_at - meter.process_started_at(),
             optimizer_dtype=optimizer_dtype(trainer.optimizer),
-            notes={} if current.first_step_at else {"time_to_first_step_s": "the last attempt had no step left to do"},
+            notes={} if first_step_at else {"time_to_first_step_s": "the last attempt had no step left to do"},
         )
-        result = assemble_metrics(request, job, facts, outcome)
+        result = assemble_metrics(
+            assignment.request, assignment.args, assignment.job, facts=prepared.facts, outcome=outcome
+        )
         write_json(current.attempt.metrics, result.model_dump(mode="json"))
         current.store.delete_resumable()
     wait_for_all(current.num_ranks)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, set_seed
 
 from hpcbench.arguments import SftArgs
 from hpcbench.paths import AttemptPaths
@@ -24,7 +24,7 @@ from hpcbench.worker.checkpoint import CheckpointStore, ResumePoint
 from hpcbench.worker.interrupt import StopRequestedError, stop_requested
 from hpcbench.worker.loss import mean_cross_entropy
 from hpcbench.worker.meter import Meter, StepMeasure
-from hpcbench.worker.progress import History, Progress
+from hpcbench.worker.progress import History, Phase, Progress
 from hpcbench.worker.template import Encoded
 
 logger = logging.getLogger(__name__)
@@ -61,17 +61,23 @@ class Run:
 
     @property
     def save_steps(self) -> int:
+        """Steps between checkpoints."""
         return self.args.save_steps or self.args.eval_steps
 
     @property
     def num_steps_kept(self) -> int | None:
-        """How many checkpoints on the way are kept beside best and last; None is all."""
+        """How many checkpoints on the way are kept for now; None is all.
+
+        At the end best and last take two of them, and which those are is not known before.
+        """
         limit = self.args.save_total_limit
-        return None if limit < 1 else max(0, limit - 2)
+        return None if limit < 1 else limit if limit > 2 else 0
 
 
 class BenchTrainer(Trainer):
     """A Trainer whose batches, loss counts and evaluation are hpcbench's."""
+
+    control: TrainerControl
 
     def __init__(self, *, run: Run, **options: Any) -> None:
         self.run = run
@@ -210,7 +216,7 @@ class RunCallback(TrainerCallback):
                 "epoch": state.epoch,
             }
         )
-        phase = "evaluating" if control.should_evaluate else "saving" if control.should_save else "training"
+        phase: Phase = "evaluating" if control.should_evaluate else "saving" if control.should_save else "training"
         run.progress.update(
             phase,
             step=step,
@@ -247,9 +253,7 @@ class RunCallback(TrainerCallback):
                 )
             )
             if not run.interrupted and run.args.save_strategy != "no" and run.num_steps_kept != 0:
-                run.store.keep_step(
-                    placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model
-                )
+                run.store.keep_step(placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model)
         wait_for_all(run.num_ranks)
         run.progress.update("training")
 

@@ -109,7 +109,9 @@ def test_missing_files_and_hub_ids_are_named(tmp_path: Path, monkeypatch: pytest
         load_splits(make_args(dataset=["someone/something"]))
 
 
-@pytest.mark.parametrize(("count", "ratio", "expected"), [(10, 0.2, 2), (10, 0.01, 1), (10, 0.0, 0), (1, 0.5, 0), (2, 1.0, 1)])
+@pytest.mark.parametrize(
+    ("count", "ratio", "expected"), [(10, 0.2, 2), (10, 0.01, 1), (10, 0.0, 0), (1, 0.5, 0), (2, 1.0, 1)]
+)
 def test_a_split_takes_its_ratio_at_least_one_and_leaves_one(count: int, ratio: float, expected: int) -> None:
     rows = [Sample(messages=PAIR, place=str(number)) for number in range(count)]
     train, validation = split_rows(rows, ratio=ratio, seed=42)
@@ -170,7 +172,7 @@ def test_ranks_share_each_global_batch_of_one_process(num_samples: int) -> None:
     alone = make_plan(0, 1, num_samples=num_samples, batch_size=2, accumulation=4)
     shared = [make_plan(rank, 2, num_samples=num_samples, batch_size=2, accumulation=2) for rank in range(2)]
     assert len(shared[0]) == len(shared[1])
-    for step in range(0, (len(alone) + 3) // 4):
+    for step in range((len(alone) + 3) // 4):
         expected = [index for batch in alone[4 * step : 4 * step + 4] for index in batch]
         found = [index for plan in shared for batch in plan[2 * step : 2 * step + 2] for index in batch if index >= 0]
         assert sorted(found) == sorted(expected)

@@ -19,11 +19,9 @@ from hpcbench.arguments import EvalArgs, SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import CommandMetrics, EvalMetrics, Parameters
+from hpcbench.record import EvalMetrics, Parameters
 from hpcbench.request import JobRequest
-from hpcbench.states import JobState
 from hpcbench.worker import evaluate
-from hpcbench.worker.eval_checkpoint import choose_checkpoint
 from hpcbench.worker.eval_model import EvalModel
 from hpcbench.worker.eval_prompts import ChatPrompts
 from hpcbench.worker.eval_tasks import BUILT_IN_FOLDER, load_eval_tasks
@@ -374,55 +372,6 @@ def test_progress_counts_every_request_once(world: World) -> None:
     evaluate.run_lm_eval(lm, load_eval_tasks("words", [str(world.tasks)]), EvalArgs(), system=None)
 
     assert seen == [(0, 7), (2, 7), (4, 7), (6, 7)]
-
-
-def choose(train: Path, **eval_args: Any) -> tuple[str, Path | None]:
-    request = eval_world.make_request(Path("m"), "where", train_folder=str(train), eval_args=eval_args)
-    checkpoint = choose_checkpoint(request)
-    return checkpoint.choice, checkpoint.folder
-
-
-def test_best_checkpoint_unless_last_is_asked_for(world: World) -> None:
-    assert choose(world.train) == ("best", world.train / "checkpoints" / "best")
-    assert choose(world.train, checkpoint="last") == ("last", world.train / "checkpoints" / "last")
-
-
-def test_last_checkpoint_without_a_validation_split(tmp_path: Path) -> None:
-    record = eval_world.write_train_record(tmp_path)
-    value = read_json(record / "record.json")
-    assert value is not None
-    value["metrics"]["best_checkpoint"] = None
-    write_json(record / "record.json", value)
-    (tmp_path / "checkpoints" / "last").mkdir(parents=True)
-
-    assert choose(tmp_path)[0] == "last"
-    with pytest.raises(WorkerError, match="the training kept no best checkpoint"):
-        choose(tmp_path, checkpoint="best")
-
-
-def test_model_of_a_command(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    metrics = CommandMetrics(output_model=str(tmp_path / "out"))
-    eval_world.write_train_record(tmp_path, cmd="command", metrics=metrics)
-
-    assert choose(tmp_path) == ("output_model", tmp_path / "out")
-
-    eval_world.write_train_record(tmp_path, cmd="command", metrics=CommandMetrics())
-    with pytest.raises(WorkerError, match="the command left no model"):
-        choose(tmp_path)
-
-
-def test_train_job_that_is_not_completed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="no record of the train job yet"):
-        choose(tmp_path)
-
-    eval_world.write_train_record(tmp_path, state=JobState.FAILED)
-    with pytest.raises(WorkerError, match="the train job is failed, not completed"):
-        choose(tmp_path)
-
-    eval_world.write_train_record(tmp_path)
-    with pytest.raises(WorkerError, match=r"checkpoints/best: the checkpoint is gone"):
-        choose(tmp_path)
 
 
 def test_request_without_dataset_or_with_a_program_is_refused(world: World, tmp_path: Path) -> None:

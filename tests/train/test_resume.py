@@ -52,8 +52,8 @@ def stop_in_step(monkeypatch: pytest.MonkeyPatch, step: int | None) -> None:
 def test_stops_at_any_step_change_nothing(
     tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch, sft_type: str
 ) -> None:
-    """Stopped at 3 (nothing saved before), 5 (an epoch's end), 8 (an evaluation is due) and 9."""
-    values: dict[str, Any] = {"sft_type": sft_type, "eval_steps": 4, "save_steps": 3}
+    """Stopped at 3 (an evaluation is due), 5 (an epoch's end), 8 and 9 (an evaluation is due)."""
+    values: dict[str, Any] = {"sft_type": sft_type, "eval_steps": 3, "save_steps": 2}
     reference = make_job(tmp_path / "reference", base_model, chats, **values)
     train_here(reference)
     job = make_job(tmp_path / "job", base_model, chats, **values)

@@ -2,143 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hpcbench.jsonfile import create_json
 from hpcbench.paths import LocalPaths, SuitePaths
-from hpcbench.request import Resources
-from hpcbench.scheduler.local import NO_RUNNER, LocalScheduler
-from hpcbench.scheduler.local_claim import leave_claim, live_runner, take_claim
-from hpcbench.scheduler.local_machine import read_machine
-from hpcbench.scheduler.local_queue import LocalQueue
+from hpcbench.scheduler.local import NO_RUNNER
 from hpcbench.scheduler.local_runner import run_queue, start_detached
-from hpcbench.scheduler.processes import ProcessIdentity, identify_process, is_alive
-from hpcbench.scheduler.protocol import SchedulerJob
+from hpcbench.scheduler.processes import is_alive
 from hpcbench.scheduler.slots import Machine
 from hpcbench.states import JobState
-from hpcbench.submission import Element, Submission, write_submission
-
-MACHINE = Machine(gpus=("0", "1"), cpus=2)
-DRIVER = """
-import json, sys
-from pathlib import Path
-from hpcbench.scheduler.local_runner import run_queue
-from hpcbench.scheduler.slots import Machine
-save_dir, grace = Path(sys.argv[1]), float(sys.argv[2])
-def job_command(submission, index):
-    return ["sh", "-c", json.loads((save_dir / "commands.json").read_text())[submission.elements[index].experiment]]
-machine = Machine(gpus=("0", "1"), cpus=2)
-sys.exit(run_queue(save_dir, display=True, job_command=job_command, machine=machine, stop_grace_s=grace))
-"""
-
-
-class World:
-    """A save directory with a local queue whose jobs are shell commands, named by experiment."""
-
-    def __init__(self, save_dir: Path) -> None:
-        self.save_dir = save_dir
-        self.commands: dict[str, str] = {}
-        self.scheduler = LocalScheduler(save_dir)
-        self.submissions: dict[str, Submission] = {}
-
-    def submit(
-        self, key: str, commands: dict[str, str], *, job: str = "train", after: str | None = None, **resources: int
-    ) -> str:
-        """Queue one job per command, all with the same resources; return the id."""
-        names = {name: command for name, command in commands.items() if command}
-        self.commands |= {f"{name}" if job == "train" else f"{name}-{job}": command for name, command in names.items()}
-        (self.save_dir / "commands.json").write_text(json.dumps(self.commands), encoding="utf-8")
-        elements = {
-            index: Element(experiment=name if job == "train" else f"{name}-{job}", job=job, fingerprint="f" * 64)
-            for index, name in enumerate(commands)
-            if commands[name]
-        }
-        submission = Submission(
-            key=key,
-            suite="demo",
-            cluster="local",
-            created_at="2026-01-01T00:00:00Z",
-            after_key=after,
-            resources=Resources(**{"gpu": 0, **resources}),
-            elements=elements,
-        )
-        write_submission(SuitePaths(self.save_dir, "demo"), submission)
-        after_id = None if after is None else self.submissions[after].scheduler_id
-        scheduler_id = self.scheduler.submit(submission, after_id)
-        self.submissions[key] = submission.model_copy(update={"state": "submitted", "scheduler_id": scheduler_id})
-        write_submission(SuitePaths(self.save_dir, "demo"), self.submissions[key])
-        return scheduler_id
-
-    def run(self, machine: Machine = MACHINE, *, display: bool = False) -> int:
-        """Run the queue in this process."""
-        return run_queue(self.save_dir, display=display, job_command=self.command, machine=machine, stop_grace_s=2.0)
-
-    def command(self, submission: Submission, index: int) -> list[str]:
-        return ["sh", "-c", self.commands[submission.elements[index].experiment]]
-
-    def start_driver(self, grace_s: float = 5.0) -> subprocess.Popen[str]:
-        """Run the queue in a process of its own."""
-        argv = [sys.executable, "-c", DRIVER, str(self.save_dir), str(grace_s)]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def jobs(self) -> dict[str, SchedulerJob]:
-        """Return what a query says, by experiment."""
-        answer = self.scheduler.query(list(self.submissions.values()))
-        assert answer.history_known
-        return {self.submissions[key].elements[index].experiment: job for (key, index), job in answer.jobs.items()}
-
-    def states(self) -> dict[str, JobState]:
-        return {name: job.state for name, job in self.jobs().items()}
-
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.02)
-
-    def lines(self, name: str) -> list[str]:
-        """Return the lines of a file that jobs write."""
-        path = self.save_dir / name
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-    def note(self, text: str = "$HPCBENCH_LOCAL_ID", file: str = "notes") -> str:
-        """Return a shell command that appends a line to a file."""
-        return f'echo {text} >> "$WORLD/{file}"'
-
-    def processes(self) -> list[int]:
-        """Return all living processes of this world's jobs, found by their environment."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                environ = (entry / "environ").read_bytes()
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            ids = [s.scheduler_id or "" for s in self.submissions.values()]
-            if state != "Z" and any(f"HPCBENCH_LOCAL_ID={i}_".encode() in environ for i in ids):
-                found.append(int(entry.name))
-        return found
+from tests.unit.local_world import FOLDER, GO, MACHINE, World, make_world
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    save_dir = tmp_path / "it's logs"
-    save_dir.mkdir()
-    monkeypatch.setenv("WORLD", str(save_dir))
-    world = World(save_dir)
-    yield world
-    assert world.processes() == []
+    monkeypatch.setenv("WORLD", str(tmp_path / FOLDER))
+    with make_world(tmp_path / FOLDER) as made:
+        yield made
 
 
 def test_jobs_run_and_the_exit_code_is_0(world: World) -> None:
@@ -180,18 +65,23 @@ def test_a_users_omp_num_threads_is_kept(world: World, monkeypatch: pytest.Monke
 
 def test_no_gpu_is_given_to_two_jobs_at_once(world: World) -> None:
     stamp = "$CUDA_VISIBLE_DEVICES $(date +%s%N)"
-    body = f"{world.note(f'start {stamp}')}; sleep 0.3; {world.note(f'end {stamp}')}"
+    body = f"{world.note(f'start {stamp}')}; sleep 0.2; {world.note(f'end {stamp}')}"
     world.submit("k1", dict.fromkeys("abcde", body), gpu=1)
     assert world.run() == 0
-    events = sorted((int(line.split()[2]), *line.split()[:2]) for line in world.lines("notes"))
+    notes = [line.split() for line in world.lines("notes")]
+    events = sorted((int(moment), what, gpu) for what, gpu, moment in notes)
     assert len(events) == 10
     held: set[str] = set()
-    most = 0
     for _, what, gpu in events:
         assert (gpu in held) == (what == "end")
         held ^= {gpu}
-        most = max(most, len(held))
-    assert most == 2
+
+
+def test_jobs_that_fit_run_at_the_same_time(world: World) -> None:
+    wait_for = 'until [ -e "$WORLD/{0}" ]; do sleep 0.02; done'
+    world.submit("k1", {"a": f"{world.note(file='a')}; {wait_for.format('b')}"}, gpu=1)
+    world.submit("k2", {"b": f"{world.note(file='b')}; {wait_for.format('a')}"}, gpu=1)
+    assert world.run() == 0
 
 
 def test_cpu_jobs_wait_for_cores(world: World) -> None:
@@ -276,7 +166,7 @@ def test_a_running_job_is_cancelled_with_term_and_others_go_on(world: World) -> 
     driver = world.start_driver()
     world.wait_for(lambda: "up" in world.lines("notes"))
     world.scheduler.cancel([f"{first}_0"])
-    output, _ = driver.communicate(timeout=10)
+    output, _ = driver.communicate(timeout=30)
     assert driver.returncode == 1
     assert sorted(world.lines("notes")) == ["b", "term", "up"]
     assert world.states() == {"a": JobState.CANCELLED, "b": JobState.COMPLETED}
@@ -290,15 +180,16 @@ def test_ctrl_c_leaves_no_process_and_a_rerun_continues(world: World) -> None:
     world.wait_for(lambda: world.lines("notes").count("start") == 2)
     assert world.states()["a"] is JobState.RUNNING
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=10)
+    output, _ = driver.communicate(timeout=30)
     assert driver.returncode == 130
-    assert output.splitlines() == [
+    lines = output.splitlines()
+    assert lines[:3] + sorted(lines[3:5]) + lines[5:] == [
         "> demo/a train  started  1 core",
         "> demo/b train  started  1 core",
         "stopping 2 running, at most 5 s; Ctrl-C again kills at once",
         "- demo/a train  stopped, goes back to the queue",
         "- demo/b train  stopped, goes back to the queue",
-        "interrupted, 3 jobs left in the queue; run the same `hpcbench submit` again to continue",
+        "interrupted, jobs left in the queue: 3; run the same `hpcbench submit` again to continue",
     ]
     assert world.processes() == []
     assert {job.reason for job in world.jobs().values()} == {NO_RUNNER}
@@ -316,7 +207,7 @@ def test_a_job_that_ignores_term_is_killed_by_a_second_ctrl_c(world: World) -> N
     time.sleep(0.4)
     assert driver.poll() is None
     driver.send_signal(signal.SIGINT)
-    driver.communicate(timeout=10)
+    driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert world.processes() == []
     assert world.states() == {"a": JobState.PENDING}
@@ -327,7 +218,7 @@ def test_a_job_that_ignores_term_is_killed_when_its_grace_is_over(world: World) 
     driver = world.start_driver(grace_s=0.5)
     world.wait_for(lambda: world.lines("notes") == ["up"])
     driver.send_signal(signal.SIGINT)
-    driver.communicate(timeout=10)
+    driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert world.processes() == []
 
@@ -336,15 +227,12 @@ def test_a_runner_killed_with_kill_9_takes_its_jobs_with_it_and_the_next_goes_on
     world.submit("k1", {"a": f"{world.note('a')}; sleep 60 & wait", "b": world.note("b")}, ddp=2)
     world.submit("k2", {"a": world.note("never")}, job="eval-x", after="k1")
     driver = world.start_driver()
-    world.wait_for(lambda: world.lines("notes") == ["a"])
+    world.wait_for(lambda: world.lines("notes") == ["a"] and world.process("a") is not None)
+    process = world.process("a")
+    assert process is not None
     driver.kill()
-    driver.communicate(timeout=10)
-    process = LocalQueue(world.save_dir)
-    process.scan_entries()
-    process.reload_states()
-    identity = process.state(f"{world.submissions['k1'].scheduler_id}_0").process
-    assert identity is not None
-    world.wait_for(lambda: not is_alive(identity))
+    driver.communicate(timeout=30)
+    world.wait_for(lambda: not is_alive(process))
     jobs = world.jobs()
     assert jobs["a"].state is JobState.LOST
     assert jobs["a"].reason == "the local runner died while it ran, so its exit code is not known"
@@ -355,33 +243,37 @@ def test_a_runner_killed_with_kill_9_takes_its_jobs_with_it_and_the_next_goes_on
 
 
 def test_a_second_runner_follows_the_first_and_takes_its_place_when_it_is_killed(world: World) -> None:
-    world.submit("k1", {"a": f"{world.note('a')}; sleep 1", "b": world.note("b")}, ddp=2)
+    world.submit("k1", {"a": f"{world.note('a')}; {GO}", "b": world.note("b")}, ddp=2)
     first = world.start_driver()
     world.wait_for(lambda: world.lines("notes") == ["a"])
     second = world.start_driver()
     world.submit("k2", {"c": f'{world.note("c")}; [ -e "$WORLD/again" ] || sleep 60 & wait'})
-    world.wait_for(lambda: "c" in world.lines("notes"))
+    assert second.stdout is not None
+    assert second.stdout.readline() == f"following the local runner, process {first.pid} on {socket.gethostname()}\n"
+    (world.save_dir / "go").touch()
+    world.wait_for(lambda: "c" in world.lines("notes") and world.process("c") is not None)
     first.kill()
-    first.communicate(timeout=10)
-    output, _ = second.communicate(timeout=15)
+    first.communicate(timeout=30)
+    output, _ = second.communicate(timeout=30)
     assert second.returncode == 1  # c was lost
-    assert f"following the local runner, process {first.pid} on " in output
+    assert "✗ demo/c train  lost: the local runner died while it ran" in output
     assert world.lines("notes") == ["a", "b", "c"]
     assert world.states() == {"a": JobState.COMPLETED, "b": JobState.COMPLETED, "c": JobState.LOST}
 
 
 def test_a_follower_leaves_the_runner_alone(world: World) -> None:
-    world.submit("k1", {"a": f"{world.note('a')}; sleep 1.5"})
+    world.submit("k1", {"a": f"{world.note('a')}; {GO}"})
     first = world.start_driver()
     world.wait_for(lambda: world.lines("notes") == ["a"])
     second = world.start_driver()
     assert second.stdout is not None
     assert second.stdout.readline().startswith("following")
     second.send_signal(signal.SIGINT)
-    output, _ = second.communicate(timeout=10)
+    output, _ = second.communicate(timeout=30)
     assert second.returncode == 130
     assert f"left; process {first.pid} on " in output
-    output, _ = first.communicate(timeout=10)
+    (world.save_dir / "go").touch()
+    output, _ = first.communicate(timeout=30)
     assert first.returncode == 0
     assert world.lines("notes") == ["a"]
 
@@ -394,8 +286,8 @@ def test_a_follower_does_not_restart_what_was_stopped_on_purpose(world: World) -
     assert second.stdout is not None
     assert second.stdout.readline().startswith("following")
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=10)
-    output, _ = second.communicate(timeout=10)
+    first.communicate(timeout=30)
+    output, _ = second.communicate(timeout=30)
     assert (first.returncode, second.returncode) == (130, 130)
     assert "the local runner was stopped; run the same `hpcbench submit` again to continue\n" in output
     assert world.lines("notes") == ["a"]
@@ -408,67 +300,3 @@ def test_a_detached_runner_outlives_its_starter(world: World) -> None:
     paths = LocalPaths(world.save_dir)
     world.wait_for(lambda: not paths.runner.exists())
     assert "> demo/a train  started  1 core\n" in paths.log.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("round_number", range(3))
-def test_of_many_that_take_a_dead_runners_place_one_gets_it(tmp_path: Path, round_number: int) -> None:
-    paths = LocalPaths(tmp_path)
-    me = identify_process(os.getpid())
-    assert me is not None
-    dead = ProcessIdentity(host=me.host, pid=me.pid, start_ticks=me.start_ticks - 1)  # its pid was used again
-    create_json(paths.runner, {"schema_version": 1, "process": dead.model_dump(), "at": ""})
-    assert live_runner(paths) is None
-    code = (
-        "import sys; from pathlib import Path; from hpcbench.paths import LocalPaths;"
-        "from hpcbench.scheduler.local_claim import take_claim;"
-        "print(take_claim(LocalPaths(Path(sys.argv[1]))), flush=True); sys.stdin.read()"
-    )
-    argv = [sys.executable, "-c", code, str(tmp_path)]
-    takers = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = [taker.stdout.readline().strip() for taker in takers if taker.stdout is not None]
-    for taker in takers:
-        taker.communicate(timeout=10)
-    assert sorted(answers) == ["False", "False", "False", "True"]
-
-
-def test_a_runner_of_another_machine_is_never_declared_dead(tmp_path: Path) -> None:
-    paths = LocalPaths(tmp_path)
-    other = ProcessIdentity(host="another-machine", pid=1, start_ticks=1)
-    create_json(paths.runner, {"schema_version": 1, "process": other.model_dump(), "at": ""})
-    assert not take_claim(paths)
-    leave_claim(paths)
-    assert live_runner(paths) == other
-
-
-def test_a_submission_is_queued_once_and_found_by_its_key(world: World) -> None:
-    first = world.submit("k1", {"a": "true"})
-    second = world.submit("k2", {"b": "true"})
-    assert first != second
-    assert world.scheduler.submit(world.submissions["k1"], None) == first
-    assert world.scheduler.find(["k2", "k3", "k1"]) == {"k2": second, "k1": first}
-    assert world.scheduler.find(["k3"]) == {}
-
-
-def test_a_query_knows_nothing_of_what_was_never_queued(world: World) -> None:
-    world.submit("k1", {"a": "true"})
-    stranger = world.submissions["k1"].model_copy(update={"scheduler_id": "local-20200101000000-1"})
-    answer = world.scheduler.query([stranger])
-    assert (dict(answer.jobs), answer.history_known) == ({}, True)
-
-
-def test_the_rendered_text_shows_commands_slots_and_dependency(world: World) -> None:
-    world.submit("k1", {"a": "true", "b": "true"}, gpu=2, ddp=2)
-    scheduler = LocalScheduler(world.save_dir, job_command=lambda s, i: ["run", f"{s.key}'s", str(i)])
-    assert scheduler.render(world.submissions["k1"], "local-20260101000000-1") == (
-        f"# k1: local queue {world.save_dir}/local/queue, 2 GPU slots per job\n"
-        "# index 0: demo/a train, after index 0 of local-20260101000000-1 has completed\n"
-        "CUDA_VISIBLE_DEVICES='<2 free>' run 'k1'\"'\"'s' 0\n"
-        "# index 1: demo/b train, after index 1 of local-20260101000000-1 has completed\n"
-        "CUDA_VISIBLE_DEVICES='<2 free>' run 'k1'\"'\"'s' 1\n"
-    )
-
-
-def test_cuda_visible_devices_limits_the_slots() -> None:
-    assert read_machine({"CUDA_VISIBLE_DEVICES": "3,5"}).gpus == ("3", "5")
-    assert read_machine({"CUDA_VISIBLE_DEVICES": ""}).gpus == ()
-    assert read_machine({"CUDA_VISIBLE_DEVICES": ""}).cpus == len(os.sched_getaffinity(0))

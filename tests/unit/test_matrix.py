@@ -23,7 +23,10 @@ def names(experiments: tuple[Experiment, ...]) -> list[str]:
 
 
 def test_names_say_what_varies_as_it_was_written(tmp_path: Path) -> None:
-    suite = load(tmp_path, HEAD + "experiment: [{name: lora, matrix: {lora_rank: [8, 16], learning_rate: [1e-4, 5e-5], seed: [7]}}]")
+    suite = load(
+        tmp_path,
+        HEAD + "experiment: [{name: lora, matrix: {lora_rank: [8, 16], learning_rate: [1e-4, 5e-5], seed: [7]}}]",
+    )
     assert names(suite.experiments) == [
         "lora-lora_rank=8-learning_rate=1e-4",
         "lora-lora_rank=8-learning_rate=5e-5",
@@ -58,7 +61,9 @@ experiment: [{name: a}]
 
 
 def test_dotted_keys_reach_other_sections(tmp_path: Path) -> None:
-    suite = load(tmp_path, HEAD + "experiment: [{name: a, matrix: {requirements.gpu: [1, 2], env.OMP_NUM_THREADS: [4]}}]")
+    suite = load(
+        tmp_path, HEAD + "experiment: [{name: a, matrix: {requirements.gpu: [1, 2], env.OMP_NUM_THREADS: [4]}}]"
+    )
     assert names(suite.experiments) == ["a-requirements.gpu=1", "a-requirements.gpu=2"]
     assert [experiment.requirements.gpu for experiment in suite.experiments] == [1, 2]
     assert [dict(experiment.env) for experiment in suite.experiments] == [{"OMP_NUM_THREADS": "4"}] * 2
@@ -89,11 +94,16 @@ def test_model_paths_are_named_by_their_last_part(tmp_path: Path) -> None:
         (tmp_path / model / "config.json").write_text("{}")
     suite = load(tmp_path, HEAD + "experiment: [{name: a, matrix: {model: [x/small, y/large]}}]")
     assert names(suite.experiments) == ["a-model=small", "a-model=large"]
-    assert [e.args.model_id_or_path for e in suite.experiments if e.args] == [f"{tmp_path}/x/small", f"{tmp_path}/y/large"]
+    assert [e.args.model_id_or_path for e in suite.experiments if e.args] == [
+        f"{tmp_path}/x/small",
+        f"{tmp_path}/y/large",
+    ]
 
 
 def test_long_names_are_shortened_and_stay_different(tmp_path: Path) -> None:
-    text = HEAD + "experiment: [{name: NAME, matrix: {gradient_accumulation_steps: [1, 2], learning_rate: [1e-4, 5e-5]}}]"
+    text = (
+        HEAD + "experiment: [{name: NAME, matrix: {gradient_accumulation_steps: [1, 2], learning_rate: [1e-4, 5e-5]}}]"
+    )
     suite = load(tmp_path, text.replace("NAME", "n" * 60))
     found = names(suite.experiments)
     assert len(set(found)) == 4
@@ -136,7 +146,9 @@ def test_a_suite_of_baselines_may_vary_its_models(tmp_path: Path) -> None:
 def test_repeats_vary_the_seed_only(tmp_path: Path) -> None:
     suite = load(tmp_path, HEAD + "repeats: '3'\nexperiment: [{name: lora, args: {seed: 5}}]")
     assert names(suite.experiments) == ["lora-seed0", "lora-seed1", "lora-seed2"]
-    assert [(e.base_experiment, e.repeat, e.args.seed, e.args.dataset_split_seed) for e in suite.experiments if e.args] == [
+    assert [
+        (e.base_experiment, e.repeat, e.args.seed, e.args.dataset_split_seed) for e in suite.experiments if e.args
+    ] == [
         ("lora", 0, 5, 42),
         ("lora", 1, 6, 42),
         ("lora", 2, 7, 42),
@@ -148,16 +160,26 @@ def test_set_loses_to_no_matrix_in_silence(tmp_path: Path) -> None:
     assert refusal(tmp_path, text, "args.lora_rank=4") == (
         "--set: args.lora_rank: the matrix (line 3) varies `lora_rank`, which --set sets to one value"
     )
-    assert names(load(tmp_path, text, "matrix={lora_alpha: [1, 2]}").experiments) == ["a-lora_alpha=1", "a-lora_alpha=2"]
+    assert names(load(tmp_path, text, "matrix={lora_alpha: [1, 2]}").experiments) == [
+        "a-lora_alpha=1",
+        "a-lora_alpha=2",
+    ]
     assert names(load(tmp_path, text, "matrix=null").experiments) == ["a"]
 
 
-VALUES = st.lists(st.integers(0, 99) | st.text("abc/ .é", min_size=1, max_size=4), min_size=1, max_size=4, unique_by=str)
+VALUES = st.lists(
+    st.integers(0, 99) | st.text("abc/ .é", min_size=1, max_size=4), min_size=1, max_size=4, unique_by=str
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(axes=st.dictionaries(st.sampled_from(["lora_rank", "system", "env.A", "optim"]), VALUES, min_size=1, max_size=3), data=st.data())
-def test_the_count_is_the_product_less_the_excluded_and_names_are_unique(axes: dict[str, list[object]], data: st.DataObject) -> None:
+@given(
+    axes=st.dictionaries(st.sampled_from(["lora_rank", "system", "env.A", "optim"]), VALUES, min_size=1, max_size=3),
+    data=st.data(),
+)
+def test_the_count_is_the_product_less_the_excluded_and_names_are_unique(
+    axes: dict[str, list[object]], data: st.DataObject
+) -> None:
     cells = [dict(zip(axes, cell, strict=True)) for cell in itertools.product(*axes.values())]
     excluded = data.draw(st.lists(st.sampled_from(cells), max_size=min(3, len(cells) - 1), unique_by=str))
     problems: list[Problem] = []
@@ -177,4 +199,6 @@ def _resolve(key: str, value: Located) -> dict[tuple[str, str], Located]:
 
 @pytest.mark.parametrize("values", ["8", "[]", "{a: 1}", "null"])
 def test_values_must_be_lists(tmp_path: Path, values: str) -> None:
-    assert "expected: a list of values" in refusal(tmp_path, HEAD + f"matrix: {{lora_rank: {values}}}\nexperiment: [{{name: a}}]")
+    assert "expected: a list of values" in refusal(
+        tmp_path, HEAD + f"matrix: {{lora_rank: {values}}}\nexperiment: [{{name: a}}]"
+    )

@@ -26,7 +26,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def valid(value: object, schema: dict[str, Any]) -> bool:
+def valid(value: object, schema: dict[str, Any]) -> bool:  # noqa: PLR0911
     """Say whether `value` fits, for the keywords that the schema uses."""
     if "$ref" in schema:
         return valid(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")])
@@ -44,7 +44,10 @@ def valid(value: object, schema: dict[str, Any]) -> bool:
         known = schema.get("properties", {})
         if not set(schema.get("required", ())) <= value.keys():
             return False
-        return all(valid(item, known.get(key, extra)) if known.get(key, extra) is not False else False for key, item in value.items())
+        return all(
+            valid(item, known.get(key, extra)) if known.get(key, extra) is not False else False
+            for key, item in value.items()
+        )
     if isinstance(value, list):
         return len(value) >= schema.get("minItems", 0) and all(valid(item, schema.get("items", {})) for item in value)
     if isinstance(value, str):
@@ -82,7 +85,17 @@ def test_the_seeds_example_is_valid() -> None:
     ("change", "expected"),
     [
         ({}, True),
-        ({"args": {"save_strategy": False, "learning_rate": "5e-5", "lora_target_modules": ["q", "v"], "system": None}}, True),
+        (
+            {
+                "args": {
+                    "save_strategy": False,
+                    "learning_rate": "5e-5",
+                    "lora_target_modules": ["q", "v"],
+                    "system": None,
+                }
+            },
+            True,
+        ),
         ({"requirements": {"time": "1:30:00", "gpu": "2"}, "matrix": {"lora_rank": [8, 16], "zip": {"a": [1]}}}, True),
         ({"args": {"lora_rank": 0}}, False),
         ({"args": {"lora_rnak": 8}}, False),

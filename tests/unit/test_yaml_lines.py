@@ -126,7 +126,8 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     assert read(b"a" * (MAX_BYTES + 1)) == (None, ["s.yaml: larger than 2 MB, which no suite is"])
     assert read(b"\xef\xbb\xbfa: 1") == ({"a": 1}, [])
     assert read(b'{\n\t"a":\t[1,\n\t2]}', "s.json") == ({"a": [1, 2]}, [])
-    assert read_yaml(tmp_path, file="here", problems=(problems := [])) is None
+    problems: list[Problem] = []
+    assert read_yaml(tmp_path, file="here", problems=problems) is None
     assert [problem.render() for problem in problems] == ["here: cannot be read: Is a directory"]
 
 

@@ -1,0 +1,112 @@
+"""What an invocation of a verb works on: save directory, scheduler, suites, jobs, and the waiting for them.
+
+In: options as they were typed. Out: values for the verbs. It prints through `console.py` only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcbench.collect import read_suite
+from hpcbench.collection import JobView
+from hpcbench.config import load_suites
+from hpcbench.console import print_line, print_summary
+from hpcbench.errors import PlanError
+from hpcbench.paths import SuitePaths
+from hpcbench.plan import Options
+from hpcbench.profile import ClusterProfile
+from hpcbench.scheduler.choose import open_scheduler
+from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.scheduler.slurm import SlurmScheduler
+from hpcbench.states import ALIVE, FINISHED_WELL, JobState
+from hpcbench.status import count_states, gather
+from hpcbench.suite import Suite
+
+EXIT_INTERRUPTED = 130
+NO_ARRAY_LIMIT = 1_000_000
+WAIT_POLL_S = 5.0
+
+
+def resolve_save_dir(given: Path | None, profile: ClusterProfile | None = None) -> Path:
+    """Return the absolute save directory: the one given, else the profile's, else `logs`."""
+    if given is None:
+        given = Path(profile.save_dir) if profile is not None and profile.save_dir else Path("logs")
+    return given.expanduser().absolute()
+
+
+def open_cluster(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler, int]:
+    """Return the scheduler and one more than its largest array index."""
+    scheduler = open_scheduler(profile, root)
+    if isinstance(scheduler, SlurmScheduler):
+        return scheduler, scheduler.max_array_size()
+    return scheduler, NO_ARRAY_LIMIT
+
+
+def make_options(only: Sequence[str] | None, retry: str | None, *, force: bool) -> Options:
+    """Return the options of a submit or plan."""
+    return Options(retry=frozenset(parse_states(retry)), force=force, only=tuple(only or ()))
+
+
+def parse_states(text: str | None) -> tuple[JobState, ...]:
+    """Return the states in `failed,timeout`.
+
+    Raises:
+        PlanError: a word is no state.
+    """
+    words = [] if text is None else [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word not in set(JobState)]
+    if unknown:
+        raise PlanError(f"unknown state {unknown[0]!r}; expected: {', '.join(JobState)}")
+    return tuple(JobState(word) for word in words)
+
+
+def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
+    """Refuse to go on without jobs.
+
+    Raises:
+        PlanError: there are none.
+    """
+    if not jobs:
+        raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint="hpcbench status shows all names")
+
+
+def suite_again(root: Path, name: str) -> tuple[Suite, str]:
+    """Load a suite from the file it was submitted from; return it and its cluster."""
+    known = read_suite(SuitePaths(root, name))
+    if known is None or not Path(known.plan.suite_file).is_file():
+        file = "" if known is None else known.plan.suite_file
+        raise PlanError(f"{name}: its suite file {file} is gone", hint="hpcbench submit CONFIG --retry failed")
+    return load_suites([Path(known.plan.suite_file)], overrides=known.plan.overrides)[0], known.plan.cluster
+
+
+def run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:
+    """Run the local queue here, or leave it to a background process; return whether something failed."""
+    from hpcbench.scheduler.local_runner import run_queue, start_detached
+
+    if detach:
+        start_detached(root)
+        print_line("running in the background; hpcbench status shows progress")
+        return False
+    code = run_queue(root, display=True)
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    print_summary(gather(root, names))
+    return code != 0
+
+
+def wait_for_slurm(root: Path, names: Sequence[str]) -> bool:
+    """Wait until no job of the suites is under way; return whether one failed."""
+    shown = ""
+    while True:
+        jobs = gather(root, names).jobs
+        counts = count_states(jobs)
+        if counts != shown:
+            print_line(counts)
+            shown = counts
+        if not any(job.state in ALIVE for job in jobs):
+            break
+        time.sleep(WAIT_POLL_S)
+    print_summary(gather(root, names))
+    return any(job.state not in FINISHED_WELL for job in jobs)

@@ -1,0 +1,222 @@
+"""What config refuses: the whole text for each kind of mistake, and that nothing but ConfigError ever comes out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpcbench.config import load_suites
+from hpcbench.errors import ConfigError
+from tests.unit.suite_writer import HEAD, messages_of, refusal
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "config"
+CASES = sorted((GOLDEN / "errors").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.stem for case in CASES])
+def test_error_texts(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HPCBENCH_UPDATE_GOLDEN=1 writes the texts anew."""
+    monkeypatch.chdir(case.parent)
+    with pytest.raises(ConfigError) as caught:
+        load_suites([Path(case.name)])
+    text = str(caught.value).replace(str(case.parent), "FOLDER") + "\n"
+    golden = case.with_suffix(".txt")
+    if os.environ.get("HPCBENCH_UPDATE_GOLDEN"):
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_every_golden_text_has_its_case() -> None:
+    assert {path.stem for path in (GOLDEN / "errors").glob("*.txt")} == {case.stem for case in CASES}
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("lora_rank=8", "--set: lora_rank: unknown key"),
+        ("args.lora_rank=eight", "--set: args.lora_rank: got 'eight'\n  expected: integer, 1 or more"),
+        ("args.lora_rnak=8", "--set: args.lora_rnak: unknown argument 'lora_rnak'\n  hint: did you mean 'lora_rank'?"),
+        ("args.system=", "--set: args.system: no value\n  hint: write null to remove an inherited value, or '\"\"' for empty text"),
+        ("args.lora_rank", "--set: args.lora_rank: got 'args.lora_rank'\n  expected: KEY=VALUE, for example args.lora_rank=16"),
+        ("args..x=1", "--set: args..x: got 'args..x=1'\n  expected: KEY=VALUE, for example args.lora_rank=16"),
+        ("cmd.x=1", "--set: cmd.x: `cmd` can only be set as a whole"),
+        ("args=8", "--set: args: got 8\n  expected: a mapping (key: value)"),
+        ("args.lora_target_modules=[a", "--set: args.lora_target_modules: not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
+        ("args.dataset=nowhere.jsonl", "--set: args.dataset: no such file: 'nowhere.jsonl'\n  hint: looked for CWD/nowhere.jsonl"),
+    ],
+)  # fmt: skip
+def test_overrides_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = refusal(tmp_path / "x", HEAD + "experiment: [{name: a}]", override).replace(str(tmp_path), "CWD")
+    assert found == text or (
+        override == "lora_rank=8" and found.startswith(text) and "did you mean 'args.lora_rank'?" in found
+    )
+
+
+def test_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.yaml").write_text(HEAD + "experiment: [{name: a}]")
+    (tmp_path / "my suite.yaml").write_text(HEAD + "experiment: [{name: a}]")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert messages_of([]) == ["no suite given"]
+    assert messages_of(
+        [tmp_path / "empty", tmp_path / "none.yaml", tmp_path / "my suite.yaml", tmp_path / "pipe.yaml"]
+    ) == [
+        "no suite in this folder",
+        "no such file or folder",
+        "not a regular file",
+        "the name 'my suite' holds ' '",
+    ]
+    assert messages_of([tmp_path / "one", tmp_path / "two"]) == [f"{tmp_path}/one/same.yaml is a suite 'same' already"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.jsonl", '{"text": "x", "id": 1}\n', "the first row of d.jsonl has the fields id, text"),
+        ("d.json", '[{"text": "x"}]', "the first row of d.json has the fields text"),
+        ("d.csv", "text,label\na,b\n", "the first row of d.csv has the fields label, text"),
+        ("d.csv", "query,response\n", "d.csv: it holds no rows below its header"),
+        ("d.json", "[]", "d.json: it holds no rows"),
+        ("d.json", "[1, 2]", "d.json: its first row is no JSON object"),
+        ("d.json", "[{", "d.json: it is not JSON"),
+        ("d.jsonl", "query: x\n", "d.jsonl: its first line is not JSON"),
+        ("d.jsonl", "  \n", "d.jsonl is empty"),
+        ("d.jsonl", b"\xff\xfe", "d.jsonl is not UTF-8 text"),
+        ("d.jsonl", "[" * 100_000, "d.jsonl: its first line is not JSON"),
+        ("d.json", "[" * 100_000, "d.json: it is not JSON"),
+    ],
+)
+def test_datasets_that_cannot_be_trained_on(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "s.yaml").write_text(
+        f"cmd: sft\nargs: {{model: org/m, dataset: {name}}}\nexperiment: [{{name: a}}, {{name: b}}]"
+    )
+    assert messages_of([tmp_path / "s.yaml"]) == [message]
+
+
+def test_the_expected_fields_are_named(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": 1}')
+    text = refusal(tmp_path, "cmd: sft\nargs: {model: org/m, dataset: d.jsonl}\nexperiment: [{name: a}]")
+    assert text == (
+        "demo.yaml:2: args.dataset: the first row of d.jsonl has the fields text\n"
+        "  expected: messages | conversations | query + response | instruction + output | question + answer"
+    )
+
+
+def test_huge_rows_are_left_to_the_worker(tmp_path: Path) -> None:
+    for name, start in (("d.json", "["), ("d.jsonl", "")):
+        (tmp_path / name).write_text(start + '{"text": "' + "é" * (1 << 20))
+        (tmp_path / "s.yaml").write_text(
+            f"cmd: sft\nargs: {{model: org/m, dataset: {name}}}\nexperiment: [{{name: a}}]"
+        )
+        assert len(load_suites([tmp_path / "s.yaml"])) == 1
+
+
+BASE: dict[str, Any] = {
+    **json.loads((GOLDEN / "seed_example.json").read_text(encoding="utf-8")),
+    "env": {"A": "b"},
+    "eval_args": {"limit": 3, "gen_kwargs": {"a": 1}, "per_dataset": {"arc": {"limit": 1}}},
+    "matrix": {"lora_rank": [8, 16], "zip": {"seed": [1, 2]}, "exclude": [{"lora_rank": 8}]},
+    "repeats": 2,
+    "device": "cuda",
+    "info": {"x": [1]},
+    "max_attempts": 2,
+}
+KEYS = [
+    "name",
+    "cmd",
+    "args",
+    "gpu",
+    "ddp",
+    "time",
+    "model",
+    "dataset",
+    "command",
+    "seed",
+    "zip",
+    "exclude",
+    "x",
+    "0",
+    "",
+    "é",
+]
+WEIRD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(
+        [
+            10**400,
+            "0" * 5000,
+            "\x00",
+            "../..",
+            "~x/y",
+            "a" * 5000,
+            "1:30",
+            "eval",
+            "command",
+            "'",
+            "-1",
+            "1e999",
+            "./d.json",
+        ]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def outcome(paths: list[Path], *overrides: str) -> str:
+    """Return the names of the experiments, or the error text."""
+    try:
+        suites = load_suites(paths, overrides=overrides)
+    except ConfigError as error:
+        return str(error)
+    return " ".join(experiment.name for suite in suites for experiment in suite.experiments)
+
+
+def _paths(value: object, prefix: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """List the places in a nested value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [prefix, *(path for key, item in inner for path in _paths(item, (*prefix, key)))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_mutated_suites_load_or_are_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    suite = copy.deepcopy(BASE)
+    for _ in range(data.draw(st.integers(1, 2))):
+        path = data.draw(st.sampled_from([path for path in _paths(suite) if path]))
+        target: Any = suite
+        for key in path[:-1]:
+            target = target[key]
+        if data.draw(st.booleans()):
+            target[path[-1]] = data.draw(WEIRD)
+        elif isinstance(target, dict):
+            target[data.draw(st.sampled_from(KEYS))] = target.pop(path[-1])
+    file = tmp_path_factory.getbasetemp() / "mutated.json"
+    file.write_text(json.dumps(suite), encoding="utf-8")
+    found = outcome([file])
+    assert "pydantic" not in found
+    assert found
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    key=st.text("abcdefgrsx._=", max_size=12) | st.sampled_from(["args", "args.seed", "env.A", "matrix", "info.a.b"]),
+    value=st.text(max_size=12),
+)
+def test_any_override_is_taken_or_refused(key: str, value: str) -> None:
+    assert outcome([GOLDEN / "seed_example.json"], f"{key}={value}")
