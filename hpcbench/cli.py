@@ -371,7 +371,7 @@ def collect(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a suite, for editors."""
-    from hpcbench.schema import suite_json_schema
+    from hpcbench.config.schema import suite_json_schema
 
     print(json.dumps(suite_json_schema(), indent=2))
 

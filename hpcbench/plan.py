@@ -77,6 +77,7 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
         "repeat": experiment.repeat,
         "base_experiment": experiment.base_experiment,
         "info": dict(experiment.info),
+        "max_attempts": experiment.max_attempts,
         "suite_file": str(suite.file),
         "source_of": dict(experiment.source_of),
     }

@@ -13,7 +13,20 @@ from typing import Any
 from hpcbench.record import Record
 from hpcbench.report.escape import one_line
 
-_FIRST = ("hpcbench", "gpus", "driver", "cuda", "host", "cpu", "python", "torch", "transformers", "peft", "lm_eval")
+_FIRST = ("hpcbench", "gpus", "driver", "cpu", "host", "python", "torch", "transformers", "peft", "lm_eval")
+_LABELS = {"gpus.names": "gpus", "gpus.driver": "driver"}
+_GROUPS_WITHOUT_NAME = ("packages", "versions")
+_LEFT_OUT = frozenset(
+    {
+        "python_executable",
+        "slurm.job_id",
+        "slurm.array_job_id",
+        "slurm.array_task_id",
+        "slurm.restart_count",
+        "slurm.job_nodelist",
+    }
+)
+"""Different in every job or told elsewhere; the records and the JSON report keep them."""
 _MOST_VALUES = 6
 _VALUE_LIMIT = 120
 
@@ -24,11 +37,11 @@ def environment_lines(records: Iterable[Record]) -> tuple[tuple[str, str], ...]:
     for record in records:
         known = {"hpcbench": record.hpcbench_version, **flatten(record.environment)}
         for key, value in known.items():
-            values.setdefault(key, Counter())[value] += 1
+            if key not in _LEFT_OUT:
+                values.setdefault(_label(key), Counter())[value] += 1
     rank = {name: number for number, name in enumerate(_FIRST)}
-    keys = sorted(values, key=lambda key: (rank.get(key.rsplit(".", 1)[-1], len(rank)), key))
-    short = Counter(key.rsplit(".", 1)[-1] for key in keys)
-    return tuple((_label(key, short), _values_text(values[key])) for key in keys)
+    labels = sorted(values, key=lambda label: (rank.get(label, len(rank)), label))
+    return tuple((label, _values_text(values[label])) for label in labels)
 
 
 def flatten(environment: Mapping[str, Any]) -> dict[str, str]:
@@ -52,10 +65,10 @@ def software_version(environment: Mapping[str, Any], name: str) -> str | None:
     return None
 
 
-def _label(key: str, short: Mapping[str, int]) -> str:
-    """Return the last part of a nested key where that is not ambiguous."""
-    last = key.rsplit(".", 1)[-1]
-    return last if short[last] == 1 else key
+def _label(key: str) -> str:
+    """Return a nested key as it is shown: package versions without the name of their group."""
+    group, _, name = key.partition(".")
+    return name if name and group in _GROUPS_WITHOUT_NAME else _LABELS.get(key, key)
 
 
 def _list_text(values: Iterable[Any]) -> str:

@@ -153,27 +153,33 @@ def job_state_text(job: JobView) -> str:
 
 
 def progress_text(progress: Mapping[str, Any]) -> str:
-    """Return `step 340/1250 (27%)` from a progress file, or what of it is there."""
+    """Return `step 340/1250 (27%)` from a progress file, an eval's `30/200 (15%)`, or at least the phase."""
     done, total = progress_steps(progress)
     if done is None:
-        return ""
-    return f"step {done:.0f}" if total is None else f"step {done:.0f}/{total:.0f} ({done / total:.0%})"
+        phase = progress.get("phase")
+        return phase if isinstance(phase, str) else ""
+    unit = "step " if "step" in progress else ""
+    return f"{unit}{done:.0f}" if total is None else f"{unit}{done:.0f}/{total:.0f} ({done / total:.0%})"
 
 
 def progress_steps(progress: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Return how many steps (or documents) are done and how many there are; None where the file does not tell."""
-    done = _first_number(progress, "step", "num_done", "done")
-    total = _first_number(progress, "num_steps", "total_steps", "max_steps", "num_requests", "total")
+    done = _first_number(progress, "step", "done")
+    total = _first_number(progress, "max_steps", "total")
     return done, None if done is None or not total or total < done else total
 
 
 def gpu_names(record: Record) -> tuple[str, ...]:
     """Return the names of the GPUs that a job ran on, as its environment lists them."""
     gpus = record.environment.get("gpus")
-    if not isinstance(gpus, (list, tuple)):
-        return ()
-    names = [gpu.get("name") if isinstance(gpu, Mapping) else gpu for gpu in gpus]
-    return tuple(name for name in names if isinstance(name, str))
+    names = gpus.get("names") if isinstance(gpus, Mapping) else gpus
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, (list, tuple)) else ()
+
+
+def processor(record: Record) -> str | None:
+    """Return the processor of a job's host, or the host where its processor is not known."""
+    cpu = record.environment.get("cpu")
+    return cpu if isinstance(cpu, str) else host_name(record)
 
 
 def host_name(record: Record) -> str | None:
@@ -190,7 +196,7 @@ def hardware(job: JobView) -> tuple[object, ...]:
     resources = () if request is None else (request.resources.gpu, request.resources.ddp, request.resources.nodes)
     if record is None:
         return resources
-    return (*(gpu_names(record) or (str(record.environment.get("cpu") or host_name(record)),)), *resources)
+    return (*(gpu_names(record) or (processor(record),)), *resources)
 
 
 def _raw_args(view: ExperimentView) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from hpcbench.collection import JobView
 from hpcbench.paths import JobPaths
 from hpcbench.report.columns import Column
 from hpcbench.report.environment import software_version
-from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, host_name, job_cause
+from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
 from hpcbench.report.rows import Row, column_cells
 from hpcbench.states import FAILED_STATES, JobState
 
@@ -171,13 +171,13 @@ def _hardware_warnings(experiments: Sequence[Facts]) -> list[str]:
     def gpus(facts: Facts) -> frozenset[str]:
         return frozenset(name for record in facts.records for name in gpu_names(record))
 
-    def cpu_hosts(facts: Facts) -> frozenset[str]:
-        hosts = (host_name(record) for record in facts.records if not gpu_names(record))
-        return frozenset(host for host in hosts if host is not None)
+    def processors(facts: Facts) -> frozenset[str]:
+        found = (processor(record) for record in facts.records if not gpu_names(record))
+        return frozenset(name for name in found if name is not None)
 
     return [
         *_difference("GPUs", "jobs ran on", experiments, gpus),
-        *_difference("hosts without GPUs", "jobs ran on", experiments, cpu_hosts),
+        *_difference("processors without a GPU", "jobs ran on", experiments, processors),
     ]
 
 

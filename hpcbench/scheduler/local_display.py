@@ -138,11 +138,11 @@ class ChangeLog:
     def update(self, queue: LocalQueue) -> list[tuple[QueuedElement, ElementState]]:
         """Return the jobs that have started, ended or gone back to the queue since the last call.
 
-        What had ended before the first call is old news.
+        What the first call finds is old news.
         """
         states = {name: queue.state(name) for name in queue.elements}
         if self._shown is None:
-            self._shown = {name: (s.status, s.num_starts) for name, s in states.items() if s.status not in OPEN}
+            self._shown = {name: (state.status, state.num_starts) for name, state in states.items()}
         changes: list[tuple[QueuedElement, ElementState]] = []
         for name, state in states.items():
             before, now = self._shown.get(name, (ElementStatus.PENDING, 0)), (state.status, state.num_starts)

@@ -272,6 +272,7 @@ def _drive(setup: _Setup, display: LocalDisplay, *, follow: bool) -> int:
     paths = LocalPaths(setup.save_dir)
     queue = _read_queue(setup.save_dir)
     ended_before = {name for name in queue.elements if queue.state(name).status not in OPEN}
+    display.show(queue)
     with _catch_signals() as signals:
         while queue.open_elements():
             if take_claim(paths):

@@ -32,18 +32,21 @@ COLLECTED_AT = "2026-07-01T12:34:56+00:00"
 SAVE_DIR = Path("/shared/logs")
 A100: dict[str, Any] = {
     "host": "gpu-03",
-    "gpus": [{"name": "NVIDIA A100-SXM4-80GB", "memory_gib": 79.25}],
-    "driver": "570.86.15",
+    "cpu": "AMD EPYC 7763 64-Core Processor",
+    "num_cpus": 16,
+    "gpus": {"names": ["NVIDIA A100-SXM4-80GB"], "memory_total_mib": [81920], "driver": "570.86.15"},
     "python": "3.12.9",
-    "versions": {"torch": "2.11.0", "transformers": "5.16.1", "peft": "0.20.0", "lm_eval": "0.4.13"},
-    "slurm": {"partition": "gpu"},
+    "packages": {"torch": "2.11.0", "transformers": "5.16.1", "peft": "0.20.0", "lm_eval": "0.4.13"},
+    "python_executable": "/opt/venv/bin/python",
+    "git": {"commit": "4f1c2d0e", "dirty": False},
+    "slurm": {"job_id": "4711", "job_partition": "gpu", "cluster_name": "uni"},
 }
 LAPTOP: dict[str, Any] = {
     "host": "laptop",
-    "gpus": [],
+    "gpus": None,
     "cpu": "AMD Ryzen 7 7840U",
     "python": "3.12.9",
-    "versions": {"torch": "2.11.0+cpu", "transformers": "5.16.1", "peft": "0.20.0", "lm_eval": "0.4.13"},
+    "packages": {"torch": "2.11.0+cpu", "transformers": "5.16.1", "peft": "0.20.0", "lm_eval": "0.4.13"},
 }
 LORA: dict[str, Any] = {"sft_type": "lora", "lora_rank": 8, "lora_alpha": 32, "lora_target_modules": ["ALL"]}
 QWEN: dict[str, Any] = {
@@ -277,7 +280,7 @@ def qwen_row(
     """Return a finished row of the seed's table: scores of gsm8k, arc and ceval, all generation in gsm8k."""
     merged = QWEN | args
     num_gpus = len(metrics.memory)
-    environment = A100 | {"gpus": A100["gpus"] * num_gpus}
+    environment = A100 | {"gpus": A100["gpus"] | {"names": A100["gpus"]["names"] * num_gpus}}
     train = make_job(
         name, "train", suite="tuner", args=merged, metrics=metrics, environment=environment, num_gpus=num_gpus
     )
@@ -412,7 +415,7 @@ def _unfinished() -> tuple[ExperimentView, ...]:
         suite="tuner",
         args=QWEN | LORA | {"lora_lr_ratio": 16.0},
         state=JobState.RUNNING,
-        progress={"step": 340, "num_steps": 1250, "loss": 1.21, "samples_per_second": 1.9},
+        progress={"step": 340, "max_steps": 1250, "loss": 1.21, "samples_per_second": 1.9},
     )
     pending = make_job(
         "rslora",

@@ -11,7 +11,7 @@ import pytest
 
 from hpcbench.config import load_suites
 from hpcbench.dataset_fields import FIELD_SETS
-from hpcbench.durations import parse_minutes
+from hpcbench.config.durations import parse_minutes
 from tests.unit.suite_writer import HEAD, load, load_one, messages_of
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "seed_example.json"
@@ -347,6 +347,6 @@ def test_folders_are_searched_for_suites_only(tmp_path: Path) -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    script = "import sys, hpcbench.config, hpcbench.schema; print(sorted({'torch', 'transformers', 'datasets', 'submitit'} & set(sys.modules)))"
+    script = "import sys, hpcbench.config, hpcbench.config.schema; print(sorted({'torch', 'transformers', 'datasets', 'submitit'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"

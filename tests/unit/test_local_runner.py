@@ -223,7 +223,9 @@ def test_a_job_that_ignores_term_is_killed_when_its_grace_is_over(world: World) 
     assert world.processes() == []
 
 
-def test_a_runner_killed_with_kill_9_takes_its_jobs_with_it_and_the_next_goes_on(world: World) -> None:
+def test_a_runner_killed_with_kill_9_takes_its_jobs_with_it_and_the_next_goes_on(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.submit("k1", {"a": f"{world.note('a')}; sleep 60 & wait", "b": world.note("b")}, ddp=2)
     world.submit("k2", {"a": world.note("never")}, job="eval-x", after="k1")
     driver = world.start_driver()
@@ -237,7 +239,12 @@ def test_a_runner_killed_with_kill_9_takes_its_jobs_with_it_and_the_next_goes_on
     assert jobs["a"].state is JobState.LOST
     assert jobs["a"].reason == "the local runner died while it ran, so its exit code is not known"
     assert (jobs["b"].state, jobs["b"].reason) == (JobState.PENDING, NO_RUNNER)
-    assert world.run() == 1
+    assert world.run(display=True) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if "demo/a" in line] == [
+        "✗ demo/a train  lost",
+        "- demo/a-eval-x eval-x  blocked",
+    ]
     assert world.states() == {"a": JobState.LOST, "b": JobState.COMPLETED, "a-eval-x": JobState.BLOCKED}
     assert world.processes() == []  # not even the sleep that the killed job had started
 

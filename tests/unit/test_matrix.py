@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcbench.errors import Problem
-from hpcbench.matrix import expand_matrix, variant_names
+from hpcbench.config.matrix import expand_matrix, variant_names
 from hpcbench.suite import Experiment
-from hpcbench.yaml_lines import Located, parse_yaml
+from hpcbench.config.yaml_lines import Located, parse_yaml
 from tests.unit.suite_writer import HEAD, load, refusal
 
 

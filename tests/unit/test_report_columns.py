@@ -178,7 +178,7 @@ def test_speeds_on_other_hardware_are_not_compared() -> None:
         "train",
         suite="s",
         args=cases.QWEN,
-        environment={"gpus": ["NVIDIA H200"]},
+        environment={"gpus": {"names": ["NVIDIA H200"]}},
         metrics=facts_of(trained(samples_per_second=9.0)).train,
     )
     h200 = ExperimentView(suite="s", name="c", cmd="sft", train=job)
@@ -286,12 +286,17 @@ def test_state_names_the_eval_that_failed() -> None:
 
 def test_environment_is_flattened_and_counted() -> None:
     records = [facts_of(trained(name)).records[0] for name in ("a", "b")]
-    records.append(records[0].model_copy(update={"environment": {"host": "gpu-04", "gpus": ["A", "A"], "git": None}}))
+    records.append(
+        records[0].model_copy(update={"environment": {"host": "gpu-04", "gpus": {"names": ["A", "A"]}, "git": None}})
+    )
     lines = dict(environment_lines(records))
     assert lines["host"] == "gpu-03 (2 jobs); gpu-04 (1 job)"
     assert lines["gpus"] == "2x A (1 job); NVIDIA A100-SXM4-80GB (2 jobs)"
     assert lines["torch"] == "2.11.0"
     assert "git" not in lines
+    assert lines["driver"] == "570.86.15"
+    assert "slurm.job_id" not in lines
+    assert lines["git.commit"] == "4f1c2d0e"
     assert flatten({"a": {"b": {"c": 1}}, "d": [], "e": ""}) == {"a.b.c": "1"}
 
 
@@ -302,3 +307,18 @@ def test_average_of_numbers_near_the_end_of_floats_is_no_crash() -> None:
     assert found.std is None
     assert found.num_values == 2
     assert averaged([]) is None
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        ({"step": 340, "max_steps": 1250, "phase": "training"}, "running: step 340/1250 (27%)"),
+        ({"done": 30, "total": 200, "phase": "evaluating"}, "running: 30/200 (15%)"),
+        ({"phase": "loading"}, "running: loading"),
+        ({"step": 12}, "running: step 12"),
+        ({"step": "many", "max_steps": None}, "running"),
+    ],
+)
+def test_running_job_shows_how_far_it_is(progress: dict[str, object], text: str) -> None:
+    job = cases.make_job("a", "train", suite="s", state=JobState.RUNNING, progress=progress)
+    assert text_of(c.STATE, ExperimentView(suite="s", name="a", cmd="sft", train=job)) == text

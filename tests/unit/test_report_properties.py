@@ -44,7 +44,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=4,
 )
-environments = st.dictionaries(st.sampled_from(["gpus", "host", "versions", "cpu"]) | texts, anything, max_size=4)
+environments = st.dictionaries(st.sampled_from(["gpus", "host", "packages", "cpu"]) | texts, anything, max_size=4)
 memories = st.lists(
     st.builds(RankMemory, rank=counts, reserved_gib=maybe_floats, host_rss_gib=maybe_floats), max_size=3
 )
@@ -160,7 +160,11 @@ def jobs(draw: st.DrawFn, name: str) -> JobView:
         folder=Path("/logs/s/e") / name,
         request=draw(st.none() | st.just(request)),
         record=draw(st.none() | st.just(record)),
-        progress=draw(st.dictionaries(st.sampled_from(["step", "num_steps"]) | texts, anything, max_size=2)),
+        progress=draw(
+            st.dictionaries(
+                st.sampled_from(["step", "max_steps", "done", "total", "phase"]) | texts, anything, max_size=2
+            )
+        ),
     )
 
 

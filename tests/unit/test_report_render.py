@@ -177,7 +177,7 @@ def test_json_holds_everything() -> None:
     experiments = {experiment["name"]: experiment for experiment in report["suites"][0]["experiments"]}
     assert experiments["lora"]["values"]["train_loss"] == 1.0134
     assert experiments["lora"]["evals"]["gsm8k_exact_match,strict-match"] == 0.462
-    assert experiments["lora"]["jobs"][0]["record"]["environment"]["driver"] == "570.86.15"
+    assert experiments["lora"]["jobs"][0]["record"]["environment"]["gpus"]["driver"] == "570.86.15"
     failed = experiments["lora+neftune"]
     assert failed["state"] == "failed"
     assert failed["jobs"][0]["cause"]["exit_code"] == 3

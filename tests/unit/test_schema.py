@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
-from hpcbench.layers import REQUIREMENTS, SECTIONS, VALUES
-from hpcbench.schema import suite_json_schema
+from hpcbench.config.layers import REQUIREMENTS, SECTIONS, VALUES
+from hpcbench.config.schema import suite_json_schema
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "seed_example.json"
 SCHEMA = suite_json_schema()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcbench.errors import Problem
-from hpcbench.yaml_lines import MAX_BYTES, Located, parse_yaml, read_yaml, resolve_scalar, to_plain
+from hpcbench.config.yaml_lines import MAX_BYTES, Located, parse_yaml, read_yaml, resolve_scalar, to_plain
 
 
 def parse(text: str) -> tuple[Located | None, list[str]]:

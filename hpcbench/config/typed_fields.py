@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from hpcbench.errors import Problem
-from hpcbench.names import did_you_mean
-from hpcbench.yaml_lines import Located, is_misread, show, to_plain
+from hpcbench.config.names import did_you_mean
+from hpcbench.config.yaml_lines import Located, is_misread, show, to_plain
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcbench.aliases import ArgumentNames
+from hpcbench.config.aliases import ArgumentNames
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import ConfigError, Problem
-from hpcbench.experiment_builder import ExperimentBuilder, read_cmd
-from hpcbench.layers import (
+from hpcbench.config.experiment_builder import ExperimentBuilder, read_cmd
+from hpcbench.config.layers import (
     ARGUMENTS,
     ELSEWHERE,
     PER_DATASET,
@@ -26,13 +26,13 @@ from hpcbench.layers import (
     read_layer,
     read_section,
 )
-from hpcbench.matrix import Target, expand_matrix, variant_names
-from hpcbench.names import NAME_RULE, did_you_mean, fit_name, name_error
+from hpcbench.config.matrix import Target, expand_matrix, variant_names
+from hpcbench.config.names import NAME_RULE, did_you_mean, fit_name, name_error
 from hpcbench.suite import Experiment, Suite
-from hpcbench.suite_files import SuiteFile, find_suite_files
-from hpcbench.suite_place import OVERRIDE, SuitePlace
-from hpcbench.typed_fields import take_count, take_text
-from hpcbench.yaml_lines import Located, relocate, show
+from hpcbench.config.suite_files import SuiteFile, find_suite_files
+from hpcbench.config.suite_place import OVERRIDE, SuitePlace
+from hpcbench.config.typed_fields import take_count, take_text
+from hpcbench.config.yaml_lines import Located, relocate, show
 
 MAX_REPEATS = 1000
 

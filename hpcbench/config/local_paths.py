@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hpcbench.dataset_probe import DATA_SUFFIXES
+from hpcbench.config.dataset_probe import DATA_SUFFIXES
 
 
 def looks_local(text: str) -> bool:

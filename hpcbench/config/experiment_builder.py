@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcbench.aliases import UNSUPPORTED_TUNERS
+from hpcbench.config.aliases import UNSUPPORTED_TUNERS
 from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
-from hpcbench.durations import FORMS, LONGEST_MIN, parse_minutes
+from hpcbench.config.durations import FORMS, LONGEST_MIN, parse_minutes
 from hpcbench.errors import Problem
-from hpcbench.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
-from hpcbench.names import EVAL_NAME_RULE, did_you_mean, eval_name_error
+from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
+from hpcbench.config.names import EVAL_NAME_RULE, did_you_mean, eval_name_error
 from hpcbench.request import Command, Device, Resources
-from hpcbench.request_checks import check_args, check_resources, has_validation
+from hpcbench.config.request_checks import check_args, check_resources, has_validation
 from hpcbench.suite import Experiment
-from hpcbench.suite_place import SuitePlace
-from hpcbench.typed_fields import build, take_count, take_words
-from hpcbench.yaml_lines import Located, show, to_plain
+from hpcbench.config.suite_place import SuitePlace
+from hpcbench.config.typed_fields import build, take_count, take_words
+from hpcbench.config.yaml_lines import Located, show, to_plain
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
 # fmt: off

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcbench.errors import Problem
-from hpcbench.names import did_you_mean
-from hpcbench.yaml_lines import Located, show
+from hpcbench.config.names import did_you_mean
+from hpcbench.config.yaml_lines import Located, show
 
 ALIASES: Mapping[str, str] = {
     # Spellings in the seed documents.

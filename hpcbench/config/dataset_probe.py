@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.dataset_fields import describe_field_sets, match_fields
-from hpcbench.yaml_lines import shorten
+from hpcbench.config.yaml_lines import shorten
 
 PROBE_BYTES = 1 << 20
 DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow"})

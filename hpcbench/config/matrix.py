@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcbench.errors import Problem
-from hpcbench.names import did_you_mean, fit_name
-from hpcbench.yaml_lines import Located, show, to_plain
+from hpcbench.config.names import did_you_mean, fit_name
+from hpcbench.config.yaml_lines import Located, show, to_plain
 
 MAX_VARIANTS = 10_000
 ZIP, EXCLUDE = "zip", "exclude"

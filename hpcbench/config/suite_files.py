@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.errors import Problem
-from hpcbench.yaml_lines import MAX_BYTES, Located, read_yaml
+from hpcbench.config.yaml_lines import MAX_BYTES, Located, read_yaml
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 PROFILE_FOLDER = "clusters"
