@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 NEVER = -1
+EVAL_LOSS_ONLY = "eval_loss"
+"""Name of the eval job of a baseline that asks for its eval_loss and for no dataset."""
 
 
 def _split_words(value: object) -> object:

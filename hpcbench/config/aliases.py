@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcbench.errors import Problem
 from hpcbench.config.names import did_you_mean
 from hpcbench.config.yaml_lines import Located, show
+from hpcbench.errors import Problem
 
 ALIASES: Mapping[str, str] = {
     # Spellings in the seed documents.

@@ -12,8 +12,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.dataset_fields import describe_field_sets, match_fields
 from hpcbench.config.yaml_lines import shorten
+from hpcbench.dataset_fields import describe_field_sets, match_fields
 
 PROBE_BYTES = 1 << 20
 DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow"})

@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpcbench.arguments import EVAL_LOSS_ONLY, CommandArgs, EvalArgs, SftArgs
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
-from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.config.durations import FORMS, LONGEST_MIN, parse_minutes
-from hpcbench.errors import Problem
 from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
 from hpcbench.config.names import EVAL_NAME_RULE, did_you_mean, eval_name_error
-from hpcbench.request import Command, Device, Resources
 from hpcbench.config.request_checks import check_args, check_resources, has_validation
-from hpcbench.suite import Experiment
 from hpcbench.config.suite_place import SuitePlace
 from hpcbench.config.typed_fields import build, take_count, take_words
 from hpcbench.config.yaml_lines import Located, show, to_plain
+from hpcbench.errors import Problem
+from hpcbench.request import Command, Device, Resources
+from hpcbench.suite import Experiment
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
 # fmt: off
@@ -34,8 +34,6 @@ UNSUPPORTED_COMMANDS = frozenset({
 # fmt: on
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
 
-EVAL_LOSS_ONLY = "eval_loss"
-"""Eval dataset of a baseline that asks for nothing but `eval_args.eval_loss`."""
 
 DEFAULT_MAX_ATTEMPTS = 10
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hpcbench.config.aliases import ArgumentNames
 from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
-from hpcbench.errors import Problem
+from hpcbench.config.aliases import ArgumentNames
 from hpcbench.config.names import did_you_mean
-from hpcbench.request import Resources
 from hpcbench.config.yaml_lines import Located, parse_yaml, relocate, resolve_scalar, shorten, show
+from hpcbench.errors import Problem
+from hpcbench.request import Resources
 
 SECTIONS = ("args", "requirements", "eval_requirements", "eval_args", "env", "info")
 """Mappings; merged key by key."""

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcbench.config.aliases import ArgumentNames
 from hpcbench.catalog.models import lookup_model
-from hpcbench.errors import ConfigError, Problem
+from hpcbench.config.aliases import ArgumentNames
 from hpcbench.config.experiment_builder import ExperimentBuilder, read_cmd
 from hpcbench.config.layers import (
     ARGUMENTS,
@@ -28,11 +27,12 @@ from hpcbench.config.layers import (
 )
 from hpcbench.config.matrix import Target, expand_matrix, variant_names
 from hpcbench.config.names import NAME_RULE, did_you_mean, fit_name, name_error
-from hpcbench.suite import Experiment, Suite
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
 from hpcbench.config.suite_place import OVERRIDE, SuitePlace
 from hpcbench.config.typed_fields import take_count, take_text
 from hpcbench.config.yaml_lines import Located, relocate, show
+from hpcbench.errors import ConfigError, Problem
+from hpcbench.suite import Experiment, Suite
 
 MAX_REPEATS = 1000
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 
 from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import list_models, list_templates, lookup_model, lookup_template
-from hpcbench.errors import Problem
 from hpcbench.config.names import did_you_mean
-from hpcbench.request import Command, Device, Resources
 from hpcbench.config.yaml_lines import Located, shorten
+from hpcbench.errors import Problem
+from hpcbench.request import Command, Device, Resources
 
 
 def check_resources(

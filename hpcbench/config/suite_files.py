@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.errors import Problem
 from hpcbench.config.yaml_lines import MAX_BYTES, Located, read_yaml
+from hpcbench.errors import Problem
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 PROFILE_FOLDER = "clusters"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcbench.config.dataset_probe import Fault, probe_dataset
-from hpcbench.errors import Problem
 from hpcbench.config.local_paths import find_local, is_model_folder, looks_like_data, looks_local, missing_hint
 from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.config.yaml_lines import Located
+from hpcbench.errors import Problem
 
 OVERRIDE = "--set"
 

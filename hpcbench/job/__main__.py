@@ -19,7 +19,7 @@ from hpcbench.job.gate import check_train, choose_checkpoint
 from hpcbench.job.launch import program_of
 from hpcbench.job.release import settle_own_evals
 from hpcbench.job.supervisor import StopRequest, Supervisor, install_handlers
-from hpcbench.record import Record
+from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
 from hpcbench.scheduler.slurm import requeue_element
 from hpcbench.states import JobState
@@ -63,7 +63,8 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
         checkpoint = choose_checkpoint(request, train) if program_of(request) else None
     claim = take_claim(context) if context.is_head else wait_for_head_claim(context)
     if claim is None:
-        return EXIT_COMPLETED
+        record = read_record(context.paths.record)
+        return EXIT_COMPLETED if record is not None and record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
     lead = float(os.environ.get("HPCBENCH_SIGNAL_LEAD_S", "300"))
     supervisor = Supervisor(
         context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop, signal_lead_s=lead

@@ -16,6 +16,7 @@ from pathlib import Path
 from hpcbench.clock import now_text
 from hpcbench.job.context import JobContext
 from hpcbench.jsonfile import JsonObject, create_json, read_json, write_json
+from hpcbench.processes import read_stat
 from hpcbench.record import read_record
 from hpcbench.states import FINISHED_WELL
 
@@ -79,16 +80,10 @@ def _is_dead_here(context: JobContext, owner: Mapping[str, object]) -> bool:
     if owner.get("host") != context.host:
         return False
     pid = owner.get("pid")
-    return isinstance(pid, int) and process_start(pid) != owner.get("process_start")
-
-
-def process_start(pid: int) -> int | None:
-    """Return the start time of a process in clock ticks since boot, or None when there is none (proc(5), field 22)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return int(stat.rsplit(")", 1)[1].split()[19])
+    if not isinstance(pid, int):
+        return False
+    stat = read_stat(pid)
+    return stat is None or stat.start_ticks != owner.get("process_start")
 
 
 def next_attempt(folder: Path) -> int:
@@ -120,6 +115,7 @@ def wait_for_head_claim(context: JobContext, timeout_s: float = 120.0) -> Claim 
 
 
 def _claim_value(context: JobContext, claim: Claim) -> JsonObject:
+    stat = read_stat(os.getpid())
     return {
         "schema_version": 1,
         "token": claim.token,
@@ -129,6 +125,6 @@ def _claim_value(context: JobContext, claim: Claim) -> JsonObject:
         "restart_count": context.restart_count,
         "host": context.host,
         "pid": os.getpid(),
-        "process_start": process_start(os.getpid()),
+        "process_start": None if stat is None else stat.start_ticks,
         "claimed_at": now_text(),
     }

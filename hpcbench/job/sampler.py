@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hpcbench.processes import descendants
 from hpcbench.record import SampledMemory
 
 INTERVAL_S = 1.0
@@ -59,23 +60,6 @@ def tree_rss_bytes(root: int) -> int:
         with contextlib.suppress(OSError, ValueError, IndexError):
             total += int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * page
     return total
-
-
-def descendants(root: int) -> list[int]:
-    """Return a process and all its descendants that are alive."""
-    parents: dict[int, list[int]] = {}
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            stat = Path(f"/proc/{entry.name}/stat").read_text(encoding="utf-8", errors="replace")
-            parents.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(entry.name))
-    found, waiting = [], [root]
-    while waiting:
-        pid = waiting.pop()
-        found.append(pid)
-        waiting.extend(parents.get(pid, []))
-    return found
 
 
 class _GpuReader:

@@ -28,16 +28,16 @@ from hpcbench.job.context import JobContext
 from hpcbench.job.environment import describe_environment
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
-from hpcbench.job.sampler import Sampler, descendants
+from hpcbench.job.sampler import Sampler
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import AttemptPaths
+from hpcbench.processes import PR_SET_PDEATHSIG, descendants
 from hpcbench.record import Attempt, Cause, Metrics, Record, SampledMemory
 from hpcbench.request import JobRequest
 from hpcbench.states import JobState
 
 logger = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
 POLL_S = 0.2
 TERM_GRACE_S = 22.0
 """Slurm kills KillWait (30 s by default) after TERM; the record has to be written before."""

@@ -28,7 +28,7 @@ from hpcbench.scheduler.local_queue import (
     read_entries,
     request_cancel,
 )
-from hpcbench.scheduler.processes import ProcessIdentity, is_alive, is_here
+from hpcbench.processes import ProcessIdentity, is_alive, is_here
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
 from hpcbench.states import JobState
 from hpcbench.submission import Submission

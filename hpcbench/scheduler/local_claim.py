@@ -19,7 +19,7 @@ from hpcbench.clock import now_text
 from hpcbench.errors import SchedulerError
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.paths import LocalPaths
-from hpcbench.scheduler.processes import ProcessIdentity, identify_process, is_alive, is_here
+from hpcbench.processes import ProcessIdentity, identify_process, is_alive, is_here
 
 TAKEOVER_TIMEOUT_S = 10.0
 

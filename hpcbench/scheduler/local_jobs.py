@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from hpcbench.clock import now_text
 from hpcbench.scheduler.local_launch import JobCommand, job_environment
 from hpcbench.scheduler.local_queue import ElementState, ElementStatus, LocalQueue, QueuedElement, has_result
-from hpcbench.scheduler.processes import (
+from hpcbench.processes import (
     ProcessIdentity,
     identify_process,
     is_alive,

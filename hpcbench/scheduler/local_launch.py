@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hpcbench.paths import SuitePaths
 from hpcbench.scheduler.local_queue import QueuedElement
-from hpcbench.scheduler.processes import TOKEN_VARIABLE
+from hpcbench.processes import TOKEN_VARIABLE
 from hpcbench.scheduler.slots import Machine, Start, num_threads
 from hpcbench.submission import Submission
 

@@ -39,7 +39,7 @@ from hpcbench.scheduler.local_queue import (
     asked_to_cancel,
     read_cancels,
 )
-from hpcbench.scheduler.processes import ProcessIdentity
+from hpcbench.processes import ProcessIdentity
 from hpcbench.scheduler.slots import Machine, Waiting, choose_starts, need_of, refuse_job
 
 logger = logging.getLogger(__name__)

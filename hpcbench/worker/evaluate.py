@@ -17,11 +17,11 @@ import lm_eval
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hpcbench.arguments import EvalArgs, SftArgs
+from hpcbench.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.jsonfile import write_json, write_text
 from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import EvalMetrics, Parameters
+from hpcbench.record import EvalMetrics, Parameters, TaskResult
 from hpcbench.request import JobRequest
 from hpcbench.worker.data import encode_samples, load_splits
 from hpcbench.worker.eval_checkpoint import Checkpoint, choose_checkpoint
@@ -86,9 +86,12 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
 
     progress.update("loading")
     try:
-        tasks = load_eval_tasks(str(request.eval_dataset), eval_args.include_path)
-        subject = load_subject(args, eval_args, request)
-        metrics = evaluate(request, subject, tasks, between_batches, attempt)
+        if request.eval_dataset == EVAL_LOSS_ONLY:
+            metrics = evaluate_loss_only(load_subject(args, eval_args, request), args, between_batches)
+        else:
+            tasks = load_eval_tasks(str(request.eval_dataset), eval_args.include_path)
+            subject = load_subject(args, eval_args, request)
+            metrics = evaluate(request, subject, tasks, between_batches, attempt)
     except StopRequestedError:
         logger.info("asked to stop; this eval starts over with the next attempt")
         write_json(attempt.interrupted, {"schema_version": 1, "phase": "evaluating", "at": now()})
@@ -151,6 +154,30 @@ def evaluate(
         debug=eval_args.limit is not None,
     )
     return describe_subject(scores, subject, eval_loss_reason=val_loss.reason)
+
+
+def evaluate_loss_only(subject: Subject, args: SftArgs, between_batches: Callable[[int, int], None]) -> EvalMetrics:
+    """Measure eval_loss on the validation split and nothing else."""
+    reset_peaks()
+    started_s = time.perf_counter()
+    loss = measure_val_loss(args, subject, lambda: between_batches(0, 0))
+    if loss.value is None:
+        raise WorkerError(f"no eval_loss: {loss.reason}")
+    result = TaskResult(
+        metrics={EVAL_LOSS_ONLY: loss.value},
+        num_samples=loss.num_rows or 0,
+        higher_is_better={EVAL_LOSS_ONLY: False},
+    )
+    scores = EvalMetrics(
+        dataset=EVAL_LOSS_ONLY,
+        primary_task=EVAL_LOSS_ONLY,
+        primary_metric=EVAL_LOSS_ONLY,
+        tasks={EVAL_LOSS_ONLY: result},
+        eval_loss=loss.value,
+        num_val_rows=loss.num_rows,
+        eval_time_s=time.perf_counter() - started_s,
+    )
+    return describe_subject(scores, subject, eval_loss_reason=loss.reason)
 
 
 def describe_subject(scores: EvalMetrics, subject: Subject, *, eval_loss_reason: str) -> EvalMetrics:

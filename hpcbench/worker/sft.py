@@ -62,7 +62,7 @@ class Ranks:
         gpus_each = max(1, request.resources.gpu // count) if request.device == "cuda" else 0
         if gpus_each > 1 and count > 1:
             raise WorkerError(
-                f"{request.resources.gpu} GPUs for ddp {count}: several GPUs per rank and several ranks are not supported",
+                f"{request.resources.gpu} GPUs for ddp {count}: several GPUs per rank need one rank",
                 hint="set requirements.ddp to the number of GPUs, or to 1 to spread the layers over them",
             )
         rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))

@@ -204,7 +204,7 @@ class Template:
         if not text.startswith(beginning):
             raise WorkerError(
                 "the chat template writes a chat with its answer differently from the prompt for that answer, so "
-                f"training would not see the evaluation's prompt: ...{beginning[-60:]!r} does not begin ...{text[-120:]!r}",
+                f"training would not see the evaluation's prompt: {beginning[-60:]!r} does not begin {text[-120:]!r}",
                 hint="use another template_type, or loss_on_all_rounds: false if the earlier answers are rewritten",
             )
 

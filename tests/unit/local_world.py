@@ -15,7 +15,7 @@ from hpcbench.request import Resources
 from hpcbench.scheduler.local import LocalScheduler
 from hpcbench.scheduler.local_queue import LocalQueue
 from hpcbench.scheduler.local_runner import run_queue
-from hpcbench.scheduler.processes import ProcessIdentity
+from hpcbench.processes import ProcessIdentity
 from hpcbench.scheduler.protocol import SchedulerJob
 from hpcbench.scheduler.slots import Machine
 from hpcbench.states import JobState

@@ -1,217 +1,27 @@
 """Collections that reports are tested with: what suites of real experiments look like, written out by hand.
 
-The figures of the GPU suites are the seed table's (`qwen-7b-chat`, ms-agent), read with its two losses under the right names
-and its speeds over both epochs.
+The figures of the GPU suites are the seed table's (`qwen-7b-chat`, ms-agent), read with its two losses under the right
+names and its speeds over both epochs.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.collection import Collection, ExperimentView, JobView, SuiteView
-from hpcbench.record import (
-    Attempt,
-    Cause,
-    CommandMetrics,
-    EvalMetrics,
-    InferSpeed,
-    Metrics,
-    Parameters,
-    RankMemory,
-    Record,
-    SampledMemory,
-    TaskResult,
-    TrainMetrics,
-)
-from hpcbench.request import Command, JobRequest, Resources
+from hpcbench.collection import Collection, ExperimentView, SuiteView
+from hpcbench.record import Cause, CommandMetrics, EvalMetrics, SampledMemory, TrainMetrics
 from hpcbench.states import JobState
-
-COLLECTED_AT = "2026-07-01T12:34:56+00:00"
-SAVE_DIR = Path("/shared/logs")
-A100: dict[str, Any] = {
-    "host": "gpu-03",
-    "cpu": "AMD EPYC 7763 64-Core Processor",
-    "num_cpus": 16,
-    "gpus": {"names": ["NVIDIA A100-SXM4-80GB"], "memory_total_mib": [81920], "driver": "570.86.15"},
-    "python": "3.12.9",
-    "packages": {"torch": "2.11.0", "transformers": "5.16.1", "peft": "0.20.0", "lm_eval": "0.4.13"},
-    "python_executable": "/opt/venv/bin/python",
-    "git": {"commit": "4f1c2d0e", "dirty": False},
-    "slurm": {"job_id": "4711", "job_partition": "gpu", "cluster_name": "uni"},
-}
-LAPTOP: dict[str, Any] = {
-    "host": "laptop",
-    "gpus": None,
-    "cpu": "AMD Ryzen 7 7840U",
-    "python": "3.12.9",
-    "packages": {"torch": "2.11.0+cpu", "transformers": "5.16.1", "peft": "0.20.0", "lm_eval": "0.4.13"},
-}
-LORA: dict[str, Any] = {"sft_type": "lora", "lora_rank": 8, "lora_alpha": 32, "lora_target_modules": ["ALL"]}
-QWEN: dict[str, Any] = {
-    "model_type": "qwen-7b-chat",
-    "dataset": ["ms-agent"],
-    "train_dataset_mix_ratio": 2.0,
-    "learning_rate": 5e-5,
-    "num_train_epochs": 2,
-    "use_flash_attn": True,
-    "gradient_checkpointing": True,
-}
-PIG_LATIN: dict[str, Any] = {
-    "model_type": "smollm2-135m",
-    "dataset": ["/home/me/data/pig_latin.jsonl"],
-    "learning_rate": 1e-3,
-    "max_steps": 120,
-}
-
-
-def make_job(
-    experiment: str,
-    job: str,
-    *,
-    suite: str,
-    cmd: Command = "sft",
-    args: dict[str, Any] | None = None,
-    state: JobState = JobState.COMPLETED,
-    metrics: Metrics | None = None,
-    environment: dict[str, Any] | None = None,
-    cause: Cause | None = None,
-    reason: str = "",
-    progress: dict[str, Any] | None = None,
-    limit: int | None = None,
-    sampled: SampledMemory | None = None,
-    version: str = "0.1.0",
-    num_gpus: int = 1,
-) -> JobView:
-    """Return a job with its request and, where there is something to tell, its record."""
-    request = JobRequest(
-        suite=suite,
-        experiment=experiment,
-        job=job,
-        cmd=cmd,
-        fingerprint="0" * 64,
-        resources=Resources(gpu=num_gpus, ddp=max(num_gpus, 1)),
-        args=None if args is None else SftArgs.model_validate(args),
-        eval_dataset=job.removeprefix("eval-") if cmd == "eval" else None,
-        eval_args=EvalArgs(limit=limit) if cmd == "eval" else None,
-    )
-    record = None
-    if metrics is not None or cause is not None:
-        attempt = Attempt(
-            number=1,
-            state=state,
-            started_at="2026-07-01T08:00:00+00:00",
-            finished_at="2026-07-01T09:00:00+00:00",
-            duration_s=3600.0,
-            scheduler_id="4711_0",
-            host="gpu-03",
-            cause=cause,
-            sampled=sampled,
-        )
-        record = Record(
-            hpcbench_version=version,
-            suite=suite,
-            experiment=experiment,
-            job=job,
-            cmd=cmd,
-            state=state,
-            fingerprint="0" * 64,
-            cause=cause,
-            attempts=(attempt,),
-            metrics=metrics,
-            environment=environment or {},
-            started_at="2026-07-01T08:00:00+00:00",
-            finished_at="2026-07-01T09:00:00+00:00",
-        )
-    return JobView(
-        suite=suite,
-        experiment=experiment,
-        job=job,
-        state=state,
-        reason=reason,
-        folder=SAVE_DIR / suite / experiment / job,
-        request=request,
-        record=record,
-        progress=progress or {},
-    )
-
-
-def train_metrics(
-    *,
-    trainable: int,
-    total: int,
-    train_loss: float,
-    eval_loss: float,
-    num_samples: int,
-    train_time_s: float,
-    reserved_gib: tuple[float, ...] = (),
-    host_rss_gib: float | None = None,
-    tokens_per_sample: int = 400,
-    mfu: float | None = None,
-    attention: str = "sdpa",
-) -> TrainMetrics:
-    """Return the metrics of a training whose speeds follow from its samples and seconds."""
-    memory = tuple(
-        RankMemory(rank=rank, reserved_gib=peak, allocated_gib=peak - 1) for rank, peak in enumerate(reserved_gib)
-    )
-    if host_rss_gib is not None:
-        memory = (RankMemory(rank=0, host_rss_gib=host_rss_gib),)
-    return TrainMetrics(
-        parameters=Parameters(trainable=trainable, total=total),
-        memory=memory,
-        train_loss=train_loss,
-        eval_loss=eval_loss,
-        num_steps=120,
-        num_epochs=2.0,
-        num_samples=num_samples,
-        num_tokens=num_samples * tokens_per_sample,
-        train_time_s=train_time_s,
-        samples_per_second=num_samples / train_time_s,
-        tokens_per_second=num_samples * tokens_per_sample / train_time_s,
-        mfu=mfu,
-        attention=attention,
-        global_batch_size=16,
-    )
-
-
-def eval_metrics(
-    dataset: str,
-    metric: str,
-    value: float,
-    *,
-    stderr: float | None = None,
-    num_samples: int = 200,
-    num_fewshot: int | None = 0,
-    infer: tuple[int, float] | None = None,
-    baseline: bool = False,
-    eval_loss: float | None = None,
-    debug: bool = False,
-) -> EvalMetrics:
-    """Return the metrics of one eval with one task."""
-    name, _, kind = metric.partition(",")
-    metrics: dict[str, float | str | None] = {
-        metric: value,
-        f"{name}_stderr,{kind}": "N/A" if stderr is None else stderr,
-    }
-    return EvalMetrics(
-        dataset=dataset,
-        primary_metric=metric,
-        primary_task=dataset,
-        tasks={
-            dataset: TaskResult(
-                metrics=metrics, num_samples=num_samples, num_fewshot=num_fewshot, higher_is_better={name: True}
-            )
-        },
-        infer=None
-        if infer is None
-        else InferSpeed(num_tokens=infer[0], time_s=infer[1], tokens_per_second=infer[0] / infer[1]),
-        eval_loss=eval_loss,
-        checkpoint_choice="baseline" if baseline else "best",
-        chat_template_applied=True,
-        lm_eval_version="0.4.13",
-        debug=debug,
-    )
+from tests.unit.report_parts import (
+    A100,
+    COLLECTED_AT,
+    LAPTOP,
+    LORA,
+    PIG_LATIN,
+    QWEN,
+    eval_metrics,
+    make_job,
+    train_metrics,
+)
 
 
 def quickstart() -> Collection:
@@ -308,23 +118,6 @@ def tuner() -> Collection:
     def metrics(**figures: Any) -> TrainMetrics:
         return train_metrics(num_samples=175_086, attention="flash_attention_2", **figures)
 
-    baseline_jobs = tuple(
-        make_job(
-            "qwen-7b-chat-eval",
-            f"eval-{found.dataset}",
-            suite="tuner",
-            cmd="eval",
-            args=QWEN,
-            metrics=found,
-            environment=A100,
-        )
-        for found in (
-            eval_metrics("gsm8k", "exact_match,strict-match", 0.517, stderr=0.0138, num_samples=1319, num_fewshot=4,
-                         infer=(13765, 446.83), baseline=True),
-            eval_metrics("arc", "acc_norm,none", 0.679, stderr=0.0136, num_samples=1172, baseline=True),
-            eval_metrics("ceval", "acc,none", 0.568, stderr=0.0131, num_samples=1346, baseline=True),
-        )
-    )  # fmt: skip
     experiments = (
         qwen_row(
             "lora",
@@ -362,7 +155,7 @@ def tuner() -> Collection:
             (0.473, 0.664, 0.552),
             (4210, 160.73),
         ),
-        ExperimentView(suite="tuner", name="qwen-7b-chat-eval", cmd="eval", evals=baseline_jobs),
+        _baseline(),
         *_unfinished(),
     )  # fmt: skip
     return Collection(
@@ -372,90 +165,60 @@ def tuner() -> Collection:
     )
 
 
-def _unfinished() -> tuple[ExperimentView, ...]:
-    def held_back(name: str, args: dict[str, Any], state: JobState, reason: str) -> tuple[JobView, ...]:
-        return tuple(
-            make_job(name, f"eval-{dataset}", suite="tuner", cmd="eval", args=QWEN | args, state=state, reason=reason)
-            for dataset in ("gsm8k", "arc", "ceval")
+def _baseline() -> ExperimentView:
+    """The seed's row of the untrained model."""
+    jobs = tuple(
+        make_job(
+            "qwen-7b-chat-eval",
+            f"eval-{found.dataset}",
+            suite="tuner",
+            cmd="eval",
+            args=QWEN,
+            metrics=found,
+            environment=A100,
         )
+        for found in (
+            eval_metrics("gsm8k", "exact_match,strict-match", 0.517, stderr=0.0138, num_samples=1319, num_fewshot=4,
+                         infer=(13765, 446.83), baseline=True),
+            eval_metrics("arc", "acc_norm,none", 0.679, stderr=0.0136, num_samples=1172, baseline=True),
+            eval_metrics("ceval", "acc,none", 0.568, stderr=0.0131, num_samples=1346, baseline=True),
+        )
+    )  # fmt: skip
+    return ExperimentView(suite="tuner", name="qwen-7b-chat-eval", cmd="eval", evals=jobs)
 
-    oom = make_job(
-        "full+long",
-        "train",
-        suite="tuner",
-        args=QWEN | {"sft_type": "full", "max_length": 8192},
-        state=JobState.OUT_OF_MEMORY,
-        environment=A100,
-        cause=Cause(
-            type="OutOfMemoryError",
-            message="CUDA out of memory. Tried to allocate 9.27 GiB. GPU 0 has a total capacity of 79.25 GiB",
-            exit_code=1,
-            log="attempt-1/output.log",
-        ),
+
+def _unfinished() -> tuple[ExperimentView, ...]:
+    """Out of memory, failed with a log, running and pending, each with the evals it holds back."""
+    full_long = {"sft_type": "full", "max_length": 8192}
+    neftune = LORA | {"neftune_noise_alpha": 15.0}
+    log = "attempt-1/output.log"
+    message = "CUDA out of memory. Tried to allocate 9.27 GiB. GPU 0 has a total capacity of 79.25 GiB"
+    oom = Cause(type="OutOfMemoryError", message=message, exit_code=1, log=log)
+    failed = Cause(
+        type="exit_code",
+        message="exit code 3",
+        exit_code=3,
+        log=log,
+        hint="see the last lines of the log",
+        lines=("Traceback (most recent call last):", '  File "train.py", line 3, in <module>', "KeyError: 'a|b`c'"),
     )
-    failed = make_job(
-        "lora+neftune",
-        "train",
-        suite="tuner",
-        args=QWEN | LORA | {"neftune_noise_alpha": 15.0},
-        state=JobState.FAILED,
-        environment=A100,
-        cause=Cause(
-            type="exit_code",
-            message="exit code 3",
-            exit_code=3,
-            log="attempt-1/output.log",
-            hint="see the last lines of the log",
-            lines=("Traceback (most recent call last):", '  File "train.py", line 3, in <module>', "KeyError: 'a|b`c'"),
-        ),
-    )
-    running = make_job(
-        "lora+",
-        "train",
-        suite="tuner",
-        args=QWEN | LORA | {"lora_lr_ratio": 16.0},
-        state=JobState.RUNNING,
-        progress={"step": 340, "max_steps": 1250, "loss": 1.21, "samples_per_second": 1.9},
-    )
-    pending = make_job(
-        "rslora",
-        "train",
-        suite="tuner",
-        args=QWEN | LORA | {"use_rslora": True},
-        state=JobState.PENDING,
-        reason="Priority",
-    )
-    after, blocked = "waits for its train job", "its train job failed"
+    running = {"step": 340, "max_steps": 1250, "loss": 1.21, "samples_per_second": 1.9, "phase": "training"}
     return (
-        ExperimentView(
-            suite="tuner",
-            name="full+long",
-            cmd="sft",
-            train=oom,
-            evals=held_back("full+long", {"sft_type": "full"}, JobState.BLOCKED, blocked),
-        ),
-        ExperimentView(
-            suite="tuner",
-            name="lora+neftune",
-            cmd="sft",
-            train=failed,
-            evals=held_back("lora+neftune", LORA, JobState.BLOCKED, blocked),
-        ),
-        ExperimentView(
-            suite="tuner",
-            name="lora+",
-            cmd="sft",
-            train=running,
-            evals=held_back("lora+", LORA, JobState.PENDING, after),
-        ),
-        ExperimentView(
-            suite="tuner",
-            name="rslora",
-            cmd="sft",
-            train=pending,
-            evals=held_back("rslora", LORA, JobState.PENDING, after),
-        ),
+        _held_back("full+long", full_long, JobState.OUT_OF_MEMORY, JobState.BLOCKED, cause=oom, environment=A100),
+        _held_back("lora+neftune", neftune, JobState.FAILED, JobState.BLOCKED, cause=failed, environment=A100),
+        _held_back("lora+", LORA | {"lora_lr_ratio": 16.0}, JobState.RUNNING, JobState.PENDING, progress=running),
+        _held_back("rslora", LORA | {"use_rslora": True}, JobState.PENDING, JobState.PENDING, reason="Priority"),
     )
+
+
+def _held_back(name: str, args: dict[str, Any], state: JobState, eval_state: JobState, **told: Any) -> ExperimentView:
+    train = make_job(name, "train", suite="tuner", args=QWEN | args, state=state, **told)
+    reason = "its train job failed" if eval_state is JobState.BLOCKED else "waits for its train job"
+    evals = tuple(
+        make_job(name, f"eval-{dataset}", suite="tuner", cmd="eval", args=QWEN | args, state=eval_state, reason=reason)
+        for dataset in ("gsm8k", "arc", "ceval")
+    )
+    return ExperimentView(suite="tuner", name=name, cmd="sft", train=train, evals=evals)
 
 
 def repeats() -> Collection:

@@ -15,7 +15,7 @@ from hpcbench.report.facts import Facts, experiment_state, facts_of
 from hpcbench.report.layouts import default_columns, swift_columns, swift_export_columns
 from hpcbench.report.rows import Row, averaged, best_rows, column_cells, merge_repeats
 from hpcbench.states import JobState
-from tests.unit import report_cases as cases
+from tests.unit import report_parts as parts
 
 
 def rows_of(*experiments: ExperimentView) -> tuple[Row, ...]:
@@ -26,12 +26,12 @@ def trained(
     name: str = "a", *, args: dict[str, object] | None = None, base: str | None = None, **update: object
 ) -> ExperimentView:
     """Return a finished training whose metrics are `update`d."""
-    metrics = cases.train_metrics(
+    metrics = parts.train_metrics(
         trainable=10, total=100, train_loss=1.0, eval_loss=2.0, num_samples=100, train_time_s=10.0, reserved_gib=(3.0,)
     )
     metrics = TrainMetrics.model_validate(metrics.model_dump() | update)
-    job = cases.make_job(
-        name, "train", suite="s", args=cases.QWEN | (args or {}), metrics=metrics, environment=cases.A100
+    job = parts.make_job(
+        name, "train", suite="s", args=parts.QWEN | (args or {}), metrics=metrics, environment=parts.A100
     )
     return ExperimentView(suite="s", name=name, base_experiment=base, cmd="sft", train=job)
 
@@ -67,14 +67,14 @@ def test_memory_without_a_gpu_is_marked_as_host_memory() -> None:
 def test_memory_of_a_program_is_what_was_seen_from_outside() -> None:
     metrics = CommandMetrics(values={})
     sampled = SampledMemory(gpu_peak_gib=(31.2, 31.2), host_rss_peak_gib=9.0)
-    job = cases.make_job("p", "train", suite="s", cmd="command", metrics=metrics, sampled=sampled)
+    job = parts.make_job("p", "train", suite="s", cmd="command", metrics=metrics, sampled=sampled)
     view = ExperimentView(suite="s", name="p", cmd="command", train=job)
     assert text_of(c.MEMORY, view) == "31.20GiB x2 (nvml)"
 
 
 def test_figures_of_a_failed_training_are_no_results() -> None:
     metrics = facts_of(trained()).train
-    failed = cases.make_job("a", "train", suite="s", args=cases.QWEN, metrics=metrics, state=JobState.FAILED)
+    failed = parts.make_job("a", "train", suite="s", args=parts.QWEN, metrics=metrics, state=JobState.FAILED)
     view = ExperimentView(suite="s", name="a", cmd="sft", train=failed)
     for column in (c.MEMORY, c.TRAIN_LOSS, c.TRAIN_SPEED, c.TRAINABLE):
         assert text_of(column, view) is None
@@ -87,8 +87,8 @@ def test_train_speed_counts_all_epochs() -> None:
 
 def test_infer_speed_adds_up_all_evals() -> None:
     evals = tuple(
-        cases.make_job(
-            "a", f"eval-{name}", suite="s", cmd="eval", metrics=cases.eval_metrics(name, "acc,none", 0.5, infer=infer)
+        parts.make_job(
+            "a", f"eval-{name}", suite="s", cmd="eval", metrics=parts.eval_metrics(name, "acc,none", 0.5, infer=infer)
         )
         for name, infer in (("x", (2000, 100.0)), ("y", (345, 35.29)))
     )
@@ -97,8 +97,8 @@ def test_infer_speed_adds_up_all_evals() -> None:
 
 
 def test_learning_rate_of_a_baseline_is_not_shown() -> None:
-    job = cases.make_job(
-        "b", "eval-x", suite="s", cmd="eval", args=cases.QWEN, metrics=cases.eval_metrics("x", "acc,none", 0.5)
+    job = parts.make_job(
+        "b", "eval-x", suite="s", cmd="eval", args=parts.QWEN, metrics=parts.eval_metrics("x", "acc,none", 0.5)
     )
     view = ExperimentView(suite="s", name="b", cmd="eval", evals=(job,))
     assert text_of(c.MODEL, view) == "qwen-7b-chat"
@@ -173,11 +173,11 @@ def test_losses_of_other_models_or_data_are_not_compared() -> None:
 def test_speeds_on_other_hardware_are_not_compared() -> None:
     slow = trained("a", samples_per_second=1.0)
     fast = trained("b", samples_per_second=2.0)
-    job = cases.make_job(
+    job = parts.make_job(
         "c",
         "train",
         suite="s",
-        args=cases.QWEN,
+        args=parts.QWEN,
         environment={"gpus": {"names": ["NVIDIA H200"]}},
         metrics=facts_of(trained(samples_per_second=9.0)).train,
     )
@@ -187,8 +187,8 @@ def test_speeds_on_other_hardware_are_not_compared() -> None:
 
 def test_scores_with_a_limit_are_not_compared_with_full_ones() -> None:
     def scored(name: str, value: float, num_samples: int) -> ExperimentView:
-        metrics = cases.eval_metrics("x", "acc,none", value, num_samples=num_samples)
-        job = cases.make_job(name, "eval-x", suite="s", cmd="eval", metrics=metrics)
+        metrics = parts.eval_metrics("x", "acc,none", value, num_samples=num_samples)
+        job = parts.make_job(name, "eval-x", suite="s", cmd="eval", metrics=metrics)
         return ExperimentView(suite="s", name=name, cmd="eval", evals=(job,))
 
     column = c.eval_column("x", "acc")
@@ -197,10 +197,10 @@ def test_scores_with_a_limit_are_not_compared_with_full_ones() -> None:
 
 def test_lower_is_better_where_the_metric_says_so() -> None:
     def scored(name: str, value: float) -> ExperimentView:
-        metrics = cases.eval_metrics("wiki", "word_perplexity,none", value)
+        metrics = parts.eval_metrics("wiki", "word_perplexity,none", value)
         task = metrics.tasks["wiki"].model_copy(update={"higher_is_better": {"word_perplexity": False}})
         metrics = metrics.model_copy(update={"tasks": {"wiki": task}})
-        job = cases.make_job(name, "eval-wiki", suite="s", cmd="eval", metrics=metrics)
+        job = parts.make_job(name, "eval-wiki", suite="s", cmd="eval", metrics=metrics)
         return ExperimentView(suite="s", name=name, cmd="eval", evals=(job,))
 
     rows = rows_of(scored("a", 9.0), scored("b", 7.5))
@@ -217,7 +217,7 @@ def test_repeats_become_mean_and_standard_deviation() -> None:
 
 
 def test_repeats_count_only_those_that_have_a_value() -> None:
-    failed = cases.make_job("a-1", "train", suite="s", args=cases.QWEN, state=JobState.FAILED, reason="exit code 1")
+    failed = parts.make_job("a-1", "train", suite="s", args=parts.QWEN, state=JobState.FAILED, reason="exit code 1")
     view = ExperimentView(suite="s", name="a-1", base_experiment="a", cmd="sft", train=failed)
     rows = rows_of(trained("a-0", base="a"), view)
     assert column_cells(c.TRAIN_LOSS, rows)[0].text == "1.0000 (n=1)"
@@ -255,9 +255,9 @@ def _facts(train: JobState | None, *evals: JobState) -> Facts:
         suite="s",
         name="a",
         cmd="eval" if train is None else "sft",
-        train=None if train is None else cases.make_job("a", "train", suite="s", state=train),
+        train=None if train is None else parts.make_job("a", "train", suite="s", state=train),
         evals=tuple(
-            cases.make_job("a", f"eval-{n}", suite="s", cmd="eval", state=state) for n, state in enumerate(evals)
+            parts.make_job("a", f"eval-{n}", suite="s", cmd="eval", state=state) for n, state in enumerate(evals)
         ),
     )
     return facts_of(view)
@@ -320,5 +320,5 @@ def test_average_of_numbers_near_the_end_of_floats_is_no_crash() -> None:
     ],
 )
 def test_running_job_shows_how_far_it_is(progress: dict[str, object], text: str) -> None:
-    job = cases.make_job("a", "train", suite="s", state=JobState.RUNNING, progress=progress)
+    job = parts.make_job("a", "train", suite="s", state=JobState.RUNNING, progress=progress)
     assert text_of(c.STATE, ExperimentView(suite="s", name="a", cmd="sft", train=job)) == text

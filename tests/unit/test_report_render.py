@@ -18,6 +18,7 @@ from hpcbench.report import Format, Layout, render
 from hpcbench.states import JobState
 from tests.conftest import Golden
 from tests.unit import report_cases as cases
+from tests.unit import report_parts as parts
 
 CASES = {"quickstart": cases.quickstart, "tuner": cases.tuner, "repeats": cases.repeats}
 SEED_HEADER = (
@@ -55,13 +56,13 @@ def test_layout_is_refused_where_values_are_raw(format_: Literal["csv", "json"])
 
 @pytest.mark.parametrize("format_", ["markdown", "csv", "json", "html"])
 def test_empty_collection_has_a_report(format_: Format) -> None:
-    empty = Collection(suites=(), collected_at=cases.COLLECTED_AT)
+    empty = Collection(suites=(), collected_at=parts.COLLECTED_AT)
     assert render(empty, format=format_)
     assert render(replace(empty, suites=(SuiteView(name="empty", experiments=()),)), format=format_)
 
 
 def test_empty_suite_is_named() -> None:
-    empty = Collection(suites=(SuiteView(name="empty", experiments=()),), collected_at=cases.COLLECTED_AT)
+    empty = Collection(suites=(SuiteView(name="empty", experiments=()),), collected_at=parts.COLLECTED_AT)
     assert "## empty\n\n0 experiments; collected 2026-07-01 12:34 UTC\n" in render(empty, format="markdown")
     assert SEED_HEADER in render(empty, format="markdown", layout="swift")
 
@@ -89,9 +90,9 @@ def test_swift_layout_puts_losses_under_their_right_names() -> None:
 
 def test_swift_layout_prints_exports_in_their_own_table() -> None:
     """A request whose arguments are newer than this version's, as an export's are."""
-    train = cases.make_job("awq-pileval", "train", suite="export", cmd="command", metrics=None)
-    score = cases.eval_metrics("arc", "acc_norm,none", 0.675, infer=(12994, 482.72))
-    arc = cases.make_job("awq-pileval", "eval-arc", suite="export", cmd="eval", metrics=score)
+    train = parts.make_job("awq-pileval", "train", suite="export", cmd="command", metrics=None)
+    score = parts.eval_metrics("arc", "acc_norm,none", 0.675, infer=(12994, 482.72))
+    arc = parts.make_job("awq-pileval", "eval-arc", suite="export", cmd="eval", metrics=score)
     record = arc.record
     assert record is not None
     args = {"model_type": "qwen-7b-chat", "dataset": ["pileval"], "quant_method": "awq", "quant_bits": 4}
@@ -162,9 +163,9 @@ def test_csv_has_raw_values_and_a_row_per_experiment() -> None:
 
 
 def test_reported_value_under_a_name_of_ours_does_not_replace_it() -> None:
-    job = cases.make_job("own", "train", suite="s", cmd="command", metrics=CommandMetrics(values={"train_loss": 7.0}))
+    job = parts.make_job("own", "train", suite="s", cmd="command", metrics=CommandMetrics(values={"train_loss": 7.0}))
     view = ExperimentView(suite="s", name="own", cmd="command", train=job)
-    collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=cases.COLLECTED_AT)
+    collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=parts.COLLECTED_AT)
     (row,) = csv.DictReader(io.StringIO(render(collection, format="csv")))
     assert row["train_loss"] == ""
     assert row["own_train_loss"] == "7.0"
@@ -173,7 +174,7 @@ def test_reported_value_under_a_name_of_ours_does_not_replace_it() -> None:
 def test_json_holds_everything() -> None:
     report = json.loads(render(cases.tuner(), format="json"))
     assert report["schema_version"] == 1
-    assert report["collected_at"] == cases.COLLECTED_AT
+    assert report["collected_at"] == parts.COLLECTED_AT
     experiments = {experiment["name"]: experiment for experiment in report["suites"][0]["experiments"]}
     assert experiments["lora"]["values"]["train_loss"] == 1.0134
     assert experiments["lora"]["evals"]["gsm8k_exact_match,strict-match"] == 0.462
@@ -195,23 +196,23 @@ def test_json_averages_repeats() -> None:
 
 
 def test_json_survives_nan_in_a_progress_file() -> None:
-    job = cases.make_job(
+    job = parts.make_job(
         "a", "train", suite="s", state=JobState.RUNNING, progress={"step": float("nan"), "loss": float("inf")}
     )
     view = ExperimentView(suite="s", name="a", cmd="sft", train=job)
-    collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=cases.COLLECTED_AT)
+    collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=parts.COLLECTED_AT)
     report = json.loads(render(collection, format="json"))
     assert report["suites"][0]["experiments"][0]["jobs"][0]["progress"] == {"step": None, "loss": None}
 
 
 def test_hostile_names_and_causes_break_neither_table_nor_page() -> None:
     evil = "a|b`c\n| x | <script>alert(1)</script> **bold** \\| [l](u)\x1b[31m"
-    job = cases.make_job(
+    job = parts.make_job(
         evil, "train", suite=evil, state=JobState.FAILED, cause=Cause(type="X", message=evil, lines=(evil, "```"))
     )
     view = ExperimentView(suite=evil, name=evil, cmd="sft", train=job)
     collection = Collection(
-        suites=(SuiteView(name=evil, experiments=(view,)),), collected_at=cases.COLLECTED_AT, warnings=(evil,)
+        suites=(SuiteView(name=evil, experiments=(view,)),), collected_at=parts.COLLECTED_AT, warnings=(evil,)
     )
     for layout in ("default", "swift"):
         text = render(collection, format="markdown", layout=layout)
@@ -227,7 +228,7 @@ def test_hostile_names_and_causes_break_neither_table_nor_page() -> None:
 
 def test_long_names_are_cut() -> None:
     view = ExperimentView(suite="s", name="n" * 500, cmd="sft")
-    collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=cases.COLLECTED_AT)
+    collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=parts.COLLECTED_AT)
     text = render(collection, format="markdown")
     assert f"{'n' * 79}…" in text
     assert "n" * 80 not in text

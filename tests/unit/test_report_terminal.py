@@ -11,6 +11,7 @@ from hpcbench.collection import Collection, ExperimentView, SuiteView
 from hpcbench.report.terminal import render_terminal
 from tests.conftest import Golden
 from tests.unit import report_cases as cases
+from tests.unit import report_parts as parts
 
 
 def printed(collection: Collection, *, width: int, encoding: str = "utf-8") -> str:
@@ -52,7 +53,7 @@ def test_empty_collection_says_so() -> None:
 
 
 def test_brackets_in_names_are_no_markup() -> None:
-    job = cases.make_job("[red]a[/red]", "train", suite="s")
+    job = parts.make_job("[red]a[/red]", "train", suite="s")
     view = ExperimentView(suite="s", name="[red]a[/red]", cmd="sft", train=job)
     collection = Collection(
         suites=(SuiteView(name="[b]s", experiments=(view,)),), collected_at="never", warnings=("[x]",)

@@ -147,6 +147,20 @@ def _find_processes(token: str, process: ProcessIdentity | None) -> set[int]:
     return found - {os.getpid()}
 
 
+def descendants(root: int) -> list[int]:
+    """Return a process and all its descendants that are there."""
+    children: dict[int, list[int]] = {}
+    for pid in _list_pids():
+        if (stat := read_stat(pid)) is not None:
+            children.setdefault(stat.parent, []).append(pid)
+    found, waiting = [], [root]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting.extend(children.get(pid, []))
+    return found
+
+
 def _list_pids() -> list[int]:
     return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
 
