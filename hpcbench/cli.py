@@ -252,7 +252,7 @@ def logs(
     from hpcbench.status import choose_jobs, gather
 
     root = resolve_save_dir(save_dir)
-    jobs = choose_jobs(gather(root), [name] or (), parse_states(None))
+    jobs = choose_jobs(gather(root), [name], parse_states(None))
     need_jobs(jobs, [name])
     with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
     if not with_logs:

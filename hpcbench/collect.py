@@ -110,7 +110,7 @@ def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
 
 
 def ask_scheduler(suites: Sequence[SuiteOnDisk], scheduler: Scheduler | None) -> tuple[Answer | None, tuple[str, ...]]:
-    """Ask the scheduler about all jobs that no record settles; return its answer (None: it did not answer) and warnings."""
+    """Ask about all jobs that no record settles; return the answer (None: there was none) and warnings."""
     if scheduler is None:
         return None, ()
     open_submissions = [submission for suite in suites for submission in _unsettled(suite)]
@@ -241,7 +241,7 @@ class Evidence:
     train: JobView | None = None
 
 
-def conclude_state(evidence: Evidence) -> tuple[JobState, str]:
+def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # noqa: PLR0911  # one rule a line
     """Return a job's state and the reason in words. The record decides first, then the scheduler, then silence."""
     record, told, train = evidence.record, evidence.told, evidence.train
     alive = told is not None and told.state in {JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN}

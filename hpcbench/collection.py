@@ -51,6 +51,7 @@ class ExperimentView:
 
     @property
     def jobs(self) -> tuple[JobView, ...]:
+        """The train job, if any, before the evals."""
         return self.evals if self.train is None else (self.train, *self.evals)
 
 
@@ -73,4 +74,5 @@ class Collection:
 
     @property
     def jobs(self) -> tuple[JobView, ...]:
+        """All jobs of all suites, in file order."""
         return tuple(job for suite in self.suites for experiment in suite.experiments for job in experiment.jobs)

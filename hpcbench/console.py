@@ -31,6 +31,11 @@ def print_error(error: HpcbenchError) -> None:
         print(f"error: {error}", file=sys.stderr)
 
 
+def plural(count: int, noun: str) -> str:
+    """Return `1 job`, `2 jobs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def print_line(text: str) -> None:
     """Print one line at once."""
     print(text, flush=True)
@@ -49,13 +54,12 @@ def print_summary(collection: Collection) -> None:
 def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> bool:
     """Say what a submit did; return whether something was refused or changed."""
     for submission in outcome.adopted:
-        print(
-            f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({len(submission.elements)} jobs)"
-        )
+        jobs_adopted = plural(len(submission.elements), "job")
+        print(f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({jobs_adopted})")
     for submission in outcome.submitted:
         jobs = sorted({element.job for element in submission.elements.values()})
-        count = len(submission.elements)
-        print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {count} x {', '.join(jobs)}")
+        size = len(submission.elements)
+        print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {size} x {', '.join(jobs)}")
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     changed = [decision for decision in outcome.decisions if decision.action is Action.CHANGED]
@@ -65,10 +69,8 @@ def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> b
         print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
     skipped = Counter(decision.why for decision in outcome.decisions if decision.action in {Action.SKIP, Action.WAIT})
     for reason, count in skipped.items():
-        print(f"{suite.name}: {count} job{'s' if count != 1 else ''} not submitted: {reason}")
-    print(
-        f"{suite.name}: {outcome.num_jobs} job{'s' if outcome.num_jobs != 1 else ''} submitted, results in {root / suite.name}"
-    )
+        print(f"{suite.name}: {plural(count, 'job')} not submitted: {reason}")
+    print(f"{suite.name}: {plural(outcome.num_jobs, 'job')} submitted, results in {root / suite.name}")
     return bool(changed or outcome.refused)
 
 

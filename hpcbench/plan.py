@@ -23,6 +23,7 @@ from hpcbench.suite import Experiment, Suite
 
 TRAIN = "train"
 EVAL_PREFIX = "eval-"
+SHOWN_CHANGES = 3
 
 Inputs = Mapping[str, str]
 """Absolute path of a local file or folder -> hash of what decides results in it."""
@@ -204,7 +205,8 @@ def describe_change(old: JobRequest, new: JobRequest) -> str:
             if "train_fingerprint" in names
             else "the content of its data, tasks or model changed"
         )
-    return "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+    more = len(changes) - SHOWN_CHANGES
+    return "; ".join(changes[:SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -44,7 +44,7 @@ def gather(save_dir: Path, names: Sequence[str] = (), *, settle: bool = True) ->
 
 
 def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:
-    """Return the jobs whose `experiment`, `suite/experiment` or `suite/experiment/job` matches a glob, in these states."""
+    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob."""
     return [
         job
         for job in collection.jobs
@@ -94,7 +94,7 @@ def describe_reason(job: JobView) -> str:
 
 
 def describe_progress(progress: Mapping[str, object]) -> str:
-    """Return a running job's progress in a few words, for example `step 40/400, loss 1.23, 5.1 samples/s, 12 min left`."""
+    """Return a running job's progress in words, for example `step 40/400, loss 1.23, 12 min left`."""
     parts: list[str] = []
     step, steps = progress.get("step"), progress.get("max_steps")
     done, total = progress.get("done"), progress.get("total")

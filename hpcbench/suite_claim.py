@@ -76,8 +76,8 @@ def _drop_claim(path: Path, claim: Mapping[str, object] | None) -> None:
     except FileNotFoundError:
         return
     found = read_json(aside)
-    if found is not None and claim is not None and found.get("token") != claim.get("token"):
-        # Somebody else's fresh claim: put it back.
-        if not create_json(path, found):
-            logger.debug("%s was claimed again meanwhile", path)
+    foreign = found is not None and claim is not None and found.get("token") != claim.get("token")
+    # Somebody else's fresh claim is put back.
+    if foreign and not create_json(path, found):
+        logger.debug("%s was claimed again meanwhile", path)
     aside.unlink(missing_ok=True)

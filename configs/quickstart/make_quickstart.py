@@ -1,7 +1,8 @@
 """Make the quickstart's data, tokenizer and pretrained tiny model; all of them are shipped, so this runs once.
 
 In: nothing but the constants below. Out, beside this file or under ``--out``: ``train.jsonl``, ``val.jsonl`` and
-``test.jsonl`` (pig latin of made-up words, as chats) and ``base/`` (an ordinary model folder of 0.33 M parameters).
+``tasks/test.jsonl`` (pig latin of made-up words, as chats) and ``base/`` (an ordinary model folder of 0.33 M
+parameters). The test rows lie with the eval task, so that the task's folder holds all that decides a score.
 
 The base has read short string tasks (copy, reverse, upper ...), so that it knows how to spell, but no pig latin: LoRA
 on random weights learns nothing, and a base that can do the task already leaves nothing to show (1 % of pig latin in
@@ -27,23 +28,23 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 logger = logging.getLogger(__name__)
 
-SEED: Final = 20260101
+DATA_SEED: Final = 20260101
+PRETRAIN_SEED: Final = 1
 SPLITS: Final = {"train": 2300, "val": 100, "test": 300}
 EXAMPLE_WORD: Final = "street"
 """The word that the documentation shows: the first test row, hence never trained on."""
 
-ONSETS: Final = tuple("b c d f g h j k l m n p r s t v w z".split()) + tuple(
-    "bl br ch cl cr dr fl fr gl gr pl pr sc sh sk sl sm sn sp st str sw th tr tw".split()
-)
-NUCLEI: Final = tuple("a e i o u a e i o u ai ea ee oa oo ou".split())
-CODAS: Final = ("", "", "", *"b d g k l m n p r s t ck ft lk nd ng nt rk sh st".split())
+CLUSTERS: Final = "bl br ch cl cr dr fl fr gl gr pl pr sc sh sk sl sm sn sp st str sw th tr tw"
+ONSETS: Final = (*"bcdfghjklmnprstvwz", *CLUSTERS.split())
+NUCLEI: Final = (*"aeiouaeiou", "ai", "ea", "ee", "oa", "oo", "ou")
+CODAS: Final = ("", "", "", *"bdgklmnprst", "ck", "ft", "lk", "nd", "ng", "nt", "rk", "sh", "st")
 VOWELS: Final = frozenset("aeiou")
 
 PRETRAIN_STEPS: Final = 2000
 PRETRAIN_BATCH_SIZE: Final = 64
 PRETRAIN_LEARNING_RATE: Final = 4e-3
 
-SPECIAL_TOKENS: Final = ("<|im_start|>", "<|im_end|>", "<|pad|>")
+START, END, PAD = "<|im_start|>", "<|im_end|>", "<|pad|>"
 CHAT_TEMPLATE: Final = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'][0] + '\n' + message['content'] + '<|im_end|>' }}"
@@ -96,7 +97,7 @@ def make_word(rng: random.Random) -> str:
 
 def make_splits() -> dict[str, list[str]]:
     """Return the words of each split: unique, disjoint, 3 to 9 letters."""
-    rng = random.Random(SEED)
+    rng = random.Random(DATA_SEED)
     words: dict[str, None] = {EXAMPLE_WORD: None}
     while len(words) < sum(SPLITS.values()):
         word = make_word(rng)
@@ -121,10 +122,12 @@ def to_chat(task: str, word: str, answer: str) -> list[dict[str, str]]:
 
 def write_data(splits: dict[str, list[str]], out_dir: Path) -> None:
     """Write each split as JSON lines of `{"messages": [...]}`."""
+    files = {"train": "train.jsonl", "val": "val.jsonl", "test": "tasks/test.jsonl"}
+    (out_dir / "tasks").mkdir(parents=True, exist_ok=True)
     for split, words in splits.items():
         rows = [{"messages": to_chat("pig latin", word, to_pig_latin(word))} for word in words]
         text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-        (out_dir / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        (out_dir / files[split]).write_text(text, encoding="utf-8")
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -133,11 +136,11 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (START, END, PAD)])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        eos_token="<|im_end|>",
-        pad_token="<|pad|>",
+        eos_token=END,
+        pad_token=PAD,
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         model_max_length=512,
@@ -159,13 +162,13 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    torch.manual_seed(SEED)
+    torch.manual_seed(PRETRAIN_SEED)
     return Qwen2ForCausalLM(config)
 
 
 def draw_pretraining_chats(splits: dict[str, list[str]]) -> Iterator[list[dict[str, str]]]:
     """Yield endless string tasks on made-up words, held-out words left out."""
-    rng = random.Random(SEED + 1)
+    rng = random.Random(PRETRAIN_SEED)
     held_out = {*splits["val"], *splits["test"]}
     names = list(STRING_TASKS)
     while True:
@@ -175,9 +178,7 @@ def draw_pretraining_chats(splits: dict[str, list[str]]) -> Iterator[list[dict[s
             yield to_chat(name, word, STRING_TASKS[name](word))
 
 
-def encode_batch(
-    chats: list[list[dict[str, str]]], tokenizer: PreTrainedTokenizerFast
-) -> dict[str, torch.Tensor]:
+def encode_batch(chats: list[list[dict[str, str]]], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
     """Tokenize chats, padded right; only the answer and its end token carry a label."""
     pad_id = tokenizer.pad_token_id
     rows: list[tuple[list[int], int]] = []
@@ -192,9 +193,7 @@ def encode_batch(
     padding = [width - len(ids) for ids, _ in rows]
     return {
         "input_ids": torch.tensor([ids + [pad_id] * n for (ids, _), n in zip(rows, padding, strict=True)]),
-        "attention_mask": torch.tensor(
-            [[1] * len(ids) + [0] * n for (ids, _), n in zip(rows, padding, strict=True)]
-        ),
+        "attention_mask": torch.tensor([[1] * len(ids) + [0] * n for (ids, _), n in zip(rows, padding, strict=True)]),
         "labels": torch.tensor(
             [
                 [IGNORED_LABEL] * start + ids[start:] + [IGNORED_LABEL] * n
@@ -204,9 +203,7 @@ def encode_batch(
     }
 
 
-def pretrain(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, splits: dict[str, list[str]]
-) -> None:
+def pretrain(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, splits: dict[str, list[str]]) -> None:
     """Teach the model the string tasks, in place: AdamW with linear decay to zero."""
     chats = draw_pretraining_chats(splits)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PRETRAIN_LEARNING_RATE, weight_decay=0.01)
@@ -236,7 +233,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
 
-    out_dir.mkdir(parents=True, exist_ok=True)
     splits = make_splits()
     write_data(splits, out_dir)
     if args.data_only:

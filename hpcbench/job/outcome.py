@@ -61,7 +61,7 @@ def _completed(
     request: JobRequest, job: JobPaths, attempt: AttemptPaths
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     if request.cmd == "command" or (request.eval_args is not None and request.eval_args.command):
-        return _program_metrics(request, job, attempt)
+        return _program_metrics(request, attempt)
     value = read_json(attempt.metrics)
     if value is None:
         cause = Cause(
@@ -81,10 +81,8 @@ def _completed(
         return JobState.FAILED, cause, None
 
 
-def _program_metrics(
-    request: JobRequest, job: JobPaths, attempt: AttemptPaths
-) -> tuple[JobState, Cause | None, Metrics | None]:
-    """Build the metrics of a user's program from the file that HPCBENCH_METRICS named; writing none is fine for training."""
+def _program_metrics(request: JobRequest, attempt: AttemptPaths) -> tuple[JobState, Cause | None, Metrics | None]:
+    """Build a program's metrics from the file that HPCBENCH_METRICS named; training may write none."""
     raw = read_json(attempt.values)
     values = {str(k): v for k, v in (raw or {}).items() if isinstance(v, int | float | str | bool | None)}
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.paths import LocalPaths
+from hpcbench.processes import ProcessIdentity, is_alive, is_here
 from hpcbench.scheduler.local_claim import live_runner
 from hpcbench.scheduler.local_jobs import LOST_REASON
 from hpcbench.scheduler.local_launch import JobCommand, supervisor_command
@@ -28,7 +29,6 @@ from hpcbench.scheduler.local_queue import (
     read_entries,
     request_cancel,
 )
-from hpcbench.processes import ProcessIdentity, is_alive, is_here
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
 from hpcbench.states import JobState
 from hpcbench.submission import Submission

@@ -17,8 +17,6 @@ import time
 from dataclasses import dataclass, field
 
 from hpcbench.clock import now_text
-from hpcbench.scheduler.local_launch import JobCommand, job_environment
-from hpcbench.scheduler.local_queue import ElementState, ElementStatus, LocalQueue, QueuedElement, has_result
 from hpcbench.processes import (
     ProcessIdentity,
     identify_process,
@@ -27,6 +25,8 @@ from hpcbench.processes import (
     send_signal,
     start_child,
 )
+from hpcbench.scheduler.local_launch import JobCommand, job_environment
+from hpcbench.scheduler.local_queue import ElementState, ElementStatus, LocalQueue, QueuedElement, has_result
 from hpcbench.scheduler.slots import Machine, Start
 
 logger = logging.getLogger(__name__)

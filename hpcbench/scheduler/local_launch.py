@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hpcbench.paths import SuitePaths
-from hpcbench.scheduler.local_queue import QueuedElement
 from hpcbench.processes import TOKEN_VARIABLE
+from hpcbench.scheduler.local_queue import QueuedElement
 from hpcbench.scheduler.slots import Machine, Start, num_threads
 from hpcbench.submission import Submission
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hpcbench.clock import now_text
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.paths import JobPaths, LocalPaths, SuitePaths
-from hpcbench.record import Record, read_record
 from hpcbench.processes import ProcessIdentity
+from hpcbench.record import Record, read_record
 from hpcbench.states import FINISHED_WELL
 from hpcbench.submission import Submission, read_submission
 

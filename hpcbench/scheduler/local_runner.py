@@ -24,6 +24,7 @@ from types import FrameType
 from hpcbench.clock import now_text
 from hpcbench.errors import HpcbenchError, SchedulerError
 from hpcbench.paths import LocalPaths
+from hpcbench.processes import ProcessIdentity
 from hpcbench.scheduler.local_claim import leave_claim, live_runner, note_stopped, take_claim, was_stopped
 from hpcbench.scheduler.local_display import LineDisplay, LocalDisplay, open_display
 from hpcbench.scheduler.local_jobs import STOP_GRACE_S, JobTable
@@ -39,7 +40,6 @@ from hpcbench.scheduler.local_queue import (
     asked_to_cancel,
     read_cancels,
 )
-from hpcbench.processes import ProcessIdentity
 from hpcbench.scheduler.slots import Machine, Waiting, choose_starts, need_of, refuse_job
 
 logger = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = _drive(_Setup(save_dir, supervisor_command(save_dir)), LineDisplay(sys.stdout), follow=False)
     except HpcbenchError as error:
-        logger.error("%s", error)  # noqa: TRY400  # a message for people; a traceback says no more
+        logger.error("%s", error)  # a message for people; a traceback says no more
         return EXIT_FAILED
     # Failed jobs are told in their states; to whoever started it, this process has done its work.
     return EXIT_INTERRUPTED if code == EXIT_INTERRUPTED else EXIT_DONE

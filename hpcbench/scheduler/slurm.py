@@ -162,7 +162,7 @@ def release_element(element_id: str) -> bool:
 
 
 def requeue_element(element_id: str) -> bool:
-    """Put a running job back into the queue; return whether Slurm did (not where it was submitted with --no-requeue)."""
+    """Put a running job back into the queue; return whether Slurm did (not with --no-requeue)."""
     try:
         run_command(["scontrol", "requeue", element_id])
     except SchedulerError as error:

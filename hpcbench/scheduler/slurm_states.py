@@ -73,6 +73,8 @@ REASONS = {
 
 SQUEUE_FORMAT = "%i|%F|%K|%T|%S|%r|%j"
 SACCT_FORMAT = "JobID,State,ExitCode,JobName"
+SQUEUE_CELLS = SQUEUE_FORMAT.count("|") + 1
+SACCT_CELLS = SACCT_FORMAT.count(",") + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def parse_squeue(text: str) -> Iterator[SlurmRow]:
     """Yield the rows of `squeue -r -h -o SQUEUE_FORMAT`; lines of another shape (banners) are skipped."""
     for line in text.splitlines():
         cells = line.split("|", 6)
-        if len(cells) != 7 or not cells[1].isdigit():
+        if len(cells) != SQUEUE_CELLS or not cells[1].isdigit():
             continue
         _, base, index, state, start, reason, name = cells
         for number in parse_indices(index):
@@ -134,7 +136,7 @@ def parse_sacct(text: str) -> Iterator[SlurmRow]:
     """Yield the rows of `sacct -X -n -P -o SACCT_FORMAT`; unsplit arrays (`712_[0-3]`) yield each element."""
     for line in text.splitlines():
         cells = line.split("|", 3)
-        if len(cells) != 4:
+        if len(cells) != SACCT_CELLS:
             continue
         identity, state, exit_code, name = cells
         base, _, index = identity.partition("_")

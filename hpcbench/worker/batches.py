@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -86,10 +87,11 @@ class Collator:
         labels = torch.full((len(rows), length), IGNORED_LABEL, dtype=torch.long)
         for index, row in enumerate(rows):
             count = len(row.input_ids)
-            input_ids[index, :count] = torch.tensor(row.input_ids)
-            labels[index, :count] = torch.tensor(row.labels)
+            input_ids[index, :count] = torch.from_numpy(np.asarray(row.input_ids))
+            labels[index, :count] = torch.from_numpy(np.asarray(row.labels))
             attention_mask[index, :count] = 1
-        counted = [row for row in rows if row.num_label_tokens > 0]
+        # A chat ends with its answer, so only the filler's last token is not learnt.
+        counted = [row for row in rows if row.labels[-1] != IGNORED_LABEL]
         return {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

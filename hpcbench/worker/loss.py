@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -67,8 +68,8 @@ def _sum_batch(model: Any, rows: Sequence[Encoded], device: torch.device | str, 
     labels_BT = torch.full((len(rows), length), IGNORED_LABEL, dtype=torch.long)  # noqa: N806
     for index, row in enumerate(rows):
         count = len(row.input_ids)
-        ids_BT[index, :count] = torch.tensor(row.input_ids)
-        labels_BT[index, :count] = torch.tensor(row.labels)
+        ids_BT[index, :count] = torch.from_numpy(np.asarray(row.input_ids))
+        labels_BT[index, :count] = torch.from_numpy(np.asarray(row.labels))
         mask_BT[index, :count] = 1
     logits_BTV = model(  # noqa: N806
         input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False

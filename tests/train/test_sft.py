@@ -332,3 +332,33 @@ def test_a_job_that_another_process_has_claimed_gets_no_checkpoint(
     assert not list(job.resume.glob("checkpoint-*"))
     write_json(job.claim, {"token": "ours"})
     assert read_metrics(train_here(job, 2)).num_steps == 10
+
+
+def test_loader_workers_do_not_change_the_training(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    jobs = [make_job(tmp_path / str(n), base_model, chats, dataloader_num_workers=n) for n in (0, 2)]
+    losses = [[line.get("loss") for line in read_history(train_here(job))] for job in jobs]
+    assert losses[0] == losses[1]
+
+
+def test_seeds_change_the_training_and_repeat_it(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    def train(name: str, seed: int) -> list[float | None]:
+        attempt = train_here(make_job(tmp_path / name, base_model, chats, seed=seed))
+        return [line.get("loss") for line in read_history(attempt)]
+
+    assert train("a", 1) == train("b", 1)
+    assert train("c", 2) != train("a2", 1)
+
+
+def test_training_goes_on_from_a_named_checkpoint(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    first = make_job(tmp_path / "first", base_model, chats)
+    train_here(first)
+    named = str(first.checkpoints / "last")
+    longer = make_job(tmp_path / "longer", base_model, chats, num_train_epochs=3, resume_from_checkpoint=named)
+    attempt = train_here(longer)
+    metrics = read_metrics(attempt)
+    assert [line["step"] for line in read_history(attempt) if "loss" in line] == [11, 12, 13, 14, 15]
+    assert metrics.num_steps == 15
+    assert metrics.unknown["num_samples"] == "10 of 15 steps have no history; all figures leave them out"
+    weights_only = make_job(tmp_path / "no", base_model, chats, resume_from_checkpoint=str(base_model))
+    with pytest.raises(WorkerError, match=r"holds no training state \(trainer_state.json\)"):
+        train_here(weights_only)

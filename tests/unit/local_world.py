@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hpcbench.paths import SuitePaths
+from hpcbench.processes import ProcessIdentity
 from hpcbench.request import Resources
 from hpcbench.scheduler.local import LocalScheduler
 from hpcbench.scheduler.local_queue import LocalQueue
 from hpcbench.scheduler.local_runner import run_queue
-from hpcbench.processes import ProcessIdentity
 from hpcbench.scheduler.protocol import SchedulerJob
 from hpcbench.scheduler.slots import Machine
 from hpcbench.states import JobState

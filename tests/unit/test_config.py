@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hpcbench.config import load_suites
-from hpcbench.dataset_fields import FIELD_SETS
 from hpcbench.config.durations import parse_minutes
+from hpcbench.dataset_fields import FIELD_SETS
 from tests.unit.suite_writer import HEAD, load, load_one, messages_of
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "seed_example.json"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hpcbench.paths import LocalPaths, SuitePaths
+from hpcbench.processes import is_alive
 from hpcbench.scheduler.local import NO_RUNNER
 from hpcbench.scheduler.local_runner import run_queue, start_detached
-from hpcbench.processes import is_alive
 from hpcbench.scheduler.slots import Machine
 from hpcbench.states import JobState
 from tests.unit.local_world import FOLDER, GO, MACHINE, World, make_world

@@ -13,10 +13,10 @@ import pytest
 
 from hpcbench.jsonfile import create_json
 from hpcbench.paths import LocalPaths
+from hpcbench.processes import ProcessIdentity, identify_process
 from hpcbench.scheduler.local import LocalScheduler
 from hpcbench.scheduler.local_claim import leave_claim, live_runner, take_claim
 from hpcbench.scheduler.local_machine import read_machine
-from hpcbench.processes import ProcessIdentity, identify_process
 from tests.unit.local_world import FOLDER, World, make_world
 
 

@@ -1,0 +1,36 @@
+"""The catalog of models: every entry is usable, and it needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hpcbench.catalog import lookup_model
+from hpcbench.catalog.models import list_models, lookup_template
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_entry_has_ids_and_known_templates(name: str) -> None:
+    entry = lookup_model(name)
+    assert entry is not None
+    assert entry.huggingface.count("/") == 1
+    assert entry.lora_target_modules
+    assert entry.template is None or lookup_template(entry.template)
+
+
+def test_the_seeds_model_is_there_in_any_case() -> None:
+    entry = lookup_model("Qwen-7B-chat")
+    assert entry is not None
+    assert (entry.huggingface, entry.lora_target_modules, entry.needs_remote_code) == (
+        "Qwen/Qwen-7B-Chat",
+        ("c_attn",),
+        True,
+    )
+    assert lookup_model("nonsense") is None
+
+
+def test_the_catalog_loads_without_torch() -> None:
+    code = "import sys; from hpcbench.catalog import lookup_model; lookup_model('x'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
