@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.worker import model
+from hpcbench.worker.batches import BatchPlan
 from hpcbench.worker.data import encode_samples, load_splits
 from hpcbench.worker.loss import mean_cross_entropy
 from hpcbench.worker.template import Template
@@ -338,6 +340,24 @@ def test_loader_workers_do_not_change_the_training(tmp_path: Path, base_model: P
     jobs = [make_job(tmp_path / str(n), base_model, chats, dataloader_num_workers=n) for n in (0, 2)]
     losses = [[line.get("loss") for line in read_history(train_here(job))] for job in jobs]
     assert losses[0] == losses[1]
+
+
+def test_each_epoch_has_its_own_order(
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    original = BatchPlan.__iter__
+
+    def record(self: BatchPlan) -> Iterator[list[int]]:
+        batches = list(original(self))
+        seen.append([index for batch in batches for index in batch])
+        return iter(batches)
+
+    monkeypatch.setattr(BatchPlan, "__iter__", record)
+    train_here(make_job(tmp_path, base_model, chats))
+    assert len(seen) == 2
+    assert sorted(seen[0]) == sorted(seen[1]) == list(range(20))
+    assert seen[0] != seen[1]
 
 
 def test_seeds_change_the_training_and_repeat_it(tmp_path: Path, base_model: Path, chats: Path) -> None:
