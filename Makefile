@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed
 	@$(BIN)/hpcbench submit configs/quickstart.yaml --cluster local --save-dir logs
-	@$(BIN)/hpcbench collect quickstart --save-dir logs
+	@$(BIN)/hpcbench collect quickstart --save-dir logs --output logs/quickstart/report.md
 	@$(BIN)/hpcbench collect quickstart --save-dir logs --format html --output logs/quickstart/report.html
 
 test: check unit train slurm-test

@@ -230,7 +230,11 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
     collection = gather(resolve_save_dir(save_dir))
     jobs = choose_jobs(collection, names or (), parse_states(state))
     if not names and state is None:
-        jobs = [job for job in jobs if job.state not in {JobState.COMPLETED, JobState.RUNNING, JobState.PENDING}]
+        quiet = {JobState.PLANNED, JobState.PENDING, JobState.RUNNING, JobState.COMPLETED}
+        jobs = [job for job in jobs if job.state not in quiet]
+        if not jobs:
+            print("nothing has failed")
+            return
     need_jobs(jobs, names)
     for job in jobs:
         log = newest_log(job)
@@ -369,11 +373,17 @@ def collect(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of a suite, for editors."""
+def schema(
+    of: Annotated[str, typer.Argument(metavar="[suite|record]", help="What to describe.")] = "suite",
+) -> None:
+    """Print a JSON Schema: of suites, for editors, or of records, for programs that read them."""
     from hpcbench.config.schema import suite_json_schema
+    from hpcbench.record import Record
 
-    print(json.dumps(suite_json_schema(), indent=2))
+    if of not in {"suite", "record"}:
+        raise PlanError(f"schema {of}: unknown; expected suite or record")
+    value = suite_json_schema() if of == "suite" else Record.model_json_schema()
+    print(json.dumps(value, indent=2))
 
 
 if __name__ == "__main__":

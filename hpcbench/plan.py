@@ -264,7 +264,7 @@ def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -
     if view.state in ALIVE:
         note = f"; changed since ({describe_change(view.request, request)}): cancel it first" if changed else ""
         action = Action.CHANGED if changed else Action.SKIP
-        return Decision(request=request, action=action, why=f"is {view.state}{note}")
+        return Decision(request=request, action=action, why=f"already {view.state}{note}")
     if view.state in {JobState.PLANNED, JobState.BLOCKED}:
         return Decision(request=request, action=Action.SUBMIT, why="new" if view.reason == "" else view.reason)
     if changed:
@@ -276,7 +276,7 @@ def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -
     if view.state in options.retry:
         return Decision(request=request, action=Action.SUBMIT, why=f"retry: was {view.state}")
     if view.state in FINISHED_WELL:
-        return Decision(request=request, action=Action.SKIP, why=f"is {view.state}")
+        return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
     hint = f"hpcbench retry {request.experiment}" if view.state in FAILED_STATES else ""
     return Decision(request=request, action=Action.SKIP, why=f"is {view.state}{': ' + hint if hint else ''}")
 
@@ -289,13 +289,13 @@ def _decide_eval(
         return Decision(request=request, action=Action.CHANGED, why="its train job changed")
     if train.action is Action.SUBMIT:
         if view is not None and view.state in ALIVE:
-            return Decision(request=request, action=Action.SKIP, why=f"is {view.state}")
+            return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
         return Decision(request=request, action=Action.SUBMIT, why="after its train job", after_train=True)
     state = JobState.PLANNED if train_view is None else train_view.state
     if state is JobState.COMPLETED:
         return _decide_alone(request, view, options)
     if view is not None and view.state in ALIVE:
-        return Decision(request=request, action=Action.SKIP, why=f"is {view.state}")
+        return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
     if state in ALIVE:
         why = "its train job is still under way; submit again when it is done"
         return Decision(request=request, action=Action.WAIT, why=why)

@@ -126,33 +126,7 @@ def assemble_metrics(
     if outcome.kept.best is None and outcome.kept.last is None:
         unknown["last_checkpoint"] = "save_strategy is no"
     return TrainMetrics(
-        parameters=facts.parameters,
-        memory=outcome.memory,
-        train_loss=train_loss,
-        eval_loss=eval_loss,
-        last_eval_loss=evals.get(outcome.num_steps),
-        num_steps=outcome.num_steps,
-        num_epochs=outcome.num_epochs,
-        num_train_rows=outcome.num_train_rows,
-        num_val_rows=outcome.num_val_rows,
         **asdict(speed),
-        tokens_per_second_per_device=steady_per_device,
-        flops_per_token=facts.flops_per_token,
-        peak_flops=peak,
-    )
-    eval_loss = evals.get(outcome.best_step) if outcome.best_step is not None else None
-    unknown = {
-        **facts.notes,
-        **outcome.notes,
-        **_explain(steps=steps, num_steps=outcome.num_steps, train_loss=train_loss),
-        **_explain_evals(args.dataset_test_ratio, outcome.num_val_rows, eval_loss),
-        "first_eval_loss": "not asked for",
-    }
-    if mfu is None:
-        unknown["mfu"] = peak_reason or "the architecture's sizes are not known"
-    if outcome.kept.best is None and outcome.kept.last is None:
-        unknown["last_checkpoint"] = "save_strategy is no"
-    return TrainMetrics(
         parameters=facts.parameters,
         memory=outcome.memory,
         train_loss=train_loss,
@@ -162,11 +136,6 @@ def assemble_metrics(
         num_epochs=outcome.num_epochs,
         num_train_rows=outcome.num_train_rows,
         num_val_rows=outcome.num_val_rows,
-        num_samples=speed.num_samples,
-        num_tokens=speed.num_tokens,
-        train_time_s=speed.train_time_s,
-        samples_per_second=speed.samples_per_second,
-        tokens_per_second=speed.tokens_per_second,
         tokens_per_second_per_device=_divide(speed.tokens_per_second, num_devices),
         time_to_first_step_s=outcome.time_to_first_step_s,
         mfu=mfu,

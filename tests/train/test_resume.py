@@ -120,12 +120,14 @@ def test_a_stop_before_training_leaves_at_once(
     assert not attempt.history.exists()
 
 
+@pytest.mark.parametrize("max_steps", [8, 10])
 def test_a_killed_finish_is_done_again_from_the_last_steps_checkpoint(
-    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch, max_steps: int
 ) -> None:
-    reference = make_job(tmp_path / "reference", base_model, chats)
+    """The last step lies within an epoch (8), or at its end (10): no further step may be made."""
+    reference = make_job(tmp_path / "reference", base_model, chats, max_steps=max_steps)
     train_here(reference)
-    job = make_job(tmp_path / "job", base_model, chats)
+    job = make_job(tmp_path / "job", base_model, chats, max_steps=max_steps)
 
     def fail(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt
@@ -135,8 +137,8 @@ def test_a_killed_finish_is_done_again_from_the_last_steps_checkpoint(
         with pytest.raises(KeyboardInterrupt):
             train_here(job)
     metrics = read_metrics(train_here(job, 2))
-    assert metrics.resumed_from_steps == (10,)
-    assert metrics.num_steps == 10
+    assert metrics.resumed_from_steps == (max_steps,)
+    assert metrics.num_steps == max_steps
     assert metrics.unknown["time_to_first_step_s"] == "the last attempt had no step left to do"
     assert_same_result(job, reference)
 

@@ -1,0 +1,38 @@
+"""What a newcomer runs first: the quickstart in local mode, twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.train
+
+ROOT = Path(__file__).parents[2]
+
+
+def hpcbench(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcbench.cli", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_quickstart_beats_its_baseline_and_is_not_run_twice(tmp_path: Path) -> None:
+    arguments = ("configs/quickstart.yaml", "--cluster", "local", "--save-dir", str(tmp_path))
+    first = hpcbench("submit", *arguments)
+    assert "7 jobs submitted" in first
+    rows = csv.DictReader(io.StringIO(hpcbench("collect", "--format", "csv", "--save-dir", str(tmp_path))))
+    scores = {row["exp_name"]: float(row["pig_latin_exact_match"]) for row in rows}
+
+    assert scores["baseline"] <= 0.05
+    assert min(scores["lora-r4"], scores["lora-r32"], scores["full"]) >= 0.5
+    assert scores["lora-r32"] > scores["lora-r4"]
+
+    assert "0 jobs submitted" in hpcbench("submit", *arguments)
+    assert [path.name for path in sorted(tmp_path.glob("quickstart/*/*/attempt-*"))] == ["attempt-1"] * 7
