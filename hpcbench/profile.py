@@ -20,6 +20,8 @@ from hpcbench.errors import ConfigError, Problem
 
 LOCAL = "local"
 AUTO = "auto"
+PLAIN = "slurm"
+"""A Slurm of which no profile says anything: the name of the default profile's values."""
 
 
 def _as_text(value: object) -> object:
@@ -35,7 +37,7 @@ class ClusterProfile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    name: str = "slurm"
+    name: str = PLAIN
     partition: Text | None = None
     account: Text | None = None
     qos: Text | None = None
@@ -97,11 +99,13 @@ def load_profile(cluster: str = AUTO, environ: Mapping[str, str] | None = None) 
         file = _find("default", environ)
         return ClusterProfile() if file is None else read_profile(file)
     file = Path(cluster) if cluster.endswith((".yaml", ".yml")) else _find(cluster, environ)
+    if file is None and cluster == PLAIN:
+        return ClusterProfile()
     if file is None:
         folders = profile_folders(environ)
         known = sorted({entry.stem for folder in folders for entry in folder.glob("*.yaml")})
         hint = f"known profiles: {', '.join(known)}" if known else f"write one into {folders[0]}"
-        expected = f"auto, {LOCAL}, or a profile"
+        expected = f"{AUTO}, {LOCAL}, {PLAIN}, or a profile"
         problem = Problem(
             file="--cluster", line=None, path=cluster, message="no such profile", expected=expected, hint=hint
         )

@@ -120,14 +120,15 @@ def test_a_stop_before_training_leaves_at_once(
     assert not attempt.history.exists()
 
 
-@pytest.mark.parametrize("max_steps", [8, 10])
+@pytest.mark.parametrize("max_steps", [13, 20])
 def test_a_killed_finish_is_done_again_from_the_last_steps_checkpoint(
     tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch, max_steps: int
 ) -> None:
-    """The last step lies within an epoch (8), or at its end (10): no further step may be made."""
-    reference = make_job(tmp_path / "reference", base_model, chats, max_steps=max_steps)
+    """The last step lies within an epoch (13), or at its end (20): no further step may be made."""
+    values: dict[str, Any] = {"max_steps": max_steps, "gradient_accumulation_steps": 1}
+    reference = make_job(tmp_path / "reference", base_model, chats, **values)
     train_here(reference)
-    job = make_job(tmp_path / "job", base_model, chats, max_steps=max_steps)
+    job = make_job(tmp_path / "job", base_model, chats, **values)
 
     def fail(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt

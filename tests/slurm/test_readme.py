@@ -1,0 +1,70 @@
+"""The README's commands, run one after the other as a reader would, on the test Slurm."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcbench.states import JobState
+from hpcbench.status import gather
+from tests.slurm.cluster import Cluster
+from tests.slurm.suites import wait_until, wait_until_over, write_suite
+
+pytestmark = pytest.mark.slurm
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line.split("#", 1)[0].strip() for line in README.splitlines() if line.startswith("    hpcbench ")]
+
+
+def test_the_commands_of_the_readme_work_in_their_order(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = {
+        "cmd": "command",
+        "device": "cpu",
+        "requirements": {"mem_gb": 0.1},
+        "args": {"command": ["sh", "-c", "echo working; exec sleep 60"]},
+        "experiment": [{"name": "lora"}, {"name": "base", "args": {"command": ["true"]}}],
+    }
+    write_suite(tmp_path / "suite.yaml", suite)
+    save_dir = tmp_path / "logs"
+    verbs = [shlex.split(command)[1] for command in COMMANDS]
+    assert verbs == ["plan", "submit", "status", "why", "logs", "cancel", "retry", "collect"]
+
+    said: dict[str, str] = {}
+    for command in COMMANDS:
+        words = shlex.split(command)[1:]
+        if words[0] == "logs":
+            log = save_dir / "suite" / "lora" / "train" / "attempt-1" / "output.log"
+            wait_until(lambda log=log: log.exists() and log.stat().st_size > 0, timeout_s=30, what="lora has a log")  # type: ignore[misc]
+        if words[0] == "retry":
+            wait_until(
+                lambda: gather(save_dir).jobs[0].state is JobState.CANCELLED, timeout_s=60, what="lora is cancelled"
+            )
+        said[words[0]] = run(words, tmp_path)
+
+    assert "2 jobs in 1 submission" in said["plan"]
+    assert "2 jobs submitted" in said["submit"]
+    assert "working" in said["logs"]
+    assert "1 job cancelled" in said["cancel"]
+    assert "1 job submitted" in said["retry"]
+    assert "| lora" in said["collect"]
+    run(["cancel", "--all"], tmp_path)
+    wait_until_over(save_dir)
+
+
+def run(words: list[str], folder: Path) -> str:
+    """Run one command; a followed log is left after a few seconds, as a reader would with Ctrl-C."""
+    command = [sys.executable, "-m", "hpcbench.cli", *words]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=4 if "-f" in words else 60)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        out, err = process.communicate()
+    else:
+        assert process.returncode == 0, out + err
+    assert "Traceback" not in err
+    return out

@@ -1,0 +1,51 @@
+"""What the README shows: targets, links, a suite, a profile. Its commands are run by tests/slurm/test_readme.py."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from hpcbench.config import load_suites
+from hpcbench.profile import ClusterProfile
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def yaml_block(after: str) -> str:
+    """Return the first yaml block after a heading."""
+    text = README.split(f"### {after}\n", 1)[1]
+    return text.split("```yaml\n", 1)[1].split("```", 1)[0]
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`?make ([a-z][a-z-]+)`?", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_suite_of_the_readme_loads(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.jsonl").write_text('{"query": "q", "response": "r"}\n')
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml_block("A suite"))
+    [suite] = load_suites([file])
+    assert [experiment.name for experiment in suite.experiments] == [
+        "base",
+        "lora-lora_rank=8",
+        "lora-lora_rank=32",
+        "full",
+    ]
+
+
+def test_the_profile_of_the_readme_loads() -> None:
+    profile = ClusterProfile.model_validate(yaml.safe_load(yaml_block("A cluster profile")))
+    assert profile.account == "lab-account"
