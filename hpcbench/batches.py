@@ -27,12 +27,15 @@ class Batch:
     job: str
     requests: Mapping[int, JobRequest]
     evals: tuple[Batch, ...] = ()
+    array: bool = True
+    """False for a single job, where arrays are not allowed."""
 
 
 def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
     """Group jobs of one shape into arrays; evals follow their train job at the same index (pure).
 
-    Jobs without a train come first: arrays start in index order and baselines are short.
+    Jobs without a train come first: arrays start in index order and baselines are short. A `max_array` of 1 makes
+    single jobs.
     """
     waiting = [decision.request for decision in decisions if decision.after_train]
     alone = [decision.request for decision in decisions if not decision.after_train]
@@ -47,16 +50,19 @@ def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
     for (kind, _), requests in groups.items():
         for start in range(0, len(requests), max_array):
             chunk = dict(enumerate(requests[start : start + max_array]))
-            batches.append(Batch(job=kind, requests=chunk, evals=_eval_batches(chunk, evals_of)))
+            evals = _eval_batches(chunk, evals_of, array=max_array > 1)
+            batches.append(Batch(job=kind, requests=chunk, evals=evals, array=max_array > 1))
     return batches
 
 
-def _eval_batches(chunk: Mapping[int, JobRequest], evals_of: Mapping[str, list[JobRequest]]) -> tuple[Batch, ...]:
+def _eval_batches(
+    chunk: Mapping[int, JobRequest], evals_of: Mapping[str, list[JobRequest]], *, array: bool
+) -> tuple[Batch, ...]:
     groups: dict[tuple[str, str], dict[int, JobRequest]] = {}
     for index, train in chunk.items():
         for request in evals_of.get(train.experiment, []) if train.job == TRAIN else []:
             groups.setdefault((request.job, resource_shape(request)), {})[index] = request
-    return tuple(Batch(job=job, requests=requests) for (job, _), requests in groups.items())
+    return tuple(Batch(job=job, requests=requests, array=array) for (job, _), requests in groups.items())
 
 
 def take_part(batch: Batch, indices: Sequence[int]) -> Batch:
@@ -80,6 +86,7 @@ def describe_batch(batch: Batch, cluster: str, after: Submission | None) -> Subm
         cluster=cluster,
         created_at=now_text(),
         after_key=None if after is None else after.key,
+        array=batch.array,
         resources=first.resources,
         elements={
             index: Element(experiment=request.experiment, job=request.job, fingerprint=request.fingerprint)

@@ -97,6 +97,8 @@ def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
         if not paths.submissions.is_dir() and not paths.plan.exists():
             return None
         plan = PlannedSuite(suite=paths.suite, experiments=tuple(_experiments_from_folders(paths)))
+    # A folder that was copied still holds the name of the first one.
+    plan = plan.model_copy(update={"suite": paths.suite})
     return SuiteOnDisk(paths=paths, plan=plan, submissions=tuple(read_submissions(paths)))
 
 
@@ -198,6 +200,7 @@ def _view_job(  # noqa: PLR0917
         intended=place is not None and place[0].state == "intent",
         answered=answer is not None,
         history_known=answer is not None and answer.history_known,
+        history_failed=answer is not None and answer.history_failed,
         told=told,
         started=started,
         cancelled=paths.cancelled.exists(),
@@ -216,6 +219,8 @@ def _view_job(  # noqa: PLR0917
         record=record,
         progress=(read_json(paths.progress) or {}) if state is JobState.RUNNING else {},
         scheduler_id=None if place is None else place[0].element_id(place[1]),
+        cluster=None if place is None else place[0].cluster,
+        held=told is not None and told.held_by_dependency,
         expected_start=None if told is None else told.expected_start,
     )
 
@@ -232,6 +237,8 @@ class Evidence:
     """Whether the scheduler answered at all."""
     history_known: bool = True
     """Whether it also knows of ended jobs."""
+    history_failed: bool = False
+    """Whether it could not say what became of ended jobs."""
     told: SchedulerJob | None = None
     started: bool = False
     cancelled: bool = False
@@ -277,6 +284,8 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # noqa: PLR0911
 def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:
     if evidence.age_s < GRACE_S:
         return JobState.UNKNOWN, "the scheduler no longer lists it; waiting for its record"
+    if evidence.history_failed:
+        return JobState.UNKNOWN, "the scheduler no longer lists it, and accounting does not answer"
     if evidence.train is not None and not evidence.started:
         return JobState.PLANNED, "left the queue without ever running"
     if evidence.started or evidence.history_known:

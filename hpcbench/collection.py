@@ -34,6 +34,10 @@ class JobView:
     progress: Mapping[str, Any] = field(default_factory=dict)
     """The running job's progress.json, empty when there is none."""
     scheduler_id: str | None = None
+    cluster: str | None = None
+    """Where it was submitted last."""
+    held: bool = False
+    """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
     expected_start: str | None = None
 
 

@@ -258,11 +258,13 @@ def decide(
 
 def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -> Decision:
     """Decide on a job that depends on no other."""
-    if view is None or view.request is None:
+    if view is None:
         return Decision(request=request, action=Action.SUBMIT, why="new")
-    changed = view.request.fingerprint != request.fingerprint
+    # A job.json that cannot be read just now does not make a new job.
+    changed = view.request is not None and view.request.fingerprint != request.fingerprint
+    what = describe_change(view.request, request) if changed and view.request is not None else ""
     if view.state in ALIVE:
-        note = f"; changed since ({describe_change(view.request, request)}): cancel it first" if changed else ""
+        note = f"; changed since ({what}): cancel it first" if changed else ""
         action = Action.CHANGED if changed else Action.SKIP
         return Decision(request=request, action=action, why=f"already {view.state}{note}")
     if view.state in {JobState.PLANNED, JobState.BLOCKED}:
@@ -270,7 +272,6 @@ def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -
     if changed:
         if options.force:
             return Decision(request=request, action=Action.SUBMIT, why="changed, --force: the old record is kept")
-        what = describe_change(view.request, request)
         why = f"changed since it was {view.state} ({what}): rename it, or run with --force"
         return Decision(request=request, action=Action.CHANGED, why=why)
     if view.state in options.retry:

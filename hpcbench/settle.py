@@ -20,16 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tuple[Submission, int]]) -> list[JobView]:
-    """Return the evals that were submitted to wait for their train job and have left no record."""
+    """Return the evals that the queue holds back until their train job is over."""
     held = []
     for view in experiment.evals:
         place = latest.get((view.experiment, view.job))
-        if (
-            place is not None
-            and place[0].after_key is not None
-            and view.record is None
-            and view.scheduler_id is not None
-        ):
+        if place is not None and place[0].after_key is not None and view.record is None and view.held:
             held.append(view)
     return held
 
@@ -37,7 +32,8 @@ def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tupl
 def settle_evals(suites: Sequence[SuiteOnDisk], collection: Collection, scheduler: Scheduler) -> tuple[int, int]:
     """Release and cancel held evals as their train records say; return how many of each.
 
-    Only pending jobs are touched. A scheduler that does not answer changes nothing; the next command tries again.
+    Only jobs that the queue was just seen to hold are touched: not what waits for resources, not what left long ago
+    (ids are used again), and nothing at all when the queue was not seen. A scheduler that does not answer changes nothing; the next command tries again.
     """
     latest = {suite.plan.suite: suite.latest() for suite in suites}
     release: list[str] = []

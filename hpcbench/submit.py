@@ -233,7 +233,10 @@ def _call_scheduler(scheduler: Scheduler, submission: Submission, after_id: str 
             found = scheduler.find([submission.key])
             if submission.key in found:
                 return found[submission.key]
-    raise SubmitError(f"the scheduler did not take {submission.key} in {SUBMIT_TRIES} tries")
+    # It may still turn up: the intent stays open, and the next submit looks for it again before anything else.
+    raise SchedulerError(
+        f"the scheduler did not take {submission.key} in {SUBMIT_TRIES} tries", hint="run the same command again later"
+    )
 
 
 def _prepare_job(paths: SuitePaths, request: JobRequest) -> None:

@@ -39,6 +39,8 @@ class Answer:
     jobs: Mapping[Place, SchedulerJob] = field(default_factory=dict)
     history_known: bool = False
     """Whether ended jobs were asked for too (accounting answered): only then does silence mean that a job is gone."""
+    history_failed: bool = False
+    """Whether accounting is there but did not answer: then silence means nothing."""
     warnings: tuple[str, ...] = ()
 
 

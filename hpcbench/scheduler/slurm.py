@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -38,9 +39,12 @@ TRANSIENT = re.compile(
     r"|slurm_receive_msg|resource temporarily|try again",
     re.IGNORECASE,
 )
-NO_ACCOUNTING = re.compile(r"accounting storage is disabled|accounting_storage/none|slurmdbd", re.IGNORECASE)
+NO_ACCOUNTING = re.compile(r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE)
+"""Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """Slurm's own default; the largest index is one less."""
+CORRESPOND_AFTER_TASK_CNT = 10
+"""Slurm's default: so many elements of an array that waits for another are judged one by one."""
 
 
 class SlurmScheduler:
@@ -70,6 +74,8 @@ class SlurmScheduler:
         """Submit one script; see `Scheduler.submit`."""
         from hpcbench.scheduler.slurm_script import submit_script
 
+        if shutil.which("sbatch") is None or shutil.which("srun") is None:
+            raise SubmitError("sbatch or srun: not found on this machine")
         text = self.render(submission, after_id)
         try:
             return submit_script(text, submission=submission, profile=self._profile, paths=self._paths(submission))
@@ -99,7 +105,10 @@ class SlurmScheduler:
                 "now",
                 f"--name={','.join(missing)}",
             ]
-            found |= {row.name: row.job_id for row in _sacct(options)[0] if row.name in missing}
+            rows, _, warning = _sacct(options)
+            if warning:
+                raise SchedulerError(warning)
+            found |= {row.name: row.job_id for row in rows if row.name in missing}
         return {key: found[key] for key in keys if key in found}
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
@@ -124,7 +133,12 @@ class SlurmScheduler:
             warnings += [warning] if warning else []
             for place, job in _match(rows, wanted).items():
                 jobs.setdefault(place, job)
-        return Answer(jobs=jobs, history_known=history_known, warnings=tuple(dict.fromkeys(warnings)))
+        return Answer(
+            jobs=jobs,
+            history_known=history_known,
+            history_failed=bool(warnings),
+            warnings=tuple(dict.fromkeys(warnings)),
+        )
 
     def release(self, element_ids: Iterable[str]) -> None:
         """Drop the dependency of jobs whose train job has completed."""
@@ -134,21 +148,27 @@ class SlurmScheduler:
     def cancel(self, element_ids: Sequence[str]) -> None:
         """Cancel jobs; `scancel` takes unknown ids without complaint."""
         for start in range(0, len(element_ids), IDS_PER_CALL):
-            run_command(["scancel", "--quiet", *element_ids[start : start + IDS_PER_CALL]], check=False)
+            run_command(["scancel", "--quiet", *element_ids[start : start + IDS_PER_CALL]])
 
     def max_array_size(self) -> int:
-        """Return one more than the largest array index that this cluster takes."""
-        if self._profile.max_array_size is not None:
-            return self._profile.max_array_size
-        try:
-            text = run_command(["scontrol", "show", "config"])
-        except SchedulerError:
-            return DEFAULT_MAX_ARRAY_SIZE
-        match = re.search(r"^MaxArraySize\s*=\s*(\d+)", text, re.MULTILINE)
-        return int(match.group(1)) if match else DEFAULT_MAX_ARRAY_SIZE
+        """Return one more than the largest array index to use on this cluster; 1 where arrays are not allowed."""
+        if not self._profile.arrays:
+            return 1
+        size = self._profile.max_array_size or _configured_array_size()
+        return size if self._profile.release_evals else min(size, CORRESPOND_AFTER_TASK_CNT)
 
     def _paths(self, submission: Submission) -> SuitePaths:
         return SuitePaths(self._save_dir, submission.suite)
+
+
+def _configured_array_size() -> int:
+    """Return the cluster's MaxArraySize, at least 1 (0 forbids arrays)."""
+    try:
+        text = run_command(["scontrol", "show", "config"])
+    except SchedulerError:
+        return DEFAULT_MAX_ARRAY_SIZE
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", text, re.MULTILINE)
+    return max(int(match.group(1)), 1) if match else DEFAULT_MAX_ARRAY_SIZE
 
 
 def release_element(element_id: str) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from hpcbench.errors import SubmitError
+from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.jsonfile import write_text
 from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
@@ -185,12 +185,12 @@ def parse_job_id(text: str) -> str:
     """Return the id in `sbatch --parsable`'s output: the last line that is nothing but an id (banners are skipped).
 
     Raises:
-        SubmitError: there is none.
+        SchedulerError: there is none, so it is not known what became of the job.
     """
     for line in reversed(text.strip().splitlines()):
         if match := JOB_ID.match(line.strip()):
             return match.group(1)
-    raise SubmitError(f"sbatch printed no job id: {text.strip()[:200]!r}")
+    raise SchedulerError(f"sbatch printed no job id: {text.strip()[:200]!r}")
 
 
 def submit_script(text: str, *, submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> str:
@@ -198,6 +198,7 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
 
     Raises:
         SubmitError: sbatch refused it; the message is sbatch's own.
+        SchedulerError: sbatch did not say what it did.
     """
     paths.slurm_logs.mkdir(parents=True, exist_ok=True)
     paths.start_marks(submission.key).mkdir(parents=True, exist_ok=True)

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from hpcbench.arguments import SftArgs
+from hpcbench.dataset_fields import FIELD_SETS, describe_field_sets
 from hpcbench.errors import WorkerError
 from hpcbench.worker.template import Encoded, Message, Template
 
 logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
-EXPECTED_FIELDS: Final = "messages | conversations | query and response | instruction and output | question and answer"
-_PAIRS: Final = (("query", "response"), ("instruction", "output"), ("question", "answer"))
+_PAIRS: Final = tuple(fields for fields in FIELD_SETS if len(fields) == 2)
 _ROLES: Final = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant"}
 _MAX_SHOWN_ERRORS: Final = 5
 
@@ -198,7 +198,7 @@ def _load_samples(dataset: str, *, strategy: str) -> tuple[list[Sample], int]:
             continue
         message = (
             f"{dataset}: row {number}: needed fields are missing or not text; "
-            f"found: {', '.join(sorted(row)) or 'nothing'}; expected: {EXPECTED_FIELDS}, ending with an answer"
+            f"found: {', '.join(sorted(row)) or 'nothing'}; expected: {describe_field_sets()}, ending with an answer"
         )
         if strategy not in {"discard", "warning"}:
             raise WorkerError(message, hint="check_dataset_strategy: discard leaves such rows out")

@@ -77,7 +77,7 @@ def test_a_row_without_its_fields_is_named(tmp_path: Path) -> None:
         load_splits(make_args(dataset=[str(path)]))
     assert str(caught.value) == (
         f"{path}: row 2: needed fields are missing or not text; found: prompt, text; expected: messages | conversations | "
-        "query and response | instruction and output | question and answer, ending with an answer\n"
+        "query + response | instruction + output | question + answer, ending with an answer\n"
         "  hint: check_dataset_strategy: discard leaves such rows out"
     )
 
