@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SLURM_DIR ?= .slurm
-SMOLLM2 ?= logs/smollm2-135m-instruct
+MODEL ?=
+DATA ?=
 
 .PHONY: help demo test check unit train slurm-test test-long demo-slurm slurm slurm-stop format clean
 
@@ -12,7 +13,7 @@ help:
 	@echo "make test        all checks and tests; as root on Debian or Ubuntu with a real Slurm of its own"
 	@echo "make test-long   what takes longer"
 	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
-	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (needs MODEL=, FUDAN=, GSM8K=, ARC=; see README)"
+	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (MODEL=folder DATA=folder; see configs/smollm2/prepare.py)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +50,16 @@ test-long: $(VENV)/.installed
 slurm: $(VENV)/.installed
 	$(BIN)/python tests/slurm/cluster.py install
 	$(BIN)/python tests/slurm/cluster.py start --dir $(SLURM_DIR)
+
+demo-slurm: slurm
+	@test -d "$(MODEL)" && test -d "$(DATA)" || { echo "make demo-slurm MODEL=<model folder> DATA=<folder made by configs/smollm2/prepare.py>"; exit 2; }
+	. $(SLURM_DIR)/env && $(BIN)/hpcbench submit configs/smollm2_fudan.yaml --save-dir logs --wait \
+	  --set args.model_id_or_path=$(MODEL) --set eval_args.include_path=$(DATA)/tasks \
+	  --set args.dataset=$(DATA)/fudan/train.jsonl --set args.val_dataset=$(DATA)/fudan/val.jsonl
+	. $(SLURM_DIR)/env && $(BIN)/hpcbench submit configs/smollm2_gsm8k.yaml --save-dir logs --wait \
+	  --set args.model_id_or_path=$(MODEL) --set eval_args.include_path=$(DATA)/tasks \
+	  --set args.dataset=$(DATA)/gsm8k/train.jsonl
+	. $(SLURM_DIR)/env && $(BIN)/hpcbench collect smollm2_fudan smollm2_gsm8k --save-dir logs
 
 slurm-stop: $(VENV)/.installed
 	$(BIN)/python tests/slurm/cluster.py stop --dir $(SLURM_DIR)

@@ -1,12 +1,13 @@
 """Make the data and offline eval tasks of the SmolLM2 suites from local files.
 
-In: the 4-class part of cls-fudan-news-zh as chat rows (`messages`), GSM8K as json lines (`question`, `answer`), ARC-Easy as json
-lines with the fields of allenai/ai2_arc. Out: a folder with `fudan/`, `gsm8k/` and `tasks/`. Nothing is downloaded.
+In: the 4-class part of cls-fudan-news-zh as chat rows (`messages`), GSM8K as json lines (`question`, `answer`),
+ARC-Easy as json lines with the fields of allenai/ai2_arc. Out: a folder with `fudan/`, `gsm8k/` and `tasks/`. Nothing
+is downloaded.
 
     python configs/smollm2/prepare.py OUT --fudan TRAIN VAL --gsm8k TRAIN TEST --arc-easy TEST
 
-The tasks are called like lm-eval's own (`gsm8k`, `arc_easy`) and include them, so prompts, filters and metrics are the same; only
-the place of the data differs.
+The tasks are called like lm-eval's own (`gsm8k`, `arc_easy`) and include them, so prompts, filters and metrics are the
+same; only the place of the data differs.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def write_fudan(train: Path, val: Path, out: Path) -> None:
 def convert_article(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row whose answer is one letter and whose article is short enough for a small model."""
     question, answer = row["messages"][1]["content"], row["messages"][-1]["content"]
-    article = question.split("新闻：", 1)[1].rsplit("只输出", 1)[0].strip()
+    article = question.split("新闻\uff1a", 1)[1].rsplit("只输出", 1)[0].strip()
     letter = next(letter for name, letter in CLASSES.items() if name in answer)
     # The system prompt that names the classes is the suite's `args.system`, so that evals get the same one.
     return {
