@@ -24,7 +24,8 @@ import yaml
 CLASSES = {"政治": "A", "财经": "B", "体育": "C", "计算机": "D"}
 ARTICLE_CHARS = 80
 """Articles are cut here, when converting: keeping the last tokens at training time would cut the system prompt away."""
-VAL_PER_CLASS = 40
+TEST_PER_CLASS = 40
+"""Rows of each class that the eval task asks; the others of the file are for eval_loss and the best checkpoint."""
 
 
 def main() -> None:
@@ -49,20 +50,17 @@ def main() -> None:
 
 
 def write_fudan(train: Path, val: Path, out: Path) -> None:
-    """Write the news as single-letter classification: training rows, validation rows and the eval task."""
+    """Write the news as single-letter classification: training and validation rows, and the eval task."""
     write_rows(out / "fudan" / "train.jsonl", map(convert_article, read_rows(train)))
-    seen: dict[str, int] = {}
-    kept = []
+    by_class: dict[str, list[dict[str, Any]]] = {}
     for row in map(convert_article, read_rows(val)):
-        letter = row["messages"][-1]["content"]
-        seen[letter] = seen.get(letter, 0) + 1
-        if seen[letter] <= VAL_PER_CLASS:
-            kept.append(row)
-    write_rows(out / "fudan" / "val.jsonl", kept)
+        by_class.setdefault(row["messages"][-1]["content"], []).append(row)
+    write_rows(out / "fudan" / "test.jsonl", [row for rows in by_class.values() for row in rows[:TEST_PER_CLASS]])
+    write_rows(out / "fudan" / "val.jsonl", [row for rows in by_class.values() for row in rows[TEST_PER_CLASS:]])
     task = {
         "task": "fudan4",
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(out / "fudan" / "val.jsonl")}},
+        "dataset_kwargs": {"data_files": {"test": str(out / "fudan" / "test.jsonl")}},
         "test_split": "test",
         "output_type": "multiple_choice",
         "doc_to_text": "{{ messages[0].content }}",
