@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcbench.clock import now_text
-from hpcbench.collect import read_suites
 from hpcbench.collection import JobView
 from hpcbench.errors import SchedulerError
 from hpcbench.jsonfile import write_json
@@ -28,10 +27,9 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
     alive = [job for job in jobs if job.state in ALIVE and job.scheduler_id is not None]
     if not alive:
         return []
-    clusters = {suite.plan.suite: suite.plan.cluster for suite in read_suites(save_dir)}
     by_cluster: dict[str, list[JobView]] = {}
     for job in alive:
-        by_cluster.setdefault(clusters[job.suite], []).append(job)
+        by_cluster.setdefault(job.cluster or "", []).append(job)
     for cluster, members in by_cluster.items():
         scheduler = scheduler_of(cluster, save_dir)
         if scheduler is None:

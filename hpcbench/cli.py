@@ -70,6 +70,10 @@ def main() -> None:
         # The reader (head, less) has had enough; Python would complain while closing stdout.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A full disk, or a folder that may not be read or written; the text names it.
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
@@ -129,6 +133,7 @@ def submit(
         outcome = submit_suite(
             suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=max_jobs, max_array=max_array
         )
+        max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
         failed |= print_outcome(suite, outcome, scheduler.name, root)
     names = [suite.name for suite in suites]
     if scheduler.name == "local":

@@ -7,7 +7,7 @@ cannot be read are "not there yet" and named in the warnings, and no job is drop
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,12 @@ GRACE_S = 150
 
 SCHEDULER_KNOWS_BETTER = frozenset({JobState.CANCELLED, JobState.PREEMPTED, JobState.TIMEOUT, JobState.NODE_FAILED})
 """Cancel and preemption look alike inside a job; only the scheduler can tell them apart."""
+
+
+CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
+
+FindScheduler = Callable[[str], Scheduler | None]
+"""From a cluster's name to its scheduler, or None when it cannot be asked from this machine."""
 
 
 class PlannedExperiment(BaseModel):
@@ -111,18 +117,25 @@ def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
             yield PlannedExperiment(name=folder.name, cmd="sft" if "train" in jobs else "eval", jobs=tuple(jobs))
 
 
-def ask_scheduler(suites: Sequence[SuiteOnDisk], scheduler: Scheduler | None) -> tuple[Answer | None, tuple[str, ...]]:
-    """Ask about all jobs that no record settles; return the answer (None: there was none) and warnings."""
-    if scheduler is None:
-        return None, ()
-    open_submissions = [submission for suite in suites for submission in _unsettled(suite)]
-    if not open_submissions:
-        return Answer(history_known=True), ()
-    try:
-        answer = scheduler.query(open_submissions)
-    except SchedulerError as error:
-        return None, (f"the scheduler did not answer ({error.message}); unfinished jobs are shown as unknown",)
-    return answer, answer.warnings
+def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindScheduler) -> tuple[dict[str, Answer], tuple[str, ...]]:
+    """Ask each cluster once about its jobs that no record settles; return the answers that came, and warnings."""
+    by_cluster: dict[str, list[Submission]] = {}
+    for submission in (submission for suite in suites for submission in _unsettled(suite)):
+        by_cluster.setdefault(submission.cluster, []).append(submission)
+    answers: dict[str, Answer] = {}
+    warnings: list[str] = []
+    for cluster, submissions in by_cluster.items():
+        scheduler = find(cluster)
+        if scheduler is None:
+            warnings.append(CANNOT_ASK.format(cluster=cluster))
+            continue
+        try:
+            answers[cluster] = scheduler.query(submissions)
+        except SchedulerError as error:
+            warnings.append(f"the scheduler did not answer ({error.message}); unfinished jobs are shown as unknown")
+            continue
+        warnings += answers[cluster].warnings
+    return answers, tuple(warnings)
 
 
 def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
@@ -142,17 +155,15 @@ def _is_settled(job: JobPaths) -> bool:
     return record is not None and (record.state in FINISHED_WELL or record.state is JobState.FAILED)
 
 
-def collect_suites(
-    suites: Sequence[SuiteOnDisk], scheduler: Scheduler | None, now: datetime | None = None
-) -> Collection:
+def collect_suites(suites: Sequence[SuiteOnDisk], find: FindScheduler, now: datetime | None = None) -> Collection:
     """Return everything that is known about the jobs of these suites."""
     now = datetime.now(UTC) if now is None else now
-    answer, warnings = ask_scheduler(suites, scheduler)
-    views = tuple(_view_suite(suite, answer, now) for suite in suites)
+    answers, warnings = ask_schedulers(suites, find)
+    views = tuple(_view_suite(suite, answers, now) for suite in suites)
     return Collection(suites=views, collected_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"), warnings=warnings)
 
 
-def _view_suite(suite: SuiteOnDisk, answer: Answer | None, now: datetime) -> SuiteView:
+def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
     latest = suite.latest()
     experiments: list[ExperimentView] = []
     for planned in suite.plan.experiments:
@@ -160,7 +171,7 @@ def _view_suite(suite: SuiteOnDisk, answer: Answer | None, now: datetime) -> Sui
         evals: list[JobView] = []
         for job in planned.jobs:
             place = latest.get((planned.name, job))
-            view = _view_job(suite, planned.name, job, place, answer, train, now)
+            view = _view_job(suite, planned.name, job, place, answers, train, now)
             if job == "train":
                 train = view
             else:
@@ -183,7 +194,7 @@ def _view_job(  # noqa: PLR0917
     experiment: str,
     job: str,
     place: tuple[Submission, int] | None,
-    answer: Answer | None,
+    answers: Mapping[str, Answer],
     train: JobView | None,
     now: datetime,
 ) -> JobView:
@@ -192,6 +203,10 @@ def _view_job(  # noqa: PLR0917
     record = read_record(paths.record)
     if record is not None and request is not None and record.fingerprint != request.fingerprint:
         record = None
+    if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
+        # The submission of this configuration was refused; the one before it was of another.
+        place = None
+    answer = None if place is None else answers.get(place[0].cluster)
     told = None if place is None or answer is None else answer.jobs.get((place[0].key, place[1]))
     started = place is not None and (suite.paths.start_marks(place[0].key) / str(place[1])).exists()
     evidence = Evidence(

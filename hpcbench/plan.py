@@ -247,6 +247,8 @@ def decide(
         view = views.get((request.experiment, request.job))
         if request.train_folder is None:
             decision = _decide_alone(request, view, options)
+            if request.job == TRAIN and decision.action is Action.SUBMIT and view is not None:
+                decision = _spare_running_evals(decision, view, requests, views)
             if request.job == TRAIN:
                 trains[request.experiment] = decision
         else:
@@ -256,13 +258,28 @@ def decide(
     return decisions
 
 
+def _spare_running_evals(
+    decision: Decision, train: JobView, requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView]
+) -> Decision:
+    """Keep a completed train job as it is while one of its evals still needs its checkpoints."""
+    if train.state is not JobState.COMPLETED:
+        return decision
+    for request in requests:
+        view = views.get((request.experiment, request.job)) if request.experiment == train.experiment else None
+        if view is not None and view.job != TRAIN and view.state in ALIVE:
+            why = f"its {view.job} is {view.state} and needs its checkpoint: cancel that first"
+            return Decision(request=decision.request, action=Action.CHANGED, why=why)
+    return decision
+
+
 def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -> Decision:
     """Decide on a job that depends on no other."""
     if view is None:
         return Decision(request=request, action=Action.SUBMIT, why="new")
     # A job.json that cannot be read just now does not make a new job.
-    changed = view.request is not None and view.request.fingerprint != request.fingerprint
-    what = describe_change(view.request, request) if changed and view.request is not None else ""
+    known = view.request or view.record
+    changed = known is not None and known.fingerprint != request.fingerprint
+    what = "its job.json cannot be read" if view.request is None else describe_change(view.request, request)
     if view.state in ALIVE:
         note = f"; changed since ({what}): cancel it first" if changed else ""
         action = Action.CHANGED if changed else Action.SKIP

@@ -8,39 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.collect import SuiteOnDisk, collect_suites, read_suites
-from hpcbench.collection import Collection, JobView, SuiteView
+from hpcbench.collect import collect_suites, read_suites
+from hpcbench.collection import Collection, JobView
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.settle import settle_evals
-from hpcbench.states import ALIVE, JobState
-
-CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
+from hpcbench.states import JobState
 
 
 def gather(save_dir: Path, names: Sequence[str] = (), *, settle: bool = True) -> Collection:
     """Collect the named suites, or all, asking each cluster once."""
     suites = read_suites(save_dir, names)
-    clusters: dict[str, list[SuiteOnDisk]] = {}
-    for suite in suites:
-        clusters.setdefault(suite.plan.cluster, []).append(suite)
-    views: dict[str, SuiteView] = {}
-    warnings: list[str] = []
-    for cluster, members in clusters.items():
+    collection = collect_suites(suites, lambda cluster: scheduler_of(cluster, save_dir))
+    for cluster in sorted({job.cluster for job in collection.jobs if job.held and job.cluster is not None}):
         scheduler = scheduler_of(cluster, save_dir)
-        collection = collect_suites(members, scheduler)
-        if scheduler is None and any(job.state in ALIVE for job in collection.jobs):
-            warnings.append(CANNOT_ASK.format(cluster=cluster))
         if scheduler is not None and settle:
-            settle_evals(members, collection, scheduler)
-        warnings += collection.warnings
-        views |= {view.name: view for view in collection.suites}
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    order = [suite.plan.suite for suite in suites]
-    return Collection(suites=tuple(views[name] for name in order), collected_at=now, warnings=tuple(warnings))
+            settle_evals(suites, collection, scheduler)
+    return collection
 
 
 def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:

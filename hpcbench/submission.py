@@ -7,6 +7,7 @@ scheduler.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.request import Resources
+
+logger = logging.getLogger(__name__)
 
 
 class Element(BaseModel):
@@ -64,7 +67,8 @@ def read_submission(path: Path) -> Submission | None:
         return None
     try:
         return Submission.model_validate(value)
-    except ValidationError:
+    except ValidationError as error:
+        logger.warning("%s: not a submission (%s problems); treated as not there yet", path, error.error_count())
         return None
 
 
@@ -76,6 +80,12 @@ def read_submissions(paths: SuitePaths) -> list[Submission]:
         return []
     found = [submission for file in files if (submission := read_submission(file)) is not None]
     return sorted(found, key=lambda submission: (submission.created_at, submission.key))
+
+
+def unusable_submissions(paths: SuitePaths) -> list[Path]:
+    """Return the submission files that are there but cannot be used."""
+    files = [entry for entry in paths.submissions.glob("*.json") if entry != paths.claim and entry.name[0] != "."]
+    return sorted(file for file in files if read_submission(file) is None)
 
 
 def write_submission(paths: SuitePaths, submission: Submission) -> None:

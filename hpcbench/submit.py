@@ -17,17 +17,18 @@ from pathlib import Path
 
 from hpcbench.batches import Batch, describe_batch, make_batches, take_part
 from hpcbench.clock import now_text
-from hpcbench.collect import PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
+from hpcbench.collect import FindScheduler, PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
 from hpcbench.collection import JobView
-from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
 from hpcbench.inputs import hash_inputs
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
 from hpcbench.request import JobRequest
+from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.settle import settle_evals
-from hpcbench.submission import Submission, read_submissions, write_submission
+from hpcbench.submission import Submission, read_submissions, unusable_submissions, write_submission
 from hpcbench.suite import Suite
 from hpcbench.suite_claim import claim_suite
 
@@ -97,13 +98,20 @@ def submit_suite(
 
     Raises:
         PlanError: the save directory cannot be used, or another submit holds it.
+        RecordError: a file of an earlier submission cannot be read, so its jobs might be doubled.
         SchedulerError: the scheduler does not answer, so nothing may be concluded.
     """
     paths = SuitePaths(save_dir, suite.name)
     requests = plan_suite(suite, save_dir=save_dir, inputs=_hash_suite(suite, save_dir))
-    paths.submissions.mkdir(parents=True, exist_ok=True)
+    try:
+        paths.submissions.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlanError(
+            f"{paths.submissions}: cannot be made: {error.strerror}", hint="name another --save-dir"
+        ) from error
     outcome = Outcome()
     with claim_suite(paths):
+        _refuse_unreadable(paths)
         outcome.adopted = adopt_intents(paths, scheduler)
         write_json(paths.plan, _plan_value(suite, requests, scheduler))
         settle_suite(paths, scheduler)
@@ -119,6 +127,15 @@ def submit_suite(
             # A quick train job may have ended before its evals were in the queue.
             settle_suite(paths, scheduler)
     return outcome
+
+
+def _refuse_unreadable(paths: SuitePaths) -> None:
+    broken = unusable_submissions(paths)
+    if broken:
+        raise RecordError(
+            f"{broken[0]}: cannot be read, so its jobs would be submitted a second time",
+            hint=f"mend it, or move it away once `squeue --me --name={broken[0].stem}` shows nothing",
+        )
 
 
 def _hash_suite(suite: Suite, save_dir: Path) -> dict[str, str]:
@@ -144,15 +161,24 @@ def _views(
         plan=suite.plan.model_copy(update={"experiments": planned}),
         submissions=suite.submissions,
     )
-    collection = collect_suites([suite], scheduler)
+    collection = collect_suites([suite], _finder(scheduler, paths.save_dir))
     return {(view.experiment, view.job): view for view in collection.jobs}, list(collection.warnings)
+
+
+def _finder(scheduler: Scheduler | None, save_dir: Path) -> FindScheduler:
+    """Return this scheduler for its own jobs; earlier submits may have gone to other clusters, or to this machine."""
+
+    def find(cluster: str) -> Scheduler | None:
+        return scheduler if scheduler is not None and cluster == scheduler.name else scheduler_of(cluster, save_dir)
+
+    return find
 
 
 def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
     """Release or cancel evals whose train job is over."""
     suite = read_suite(paths)
     if suite is not None and any(submission.after_key for submission in suite.submissions):
-        settle_evals([suite], collect_suites([suite], scheduler), scheduler)
+        settle_evals([suite], collect_suites([suite], _finder(scheduler, paths.save_dir)), scheduler)
 
 
 def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
@@ -209,9 +235,19 @@ def _submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, afte
     try:
         scheduler_id = _call_scheduler(scheduler, submission, None if after is None else after.scheduler_id)
     except SubmitError:
-        write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
+        _abandon(paths, submission)
         raise
     return _complete(paths, submission, scheduler_id)
+
+
+def _abandon(paths: SuitePaths, submission: Submission) -> None:
+    """Note that the scheduler never took it; its jobs are again what their last attempts made them."""
+    for element in submission.elements.values():
+        job = paths.job(element.experiment, element.job)
+        attempts = sorted(job.folder.glob("attempt-*/record.json"), key=lambda file: file.stat().st_mtime)
+        if attempts and not job.record.exists() and (last := read_json(attempts[-1])) is not None:
+            write_json(job.record, last)
+    write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
 
 
 def _complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Submission:
@@ -250,8 +286,10 @@ def _prepare_job(paths: SuitePaths, request: JobRequest) -> None:
             job.record.replace(job.old_record(fingerprint))
         _put_away_attempts(job.folder, fingerprint)
     else:
-        # The record of a failed run stays in its attempt's folder.
+        # The record of a failed run stays in its attempt's folder. Its owner is over, whatever the clocks say.
         job.record.unlink(missing_ok=True)
+        job.claim.unlink(missing_ok=True)
+    job.progress.unlink(missing_ok=True)
     job.cancelled.unlink(missing_ok=True)
     write_json(job.request, request.model_dump(mode="json"), sync=False)
 
@@ -280,18 +318,20 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
     Raises:
         SchedulerError: the scheduler did not answer, so it is not known what became of them.
     """
-    open_intents = [s for s in read_submissions(paths) if s.state == "intent" and s.cluster == scheduler.name]
-    if not open_intents:
-        return []
-    found = scheduler.find([submission.key for submission in open_intents])
+    open_intents = [s for s in read_submissions(paths) if s.state == "intent"]
+    find = _finder(scheduler, paths.save_dir)
     adopted = []
     for submission in open_intents:
+        place = find(submission.cluster)
+        if place is None:
+            continue
+        found = place.find([submission.key])
         if submission.key in found:
             adopted.append(_complete(paths, submission, found[submission.key]))
         elif (marked := _id_from_start_marks(paths, submission)) is not None:
             adopted.append(_complete(paths, submission, marked))
         else:
-            write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
+            _abandon(paths, submission)
     return adopted
 
 

@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import hpcbench
 from hpcbench.clock import now_text
@@ -42,6 +44,8 @@ POLL_S = 0.2
 TERM_GRACE_S = 22.0
 """Slurm kills KillWait (30 s by default) after TERM; the record has to be written before."""
 USR2_MARGIN_S = 25.0
+HEARTBEAT_S = 30.0
+"""How often the claim is touched: a job is missed `collect.GRACE_S` after it was last heard of."""
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -74,6 +78,7 @@ class Supervisor:
     stop: StopRequest = field(default_factory=StopRequest)
     signal_lead_s: float = 300.0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    environment: dict[str, Any] = field(default_factory=dict)
 
     @property
     def attempt(self) -> AttemptPaths:
@@ -106,6 +111,9 @@ class Supervisor:
             )
         sampler = Sampler(child.pid)
         sampler.start()
+        if self.context.is_head:
+            # Now and not at the end: after TERM there is no time to ask nvidia-smi and git.
+            self.environment = describe_environment(self.request.suite_file)
         try:
             killed = self._wait(child, launch)
         finally:
@@ -154,7 +162,12 @@ class Supervisor:
     def _wait(self, child: subprocess.Popen[bytes], launch: Launch) -> bool:
         """Wait for the launcher, passing on requests to stop; return whether it had to be killed."""
         asked = False
+        heard_at = time.monotonic()
         while True:
+            if time.monotonic() - heard_at > HEARTBEAT_S:
+                heard_at = time.monotonic()
+                with contextlib.suppress(OSError):
+                    os.utime(self.context.paths.claim)
             try:
                 child.wait(timeout=POLL_S)
                 return False
@@ -221,7 +234,7 @@ class Supervisor:
             metrics=metrics,
             request=self.request.model_dump(mode="json"),
             argv=launch.argv,
-            environment=describe_environment(self.request.suite_file),
+            environment=self.environment,
             started_at=(earlier[0] if earlier else current).started_at,
             finished_at=current.finished_at,
         )

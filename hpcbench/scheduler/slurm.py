@@ -39,7 +39,9 @@ TRANSIENT = re.compile(
     r"|slurm_receive_msg|resource temporarily|try again",
     re.IGNORECASE,
 )
-NO_ACCOUNTING = re.compile(r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE)
+NO_ACCOUNTING = re.compile(
+    r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
+)
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """Slurm's own default; the largest index is one less."""
@@ -253,7 +255,7 @@ def _match(rows: Iterable[SlurmRow], wanted: Mapping[str, Submission]) -> dict[P
 
 
 def _scheduler_job(row: SlurmRow) -> SchedulerJob:
-    held = row.state is JobState.PENDING and "Dependency" in row.reason
+    held = row.state is JobState.PENDING and row.has_dependency
     state = JobState.BLOCKED if held and NEVER_SATISFIED in row.reason else row.state
     return SchedulerJob(
         state=state,

@@ -71,7 +71,7 @@ REASONS = {
     "launch failed requeued held": "could not be launched and is held",
 }
 
-SQUEUE_FORMAT = "%i|%F|%K|%T|%S|%r|%j"
+SQUEUE_FORMAT = "%i|%F|%K|%T|%S|%r|%E|%j"
 SACCT_FORMAT = "JobID,State,ExitCode,JobName"
 SQUEUE_CELLS = SQUEUE_FORMAT.count("|") + 1
 SACCT_CELLS = SACCT_FORMAT.count(",") + 1
@@ -87,6 +87,8 @@ class SlurmRow:
     name: str
     raw_state: str
     reason: str = ""
+    has_dependency: bool = False
+    """Still waits for another job. Just after the submission the reason does not say so yet."""
     expected_start: str | None = None
     exit_code: str | None = None
 
@@ -117,10 +119,10 @@ def explain_reason(reason: str) -> str:
 def parse_squeue(text: str) -> Iterator[SlurmRow]:
     """Yield the rows of `squeue -r -h -o SQUEUE_FORMAT`; lines of another shape (banners) are skipped."""
     for line in text.splitlines():
-        cells = line.split("|", 6)
+        cells = line.split("|", SQUEUE_CELLS - 1)
         if len(cells) != SQUEUE_CELLS or not cells[1].isdigit():
             continue
-        _, base, index, state, start, reason, name = cells
+        _, base, index, state, start, reason, dependency, name = cells
         for number in parse_indices(index):
             yield SlurmRow(
                 job_id=base,
@@ -128,6 +130,7 @@ def parse_squeue(text: str) -> Iterator[SlurmRow]:
                 name=name,
                 raw_state=state,
                 reason=reason,
+                has_dependency=dependency not in {"", "(null)"},
                 expected_start=None if start in {"N/A", ""} else start,
             )
 
@@ -158,6 +161,6 @@ def parse_indices(text: str) -> list[int | None]:
     for part in word.split(","):
         bounds, _, step = part.partition(":")
         first, _, last = bounds.partition("-")
-        if first.isdigit() and (last.isdigit() or not last):
-            found.extend(range(int(first), int(last or first) + 1, int(step) if step.isdigit() and int(step) else 1))
+        if first.isdecimal() and (last.isdecimal() or not last):
+            found.extend(range(int(first), int(last or first) + 1, int(step) if step.isdecimal() and int(step) else 1))
     return found or [None]

@@ -14,6 +14,7 @@ import pytest
 from hpcbench.jsonfile import read_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
+from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm import run_command
 from hpcbench.states import JobState
 from hpcbench.status import gather
@@ -238,3 +239,18 @@ def test_broken_files_in_the_save_dir_stop_neither_status_nor_collect(slurm_clus
     assert "b" in shown.stdout
     report = hpcbench("collect", "--save-dir", str(tmp_path))
     assert "| b" in report.stdout.replace("|b", "| b")
+
+
+def test_where_arrays_are_forbidden_every_job_is_its_own(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite(
+        [command_experiment(name, (name,), evals=["score"]) for name in ("true", "false")],
+    )
+    outcome = submit(suite, tmp_path, profile=ClusterProfile(arrays=False))
+    assert [(s.array, len(s.elements)) for s in outcome.submitted] == [(False, 1)] * 4
+    collection = wait_until_over(tmp_path)
+    assert states(collection, "train") == {"true": "completed", "false": "failed"}
+    assert states(collection, "eval-score") == {"true": "completed", "false": "blocked"}
+    # Settled for good: another look finds nothing to release or to cancel.
+    before = count_rpcs("REQUEST_KILL_JOB", "REQUEST_UPDATE_JOB")
+    gather(tmp_path)
+    assert count_rpcs("REQUEST_KILL_JOB", "REQUEST_UPDATE_JOB") == before

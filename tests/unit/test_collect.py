@@ -40,6 +40,7 @@ def told(state: JobState, raw: str = "", **changes: object) -> SchedulerJob:
         (Evidence(submitted=True, told=told(JobState.COMPLETED), age_s=1000), JobState.FAILED),
         (Evidence(submitted=True, told=None, age_s=10), JobState.UNKNOWN),
         (Evidence(submitted=True, told=None, age_s=1000), JobState.LOST),
+        (Evidence(submitted=True, told=None, age_s=1000, history_failed=True), JobState.UNKNOWN),
         (Evidence(submitted=True, told=None, age_s=1000, cancelled=True), JobState.CANCELLED),
     ],
 )
@@ -79,7 +80,7 @@ def test_a_suite_whose_plan_is_broken_is_made_up_from_its_folders(tmp_path: Path
     paths.plan.write_text("{broken")
     for request in plan(command("b"), command("a")):
         write_json(paths.job(request.experiment, request.job).request, request.model_dump(mode="json"))
-    collection = collect_suites(read_suites(tmp_path), None)
+    collection = collect_suites(read_suites(tmp_path), lambda _: None)
     assert [(e.name, e.train is not None) for e in collection.suites[0].experiments] == [("a", True), ("b", True)]
 
 
@@ -90,7 +91,13 @@ def test_a_record_of_another_configuration_is_not_shown_as_this_ones(tmp_path: P
     job = paths.job("a", "train")
     write_json(job.request, request.model_dump(mode="json"))
     write_json(job.record, record(experiment="a", fingerprint="0" * 64).model_dump(mode="json"))
-    [found] = collect_suites(read_suites(tmp_path), None).jobs
+    [found] = collect_suites(read_suites(tmp_path), lambda _: None).jobs
     assert found.record is None
     assert found.state is JobState.PLANNED
     assert suite().name == "tuners"
+
+
+def test_a_copied_suite_folder_is_a_suite_of_its_own(tmp_path: Path) -> None:
+    for folder in ("tuners", "tuners-backup"):
+        write_json(SuitePaths(tmp_path, folder).plan, {"suite": "tuners"})
+    assert [found.plan.suite for found in read_suites(tmp_path)] == ["tuners", "tuners-backup"]

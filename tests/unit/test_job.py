@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hpcbench.job import supervisor as supervisor_room
 from hpcbench.job.claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import judge_train
@@ -16,6 +18,7 @@ from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude, log_tail
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.paths import SuitePaths
+from hpcbench.record import Record
 from hpcbench.request import Resources
 from hpcbench.states import JobState
 from hpcbench.submission import Element, write_submission
@@ -192,3 +195,38 @@ def test_words_of_a_command_reach_the_program_unchanged(context: JobContext) -> 
     request, *_ = plan(replace(base, command=base.command.model_copy(update={"command": hostile})))
     launch = build_launch(request, context, attempt=context.paths.attempt(1), token="t", environ={})
     assert launch.argv == hostile
+
+
+def run_program(context: JobContext, program: tuple[str, ...]) -> Record:
+    """Run a program under a supervisor, as a job would."""
+    base = command("a")
+    assert base.command is not None
+    request, *_ = plan(replace(base, command=base.command.model_copy(update={"command": program})))
+    claim = take_claim(context)
+    assert claim is not None
+    found = supervisor_room.Supervisor(context=context, request=request, claim=claim).run()
+    assert found is not None
+    return found
+
+
+def test_a_running_program_is_heard_of_through_its_claim(context: JobContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_room, "HEARTBEAT_S", 0.0)
+    claim = context.paths.claim
+    run_program(context, ("sh", "-c", f'touch -d 2020-01-01 "{claim}"; sleep 0.5'))
+    assert time.time() - claim.stat().st_mtime < 60
+
+
+def test_the_environment_is_described_while_the_program_runs(
+    context: JobContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # After TERM there may be no time left for it.
+    flag = context.suite_paths.save_dir / "described"
+
+    def describe(_: str) -> dict[str, str]:
+        flag.touch()
+        return {"host": "here"}
+
+    monkeypatch.setattr(supervisor_room, "describe_environment", describe)
+    waits = ("sh", "-c", f'for i in 1 2 3 4 5 6 7 8 9; do [ -e "{flag}" ] && exit 0; sleep 0.2; done; exit 1')
+    found = run_program(context, waits)
+    assert (found.state, found.environment) == (JobState.COMPLETED, {"host": "here"})

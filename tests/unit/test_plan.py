@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.batches import make_batches, make_key, take_part
+from hpcbench.batches import describe_batch, make_batches, make_key, take_part
 from hpcbench.plan import Action, Decision, Options, decide, describe_change, plan_suite
 from hpcbench.request import JobRequest, Resources
 from hpcbench.states import JobState
@@ -187,3 +187,27 @@ def test_keys_are_safe_as_slurm_job_names(name: str, job: str) -> None:
     key = make_key(name, job)
     assert len(key) <= 64
     assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def test_without_arrays_every_job_goes_out_alone() -> None:
+    batches = make_batches(decisions_for(2, ("x",)), 1)
+    assert [(len(b.requests), len(b.evals)) for b in batches] == [(1, 1), (1, 1)]
+    parent = describe_batch(batches[0], "slurm", None).model_copy(update={"scheduler_id": "7"})
+    assert (parent.array, describe_batch(batches[0].evals[0], "slurm", parent).array) == (False, False)
+    assert parent.element_id(0) == "7"
+
+
+def test_a_job_whose_request_cannot_be_read_is_not_submitted_again() -> None:
+    [request] = plan(command("a"))
+    for state in (JobState.RUNNING, JobState.COMPLETED):
+        [decision] = decide([request], {("a", "train"): replace(view(request, state), request=None)}, Options())
+        assert decision.action is Action.SKIP
+
+
+def test_a_changed_train_job_waits_for_the_evals_that_read_its_checkpoint() -> None:
+    train, score = plan(command("a", evals=("x",)))
+    new = plan(replace(command("a", evals=("x",)), env={"NEW": "1"}))
+    views = {("a", "train"): view(train, JobState.COMPLETED), ("a", "eval-x"): view(score, JobState.RUNNING)}
+    decisions = decide(new, views, Options(force=True))
+    assert [d.action for d in decisions] == [Action.CHANGED, Action.CHANGED]
+    assert decisions[0].why == "its eval-x is running and needs its checkpoint: cancel that first"

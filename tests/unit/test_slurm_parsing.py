@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.errors import SubmitError
+from hpcbench.errors import SchedulerError
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm_script import compress_indices, hidden_variables, parse_job_id, signal_lead_s
 from hpcbench.scheduler.slurm_states import (
@@ -20,11 +20,11 @@ from hpcbench.scheduler.slurm_states import (
 from hpcbench.states import JobState
 
 SQUEUE = """\
-15_10|15|10|PENDING|N/A|Dependency|commands-eval-score-261121045218-b61e7265
-14_0|14|0|RUNNING|2026-11-21T04:52:19|None|commands-train-261121045218-6f87bffa
-20|20|N/A|PENDING|2026-11-21T12:00:00|Resources|single-train-261121045218-00000000
+15_10|15|10|PENDING|N/A|None|aftercorr:14_*(unfulfilled)|commands-eval-score-261121045218-b61e7265
+14_0|14|0|RUNNING|2026-11-21T04:52:19|None|(null)|commands-train-261121045218-6f87bffa
+20|20|N/A|PENDING|2026-11-21T12:00:00|Resources|(null)|single-train-261121045218-00000000
 slurm_load_jobs: a banner | with bars
-16|16|N/A|COMPLETED|2026-11-21T04:50:00|None|a|name|with bars
+16|16|N/A|COMPLETED|2026-11-21T04:50:00|None|(null)|a|name|with bars
 """
 
 SACCT = """\
@@ -43,7 +43,7 @@ def test_squeue_rows_are_read_and_banners_are_not() -> None:
         ("20", None, JobState.PENDING),
         ("16", None, JobState.COMPLETED),
     ]
-    assert rows[0].reason == "Dependency"
+    assert [row.has_dependency for row in rows] == [True, False, False, False]
     assert rows[0].expected_start is None
     assert rows[2].expected_start == "2026-11-21T12:00:00"
     assert rows[3].name == "a|name|with bars"
@@ -103,7 +103,7 @@ def test_the_job_id_is_the_line_that_is_nothing_else(text: str) -> None:
 
 
 def test_no_job_id_is_an_error() -> None:
-    with pytest.raises(SubmitError, match="printed no job id"):
+    with pytest.raises(SchedulerError, match="printed no job id"):
         parse_job_id("Submitted, thank you\n")
 
 

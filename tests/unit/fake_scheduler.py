@@ -1,0 +1,58 @@
+"""A scheduler in memory: it takes what it is told to take, and says what a test tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hpcbench.errors import HpcbenchError, SchedulerError
+from hpcbench.scheduler.protocol import Answer, SchedulerJob
+from hpcbench.states import JobState
+from hpcbench.submission import Submission
+
+PENDING = SchedulerJob(state=JobState.PENDING, raw_state="PENDING")
+HELD = SchedulerJob(state=JobState.PENDING, raw_state="PENDING", reason="Dependency", held_by_dependency=True)
+
+
+@dataclass(slots=True)
+class FakeScheduler:
+    """The one door that unit tests of submit need; every call is kept."""
+
+    name: str = "slurm"
+    refusal: HpcbenchError | None = None
+    """Raised by every submit."""
+    says: Mapping[str, SchedulerJob] | None = field(default_factory=dict)
+    """By job name, what a query answers; None does not answer."""
+    taken: dict[str, str] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+
+    def render(self, submission: Submission, after_id: str | None) -> str:
+        return f"{submission.key} after {after_id}"
+
+    def submit(self, submission: Submission, after_id: str | None) -> str:
+        del after_id
+        if self.refusal is not None:
+            raise self.refusal
+        self.taken[submission.key] = str(100 + len(self.taken))
+        return self.taken[submission.key]
+
+    def find(self, keys: Sequence[str]) -> Mapping[str, str]:
+        return {key: self.taken[key] for key in keys if key in self.taken}
+
+    def query(self, submissions: Sequence[Submission]) -> Answer:
+        if self.says is None:
+            raise SchedulerError("squeue: no answer within 90 s")
+        jobs = {
+            (submission.key, index): self.says[element.job]
+            for submission in submissions
+            for index, element in submission.elements.items()
+            if element.job in self.says
+        }
+        return Answer(jobs=jobs, history_known=True)
+
+    def release(self, element_ids: Iterable[str]) -> None:
+        self.released += element_ids
+
+    def cancel(self, element_ids: Sequence[str]) -> None:
+        self.cancelled += element_ids

@@ -1,0 +1,94 @@
+"""What is concluded when Slurm's commands fail, are missing, or forbid arrays: nothing that they did not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.paths import SuitePaths
+from hpcbench.profile import ClusterProfile
+from hpcbench.scheduler import slurm
+from hpcbench.scheduler.slurm import SlurmScheduler
+from hpcbench.scheduler.slurm_script import render_script
+from hpcbench.scheduler.slurm_states import parse_indices
+from tests.unit.job_cases import submission
+
+SLURMDBD_DOWN = "sacct: error: slurm_persist_conn_open: failed to open persistent connection to slurmdbd:6819"
+NO_ACCOUNTING = "Slurm accounting storage is disabled"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, **texts: str | SchedulerError) -> None:
+    """Let Slurm's commands print these texts, or fail."""
+
+    def run(command: Sequence[str], **_: object) -> str:
+        text = texts[command[0]]
+        if isinstance(text, SchedulerError):
+            raise text
+        return text
+
+    monkeypatch.setattr(slurm, "run_command", run)
+
+
+def scheduler(**profile: object) -> SlurmScheduler:
+    return SlurmScheduler(ClusterProfile.model_validate(profile), Path("/logs"))
+
+
+def test_a_submission_is_not_given_up_while_accounting_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, squeue="", sacct=SchedulerError(SLURMDBD_DOWN))
+    with pytest.raises(SchedulerError, match="accounting did not answer"):
+        scheduler().find(["key"])
+    answer(monkeypatch, squeue="", sacct=SchedulerError(NO_ACCOUNTING))
+    assert scheduler().find(["key"]) == {}
+
+
+def test_accounting_that_is_down_is_told_from_accounting_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for words in (SLURMDBD_DOWN, NO_ACCOUNTING):
+        answer(monkeypatch, squeue="", sacct=SchedulerError(words))
+        found[words] = scheduler().query([submission(scheduler_id="7", state="submitted")])
+    assert [(a.history_known, a.history_failed) for a in found.values()] == [(False, True), (False, False)]
+
+
+def test_a_cancel_that_slurm_did_not_take_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "scancel").write_text("#!/bin/sh\necho Unable to contact slurm controller >&2; exit 8\n")
+    (tmp_path / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SchedulerError, match="Unable to contact"):
+        scheduler().cancel(["7_0"])
+
+
+def test_a_machine_without_sbatch_refuses_and_does_not_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SubmitError, match="not found on this machine"):
+        scheduler().submit(submission(), None)
+
+
+@pytest.mark.parametrize(
+    ("profile", "config", "size"),
+    [
+        ({}, "MaxArraySize            = 1001", 1001),
+        ({}, "MaxArraySize            = 0", 1),
+        ({"arrays": False}, "MaxArraySize            = 1001", 1),
+        ({"release_evals": False}, "MaxArraySize            = 1001", 10),
+        ({"max_array_size": 50}, "", 50),
+    ],
+)
+def test_how_large_an_array_may_be(
+    monkeypatch: pytest.MonkeyPatch, profile: dict[str, object], config: str, size: int
+) -> None:
+    answer(monkeypatch, scontrol=config)
+    assert scheduler(**profile).max_array_size() == size
+
+
+def test_a_single_job_has_no_array_and_waits_with_afterok() -> None:
+    single = submission(array=False, after_key="parent", elements={0: submission().elements[0]})
+    text = render_script(single, profile=ClusterProfile(), paths=SuitePaths(Path("/logs"), "tuners"), after_id="7")
+    assert "--array" not in text
+    assert "#SBATCH --dependency=afterok:7" in text
+
+
+def test_a_digit_that_is_no_number_is_not_an_index() -> None:
+    assert parse_indices("\u00b2") == [None]

@@ -1,0 +1,161 @@
+"""Submitting to a scheduler in memory: what is kept, what is refused, and what a silent scheduler may not decide."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcbench.collect import collect_suites, read_suites
+from hpcbench.collection import JobView
+from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
+from hpcbench.jsonfile import write_json
+from hpcbench.paths import SuitePaths
+from hpcbench.plan import Options
+from hpcbench.record import Record
+from hpcbench.request import JobRequest
+from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.states import JobState
+from hpcbench.submission import read_submissions, write_submission
+from hpcbench.submit import Outcome, settle_suite, submit_suite
+from hpcbench.suite import Experiment
+from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
+from tests.unit.job_cases import command, record, suite
+
+REFUSED = SubmitError("Invalid account")
+LONG_AGO = "2026-01-01T00:00:00.000000Z"
+RETRY_FAILED = Options(retry=frozenset({JobState.FAILED}))
+
+
+def submit(save_dir: Path, scheduler: Scheduler, *experiments: Experiment, options: Options | None = None) -> Outcome:
+    return submit_suite(suite(*experiments), save_dir=save_dir, scheduler=scheduler, options=options or Options())
+
+
+def leave_record(save_dir: Path, outcome: Outcome, state: JobState) -> Record:
+    """Leave the record of a first attempt, as a supervisor would."""
+    request: JobRequest = outcome.decisions[0].request
+    job = SuitePaths(save_dir, "tuners").job(request.experiment, request.job)
+    left = record(state, experiment=request.experiment, fingerprint=request.fingerprint)
+    for file in (job.attempt(1).record, job.record):
+        write_json(file, left.model_dump(mode="json"))
+    return left
+
+
+def look(save_dir: Path, scheduler: Scheduler) -> dict[str, JobView]:
+    return {view.job: view for view in collect_suites(read_suites(save_dir), lambda _: scheduler).jobs}
+
+
+def age(save_dir: Path) -> None:
+    """Let all submissions be long ago."""
+    paths = SuitePaths(save_dir, "tuners")
+    for submission in read_submissions(paths):
+        write_submission(paths, submission.model_copy(update={"submitted_at": LONG_AGO, "created_at": LONG_AGO}))
+
+
+def test_a_retry_that_is_refused_leaves_the_old_record(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    left = leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), JobState.FAILED)
+    scheduler.refusal = REFUSED
+    assert submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED).refused
+    assert look(tmp_path, scheduler)["train"].record == left
+
+
+def test_a_change_that_is_refused_stays_planned(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), JobState.COMPLETED)
+    age(tmp_path)
+    changed = replace(command("a"), env={"NEW": "1"})
+    scheduler.refusal = REFUSED
+    assert submit(tmp_path, scheduler, changed, options=Options(force=True)).refused
+    scheduler.refusal = None
+    assert submit(tmp_path, scheduler, changed).num_jobs == 1
+
+
+def test_a_submission_without_an_answer_is_looked_for_by_the_next_submit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    scheduler = FakeScheduler(refusal=SchedulerError("sbatch did not answer"))
+    with pytest.raises(SchedulerError, match="did not take"):
+        submit(tmp_path, scheduler, command("a"))
+    [intent] = read_submissions(SuitePaths(tmp_path, "tuners"))
+    assert intent.state == "intent"
+    scheduler.taken[intent.key] = "712"
+    scheduler.says = {"train": PENDING}
+    outcome = submit(tmp_path, scheduler, command("a"))
+    assert ([s.scheduler_id for s in outcome.adopted], outcome.num_jobs) == (["712"], 0)
+
+
+def test_a_submission_file_that_cannot_be_read_stops_a_submit(tmp_path: Path) -> None:
+    submit(tmp_path, FakeScheduler(), command("a"))
+    paths = SuitePaths(tmp_path, "tuners")
+    [submission] = read_submissions(paths)
+    paths.submission(submission.key).write_text("{")
+    scheduler = FakeScheduler()
+    with pytest.raises(RecordError, match="would be submitted a second time"):
+        submit(tmp_path, scheduler, command("a"))
+    assert scheduler.taken == {}
+
+
+def test_a_save_dir_that_cannot_be_made_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PlanError, match="cannot be made: Not a directory"):
+        submit(tmp_path / "file" / "logs", FakeScheduler(), command("a"))
+
+
+def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = FakeScheduler("far", says={"train": PENDING})
+    submit(tmp_path, far, command("a"))
+    age(tmp_path)
+    monkeypatch.setattr("hpcbench.submit.scheduler_of", lambda cluster, _: far if cluster == "far" else None)
+    near = FakeScheduler("near")
+    again = Options(retry=frozenset({JobState.LOST}))
+    assert submit(tmp_path, near, command("a"), options=again).num_jobs == 0
+    assert look(tmp_path, far)["train"].cluster == "far"
+
+
+def test_jobs_of_a_cluster_that_is_not_here_are_not_lost(tmp_path: Path) -> None:
+    submit(tmp_path, FakeScheduler("far"), command("a"))
+    age(tmp_path)
+    found = collect_suites(read_suites(tmp_path), lambda _: None)
+    assert [view.state for view in found.jobs] == [JobState.UNKNOWN]
+    assert found.warnings[0].startswith("far: its scheduler cannot be asked from this machine")
+
+
+def test_a_retry_takes_away_the_claim_and_progress_of_the_run_before(tmp_path: Path) -> None:
+    # A compute node's clock may be ahead, so that the old claim looks newer than the new submission.
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), JobState.FAILED)
+    job = SuitePaths(tmp_path, "tuners").job("a", "train")
+    for file in (job.claim, job.progress):
+        write_json(file, {"claimed_at": "2999-01-01T00:00:00.000000Z"})
+    assert submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED).num_jobs == 1
+    assert not job.claim.exists()
+    assert not job.progress.exists()
+
+
+@pytest.mark.parametrize(("told", "released"), [(HELD, ["101_0"]), (PENDING, [])])
+def test_only_evals_that_the_queue_holds_back_are_released(tmp_path: Path, told: object, released: list[str]) -> None:
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.COMPLETED)
+    scheduler.says = {"eval-x": told}  # type: ignore[dict-item]
+    settle_suite(SuitePaths(tmp_path, "tuners"), scheduler)
+    assert scheduler.released == released
+
+
+@pytest.mark.parametrize(
+    ("says", "cancelled"),
+    [({"eval-x": HELD}, ["101_0"]), ({}, []), (None, [])],
+    ids=["held", "left the queue long ago", "the scheduler does not answer"],
+)
+def test_only_evals_that_the_queue_holds_back_are_cancelled(
+    tmp_path: Path, says: dict[str, object] | None, cancelled: list[str]
+) -> None:
+    # After a time limit the train job may be back in the queue, which only the scheduler knows.
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.TIMEOUT)
+    scheduler.says = says  # type: ignore[assignment]
+    settle_suite(SuitePaths(tmp_path, "tuners"), scheduler)
+    assert scheduler.cancelled == cancelled
