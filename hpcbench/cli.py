@@ -329,8 +329,9 @@ def retry(
         suite, where = suite_again(root, suite_name)
         profile = load_profile(cluster or where)
         scheduler, max_array = open_cluster(profile, root)
-        experiments = tuple(dict.fromkeys(job.experiment for job in jobs if job.suite == suite_name))
-        options = Options(retry=frozenset(states), only=experiments)
+        wanted = frozenset((job.experiment, job.job) for job in jobs if job.suite == suite_name)
+        experiments = tuple(sorted({experiment for experiment, _ in wanted}))
+        options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted)
         outcome = submit_suite(suite, save_dir=root, scheduler=scheduler, options=options, max_array=max_array)
         failed |= print_outcome(suite, outcome, scheduler.name, root)
         if scheduler.name == "local":

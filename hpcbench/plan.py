@@ -229,6 +229,13 @@ class Options:
     """Run changed experiments, keeping old records under their fingerprints."""
     only: tuple[str, ...] = ()
     """Globs over experiment names; empty is all."""
+    retry_jobs: frozenset[tuple[str, str]] = frozenset()
+    """The (experiment, job) pairs that `retry` is for; empty is all."""
+
+    def is_retried(self, view: JobView) -> bool:
+        """Say whether a job in this state is run again."""
+        named = not self.retry_jobs or (view.experiment, view.job) in self.retry_jobs
+        return named and view.state in self.retry
 
 
 def decide(
@@ -291,7 +298,7 @@ def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -
             return Decision(request=request, action=Action.SUBMIT, why="changed, --force: the old record is kept")
         why = f"changed since it was {view.state} ({what}): rename it, or run with --force"
         return Decision(request=request, action=Action.CHANGED, why=why)
-    if view.state in options.retry:
+    if options.is_retried(view):
         return Decision(request=request, action=Action.SUBMIT, why=f"retry: was {view.state}")
     if view.state in FINISHED_WELL:
         return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")

@@ -114,6 +114,18 @@ def test_a_failed_job_is_run_again_on_request_and_names_the_command_otherwise() 
     assert decide_train(JobState.FAILED, retry) == (Action.SUBMIT, "retry: was failed")
 
 
+def test_a_retry_of_one_job_leaves_the_others_of_its_experiment_alone() -> None:
+    train, first, second = plan(command("a", evals=("x", "y")))
+    views = {
+        ("a", "train"): view(train, JobState.COMPLETED),
+        ("a", "eval-x"): view(first, JobState.FAILED),
+        ("a", "eval-y"): view(second, JobState.FAILED),
+    }
+    options = Options(retry=frozenset({JobState.FAILED}), retry_jobs=frozenset({("a", "eval-x")}))
+    decisions = decide([train, first, second], views, options)
+    assert [decision.action for decision in decisions] == [Action.SKIP, Action.SUBMIT, Action.SKIP]
+
+
 def test_evals_go_out_with_their_train_job() -> None:
     decisions = decide(plan(command("a", evals=("x",))), {}, Options())
     assert [(d.request.job, d.action, d.after_train) for d in decisions] == [
