@@ -7,9 +7,11 @@ was written.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from hpcbench.tuner_names import SHORTHANDS, list_sft_types
 
 NEVER = -1
 EVAL_LOSS_ONLY = "eval_loss"
@@ -27,6 +29,13 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Decay = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+if TYPE_CHECKING:
+    SftType = str
+else:
+    # A new file in worker/tuners is a new choice, in messages, help and the JSON Schema alike.
+    SftType = Literal[list_sft_types()]
 
 SCHEMA = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
@@ -87,7 +96,7 @@ class SftArgs(BaseModel):
     """Optimizer steps; 0 or more overrides num_train_epochs."""
     optim: str = "adamw_torch"
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """None is 1e-4 for lora and 2e-5 for full."""
+    """None is 2e-5 for full (galore and lisa are full) and 1e-4 for all else."""
     weight_decay: NonNegativeFloat = 0.01
     batch_size: PositiveInt = 1
     """Samples per rank and forward pass."""
@@ -113,9 +122,11 @@ class SftArgs(BaseModel):
     """None is nccl with GPUs and gloo without."""
     resume_from_checkpoint: str | None = None
     neftune_noise_alpha: NonNegativeFloat | None = None
+    """Noise on the embeddings in training (NEFTune, arXiv:2310.05914); None adds none."""
 
     # Tuner
-    sft_type: Literal["lora", "full"] = "lora"
+    sft_type: SftType = "lora"
+    """Fine-tuning method; dora, rslora, lora+, galore and lisa are lora or full with their switch on."""
     tuner_backend: Literal["peft", "swift"] = "peft"
     """Accepted for the original's files; hpcbench always uses peft."""
     lora_target_modules: Words = ("DEFAULT",)
@@ -127,6 +138,88 @@ class SftArgs(BaseModel):
     """Learning rate of B over that of A (LoRA+, arXiv:2402.12354); None trains plain lora."""
     use_rslora: bool = False
     use_dora: bool = False
+    adalora_target_r: PositiveInt = 8
+    """Mean rank at the end; lora_alpha, lora_dropout_p and lora_target_modules count for adalora too."""
+    adalora_init_r: PositiveInt = 12
+    """Rank of every layer at the start."""
+    adalora_tinit: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps before ranks shrink."""
+    adalora_tfinal: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps at the end with fixed ranks."""
+    adalora_deltaT: PositiveInt = 1  # noqa: N815  # the seed's name
+    """Optimizer steps between two allocations of rank."""
+    adalora_beta1: Decay = 0.85
+    """Smoothing of the importance of a weight."""
+    adalora_beta2: Decay = 0.85
+    """Smoothing of the importance's uncertainty."""
+    adalora_orth_reg_weight: NonNegativeFloat = 0.5
+    """Weight of the orthogonality term in the training loss; eval_loss has none."""
+    adapter_act: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
+    """Activation in the adapter's bottleneck."""
+    adapter_length: PositiveInt = 128
+    """Width of the adapter's bottleneck."""
+    ia3_target_modules: Words = ("DEFAULT",)
+    """Modules whose output is scaled; DEFAULT is the projections to key and value and the MLP's last."""
+    ia3_feedforward_modules: Words = ()
+    """Those of `ia3_target_modules` whose input is scaled instead; with DEFAULT the MLP's last."""
+    llamapro_num_new_blocks: PositiveInt = 4
+    """Decoder layers added to the model; they alone are trained."""
+    llamapro_num_groups: PositiveInt | None = None
+    """Places where they are added, evenly spread; None is one place for each."""
+    lisa_activated_layers: Annotated[int, Field(ge=0)] = 0
+    """Decoder layers that full trains at a time, drawn anew again and again (LISA, arXiv:2403.17919); 0 is all."""
+    lisa_step_interval: PositiveInt = 20
+    """Optimizer steps between two draws."""
+    use_galore: bool = False
+    """Whether full keeps its optimizer state in low rank (GaLore, arXiv:2403.03507)."""
+    galore_rank: PositiveInt = 128
+    galore_target_modules: Words = ()
+    """Modules whose gradients are projected; none is every linear layer but the head."""
+    galore_update_proj_gap: PositiveInt = 50
+    """Optimizer steps between two SVDs of a gradient."""
+    galore_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Factor on the updates of projected weights."""
+    galore_proj_type: Literal["std", "reverse_std", "right", "left", "full"] = "std"
+    """Side that is projected: std the longer one, reverse_std the shorter one, full both."""
+    galore_per_parameter: bool = False
+    """Free each gradient as soon as its weight is updated; same numbers, a lower peak."""
+    galore_with_embedding: bool = False
+    """Project the embedding's gradient too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out_shorthands(cls, values: Any) -> Any:
+        """Turn `sft_type: dora` and its like into the method and its switch."""
+        word = values.get("sft_type") if isinstance(values, dict) else None
+        if not isinstance(word, str) or word not in SHORTHANDS:
+            return values
+        meant = SHORTHANDS[word]
+        given = {key: value for key, value in values.items() if key != "sft_type" and value is not None}
+        for key in meant.keys() & given.keys():
+            if str(given[key]).strip().lower() in {"false", "0", "no", "off"}:
+                raise ValueError(f"sft_type {word} contradicts {key}: {given[key]}")
+        return {**meant, **given}
+
+    @model_validator(mode="after")
+    def _methods_fit_together(self) -> Self:
+        switches = {"use_galore": self.use_galore, "lisa_activated_layers": self.lisa_activated_layers > 0}
+        for name in (name for name, is_on in switches.items() if is_on):
+            if self.sft_type != "full":
+                raise ValueError(f"{name} is for sft_type full, not {self.sft_type}")
+        if all(switches.values()):
+            raise ValueError("use_galore and lisa_activated_layers are two methods: choose one")
+        if self.use_galore and self.optim not in {"adamw_torch", "adamw_torch_fused", "adamw_hf"}:
+            raise ValueError(f"use_galore has an AdamW of its own and cannot use optim {self.optim}")
+        if self.sft_type != "adalora":
+            return self
+        if self.adalora_target_r >= self.adalora_init_r:
+            raise ValueError(
+                f"adalora_init_r ({self.adalora_init_r}) must be larger than adalora_target_r "
+                f"({self.adalora_target_r}): ranks only shrink"
+            )
+        if self.use_dora or self.use_rslora or self.lora_lr_ratio is not None:
+            raise ValueError("use_dora, use_rslora and lora_lr_ratio are for sft_type lora, not adalora")
+        return self
 
     @model_validator(mode="after")
     def _needs_a_model(self) -> Self:
@@ -140,6 +233,13 @@ class SftArgs(BaseModel):
         if self.learning_rate is not None:
             return self.learning_rate
         return 2e-5 if self.sft_type == "full" else 1e-4
+
+    @property
+    def tuner(self) -> str:
+        """Name of the method's file: sft_type, or what trains `full` in its own way."""
+        if self.use_galore:
+            return "galore"
+        return "lisa" if self.lisa_activated_layers else self.sft_type
 
     @property
     def model_name(self) -> str:

@@ -39,6 +39,7 @@ ALIASES: Mapping[str, str] = {
     "lora_r": "lora_rank",
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
+    "galore_optim_per_parameter": "galore_per_parameter",
 }
 
 VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
@@ -101,17 +102,7 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "model_revision": ("master", "main", *_NOTHING),
     "ignore_args_error": _OFF,
     # Tuners and optimizers of the seed's tables.
-    "galore_rank": ("128", *_NOTHING),
-    "galore_per_parameter": _OFF,
-    "galore_with_embedding": _OFF,
     "galore_quantization": _OFF,
-    "use_galore": _OFF,
-    "lisa_activated_layers": _OFF,
-    "lisa_step_interval": ("20", *_NOTHING),
-    "llamapro_num_new_blocks": ("4", *_NOTHING),
-    "llamapro_num_groups": _NOTHING,
-    "adapter_act": ("gelu", *_NOTHING),
-    "adapter_length": ("128", *_NOTHING),
     "lora_bias_trainable": _NOTHING,
     "lora_modules_to_save": ("[]", *_NOTHING),
     "lora_dtype": ("auto", *_NOTHING),
@@ -136,8 +127,7 @@ _UNSUPPORTED_FAMILIES = tuple(
 
 # fmt: off
 UNSUPPORTED_TUNERS = frozenset({
-    "adalora", "adapter", "boft", "dora", "fourierft", "galore", "ia3", "lisa", "llamapro", "longlora", "lora+",
-    "prompt", "qlora", "reft", "rslora", "unsloth", "vera",
+    "boft", "fourierft", "longlora", "prompt", "qlora", "reft", "unsloth", "vera",
 })
 # fmt: on
 """Values of `sft_type` that the documents name and this version does not do."""

@@ -24,6 +24,7 @@ from hpcbench.config.yaml_lines import Located, show, to_plain
 from hpcbench.errors import Problem
 from hpcbench.request import Command, Device, Resources
 from hpcbench.suite import Experiment
+from hpcbench.tuner_names import list_sft_types
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
 # fmt: off
@@ -165,7 +166,7 @@ class ExperimentBuilder:
         tuner = given.get("sft_type")
         if tuner is not None and isinstance(tuner.value, str) and tuner.value.lower() in UNSUPPORTED_TUNERS:
             message = f"`{tuner.value}` is known but not supported by this version"
-            self.problems.append(tuner.problem(message, expected="lora, full"))
+            self.problems.append(tuner.problem(message, expected=", ".join(list_sft_types())))
             given.pop("sft_type")
         if cmd != "command":
             for name in COMMAND_ARGUMENTS:

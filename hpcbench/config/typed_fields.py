@@ -265,11 +265,13 @@ def _bounds(metadata: Iterable[Any]) -> str:
         for sign in ("ge", "gt", "le", "lt"):
             if (limit := getattr(item, sign, None)) is not None:
                 limits[sign] = limit
-    low, above, high = limits.get("ge"), limits.get("gt"), limits.get("le")
+    low, above, high, below = (limits.get(sign) for sign in ("ge", "gt", "le", "lt"))
     if low is not None and high is not None:
         return f", {low:g} to {high:g}"
     if low is not None:
         return f", {low:g} or more"
+    if above is not None and below is not None:
+        return f", more than {above:g} and less than {below:g}"
     return f", more than {above:g}" if above is not None else ""
 
 

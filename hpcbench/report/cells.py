@@ -32,15 +32,20 @@ def dataset_label(names: Sequence[str]) -> str:
 def tuner_params(args: SftArgs) -> str:
     """Return the tuner's settings in the original's spelling, without those left at their defaults."""
     parts: list[str] = []
-    if args.sft_type == "lora":
+    if args.sft_type in {"lora", "adalora"}:
+        ranks = {"lora": f"rank={args.lora_rank}", "adalora": f"rank={args.adalora_target_r}"}
         parts += [
-            f"rank={args.lora_rank}",
+            ranks[args.sft_type],
+            *([f"init_rank={args.adalora_init_r}"] if args.sft_type == "adalora" else []),
             f"target={','.join(args.lora_target_modules)}",
             f"alpha={args.lora_alpha:g}",
         ]
         parts += [f"lr_ratio={args.lora_lr_ratio:g}"] if args.lora_lr_ratio is not None else []
         parts += ["use_rslora=True"] if args.use_rslora else []
         parts += ["use_dora=True"] if args.use_dora else []
+    parts += _other_params(args)
+    if args.sft_type == "adapter":
+        parts.append(f"adapter_length={args.adapter_length}")
     if args.neftune_noise_alpha is not None:
         parts.append(f"neftune_noise_alpha={args.neftune_noise_alpha:g}")
     return "/".join(parts)
@@ -49,8 +54,9 @@ def tuner_params(args: SftArgs) -> str:
 def swift_tuner_params(args: SftArgs) -> str:
     """Return the tuner's settings exactly as the original prints them, defaults included."""
     parts: list[str] = []
-    if args.sft_type == "lora":
+    if args.sft_type in {"lora", "adalora"}:
         parts = [
+            # Of adalora too, where this argument has no effect.
             f"rank={args.lora_rank}",
             f"target={' '.join(args.lora_target_modules)}",
             f"alpha={args.lora_alpha:g}",
@@ -58,9 +64,27 @@ def swift_tuner_params(args: SftArgs) -> str:
             f"use_rslora={args.use_rslora}",
             f"use_dora={args.use_dora}",
         ]
+    parts += _other_params(args)
     if args.neftune_noise_alpha is not None:
         parts.append(f"neftune_noise_alpha={args.neftune_noise_alpha}")
     return "/".join(parts)
+
+
+def _other_params(args: SftArgs) -> list[str]:
+    """Return what both layouts say of methods without a lora."""
+    match args.tuner:
+        case "llamapro":
+            return [f"num_blocks={args.llamapro_num_new_blocks}"]
+        case "galore":
+            switches = ("galore_per_parameter", "galore_with_embedding")
+            return [f"galore_rank={args.galore_rank}", *(f"{name}={getattr(args, name)}".lower() for name in switches)]
+        case "lisa":
+            return [
+                f"lisa_activated_layers={args.lisa_activated_layers}",
+                f"lisa_step_interval={args.lisa_step_interval}",
+            ]
+        case _:
+            return []
 
 
 def hypers(args: SftArgs) -> str:

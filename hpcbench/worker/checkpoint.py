@@ -27,7 +27,14 @@ CLAIM_VARIABLE: Final = "HPCBENCH_CLAIM"
 MANIFEST: Final = "hpcbench.json"
 """Beside a resumable checkpoint: whose it is, its step, its files with their sizes."""
 
-_STATE_FILES: Final = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "trainer_state.json")
+_STATE_FILES: Final = (
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "trainer_state.json",
+    "tuner_state.safetensors",
+)
 _NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
 
 

@@ -16,6 +16,8 @@ import torch
 from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
+from hpcbench.worker.tuner_files import has_adapter, rebuild_adapter
+from hpcbench.worker.tuners import load_tuner
 
 logger = logging.getLogger(__name__)
 
@@ -98,14 +100,14 @@ def load_model(args: SftArgs, device: Device, *, num_gpus: int = 1, for_training
         args: name the model, dtype and attention.
         device: cuda or cpu.
         num_gpus: GPUs of this rank; the layers are spread over several.
-        for_training: fp16 training of all weights keeps them in fp32, everything else takes `dtype`.
+        for_training: fp16 training of the model's own weights keeps them in fp32, everything else takes `dtype`.
 
     Raises:
         WorkerError: the model is not there or cannot run as asked.
     """
     check_device(args, device)
     source = model_source(args)
-    keeps_fp32 = for_training and args.dtype == "fp16" and args.sft_type == "full"
+    keeps_fp32 = for_training and args.dtype == "fp16" and load_tuner(args.tuner).trains_in_model_dtype
     return _from_pretrained(args, source, device, dtype="fp32" if keeps_fp32 else args.dtype, num_gpus=num_gpus)
 
 
@@ -114,7 +116,7 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
 
     Args:
         args: of the training; name the base that an adapter belongs to.
-        folder: a model folder, or an adapter folder of peft.
+        folder: a model folder, or an adapter folder of peft or of our own.
         device: cuda or cpu.
         merge: fold an adapter into the base's weights.
         num_gpus: GPUs to spread the layers over.
@@ -123,6 +125,10 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         WorkerError: the checkpoint is not there or not readable.
     """
     check_device(args, device)
+    if has_adapter(folder):
+        if merge:
+            raise WorkerError(f"{folder}: such an adapter cannot be merged", hint="set eval_args.merge_lora: false")
+        return rebuild_adapter(load_model(args, device, num_gpus=num_gpus, for_training=False), args, folder).eval()
     if (folder / "adapter_config.json").is_file():
         from peft import PeftModel
 
@@ -133,7 +139,7 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
             raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
         return (model.merge_and_unload() if merge else model).eval()
     if not (folder / "config.json").is_file():
-        raise WorkerError(f"{folder}: no checkpoint: neither adapter_config.json nor config.json is there")
+        raise WorkerError(f"{folder}: no checkpoint: none of adapter_config.json, tuner.json and config.json is there")
     return _from_pretrained(args, str(folder), device, dtype=args.dtype, num_gpus=num_gpus).eval()
 
 

@@ -50,8 +50,23 @@ class Outcome:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def inspect_model(model: Any, *, trains_base: bool, tokens: TokenStats | None, autocast: str) -> ModelFacts:
-    """Return a prepared model's parameter counts, dtypes and FLOPs per token."""
+def inspect_model(
+    model: Any,
+    *,
+    trains_base: bool,
+    tokens: TokenStats | None,
+    autocast: str,
+    num_trained_at_once: int | None = None,
+) -> ModelFacts:
+    """Return a prepared model's parameter counts, dtypes and FLOPs per token.
+
+    Args:
+        model: with its tuner in it.
+        trains_base: whether the base's weights get gradients.
+        tokens: of the training rows, for their length.
+        autocast: dtype of matrix products where it is not the weights'.
+        num_trained_at_once: weights that get gradients in one step; None is all trainable ones.
+    """
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = model.num_parameters() if trains_base else sum(parameter.numel() for parameter in model.parameters())
     adapter = 0 if trains_base else trainable
@@ -65,10 +80,12 @@ def inspect_model(model: Any, *, trains_base: bool, tokens: TokenStats | None, a
         output = model.get_output_embeddings()
         # The lookup multiplies nothing; a tied matrix is counted once, as the head that it also is.
         is_tied = output is not None and output.weight is embedding.weight
+        num_looked_up = 0 if is_tied else embedding.weight.numel()
+        num_trained = adapter if num_trained_at_once is None else num_trained_at_once - num_looked_up
         flops = metrics.flops_per_token(
-            base_parameters=total - adapter - (0 if is_tied else embedding.weight.numel()),
-            adapter_parameters=adapter,
-            trains_base=trains_base,
+            base_parameters=total - num_trained - num_looked_up,
+            adapter_parameters=num_trained,
+            trains_base=trains_base and num_trained_at_once is None,
             num_layers=num_layers,
             attention_width=heads * head_size,
             context_length=metrics.mean_context_length(tokens),

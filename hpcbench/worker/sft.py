@@ -126,7 +126,7 @@ def _train(assignment: Assignment) -> None:
     if args.max_steps == 0:
         raise WorkerError("max_steps: 0 trains nothing", hint="set max_steps: -1 to train for num_train_epochs")
     model.check_device(args, request.device)
-    tuner = load_tuner(args.sft_type)
+    tuner = load_tuner(args.tuner)
     if request.device == "cuda":
         torch.cuda.set_device(ranks.local_rank)
     data = load_data(assignment)
@@ -152,6 +152,7 @@ def _train(assignment: Assignment) -> None:
             progress=assignment.progress,
             history=history,
             meter=meter.Meter(training_args.device, num_ranks=ranks.count),
+            tuner=tuner,
             rank=ranks.rank,
             num_ranks=ranks.count,
             train_rows=data.train.rows,
@@ -175,12 +176,14 @@ def _run_trainer(
 ) -> None:
     """Train to the end, or to where the supervisor asks to stop."""
     meter.reset_peaks()
+    tuner = prepared.tuner
     trainer = BenchTrainer(
         run=current,
         model=prepared.model,
         args=training_args,
         processing_class=data.tokenizer,
-        optimizers=(prepared.tuner.create_optimizer(prepared.model, current.args, training_args), None),
+        optimizers=(tuner.create_optimizer(prepared.model, current.args, training_args), None),
+        tuner_callbacks=tuner.make_callbacks(prepared.model, current.args, Path(resume_from) if resume_from else None),
     )
     trainer.train(resume_from_checkpoint=resume_from)
     if current.interrupted:
@@ -255,7 +258,7 @@ def make_training_arguments(
             bf16=uses_bf16_autocast(args),
             use_cpu=device == "cpu",
             ddp_backend=(args.ddp_backend or ("gloo" if device == "cpu" else "nccl")) if num_ranks > 1 else None,
-            ddp_find_unused_parameters=False,
+            ddp_find_unused_parameters=load_tuner(args.tuner).leaves_weights_unused,
             ddp_timeout=DDP_TIMEOUT_S,
             average_tokens_across_devices=True,
             logging_steps=1,
@@ -285,7 +288,7 @@ def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
 
 def uses_bf16_autocast(args: SftArgs) -> bool:
     """Whether matrix products of fp32 adapters on a bf16 base run in bf16; weights that are bf16 already need none."""
-    return args.dtype == "bf16" and args.sft_type != "full"
+    return args.dtype == "bf16" and not load_tuner(args.tuner).trains_in_model_dtype
 
 
 def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Prepared:
@@ -295,8 +298,14 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     base = model.load_model(args, device, num_gpus=assignment.ranks.gpus_each)
     tuned = tuner.prepare(base, args)
     autocast = {"bf16": "bfloat16" if uses_bf16_autocast(args) else "none", "fp16": "float16", "fp32": "none"}
-    facts = inspect_model(tuned, trains_base=tuner.TRAINS_BASE, tokens=data.stats, autocast=autocast[args.dtype])
-    notes = {}
+    facts = inspect_model(
+        tuned,
+        trains_base=tuner.trains_base,
+        tokens=data.stats,
+        autocast=autocast[args.dtype],
+        num_trained_at_once=tuner.count_trained(tuned, args) if tuner.count_trained is not None else None,
+    )
+    notes = dict(tuner.notes)
     _, reason = model.choose_attention(args, device)
     if reason is not None:
         notes["attention"] = f"{reason}; {facts.attention} ran instead"

@@ -1,7 +1,8 @@
 """The Trainer of transformers, with hpcbench's batches, measurements, evaluation and checkpoints put in.
 
 In: a prepared model, encoded samples, a `Run` that holds the job's files. Out: history, progress and checkpoints on the
-way. Only public hooks of the Trainer are used, so that a new transformers release breaks loudly or not at all.
+way. Public hooks of the Trainer are used, with one exception that says so, so that a new transformers release breaks
+loudly or not at all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ from hpcbench.worker.loss import mean_cross_entropy
 from hpcbench.worker.meter import Meter, StepMeasure
 from hpcbench.worker.progress import History, Phase, Progress
 from hpcbench.worker.template import Encoded
+from hpcbench.worker.tuner_files import load_adapter_weights, save_adapter
+from hpcbench.worker.tuners import Tuner
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ class Run:
     progress: Progress
     history: History
     meter: Meter
+    tuner: Tuner
     rank: int
     num_ranks: int
     train_rows: Sequence[Encoded]
@@ -79,9 +84,10 @@ class BenchTrainer(Trainer):
 
     control: TrainerControl
 
-    def __init__(self, *, run: Run, **options: Any) -> None:
+    def __init__(self, *, run: Run, tuner_callbacks: Sequence[TrainerCallback] = (), **options: Any) -> None:
         self.run = run
-        super().__init__(callbacks=[RunCallback(run)], **options)
+        # The tuner's come first: what they write into a checkpoint must be there when it is put in place.
+        super().__init__(callbacks=[*tuner_callbacks, RunCallback(run)], **options)
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> Any:
@@ -117,6 +123,22 @@ class BenchTrainer(Trainer):
         """Count what goes into the model, then compute the loss as ever."""
         self.run.meter.count_batch(num_tokens=inputs.pop("num_tokens"), num_samples=inputs.pop("num_samples"))
         return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Write the weights and the tokenizer; of a method with an adapter of its own the adapter alone."""
+        if not self.run.tuner.saved_arguments:
+            super().save_model(output_dir, _internal_call)
+        elif self.run.rank == 0:
+            folder = Path(output_dir or self.args.output_dir)
+            save_adapter(self.model, self.run.args, folder)
+            self.processing_class.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Take the weights to resume with; the Trainer knows no adapters but peft's and has no public hook for this."""
+        if not self.run.tuner.saved_arguments:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_adapter_weights(self.model, Path(resume_from_checkpoint))
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Compute eval_loss; a stop request puts the evaluation off to the next attempt (one rank only)."""

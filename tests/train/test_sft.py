@@ -279,8 +279,8 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_tuners_are_found_by_their_files() -> None:
-    assert list_tuners() == ("full", "lora")
-    with pytest.raises(WorkerError, match="sft_type: unknown value 'nonsense'; expected: full, lora"):
+    assert {"full", "lora"} < set(list_tuners())
+    with pytest.raises(WorkerError, match="sft_type: unknown value 'nonsense'; expected: adalora, adapter, full, "):
         load_tuner("nonsense")
 
 

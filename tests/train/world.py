@@ -65,6 +65,31 @@ def make_model_folder(folder: Path, *, dropout: float = 0.1) -> Path:
     return folder
 
 
+def make_llama_folder(folder: Path, *, num_layers: int = 2) -> Path:
+    """Write a random Llama with an untied head in fp32, without dropout, and its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_tokenizer()
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=num_layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def write_chats(path: Path, *, count: int) -> Path:
     """Write chats whose answers are 3 to 12 letters long."""
     rows = []

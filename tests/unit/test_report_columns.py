@@ -120,6 +120,24 @@ def test_learning_rate_of_a_baseline_is_not_shown() -> None:
             "rank=8/target=q_proj v_proj/alpha=32/lr_ratio=16.0/use_rslora=False/use_dora=True/neftune_noise_alpha=15.0",
         ),
         ({"sft_type": "full"}, "", ""),
+        (
+            {"sft_type": "adalora", "lora_target_modules": "ALL"},
+            "rank=8/init_rank=12/target=ALL/alpha=32",
+            "rank=8/target=ALL/alpha=32/lr_ratio=None/use_rslora=False/use_dora=False",
+        ),
+        ({"sft_type": "adapter"}, "adapter_length=128", ""),
+        ({"sft_type": "ia3"}, "", ""),
+        ({"sft_type": "llamapro"}, "num_blocks=4", "num_blocks=4"),
+        (
+            {"sft_type": "full", "use_galore": "true", "galore_per_parameter": True},
+            "galore_rank=128/galore_per_parameter=true/galore_with_embedding=false",
+            "galore_rank=128/galore_per_parameter=true/galore_with_embedding=false",
+        ),
+        (
+            {"sft_type": "full", "lisa_activated_layers": "2", "neftune_noise_alpha": 15},
+            "lisa_activated_layers=2/lisa_step_interval=20/neftune_noise_alpha=15",
+            "lisa_activated_layers=2/lisa_step_interval=20/neftune_noise_alpha=15.0",
+        ),
     ],
 )
 def test_tuner_params(args: dict[str, object], ours: str, original: str) -> None:

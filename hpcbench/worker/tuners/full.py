@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from hpcbench.arguments import SftArgs
-
-TRAINS_BASE: Final = True
+from hpcbench.worker.tuners import Tuner
 
 
 def prepare(model: Any, args: SftArgs) -> Any:  # noqa: ARG001  # the tuners' common signature
@@ -19,6 +18,4 @@ def prepare(model: Any, args: SftArgs) -> Any:  # noqa: ARG001  # the tuners' co
     return model
 
 
-def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any | None:  # noqa: ARG001
-    """Return None: the Trainer's optimizer is right."""
-    return None
+TUNER: Final = Tuner(prepare=prepare, trains_base=True, trains_in_model_dtype=True)

@@ -11,8 +11,7 @@ from typing import Any, Final
 from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
-
-TRAINS_BASE: Final = False
+from hpcbench.worker.tuners import Tuner
 
 QKV_NAMES: Final = (
     ("q_proj", "k_proj", "v_proj"),
@@ -88,3 +87,6 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any | Non
         loraplus_weight_decay=args.weight_decay,
         **options,
     )
+
+
+TUNER: Final = Tuner(prepare=prepare, create_optimizer=create_optimizer)

@@ -1,0 +1,84 @@
+"""LISA (arXiv:2403.17919): full fine-tuning of a few decoder layers at a time, drawn anew every few steps.
+
+In: the base model and the lisa_* arguments. Out: the same, its embedding, head and last norm always trainable, and of
+the decoder layers those of the current draw. Draws follow from the seed and the step alone, so that a resumed training
+makes the same ones. The optimizer's state of a layer goes when the layer is frozen: that is the method's memory saving.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Final
+
+from transformers import TrainerCallback
+
+from hpcbench.arguments import SftArgs
+from hpcbench.errors import WorkerError
+from hpcbench.worker.layers import find_layers
+from hpcbench.worker.tuners import Tuner, full
+
+
+def prepare(model: Any, args: SftArgs) -> Any:
+    """Return the model with all parameters trainable, for the optimizer to know them all.
+
+    Raises:
+        WorkerError: there are fewer layers than are to be trained at a time.
+    """
+    num_layers = len(find_layers(model))
+    if args.lisa_activated_layers > num_layers:
+        raise WorkerError(f"lisa_activated_layers: {args.lisa_activated_layers} of {num_layers} layers")
+    return full.prepare(model, args)
+
+
+def draw_layers(num_layers: int, args: SftArgs, step: int) -> frozenset[int]:
+    """Return the decoder layers that the optimizer step after `step` steps trains."""
+    draw = step // args.lisa_step_interval
+    # Of its own, so that no other random number of the training depends on it; every rank draws the same.
+    generator = random.Random(f"lisa {args.seed} {draw}")  # noqa: S311  # not for secrets
+    return frozenset(generator.sample(range(num_layers), args.lisa_activated_layers))
+
+
+def count_trained(model: Any, args: SftArgs) -> int:
+    """Return how many weights one step trains, all layers being equal."""
+    layers = find_layers(model)
+    in_layers = sum(parameter.numel() for parameter in layers.parameters())
+    others = sum(parameter.numel() for parameter in model.parameters()) - in_layers
+    return others + in_layers * args.lisa_activated_layers // len(layers)
+
+
+class LisaCallback(TrainerCallback):
+    """Freezes and thaws decoder layers before a step."""
+
+    def __init__(self, model: Any, args: SftArgs) -> None:
+        self._layers = find_layers(model)
+        self._args = args
+        self._active: frozenset[int] | None = None
+
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, optimizer: Any = None, **_: Any) -> None:
+        """Make the step's draw where it is due."""
+        active = draw_layers(len(self._layers), self._args, state.global_step)
+        if active == self._active:
+            return
+        self._active = active
+        for index, layer in enumerate(self._layers):
+            for parameter in layer.parameters():
+                parameter.requires_grad_(requires_grad=index in active)
+                if index not in active:
+                    parameter.grad = None
+                    optimizer.state.pop(parameter, None)
+
+
+def make_callbacks(model: Any, args: SftArgs, resume_from: Path | None) -> list[Any]:  # noqa: ARG001
+    """Return what switches the layers."""
+    return [LisaCallback(model, args)]
+
+
+TUNER: Final = Tuner(
+    prepare=prepare,
+    trains_base=True,
+    trains_in_model_dtype=True,
+    leaves_weights_unused=True,
+    make_callbacks=make_callbacks,
+    count_trained=count_trained,
+)
