@@ -75,6 +75,11 @@ class AttemptPaths:
         return self.folder / "output.log"
 
     @property
+    def claim(self) -> Path:
+        """Who began this attempt, and when: all that is left of one that was killed at once."""
+        return self.folder / "claim.json"
+
+    @property
     def metrics(self) -> Path:
         return self.folder / "metrics.json"
 

@@ -6,10 +6,17 @@ In: a submission file and, in a Slurm array, the index from the environment. Out
 
 from __future__ import annotations
 
+import signal
+
+# Until the handlers stand, the notice of a preemption must not end the job for good; TERM follows it.
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+# ruff: noqa: E402
 import argparse
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 from hpcbench.errors import HpcbenchError
@@ -18,16 +25,17 @@ from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
 from hpcbench.job.launch import program_of
 from hpcbench.job.release import settle_own_evals
-from hpcbench.job.supervisor import StopRequest, Supervisor, install_handlers
+from hpcbench.job.supervisor import StopRequest, Supervisor, die_with_parent, install_handlers
 from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.slurm import requeue_element
+from hpcbench.scheduler.slurm import is_being_preempted, requeue_element
 from hpcbench.states import JobState
 
 logger = logging.getLogger("hpcbench.job")
 
 EXIT_COMPLETED = 0
 EXIT_NOT_COMPLETED = 1
+PREEMPTION_POLL_S = 15.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     install_handlers(stop)
     try:
         context = read_context(options.submission.absolute(), options.index)
+        if context.on_slurm:
+            die_with_parent()
         return run_job(context, stop)
     except HpcbenchError as error:
         logger.error("%s", error)
@@ -73,6 +83,9 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     if record is None:
         return EXIT_COMPLETED
     logger.info("%s %s: %s", request.experiment, request.job, record.state)
+    if record.state is JobState.PREEMPTED:
+        wait_for_preemption(context)
+        return EXIT_NOT_COMPLETED
     if _requeue_after_timeout(context, request, record):
         return EXIT_NOT_COMPLETED
     if request.job == "train" and (record.state is JobState.COMPLETED or record.state in _FINAL):
@@ -84,11 +97,18 @@ _FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_O
 """Ends that no requeue follows; a preempted or timed-out train job may come back and still needs its evals."""
 
 
+def wait_for_preemption(context: JobContext) -> None:
+    """Stay until Slurm ends this job: one that leaves within its grace time has failed to Slurm and is not requeued."""
+    while is_being_preempted(context.scheduler_id):
+        time.sleep(PREEMPTION_POLL_S)
+
+
 def _requeue_after_timeout(context: JobContext, request: JobRequest, record: Record) -> bool:
     """Put a job that ran into its time limit back into the queue while it has attempts left."""
     if record.state is not JobState.TIMEOUT or not context.on_slurm or request.cmd == "command":
         return False
-    if len(record.attempts) >= request.max_attempts:
+    # Those of an earlier submission do not count: a person's retry starts anew.
+    if context.restart_count + 1 >= request.max_attempts:
         logger.warning("all %s attempts are used up", request.max_attempts)
         return False
     return requeue_element(context.scheduler_id)

@@ -26,6 +26,11 @@ LOG_TAIL_BYTES = 16_384
 LOG_LINES = 12
 OUT_OF_MEMORY_TYPES = frozenset({"OutOfMemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError"})
 GPU_OOM_TEXT = re.compile(r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|HIP out of memory")
+INTERRUPTIONS = {
+    "timeout": (JobState.TIMEOUT, "the time limit came near"),
+    "terminate": (JobState.CANCELLED, "terminated by the scheduler or the user"),
+    "preempted": (JobState.PREEMPTED, "preempted"),
+}
 HOST_OOM_TYPES = frozenset({"MemoryError"})
 
 
@@ -36,7 +41,7 @@ class Ending:
     exit_code: int
     """As subprocess gives it: negative is the signal that killed it."""
     stop_reason: str | None = None
-    """timeout or terminate, when the supervisor asked the worker to stop."""
+    """timeout, terminate or preempted, when the supervisor asked the worker to stop."""
     killed_by_us: bool = False
     """The grace period ran out and the supervisor killed it."""
     oom_kills: int = 0
@@ -120,8 +125,7 @@ def output_model(request: JobRequest, attempt: AttemptPaths) -> Path | None:
 
 
 def _interrupted(ending: Ending, attempt: AttemptPaths, job: JobPaths) -> tuple[JobState, Cause | None, Metrics | None]:
-    state = JobState.TIMEOUT if ending.stop_reason == "timeout" else JobState.CANCELLED
-    words = "the time limit came near" if state is JobState.TIMEOUT else "terminated by the scheduler or the user"
+    state, words = INTERRUPTIONS[ending.stop_reason or "terminate"]
     left = read_json(attempt.interrupted)
     saved = (
         f"; checkpoint at step {left['step']}" if left is not None and "step" in left else "; no checkpoint was made"

@@ -25,6 +25,7 @@ from typing import Any
 import hpcbench
 from hpcbench.clock import now_text
 from hpcbench.errors import HpcbenchError
+from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
 from hpcbench.job.environment import describe_environment
@@ -36,6 +37,7 @@ from hpcbench.paths import AttemptPaths
 from hpcbench.processes import PR_SET_PDEATHSIG, descendants
 from hpcbench.record import Attempt, Cause, Metrics, Record, SampledMemory
 from hpcbench.request import JobRequest
+from hpcbench.scheduler.slurm import is_being_preempted
 from hpcbench.states import JobState
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,8 @@ class Supervisor:
             HpcbenchError: the claim was lost to another start, so nothing was written.
         """
         self.attempt.folder.mkdir(parents=True, exist_ok=True)
+        if self.context.is_head:
+            write_json(self.attempt.claim, read_json(self.context.paths.claim) or {})
         launch = build_launch(
             self.request,
             self.context,
@@ -121,6 +125,9 @@ class Supervisor:
             kill_tree(child)
         if not self.context.is_head:
             return None
+        # A notice of preemption looks like that of a time limit (USR2) or like a cancellation (TERM).
+        if self.stop.reason is not None and self.context.on_slurm and is_being_preempted(self.context.scheduler_id):
+            self.stop.reason = "preempted"
         ending = Ending(
             exit_code=child.returncode,
             stop_reason=self.stop.reason,
@@ -220,7 +227,9 @@ class Supervisor:
             cause=cause,
             sampled=sampled,
         )
-        earlier = self._earlier_attempts()
+        earlier = earlier_attempts(
+            self.context.paths, before=self.claim.attempt, scheduler_id=self.context.scheduler_id
+        )
         record = Record(
             hpcbench_version=hpcbench.__version__,
             suite=self.request.suite,
@@ -247,24 +256,20 @@ class Supervisor:
         write_json(self.context.paths.record, value)
         return record
 
-    def _earlier_attempts(self) -> tuple[Attempt, ...]:
-        found: list[Attempt] = []
-        for number in range(1, self.claim.attempt):
-            value = read_json(self.context.paths.attempt(number).record)
-            attempts = value.get("attempts") if value is not None else None
-            if isinstance(attempts, list) and attempts:
-                try:
-                    found.append(Attempt.model_validate(attempts[-1]))
-                except ValueError:
-                    logger.warning("attempt %s left no usable record", number)
-        return tuple(found)
-
 
 def install_handlers(stop: StopRequest) -> None:
     """Note USR2, TERM and INT instead of dying of them."""
     handler: Callable[[int, FrameType | None], None] = stop.note
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process with slurmstepd: nobody else could tell that its job is over."""
+    parent = os.getppid()
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def kill_tree(child: subprocess.Popen[bytes]) -> None:

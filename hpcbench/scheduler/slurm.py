@@ -24,6 +24,7 @@ from hpcbench.scheduler.slurm_states import (
     SQUEUE_FORMAT,
     SlurmRow,
     explain_reason,
+    parse_preemption,
     parse_sacct,
     parse_squeue,
 )
@@ -33,6 +34,8 @@ from hpcbench.submission import Submission
 logger = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S = 90
+PREEMPTION_TIMEOUT_S = 5
+"""After TERM there may be no more than KillWait left for the record."""
 IDS_PER_CALL = 500
 TRANSIENT = re.compile(
     r"timed? out|unable to contact|connection refused|zero bytes|communication connection failure|temporarily"
@@ -191,6 +194,15 @@ def requeue_element(element_id: str) -> bool:
         logger.warning("%s was not requeued: %s", element_id, error.message)
         return False
     return True
+
+
+def is_being_preempted(element_id: str) -> bool:
+    """Say whether Slurm has begun to preempt a running job, so that it is in its grace time; False when nobody knows."""
+    try:
+        return parse_preemption(run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S))
+    except SchedulerError as error:
+        logger.info("%s: not known whether it is being preempted: %s", element_id, error.message)
+        return False
 
 
 def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:

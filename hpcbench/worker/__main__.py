@@ -7,11 +7,12 @@ In: `job.json`, the environment that the supervisor made. Out: what the room of 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.jsonfile import write_json
@@ -123,6 +124,16 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+def leave(code: int) -> NoReturn:
+    """End this process at once: taking torch down takes seconds, and after TERM Slurm may leave no more than KillWait."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     die_with_launcher()
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
