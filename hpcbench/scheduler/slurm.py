@@ -39,7 +39,9 @@ TRANSIENT = re.compile(
     r"|slurm_receive_msg|resource temporarily|try again",
     re.IGNORECASE,
 )
-NO_ACCOUNTING = re.compile(r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE)
+NO_ACCOUNTING = re.compile(
+    r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
+)
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """Slurm's own default; the largest index is one less."""
