@@ -76,6 +76,9 @@ class SftArgs(BaseModel):
     train_dataset_mix_ratio: NonNegativeFloat = 0.0
     """Rows of `train_dataset_mix_ds` mixed in, as a multiple of the training rows."""
     train_dataset_mix_ds: Words = ("ms-bench",)
+    """Datasets to mix in, named as in `dataset`; none of their rows are validated on."""
+    dataset_info: str | None = None
+    """Registry of datasets (dataset_info.json) that names are looked up in; None takes one beside the suite."""
     max_length: PositiveInt = 2048
     """Longest sample in tokens; with packing the length of a pack."""
     truncation_strategy: Literal["truncation_left", "delete"] = "truncation_left"
@@ -83,8 +86,18 @@ class SftArgs(BaseModel):
     check_dataset_strategy: Literal["none", "discard", "error", "warning"] = "none"
     """What happens to rows without the needed fields; none is an error like any other bad input."""
     preprocess_num_proc: PositiveInt = 1
+    """Processes that tokenize before training."""
+    packing: bool = False
+    """Put several samples into one sequence of at most max_length tokens, none of which sees another; exact with sdpa,
+    eager and flash attention. batch_size then counts packs."""
+    lazy_tokenize: bool = False
+    """Tokenize training samples when they are needed instead of before training."""
+    test_oom_error: bool = False
+    """Train on the longest samples first and unshuffled, so that running out of memory shows at once."""
     use_loss_scale: bool = False
-    """Weight the loss of agent dialogues by their parts."""
+    """Weight the loss of agent dialogues by their parts, as `agent_template` says."""
+    agent_template: str = "react"
+    """How tool calls and results are written, by the name of the catalog's entry."""
     loss_on_all_rounds: bool = False
     """Train on every answer of a dialogue instead of the last one."""
 

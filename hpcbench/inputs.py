@@ -7,8 +7,12 @@ count: reading 15 GB on a login node would be rude, and weights do not change un
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from hpcbench.dataset_registry import REGISTRY_MARK, read_registry
 
 CHUNK_BYTES = 1 << 20
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx"})
@@ -17,7 +21,23 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", ".git"})
 
 def hash_inputs(paths: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 (hex) of each path that exists; folders by their sorted contents."""
-    return {name: _hash_path(Path(name)) for name in sorted(set(paths)) if Path(name).exists()}
+    found = {}
+    for name in sorted(set(paths)):
+        registry, mark, dataset = name.rpartition(REGISTRY_MARK)
+        if Path(name).exists():
+            found[name] = _hash_path(Path(name))
+        elif mark and Path(registry).is_file() and dataset in (entries := read_registry(Path(registry))):
+            found[name] = _hash_registered(entries[dataset], Path(registry).parent)
+    return found
+
+
+def _hash_registered(entry: Mapping[str, Any], folder: Path) -> str:
+    """Return the hash of a registry's entry and of the data that it names; other entries do not count."""
+    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode())
+    data = folder / str(entry.get("file_name", ""))
+    if "file_name" in entry and data.exists():
+        digest.update(_hash_path(data).encode())
+    return digest.hexdigest()
 
 
 def _hash_path(path: Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from hpcbench.arguments import EvalArgs
 from hpcbench.collection import JobView
+from hpcbench.dataset_registry import REGISTRY_MARK
 from hpcbench.paths import SuitePaths
 from hpcbench.request import JobRequest
 from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
@@ -119,6 +120,7 @@ NOT_IN_FINGERPRINT = {
     "source_of",
     "resources",
 }
+PATHS_IN_ARGS = ("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info")
 RESOURCES_IN_FINGERPRINT = ("gpu", "ddp", "nodes", "gpu_type")
 ARGS_OF_A_BASELINE = (
     "model_type",
@@ -163,7 +165,10 @@ def input_paths(request: JobRequest) -> set[str]:
     if args is not None:
         names.append(args.model_id_or_path or "")
     if args is not None and _needs_datasets(request):
-        names += [*args.dataset, *args.val_dataset]
+        mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
+        for name in (*args.dataset, *args.val_dataset, *mixed):
+            is_registered = args.dataset_info is not None and not name.startswith("/")
+            names.append(f"{args.dataset_info}{REGISTRY_MARK}{name}" if is_registered else name)
     if eval_args is not None:
         names += eval_args.include_path
     return {name for name in names if name.startswith("/")}
@@ -182,7 +187,7 @@ def _without_places(parts: dict[str, Any]) -> dict[str, Any]:
             return value.rstrip("/").rsplit("/", 1)[-1]
         return [short(item) for item in value] if isinstance(value, list) else value
 
-    for group, names in (("args", ("model_id_or_path", "dataset", "val_dataset")), ("eval_args", ("include_path",))):
+    for group, names in (("args", PATHS_IN_ARGS), ("eval_args", ("include_path",))):
         if isinstance(parts.get(group), dict):
             parts[group] = {k: short(v) if k in names else v for k, v in parts[group].items()}
     return parts

@@ -72,12 +72,11 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "quant_bits": _OFF,
     "quant_n_samples": ("256", *_NOTHING),
     "quant_seqlen": ("2048", *_NOTHING),
-    # Packing and data loading.
-    "packing": _OFF,
-    "lazy_tokenize": _OFF,
+    # Data loading.
     "streaming": _OFF,
+    "loss_scale": ("default", *_NOTHING),
+    "loss_scale_config_path": ("default", *_NOTHING),
     "sequence_parallel_size": ("1", "0", *_NOTHING),
-    "test_oom_error": _OFF,
     "self_cognition_sample": _OFF,
     "custom_train_dataset_path": ("[]", *_NOTHING),
     "custom_val_dataset_path": ("[]", *_NOTHING),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hpcbench.config.yaml_lines import shorten
 from hpcbench.dataset_fields import describe_field_sets, match_fields
+from hpcbench.dataset_registry import RowLayout
 
 PROBE_BYTES = 1 << 20
 DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow"})
@@ -27,8 +28,13 @@ class Fault:
     expected: str | None = None
 
 
-def probe_dataset(path: Path) -> Fault | None:
-    """Return what is wrong with the first row of `path`, or None where nothing is, or nothing can be said."""
+def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
+    """Return what is wrong with the first row of `path`, or None where nothing is, or nothing can be said.
+
+    Args:
+        path: data file.
+        layout: what a registry calls the fields, or None.
+    """
     readers = {".json": _first_json, ".jsonl": _first_jsonl, ".csv": _first_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -49,7 +55,7 @@ def probe_dataset(path: Path) -> Fault | None:
         return None
     if isinstance(found, Fault):
         return Fault(f"{path.name}: {found.message}", found.expected)
-    if match_fields(found) is None:
+    if match_fields(found if layout is None else layout.names(found)) is None:
         names = ", ".join(sorted(found)) or "nothing"
         return Fault(f"the first row of {path.name} has the fields {shorten(names, 200)}", describe_field_sets())
     return None

@@ -14,7 +14,8 @@ from hpcbench.config.dataset_probe import Fault, probe_dataset
 from hpcbench.config.local_paths import find_local, is_model_folder, looks_like_data, looks_local, missing_hint
 from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.config.yaml_lines import Located
-from hpcbench.errors import Problem
+from hpcbench.dataset_registry import REGISTRY_NAME, find_dataset, read_registry
+from hpcbench.errors import Problem, WorkerError
 
 OVERRIDE = "--set"
 
@@ -35,16 +36,37 @@ class SuitePlace:
     def localise_args(self, args: Mapping[str, Located], problems: list[Problem]) -> dict[str, Located]:
         """Return training arguments with absolute paths."""
         found = dict(args)
+        registry = self._find_registry(found, problems)
         for name in ("dataset", "val_dataset", "train_dataset_mix_ds"):
             if name in found:
-                found[name] = self.localise_data(found[name], problems)
+                found[name] = self.localise_data(found[name], problems, registry=registry)
         if "model_id_or_path" in found:
             found["model_id_or_path"] = self._localise_model(found["model_id_or_path"], problems)
         if "resume_from_checkpoint" in found:
             found["resume_from_checkpoint"] = self.localise_folder(found["resume_from_checkpoint"], problems)
         return found
 
-    def localise_data(self, value: Located, problems: list[Problem]) -> Located:
+    def _find_registry(self, args: dict[str, Located], problems: list[Problem]) -> Path | None:
+        """Put the registry's absolute path into the arguments: the one that they name, or the one beside the suite."""
+        value = args.get("dataset_info")
+        if value is not None and value.value is not None:
+            if (text := take_text(value, problems)) is None:
+                return None
+            file = find_local(text, base=self.base_of(value))
+            if file is None or not file.is_file():
+                hint = missing_hint(text, base=self.base_of(value))
+                problems.append(value.problem(f"no such file: {text[:200]!r}", hint=hint))
+                return None
+            args["dataset_info"] = replace(value, value=str(file), raw=None)
+            return file
+        file = self.file.parent / REGISTRY_NAME
+        named = args.get("dataset")
+        if value is not None or named is None or not file.is_file():
+            return None
+        args["dataset_info"] = replace(named, value=str(file), raw=None)
+        return file
+
+    def localise_data(self, value: Located, problems: list[Problem], *, registry: Path | None = None) -> Located:
         """Return datasets with absolute paths for those that are files; names and hub ids stay."""
         if value.value is None:
             return value
@@ -56,7 +78,8 @@ class SuitePlace:
             # A file whose name holds spaces or commas is one word all the same.
             whole = [text] if find_local(text, base=self.base_of(value)) else take_words(value, problems)
             parts = tuple(replace(value, value=word, raw=None) for word in whole)
-        return replace(value, value=tuple(self._localise_dataset(part, problems) for part in parts), raw=None)
+        found = tuple(self._localise_dataset(part, problems, registry=registry) for part in parts)
+        return replace(value, value=found, raw=None)
 
     def localise_folder(self, value: Located, problems: list[Problem]) -> Located:
         """Return the absolute path of a folder that must exist."""
@@ -83,9 +106,11 @@ class SuitePlace:
         found = find_local(value.value, base=self.base_of(value)) if isinstance(value.value, str) else None
         return found is not None and is_model_folder(found)
 
-    def _localise_dataset(self, value: Located, problems: list[Problem]) -> Located:
+    def _localise_dataset(self, value: Located, problems: list[Problem], *, registry: Path | None) -> Located:
         """Return one dataset, made absolute and looked at when it is a file."""
         if (text := take_text(value, problems)) is None:
+            return value
+        if registry is not None and self._is_registered(text, registry, value, problems):
             return value
         found = find_local(text, base=self.base_of(value))
         if found is not None and found.is_dir() and "/" not in text and not looks_local(text):
@@ -101,6 +126,19 @@ class SuitePlace:
             if (fault := self.probed[found]) is not None:
                 problems.append(value.problem(fault.message, expected=fault.expected))
         return replace(value, value=str(found), raw=None)
+
+    def _is_registered(self, name: str, registry: Path, value: Located, problems: list[Problem]) -> bool:
+        """Say whether the registry has the name, and look at the file that it stands for."""
+        try:
+            if name not in read_registry(registry):
+                return False
+            source = find_dataset(name, registry=str(registry))
+        except WorkerError as error:
+            problems.append(value.problem(error.message, hint=error.hint))
+            return True
+        if source.path is not None and (fault := probe_dataset(source.path, source.layout)) is not None:
+            problems.append(value.problem(fault.message, expected=fault.expected))
+        return True
 
     def _localise_model(self, value: Located, problems: list[Problem]) -> Located:
         """Return a model with the absolute path of its folder, or the hub id as it is."""

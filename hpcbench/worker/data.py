@@ -1,33 +1,30 @@
 """Datasets to encoded training and validation samples.
 
-In: the arguments' datasets (files, folders, hub ids). Out: rows as chats, split as the arguments say, and their tokens.
-JSON and CSV are read here, so that errors name the file's own row and text stays text; parquet, arrow and saved folders
-are read by pyarrow and datasets. It never shuffles by anything but the seeds of the arguments.
+In: the arguments' datasets. Out: rows as chats, split, drawn and mixed as the arguments say, and their tokens. It never
+shuffles by anything but the seeds of the arguments.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import multiprocessing
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final, overload
 
 from hpcbench.arguments import SftArgs
-from hpcbench.dataset_fields import FIELD_SETS, describe_field_sets
+from hpcbench.catalog.agents import AgentFormat
+from hpcbench.dataset_fields import describe_field_sets
+from hpcbench.dataset_registry import find_dataset
 from hpcbench.errors import WorkerError
-from hpcbench.worker.template import Encoded, Message, Template
+from hpcbench.worker.chats import to_messages
+from hpcbench.worker.read_data import read_rows
+from hpcbench.worker.template import Encoded, Message, Template, find_agent_format
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, Any]
-_PAIRS: Final = tuple(fields for fields in FIELD_SETS if len(fields) == 2)
-_ROLES: Final = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant"}
 _MAX_SHOWN_ERRORS: Final = 5
 
 
@@ -48,16 +45,41 @@ class Splits:
     validation: tuple[Sample, ...]
     num_discarded: int = 0
     """Rows without the needed fields that `check_dataset_strategy` dropped."""
+    num_mixed: int = 0
+    """Rows of `train_dataset_mix_ds` at the end of the training samples."""
+    note: str | None = None
+    """What the record says about them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedRows:
     """Samples after tokenizing."""
 
-    rows: tuple[Encoded, ...]
+    rows: Sequence[Encoded]
     num_truncated: int
+    """0 where rows are tokenized when asked for."""
     num_dropped: int
     """Samples that `delete` dropped for their length."""
+
+
+class LazyRows(Sequence[Encoded]):
+    """Samples that are tokenized each time they are asked for: no wait before training, no memory for tokens."""
+
+    def __init__(self, samples: Sequence[Sample], template: Template) -> None:
+        self._samples = samples
+        self._template = template
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Encoded]: ...
+    def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
+        if isinstance(index, slice):
+            return [_encode_one(sample, self._template) for sample in self._samples[index]]
+        return _encode_one(self._samples[index], self._template)
 
 
 def load_splits(args: SftArgs) -> Splits:
@@ -66,19 +88,18 @@ def load_splits(args: SftArgs) -> Splits:
     Raises:
         WorkerError: a dataset cannot be read, a row lacks its fields, or nothing is left to train on.
     """
-    _check_supported(args)
     train: list[Sample] = []
     validation: list[Sample] = []
     num_discarded = 0
     for dataset in args.dataset:
-        samples, discarded = _load_samples(dataset, strategy=args.check_dataset_strategy)
+        samples, discarded = _load_samples(dataset, args)
         num_discarded += discarded
         ratio = 0.0 if args.val_dataset else args.dataset_test_ratio
         kept, held_out = split_rows(samples, ratio=ratio, seed=args.dataset_split_seed)
         train += kept
         validation += held_out
     for dataset in args.val_dataset:
-        samples, discarded = _load_samples(dataset, strategy=args.check_dataset_strategy)
+        samples, discarded = _load_samples(dataset, args)
         num_discarded += discarded
         validation += samples
     train = draw_rows(train, count=args.train_dataset_sample, seed=args.dataset_split_seed)
@@ -86,7 +107,14 @@ def load_splits(args: SftArgs) -> Splits:
     validation = draw_rows(validation, count=count, seed=args.dataset_split_seed)
     if not train:
         raise WorkerError("no training rows: " + (", ".join(args.dataset) or "dataset is empty"))
-    return Splits(train=tuple(train), validation=tuple(validation), num_discarded=num_discarded)
+    mixed, discarded, note = _draw_mixed_rows(args, num_train=len(train))
+    return Splits(
+        train=(*train, *mixed),
+        validation=tuple(validation),
+        num_discarded=num_discarded + discarded,
+        num_mixed=len(mixed),
+        note=note,
+    )
 
 
 def split_rows(rows: Sequence[Sample], *, ratio: float, seed: int) -> tuple[list[Sample], list[Sample]]:
@@ -135,64 +163,44 @@ def encode_samples(
     return EncodedRows(rows=tuple(rows), num_truncated=num_truncated, num_dropped=num_dropped)
 
 
-def to_messages(row: Row) -> tuple[Message, ...] | None:
-    """Return a row as chat messages, or None when it has none of the known forms."""
-    if isinstance(row.get("messages"), list):
-        return _check_messages(row["messages"], system=row.get("system"))
-    if isinstance(row.get("conversations"), list):
-        return _from_conversations(row["conversations"], system=row.get("system"))
-    for asked, answered in _PAIRS:
-        query, response = row.get(asked), row.get(answered)
-        if isinstance(query, str) and isinstance(response, str):
-            extra = row.get("input")
-            if asked == "instruction" and isinstance(extra, str) and extra:
-                query = f"{query}\n{extra}" if query else extra
-            return _from_pair(query, response, history=row.get("history"), system=row.get("system"))
-    return None
-
-
-def read_rows(dataset: str) -> list[Row]:
-    """Read one dataset: a file by its suffix, a folder saved by datasets, or a hub id from the local cache.
-
-    Raises:
-        WorkerError: it is not there, or not readable.
-    """
-    path = Path(dataset)
-    try:
-        if path.is_file():
-            return _read_file(path)
-        if path.is_dir():
-            return _read_folder(path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WorkerError(f"{path}: cannot be read: {error}") from error
-    if path.is_absolute():
-        raise WorkerError(f"{path}: no such dataset file or folder")
-    return _read_hub(dataset)
-
-
 def _draw(total: int, count: int, *, seed: int) -> list[int]:
     """Return `count` different indices below `total`, sorted."""
     return sorted(random.Random(seed).sample(range(total), count))  # noqa: S311  # no secret
 
 
-def _check_supported(args: SftArgs) -> None:
-    if args.use_loss_scale:
-        raise WorkerError(
-            "use_loss_scale: not supported: the weights of agent dialogues' parts are not in any document",
-            hint="set use_loss_scale: false",
-        )
-    if args.train_dataset_mix_ratio > 0:
-        raise WorkerError(
-            "train_dataset_mix_ratio: mixing in a second dataset is not supported yet",
-            hint="set train_dataset_mix_ratio: 0 and list the rows to mix in as another dataset",
-        )
+def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], int, str | None]:
+    """Return the rows to mix in, how many bad ones were left out, and what the record says about it.
+
+    As ms-swift 2.x (swift/llm/utils/argument.py): int(training rows x ratio) rows of the mixed datasets, drawn after the
+    training rows; all of them, with a warning, where there are fewer. None of them is validated on.
+    """
+    if args.train_dataset_mix_ratio <= 0:
+        return [], 0, None
+    if not args.train_dataset_mix_ds:
+        raise WorkerError("train_dataset_mix_ratio: train_dataset_mix_ds names no dataset to mix in")
+    wanted = int(num_train * args.train_dataset_mix_ratio)
+    rows: list[Sample] = []
+    num_discarded = 0
+    for dataset in args.train_dataset_mix_ds:
+        samples, discarded = _load_samples(dataset, args)
+        rows += samples
+        num_discarded += discarded
+    drawn = draw_rows(rows, count=wanted, seed=args.dataset_split_seed)
+    note = f"{len(drawn)} of them mixed in from {', '.join(args.train_dataset_mix_ds)}"
+    if len(drawn) < wanted:
+        ratio = len(drawn) / num_train
+        note += f"; train_dataset_mix_ratio asks for {wanted} and there are no more: the ratio is {ratio:.4g}"
+        logger.warning("num_train_rows: %s", note)
+    return drawn, num_discarded, note
 
 
-def _load_samples(dataset: str, *, strategy: str) -> tuple[list[Sample], int]:
+def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
+    """Return a dataset's chats, and how many rows were left out."""
+    agent: AgentFormat = find_agent_format(args)
     samples = []
     num_discarded = 0
-    for number, row in enumerate(read_rows(dataset), start=1):
-        messages = to_messages(row)
+    for number, row in enumerate(read_rows(find_dataset(dataset, registry=args.dataset_info)), start=1):
+        messages = to_messages(row, agent)
         if messages is not None and messages and messages[-1]["role"] == "assistant":
             samples.append(Sample(messages=messages, place=f"{dataset}: row {number}"))
             continue
@@ -200,125 +208,12 @@ def _load_samples(dataset: str, *, strategy: str) -> tuple[list[Sample], int]:
             f"{dataset}: row {number}: needed fields are missing or not text; "
             f"found: {', '.join(sorted(row)) or 'nothing'}; expected: {describe_field_sets()}, ending with an answer"
         )
-        if strategy not in {"discard", "warning"}:
+        if args.check_dataset_strategy not in {"discard", "warning"}:
             raise WorkerError(message, hint="check_dataset_strategy: discard leaves such rows out")
         num_discarded += 1
-        if strategy == "warning" or num_discarded <= _MAX_SHOWN_ERRORS:
+        if args.check_dataset_strategy == "warning" or num_discarded <= _MAX_SHOWN_ERRORS:
             logger.warning("%s; row left out", message)
     return samples, num_discarded
-
-
-def _check_messages(values: list[Any], *, system: object) -> tuple[Message, ...] | None:
-    messages: list[Message] = []
-    for value in values:
-        if not isinstance(value, dict) or not isinstance(value.get("role"), str):
-            return None
-        if not isinstance(value.get("content"), str) and not value.get("tool_calls"):
-            return None
-        messages.append({key: part for key, part in value.items() if part is not None})
-    return _with_system(messages, system)
-
-
-def _from_conversations(values: list[Any], *, system: object) -> tuple[Message, ...] | None:
-    messages: list[Message] = []
-    for value in values:
-        if not isinstance(value, dict) or not isinstance(value.get("value"), str):
-            return None
-        role = str(value.get("from"))
-        messages.append({"role": _ROLES.get(role, role), "content": value["value"]})
-    return _with_system(messages, system)
-
-
-def _from_pair(query: str, response: str, *, history: object, system: object) -> tuple[Message, ...] | None:
-    messages: list[Message] = []
-    rounds = history if isinstance(history, list) else []
-    for past in [*rounds, (query, response)]:
-        if not (isinstance(past, (list, tuple)) and len(past) == 2 and all(isinstance(text, str) for text in past)):
-            return None
-        messages += [{"role": "user", "content": past[0]}, {"role": "assistant", "content": past[1]}]
-    return _with_system(messages, system)
-
-
-def _with_system(messages: list[Message], system: object) -> tuple[Message, ...]:
-    if isinstance(system, str) and system and not (messages and messages[0]["role"] == "system"):
-        return ({"role": "system", "content": system}, *messages)
-    return tuple(messages)
-
-
-def _read_file(path: Path) -> list[Row]:
-    match path.suffix.lower():
-        case ".json" | ".jsonl":
-            return _read_json_rows(path)
-        case ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                return [dict(row) for row in csv.DictReader(stream)]
-        case ".parquet":
-            from pyarrow import parquet  # type: ignore[import-untyped]  # has no stubs
-
-            return list(parquet.read_table(path).to_pylist())
-        case ".arrow":
-            from datasets import Dataset
-
-            return [dict(row) for row in Dataset.from_file(str(path))]
-        case _:
-            pass
-    raise WorkerError(f"{path}: unknown kind of dataset file; expected: json, jsonl, csv, parquet, arrow")
-
-
-def _read_json_rows(path: Path) -> list[Row]:
-    """Read a JSON list of objects, or one object per line, whatever the suffix says."""
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise WorkerError(f"{path}: not valid JSON: {error}") from error
-        return [_check_object(value, path, f"row {number}") for number, value in enumerate(values, start=1)]
-    rows = []
-    # Not splitlines(): JSON strings may hold U+2028, which is no line end in JSON lines.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise WorkerError(f"{path}: line {number}: not valid JSON: {error}") from error
-            rows.append(_check_object(value, path, f"line {number}"))
-    return rows
-
-
-def _check_object(value: object, path: Path, place: str) -> Row:
-    if not isinstance(value, dict):
-        raise WorkerError(f"{path}: {place}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _read_folder(path: Path) -> list[Row]:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        saved = load_from_disk(str(path))
-    except FileNotFoundError as error:
-        raise WorkerError(
-            f"{path}: not a folder saved by datasets (save_to_disk)", hint="name the data file itself"
-        ) from error
-    if isinstance(saved, DatasetDict):
-        if "train" not in saved:
-            raise WorkerError(f"{path}: no split `train`; found: {', '.join(saved)}")
-        saved = saved["train"]
-    return [dict(row) for row in saved]
-
-
-def _read_hub(dataset: str) -> list[Row]:
-    from datasets import load_dataset
-
-    try:
-        loaded = load_dataset(dataset, split="train")
-    except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
-        raise WorkerError(
-            f"dataset {dataset!r}: no such local file, and not in the local cache: {type(error).__name__}: {error}",
-            hint="run `hpcbench prefetch CONFIG` where there is internet, or name a local file",
-        ) from error
-    return [dict(row) for row in loaded]
 
 
 def _encode_all(samples: Sequence[Sample], template: Template, *, num_proc: int) -> Iterator[Encoded]:
@@ -347,7 +242,8 @@ def _encode_one(sample: Sample, template: Template) -> Encoded:
         raise WorkerError(f"{sample.place}: {error.message}", hint=error.hint) from error
     if encoded.input_ids and encoded.num_label_tokens == 0:
         raise WorkerError(f"{sample.place}: no token is left to learn from", hint="raise max_length")
-    return Encoded(input_ids=_compact(encoded.input_ids), labels=_compact(encoded.labels), truncated=encoded.truncated)
+    weights = None if encoded.weights is None else array("f", encoded.weights)
+    return replace(encoded, input_ids=_compact(encoded.input_ids), labels=_compact(encoded.labels), weights=weights)
 
 
 def _compact(values: Iterable[int]) -> array[int]:

@@ -138,7 +138,7 @@ def assemble_metrics(
         **_explain_evals(args.dataset_test_ratio, outcome.num_val_rows, eval_loss),
         "first_eval_loss": "not asked for",
     }
-    if mfu is None:
+    if mfu is None and "mfu" not in unknown:
         unknown["mfu"] = peak_reason or "the architecture's sizes are not known"
     if outcome.kept.best is None and outcome.kept.last is None:
         unknown["last_checkpoint"] = "save_strategy is no"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from hpcbench.record import TokenStats
 from hpcbench.request import JobRequest
 from hpcbench.worker import meter, model
 from hpcbench.worker.checkpoint import CLAIM_VARIABLE, CheckpointStore, Kept, ResumePoint
-from hpcbench.worker.data import EncodedRows, encode_samples, load_splits
+from hpcbench.worker.data import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
 from hpcbench.worker.interrupt import StopRequestedError, leave_if_asked
+from hpcbench.worker.packing import check_packing, pack_lengths
 from hpcbench.worker.progress import History, Progress, now
 from hpcbench.worker.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.template import Template
@@ -78,6 +80,9 @@ class TokenData:
     validation: EncodedRows
     stats: TokenStats | None
     has_chat_template: bool
+    packs: Sequence[Sequence[int]] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Remarks for the record, by the field that they explain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +162,7 @@ def _train(assignment: Assignment) -> None:
             num_ranks=ranks.count,
             train_rows=data.train.rows,
             val_rows=data.validation.rows,
+            packs=data.packs,
         )
         resume_from = _take_over(current, training_args, found)
         if ranks.rank == 0:
@@ -209,25 +215,65 @@ def load_data(assignment: Assignment) -> TokenData:
         progress.update("tokenizing")
         leave_if_asked(assignment.attempt, num_ranks=assignment.ranks.count)
 
-    train = encode_samples(splits.train, template, num_proc=args.preprocess_num_proc, on_row=on_row)
+    train, lengths = _encode_training(splits, template, args, on_row=on_row)
     validation = encode_samples(splits.validation, template, num_proc=args.preprocess_num_proc, on_row=on_row)
     if not train.rows:
         raise WorkerError(f"no training rows: all {len(splits.train)} are longer than max_length {args.max_length}")
     stats = summarise_lengths(
-        [len(row.input_ids) for row in train.rows],
+        lengths or [],
         num_truncated=train.num_truncated,
         num_dropped=train.num_dropped + splits.num_discarded,
     )
     logger.info(
         "dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats
     )
+    notes = {} if splits.note is None else {"num_train_rows": splits.note}
+    packs = None
+    if args.packing:
+        packs = pack_lengths(lengths or [], args.max_length)
+        if args.test_oom_error:
+            packs.sort(key=lambda pack: -sum((lengths or [])[index] for index in pack))
+        fill = sum(lengths or []) / (len(packs) * args.max_length)
+        notes["global_batch_size"] = f"counts packs: {len(packs)} packs hold {len(train.rows)} rows, {fill:.1%} full"
+        logger.info("packing: %s", notes["global_batch_size"])
+    if stats is None:
+        why = "lazy_tokenize: lengths are not known before training"
+        notes |= dict.fromkeys(("tokens", "flops_per_token", "mfu"), why)
     return TokenData(
         tokenizer=tokenizer,
         train=train,
         validation=validation,
         stats=stats,
         has_chat_template=template.has_chat_template,
+        packs=packs,
+        notes=notes,
     )
+
+
+def _encode_training(
+    splits: Splits, template: Template, args: SftArgs, *, on_row: Callable[[int], None]
+) -> tuple[EncodedRows, list[int] | None]:
+    """Return the training rows and their lengths in tokens, which are not known where nothing asks for them."""
+    if args.lazy_tokenize and args.truncation_strategy == "delete":
+        raise WorkerError(
+            "lazy_tokenize: which rows `truncation_strategy: delete` drops is not known before training",
+            hint="set truncation_strategy: truncation_left, or lazy_tokenize: false",
+        )
+    needs_lengths = args.packing or args.test_oom_error
+    if args.lazy_tokenize and not needs_lengths:
+        rows = LazyRows(splits.train, template)
+        return EncodedRows(rows=rows, num_truncated=0, num_dropped=0), None
+    train = encode_samples(splits.train, template, num_proc=args.preprocess_num_proc, on_row=on_row)
+    lengths = [len(row.input_ids) for row in train.rows]
+    kept: Sequence[Sample] = splits.train
+    if args.test_oom_error:
+        order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+        train = replace(train, rows=[train.rows[index] for index in order])
+        lengths = [lengths[index] for index in order]
+        kept = [splits.train[index] for index in order] if args.lazy_tokenize else kept
+    if args.lazy_tokenize:
+        train = replace(train, rows=LazyRows(kept, template))
+    return train, lengths
 
 
 def make_training_arguments(
@@ -305,7 +351,9 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
         autocast=autocast[args.dtype],
         num_trained_at_once=tuner.count_trained(tuned, args) if tuner.count_trained is not None else None,
     )
-    notes = dict(tuner.notes)
+    notes = {**data.notes, **tuner.notes}
+    if args.packing:
+        check_packing(tuned, tuned.device)
     _, reason = model.choose_attention(args, device)
     if reason is not None:
         notes["attention"] = f"{reason}; {facts.attention} ran instead"

@@ -15,12 +15,15 @@ from typing import Any, Final, Literal
 from jinja2 import TemplateError
 
 from hpcbench.arguments import SftArgs
+from hpcbench.catalog.agents import AgentFormat, list_agent_formats, lookup_agent_format
 from hpcbench.catalog.models import list_templates, lookup_model, lookup_template
 from hpcbench.errors import WorkerError
 
 logger = logging.getLogger(__name__)
 
 IGNORED_LABEL: Final = -100
+MASKED: Final = "masked"
+"""Key of a message: texts in its content that are never learnt (what tools returned); templates do not see it."""
 TruncationStrategy = Literal["truncation_left", "delete"]
 Message = Mapping[str, Any]
 
@@ -32,6 +35,8 @@ class Encoded:
     input_ids: Sequence[int]
     labels: Sequence[int]
     """The token itself where loss is taken, else -100; the model shifts them."""
+    weights: Sequence[float] | None = None
+    """Loss weight of each label, 0 where there is none; None weighs all labels 1."""
     truncated: bool = False
 
     @property
@@ -50,6 +55,7 @@ class Template:
         truncation_strategy: what happens to longer samples.
         loss_on_all_rounds: train on every answer instead of the last.
         chat_template: Jinja text that replaces the tokenizer's, or None.
+        loss_scale: weighs the parts of answers, or None.
     """
 
     def __init__(
@@ -61,12 +67,14 @@ class Template:
         truncation_strategy: TruncationStrategy = "truncation_left",
         loss_on_all_rounds: bool = False,
         chat_template: str | None = None,
+        loss_scale: AgentFormat | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.system = system
         self._max_length = max_length
         self._delete_long = truncation_strategy == "delete"
         self._all_rounds = loss_on_all_rounds
+        self._loss_scale = loss_scale
         self._chat_template = chat_template or tokenizer.chat_template
         if tokenizer.eos_token_id is None:
             raise WorkerError("the tokenizer has no end-of-sequence token, so no answer could ever end")
@@ -96,6 +104,7 @@ class Template:
             truncation_strategy=args.truncation_strategy,
             loss_on_all_rounds=args.loss_on_all_rounds,
             chat_template=chat_template,
+            loss_scale=find_agent_format(args) if args.use_loss_scale else None,
         )
 
     @property
@@ -123,6 +132,7 @@ class Template:
         answers = [index for index, message in enumerate(chat) if message["role"] == "assistant"]
         input_ids: list[int] = []
         labels: list[int] = []
+        weights: list[float] = []
         text = ""
         for answer in answers if self._all_rounds else answers[-1:]:
             prompt = self._render(chat[:answer], is_prompt=True)
@@ -135,11 +145,13 @@ class Template:
             ended_ids = self._end_answer(answer_ids)
             if answer == answers[-1]:
                 answer_ids = ended_ids
-            learnt_ids = ended_ids[: len(answer_ids)]
-            labels += learnt_ids + [IGNORED_LABEL] * (len(answer_ids) - len(learnt_ids))
+            scale = self._weigh(chat[answer], prompt, full, prompt_ids, ended_ids[: len(answer_ids)])
+            scale += [0.0] * (len(answer_ids) - len(scale))
+            labels += [token if weight else IGNORED_LABEL for token, weight in zip(answer_ids, scale, strict=True)]
+            weights += [0.0] * (len(prompt_ids) - len(input_ids)) + scale
             input_ids, text = prompt_ids + answer_ids, full
         self._check_prompt(chat, input_ids, labels)
-        return self._fit(input_ids, labels)
+        return self._fit(input_ids, labels, None if self._loss_scale is None else weights)
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         chat = list(messages)
@@ -152,7 +164,7 @@ class Template:
             return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
         try:
             text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in chat],
+                [{key: value for key, value in message.items() if key != MASKED} for message in chat],
                 chat_template=self._chat_template,
                 add_generation_prompt=is_prompt,
                 tokenize=False,
@@ -219,13 +231,64 @@ class Template:
                 hint="set loss_on_all_rounds: false",
             )
 
-    def _fit(self, input_ids: list[int], labels: list[int]) -> Encoded:
+    def _weigh(
+        self, message: Message, prompt: str, full: str, prompt_ids: list[int], answer_ids: list[int]
+    ) -> list[float]:
+        """Return the loss weight of each of the answer's tokens; a token weighs what its first character does."""
+        masked = message.get(MASKED, ())
+        if self._loss_scale is None and not masked:
+            return [1.0] * len(answer_ids)
+        answer = full[len(prompt) :]
+        of_characters = [1.0] * len(answer) if self._loss_scale is None else self._loss_scale.weigh_characters(answer)
+        end = 0
+        for text in masked:
+            start = answer.find(text, end)
+            if start < 0:
+                raise WorkerError(f"the chat template rewrites what a tool returned: {text[:60]!r} is missing")
+            end = start + len(text)
+            of_characters[start:end] = [0.0] * len(text)
+        starts = self._find_starts(prompt, full, prompt_ids)
+        weights = [of_characters[max(0, start)] if start < len(answer) else 1.0 for start in starts[: len(answer_ids)]]
+        weights += [1.0] * (len(answer_ids) - len(weights))
+        # The end of an answer is the model's own decision, whatever part it closes.
+        return [1.0 if self._is_special(token) else weight for token, weight in zip(answer_ids, weights, strict=True)]
+
+    def _find_starts(self, prompt: str, full: str, prompt_ids: list[int]) -> list[int]:
+        """Return where in the answer's text each of its tokens starts, tokenized as `_continue` does."""
+        if not self.tokenizer.is_fast:
+            raise WorkerError("parts of answers cannot be weighed: the tokenizer does not tell where its tokens lie")
+        add_start = self._chat_template is None
+        joint = self.tokenizer(full, add_special_tokens=add_start, return_offsets_mapping=True)
+        if list(joint["input_ids"][: len(prompt_ids)]) == prompt_ids:
+            return [start - len(prompt) for start, _ in joint["offset_mapping"][len(prompt_ids) :]]
+        rest = self.tokenizer(full[len(prompt) :], add_special_tokens=False, return_offsets_mapping=True)
+        return [start for start, _ in rest["offset_mapping"]]
+
+    def _fit(self, input_ids: list[int], labels: list[int], weights: list[float] | None) -> Encoded:
         if len(input_ids) <= self._max_length:
-            return Encoded(input_ids=input_ids, labels=labels)
+            return Encoded(input_ids=input_ids, labels=labels, weights=weights)
         if self._delete_long:
             return Encoded(input_ids=[], labels=[], truncated=True)
         start = len(input_ids) - self._max_length
-        return Encoded(input_ids=input_ids[start:], labels=labels[start:], truncated=True)
+        return Encoded(
+            input_ids=input_ids[start:],
+            labels=labels[start:],
+            weights=None if weights is None else weights[start:],
+            truncated=True,
+        )
+
+
+def find_agent_format(args: SftArgs) -> AgentFormat:
+    """Return how the arguments want tool calls written.
+
+    Raises:
+        WorkerError: the catalog has no such entry.
+    """
+    found = lookup_agent_format(args.agent_template)
+    if found is None:
+        known = ", ".join(list_agent_formats())
+        raise WorkerError(f"agent_template: no entry {args.agent_template!r} in the catalog; known: {known}")
+    return found
 
 
 def _render_plain(chat: Sequence[Message], *, is_prompt: bool, eos: str) -> str:

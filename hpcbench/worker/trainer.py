@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from hpcbench.arguments import SftArgs
 from hpcbench.paths import AttemptPaths
-from hpcbench.worker.batches import BatchPlan, make_loader
+from hpcbench.worker.batches import BatchPlan, Collator, PackCollator, Samples, make_loader
 from hpcbench.worker.checkpoint import CheckpointStore, ResumePoint
 from hpcbench.worker.interrupt import StopRequestedError, stop_requested
 from hpcbench.worker.loss import mean_cross_entropy
@@ -30,6 +30,7 @@ from hpcbench.worker.progress import History, Phase, Progress
 from hpcbench.worker.template import Encoded
 from hpcbench.worker.tuner_files import load_adapter_weights, save_adapter
 from hpcbench.worker.tuners import Tuner
+from hpcbench.worker.weighted_loss import WeightedLoss, sum_weights
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Run:
     num_ranks: int
     train_rows: Sequence[Encoded]
     val_rows: Sequence[Encoded]
+    packs: Sequence[Sequence[int]] | None = None
+    """Indices of the training rows that share a sequence; None without packing."""
     best_step: int | None = None
     best_eval_loss: float | None = None
     eval_pending: bool = False
@@ -89,22 +92,25 @@ class BenchTrainer(Trainer):
         # The tuner's come first: what they write into a checkpoint must be there when it is put in place.
         super().__init__(callbacks=[*tuner_callbacks, RunCallback(run)], **options)
         self.remove_callback(PrinterCallback)
+        self._weighted_loss = WeightedLoss(self.model) if run.args.use_loss_scale else None
 
     def get_train_dataloader(self) -> Any:
         """Return this rank's batches; not prepared by accelerate, whose shards repeat samples to even ranks out."""
         run = self.run
+        samples = Samples(run.train_rows, run.packs)
         plan = BatchPlan(
-            num_samples=len(run.train_rows),
+            num_samples=len(samples),
             batch_size=run.args.batch_size,
             accumulation=run.args.gradient_accumulation_steps,
             seed=run.args.seed,
             rank=run.rank,
             num_ranks=run.num_ranks,
+            shuffles=not run.args.test_oom_error,
         )
         return make_loader(
-            run.train_rows,
+            samples,
             plan,
-            pad_token_id=self.processing_class.pad_token_id,
+            collate=Collator(self.processing_class.pad_token_id) if run.packs is None else PackCollator(),
             num_workers=run.args.dataloader_num_workers,
             pin_memory=self.args.device.type == "cuda",
         )
@@ -117,12 +123,20 @@ class BenchTrainer(Trainer):
         if self.control.should_training_stop:
             return [], None
         self.run.meter.begin_step()
-        return super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._weighted_loss is not None and batches:
+            num_items = sum_weights(batches, num_ranks=self.run.num_ranks, device=device)
+        return batches, num_items
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Count what goes into the model, then compute the loss as ever."""
         self.run.meter.count_batch(num_tokens=inputs.pop("num_tokens"), num_samples=inputs.pop("num_samples"))
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        if self._weighted_loss is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        self._weighted_loss.set_weights(inputs.pop("loss_weights"))
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self._weighted_loss.check_used()
+        return loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
         """Write the weights and the tokenizer; of a method with an adapter of its own the adapter alone."""

@@ -11,7 +11,8 @@ import pytest
 from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.worker.batches import BatchPlan
-from hpcbench.worker.data import Sample, draw_rows, encode_samples, load_splits, split_rows, to_messages
+from hpcbench.worker.chats import to_messages
+from hpcbench.worker.data import Sample, draw_rows, encode_samples, load_splits, split_rows
 from hpcbench.worker.template import Template
 
 pytestmark = pytest.mark.train
@@ -140,12 +141,6 @@ def test_a_validation_set_replaces_the_split_and_samples_are_drawn_after_it(tmp_
     assert draw_rows(splits.train, count=-1, seed=1) == list(splits.train)
 
 
-@pytest.mark.parametrize("values", [{"use_loss_scale": True}, {"train_dataset_mix_ratio": 2.0}])
-def test_what_is_not_supported_is_refused_by_name(values: dict[str, Any], chats: Path) -> None:
-    with pytest.raises(WorkerError, match=next(iter(values))):
-        load_splits(make_args(dataset=[str(chats)], **values))
-
-
 def test_several_processes_encode_the_same_in_the_same_order(tokenizer: Any, chats: Path) -> None:
     samples = load_splits(make_args(dataset=[str(chats)], dataset_test_ratio=0)).train
     template = Template(tokenizer, max_length=40)
@@ -185,3 +180,64 @@ def test_epochs_differ_in_order_and_hold_every_sample_once() -> None:
     second = [index for batch in plan for index in batch]
     assert sorted(first) == sorted(second) == list(range(9))
     assert first != second
+
+
+def test_rows_are_mixed_in_after_the_split_by_the_split_seed(tmp_path: Path) -> None:
+    own, other = write_pairs(tmp_path / "1.jsonl", 20), write_pairs(tmp_path / "2.jsonl", 50)
+
+    def load(ratio: float, **values: Any) -> Any:
+        return load_splits(
+            make_args(dataset=[own], train_dataset_mix_ds=[other], train_dataset_mix_ratio=ratio, **values)
+        )
+
+    splits = load(1.5)
+    places = [sample.place.split(":")[0] for sample in splits.train]
+    assert places == [own] * 19 + [other] * 28
+    assert len({sample.place for sample in splits.train}) == 47
+    assert [sample.place.split(":")[0] for sample in splits.validation] == [own]
+    assert splits.num_mixed == 28
+    assert load(1.5, seed=1) == splits
+    assert load(1.5, dataset_split_seed=1).train[19:] != splits.train[19:]
+    assert load(1.5, train_dataset_sample=4).num_mixed == 6
+    short = load(3)
+    assert short.num_mixed == 50
+    assert short.note == (
+        f"50 of them mixed in from {other}; train_dataset_mix_ratio asks for 57 and there are no more: the ratio is 2.632"
+    )
+
+
+def test_a_registry_names_files_columns_and_roles(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_list([{"question": "q", "answer": "a", "id": 1}]).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").rename(tmp_path / "gsm8k-train.arrow")
+    turns = [{"role": "user", "text": "q"}, {"role": "bot", "text": "a"}]
+    (tmp_path / "talk.json").write_text(json.dumps([{"chat": turns, "prompt": "s"}]))
+    registry = {
+        "gsm8k_math_train": {
+            "file_name": "gsm8k-train.arrow",
+            "formatting": "alpaca",
+            "columns": {"query": "question", "response": "answer"},
+        },
+        "talk": {
+            "file_name": "talk.json",
+            "formatting": "sharegpt",
+            "columns": {"messages": "chat", "system": "prompt"},
+            "tags": {"role_tag": "role", "content_tag": "text", "user_tag": "user", "assistant_tag": "bot"},
+        },
+        "pictures": {"file_name": "talk.json", "formatting": "sharegpt", "columns": {"images": "images"}},
+        "dpo": {"file_name": "talk.json", "ranking": True},
+        "gone": {"file_name": "gone.json"},
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps(registry))
+
+    def load(name: str) -> Any:
+        return load_splits(
+            make_args(dataset=[name], dataset_info=str(tmp_path / "dataset_info.json"), dataset_test_ratio=0)
+        ).train[0]
+
+    assert load("gsm8k_math_train") == Sample(messages=PAIR, place="gsm8k_math_train: row 1")
+    assert load("talk").messages == ({"role": "system", "content": "s"}, *PAIR)
+    for name, message in {"pictures": "text only", "dpo": "preferences", "gone": "no such file"}.items():
+        with pytest.raises(WorkerError, match=message):
+            load(name)

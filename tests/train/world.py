@@ -23,13 +23,14 @@ CHATML = (
 )
 
 
-def make_tokenizer() -> Any:
-    """Return a byte-level tokenizer without merges: a byte is a token, so expected tokens can be written out."""
+def make_tokenizer(merges: tuple[tuple[str, str], ...] = ()) -> Any:
+    """Return a byte-level tokenizer: without merges a byte is a token, so expected tokens can be written out."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    entries = [*alphabet, *("".join(pair) for pair in merges)]
+    core = Tokenizer(models.BPE(vocab={entry: i for i, entry in enumerate(entries)}, merges=list(merges)))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     special = [AddedToken(token, special=True, normalized=False) for token in ("<|im_start|>", "<|im_end|>", "<|pad|>")]

@@ -15,8 +15,9 @@ from hpcbench.catalog.models import list_models, lookup_template
 def test_every_entry_has_ids_and_known_templates(name: str) -> None:
     entry = lookup_model(name)
     assert entry is not None
-    assert entry.huggingface.count("/") == 1
-    assert entry.lora_target_modules
+    assert entry.huggingface is not None or entry.modelscope is not None
+    assert all(hub_id is None or hub_id.count("/") == 1 for hub_id in (entry.huggingface, entry.modelscope))
+    assert entry.lora_target_modules or entry.multimodal
     assert entry.template is None or lookup_template(entry.template)
 
 

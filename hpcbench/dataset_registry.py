@@ -1,0 +1,228 @@
+"""Where a dataset is and how its rows are laid out: files, `dataset_info.json` registries, the catalog, hub ids.
+
+In: a dataset's name as the arguments give it, a registry file. Out: a `DatasetSource`. Registries are LLaMA-Factory's
+(https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md), as in the second seed document. Light enough for a
+login node: data itself is never read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hpcbench.catalog.files import entry_error, load_entries, user_file
+from hpcbench.errors import WorkerError
+
+REGISTRY_NAME: Final = "dataset_info.json"
+REGISTRY_MARK: Final = "#"
+"""Between a registry's path and a dataset's name, where the two are one input of a job."""
+
+_MEDIA: Final = ("images", "videos", "audios")
+_COLUMNS: Final = {
+    "alpaca": {
+        "prompt": "instruction",
+        "query": "input",
+        "response": "output",
+        "system": "system",
+        "history": "history",
+    },
+    "sharegpt": {"messages": "conversations", "system": "system", "tools": "tools"},
+}
+"""LLaMA-Factory's columns -> the fields that they stand for where a registry does not say otherwise."""
+_TAGS: Final = {
+    "role_tag": "from",
+    "content_tag": "value",
+    "user_tag": "human",
+    "assistant_tag": "gpt",
+    "observation_tag": "observation",
+    "function_tag": "function_call",
+    "system_tag": "system",
+}
+
+
+class DatasetEntry(BaseModel):
+    """One dataset of the catalog or of a registry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    huggingface: str | None = None
+    """Hugging Face id, None where it is not there or not known."""
+    modelscope: str | None = None
+    """ModelScope id, None where it is not there or not known."""
+    subset: str | None = None
+    split: str = "train"
+    formatting: Literal["alpaca", "sharegpt"] | None = None
+    """None finds the fields by their names."""
+    columns: Mapping[str, str] = {}
+    """LLaMA-Factory's column (prompt, query, response, messages, ...) -> the dataset's field."""
+    tags: Mapping[str, str] = {}
+    """LLaMA-Factory's tag (role_tag, user_tag, ...) -> the dataset's word."""
+    multimodal: bool = False
+    source: str
+    """Where the ids were read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLayout:
+    """How a registry's rows become rows that hpcbench knows."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Known field -> the dataset's field."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """LLaMA-Factory's tag -> the dataset's word; only for dialogues."""
+
+    def apply(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the row under the known fields; unknown ones are left out, an absent prompt is empty."""
+        if not self.columns:
+            return dict(row)
+        found = {known: row[own] for known, own in self.columns.items() if own in row}
+        if "output" in found:
+            found.setdefault("instruction", "")
+        if isinstance(found.get("conversations"), list):
+            found["conversations"] = [self._turn(turn) for turn in found["conversations"]]
+        return found
+
+    def names(self, fields: set[str]) -> set[str]:
+        """Return which known fields a row with these fields has."""
+        return set(self.apply(dict.fromkeys(fields, ""))) if self.columns else fields
+
+    def _turn(self, turn: object) -> object:
+        if not isinstance(turn, dict):
+            return turn
+        tags = {**_TAGS, **self.tags}
+        roles = {tags[name]: _TAGS[name] for name in _TAGS if name not in {"role_tag", "content_tag"}}
+        role = turn.get(tags["role_tag"])
+        return {"from": roles.get(str(role), role), "value": turn.get(tags["content_tag"])}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSource:
+    """One dataset, found."""
+
+    name: str
+    path: Path | None = None
+    """Local file or folder; None means a hub."""
+    huggingface: str | None = None
+    modelscope: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    layout: RowLayout = field(default_factory=RowLayout)
+
+
+def find_dataset(name: str, *, registry: str | None) -> DatasetSource:
+    """Return where a dataset is: a local path, a name of the registry, of the catalog, or a hub id.
+
+    Args:
+        name: as in the arguments.
+        registry: `dataset_info.json`, or None.
+
+    Raises:
+        WorkerError: the registry is broken, or the dataset is one that cannot be trained on.
+        ConfigError: the user's catalog is broken.
+    """
+    if Path(name).is_absolute() or Path(name).exists():
+        return DatasetSource(name=name, path=Path(name))
+    if registry is not None:
+        entries = read_registry(Path(registry))
+        if name in entries:
+            return _from_registry(name, entries[name], Path(registry))
+    entry = lookup_dataset(name)
+    if entry is None:
+        return DatasetSource(name=name, huggingface=name, modelscope=name)
+    if entry.multimodal:
+        raise WorkerError(f"dataset {name!r} holds images or sound; hpcbench trains on text only")
+    return DatasetSource(
+        name=name,
+        huggingface=entry.huggingface,
+        modelscope=entry.modelscope,
+        subset=entry.subset,
+        split=entry.split,
+        layout=_layout(entry.formatting, entry.columns, entry.tags),
+    )
+
+
+def lookup_dataset(name: str) -> DatasetEntry | None:
+    """Return a dataset's entry in the catalog by its name or alias, or None.
+
+    Raises:
+        ConfigError: the user's entry is not usable.
+    """
+    fields = load_entries("datasets").get(name)
+    if fields is None:
+        return None
+    try:
+        return DatasetEntry(**fields)
+    except (ValidationError, TypeError) as error:
+        raise entry_error(user_file("datasets"), name, str(error)) from error
+
+
+def list_datasets() -> tuple[str, ...]:
+    """Return the names of all datasets of the catalog, sorted."""
+    return tuple(sorted(load_entries("datasets")))
+
+
+def read_registry(file: Path) -> Mapping[str, Any]:
+    """Return a registry's entries as they stand in the file.
+
+    Raises:
+        WorkerError: it cannot be read, or is no mapping of names to entries.
+    """
+    try:
+        return _read_registry(file, file.stat().st_mtime_ns)
+    except OSError as error:
+        raise WorkerError(f"dataset_info: {file} cannot be read: {error.strerror}") from error
+
+
+@cache
+def _read_registry(file: Path, _changed_at: int) -> Mapping[str, Any]:
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise WorkerError(f"dataset_info: {file} is not valid JSON: {error}") from error
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise WorkerError(f"dataset_info: {file} is no mapping of dataset names to entries")
+    return entries
+
+
+def _from_registry(name: str, entry: Mapping[str, Any], file: Path) -> DatasetSource:
+    place = f"{file}: {name}"
+    columns, tags = entry.get("columns") or {}, entry.get("tags") or {}
+    media = [column for column in _MEDIA if column in columns]
+    if media:
+        raise WorkerError(f"{place}: has {', '.join(media)}; hpcbench trains on text only")
+    if entry.get("ranking") or "kto_tag" in columns:
+        raise WorkerError(f"{place}: holds preferences (ranking), and hpcbench trains on answers only")
+    formatting = entry.get("formatting", "alpaca")
+    if formatting not in _COLUMNS:
+        raise WorkerError(f"{place}: formatting {formatting!r}; expected: {', '.join(_COLUMNS)}")
+    layout = _layout(formatting, columns, tags)
+    if "file_name" in entry:
+        path = file.parent / str(entry["file_name"])
+        if not path.exists():
+            raise WorkerError(f"{place}: no such file: {path}")
+        return DatasetSource(name=name, path=path, layout=layout)
+    if entry.get("hf_hub_url") is None and entry.get("ms_hub_url") is None:
+        raise WorkerError(f"{place}: neither file_name nor hf_hub_url nor ms_hub_url")
+    return DatasetSource(
+        name=name,
+        huggingface=entry.get("hf_hub_url"),
+        modelscope=entry.get("ms_hub_url"),
+        subset=entry.get("subset"),
+        split=str(entry.get("split", "train")),
+        layout=layout,
+    )
+
+
+def _layout(formatting: str | None, columns: Mapping[str, str], tags: Mapping[str, str]) -> RowLayout:
+    if formatting is None:
+        return RowLayout()
+    known = _COLUMNS[formatting]
+    fields = {known[column]: columns.get(column, known[column]) for column in known}
+    # {"messages": "conversations"} names the field that the chat is in; hpcbench's word for it is `conversations`.
+    return RowLayout(columns=fields, tags=tags if formatting == "sharegpt" else {})
