@@ -33,7 +33,8 @@ def settle_evals(suites: Sequence[SuiteOnDisk], collection: Collection, schedule
     """Release and cancel held evals as their train records say; return how many of each.
 
     Only jobs that the queue was just seen to hold are touched: not what waits for resources, not what left long ago
-    (ids are used again), and nothing at all when the queue was not seen. A scheduler that does not answer changes nothing; the next command tries again.
+    (ids are used again), and nothing at all when the queue was not seen. A scheduler that does not answer changes
+    nothing; the next command tries again.
     """
     latest = {suite.plan.suite: suite.latest() for suite in suites}
     release: list[str] = []

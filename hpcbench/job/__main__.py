@@ -17,11 +17,10 @@ from hpcbench.job.claim import take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
 from hpcbench.job.launch import program_of
-from hpcbench.job.release import settle_own_evals
+from hpcbench.job.release import requeue, settle_own_evals
 from hpcbench.job.supervisor import StopRequest, Supervisor, install_handlers
 from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.slurm import requeue_element
 from hpcbench.states import JobState
 
 logger = logging.getLogger("hpcbench.job")
@@ -91,7 +90,7 @@ def _requeue_after_timeout(context: JobContext, request: JobRequest, record: Rec
     if len(record.attempts) >= request.max_attempts:
         logger.warning("all %s attempts are used up", request.max_attempts)
         return False
-    return requeue_element(context.scheduler_id)
+    return requeue(context)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def test_the_job_id_is_the_line_that_is_nothing_else(text: str) -> None:
 
 
 def test_no_job_id_is_an_error() -> None:
-    with pytest.raises(SubmitError, match="printed no job id"):
+    with pytest.raises(SchedulerError, match="printed no job id"):
         parse_job_id("Submitted, thank you\n")
 
 
