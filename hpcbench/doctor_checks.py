@@ -93,7 +93,7 @@ def check_settings(config: Mapping[str, str], profile: ClusterProfile) -> Iterat
 
 def _check_job_age(config: Mapping[str, str]) -> Check:
     words = config.get("MinJobAge", "").split()
-    if not words or not words[0].isdigit():
+    if not words or not words[0].isdecimal():
         return Check(name="MinJobAge", level="ok", message="not named")
     age_s = int(words[0])
     accounting = not config.get("AccountingStorageType", "").endswith("/none")
@@ -115,7 +115,7 @@ def _check_signals(config: Mapping[str, str], profile: ClusterProfile) -> Iterat
     message = f"{'on' if warns else 'off'}; {told}" if preempts else f"{'on' if warns else 'off'}; nothing is preempted"
     yield Check(name="preempt_send_user_signal", level="ok", message=message)
     words = config.get("KillWait", "").split()
-    if words and words[0].isdigit():
+    if words and words[0].isdecimal():
         wait_s = int(words[0])
         if wait_s < SUPERVISOR_NEEDS_S:
             yield Check(
@@ -205,9 +205,7 @@ def check_probe(seen: Mapping[str, Any], profile: ClusterProfile | None, version
     yield Check(name="python", level="ok", message=f"{python} {where}")
     theirs = seen.get("hpcbench")
     if theirs is None:
-        remedy = (
-            "install hpcbench-llm[worker] there, or name another Python: python, setup, container in the profile"
-        )
+        remedy = "install hpcbench-llm[worker] there, or name another Python: python, setup, container in the profile"
         yield Check(name="hpcbench", level="error", message=f"cannot be imported {where}", remedy=remedy)
     elif theirs != version:
         remedy = "install the same version on both sides"

@@ -82,20 +82,22 @@ def judge_resources(
         yield "time", f"{time_min} minutes are more than any partition allows", f"at most (minutes): {limits}"
         return
     if profile.gpu_flag is not None and resources.gpu:
-        yield from _judge_gpus(resources, long_enough)
+        yield from _judge_gpus(resources, long_enough, groups)
 
 
-def _judge_gpus(resources: Resources, groups: Sequence[NodeGroup]) -> Iterator[tuple[str, str, str]]:
+def _judge_gpus(
+    resources: Resources, groups: Sequence[NodeGroup], everywhere: Sequence[NodeGroup]
+) -> Iterator[tuple[str, str, str]]:
     per_node = -(-resources.gpu // resources.nodes)
     kind = resources.gpu_type
-    # A cluster that names no types may still take one by a feature; then only the number can be judged.
-    typed = any(name for group in groups for name in group.gpus)
+    # Where sinfo names no types at all, only the number can be judged.
+    typed = any(name for group in everywhere for name in group.gpus)
     offers = [group.gpus.get(kind, 0) if kind and typed else group.num_gpus for group in groups]
     if max(offers) >= per_node:
         return
     if kind and typed and max(offers) == 0:
-        kinds = sorted({name for group in groups for name in group.gpus if name})
-        yield "gpu_type", f"no node has GPUs of type {kind!r}", ", ".join(kinds)
+        found = dict.fromkeys(f"{group.partition} {name}" for group in everywhere for name in group.gpus if name)
+        yield "gpu_type", f"no node that such a job may run on has GPUs of type {kind!r}", ", ".join(found)
         return
     most = ", ".join(dict.fromkeys(f"{group.partition} {offer}" for group, offer in zip(groups, offers, strict=True)))
     yield "gpu", f"{per_node} GPUs on one node are more than any node has", f"at most (GPUs per node): {most}"

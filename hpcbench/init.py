@@ -82,14 +82,15 @@ def render_profile(facts: ClusterFacts) -> str:
     lines = [
         f"# Written by hpcbench init from what {facts.config.get('ClusterName', 'the cluster')} said of itself.",
         "# null means: nothing is emitted. Check it with hpcbench doctor.",
-        f"hosts: [{_yaml(host_glob(facts.host))}]            # --cluster auto takes this profile on these login nodes",
+        f"hosts: {_yaml([host_glob(facts.host)])}            # --cluster auto takes this profile on these login nodes",
         *_partition_lines(facts, group),
         *_account_lines(facts),
         *_node_lines(facts, group),
         *_limit_lines(facts, group),
         *_environment_lines(facts),
     ]
-    return "\n".join(lines) + "\n"
+    # Names of partitions stand in comments too: nothing in them may end a line or be refused by YAML.
+    return "".join("".join(c for c in line if c.isprintable()) + "\n" for line in lines)
 
 
 def host_glob(host: str) -> str:
@@ -180,8 +181,8 @@ def _environment_lines(facts: ClusterFacts) -> list[str]:
     ]
 
 
-def _yaml(value: str) -> str:
-    """Return text as YAML that reads back as this very text."""
+def _yaml(value: str | list[str]) -> str:
+    """Return a value as YAML that reads back as this very value."""
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
 
 

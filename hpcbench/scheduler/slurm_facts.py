@@ -71,7 +71,7 @@ def parse_config(text: str) -> dict[str, str]:
 def max_array_size(config: Mapping[str, str]) -> int:
     """Return one more than the largest array index, at least 1 (0 forbids arrays)."""
     word = config.get("MaxArraySize", "")
-    return max(int(word), 1) if word.isdigit() else DEFAULT_MAX_ARRAY_SIZE
+    return max(int(word), 1) if word.isdecimal() else DEFAULT_MAX_ARRAY_SIZE
 
 
 def scheduler_option(config: Mapping[str, str], name: str, key: str = "SchedulerParameters") -> str | None:
@@ -86,7 +86,7 @@ def scheduler_option(config: Mapping[str, str], name: str, key: str = "Scheduler
 def correspond_count(config: Mapping[str, str]) -> int:
     """Return how many waiting elements of an array Slurm judges one by one."""
     word = scheduler_option(config, "correspond_after_task_cnt") or ""
-    return max(int(word), 1) if word.isdigit() else CORRESPOND_AFTER_TASK_CNT
+    return max(int(word), 1) if word.isdecimal() else CORRESPOND_AFTER_TASK_CNT
 
 
 def read_limit_min(word: str) -> int | None:
@@ -103,7 +103,7 @@ def parse_sinfo(text: str) -> Iterator[NodeGroup]:
         name, up, limit, nodes, cpus, memory, gres = cells
         # `64+` is the least of nodes that differ.
         numbers = [word.rstrip("+") for word in (nodes, cpus, memory)]
-        if not all(number.isdigit() for number in numbers):
+        if not all(number.isdecimal() for number in numbers):
             continue
         yield NodeGroup(
             partition=name.rstrip("*"),
@@ -158,7 +158,7 @@ def parse_associations(text: str) -> list[Association]:
                 partition=partition,
                 qos=tuple(word for word in qos.split(",") if word),
                 default_qos=default_qos,
-                max_submitted=int(limit) if limit.isdigit() else None,
+                max_submitted=int(limit) if limit.isdecimal() else None,
             )
         )
     return found

@@ -118,7 +118,7 @@ def parse_squeue(text: str) -> Iterator[SlurmRow]:
     """Yield the rows of `squeue -r -h -o SQUEUE_FORMAT`; lines of another shape (banners) are skipped."""
     for line in text.splitlines():
         cells = line.split("|", 6)
-        if len(cells) != SQUEUE_CELLS or not cells[1].isdigit():
+        if len(cells) != SQUEUE_CELLS or not cells[1].isdecimal():
             continue
         _, base, index, state, start, reason, name = cells
         for number in parse_indices(index):
@@ -140,7 +140,7 @@ def parse_sacct(text: str) -> Iterator[SlurmRow]:
             continue
         identity, state, exit_code, name = cells
         base, _, index = identity.partition("_")
-        if not base.isdigit():
+        if not base.isdecimal():
             continue
         for number in parse_indices(index):
             yield SlurmRow(job_id=base, index=number, name=name, raw_state=state, exit_code=exit_code)
@@ -158,6 +158,6 @@ def parse_indices(text: str) -> list[int | None]:
     for part in word.split(","):
         bounds, _, step = part.partition(":")
         first, _, last = bounds.partition("-")
-        if first.isdigit() and (last.isdigit() or not last):
-            found.extend(range(int(first), int(last or first) + 1, int(step) if step.isdigit() and int(step) else 1))
+        if first.isdecimal() and (last.isdecimal() or not last):
+            found.extend(range(int(first), int(last or first) + 1, int(step) if step.isdecimal() and int(step) else 1))
     return found or [None]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.errors import SubmitError
+from hpcbench.errors import SchedulerError
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm_script import compress_indices, hidden_variables, parse_job_id, signal_lead_s
 from hpcbench.scheduler.slurm_states import (
