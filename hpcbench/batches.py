@@ -70,11 +70,11 @@ def take_part(batch: Batch, indices: Sequence[int]) -> Batch:
     renumbered = {old: new for new, old in enumerate(indices)}
     requests = {renumbered[i]: r for i, r in batch.requests.items() if i in renumbered}
     evals = tuple(
-        Batch(job=e.job, requests={renumbered[i]: r for i, r in e.requests.items() if i in renumbered})
+        Batch(job=e.job, requests={renumbered[i]: r for i, r in e.requests.items() if i in renumbered}, array=e.array)
         for e in batch.evals
         if any(i in renumbered for i in e.requests)
     )
-    return Batch(job=batch.job, requests=requests, evals=evals)
+    return Batch(job=batch.job, requests=requests, evals=evals, array=batch.array)
 
 
 def describe_batch(batch: Batch, cluster: str, after: Submission | None) -> Submission:

@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from hpcbench import cli_cluster
+from hpcbench.cli_options import AsJson, Cluster, Configs, Force, Names, Only, Overrides, Retry, SaveDir, States
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 
 EXIT_FAILED = 1
@@ -30,28 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Configs = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Suite files, or folders that hold some.")]
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME...]", help="Globs: experiment, suite/experiment[/job].")
-]
-SaveDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--save-dir", envvar="HPCBENCH_SAVE_DIR", help="Root of all results; default: the profile's, else logs/."
-    ),
-]
-Cluster = Annotated[str, typer.Option("--cluster", help="auto, local, a profile's name, or a profile file.")]
-Only = Annotated[
-    list[str] | None, typer.Option("--only", metavar="GLOB", help="Only experiments that match; repeatable.")
-]
-Retry = Annotated[str | None, typer.Option("--retry", metavar="STATE,...", help="Run jobs in these states again.")]
-Force = Annotated[bool, typer.Option("--force", help="Run changed experiments; old records are kept.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. args.max_steps=10.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-States = Annotated[str | None, typer.Option("--state", metavar="STATE,...", help="Only jobs in these states.")]
 
 
 def main() -> None:
@@ -115,7 +95,15 @@ def submit(
     """Submit what is neither running nor done, and return at once."""
     from hpcbench.config import load_suites
     from hpcbench.console import print_outcome
-    from hpcbench.invocation import make_options, open_cluster, resolve_save_dir, run_local, wait_for_slurm
+    from hpcbench.invocation import (
+        jobs_allowed,
+        make_options,
+        open_cluster,
+        refuse_impossible,
+        resolve_save_dir,
+        run_local,
+        wait_for_slurm,
+    )
     from hpcbench.profile import load_profile
 
     if dry_run:
@@ -126,12 +114,14 @@ def submit(
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
+    refuse_impossible(suites, profile, only)
     options = make_options(only, retry, force=force)
     scheduler, max_array = open_cluster(profile, root)
     failed = False
     for suite in suites:
+        allowed = jobs_allowed(scheduler, max_jobs)
         outcome = submit_suite(
-            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=max_jobs, max_array=max_array
+            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=allowed, max_array=max_array
         )
         max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
         failed |= print_outcome(suite, outcome, scheduler.name, root)
@@ -159,13 +149,14 @@ def plan(
     """Show what submit would do: each job, and why it runs or is skipped."""
     from hpcbench.config import load_suites
     from hpcbench.console import plan_json, print_decisions
-    from hpcbench.invocation import make_options, open_cluster, resolve_save_dir
+    from hpcbench.invocation import make_options, open_cluster, refuse_impossible, resolve_save_dir
     from hpcbench.profile import load_profile
     from hpcbench.submit import plan_and_decide, preview_submissions
 
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
+    refuse_impossible(suites, profile, only)
     scheduler, max_array = open_cluster(profile, root)
     options = make_options(only, retry, force=force)
     found = []
@@ -312,7 +303,16 @@ def retry(
 ) -> None:
     """Run failed jobs again, with the suite file and --set values they were submitted with."""
     from hpcbench.console import print_outcome
-    from hpcbench.invocation import need_jobs, open_cluster, parse_states, resolve_save_dir, run_local, suite_again
+    from hpcbench.invocation import (
+        jobs_allowed,
+        need_jobs,
+        open_cluster,
+        parse_states,
+        refuse_impossible,
+        resolve_save_dir,
+        run_local,
+        suite_again,
+    )
     from hpcbench.plan import Options
     from hpcbench.profile import load_profile
     from hpcbench.states import FAILED_STATES
@@ -331,8 +331,12 @@ def retry(
         scheduler, max_array = open_cluster(profile, root)
         wanted = frozenset((job.experiment, job.job) for job in jobs if job.suite == suite_name)
         experiments = tuple(sorted({experiment for experiment, _ in wanted}))
+        refuse_impossible([suite], profile, experiments)
         options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted)
-        outcome = submit_suite(suite, save_dir=root, scheduler=scheduler, options=options, max_array=max_array)
+        allowed = jobs_allowed(scheduler, None)
+        outcome = submit_suite(
+            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=allowed, max_array=max_array
+        )
         failed |= print_outcome(suite, outcome, scheduler.name, root)
         if scheduler.name == "local":
             failed |= run_local(root, [suite_name], detach=False)
@@ -391,6 +395,8 @@ def schema(
     value = suite_json_schema() if of == "suite" else Record.model_json_schema()
     print(json.dumps(value, indent=2))
 
+
+cli_cluster.register(app)
 
 if __name__ == "__main__":
     main()

@@ -67,6 +67,10 @@ def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> b
         print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
     for words in outcome.refused:
         print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
+    if outcome.num_left:
+        print(
+            f"{suite.name}: {plural(outcome.num_left, 'job')} left planned (no more may go out now); submit again later"
+        )
     skipped = Counter(decision.why for decision in outcome.decisions if decision.action in {Action.SKIP, Action.WAIT})
     for reason, count in skipped.items():
         print(f"{suite.name}: {plural(count, 'job')} not submitted: {reason}")

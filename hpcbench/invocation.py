@@ -13,13 +13,14 @@ from hpcbench.collect import read_suite
 from hpcbench.collection import JobView
 from hpcbench.config import load_suites
 from hpcbench.console import print_line, print_summary
-from hpcbench.errors import PlanError
+from hpcbench.errors import ConfigError, PlanError
+from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
-from hpcbench.scheduler.slurm import SlurmScheduler
+from hpcbench.scheduler.slurm import SlurmScheduler, read_node_groups
 from hpcbench.states import ALIVE, FINISHED_WELL, JobState
 from hpcbench.status import count_states, gather
 from hpcbench.suite import Suite
@@ -42,6 +43,26 @@ def open_cluster(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler,
     if isinstance(scheduler, SlurmScheduler):
         return scheduler, scheduler.max_array_size()
     return scheduler, NO_ARRAY_LIMIT
+
+
+def refuse_impossible(suites: Sequence[Suite], profile: ClusterProfile | None, only: Sequence[str] | None) -> None:
+    """Refuse what no partition of the cluster can ever run, before anything is queued.
+
+    Raises:
+        ConfigError: all that is impossible, together.
+    """
+    if profile is None:
+        return
+    problems = find_impossible(suites, profile, read_node_groups(), only or ())
+    if problems:
+        raise ConfigError(problems)
+
+
+def jobs_allowed(scheduler: Scheduler, asked: int | None) -> int | None:
+    """Return how many jobs may go out now: what was asked for, and what the profile's `max_submitted` leaves."""
+    room = scheduler.room_left() if isinstance(scheduler, SlurmScheduler) else None
+    limits = [limit for limit in (asked, room) if limit is not None]
+    return min(limits) if limits else None
 
 
 def make_options(only: Sequence[str] | None, retry: str | None, *, force: bool) -> Options:

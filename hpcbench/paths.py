@@ -5,6 +5,7 @@ In: a save directory, suite, experiment, job. Out: paths. It never touches the d
     <save_dir>/<suite>/suite.json
                        submissions/<key>.json  .sh          one per sbatch call
                        submissions/<key>.started/<index>    start marks, dropped by the batch script's first line
+                       submissions/<key>.started/<index>.after    wishes of a job in a container
                        slurm/%A_%a.out                      Slurm's own logs
                        cancelled/<experiment>/<job>.json    notes made before scancel
     <save_dir>/local/queue/ elements/ cancels/ runner.json       the local queue, for all suites of the save directory
@@ -163,6 +164,10 @@ class SuitePaths:
     def start_marks(self, key: str) -> Path:
         return self.submissions / f"{key}.started"
 
+    def wishes(self, key: str, index: int) -> Path:
+        """What a job in a container leaves for the batch script to do."""
+        return self.start_marks(key) / f"{index}.after"
+
     def job(self, experiment: str, job: str) -> JobPaths:
         return JobPaths(self.folder / experiment / job)
 
@@ -215,3 +220,32 @@ class LocalPaths:
 
     def cancel(self, element_id: str) -> Path:
         return self.cancels / f"{element_id}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorPaths:
+    """The files of one `hpcbench doctor`, removed when it is done."""
+
+    save_dir: Path
+    token: str
+
+    @property
+    def folder(self) -> Path:
+        return self.save_dir / f".doctor-{self.token}"
+
+    @property
+    def probe(self) -> Path:
+        """Copy of the program that looks around on a compute node."""
+        return self.folder / "probe.py"
+
+    @property
+    def script(self) -> Path:
+        return self.folder / "probe.sh"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "slurm.out"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "probe.json"

@@ -1,22 +1,27 @@
 """Cluster profiles: what differs between clusters and never between experiments.
 
-In: a name, or nothing. Out: a `ClusterProfile`. Searched in the user's `~/.config/hpcbench/clusters`, then in
-`configs/clusters` below the current folder, then among those that ship with hpcbench. Nothing here asks the cluster
+In: a name, a host name, or nothing. Out: a `ClusterProfile`. Searched in the user's `~/.config/hpcbench/clusters`, then
+in `configs/clusters` below the current folder, then among those that ship with hpcbench. Nothing here asks the cluster
 anything.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hpcbench.errors import ConfigError, Problem
+
+logger = logging.getLogger(__name__)
 
 LOCAL = "local"
 AUTO = "auto"
@@ -32,12 +37,30 @@ def _as_text(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_as_text)]
 
 
+class Container(BaseModel):
+    """Where jobs run inside an image; the batch script itself runs outside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    image: str
+    """A `.sif` file on shared storage, or anything else that `apptainer exec` takes."""
+    binds: tuple[str, ...] = ()
+    """Folders to see inside, `source[:target[:ro]]`; the save directory is added by itself."""
+    nv: bool = True
+    """Whether jobs with GPUs get NVIDIA's driver (`--nv`)."""
+    program: Literal["apptainer", "singularity"] = "apptainer"
+    options: tuple[str, ...] = ()
+    """Any other option of `exec`, for example `--cleanenv`."""
+
+
 class ClusterProfile(BaseModel):
     """How jobs are asked for on one cluster; null means that nothing is emitted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = PLAIN
+    hosts: tuple[str, ...] = ()
+    """Globs of login node names; `--cluster auto` takes the first profile that matches this host."""
     partition: Text | None = None
     account: Text | None = None
     qos: Text | None = None
@@ -49,6 +72,8 @@ class ClusterProfile(BaseModel):
     """Host memory per node in GiB for jobs that do not say."""
     time_min: int = Field(default=240, ge=1)
     """Time limit in minutes for jobs that do not say."""
+    time_max_min: int | None = Field(default=None, ge=1)
+    """Longest time limit in minutes that a job may ask for; longer ones are refused before anything is queued."""
     cpus_per_gpu: int | None = Field(default=4, ge=1)
     constraint: Text | None = None
     exclude: Text | None = None
@@ -58,6 +83,8 @@ class ClusterProfile(BaseModel):
     """False submits every job on its own, evals with afterok."""
     max_array_size: int | None = Field(default=None, ge=2)
     """One more than the largest array index; null asks `scontrol show config`."""
+    max_submitted: int | None = Field(default=None, ge=1)
+    """Jobs that you may have in the queue at once, array elements counted one by one; the rest stays planned."""
     release_evals: bool = True
     """Whether compute nodes may call scontrol; False caps arrays at what Slurm itself keeps apart."""
     kill_on_invalid_dep: bool | None = None
@@ -65,27 +92,46 @@ class ClusterProfile(BaseModel):
     setup: tuple[str, ...] = ()
     """Shell lines before the job: module load, conda or venv activation."""
     python: str | None = None
-    """Python on the compute nodes; null is the one that submits."""
+    """Python on the compute nodes; null is the one that submits, in a container `python`."""
+    container: Container | None = None
+    """Image that jobs run in; null runs them on the node itself."""
     env: dict[str, Text] = Field(default_factory=dict)
     save_dir: str | None = None
+    scratch: str | None = None
+    """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
+    on the node."""
     offline: bool = True
     """Whether jobs run with the hubs switched off."""
     extra_sbatch: dict[str, Text | bool] = Field(default_factory=dict)
     """Any other sbatch option, without dashes; true is a bare flag."""
 
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.time_max_min is not None and self.time_min > self.time_max_min:
+            raise ValueError(f"time_min ({self.time_min}) is longer than time_max_min ({self.time_max_min})")
+        return self
+
 
 def profile_folders(environ: Mapping[str, str]) -> list[Path]:
     """Return the folders that are searched for profiles, first match wins."""
-    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config")
     shipped = Path(__file__).parent / "_shipped" / "configs" / "clusters"
     checkout = Path(__file__).parents[1] / "configs" / "clusters"
-    return [home / "hpcbench" / "clusters", Path("configs/clusters"), shipped, checkout]
+    return [user_folder(environ), Path("configs/clusters"), shipped, checkout]
 
 
-def load_profile(cluster: str = AUTO, environ: Mapping[str, str] | None = None) -> ClusterProfile | None:
+def user_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of the user's own profiles."""
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config")
+    return home / "hpcbench" / "clusters"
+
+
+def load_profile(
+    cluster: str = AUTO, environ: Mapping[str, str] | None = None, host: str | None = None
+) -> ClusterProfile | None:
     """Return the profile called `cluster`, or None for local mode.
 
-    `auto` is the profile `default` where there is one, else a plain Slurm where `sbatch` is on PATH, else local.
+    `auto` is local without `sbatch` on PATH; else the first profile whose `hosts` match this host, else the profile
+    `default`, else a plain Slurm.
 
     Raises:
         ConfigError: no such profile, or a file that is none.
@@ -96,57 +142,109 @@ def load_profile(cluster: str = AUTO, environ: Mapping[str, str] | None = None) 
     if cluster == AUTO:
         if shutil.which("sbatch") is None:
             return None
-        file = _find("default", environ)
+        file = _find_by_host(socket.getfqdn() if host is None else host, environ) or _find("default", environ)
         return ClusterProfile() if file is None else read_profile(file)
     file = Path(cluster) if cluster.endswith((".yaml", ".yml")) else _find(cluster, environ)
     if file is None and cluster == PLAIN:
         return ClusterProfile()
     if file is None:
-        folders = profile_folders(environ)
-        known = sorted({entry.stem for folder in folders for entry in folder.glob("*.yaml")})
-        hint = f"known profiles: {', '.join(known)}" if known else f"write one into {folders[0]}"
-        expected = f"{AUTO}, {LOCAL}, {PLAIN}, or a profile"
-        problem = Problem(
-            file="--cluster", line=None, path=cluster, message="no such profile", expected=expected, hint=hint
-        )
-        raise ConfigError([problem])
+        raise ConfigError([_no_such_profile(cluster, environ)])
     return read_profile(file)
+
+
+def _no_such_profile(cluster: str, environ: Mapping[str, str]) -> Problem:
+    from hpcbench.config.names import did_you_mean
+
+    known = sorted({file.stem for file in _profile_files(environ)})
+    listed = f"known profiles: {', '.join(known)}" if known else f"write one into {user_folder(environ)}"
+    hint = did_you_mean(cluster, known) or f"{listed}; hpcbench init writes one"
+    expected = f"{AUTO}, {LOCAL}, {PLAIN}, or a profile"
+    return Problem(file="--cluster", line=None, path=cluster, message="no such profile", expected=expected, hint=hint)
 
 
 def read_profile(file: Path) -> ClusterProfile:
     """Read one profile.
 
     Raises:
-        ConfigError: the file cannot be read or holds something else.
+        ConfigError: the file cannot be read or holds something else; all its mistakes, each with its line.
     """
     try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        value = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError([Problem(file=str(file), line=None, path="", message=f"cannot be read: {error}")]) from error
     if value is None:
         value = {}
     if not isinstance(value, dict):
         raise ConfigError([Problem(file=str(file), line=None, path="", message="not a mapping", expected="key: value")])
+    if any(not isinstance(key, str) for key in value):
+        wrong = next(key for key in value if not isinstance(key, str))
+        raise ConfigError([Problem(file=str(file), line=None, path=str(wrong), message="not a key", hint="quote it")])
     try:
         return ClusterProfile.model_validate({"name": file.stem, **value})
     except ValidationError as error:
-        fields = ", ".join(ClusterProfile.model_fields)
-        problems = [
+        raise ConfigError(_describe_mistakes(error, file, text)) from error
+
+
+def _describe_mistakes(error: ValidationError, file: Path, text: str) -> list[Problem]:
+    """Return pydantic's findings as problems, unknown keys with the name that may have been meant."""
+    from hpcbench.config.names import did_you_mean
+
+    problems = []
+    for item in error.errors():
+        place = item["loc"]
+        unknown = item["type"] == "extra_forbidden"
+        fields = (Container if place[:1] == ("container",) else ClusterProfile).model_fields
+        problems.append(
             Problem(
                 file=str(file),
-                line=None,
-                path=".".join(str(part) for part in item["loc"]),
-                message="unknown key" if item["type"] == "extra_forbidden" else item["msg"],
-                expected=fields if item["type"] == "extra_forbidden" else None,
+                line=line_of_key(text, place),
+                path=".".join(str(part) for part in place),
+                message="unknown key" if unknown else item["msg"].removeprefix("Value error, "),
+                expected=", ".join(fields) if unknown else None,
+                hint=did_you_mean(str(place[-1]), fields) if unknown else None,
             )
-            for item in error.errors()
-        ]
-        raise ConfigError(problems) from error
+        )
+    return problems
+
+
+def line_of_key(text: str, place: Sequence[str | int]) -> int | None:
+    """Return the line, from 1, where a key of a YAML text stands; of what is missing, its parent's (pure)."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line: int | None = None
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            pairs = [(node.value[part], node.value[part])]
+        else:
+            pairs = []
+        if not pairs:
+            return line
+        line = pairs[-1][0].start_mark.line + 1
+        node = pairs[-1][1]
+    return line
+
+
+def _profile_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    for folder in profile_folders(environ):
+        yield from sorted(file for suffix in ("*.yaml", "*.yml") for file in folder.glob(suffix))
 
 
 def _find(name: str, environ: Mapping[str, str]) -> Path | None:
-    for folder in profile_folders(environ):
-        for suffix in (".yaml", ".yml"):
-            if (file := folder / f"{name}{suffix}").is_file():
-                return file
+    return next((file for file in _profile_files(environ) if file.stem == name), None)
+
+
+def _find_by_host(host: str, environ: Mapping[str, str]) -> Path | None:
+    """Return the first profile with a glob for this host, by its full or its short name."""
+    names = {host.lower(), host.lower().split(".", 1)[0]}
+    for file in _profile_files(environ):
+        try:
+            value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            logger.warning("%s: cannot be read; not asked whether it is for this host", file)
+            continue
+        globs = value.get("hosts") if isinstance(value, dict) else None
+        if isinstance(globs, list) and any(fnmatchcase(n, str(glob).lower()) for glob in globs for n in names):
+            return file
     return None

@@ -47,6 +47,8 @@ class Outcome:
     refused: list[str] = field(default_factory=list)
     """The scheduler's words for what it did not take; those jobs stay planned."""
     warnings: list[str] = field(default_factory=list)
+    num_left: int = 0
+    """Jobs that stay planned because no more may go out now."""
 
     @property
     def num_jobs(self) -> int:
@@ -121,8 +123,8 @@ def submit_suite(
         outcome.warnings += warnings
         outcome.decisions = decide(_only(requests, options), views, options)
         chosen = _limit(outcome.decisions, max_jobs)
-        for batch in make_batches(chosen, max_array):
-            _submit_batch(batch, paths, scheduler, outcome)
+        outcome.num_left = len(_limit(outcome.decisions, None)) - len(chosen)
+        _submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
         if any(submission.after_key for submission in outcome.submitted):
             # A quick train job may have ended before its evals were in the queue.
             settle_suite(paths, scheduler)
@@ -189,6 +191,18 @@ def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision
     kept = chosen[: max(max_jobs, 0)]
     trains = {d.request.experiment for d in kept if d.request.job == TRAIN}
     return [d for d in kept if not d.after_train or d.request.experiment in trains]
+
+
+def _submit_batches(batches: Sequence[Batch], paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+    """Submit all batches; where jobs go out one by one, a limit that refuses one is not asked again for each other."""
+    for number, batch in enumerate(batches):
+        before = len(outcome.refused)
+        _submit_batch(batch, paths, scheduler, outcome)
+        met = len(outcome.refused) > before and LIMIT_ERROR.search(outcome.refused[-1])
+        rest = sum(len(b.requests) + sum(len(e.requests) for e in b.evals) for b in batches[number + 1 :])
+        if met and not batch.array and rest:
+            outcome.refused.append(f"{rest} more jobs: not tried after the limit was met")
+            return
 
 
 def _submit_batch(batch: Batch, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:

@@ -24,11 +24,11 @@ from hpcbench.job.claim import take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
 from hpcbench.job.launch import program_of
-from hpcbench.job.release import settle_own_evals
+from hpcbench.job.release import requeue, settle_own_evals
 from hpcbench.job.supervisor import StopRequest, Supervisor, die_with_parent, install_handlers
 from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.slurm import is_being_preempted, requeue_element
+from hpcbench.scheduler.slurm import is_being_preempted
 from hpcbench.states import JobState
 
 logger = logging.getLogger("hpcbench.job")
@@ -111,7 +111,7 @@ def _requeue_after_timeout(context: JobContext, request: JobRequest, record: Rec
     if context.restart_count + 1 >= request.max_attempts:
         logger.warning("all %s attempts are used up", request.max_attempts)
         return False
-    return requeue_element(context.scheduler_id)
+    return requeue(context)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """After a train job: its evals are released when it completed, and cancelled when it failed for good.
 
-In: the context of a train job. Out: calls of scontrol and scancel. Slurm itself judges only the first ten waiting
+In: the context of a train job. Out: calls of scontrol and scancel, or, in a container that has neither, wishes for the
+batch script outside. Slurm itself judges only the first ten waiting
 elements of an array one by one (`correspond_after_task_cnt`), so the dependency only holds evals back and this lets
 them go. Whatever cannot be done here is done by the next hpcbench command.
 """
@@ -8,11 +9,14 @@ them go. Whatever cannot be done here is done by the next hpcbench command.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+from collections.abc import Sequence
 
 from hpcbench.errors import SchedulerError
 from hpcbench.job.context import JobContext
-from hpcbench.scheduler.slurm import release_element, run_command
+from hpcbench.jsonfile import write_text
+from hpcbench.scheduler.slurm import release_element, requeue_element, run_command
 from hpcbench.states import JobState
 from hpcbench.submission import read_submissions
 
@@ -33,10 +37,14 @@ def own_evals(context: JobContext) -> list[str]:
 
 def settle_own_evals(context: JobContext, state: JobState) -> None:
     """Release or cancel the evals of a train job that has ended in `state`."""
-    if not context.on_slurm or shutil.which("scontrol") is None:
+    if not context.on_slurm or os.environ.get("HPCBENCH_RELEASE_EVALS") == "0":
         return
     evals = own_evals(context)
     if not evals:
+        return
+    if shutil.which("scontrol") is None:
+        verb = "release" if state is JobState.COMPLETED else "cancel"
+        leave_wishes(context, [f"{verb} {element_id}" for element_id in evals])
         return
     if state is JobState.COMPLETED:
         released = [element_id for element_id in evals if release_element(element_id)]
@@ -48,3 +56,18 @@ def settle_own_evals(context: JobContext, state: JobState) -> None:
         logger.info("cancelled evals: %s", evals)
     except SchedulerError as error:
         logger.warning("evals were not cancelled: %s", error.message)
+
+
+def requeue(context: JobContext) -> bool:
+    """Put this running job back into the queue; return whether that was done or left to the batch script."""
+    if shutil.which("scontrol") is not None:
+        return requeue_element(context.scheduler_id)
+    leave_wishes(context, [f"requeue {context.scheduler_id}"])
+    return True
+
+
+def leave_wishes(context: JobContext, lines: Sequence[str]) -> None:
+    """Write down what the batch script does once this process has left; see `scheduler/slurm_script.py`."""
+    path = context.suite_paths.wishes(context.submission.key, context.index)
+    write_text(path, "".join(f"{line}\n" for line in lines))
+    logger.info("left to the batch script: %s", "; ".join(lines))

@@ -24,7 +24,7 @@ from typing import Any
 
 import hpcbench
 from hpcbench.clock import now_text
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
@@ -32,6 +32,7 @@ from hpcbench.job.environment import describe_environment
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.sampler import Sampler
+from hpcbench.job.scratch import link_scratch
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import AttemptPaths
 from hpcbench.processes import PR_SET_PDEATHSIG, descendants
@@ -107,7 +108,12 @@ class Supervisor:
         oom_before = oom_kill_count()
         sampled: SampledMemory | None = None
         try:
+            if self.context.is_head:
+                link_scratch(self.context.paths, self.request, os.environ.get("HPCBENCH_SCRATCH"))
             child = self._start(launch)
+        except WorkerError as error:
+            refused = Cause(type="cannot_start", message=error.message, hint=error.hint)
+            return self._finish(launch, JobState.FAILED, refused, None, None)
         except OSError as error:
             program = launch.argv[0]
             return self._finish(

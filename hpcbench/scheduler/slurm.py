@@ -5,6 +5,7 @@ In: submissions. Out: ids and states. A query that fails raises SchedulerError; 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -18,6 +19,14 @@ from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
+from hpcbench.scheduler.slurm_facts import (
+    SINFO_FORMAT,
+    NodeGroup,
+    correspond_count,
+    max_array_size,
+    parse_config,
+    parse_sinfo,
+)
 from hpcbench.scheduler.slurm_states import (
     NEVER_SATISFIED,
     SACCT_FORMAT,
@@ -46,10 +55,7 @@ NO_ACCOUNTING = re.compile(
     r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
 )
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
-DEFAULT_MAX_ARRAY_SIZE = 1001
-"""Slurm's own default; the largest index is one less."""
-CORRESPOND_AFTER_TASK_CNT = 10
-"""Slurm's default: so many elements of an array that waits for another are judged one by one."""
+FACTS_TIMEOUT_S = 30
 
 
 class SlurmScheduler:
@@ -159,21 +165,47 @@ class SlurmScheduler:
         """Return one more than the largest array index to use on this cluster; 1 where arrays are not allowed."""
         if not self._profile.arrays:
             return 1
-        size = self._profile.max_array_size or _configured_array_size()
-        return size if self._profile.release_evals else min(size, CORRESPOND_AFTER_TASK_CNT)
+        if self._profile.max_array_size is not None and self._profile.release_evals:
+            return self._profile.max_array_size
+        config = read_config()
+        size = self._profile.max_array_size or max_array_size(config)
+        return size if self._profile.release_evals else min(size, correspond_count(config))
+
+    def room_left(self) -> int | None:
+        """Return how many more jobs the profile lets you have in the queue, or None where it sets no limit.
+
+        Raises:
+            SchedulerError: the queue was not answered, so nothing may be submitted.
+        """
+        if self._profile.max_submitted is None:
+            return None
+        queued = run_command(["squeue", "--me", "-r", "--noheader", "--format=%i"])
+        return max(self._profile.max_submitted - len(queued.split()), 0)
 
     def _paths(self, submission: Submission) -> SuitePaths:
         return SuitePaths(self._save_dir, submission.suite)
 
 
-def _configured_array_size() -> int:
-    """Return the cluster's MaxArraySize, at least 1 (0 forbids arrays)."""
+@functools.cache
+def read_config() -> Mapping[str, str]:
+    """Return the cluster's settings, asked once; nothing when it does not answer."""
     try:
-        text = run_command(["scontrol", "show", "config"])
-    except SchedulerError:
-        return DEFAULT_MAX_ARRAY_SIZE
-    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", text, re.MULTILINE)
-    return max(int(match.group(1)), 1) if match else DEFAULT_MAX_ARRAY_SIZE
+        return parse_config(run_command(["scontrol", "show", "config"], timeout_s=FACTS_TIMEOUT_S))
+    except SchedulerError as error:
+        logger.info("the cluster's settings are not known: %s", error.message)
+        return {}
+
+
+@functools.cache
+def read_node_groups() -> tuple[NodeGroup, ...]:
+    """Return what each partition has, asked once; nothing when the cluster does not answer."""
+    try:
+        # --all: a partition that is hidden from this user may still be one that the job is routed to.
+        text = run_command(["sinfo", "--all", "--noheader", f"--format={SINFO_FORMAT}"], timeout_s=FACTS_TIMEOUT_S)
+    except SchedulerError as error:
+        logger.info("the cluster's partitions are not known: %s", error.message)
+        return ()
+    return tuple(parse_sinfo(text))
 
 
 def release_element(element_id: str) -> bool:

@@ -21,7 +21,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.jsonfile import write_text
-from hpcbench.paths import SuitePaths
+from hpcbench.paths import DoctorPaths, SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.submission import Submission
@@ -54,10 +54,39 @@ def render_script(submission: Submission, *, profile: ClusterProfile, paths: Sui
         comment=f"hpcbench {submission.suite}",
         dependency=_dependency(submission, profile, after_id),
         stderr_to_stdout=True,
-        additional_parameters=_flags(submission, profile, paths, cpus),
+        additional_parameters=_flags(submission, profile, paths),
         use_srun=False,
     )
     lines = [line for line in text.splitlines() if not line.startswith("#SBATCH --wckey")]
+    return "\n".join(lines) + "\n"
+
+
+def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resources) -> str:
+    """Return the sbatch script of doctor's tiny job, asked for just as real jobs are (pure)."""
+    cpus = node_cpus(resources, profile)
+    python = python_command(profile, save_dir=paths.save_dir, has_gpus=resources.gpu > 0)
+    text: str = _make_sbatch_string(
+        command=shlex.join([*srun_command(cpus), *python, str(paths.probe), str(paths.result)]),
+        folder=paths.folder,
+        job_name="hpcbench-doctor",
+        partition=resources.partition or profile.partition,
+        time=resources.time_min or profile.time_min,
+        nodes=1,
+        ntasks_per_node=1,
+        cpus_per_task=cpus,
+        qos=profile.qos,
+        account=profile.account,
+        constraint=profile.constraint,
+        exclude=profile.exclude,
+        setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *profile.setup],
+        stderr_to_stdout=True,
+        additional_parameters={
+            **node_flags(resources, profile),
+            "output": str(paths.log).replace("%", "%%"),
+        },
+        use_srun=False,
+    )
+    lines = [line for line in text.splitlines() if not line.startswith(("#SBATCH --wckey", "#SBATCH --signal"))]
     return "\n".join(lines) + "\n"
 
 
@@ -81,23 +110,66 @@ def node_cpus(resources: Resources, profile: ClusterProfile) -> int:
 
 
 def _command(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, cpus: int) -> str:
-    python = profile.python or sys.executable
+    python = python_command(profile, save_dir=paths.save_dir, has_gpus=submission.resources.gpu > 0)
+    job = ["-m", "hpcbench.job", str(paths.submission(submission.key))]
+    command = shlex.join([*srun_command(cpus), *python, *job])
+    if profile.container is None:
+        return command
+    return command + "\n" + _AFTER_CONTAINER.format(marks=shlex.quote(str(paths.start_marks(submission.key))))
+
+
+def srun_command(cpus: int) -> list[str]:
+    """Return srun and its options."""
     # --export=ALL mends SBATCH_EXPORT=NONE; since Slurm 22.05 srun does not inherit --cpus-per-task.
-    srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={cpus}"]
-    return shlex.join([*srun, python, "-m", "hpcbench.job", str(paths.submission(submission.key))])
+    return ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={cpus}"]
+
+
+def python_command(profile: ClusterProfile, *, save_dir: Path, has_gpus: bool) -> list[str]:
+    """Return what starts Python on a compute node: the profile's, or this one, or the one in the container."""
+    container = profile.container
+    if container is None:
+        return [profile.python or sys.executable]
+    nv = ["--nv"] if container.nv and has_gpus else []
+    binds = [part for bind in (str(save_dir), *container.binds) for part in ("--bind", bind)]
+    image = [container.program, "exec", *nv, *binds, *container.options, container.image]
+    return [*image, profile.python or "python"]
+
+
+_AFTER_CONTAINER = """\
+code=$?
+# A container has no scontrol: what the job asked for is done out here.
+after={marks}/${{SLURM_ARRAY_TASK_ID:-0}}.after
+if mv "$after" "$after.done" 2>/dev/null; then
+  while read -r verb id; do
+    case $verb in
+      release) scontrol update JobId="$id" Dependency= ;;
+      cancel) scancel --quiet "$id" ;;
+      requeue) scontrol requeue "$id" ;;
+    esac
+  done < "$after.done"
+fi
+exit $code"""
 
 
 def _setup(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> list[str]:
     marks = shlex.quote(str(paths.start_marks(submission.key)))
     index = "${SLURM_ARRAY_TASK_ID:-0}"
     mark = f'echo "$SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}} $(hostname)" >> {marks}/{index}'
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(profile.env.items())]
+    exports = _exports(profile)
     lead = signal_lead_s(submission.resources.time_min or profile.time_min)
     exports.append(f"export HPCBENCH_SIGNAL_LEAD_S={lead}")
+    if not profile.release_evals:
+        exports.append("export HPCBENCH_RELEASE_EVALS=0")
+    if profile.scratch is not None:
+        exports.append(f"export HPCBENCH_SCRATCH={shlex.quote(profile.scratch)}")
     if not profile.offline:
         exports += [f"export {name}=0" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")]
     # srun refuses to start when this and SLURM_TRES_PER_TASK disagree; the value stands on its command line.
     return [mark, "unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *exports, *profile.setup]
+
+
+def _exports(profile: ClusterProfile) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(profile.env.items())]
 
 
 def _dependency(submission: Submission, profile: ClusterProfile, after_id: str | None) -> str | None:
@@ -106,18 +178,24 @@ def _dependency(submission: Submission, profile: ClusterProfile, after_id: str |
     return f"aftercorr:{after_id}" if submission.array and profile.arrays else f"afterok:{after_id}"
 
 
-def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths, cpus: int) -> dict[str, str | bool]:
+def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> dict[str, str | bool]:
     resources = submission.resources
     pattern = "%A_%a.out" if submission.array else "%j.out"
     flags: dict[str, str | bool] = {"output": f"{str(paths.slurm_logs).replace('%', '%%')}/{pattern}"}
     if submission.array:
         throttle = f"%{profile.array_throttle}" if profile.array_throttle else ""
         flags["array"] = compress_indices(sorted(submission.elements)) + throttle
-    flags["requeue" if profile.requeue else "no-requeue"] = True
     if profile.kill_on_invalid_dep is not None:
         flags["kill-on-invalid-dep"] = "yes" if profile.kill_on_invalid_dep else "no"
     elif submission.after_key is not None:
         flags["kill-on-invalid-dep"] = "no"
+    return flags | node_flags(resources, profile)
+
+
+def node_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | bool]:
+    """Return the flags that ask for GPUs and memory and say whether the job comes back, and the profile's own."""
+    cpus = node_cpus(resources, profile)
+    flags: dict[str, str | bool] = {"requeue" if profile.requeue else "no-requeue": True}
     flags |= gpu_flags(resources, profile)
     memory_gb = resources.mem_gb or profile.mem_gb
     if memory_gb is not None and profile.mem_flag == "mem":

@@ -120,7 +120,7 @@ def parse_squeue(text: str) -> Iterator[SlurmRow]:
     """Yield the rows of `squeue -r -h -o SQUEUE_FORMAT`; lines of another shape (banners) are skipped."""
     for line in text.splitlines():
         cells = line.split("|", SQUEUE_CELLS - 1)
-        if len(cells) != SQUEUE_CELLS or not cells[1].isdigit():
+        if len(cells) != SQUEUE_CELLS or not cells[1].isdecimal():
             continue
         _, base, index, state, start, reason, dependency, name = cells
         for number in parse_indices(index):
@@ -143,7 +143,7 @@ def parse_sacct(text: str) -> Iterator[SlurmRow]:
             continue
         identity, state, exit_code, name = cells
         base, _, index = identity.partition("_")
-        if not base.isdigit():
+        if not base.isdecimal():
             continue
         for number in parse_indices(index):
             yield SlurmRow(job_id=base, index=number, name=name, raw_state=state, exit_code=exit_code)

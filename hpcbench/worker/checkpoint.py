@@ -220,7 +220,8 @@ class CheckpointStore:
     def delete_resumable(self) -> None:
         """Remove everything that a finished job no longer needs."""
         self._check_claim()
-        shutil.rmtree(self._job.resume, ignore_errors=True)
+        # The profile's scratch makes it a link, which rmtree would leave alone.
+        shutil.rmtree(self._job.resume.resolve(), ignore_errors=True)
 
     def _find_problem(self, folder: Path) -> str | None:
         manifest = read_json(folder / MANIFEST)

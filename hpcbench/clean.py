@@ -1,0 +1,106 @@
+"""Checkpoints of finished experiments, which fill quotas: what may go, and taking it away.
+
+In: a collection. Out: folders, and the bytes they hold; removed when asked. Never a record, a log or a history, and
+nothing of an experiment that is not over: its train job completed and each of its evals recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hpcbench.collection import Collection, ExperimentView
+from hpcbench.paths import JobPaths
+from hpcbench.record import TrainMetrics
+from hpcbench.states import FINISHED_WELL, JobState
+from hpcbench.status import matches
+
+Keep = Literal["best", "last", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """One folder that can go."""
+
+    experiment: str
+    """`suite/experiment`."""
+    folder: Path
+
+
+def is_over(experiment: ExperimentView) -> bool:
+    """Say whether nothing will read the experiment's checkpoints any more (pure)."""
+    train = experiment.train
+    if train is None or train.state is not JobState.COMPLETED or train.record is None:
+        return False
+    return all(view.state in FINISHED_WELL and view.record is not None for view in experiment.evals)
+
+
+def kept_names(metrics: TrainMetrics, keep: Keep) -> set[str]:
+    """Return the names below `checkpoints/` that stay; where there is no best or last one, the other (pure)."""
+    best, last = metrics.best_checkpoint, metrics.last_checkpoint
+    chosen = {"none": None, "best": best or last, "last": last or best}[keep]
+    return set() if chosen is None else {Path(chosen).name}
+
+
+def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -> list[Removal]:
+    """Return the folders that go, of all finished experiments whose train job matches a pattern."""
+    found: list[Removal] = []
+    for suite in collection.suites:
+        for experiment in suite.experiments:
+            train = experiment.train
+            if train is None or train.record is None or not is_over(experiment):
+                continue
+            if patterns and not any(matches(train, pattern) for pattern in patterns):
+                continue
+            metrics = train.record.metrics
+            if isinstance(metrics, TrainMetrics):
+                name = f"{suite.name}/{experiment.name}"
+                folders = _superfluous(JobPaths(train.folder), kept_names(metrics, keep), keep)
+                found += [Removal(experiment=name, folder=folder) for folder in folders]
+    return found
+
+
+def _superfluous(job: JobPaths, kept: set[str], keep: Keep) -> Iterator[Path]:
+    if job.checkpoints.is_dir():
+        yield from sorted(f for f in job.checkpoints.iterdir() if f.is_dir() and f.name not in kept)
+    if job.resume.is_dir() and any(job.resume.iterdir()):
+        yield job.resume
+    if keep == "none":
+        for old in sorted(job.folder.glob("old-*")):
+            for pattern in ("checkpoints*", "resume*"):
+                yield from sorted(f for f in old.glob(pattern) if f.is_dir())
+
+
+def remove(removals: Sequence[Removal]) -> list[str]:
+    """Remove the folders; return what could not be removed, in words."""
+    failed = []
+    for removal in removals:
+        # A link is scratch's: its content goes, then the link that would lead nowhere.
+        try:
+            shutil.rmtree(removal.folder.resolve())
+            if removal.folder.is_symlink():
+                removal.folder.unlink()
+        except OSError as error:
+            failed.append(f"{removal.folder}: {error.strerror}")
+    return failed
+
+
+def count_freed(folders: Sequence[Path]) -> int:
+    """Return the bytes that removing all these folders frees: a file with another link elsewhere frees nothing."""
+    links: dict[tuple[int, int], int] = {}
+    stats: dict[tuple[int, int], os.stat_result] = {}
+    for folder in folders:
+        for root, _, files in os.walk(folder.resolve()):
+            for name in files:
+                try:
+                    stat = (Path(root) / name).lstat()
+                except OSError:
+                    continue
+                place = (stat.st_dev, stat.st_ino)
+                links[place] = links.get(place, 0) + 1
+                stats[place] = stat
+    return sum(stats[place].st_size for place, count in links.items() if count >= stats[place].st_nlink)

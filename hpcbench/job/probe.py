@@ -1,0 +1,99 @@
+"""What one compute node can see: a tiny program that `hpcbench doctor` sends through the queue.
+
+In: the file to write. Out: that file, as JSON. Standard library only, since what it looks for may be missing: it runs
+from a copy on the save directory, without hpcbench. Every question is answered or has its error; none stops it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "lm_eval")
+DISTRIBUTIONS = {"lm_eval": "lm-eval"}
+HUB_TIMEOUT_S = 5
+
+
+def main() -> None:
+    """Look around and write down what is there."""
+    target = Path(sys.argv[1])
+    seen = {
+        "host": socket.gethostname(),
+        "python": sys.executable,
+        "python_version": ".".join(map(str, sys.version_info[:3])),
+        "hpcbench": _hpcbench(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "torch": _torch(),
+        "hub": _hub(os.environ.get("HF_ENDPOINT", "https://huggingface.co")),
+        "scontrol": _scontrol(),
+    }
+    staging = target.with_suffix(".tmp")
+    staging.write_text(json.dumps(seen), encoding="utf-8")
+    staging.replace(target)
+
+
+def _hpcbench() -> str | None:
+    try:
+        return str(importlib.import_module("hpcbench").__version__)
+    except Exception:  # noqa: BLE001  # whatever a broken installation raises
+        return None
+
+
+def _version(name: str) -> str | None:
+    if importlib.util.find_spec(name) is None:
+        return None
+    try:
+        return importlib.metadata.version(DISTRIBUTIONS.get(name, name))
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _torch() -> dict[str, object]:
+    """Return how many GPUs torch sees and their names, or why it cannot say."""
+    try:
+        torch = importlib.import_module("torch")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        names = [torch.cuda.get_device_name(number) for number in range(count)]
+    except Exception as error:  # noqa: BLE001  # a missing driver library is an answer too
+        return {"num_gpus": 0, "names": [], "build": None, "error": f"{type(error).__name__}: {error}"[:300]}
+    return {"num_gpus": count, "names": names, "build": torch.version.cuda, "error": None}
+
+
+def _hub(url: str) -> str | None:
+    """Return nothing when the hub answers, else why not."""
+    if not url.startswith(("https://", "http://")):
+        return f"{url}: no web address"
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310  # checked above
+    try:
+        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S):  # noqa: S310
+            return None
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, ValueError) as error:
+        return str(error)[:200] or type(error).__name__
+
+
+def _scontrol() -> bool:
+    """Say whether this node reaches slurmctld, as a train job does to release its evals."""
+    program = shutil.which("scontrol")
+    if program is None:
+        return False
+    try:
+        done = subprocess.run([program, "ping"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "UP" in done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --array=0-2,7
+#SBATCH --comment='hpcbench tuners'
+#SBATCH --cpus-per-task=16
+#SBATCH --gpus-per-task=a100:2
+#SBATCH --job-name=tuners-train-261121000000-0011aabb
+#SBATCH --mem=65536M
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/logs/tuners/slurm/%A_%a.out
+#SBATCH --requeue
+#SBATCH --signal=USR2@300
+#SBATCH --time=240
+
+# setup
+echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $(hostname)" >> /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.started/${SLURM_ARRAY_TASK_ID:-0}
+unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
+export HPCBENCH_SIGNAL_LEAD_S=300
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=16 /shared/venv/bin/python -m hpcbench.job /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.json

@@ -1,0 +1,97 @@
+"""Which checkpoints go, and that records never do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcbench.clean import Keep, count_freed, find_removals, kept_names, remove
+from hpcbench.collection import Collection, ExperimentView, SuiteView
+from hpcbench.plan import plan_suite
+from hpcbench.record import Parameters, TrainMetrics
+from hpcbench.states import JobState
+from tests.unit.job_cases import experiment, record, suite, view
+
+METRICS = TrainMetrics(
+    parameters=Parameters(trainable=1, total=2),
+    num_steps=1,
+    num_samples=1,
+    num_tokens=1,
+    best_checkpoint="checkpoints/best",
+    last_checkpoint="checkpoints/last",
+)
+
+
+def finished(root: Path, *, train: JobState = JobState.COMPLETED, evals: JobState = JobState.COMPLETED) -> Collection:
+    """Return an experiment on disk with its checkpoints, in these states."""
+    requests = plan_suite(suite(experiment("lora")), save_dir=root, inputs={})
+    folder = root / "tuners" / "lora" / "train"
+    for name in ("best", "last", "step-10"):
+        (folder / "checkpoints" / name).mkdir(parents=True)
+        (folder / "checkpoints" / name / "model").write_bytes(b"x" * 100)
+    (folder / "record.json").write_text("{}")
+    (folder / "attempt-1").mkdir()
+    views = [
+        view(requests[0], train, folder=folder, record=record(train, metrics=METRICS)),
+        view(requests[1], evals, record=None if evals is JobState.RUNNING else record(evals)),
+    ]
+    shown = ExperimentView(suite="tuners", name="lora", cmd="sft", train=views[0], evals=(views[1],))
+    return Collection(suites=(SuiteView(name="tuners", experiments=(shown,)),), collected_at="")
+
+
+@pytest.mark.parametrize(("keep", "left"), [("best", ["best"]), ("last", ["last"]), ("none", [])])
+def test_the_policy_says_what_stays(keep: Keep, left: list[str], tmp_path: Path) -> None:
+    removals = find_removals(finished(tmp_path), (), keep)
+    assert remove(removals) == []
+    train = tmp_path / "tuners" / "lora" / "train"
+    assert sorted(entry.name for entry in (train / "checkpoints").iterdir()) == left
+    assert (train / "record.json").exists()
+    assert (train / "attempt-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "evals"),
+    [
+        (JobState.RUNNING, JobState.COMPLETED),
+        (JobState.FAILED, JobState.COMPLETED),
+        (JobState.COMPLETED, JobState.RUNNING),
+        (JobState.COMPLETED, JobState.FAILED),
+        (JobState.COMPLETED, JobState.PENDING),
+    ],
+)
+def test_nothing_goes_before_all_is_recorded(train: JobState, evals: JobState, tmp_path: Path) -> None:
+    assert find_removals(finished(tmp_path, train=train, evals=evals), (), "none") == []
+
+
+def test_an_eval_that_ran_out_of_gpu_memory_is_recorded(tmp_path: Path) -> None:
+    assert find_removals(finished(tmp_path, evals=JobState.OUT_OF_MEMORY), (), "best")
+
+
+def test_names_choose(tmp_path: Path) -> None:
+    collection = finished(tmp_path)
+    assert find_removals(collection, ["full*"], "none") == []
+    assert len(find_removals(collection, ["tuners/lo*"], "none")) == 3
+
+
+def test_without_a_best_checkpoint_the_last_stays() -> None:
+    assert kept_names(METRICS.model_copy(update={"best_checkpoint": None}), "best") == {"last"}
+
+
+def test_a_file_that_stays_under_another_name_frees_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "model").write_bytes(b"x" * 100)
+    (tmp_path / "b" / "model").hardlink_to(tmp_path / "a" / "model")
+    assert count_freed([tmp_path / "a"]) == 0
+    assert count_freed([tmp_path / "a", tmp_path / "b"]) == 100
+
+
+def test_what_lies_on_scratch_goes_too(tmp_path: Path) -> None:
+    collection = finished(tmp_path)
+    scratch = tmp_path / "scratch"
+    train = tmp_path / "tuners" / "lora" / "train"
+    (train / "checkpoints").rename(scratch)
+    (train / "checkpoints").symlink_to(scratch)
+    remove(find_removals(collection, (), "none"))
+    assert list(scratch.iterdir()) == []

@@ -1,0 +1,196 @@
+"""What doctor makes of outputs, place by place; the probe and the save directory for real."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpcbench
+from hpcbench.doctor import check_save_dir, probe_resources
+from hpcbench.doctor_checks import (
+    Check,
+    check_accounting,
+    check_commands,
+    check_grace,
+    check_partitions,
+    check_probe,
+    check_save_dir_place,
+    check_settings,
+    file_system_of,
+)
+from hpcbench.job import probe
+from hpcbench.profile import ClusterProfile
+from hpcbench.scheduler.slurm_facts import parse_config, parse_partitions, parse_sinfo
+from tests.unit.test_slurm_facts import recorded
+
+CONFIG = parse_config(recorded("scontrol-config"))
+PLAIN = ClusterProfile()
+MOUNTS = (
+    "/dev/vda / ext4 rw 0 0\n"
+    "server:/home /home nfs4 rw 0 0\n"
+    "work /work lustre rw 0 0\n"
+    "tmpfs /dev/shm tmpfs rw 0 0\n"
+    "server:/x /home/with\\040blank nfs rw 0 0\n"
+)
+SEEN: dict[str, Any] = {
+    "host": "gpu1",
+    "python": "/venv/bin/python",
+    "python_version": "3.11.7",
+    "hpcbench": hpcbench.__version__,
+    "packages": dict.fromkeys(probe.PACKAGES, "1.0"),
+    "torch": {"num_gpus": 1, "names": ["NVIDIA A100"], "build": "12.8", "error": None},
+    "hub": None,
+    "scontrol": True,
+}
+
+
+def levels(checks: list[Check]) -> dict[str, str]:
+    return {check.name: check.level for check in checks}
+
+
+def test_missing_commands_are_named() -> None:
+    [check] = check_commands({"sbatch": True, "srun": False})
+    assert (check.level, check.message) == ("error", "not on PATH: srun, squeue, scancel, scontrol")
+
+
+@pytest.mark.parametrize(
+    ("has_sacct", "error", "config", "level", "message"),
+    [
+        (True, None, CONFIG, "ok", "sacct answers"),
+        (True, "sacct: exit code 1: Slurm accounting storage is disabled", CONFIG, "warning", "accounting is off"),
+        (True, "x", {"AccountingStorageType": "accounting_storage/none"}, "warning", "accounting is off"),
+        (False, "sacct: not found", CONFIG, "warning", "no sacct on PATH"),
+        (
+            True,
+            "sacct: no answer within 30 s",
+            CONFIG,
+            "warning",
+            "sacct does not answer: sacct: no answer within 30 s",
+        ),
+    ],
+)
+def test_accounting(has_sacct: bool, error: str | None, config: dict[str, str], level: str, message: str) -> None:
+    check = check_accounting(has_sacct=has_sacct, error=error, config=config)
+    assert (check.level, check.message) == (level, message)
+
+
+def test_the_settings_that_decide_are_shown() -> None:
+    checks = [*check_settings(CONFIG, PLAIN), *check_grace(parse_partitions(recorded("scontrol-partition")), PLAIN)]
+    assert {check.name: check.message for check in checks} == {
+        "MaxArraySize": "1001; larger suites go out as several arrays",
+        "MinJobAge": "squeue forgets ended jobs after 10 s",
+        "correspond_after_task_cnt": "10 (Slurm's default); train jobs release their own evals, so more is not needed",
+        "preempt_send_user_signal": "off; nothing is preempted",
+        "KillWait": "5 s between TERM and KILL",
+        "JobRequeue": "1; hpcbench says --requeue in every script",
+        "GraceTime": "gpu 0 s",
+    }
+    assert [check.name for check in checks if check.level != "ok"] == ["KillWait"]
+
+
+def test_settings_that_make_trouble() -> None:
+    config = {"MaxArraySize": "0", "MinJobAge": "10 sec", "AccountingStorageType": "accounting_storage/none"}
+    found = levels(list(check_settings(config, PLAIN)))
+    assert (found["MaxArraySize"], found["MinJobAge"]) == ("warning", "warning")
+    assert levels(list(check_settings({}, PLAIN))) == {"settings": "error"}
+    preempting = {"PreemptType": "preempt/partition_prio", "SlurmctldParameters": "preempt_send_user_signal"}
+    messages = {check.name: check.message for check in check_settings(preempting, PLAIN)}
+    assert messages["preempt_send_user_signal"] == "on; preempted jobs get USR2 first"
+
+
+def test_the_profile_is_held_against_the_partitions() -> None:
+    groups = tuple(parse_sinfo("gpu*|up|8:00:00|2|8|8000|gpu:a100:4\nold|down|infinite|1|8|8000|(null)\n"))
+    assert levels(list(check_partitions(groups, PLAIN))) == {"partitions": "ok"}
+    assert levels(list(check_partitions(groups, ClusterProfile(partition="gqu")))) == {"profile partition": "error"}
+    too_long = ClusterProfile(partition="gpu", time_min=600)
+    assert levels(list(check_partitions(groups, too_long))) == {"profile time": "error"}
+    down = list(check_partitions(groups, ClusterProfile(partition="old")))
+    assert levels(down) == {"profile gpu": "warning", "partitions": "error"}
+    assert levels(list(check_partitions((), PLAIN))) == {"partitions": "warning"}
+
+
+@pytest.mark.parametrize(
+    ("path", "level"),
+    [
+        ("/home/me/logs", "ok"),
+        ("/work/x", "ok"),
+        ("/tmp/logs", "error"),
+        ("/dev/shm/logs", "error"),
+        ("/srv/logs", "warning"),
+        ("/tmpfiles/logs", "warning"),
+    ],
+)
+def test_a_save_dir_has_to_be_shared(path: str, level: str) -> None:
+    assert check_save_dir_place(path, MOUNTS).level == level
+    assert check_save_dir_place(path, MOUNTS, local_mode=True).level == "ok"
+
+
+def test_a_shared_tmp_is_no_error() -> None:
+    assert check_save_dir_place("/tmp/logs", MOUNTS + "server:/t /tmp nfs4 rw 0 0\n").level == "ok"
+
+
+def test_mount_points_with_blanks() -> None:
+    assert file_system_of("/home/with blank/logs", MOUNTS) == ("/home/with blank", "nfs")
+
+
+def test_all_is_well_where_jobs_run() -> None:
+    assert {check.level for check in check_probe(SEEN, PLAIN, hpcbench.__version__)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("change", "profile", "name", "level"),
+    [
+        ({"hpcbench": None}, PLAIN, "hpcbench", "error"),
+        ({"hpcbench": "0.0.1"}, PLAIN, "hpcbench", "warning"),
+        ({"packages": {"torch": "2"}}, PLAIN, "packages", "error"),
+        ({"torch": {"num_gpus": 0, "build": None}}, PLAIN, "GPU", "error"),
+        ({"torch": {"num_gpus": 0, "build": None}}, ClusterProfile(gpu_flag=None), "GPU", "ok"),
+        ({"torch": {"num_gpus": 0, "build": None}}, None, "GPU", "warning"),
+        ({"torch": {"error": "ImportError: libcudart"}}, PLAIN, "GPU", "error"),
+        ({"hub": "no route"}, PLAIN, "hub", "ok"),
+        ({"hub": "no route"}, ClusterProfile(offline=False), "hub", "error"),
+        ({"scontrol": False}, PLAIN, "scontrol", "warning"),
+    ],
+)
+def test_what_the_probe_saw(change: dict[str, Any], profile: ClusterProfile | None, name: str, level: str) -> None:
+    assert levels(list(check_probe(SEEN | change, profile, hpcbench.__version__)))[name] == level
+
+
+def test_the_probe_says_what_is_there_without_hpcbench(tmp_path: Path) -> None:
+    result = tmp_path / "probe.json"
+    source = (Path(hpcbench.__file__).parent / "job" / "probe.py").read_text()
+    (tmp_path / "probe.py").write_text(source)
+    # -S: without site packages, as in a Python that nobody prepared; no hub is asked.
+    command = [sys.executable, "-S", str(tmp_path / "probe.py"), str(result)]
+    environment = {"HF_ENDPOINT": "file:///etc/passwd", "PATH": "/nowhere"}
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    seen = json.loads(result.read_text())
+    assert (seen["hpcbench"], seen["packages"]["peft"], seen["scontrol"]) == (None, None, False)
+    assert seen["torch"]["error"].startswith("ModuleNotFoundError")
+    assert seen["hub"] == "file:///etc/passwd: no web address"
+
+
+def test_the_save_dir_is_tried_and_left_clean(tmp_path: Path) -> None:
+    checks = list(check_save_dir(tmp_path, local_mode=True))
+    assert levels(checks)["save dir write"] == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_save_dir_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert levels(list(check_save_dir(tmp_path / "file", local_mode=True)))["save dir write"] == "error"
+
+
+def test_a_world_writable_save_dir_is_warned_about(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert levels(list(check_save_dir(tmp_path, local_mode=True)))["save dir mode"] == "warning"
+
+
+def test_the_probe_asks_for_a_gpu_where_jobs_do() -> None:
+    assert probe_resources(PLAIN).gpu == 1
+    assert probe_resources(ClusterProfile(gpu_flag=None, time_min=5)).time_min == 5

@@ -1,0 +1,130 @@
+"""Cluster profiles: how they are found and refused, and the sbatch script that each shipped one gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcbench.errors import ConfigError
+from hpcbench.paths import SuitePaths
+from hpcbench.profile import ClusterProfile, line_of_key, load_profile, read_profile
+from hpcbench.request import Resources
+from hpcbench.scheduler.slurm_script import render_script
+from tests.conftest import Golden
+from tests.unit.job_cases import submission
+
+SHIPPED = Path(__file__).parents[2] / "configs" / "clusters"
+NAMES = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
+PATHS = SuitePaths(Path("/shared/logs"), "tuners")
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Give a user without profiles, in an empty folder, on a machine that has sbatch."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/sh\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return {"HOME": str(tmp_path / "home")}
+
+
+def write_profile(environ: dict[str, str], name: str, text: str) -> Path:
+    folder = Path(environ["HOME"]) / ".config" / "hpcbench" / "clusters"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_there_is_one_profile_for_each_kind_of_cluster() -> None:
+    expected = ["apptainer", "gpus", "gpus-per-node", "gpus-per-task", "gres", "no-accounting", "no-arrays", "slurm"]
+    assert expected == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_script_of_each_shipped_profile(name: str, golden: Golden) -> None:
+    profile = read_profile(SHIPPED / f"{name}.yaml")
+    if profile.python is None and profile.container is None:
+        profile = profile.model_copy(update={"python": "/shared/venv/bin/python"})
+    wanted = submission(cluster=name, resources=Resources(gpu=4, ddp=4, nodes=2, gpu_type="a100"))
+    after = None
+    if not profile.arrays:
+        element = {0: wanted.elements[0].model_copy(update={"job": "eval-gsm8k"})}
+        update = {"array": False, "elements": element, "after_key": "train", "key": wanted.key.replace("train", "eval")}
+        wanted = wanted.model_copy(update=update)
+        after = "4711"
+    golden(f"slurm/profile-{name}.sh", render_script(wanted, profile=profile, paths=PATHS, after_id=after))
+
+
+def test_the_plain_profile_is_what_hpcbench_assumes_without_one() -> None:
+    assert read_profile(SHIPPED / "slurm.yaml") == ClusterProfile()
+
+
+def test_a_job_without_gpus_gets_no_driver_in_its_container() -> None:
+    profile = ClusterProfile.model_validate({"container": {"image": "/images/a b.sif"}})
+    text = render_script(submission(resources=Resources(gpu=0)), profile=profile, paths=PATHS, after_id=None)
+    assert "apptainer exec --bind /shared/logs '/images/a b.sif' python -m hpcbench.job" in text
+
+
+def test_an_unknown_key_is_refused_with_its_line_and_what_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("partition: gpu\naccont: lab\ncontainer:\n  image: x.sif\n  bind: [/data]\ntime_min: soon\n")
+    with pytest.raises(ConfigError) as caught:
+        read_profile(file)
+    problems = {problem.path: problem for problem in caught.value.problems}
+    assert sorted(problems) == ["accont", "container.bind", "time_min"]
+    assert (problems["accont"].line, problems["accont"].hint) == (2, "did you mean 'account'?")
+    assert (problems["container.bind"].line, problems["container.bind"].hint) == (5, "did you mean 'binds'?")
+    assert problems["time_min"].line == 6
+
+
+def test_a_default_time_beyond_the_cap_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("time_min: 600\ntime_max_min: 480\n")
+    with pytest.raises(ConfigError, match=r"time_min \(600\) is longer than time_max_min \(480\)"):
+        read_profile(file)
+
+
+@pytest.mark.parametrize("text", ["- a\n", "1: 2\n", "a: [\n", "\tpartition: x\n"])
+def test_a_file_that_is_no_profile_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        read_profile(file)
+
+
+def test_auto_takes_the_profile_whose_hosts_match(environ: dict[str, str]) -> None:
+    write_profile(environ, "default", "partition: any\n")
+    write_profile(environ, "uni", "hosts: ['login*']\npartition: uni\n")
+    found = [load_profile(environ=environ, host=host) for host in ("login03.hpc.uni.edu", "LOGIN1", "frontend")]
+    assert [profile and profile.partition for profile in found] == ["uni", "uni", "any"]
+
+
+def test_a_broken_profile_of_another_cluster_is_in_nobodys_way(environ: dict[str, str]) -> None:
+    write_profile(environ, "aaa", "hosts: [\n")
+    write_profile(environ, "uni", "hosts: [login]\n")
+    profile = load_profile(environ=environ, host="login")
+    assert profile is not None
+    assert profile.name == "uni"
+
+
+def test_auto_without_profiles_is_a_plain_slurm(environ: dict[str, str]) -> None:
+    assert load_profile(environ=environ, host="login") == ClusterProfile()
+
+
+def test_auto_without_sbatch_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert load_profile(environ={}, host="login") is None
+
+
+def test_a_misspelt_profile_is_refused_with_the_nearest(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'apptainer'"):
+        load_profile("aptainer", environ)
+
+
+def test_the_line_of_what_is_missing_is_its_parents() -> None:
+    text = "partition: gpu\ncontainer:\n  nv: true\nsetup:\n  - a\n  - b\n"
+    assert [line_of_key(text, place) for place in (("container", "image"), ("setup", 1), ("x",))] == [2, 6, None]
