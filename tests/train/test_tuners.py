@@ -81,7 +81,7 @@ def validation_loss(job: JobPaths, folder: Path, tokenizer: Any, *, merge: bool 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_learns_stops_resumes_and_reloads(
+def test_a_method_learns_stops_resumes_and_reloads(  # noqa: PLR0917  # fixtures
     tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Stopped in step 5, with dropout and shuffling on: the same losses and weights as without a stop."""
@@ -93,7 +93,7 @@ def test_a_method_learns_stops_resumes_and_reloads(
     assert len(found) == 15
     assert sum(found[-3:]) < sum(found[:3])
     evals = read_eval_losses(reference, FINGERPRINT)
-    assert evals[15] < evals[5]
+    assert (evals[15] or 0.0) < (evals[5] or 0.0)
 
     job = make_job(tmp_path / "job", base_model, chats, **values)
     for number, step in ((1, 4), (2, 3)):
@@ -198,7 +198,9 @@ def test_a_new_file_is_a_new_method(tmp_path: Path) -> None:
         "from hpcbench.arguments import SftArgs; from hpcbench.worker.tuners import load_tuner\n"
         "print(SftArgs(model_type='m', sft_type='everything').tuner, load_tuner('everything').trains_base)"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
+    )
     assert result.stdout.split() == ["everything", "True"], result.stderr
 
 

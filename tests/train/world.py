@@ -133,6 +133,15 @@ def make_job(folder: Path, base_model: Path, dataset: Path, *, ddp: int = 1, **a
     return job
 
 
+def prepare(base_model: Path, **values: Any) -> tuple[Any, SftArgs]:
+    """Return the model with the tuner that the arguments name, and the arguments."""
+    from hpcbench.worker import model
+    from hpcbench.worker.tuners import load_tuner
+
+    args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", **values)
+    return load_tuner(args.tuner).prepare(model.load_model(args, "cpu"), args), args
+
+
 def train_here(job: JobPaths, number: int = 1) -> AttemptPaths:
     """Train in this process, as one attempt."""
     from hpcbench.request import read_request
