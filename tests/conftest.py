@@ -1,7 +1,8 @@
 """What all tests share: golden files.
 
-`golden("report/quickstart.md", text)` compares text exactly with `tests/golden/report/quickstart.md`. A difference fails with a
-unified diff, a missing file fails as well. `pytest --update-golden` rewrites the files; read the diff before you commit it.
+`golden("report/quickstart.md", text)` compares text exactly with `tests/golden/report/quickstart.md`. A difference
+fails with a unified diff, a missing file fails as well. `pytest --update-golden` rewrites the files; read the diff
+before you commit it.
 """
 
 from __future__ import annotations

@@ -231,7 +231,9 @@ def requeue_element(element_id: str) -> bool:
 def is_being_preempted(element_id: str) -> bool:
     """Say whether Slurm has begun to preempt a running job, so that it is in its grace time; False when nobody knows."""
     try:
-        return parse_preemption(run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S))
+        return parse_preemption(
+            run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S)
+        )
     except SchedulerError as error:
         logger.info("%s: not known whether it is being preempted: %s", element_id, error.message)
         return False

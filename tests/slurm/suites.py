@@ -1,6 +1,7 @@
 """Small suites for Slurm tests: commands instead of training, so that only the scheduler is slow.
 
-In: what a test wants. Out: suites, and helpers that wait for the queue. Never a mock: all of it runs on the real test Slurm.
+In: what a test wants. Out: suites, and helpers that wait for the queue. Never a mock: all of it runs on the real test
+Slurm.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Trainings that are interrupted: small ones of many steps, and what a test has to see of them.
 
-In: what a test wants. Out: suites, losses, processes, and the interruptions themselves. All of it is real: Slurm, torch, signals.
+In: what a test wants. Out: suites, losses, processes, and the interruptions themselves. All of it is real: Slurm,
+torch, signals.
 """
 
 from __future__ import annotations

@@ -208,7 +208,8 @@ def test_commands_and_their_models(tmp_path: Path) -> None:
     eval_dataset: gsm8k
     experiment:
       - {name: a, args: {command: "python train.py --name 'a b'", cwd: src, output_model: out}}
-      - {name: b, args: {command: [python, -c, 1], model: org/m}, eval_args: {command: ./eval.sh}, requirements: {gpu: 0}}
+      - {name: b, args: {command: [python, -c, 1], model: org/m}, eval_args: {command: ./eval.sh}, requirements: {gpu:
+      0}}
     """
     a, b = load(tmp_path, text).experiments
     assert a.command is not None
