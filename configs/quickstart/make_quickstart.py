@@ -29,7 +29,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 logger = logging.getLogger(__name__)
 
 DATA_SEED: Final = 20260101
-PRETRAIN_SEED: Final = 1
+PRETRAIN_SEED: Final = 20260101
 SPLITS: Final = {"train": 2300, "val": 100, "test": 300}
 EXAMPLE_WORD: Final = "street"
 """The word that the documentation shows: the first test row, hence never trained on."""
@@ -141,6 +141,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=core,
         eos_token=END,
         pad_token=PAD,
+        unk_token=PAD,
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         model_max_length=512,
@@ -168,7 +169,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 def draw_pretraining_chats(splits: dict[str, list[str]]) -> Iterator[list[dict[str, str]]]:
     """Yield endless string tasks on made-up words, held-out words left out."""
-    rng = random.Random(PRETRAIN_SEED)
+    rng = random.Random(PRETRAIN_SEED + 1)
     held_out = {*splits["val"], *splits["test"]}
     names = list(STRING_TASKS)
     while True:

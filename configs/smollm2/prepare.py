@@ -40,12 +40,12 @@ def main() -> None:
     if options.fudan:
         write_fudan(*options.fudan, out)
     if options.gsm8k:
-        train, test = (path.absolute() for path in options.gsm8k)
-        write_rows(out / "gsm8k" / "train.jsonl", read_rows(train))
-        write_task(out, builtin_task("gsm8k", "gsm8k/gsm8k.yaml", {"train": train, "test": test}))
+        train, test = map(read_rows, options.gsm8k)
+        write_rows(out / "gsm8k" / "train.jsonl", train)
+        write_task(out, builtin_task("gsm8k", "gsm8k/gsm8k.yaml"), {"train": train, "test": test})
     if options.arc_easy:
-        task = builtin_task("arc_easy", "arc/arc_easy.yaml", {"test": options.arc_easy.absolute()})
-        write_task(out, task | {"training_split": None, "validation_split": None})
+        task = builtin_task("arc_easy", "arc/arc_easy.yaml") | {"training_split": None, "validation_split": None}
+        write_task(out, task, {"test": read_rows(options.arc_easy)})
     print(out)
 
 
@@ -55,12 +55,9 @@ def write_fudan(train: Path, val: Path, out: Path) -> None:
     by_class: dict[str, list[dict[str, Any]]] = {}
     for row in map(convert_article, read_rows(val)):
         by_class.setdefault(row["messages"][-1]["content"], []).append(row)
-    write_rows(out / "fudan" / "test.jsonl", [row for rows in by_class.values() for row in rows[:TEST_PER_CLASS]])
     write_rows(out / "fudan" / "val.jsonl", [row for rows in by_class.values() for row in rows[TEST_PER_CLASS:]])
     task = {
         "task": "fudan4",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(out / "fudan" / "test.jsonl")}},
         "test_split": "test",
         "output_type": "multiple_choice",
         "doc_to_text": "{{ messages[0].content }}",
@@ -70,7 +67,7 @@ def write_fudan(train: Path, val: Path, out: Path) -> None:
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         "metadata": {"version": 1.0},
     }
-    write_task(out, task)
+    write_task(out, task, {"test": [row for rows in by_class.values() for row in rows[:TEST_PER_CLASS]]})
 
 
 def convert_article(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,30 +84,34 @@ def convert_article(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def builtin_task(name: str, file: str, data_files: Mapping[str, Path]) -> dict[str, Any]:
-    """Return lm-eval's own task with its data read from local files."""
+def builtin_task(name: str, file: str) -> dict[str, Any]:
+    """Return lm-eval's own task, without its place on the hub."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise SystemExit("lm-eval is not installed: pip install 'hpcbench-llm[eval]'")
     return {
         "include": str(Path(spec.origin).parent / "tasks" / file),
         "task": name,
-        "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": {split: str(path) for split, path in data_files.items()}},
     }
 
 
-def write_task(out: Path, task: Mapping[str, Any]) -> None:
-    """Write one lm-eval task file."""
-    path = out / "tasks" / f"{task['task']}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(dict(task), allow_unicode=True, sort_keys=False), encoding="utf-8")
+def write_task(out: Path, task: Mapping[str, Any], splits: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Write one lm-eval task file with its rows beside it, so that they are part of what identifies a result."""
+    folder = out / "tasks"
+    data_files = {}
+    for split, rows in splits.items():
+        file = folder / "rows" / f"{task['task']}-{split}.jsonl"
+        write_rows(file, rows)
+        data_files[split] = str(file)
+    local = {"dataset_path": "json", "dataset_kwargs": {"data_files": data_files}}
+    text = yaml.safe_dump({**task, **local}, allow_unicode=True, sort_keys=False)
+    (folder / f"{task['task']}.yaml").write_text(text, encoding="utf-8")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a json lines file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
