@@ -37,7 +37,8 @@ from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.scheduler.slurm import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
 from hpcbench.scheduler.slurm_facts import parse_partitions
-from hpcbench.scheduler.slurm_states import explain_reason
+from hpcbench.scheduler.slurm_states import explain_reason, translate_state
+from hpcbench.states import ALIVE
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,10 @@ def _examine_cluster(profile: ClusterProfile) -> Iterator[Check]:
     if shutil.which("scontrol") is None:
         return
     config = read_config()
+    if not config:
+        # Every further question would only wait for the same answer.
+        yield from check_settings(config, profile)
+        return
     has_sacct = shutil.which("sacct") is not None
     yield check_accounting(has_sacct=has_sacct, error=_error_of(["sacct", "-X", "-n"]), config=config)
     yield from check_settings(config, profile)
@@ -189,10 +194,12 @@ def _await_result(paths: DoctorPaths, job_id: str, deadline: float) -> str:
     while time.monotonic() < deadline:
         if _appears(paths.result):
             return ""
-        state, _, reason = _output_of(["squeue", "--noheader", f"--jobs={job_id}", "--format=%T|%r"]).partition("|")
-        if state in {"", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}:
-            # NFS may show the file late.
-            late = min(deadline, time.monotonic() + SEEN_LATE_S)
+        asked = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T|%r"]
+        state, _, reason = _output_of(asked).partition("|")
+        if not state or translate_state(state) not in ALIVE:
+            # NFS may show the file late, but a job that failed wrote none.
+            wait_s = 0 if state == "FAILED" else SEEN_LATE_S
+            late = min(deadline, time.monotonic() + wait_s)
             if _wait_for(lambda: _appears(paths.result), late):
                 return ""
             return f"it ended without a result in {paths.save_dir}{_last_words(paths.log)}"

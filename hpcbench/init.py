@@ -44,6 +44,11 @@ class ClusterFacts:
 
 def gather_facts(environ: Mapping[str, str] = os.environ) -> ClusterFacts:
     """Ask the cluster; what does not answer stays empty."""
+    host = socket.gethostname().split(".", 1)[0]
+    config = read_config()
+    if not config:
+        # Every further question would only wait for the same answer.
+        return ClusterFacts(host=host, environ=environ)
     user = environ.get("USER") or environ.get("LOGNAME") or _user_name()
     associations = parse_associations(
         _ask(["sacctmgr", "-nP", "show", "assoc", f"user={user}", f"format={ASSOC_FORMAT}"])
@@ -53,11 +58,11 @@ def gather_facts(environ: Mapping[str, str] = os.environ) -> ClusterFacts:
         associations = [Association(account=account) for account in accounts]
     default = _ask(["sacctmgr", "-nP", "show", "user", user, "format=DefaultAccount"]).strip()
     return ClusterFacts(
-        config=read_config(),
+        config=config,
         groups=read_node_groups(),
         associations=associations,
         default_account=default if default in {a.account for a in associations} else None,
-        host=socket.gethostname().split(".", 1)[0],
+        host=host,
         environ=environ,
     )
 

@@ -35,11 +35,14 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
         ["collect"],
         ["collect", "--format", "html"],
         ["schema"],
+        ["init", "-o", "-"],
+        ["doctor", "--cluster", "local", "--no-job"],
+        ["clean", "--dry-run"],
     ],
 )
 def test_no_verb_imports_torch(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     save_dir = tmp_path_factory.mktemp("logs")
-    if arguments[0] in {"plan", "status", "why", "cancel", "collect"}:
+    if arguments[0] in {"plan", "status", "why", "cancel", "collect", "doctor", "clean"}:
         arguments = [*arguments, "--save-dir", str(save_dir)]
     code = PROBE.format(arguments=arguments, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
