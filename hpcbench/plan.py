@@ -46,7 +46,7 @@ class Decision:
     action: Action
     why: str
     after_train: bool = False
-    """Goes out together with its train job and waits for it."""
+    """Waits for its train job, which goes out with it or is under way."""
 
     @property
     def name(self) -> str:
@@ -297,6 +297,11 @@ def _decide_eval(
         return _decide_alone(request, view, options)
     if view is not None and view.state in ALIVE:
         return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
+    if train_view is not None and train_view.scheduler_id is not None and state in {JobState.PENDING, JobState.RUNNING}:
+        # A submit was killed, or a limit met, between the train job and its evals.
+        if view is None or view.state is JobState.PLANNED:
+            why = f"after its train job, which is {state}"
+            return Decision(request=request, action=Action.SUBMIT, why=why, after_train=True)
     if state in ALIVE:
         why = "its train job is still under way; submit again when it is done"
         return Decision(request=request, action=Action.WAIT, why=why)

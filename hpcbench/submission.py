@@ -16,6 +16,9 @@ from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.request import Resources
 
+KEY_VARIABLE = "HPCBENCH_SUBMISSION"
+"""Tells which submission a submit command is making."""
+
 
 class Element(BaseModel):
     """One job of a submission; its index is the array index."""

@@ -57,7 +57,9 @@ def _describe_killed(paths: AttemptPaths, claim: JsonObject, number: int) -> Att
             scheduler_id=str(claim["scheduler_id"]),
             restart_count=int(claim["restart_count"]),
             host=str(claim["host"]),
-            cause=Cause(type="killed", message="killed without time for a record: its node failed, or it was preempted"),
+            cause=Cause(
+                type="killed", message="killed without time for a record: its node failed, or it was preempted"
+            ),
         )
     except (KeyError, TypeError, ValueError, OSError):
         logger.warning("%s: says neither how it began nor how it ended", paths.folder)

@@ -10,12 +10,14 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.paths import SuitePaths
+from hpcbench.processes import find_processes
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
 from hpcbench.scheduler.slurm_states import (
@@ -29,7 +31,7 @@ from hpcbench.scheduler.slurm_states import (
     parse_squeue,
 )
 from hpcbench.states import JobState
-from hpcbench.submission import Submission
+from hpcbench.submission import KEY_VARIABLE, Submission
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ TRANSIENT = re.compile(
     r"|slurm_receive_msg|resource temporarily|try again",
     re.IGNORECASE,
 )
-NO_ACCOUNTING = re.compile(r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE)
+NO_ACCOUNTING = re.compile(
+    r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
+)
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """Slurm's own default; the largest index is one less."""
@@ -91,6 +95,7 @@ class SlurmScheduler:
         """Return the ids of submissions by job name, from the queue and then from accounting."""
         if not keys:
             return {}
+        await_sbatch(keys)
         base = ["squeue", "--me", "--states=all", "--noheader", "-r", f"--format={SQUEUE_FORMAT}"]
         rows = list(parse_squeue(run_command([*base, f"--name={','.join(keys)}"])))
         found = {row.name: row.job_id for row in rows}
@@ -174,6 +179,19 @@ def _configured_array_size() -> int:
     return max(int(match.group(1)), 1) if match else DEFAULT_MAX_ARRAY_SIZE
 
 
+def await_sbatch(keys: Sequence[str]) -> None:
+    """Wait for what a killed submit left behind: its sbatch may live on, and its job be in the queue a moment later.
+
+    Raises:
+        SchedulerError: it does not end, so it is not known what becomes of the job.
+    """
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    while find_processes("sbatch", variable=KEY_VARIABLE, values=keys):
+        if time.monotonic() > deadline:
+            raise SchedulerError("the sbatch of an earlier submit is still waiting for its answer")
+        time.sleep(0.1)
+
+
 def release_element(element_id: str) -> bool:
     """Drop one job's dependency; return whether Slurm took it (a job that has started or ended needs none)."""
     try:
@@ -197,7 +215,9 @@ def requeue_element(element_id: str) -> bool:
 def is_being_preempted(element_id: str) -> bool:
     """Say whether Slurm has begun to preempt a running job, so that it is in its grace time; False when nobody knows."""
     try:
-        return parse_preemption(run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S))
+        return parse_preemption(
+            run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S)
+        )
     except SchedulerError as error:
         logger.info("%s: not known whether it is being preempted: %s", element_id, error.message)
         return False
