@@ -213,7 +213,7 @@ def requeue_element(element_id: str) -> bool:
 
 
 def is_being_preempted(element_id: str) -> bool:
-    """Say whether Slurm has begun to preempt a running job, so that it is in its grace time; False when nobody knows."""
+    """Say whether a running job is in the grace time of its preemption; False when nobody knows."""
     try:
         return parse_preemption(
             run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S)

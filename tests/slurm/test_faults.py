@@ -186,9 +186,12 @@ def test_a_queue_that_does_not_answer_stops_the_submit(
     )
     hpcbench("submit", str(file), "--save-dir", str(save_dir))
     before = run_command(["squeue", "--noheader", "-r"])
-    with shims(
-        tmp_path, squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
-    ) as folder, monkeypatch.context() as patch:
+    with (
+        shims(
+            tmp_path, squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
+        ) as folder,
+        monkeypatch.context() as patch,
+    ):
         patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         refused = hpcbench("submit", str(file), "--save-dir", str(save_dir), check=False)
         shown = hpcbench("status", "--json", "--save-dir", str(save_dir))

@@ -138,12 +138,19 @@ def test_what_is_killed_stays_dead_and_leaves_no_process(slurm_cluster: Cluster,
     run_command(["scancel", cancelled])
     os.kill(find_process(save_dir, "hpcbench.job", experiment="supervisor"), signal.SIGKILL)
     os.kill(parent_of(find_process(save_dir, "hpcbench.job", experiment="stepd")), signal.SIGKILL)
+    wait_until(
+        lambda: all(words.startswith("srun ") for words in processes_of(save_dir).values()),
+        timeout_s=20,
+        what="supervisors and workers are gone",
+    )
+    # Without slurmstepd its srun waits for ever (seen on 22.05): the node is free, the job is not over to Slurm.
+    run_command(["scancel", scheduler_id(save_dir, "stepd")])
     assert_no_orphans(save_dir)
     collection = wait_until_over(save_dir, timeout_s=60)
 
     assert view(collection, "scancel", "train").state is JobState.CANCELLED
     assert view(collection, "supervisor", "train").state is JobState.FAILED
-    assert view(collection, "stepd", "train").state in {JobState.FAILED, JobState.CANCELLED, JobState.NODE_FAILED}
+    assert view(collection, "stepd", "train").state is JobState.CANCELLED
     assert record_of(job_of(save_dir, "scancel")).state is JobState.CANCELLED
     assert slurm_state(cancelled) in {"CANCELLED", ""}
     for name in names:

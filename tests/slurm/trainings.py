@@ -207,7 +207,8 @@ def assert_no_orphans(save_dir: Path, *, timeout_s: float = 15) -> None:
     """Check that no process of these jobs is left."""
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not processes_of(save_dir), timeout_s=timeout_s, what="")
-    assert processes_of(save_dir) == {}
+    left = processes_of(save_dir)
+    assert not left, left
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.errors import SubmitError
+from hpcbench.errors import SchedulerError
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm_script import compress_indices, hidden_variables, parse_job_id, signal_lead_s
 from hpcbench.scheduler.slurm_states import (
@@ -104,7 +104,7 @@ def test_the_job_id_is_the_line_that_is_nothing_else(text: str) -> None:
 
 
 def test_no_job_id_is_an_error() -> None:
-    with pytest.raises(SubmitError, match="printed no job id"):
+    with pytest.raises(SchedulerError, match="printed no job id"):
         parse_job_id("Submitted, thank you\n")
 
 
