@@ -65,6 +65,33 @@ def _eval_batches(
     return tuple(Batch(job=job, requests=requests, array=array) for (job, _), requests in groups.items())
 
 
+def make_late_batches(
+    decisions: Sequence[Decision], places: Mapping[tuple[str, str], tuple[Submission, int]]
+) -> list[tuple[Submission, Batch]]:
+    """Group evals whose train job is under way from an earlier submit, at its index there (pure).
+
+    Args:
+        decisions: those to carry out.
+        places: the newest submission and index of each (experiment, job).
+
+    Returns:
+        Batches, each with the submission of its train jobs.
+    """
+    trains = {decision.request.experiment for decision in decisions if decision.request.job == TRAIN}
+    parents: dict[str, Submission] = {}
+    groups: dict[tuple[str, str, str], dict[int, JobRequest]] = {}
+    for decision in decisions:
+        request = decision.request
+        place = places.get((request.experiment, TRAIN))
+        if decision.after_train and request.experiment not in trains and place is not None:
+            parents[place[0].key] = place[0]
+            groups.setdefault((place[0].key, request.job, resource_shape(request)), {})[place[1]] = request
+    return [
+        (parents[key], Batch(job=job, requests=requests, array=parents[key].array))
+        for (key, job, _), requests in groups.items()
+    ]
+
+
 def take_part(batch: Batch, indices: Sequence[int]) -> Batch:
     """Return the batch of some of its indices, renumbered from 0, evals together with their trains (pure)."""
     renumbered = {old: new for new, old in enumerate(indices)}

@@ -47,7 +47,7 @@ class Decision:
     action: Action
     why: str
     after_train: bool = False
-    """Goes out together with its train job and waits for it."""
+    """Waits for its train job, which goes out with it or is under way."""
 
     @property
     def name(self) -> str:
@@ -326,6 +326,12 @@ def _decide_eval(
         return _decide_alone(request, view, options)
     if view is not None and view.state in ALIVE:
         return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
+    is_queued = train_view is not None and train_view.scheduler_id is not None and state is not JobState.UNKNOWN
+    if state in ALIVE and is_queued and (view is None or view.state is JobState.PLANNED):
+        # A submit was killed, or a limit met, between the train job and its evals.
+        return Decision(
+            request=request, action=Action.SUBMIT, why=f"after its train job, which is {state}", after_train=True
+        )
     if state in ALIVE:
         why = "its train job is still under way; submit again when it is done"
         return Decision(request=request, action=Action.WAIT, why=why)

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +145,20 @@ def _find_processes(token: str, process: ProcessIdentity | None) -> set[int]:
         size = len(found)
         found |= {pid for pid, stat in stats.items() if stat.parent in found}
     return found - {os.getpid()}
+
+
+def find_processes(name: str, *, variable: str, values: Collection[str]) -> list[int]:
+    """Return the living processes of this machine that run a program with one of these values in their environment."""
+    wanted = {f"{variable}={value}".encode() for value in values}
+    return [pid for pid in _list_pids() if _read_name(pid) == name and not wanted.isdisjoint(_read_environment(pid))]
+
+
+def _read_name(pid: int) -> str:
+    """Return a process's own short name (proc(5), comm), or nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def descendants(root: int) -> list[int]:

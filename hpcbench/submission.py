@@ -19,6 +19,9 @@ from hpcbench.request import Resources
 
 logger = logging.getLogger(__name__)
 
+KEY_VARIABLE = "HPCBENCH_SUBMISSION"
+"""Tells which submission a submit command is making."""
+
 
 class Element(BaseModel):
     """One job of a submission; its index is the array index."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.batches import Batch, describe_batch, make_batches, take_part
+from hpcbench.batches import Batch, describe_batch, make_batches, make_late_batches, take_part
 from hpcbench.clock import now_text
 from hpcbench.collect import FindScheduler, PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
 from hpcbench.collection import JobView
@@ -125,6 +125,10 @@ def submit_suite(
         chosen = _limit(outcome.decisions, max_jobs)
         outcome.num_left = len(_limit(outcome.decisions, None)) - len(chosen)
         _submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
+        on_disk = read_suite(paths)
+        latest = {} if on_disk is None else on_disk.latest()
+        for parent, evals in make_late_batches(chosen, latest):
+            _submit_evals(evals, parent, paths, scheduler, outcome)
         if any(submission.after_key for submission in outcome.submitted):
             # A quick train job may have ended before its evals were in the queue.
             settle_suite(paths, scheduler)
@@ -214,11 +218,15 @@ def _submit_batch(batch: Batch, paths: SuitePaths, scheduler: Scheduler, outcome
         return
     outcome.submitted.append(parent)
     for evals in batch.evals:
-        try:
-            outcome.submitted.append(_submit_array(evals, paths, scheduler, after=parent))
-        except SubmitError as error:
-            # The trains are in; their evals stay planned and go out with a later submit.
-            outcome.refused.append(f"{evals.job} ({len(evals.requests)} jobs): {error.message}")
+        _submit_evals(evals, parent, paths, scheduler, outcome)
+
+
+def _submit_evals(evals: Batch, parent: Submission, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+    """Submit one eval array after its train array; refused, it stays planned and goes out with a later submit."""
+    try:
+        outcome.submitted.append(_submit_array(evals, paths, scheduler, after=parent))
+    except SubmitError as error:
+        outcome.refused.append(f"{evals.job} ({len(evals.requests)} jobs): {error.message}")
 
 
 LIMIT_ERROR = re.compile(r"limit|MaxSubmit|MaxArray|invalid job array|QOSMax|AssocMax|too many", re.IGNORECASE)

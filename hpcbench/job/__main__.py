@@ -59,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_job(context: JobContext, stop: StopRequest) -> int:
     """Claim, check, run, record, and settle what depends on this job."""
+    if context.submission.state == "abandoned":
+        logger.warning("%s was given up by a later submit, which made another; leaving", context.submission.key)
+        return EXIT_NOT_COMPLETED
     request = read_request(context.paths.request)
     expected = context.submission.elements[context.index].fingerprint
     if request.fingerprint != expected:

@@ -11,12 +11,14 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.paths import SuitePaths
+from hpcbench.processes import find_processes
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
 from hpcbench.scheduler.slurm_facts import (
@@ -38,7 +40,7 @@ from hpcbench.scheduler.slurm_states import (
     parse_squeue,
 )
 from hpcbench.states import JobState
-from hpcbench.submission import Submission
+from hpcbench.submission import KEY_VARIABLE, Submission
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class SlurmScheduler:
         """Return the ids of submissions by job name, from the queue and then from accounting."""
         if not keys:
             return {}
+        await_sbatch(keys)
         base = ["squeue", "--me", "--states=all", "--noheader", "-r", f"--format={SQUEUE_FORMAT}"]
         rows = list(parse_squeue(run_command([*base, f"--name={','.join(keys)}"])))
         found = {row.name: row.job_id for row in rows}
@@ -208,6 +211,19 @@ def read_node_groups() -> tuple[NodeGroup, ...]:
     return tuple(parse_sinfo(text))
 
 
+def await_sbatch(keys: Sequence[str]) -> None:
+    """Wait for what a killed submit left behind: its sbatch may live on, and its job be in the queue a moment later.
+
+    Raises:
+        SchedulerError: it does not end, so it is not known what becomes of the job.
+    """
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    while find_processes("sbatch", variable=KEY_VARIABLE, values=keys):
+        if time.monotonic() > deadline:
+            raise SchedulerError("the sbatch of an earlier submit is still waiting for its answer")
+        time.sleep(0.1)
+
+
 def release_element(element_id: str) -> bool:
     """Drop one job's dependency; return whether Slurm took it (a job that has started or ended needs none)."""
     try:
@@ -229,7 +245,7 @@ def requeue_element(element_id: str) -> bool:
 
 
 def is_being_preempted(element_id: str) -> bool:
-    """Say whether Slurm has begun to preempt a running job, so that it is in its grace time; False when nobody knows."""
+    """Say whether a running job is in the grace time of its preemption; False when nobody knows."""
     try:
         return parse_preemption(
             run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S)

@@ -24,7 +24,7 @@ from hpcbench.jsonfile import write_text
 from hpcbench.paths import DoctorPaths, SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
-from hpcbench.submission import Submission
+from hpcbench.submission import KEY_VARIABLE, Submission
 
 JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
 SIGNAL_LEAD_CAP_S = 300
@@ -280,7 +280,7 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
     """
     paths.slurm_logs.mkdir(parents=True, exist_ok=True)
     paths.start_marks(submission.key).mkdir(parents=True, exist_ok=True)
-    with clean_environment(profile):
+    with clean_environment(profile, submission.key):
         executor = CommandExecutor(paths.slurm_logs, text, paths.script(submission.key))
         try:
             job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
@@ -297,16 +297,18 @@ def _last_words(text: str) -> str:
 
 
 @contextmanager
-def clean_environment(profile: ClusterProfile) -> Iterator[None]:
+def clean_environment(profile: ClusterProfile, key: str) -> Iterator[None]:
     """Hide what an enclosing job or shell would smuggle into a submission.
 
     SLURM_* of an enclosing job goes (not SLURM_CONF and SLURM_CLUSTERS); an SBATCH_X goes only where the profile sets
-    X, since it would beat the script's own line.
+    X, since it would beat the script's own line. The key goes with sbatch, which may outlive this process.
     """
     hidden = {name: os.environ.pop(name) for name in hidden_variables(os.environ, profile)}
+    os.environ[KEY_VARIABLE] = key
     try:
         yield
     finally:
+        del os.environ[KEY_VARIABLE]
         os.environ.update(hidden)
 
 
@@ -328,6 +330,8 @@ def hidden_variables(environ: Mapping[str, str], profile: ClusterProfile) -> lis
         ours |= {"SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK"}
     keep = {"SLURM_CONF", "SLURM_CLUSTERS"}
     inner = {name for name in environ if name.startswith(("SLURM_", "PMI_", "PMIX_")) and name not in keep}
+    # Within a job: that job's own.
+    inner |= {KEY_VARIABLE} & environ.keys()
     return sorted(inner | {name for name in ours if name in environ})
 
 

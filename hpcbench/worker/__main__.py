@@ -125,7 +125,7 @@ def _leave_group() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process at once: taking torch down takes seconds, and after TERM Slurm may leave no more than KillWait."""
+    """End this process at once: taking torch down takes seconds, which the record may lack between TERM and KILL."""
     for child in multiprocessing.active_children():
         child.terminate()
     logging.shutdown()

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from .cluster_config import (
     NODES,
     ClusterSettings,
     mariadbd_argv,
+    merge_lines,
     munged_argv,
     render_files,
 )
@@ -80,6 +81,30 @@ class Cluster:
         """End slurmctld and start it again, on the state that it saved."""
         self._end("slurmctld")
         self._start_slurmctld()
+        self._await_nodes()
+
+    @contextlib.contextmanager
+    def changed(self, *extra_lines: str) -> Iterator[None]:
+        """Run slurmctld with other lines in slurm.conf for a while."""
+        file = self.settings.slurm_conf
+        before = file.read_text(encoding="utf-8")
+        try:
+            file.write_text("\n".join(merge_lines(before.splitlines(), extra_lines)) + "\n", encoding="utf-8")
+            self.restart_slurmctld()
+            yield
+        finally:
+            file.write_text(before, encoding="utf-8")
+            self.restart_slurmctld()
+
+    def end_slurmd(self, node: str) -> None:
+        """Kill the slurmd of a node without a word; what it started runs on."""
+        process = read_live(_pid_file(self.directory, f"slurmd-{node}"))
+        end_processes([process] if process else [], grace_s=0)
+
+    def start_slurmd(self, node: str) -> None:
+        """Start the slurmd of a node again, and return once both nodes take jobs."""
+        self._start(f"slurmd-{node}", ["slurmd", "-D", "-N", node])
+        self._run("scontrol", "update", f"NodeName={node}", "State=RESUME")
         self._await_nodes()
 
     def stop_slurmdbd(self) -> None:

@@ -20,6 +20,15 @@ from .installation import ClusterUnavailableError
 # What a developer's shell may set for Slurm's clients, which would change what a test sees.
 _CLIENT_PREFIXES = ("SLURM_", "SBATCH_", "SALLOC_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_")
 
+# Jobs of `high` take the place of those of `low`, and of those of `grace` 10 s after a warning.
+PREEMPTION = (
+    "PreemptType=preempt/partition_prio",
+    "PreemptMode=REQUEUE",
+    "PartitionName=low Nodes=gpu[1-2] PriorityTier=1 MaxTime=08:00:00",
+    "PartitionName=grace Nodes=gpu[1-2] PriorityTier=1 GraceTime=10 MaxTime=08:00:00",
+    "PartitionName=high Nodes=gpu[1-2] PriorityTier=10 MaxTime=08:00:00",
+)
+
 
 def is_slurm_required(environment: Mapping[str, str]) -> bool:
     """Tell whether a missing Slurm is a failure rather than a test left out."""
@@ -35,10 +44,10 @@ def leave_out(reason: str, environment: Mapping[str, str]) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def slurm_cluster() -> Iterator[Cluster]:
-    """Start a private cluster with accounting and a MinJobAge of 10 s, and end it with the session."""
+    """Start a private cluster with accounting, preemption and a MinJobAge of 10 s, and end it with the session."""
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
         try:
-            cluster = start_cluster(Path(folder), min_job_age=10)
+            cluster = start_cluster(Path(folder), min_job_age=10, extra_lines=PREEMPTION)
         except ClusterUnavailableError as error:
             leave_out(str(error), os.environ)
         try:

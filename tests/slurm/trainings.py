@@ -7,6 +7,7 @@ torch, signals.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hpcbench.jsonfile import read_json
 from hpcbench.paths import JobPaths
 from hpcbench.record import Record, TrainMetrics, read_record
 from hpcbench.scheduler.slurm import run_command
-from hpcbench.worker.progress import list_attempts, read_eval_losses, read_steps
+from hpcbench.worker.progress import read_eval_losses, read_steps
 from tests.slurm.suites import hpcbench, wait_until, write_suite
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
@@ -101,7 +102,7 @@ def results(job: JobPaths) -> tuple[list[tuple[int, float | None]], dict[int, fl
 def assert_same_result(job: JobPaths, reference: JobPaths) -> None:
     """Check that two trainings gave the same losses and weights, to the last bit."""
     (losses, eval_losses), (expected, expected_evals) = results(job), results(reference)
-    assert [step for step, _ in losses] == list(range(1, NUM_STEPS + 1))
+    assert [step for step, _ in losses] == list(range(1, metrics_of(reference).num_steps + 1))
     assert losses == expected
     assert eval_losses == expected_evals
     for name in ("best", "last"):
@@ -123,6 +124,16 @@ def await_step(job: JobPaths, step: int, *, attempt: int = 1) -> None:
     wait_until(made, timeout_s=START_TIMEOUT_S, what=f"{history} reaches step {step}")
 
 
+def await_training(job: JobPaths, *, attempt: int = 1) -> None:
+    """Wait until an attempt has made some steps."""
+    history = job.attempt(attempt).history
+    wait_until(
+        lambda: history.exists() and history.read_text(encoding="utf-8").count("\n") > 2,
+        timeout_s=START_TIMEOUT_S,
+        what=f"{history} grows",
+    )
+
+
 def await_record(job: JobPaths, state: str) -> None:
     """Wait until a job's record has a state."""
     wait_until(
@@ -135,6 +146,8 @@ def await_record(job: JobPaths, state: str) -> None:
 def start_requeued(element_id: str) -> None:
     """Wait until Slurm has put a job back into the queue, and spare it the two minutes that requeued jobs wait."""
     wait_until(lambda: slurm_state(element_id) == "PENDING", timeout_s=60, what=f"{element_id} is requeued")
+    # Not at once: slurmd refuses a job whose credential it revoked in the same second.
+    time.sleep(2.5)
     run_command(["scontrol", "update", f"JobId={element_id}", "StartTime=now"])
 
 
@@ -165,28 +178,38 @@ def processes_of(save_dir: Path) -> dict[int, str]:
     return found
 
 
-def find_process(save_dir: Path, module: str, *, has: str = "") -> int:
-    """Return the id of the one process that runs a module (`hpcbench.job`, `hpcbench.worker`) for a save directory."""
-    found = [
-        pid
-        for pid, words in processes_of(save_dir).items()
-        if f" -m {module} " in words and not words.startswith("srun") and has in words
-    ]
+def find_process(save_dir: Path, module: str, **variables: str) -> int:
+    """Return the id of the one process that runs a module for a save directory.
+
+    Args:
+        save_dir: whose processes.
+        module: `hpcbench.job` (its supervisor) or `hpcbench.worker`.
+        variables: `experiment` names the job; `rank` is a worker's RANK.
+    """
+    found = []
+    for pid, words in processes_of(save_dir).items():
+        if f" -m {module} " not in words or words.startswith("srun") or "torch.distributed" in words:
+            continue
+        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if "rank" in variables and f"RANK={variables['rank']}".encode() not in environ:
+            continue
+        index = _index_of(save_dir, variables.get("experiment"))
+        if index is None or f"SLURM_ARRAY_TASK_ID={index}".encode() in environ:
+            found.append(pid)
     assert len(found) == 1, processes_of(save_dir)
     return found[0]
+
+
+def _index_of(save_dir: Path, experiment: str | None) -> str | None:
+    return None if experiment is None else scheduler_id(save_dir, experiment).partition("_")[2]
 
 
 def assert_no_orphans(save_dir: Path, *, timeout_s: float = 15) -> None:
     """Check that no process of these jobs is left."""
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not processes_of(save_dir), timeout_s=timeout_s, what="")
-    assert processes_of(save_dir) == {}
-
-
-def num_attempts(job: JobPaths) -> int:
-    """Return how many attempts have started to train."""
-    fingerprint = (read_json(job.request) or {})["fingerprint"]
-    return len(list_attempts(job, fingerprint))
+    left = processes_of(save_dir)
+    assert not left, left
 
 
 @contextlib.contextmanager

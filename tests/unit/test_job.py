@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job import supervisor as supervisor_room
 from hpcbench.job.claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.context import JobContext, read_context
@@ -18,7 +19,7 @@ from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude, log_tail
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.paths import SuitePaths
-from hpcbench.record import Record
+from hpcbench.record import Attempt, Cause, Record
 from hpcbench.request import Resources
 from hpcbench.states import JobState
 from hpcbench.submission import Element, write_submission
@@ -230,3 +231,34 @@ def test_the_environment_is_described_while_the_program_runs(
     waits = ("sh", "-c", f'for i in 1 2 3 4 5 6 7 8 9; do [ -e "{flag}" ] && exit 0; sleep 0.2; done; exit 1')
     found = run_program(context, waits)
     assert (found.state, found.environment) == (JobState.COMPLETED, {"host": "here"})
+
+
+def test_attempts_that_were_preempted_or_killed_are_told_apart(context: JobContext) -> None:
+    job = context.paths
+    interrupted = Cause(type="interrupted", message="terminated by the scheduler or the user; checkpoint at step 5")
+    terminated = (
+        Attempt(
+            number=1,
+            state=JobState.CANCELLED,
+            started_at="2026-11-21T00:00:00.000Z",
+            finished_at="2026-11-21T00:01:00.000Z",
+            duration_s=60,
+            scheduler_id="98_3",
+            host="node1",
+            cause=interrupted,
+        ),
+    )
+    written = record(JobState.CANCELLED, metrics=None, attempts=terminated, cause=interrupted)
+    write_json(job.attempt(1).record, written.model_dump(mode="json"))
+    claim = take_claim(replace(context, restart_count=1))
+    assert claim is not None
+    write_json(job.attempt(2).claim, read_json(job.claim) or {})
+    job.attempt(3).folder.mkdir()
+
+    found = earlier_attempts(job, before=4, scheduler_id="98_3")
+    assert [(attempt.number, attempt.state) for attempt in found] == [(1, JobState.PREEMPTED), (2, JobState.LOST)]
+    assert found[0].cause is not None
+    assert found[0].cause.message == "preempted; checkpoint at step 5"
+    assert found[1].restart_count == 1
+    # Another submission: nobody put that one back into the queue.
+    assert earlier_attempts(job, before=2, scheduler_id="99_3")[0].state is JobState.CANCELLED

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.batches import describe_batch, make_batches, make_key, take_part
+from hpcbench.batches import describe_batch, make_batches, make_key, make_late_batches, take_part
 from hpcbench.plan import Action, Decision, Options, decide, describe_change, plan_suite
 from hpcbench.request import JobRequest, Resources
 from hpcbench.states import JobState
-from tests.unit.job_cases import command, experiment, suite, view
+from hpcbench.submission import Element
+from tests.unit.job_cases import command, experiment, submission, suite, view
 
 ROOT = Path("/logs")
 
@@ -140,9 +141,28 @@ def test_a_new_eval_of_a_completed_train_job_goes_out_alone() -> None:
     assert [(d.action, d.after_train) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, False)]
 
 
-def test_a_new_eval_waits_while_its_train_job_runs_and_is_blocked_when_it_failed() -> None:
+def test_an_eval_of_a_train_job_under_way_follows_it_unless_it_was_cancelled() -> None:
     train, score = plan(command("a", evals=("x",)))
-    running = decide([train, score], {("a", "train"): view(train, JobState.RUNNING)}, Options())
+    running = replace(view(train, JobState.RUNNING), scheduler_id="7_0")
+    decisions = decide([train, score], {("a", "train"): running}, Options())
+    assert [(d.action, d.after_train) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, True)]
+    cancelled = {("a", "train"): running, ("a", "eval-x"): view(score, JobState.CANCELLED)}
+    assert decide([train, score], cancelled, Options())[1].action is Action.WAIT
+
+
+def test_late_evals_keep_the_indices_of_their_train_jobs() -> None:
+    decisions = [replace(d, after_train=True) for d in decisions_for(3, ("x",)) if d.request.job != "train"]
+    elements = {5 + i: Element(experiment=f"e{i}", job="train", fingerprint="f") for i in (0, 2)}
+    parent = submission(elements=elements)
+    places = {("e0", "train"): (parent, 5), ("e2", "train"): (parent, 7)}
+    [(found, batch)] = make_late_batches(decisions, places)
+    assert found is parent
+    assert {index: request.experiment for index, request in batch.requests.items()} == {5: "e0", 7: "e2"}
+
+
+def test_a_new_eval_waits_while_nobody_knows_of_its_train_job_and_is_blocked_when_it_failed() -> None:
+    train, score = plan(command("a", evals=("x",)))
+    running = decide([train, score], {("a", "train"): view(train, JobState.UNKNOWN)}, Options())
     failed = decide([train, score], {("a", "train"): view(train, JobState.FAILED)}, Options())
     assert (running[1].action, failed[1].action) == (Action.WAIT, Action.SKIP)
     assert failed[1].why == "blocked: its train job is failed"

@@ -1,0 +1,62 @@
+"""Limits of a site: what does not fit stays planned, and a later submit tops it up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hpcbench.paths import SuitePaths
+from hpcbench.profile import ClusterProfile
+from hpcbench.scheduler.slurm import run_command
+from hpcbench.states import JobState
+from hpcbench.status import gather
+from hpcbench.submission import read_submissions
+from tests.slurm.cluster import Cluster
+from tests.slurm.suites import command_experiment, command_suite, states, submit, wait_until_over
+
+pytestmark = pytest.mark.slurm
+
+
+def start_marks(save_dir: Path) -> list[int]:
+    """Return how often each job was started."""
+    return [len(file.read_text().splitlines()) for file in save_dir.glob("commands/submissions/*.started/*")]
+
+
+def test_twenty_five_experiments_fit_a_max_array_size_of_eleven(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite([command_experiment(f"e{i:02}", ("true",)) for i in range(25)])
+    with slurm_cluster.changed("MaxArraySize=11"):
+        outcome = submit(suite, tmp_path)
+        assert [len(s.elements) for s in outcome.submitted] == [11, 11, 3]
+        assert all(max(s.elements) <= 10 for s in outcome.submitted)
+        assert outcome.refused == []
+        collection = wait_until_over(tmp_path, timeout_s=180)
+    assert Counter(states(collection, "train").values()) == {"completed": 25}
+    assert start_marks(tmp_path) == [1] * 25
+
+
+def test_a_limit_on_submitted_jobs_is_topped_up(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    for command in (
+        ["add", "account", "lab"],
+        ["add", "user", "root", "account=lab"],
+        ["add", "qos", "four"],
+        ["modify", "qos", "four", "set", "MaxSubmitJobsPerUser=4"],
+        ["modify", "user", "root", "set", "qos+=four"],
+    ):
+        run_command(["sacctmgr", "--immediate", *command], check=False)
+    suite = command_suite([command_experiment(f"e{i}", ("true",), evals=["score"]) for i in range(5)])
+    profile = ClusterProfile(account="lab", qos="four")
+    taken: list[int] = []
+    with slurm_cluster.changed("AccountingStorageEnforce=limits,qos"):
+        for _ in range(8):
+            outcome = submit(suite, tmp_path, profile=profile)
+            taken.append(outcome.num_jobs)
+            if all(job.state is JobState.COMPLETED for job in wait_until_over(tmp_path, timeout_s=120).jobs):
+                break
+    assert {job.state for job in gather(tmp_path).jobs} == {JobState.COMPLETED}, taken
+    assert max(taken) <= 4
+    assert sum(taken) == 10
+    assert start_marks(tmp_path) == [1] * 10
+    known = read_submissions(SuitePaths(tmp_path, "commands"))
+    assert {s.state for s in known} == {"submitted", "abandoned"}
