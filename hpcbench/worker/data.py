@@ -171,8 +171,8 @@ def _draw(total: int, count: int, *, seed: int) -> list[int]:
 def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], int, str | None]:
     """Return the rows to mix in, how many bad ones were left out, and what the record says about it.
 
-    As ms-swift 2.x (swift/llm/utils/argument.py): int(training rows x ratio) rows of the mixed datasets, drawn after the
-    training rows; all of them, with a warning, where there are fewer. None of them is validated on.
+    As ms-swift 2.x (swift/llm/utils/argument.py): int(training rows x ratio) rows of the mixed datasets, drawn after
+    the training rows; all of them, with a warning, where there are fewer. None of them is validated on.
     """
     if args.train_dataset_mix_ratio <= 0:
         return [], 0, None

@@ -1,7 +1,7 @@
 """Answers that a model in training gives to the validation prompts, scored by ROUGE-L.
 
-In: a model, prompts with their reference answers, the generation arguments. Out: the mean score. The random numbers of
-the training are left as they were, and those drawn here depend on the seed and the step alone: a resume changes nothing.
+In: a model, prompts with their reference answers, the generation arguments. Out: the mean score. The random numbers
+of the training stay as they were, and those drawn here depend on the seed and the step alone: a resume changes nothing.
 """
 
 from __future__ import annotations
