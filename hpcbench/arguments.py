@@ -114,12 +114,24 @@ class SftArgs(BaseModel):
     batch_size: PositiveInt = 1
     """Samples per rank and forward pass."""
     eval_batch_size: PositiveInt | None = None
-    """None is batch_size."""
+    """None is batch_size, and 1 for generating answers."""
     gradient_accumulation_steps: PositiveInt = 16
     max_grad_norm: NonNegativeFloat = 1.0
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Fraction = 0.05
     """Part of all steps over which the learning rate rises."""
+    predict_with_generate: bool = False
+    """Also generate answers to the validation prompts at each evaluation and record their mean ROUGE-L."""
+    max_new_tokens: PositiveInt = 1024
+    """Longest generated answer in tokens; this and the next five only with predict_with_generate."""
+    do_sample: bool = True
+    """Sample answers; False takes the likeliest token each time."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.9
+    top_k: Annotated[int, Field(ge=0)] = 20
+    """Sample among so many likeliest tokens; 0 among all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Sample among the likeliest tokens of this total probability."""
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     eval_steps: PositiveInt = 50
     save_steps: PositiveInt | None = None
     """None is eval_steps."""

@@ -71,6 +71,8 @@ class TrainMetrics(BaseModel):
     eval_loss: Finite | None = None
     """Token-weighted plain cross-entropy on the validation split, of the best checkpoint."""
     last_eval_loss: Finite | None = None
+    rouge_l: Finite | None = None
+    """Mean ROUGE-L (0 to 1) of generated answers, of the best checkpoint; only with predict_with_generate."""
     first_eval_loss: Finite | None = None
     """Before the first step, when asked for."""
     num_steps: Count

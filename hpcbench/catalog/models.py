@@ -36,7 +36,7 @@ class ModelEntry(BaseModel):
     """Whether it takes images or sound; such models are refused."""
     loaded: bool = False
     """Whether these weights, or a copy of them, were ever loaded by hpcbench's developers."""
-    source: str = ""
+    source: str
     """Where ids, target modules and template were read."""
 
 

@@ -84,14 +84,6 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "deepspeed": _OFF,
     "deepspeed_config_path": _NOTHING,
     "fsdp": _OFF,
-    # Generation during training; without it the rest has no effect.
-    "predict_with_generate": _OFF,
-    "max_new_tokens": ("1024", "2048", *_NOTHING),
-    "do_sample": ("true", *_NOTHING),
-    "temperature": ("0.9", "0.3", *_NOTHING),
-    "top_k": ("20", *_NOTHING),
-    "top_p": ("0.9", "0.7", *_NOTHING),
-    "repetition_penalty": ("1", "1.0", "1.05", *_NOTHING),
     # Hub.
     "push_to_hub": _OFF,
     "hub_model_id": _NOTHING,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hpcbench.arguments import SftArgs
+from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
 from hpcbench.catalog.models import list_models, list_templates, lookup_model, lookup_template
 from hpcbench.config.names import did_you_mean
 from hpcbench.config.yaml_lines import Located, shorten
@@ -88,7 +89,11 @@ def check_args(
 def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
     """Return the names that the catalog would have to know and does not."""
     found: list[Problem] = []
-    if args.model_type is not None and args.model_id_or_path is None and lookup_model(args.model_type) is None:
+    entry = None if args.model_type is None else lookup_model(args.model_type)
+    if entry is not None and entry.multimodal and args.model_id_or_path is None:
+        message = f"{entry.name} takes images or sound, and hpcbench trains and evaluates on text only"
+        found.append(at_key("model_type").problem(message, expected="a text model"))
+    if args.model_type is not None and args.model_id_or_path is None and entry is None:
         hint = did_you_mean(args.model_type, list_models()) or "give model_id_or_path: a hub id or a folder"
         message = f"no model {shorten(repr(args.model_type))} in the catalog"
         found.append(at_key("model_type").problem(message, expected="a model of the catalog", hint=hint))
@@ -96,6 +101,12 @@ def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Prob
         hint = did_you_mean(args.template_type, list_templates()) or "leave it out to take the tokenizer's own"
         message = f"no chat template {shorten(repr(args.template_type))} in the catalog"
         found.append(at_key("template_type").problem(message, expected=", ".join(list_templates()), hint=hint))
+    if lookup_agent_format(args.agent_template) is None:
+        message = f"no agent template {shorten(repr(args.agent_template))} in the catalog"
+        found.append(at_key("agent_template").problem(message, expected=", ".join(list_agent_formats())))
+    if args.lazy_tokenize and args.truncation_strategy == "delete":
+        message = "`lazy_tokenize` with `truncation_strategy: delete`: which rows it drops is not known before training"
+        found.append(at_key("lazy_tokenize").problem(message, expected="truncation_strategy: truncation_left"))
     return found
 
 

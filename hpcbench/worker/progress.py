@@ -97,14 +97,20 @@ def read_steps(job: JobPaths, fingerprint: str) -> list[Step]:
     return latest_by_step(steps)
 
 
-def read_eval_losses(job: JobPaths, fingerprint: str) -> dict[int, float | None]:
-    """Return the eval_loss of every evaluated step, in order, the latest attempt's where there are several."""
-    losses: dict[int, float | None] = {}
+def read_eval_losses(job: JobPaths, fingerprint: str, *, key: str = "eval_loss") -> dict[int, float | None]:
+    """Return the eval_loss of every evaluated step, in order, the latest attempt's where there are several.
+
+    Args:
+        job: the job's files.
+        fingerprint: of the configuration.
+        key: another figure of the evaluations, such as rouge_l.
+    """
+    found: dict[int, float | None] = {}
     for _, attempt, _ in list_attempts(job, fingerprint):
         for line in _read_lines(attempt.history):
-            if "eval_loss" in line:
-                losses[int(line["step"])] = line["eval_loss"]
-    return dict(sorted(losses.items()))
+            if key in line:
+                found[int(line["step"])] = line[key]
+    return dict(sorted(found.items()))
 
 
 def _to_step(line: JsonObject, attempt: int) -> Step:

@@ -120,6 +120,7 @@ def assemble_metrics(
     """Return the record's training part, from the histories of all attempts."""
     steps = [step for step in read_steps(job, request.fingerprint) if step.step <= outcome.num_steps]
     evals = {s: v for s, v in read_eval_losses(job, request.fingerprint).items() if s <= outcome.num_steps}
+    scores = read_eval_losses(job, request.fingerprint, key="rouge_l")
     resumed = [step for _, _, step in list_attempts(job, request.fingerprint)][1:]
     speed = metrics.summarise_speed(steps)
     ranks = request.resources.ddp
@@ -149,6 +150,7 @@ def assemble_metrics(
         train_loss=train_loss,
         eval_loss=eval_loss,
         last_eval_loss=evals.get(outcome.num_steps),
+        rouge_l=None if outcome.best_step is None else scores.get(outcome.best_step),
         num_steps=outcome.num_steps,
         num_epochs=outcome.num_epochs,
         num_train_rows=outcome.num_train_rows,

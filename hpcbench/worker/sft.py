@@ -30,6 +30,7 @@ from hpcbench.worker.checkpoint import CLAIM_VARIABLE, CheckpointStore, Kept, Re
 from hpcbench.worker.data import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
 from hpcbench.worker.interrupt import StopRequestedError, leave_if_asked
 from hpcbench.worker.packing import check_packing, pack_lengths
+from hpcbench.worker.predict import Prompt, make_prompts
 from hpcbench.worker.progress import History, Progress, now
 from hpcbench.worker.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.template import Template
@@ -81,6 +82,7 @@ class TokenData:
     stats: TokenStats | None
     has_chat_template: bool
     packs: Sequence[Sequence[int]] | None = None
+    prompts: Sequence[Prompt] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     """Remarks for the record, by the field that they explain."""
 
@@ -163,6 +165,7 @@ def _train(assignment: Assignment) -> None:
             train_rows=data.train.rows,
             val_rows=data.validation.rows,
             packs=data.packs,
+            prompts=data.prompts,
         )
         resume_from = _take_over(current, training_args, found)
         if ranks.rank == 0:
@@ -246,6 +249,9 @@ def load_data(assignment: Assignment) -> TokenData:
         stats=stats,
         has_chat_template=template.has_chat_template,
         packs=packs,
+        prompts=make_prompts(splits.validation, template, max_length=args.max_length)
+        if args.predict_with_generate
+        else (),
         notes=notes,
     )
 

@@ -26,6 +26,7 @@ from hpcbench.worker.checkpoint import CheckpointStore, ResumePoint
 from hpcbench.worker.interrupt import StopRequestedError, stop_requested
 from hpcbench.worker.loss import mean_cross_entropy
 from hpcbench.worker.meter import Meter, StepMeasure
+from hpcbench.worker.predict import Prompt, mean_rouge_l
 from hpcbench.worker.progress import History, Phase, Progress
 from hpcbench.worker.template import Encoded
 from hpcbench.worker.tuner_files import load_adapter_weights, save_adapter
@@ -52,6 +53,8 @@ class Run:
     val_rows: Sequence[Encoded]
     packs: Sequence[Sequence[int]] | None = None
     """Indices of the training rows that share a sequence; None without packing."""
+    prompts: Sequence[Prompt] = ()
+    """Validation prompts to generate answers to."""
     best_step: int | None = None
     best_eval_loss: float | None = None
     eval_pending: bool = False
@@ -184,8 +187,20 @@ class BenchTrainer(Trainer):
             pad_token_id=self.processing_class.pad_token_id,
             on_batch=leave_if_asked,
         )
+        figures = {"step": step, "eval_loss": loss}
+        if run.prompts:
+            figures["rouge_l"] = mean_rouge_l(
+                self.model,
+                run.prompts,
+                self.processing_class,
+                run.args,
+                step=step,
+                device=self.args.device,
+                on_batch=leave_if_asked,
+            )
+            logger.info("step %d: ROUGE-L %.4f over %d answers", step, figures["rouge_l"], len(run.prompts))
         run.eval_pending = False
-        run.history.append({"step": step, "eval_loss": loss})
+        run.history.append(figures)
         logger.info("step %d: eval_loss %.6f over %d tokens", step, loss, num_tokens)
         if math.isfinite(loss) and (run.best_eval_loss is None or loss < run.best_eval_loss):
             run.best_step, run.best_eval_loss = step, loss

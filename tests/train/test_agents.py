@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ TURNS = [
     {"from": "gpt", "value": "Five."},
 ]
 CALL = 'Action: add\nAction Input: {"a": 2, "b": 3}'
+CHATS = {"messages": "messages"}
+TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+SHARED = Path(os.environ.get("HPCBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 ANSWER = f'{CALL}\nObservation: {{"sum": 5}}\nFinal Answer: Five.'
 
 
@@ -187,20 +191,51 @@ def test_accumulation_and_ranks_do_not_change_the_weighted_loss(tmp_path: Path) 
 
 
 def test_the_seeds_example_trains(tmp_path: Path, base_model: Path, chats: Path) -> None:
-    """The arguments of the first seed document, scaled down."""
-    rows = write_agent_rows(tmp_path / "agent.jsonl", 10)
+    """The arguments of the first seed document, scaled down, with its dataset names in a registry."""
+    write_agent_rows(tmp_path / "agent.jsonl", 10)
+    registry = tmp_path / "dataset_info.json"
+    entries: dict[str, dict[str, Any]] = {
+        "ms-agent": {
+            "file_name": "agent.jsonl",
+            "columns": {"prompt": "query", "query": "input", "response": "response"},
+        },
+        "ms-bench": {"file_name": str(chats), "formatting": "sharegpt", "columns": CHATS, "tags": TAGS},
+    }
+    registry.write_text(json.dumps(entries))
     values: dict[str, Any] = {
+        "dataset_info": str(registry),
         "train_dataset_mix_ratio": 2.0,
-        "train_dataset_mix_ds": [str(chats)],
         "use_loss_scale": True,
         "val_dataset_sample": 5000,
         "check_dataset_strategy": "none",
         "lora_lr_ratio": 16.0,
         "num_train_epochs": 1,
     }
-    job = make_job(tmp_path / "job", base_model, rows, **values)
+    job = make_job(tmp_path / "job", base_model, Path("ms-agent"), **values)
     metrics = read_metrics(train_here(job))
     assert (metrics.num_train_rows, metrics.num_val_rows, metrics.num_samples) == (27, 1, 27)
-    assert metrics.unknown["num_train_rows"] == f"18 of them mixed in from {chats}"
+    assert metrics.unknown["num_train_rows"] == "18 of them mixed in from ms-bench"
     losses = [line["loss"] for line in read_history(job.attempt(1)) if "loss" in line]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("values", [{}, {"packing": True, "max_length": 2048}])
+def test_the_real_tool_dialogues_train(tmp_path: Path, base_model: Path, values: dict[str, Any]) -> None:
+    """glaive_toolcall_en_demo of LLaMA-Factory, by its registry."""
+    folder = SHARED / "data" / "instructions"
+    if not (folder / "dataset_info.json").is_file():
+        pytest.skip(f"no test data at {folder}; HPCBENCH_SHARED names the folder that has data/instructions")
+    options: dict[str, Any] = {
+        "dataset_info": str(folder / "dataset_info.json"),
+        "use_loss_scale": True,
+        "loss_on_all_rounds": True,
+        "max_length": 512,
+        "max_steps": 6,
+        "dataset_test_ratio": 0.01,
+        "train_dataset_sample": 60,
+    }
+    job = make_job(tmp_path / "job", base_model, Path("glaive_toolcall_en_demo"), **{**options, **values})
+    metrics = read_metrics(train_here(job))
+    losses = [line["loss"] for line in read_history(job.attempt(1)) if "loss" in line]
+    assert metrics.num_train_rows == 60
     assert losses[-1] < losses[0]

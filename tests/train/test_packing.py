@@ -104,8 +104,8 @@ def test_a_model_that_leaks_is_refused(base_model: Path) -> None:
         get_input_embeddings = model.get_input_embeddings
         train = eval = lambda self, *_: self
 
-        def __call__(self, input_ids: Any, position_ids: Any, use_cache: bool) -> Any:
-            return model(input_ids=input_ids, use_cache=use_cache)
+        def __call__(self, input_ids: Any, **_: Any) -> Any:
+            return model(input_ids=input_ids, use_cache=False)
 
     with pytest.raises(WorkerError, match="see each other"):
         check_packing(Leaky(), "cpu")

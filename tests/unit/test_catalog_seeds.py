@@ -1,0 +1,127 @@
+"""What the seed documents list is in the catalogs, every entry is usable, and users can add their own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
+from hpcbench.catalog.models import list_templates, lookup_model, lookup_template
+from hpcbench.dataset_registry import find_dataset, list_datasets, lookup_dataset
+from hpcbench.errors import ConfigError, WorkerError
+from hpcbench.worker.template import Template
+from tests.train.world import make_tokenizer
+from tests.unit.suite_writer import refusal
+
+# ruff: noqa: SIM905, RUF001
+# fmt: off
+SEED_MODELS = """
+qwen-7b qwen-7b-chat qwen-14b qwen-14b-chat qwen-7b-chat-int4 qwen-14b-chat-int4 qwen-7b-chat-int8 qwen-14b-chat-int8
+qwen-vl qwen-vl-chat qwen-vl-chat-int4 baichuan-7b baichuan-13b baichuan-13b-chat baichuan2-7b baichuan2-7b-chat
+baichuan2-13b baichuan2-13b-chat baichuan2-7b-chat-int4 baichuan2-13b-chat-int4 chatglm2-6b chatglm2-6b-32k llama2-7b
+llama2-7b-chat llama2-13b llama2-13b-chat llama2-70b llama2-70b-chat openbuddy-llama2-13b-chat
+openbuddy-llama-65b-chat openbuddy-llama2-70b-chat openbuddy-mistral-7b-chat internlm-7b internlm-7b-chat
+internlm-7b-chat-8k internlm-20b internlm-20b-chat xverse-7b xverse-7b-chat xverse-13b xverse-13b-chat mistral-7b
+mistral-7b-chat ziya2-13b ziya2-13b-chat polylm-13b seqgpt-560m qwen-1_8b-chat qwen-72b-chat chatglm3-6b
+chatglm3-6b-32k yi-6b-chat yi-34b-chat openbuddy-zephyr-7b-chat llama3-8b-instruct qwen1half-7b-chat-awq
+llama2-7b-aqlm-2bit-1x16
+""".split()
+SEED_DATASETS = """
+advertise-gen-zh alpaca-en alpaca-zh blossom-math-zh cls-fudan-news-zh cmnli-zh coco-en code-en code-python-zh cot-en
+cot-zh damo-agent-mini-zh damo-agent-zh dureader-robust-zh finance-en firefly-all-zh gpt4all-en instinwild-en
+instinwild-zh instruct-en jd-zh lawyer-llama-zh leetcode-python-en medical-en medical-mini-zh medical-zh
+multi-alpaca-all ner-jave-zh poetry-zh school-math-zh sharegpt-en sharegpt-zh sql-create-context-en text2sql-en
+tigerbot-law-zh ms-agent ms-bench long-alpaca-12k
+""".split()
+# fmt: on
+SEED_TEMPLATES = "default-generation chatglm2-generation chatml baichuan chatglm2 llama openbuddy-llama default internlm xverse".split()
+
+
+@pytest.mark.parametrize("name", SEED_MODELS)
+def test_every_model_of_the_documents_has_its_entry(name: str) -> None:
+    entry = lookup_model(name)
+    assert entry is not None
+    assert entry.modelscope is not None
+    assert entry.source
+    assert entry.multimodal == ("-vl" in name)
+    assert entry.template is None or entry.template in list_templates()
+
+
+def test_every_dataset_of_the_documents_has_its_entry() -> None:
+    assert set(SEED_DATASETS) <= set(list_datasets())
+    for name in list_datasets():
+        entry = lookup_dataset(name)
+        assert entry is not None
+        assert all(
+            hub_id is None or re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id)
+            for hub_id in (entry.huggingface, entry.modelscope)
+        )
+
+
+def test_every_template_of_the_documents_has_its_entry() -> None:
+    assert set(SEED_TEMPLATES) <= set(list_templates())
+
+
+CHAT = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "Q1"},
+    {"role": "assistant", "content": "A1"},
+    {"role": "user", "content": "Q2"},
+    {"role": "assistant", "content": "A2"},
+]
+EOS = "<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("default", f"S\n\n### Human:\nQ1\n\n### Assistant:\nA1\n\n### Human:\nQ2\n\n### Assistant:\nA2{EOS}"),
+        ("default-generation", f"SQ1A1Q2A2{EOS}"),
+        ("chatglm2-generation", f"SQ1A1Q2A2{EOS}"),
+        ("chatml", (f"<|im_start|>system\nS{EOS}\n<|im_start|>user\nQ1{EOS}\n<|im_start|>assistant\nA1{EOS}\n"
+                    f"<|im_start|>user\nQ2{EOS}\n<|im_start|>assistant\nA2{EOS}")),
+        ("baichuan", f"S<reserved_102>Q1<reserved_103>A1<reserved_102>Q2<reserved_103>A2{EOS}"),
+        ("baichuan2", f"S<reserved_106>Q1<reserved_107>A1<reserved_106>Q2<reserved_107>A2{EOS}"),
+        ("chatglm2", f"S\n\n[Round 1]\n\n问：Q1\n\n答：A1\n\n[Round 2]\n\n问：Q2\n\n答：A2{EOS}"),
+        ("llama", f"[INST] <<SYS>>\nS\n<</SYS>>\n\nQ1 [/INST] A1 {EOS}[INST] Q2 [/INST] A2{EOS}"),
+        ("openbuddy-llama", f"S\n\nUser: Q1\nAssistant: A1\nUser: Q2\nAssistant: A2{EOS}"),
+        ("internlm", f"<s><|System|>:S\n<|User|>:Q1<eoh>\n<|Bot|>:A1<eoa>\n<|User|>:Q2<eoh>\n<|Bot|>:A2<eoa>\n{EOS}"),
+        ("xverse", f"SHuman: Q1\n\nAssistant: A1{EOS}Human: Q2\n\nAssistant: A2{EOS}"),
+    ],
+)  # fmt: skip
+def test_templates_write_what_the_documents_define(name: str, text: str) -> None:
+    tokenizer = make_tokenizer()
+    encoded = Template(tokenizer, chat_template=lookup_template(name)).encode(CHAT)
+    assert tokenizer.decode(encoded.input_ids) == text
+    rounds = Template(tokenizer, chat_template=lookup_template(name), loss_on_all_rounds=True).encode(CHAT)
+    assert rounds.num_label_tokens >= 6
+
+
+def test_users_files_add_and_replace_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "hpcbench"
+    folder.mkdir()
+    (folder / "models.yaml").write_text("My-Model: {huggingface: me/my-model, lora_target_modules: [q], source: me}")
+    (folder / "datasets.yaml").write_text("mine: {huggingface: me/mine, split: all, source: me}")
+    (folder / "templates.yaml").write_text("own: '{{ messages[0].content }}'")
+    (folder / "agents.yaml").write_text("broken: {source: me}")
+    entry = lookup_model("my-model")
+    assert entry is not None
+    assert entry.huggingface == "me/my-model"
+    assert lookup_model("qwen-7b-chat") is not None
+    assert find_dataset("mine", registry=None).split == "all"
+    assert lookup_template("own") == "{{ messages[0].content }}"
+    assert "react" in list_agent_formats()
+    with pytest.raises(ConfigError, match=r"agents\.yaml: broken: "):
+        lookup_agent_format("broken")
+
+
+def test_multimodal_models_and_datasets_are_refused_with_the_reason(tmp_path: Path) -> None:
+    text = "cmd: sft\nargs: {model_type: qwen-vl-chat, dataset: x}\nexperiment: [{name: a}]\n"
+    assert "qwen-vl-chat takes images or sound, and hpcbench trains and evaluates on text only" in refusal(
+        tmp_path, text
+    )
+    with pytest.raises(WorkerError, match="images or sound"):
+        find_dataset("coco-en", registry=None)
