@@ -46,10 +46,6 @@ def main() -> None:
 
         print_error(error)
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED)
-    except BrokenPipeError:
-        # The reader (head, less) has had enough; Python would complain while closing stdout.
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         # A full disk, or a folder that may not be read or written; the text names it.
         print(f"error: {error}", file=sys.stderr)

@@ -175,7 +175,7 @@ def _probe_through_queue(profile: ClusterProfile, save_dir: Path, timeout_s: flo
     job_id: str | None = None
     try:
         write_text(paths.script, render_probe(paths, profile, resources))
-        with clean_environment(profile):
+        with clean_environment(profile, key=paths.folder.name):
             job_id = parse_job_id(run_command(["sbatch", "--parsable", str(paths.script)]))
         waiting = _await_result(paths, job_id, time.monotonic() + timeout_s)
         yield from _judge(read_json(paths.result) if paths.result.exists() else None, profile, waiting)

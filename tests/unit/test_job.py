@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job import supervisor as supervisor_room
+from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import judge_train
