@@ -1,4 +1,4 @@
-"""The verbs about a cluster and its storage: init, doctor, clean.
+"""The verbs about a cluster and its storage: init, doctor, prefetch, clean.
 
 In: what a person types. Out: text, exit codes as in `cli.py`. It holds no logic of its own and imports each room only
 when a verb needs it.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
-from hpcbench.cli_options import AsJson, Cluster, Names, SaveDir
+from hpcbench.cli_options import AsJson, Cluster, Configs, Names, Overrides, SaveDir
 from hpcbench.errors import PlanError
 
 EXIT_FAILED = 1
@@ -23,7 +24,7 @@ SCHEMA_VERSION = 1
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (init, doctor, clean):
+    for verb in (init, doctor, prefetch, clean):
         app.command()(verb)
 
 
@@ -91,6 +92,20 @@ def doctor(
     else:
         print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
     if counts["error"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def prefetch(configs: Configs, overrides: Overrides = None) -> None:
+    """Download models, datasets and eval tasks here, so that compute nodes without internet find them."""
+    from hpcbench.config import load_suites
+    from hpcbench.plan import plan_suite
+
+    suites = load_suites(configs, overrides=overrides or ())
+    requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
+    text = json.dumps([request.model_dump(mode="json") for request in requests])
+    # In a process of its own: it needs the worker's libraries, which this one must not import.
+    done = subprocess.run([sys.executable, "-m", "hpcbench.worker.prefetch"], input=text, text=True, check=False)
+    if done.returncode != 0:
         raise typer.Exit(EXIT_FAILED)
 
 

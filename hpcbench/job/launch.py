@@ -118,7 +118,6 @@ def job_environment(
         "TRITON_CACHE_DIR": str(caches / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TORCH_EXTENSIONS_DIR": str(caches / "extensions"),
-        "HF_DATASETS_CACHE": str(caches / "datasets"),
     }
     defaults = {
         "HF_HUB_OFFLINE": "1",
