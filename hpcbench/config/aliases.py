@@ -94,6 +94,12 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "ignore_args_error": _OFF,
     # Tuners and optimizers of the seed's tables.
     "galore_quantization": _OFF,
+    "galore_proj_quant": _OFF,
+    "galore_proj_bits": ("4", *_NOTHING),
+    "galore_proj_group_size": ("256", *_NOTHING),
+    "galore_cos_threshold": ("0.4", *_NOTHING),
+    "galore_gamma_proj": ("2", *_NOTHING),
+    "galore_queue_size": ("5", *_NOTHING),
     "lora_bias_trainable": _NOTHING,
     "lora_modules_to_save": ("[]", *_NOTHING),
     "lora_dtype": ("auto", *_NOTHING),
@@ -115,6 +121,14 @@ _UNSUPPORTED_FAMILIES = tuple(
     f"{tuner}_"
     for tuner in ("galore", "lisa", "llamapro", "adalora", "ia3", "vera", "boft", "fourier", "reft", "unsloth")
 )
+
+_REASONS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("galore_quantization", "galore_proj_quant"),
+        "Q-GaLore's quantized states are not built, and q-galore-torch does not work with today's bitsandbytes",
+    ),
+}
+"""Why an argument is not supported, where that is not plain."""
 
 # fmt: off
 UNSUPPORTED_TUNERS = frozenset({
@@ -170,7 +184,9 @@ class ArgumentNames:
         if name in UNSUPPORTED or name.startswith(_UNSUPPORTED_FAMILIES):
             if _canonical(value) in UNSUPPORTED.get(name, _OFF):
                 return []
-            return [value.problem(f"`{name}` is known but not supported by this version", hint="remove it")]
+            reason = _REASONS.get(name)
+            message = f"`{name}` is known but not supported by this version" + (f": {reason}" if reason else "")
+            return [value.problem(message, hint="remove it")]
         hint = did_you_mean(name, (*self.known, *ALIASES, *UNSUPPORTED))
         if name in self.elsewhere:
             hint = f"it belongs into `{self.elsewhere[name]}`"

@@ -179,6 +179,16 @@ def test_adapters_run_in_the_models_dtype(tmp_path: Path, base_model: Path, chat
         )
 
 
+@pytest.mark.parametrize("method", ["adapter", "lisa", "llamapro", "adalora"])
+def test_gradient_checkpointing_changes_no_number(tmp_path: Path, base_model: Path, chats: Path, method: str) -> None:
+    jobs = []
+    for name, recomputes in (("plain", False), ("recomputed", True)):
+        options = {**METHODS[method], "gradient_checkpointing": recomputes, "max_steps": 6}
+        jobs.append(make_job(tmp_path / name, base_model, chats, **options))
+        train_here(jobs[-1])
+    assert losses(jobs[1]) == pytest.approx(losses(jobs[0]), abs=1e-6)
+
+
 def test_lisa_on_two_ranks_is_lisa_on_one(tmp_path: Path, chats: Path) -> None:
     base = make_llama_folder(tmp_path / "base")
     values = METHODS["lisa"]

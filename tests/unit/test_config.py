@@ -12,7 +12,7 @@ import pytest
 from hpcbench.config import load_suites
 from hpcbench.config.durations import parse_minutes
 from hpcbench.dataset_fields import FIELD_SETS
-from tests.unit.suite_writer import HEAD, load, load_one, messages_of
+from tests.unit.suite_writer import HEAD, load, load_one, messages_of, refusal
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "seed_example.json"
 
@@ -255,6 +255,49 @@ def test_aliases_are_the_arguments_they_stand_for(tmp_path: Path) -> None:
     )
     assert (args.batch_size, args.sft_type, args.use_flash_attn, args.dtype) == (4, "lora", True, "fp16")
     assert (args.lora_rank, args.lora_dropout_p, args.lora_target_modules) == (4, 0.1, ("ALL",))
+
+
+def test_tuners_are_asked_for_in_the_seeds_words(tmp_path: Path) -> None:
+    text = """
+    cmd: sft
+    args: {model_type: qwen-7b-chat, dataset: d, sft_type: full, galore_rank: "64", galore_quantization: false}
+    experiment:
+      - {name: galore, args: {use_galore: "true", galore_optim_per_parameter: true, galore_target_modules: "a b"}}
+      - {name: lisa, args: {lisa_activated_layers: "2", lisa_step_interval: 10}}
+      - {name: llamapro, args: {sft_type: llamapro, llamapro_num_groups: null}}
+      - {name: adalora, args: {tuner_type: adalora, adalora_deltaT: "3", adalora_beta1: 0.9}}
+      - {name: dora, args: {sft_type: dora}}
+      - {name: lora+, args: {sft_type: lora+, lora_lr_ratio: 8}}
+    """
+    found = {experiment.name: experiment.args for experiment in load(tmp_path, text).experiments}
+    args = {name: value for name, value in found.items() if value is not None}
+    assert {name: value.tuner for name, value in args.items()} == {
+        **{name: name for name in ("galore", "lisa", "llamapro", "adalora")},
+        **dict.fromkeys(("dora", "lora+"), "lora"),
+    }
+    assert (args["galore"].sft_type, args["galore"].galore_rank, args["galore"].galore_per_parameter) == (
+        "full",
+        64,
+        True,
+    )
+    assert args["galore"].galore_target_modules == ("a", "b")
+    assert (args["adalora"].adalora_deltaT, args["adalora"].adalora_beta1) == (3, 0.9)
+    assert (args["dora"].use_dora, args["lora+"].lora_lr_ratio) == (True, 8)
+
+
+def test_what_tuners_cannot_do_is_refused_with_the_reason(tmp_path: Path) -> None:
+    text = """
+    cmd: sft
+    args: {model_type: qwen-7b-chat, dataset: d}
+    experiment:
+      - {name: a, args: {sft_type: full, use_galore: true, galore_quantization: true}}
+      - {name: b, args: {sft_type: lora, use_galore: "true"}}
+      - {name: c, args: {sft_type: adalora, adalora_beta1: 1.5}}
+    """
+    refused = refusal(tmp_path, text)
+    assert "`galore_quantization` is known but not supported by this version: Q-GaLore's quantized states" in refused
+    assert "use_galore is for sft_type full, not lora" in refused
+    assert "expected: number, more than 0 and less than 1" in refused
 
 
 def test_a_catalog_name_under_model_replaces_an_inherited_path(tmp_path: Path) -> None:
