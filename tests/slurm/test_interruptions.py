@@ -157,6 +157,7 @@ def test_what_is_killed_stays_dead_and_leaves_no_process(slurm_cluster: Cluster,
         assert [path.name for path in job_of(save_dir, name).folder.glob("attempt-*")] == ["attempt-1"]
 
 
+@pytest.mark.long
 def test_a_node_that_is_lost_loses_its_claim_too(slurm_cluster: Cluster, tmp_path: Path) -> None:
     # Only slurmd dies: the job on the lost node runs on beside its own second attempt.
     save_dir = submit_trainings(
