@@ -129,5 +129,5 @@ def test_the_catalogs_template_stands_in_for_a_tokenizer_without_one() -> None:
 
 def test_an_unknown_template_type_is_named(tokenizer: Any) -> None:
     args = SftArgs(model_id_or_path="m", template_type="nonsense")
-    with pytest.raises(WorkerError, match="no template 'nonsense'; known: chatml"):
+    with pytest.raises(WorkerError, match="no template 'nonsense'; known: baichuan"):
         Template.from_args(args, tokenizer)
