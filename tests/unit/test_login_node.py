@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -51,12 +51,15 @@ def test_no_verb_imports_torch(arguments: list[str], tmp_path_factory: pytest.Te
 
 
 def test_help_takes_at_most_ten_times_as_long_as_python_itself() -> None:
+    # Processor time and the best of several runs: a busy machine must not decide.
     def best_of(arguments: list[str], runs: int = 7) -> float:
+        quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
         times = []
         for _ in range(runs):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-            times.append(time.perf_counter() - started)
+            pid = os.posix_spawn(sys.executable, [sys.executable, *arguments], os.environ, file_actions=quiet)
+            _, status, usage = os.wait4(pid, 0)
+            assert status == 0
+            times.append(usage.ru_utime + usage.ru_stime)
         return min(times)
 
     assert best_of(["-m", "hpcbench.cli", "--help"]) < 10 * best_of(["-c", "pass"])
