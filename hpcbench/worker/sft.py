@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,15 @@ from transformers import TrainingArguments, set_seed
 from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.jsonfile import write_json
-from hpcbench.metrics import summarise_lengths
 from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import TokenStats
 from hpcbench.request import JobRequest
 from hpcbench.worker import meter, model
 from hpcbench.worker.checkpoint import CLAIM_VARIABLE, CheckpointStore, Kept, ResumePoint
-from hpcbench.worker.data import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
 from hpcbench.worker.interrupt import StopRequestedError, leave_if_asked
-from hpcbench.worker.packing import check_packing, pack_lengths
-from hpcbench.worker.predict import Prompt, make_prompts
+from hpcbench.worker.packing import check_packing
 from hpcbench.worker.progress import History, Progress, now
 from hpcbench.worker.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
-from hpcbench.worker.template import Template
+from hpcbench.worker.token_data import TokenData, load_data
 from hpcbench.worker.trainer import BenchTrainer, Run, wait_for_all
 from hpcbench.worker.tuners import Tuner, load_tuner
 
@@ -70,21 +65,6 @@ class Ranks:
             )
         rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
         return cls(rank=rank, local_rank=local_rank, count=count, gpus_each=gpus_each)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenData:
-    """The tokenizer and everything that it encoded."""
-
-    tokenizer: Any
-    train: EncodedRows
-    validation: EncodedRows
-    stats: TokenStats | None
-    has_chat_template: bool
-    packs: Sequence[Sequence[int]] | None = None
-    prompts: Sequence[Prompt] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """Remarks for the record, by the field that they explain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +116,7 @@ def _train(assignment: Assignment) -> None:
     tuner = load_tuner(args.tuner)
     if request.device == "cuda":
         torch.cuda.set_device(ranks.local_rank)
-    data = load_data(assignment)
+    data = _load_data(assignment)
     assignment.progress.update("loading")
     prepared = _load_prepared(assignment, tuner, data)
     leave_if_asked(attempt, num_ranks=ranks.count)
@@ -201,85 +181,17 @@ def _run_trainer(
         _finish(assignment, current, trainer, prepared=prepared, data=data)
 
 
-def load_data(assignment: Assignment) -> TokenData:
-    """Read, split and tokenize the datasets.
+def _load_data(assignment: Assignment) -> TokenData:
+    """Return the tokenized data; a stop request ends it between rows."""
 
-    Raises:
-        WorkerError: the tokenizer or a dataset is missing or unusable.
-        StopRequestedError: a stop was asked for meanwhile.
-    """
-    args, progress = assignment.args, assignment.progress
-    tokenizer = model.load_tokenizer(args)
-    template = Template.from_args(args, tokenizer)
-    splits = load_splits(args)
-    progress.update("tokenizing")
+    def on_tokenizing() -> None:
+        assignment.progress.update("tokenizing")
 
     def on_row(_count: int) -> None:
-        progress.update("tokenizing")
+        on_tokenizing()
         leave_if_asked(assignment.attempt, num_ranks=assignment.ranks.count)
 
-    train, lengths = _encode_training(splits, template, args, on_row=on_row)
-    validation = encode_samples(splits.validation, template, num_proc=args.preprocess_num_proc, on_row=on_row)
-    if not train.rows:
-        raise WorkerError(f"no training rows: all {len(splits.train)} are longer than max_length {args.max_length}")
-    stats = summarise_lengths(
-        lengths or [],
-        num_truncated=train.num_truncated,
-        num_dropped=train.num_dropped + splits.num_discarded,
-    )
-    logger.info(
-        "dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats
-    )
-    notes = {} if splits.note is None else {"num_train_rows": splits.note}
-    packs = None
-    if args.packing:
-        packs = pack_lengths(lengths or [], args.max_length)
-        if args.test_oom_error:
-            packs.sort(key=lambda pack: -sum((lengths or [])[index] for index in pack))
-        fill = sum(lengths or []) / (len(packs) * args.max_length)
-        notes["global_batch_size"] = f"counts packs: {len(packs)} packs hold {len(train.rows)} rows, {fill:.1%} full"
-        logger.info("packing: %s", notes["global_batch_size"])
-    if stats is None:
-        why = "lazy_tokenize: lengths are not known before training"
-        notes |= dict.fromkeys(("tokens", "flops_per_token", "mfu"), why)
-    return TokenData(
-        tokenizer=tokenizer,
-        train=train,
-        validation=validation,
-        stats=stats,
-        has_chat_template=template.has_chat_template,
-        packs=packs,
-        prompts=make_prompts(splits.validation, template, max_length=args.max_length)
-        if args.predict_with_generate
-        else (),
-        notes=notes,
-    )
-
-
-def _encode_training(
-    splits: Splits, template: Template, args: SftArgs, *, on_row: Callable[[int], None]
-) -> tuple[EncodedRows, list[int] | None]:
-    """Return the training rows and their lengths in tokens, which are not known where nothing asks for them."""
-    if args.lazy_tokenize and args.truncation_strategy == "delete":
-        raise WorkerError(
-            "lazy_tokenize: which rows `truncation_strategy: delete` drops is not known before training",
-            hint="set truncation_strategy: truncation_left, or lazy_tokenize: false",
-        )
-    needs_lengths = args.packing or args.test_oom_error
-    if args.lazy_tokenize and not needs_lengths:
-        rows = LazyRows(splits.train, template)
-        return EncodedRows(rows=rows, num_truncated=0, num_dropped=0), None
-    train = encode_samples(splits.train, template, num_proc=args.preprocess_num_proc, on_row=on_row)
-    lengths = [len(row.input_ids) for row in train.rows]
-    kept: Sequence[Sample] = splits.train
-    if args.test_oom_error:
-        order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-        train = replace(train, rows=[train.rows[index] for index in order])
-        lengths = [lengths[index] for index in order]
-        kept = [splits.train[index] for index in order] if args.lazy_tokenize else kept
-    if args.lazy_tokenize:
-        train = replace(train, rows=LazyRows(kept, template))
-    return train, lengths
+    return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
 
 
 def make_training_arguments(

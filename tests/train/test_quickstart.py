@@ -28,7 +28,7 @@ def test_the_quickstart_beats_its_baseline_and_is_not_run_twice(tmp_path: Path) 
     first = hpcbench("submit", *arguments)
     assert "7 jobs submitted" in first
     rows = csv.DictReader(io.StringIO(hpcbench("collect", "--format", "csv", "--save-dir", str(tmp_path))))
-    scores = {row["exp_name"]: float(row["pig_latin_exact_match"]) for row in rows}
+    scores = {row["experiment"]: float(row["pig_latin_exact_match"]) for row in rows}
 
     assert scores["baseline"] <= 0.05
     assert min(scores["lora-r4"], scores["lora-r32"], scores["full"]) >= 0.5
