@@ -95,4 +95,9 @@ def read_request(path: Path) -> JobRequest:
     try:
         return JobRequest.model_validate(value)
     except ValidationError as error:
-        raise RecordError(f"{path}: not a job request of schema version {SCHEMA_VERSION}: {error}") from error
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordError(
+            f"{path}: not a job request of schema version {SCHEMA_VERSION}: {place}: {first['msg']}",
+            hint="jobs have to run the hpcbench that submitted them: see `python` and `setup` of the cluster profile",
+        ) from error
