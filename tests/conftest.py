@@ -1,4 +1,4 @@
-"""What all tests share: golden files.
+"""What all tests share: golden files, and no memory of an earlier test's cluster.
 
 `golden("report/quickstart.md", text)` compares text exactly with `tests/golden/report/quickstart.md`. A difference
 fails with a unified diff, a missing file fails as well. `pytest --update-golden` rewrites the files; read the diff
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.scheduler import slurm
+
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
 Golden = Callable[[str, str], None]
@@ -20,6 +22,13 @@ Golden = Callable[[str, str], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files that tests compare with")
+
+
+@pytest.fixture(autouse=True)
+def ask_the_cluster_anew() -> None:
+    """Forget what an earlier test's Slurm said of itself; a command line asks once, a test session meets several."""
+    slurm.read_config.cache_clear()
+    slurm.read_node_groups.cache_clear()
 
 
 @pytest.fixture
