@@ -118,7 +118,7 @@ def test_the_profile_is_held_against_the_partitions() -> None:
     ("path", "level"),
     [
         ("/home/me/logs", "ok"),
-        ("/work/x", "ok"),
+        ("/project/x", "ok"),
         ("/tmp/logs", "error"),
         ("/dev/shm/logs", "error"),
         ("/srv/logs", "warning"),
