@@ -33,7 +33,7 @@ PLAIN = ClusterProfile()
 MOUNTS = (
     "/dev/vda / ext4 rw 0 0\n"
     "server:/home /home nfs4 rw 0 0\n"
-    "work /work lustre rw 0 0\n"
+    "work /project lustre rw 0 0\n"
     "tmpfs /dev/shm tmpfs rw 0 0\n"
     "server:/x /home/with\\040blank nfs rw 0 0\n"
 )
