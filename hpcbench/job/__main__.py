@@ -15,6 +15,7 @@ signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 import argparse
 import logging
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from hpcbench.errors import HpcbenchError
 from hpcbench.job.claim import take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
-from hpcbench.job.launch import program_of
+from hpcbench.job.launch import node_caches, program_of
 from hpcbench.job.release import requeue, settle_own_evals
 from hpcbench.job.supervisor import StopRequest, Supervisor, die_with_parent, install_handlers
 from hpcbench.record import Record, read_record
@@ -83,6 +84,7 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
         context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop, signal_lead_s=lead
     )
     record = supervisor.run()
+    shutil.rmtree(node_caches(context, os.environ), ignore_errors=True)
     if record is None:
         return EXIT_COMPLETED
     logger.info("%s %s: %s", request.experiment, request.job, record.state)

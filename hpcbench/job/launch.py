@@ -101,12 +101,17 @@ def head_host(context: JobContext) -> str:
     return str(claim["host"]) if claim is not None and "host" in claim else context.host
 
 
+def node_caches(context: JobContext, environ: Mapping[str, str]) -> Path:
+    """Return the node-local folder for what compilers cache during this job; it goes with the job."""
+    scratch = Path(environ.get("SLURM_TMPDIR") or environ.get("TMPDIR") or "/tmp")  # noqa: S108  # node-local on purpose
+    return scratch / f"hpcbench-{environ.get('USER', 'user')}-{context.scheduler_id}"
+
+
 def job_environment(
     request: JobRequest, context: JobContext, *, attempt: AttemptPaths, token: str, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the variables of the job: inherited, ours, then the experiment's `env`, which wins."""
-    scratch = Path(environ.get("SLURM_TMPDIR") or environ.get("TMPDIR") or "/tmp")  # noqa: S108  # node-local on purpose
-    caches = scratch / f"hpcbench-{environ.get('USER', 'user')}-{context.scheduler_id}"
+    caches = node_caches(context, environ)
     ours = {
         "HPCBENCH_CLAIM": token,
         "HPCBENCH_ATTEMPT": str(attempt.folder),
