@@ -6,12 +6,13 @@ SLURM_DIR ?= .slurm
 MODEL ?=
 DATA ?=
 
-.PHONY: help demo test check unit train slurm-test test-long demo-slurm slurm slurm-stop format clean
+.PHONY: help demo test check unit train slurm-test test-long fuzz demo-slurm slurm slurm-stop format clean
 
 help:
 	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
 	@echo "make test        all checks and tests; as root on Debian or Ubuntu with a real Slurm of its own"
 	@echo "make test-long   what takes longer"
+	@echo "make fuzz        ten thousand broken suites and ten thousand broken save directories"
 	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
 	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (MODEL=folder DATA=folder; see configs/smollm2/prepare.py)"
 
@@ -47,6 +48,9 @@ slurm-test: $(VENV)/.installed
 test-long: $(VENV)/.installed
 	@$(BIN)/python tests/slurm/cluster.py install || true
 	$(BIN)/pytest -m long
+
+fuzz: $(VENV)/.installed
+	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/test_fuzz_save_dir.py tests/unit/test_config_errors.py --timeout 3000
 
 slurm: $(VENV)/.installed
 	$(BIN)/python tests/slurm/cluster.py install

@@ -17,6 +17,7 @@ from hpcbench.errors import ConfigError
 from tests.unit.suite_writer import HEAD, messages_of, refusal
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "config"
+FUZZ_EXAMPLES = int(os.environ.get("HPCBENCH_FUZZ", "1000"))
 CASES = sorted((GOLDEN / "errors").glob("*.yaml"))
 
 
@@ -193,7 +194,7 @@ def _paths(value: object, prefix: tuple[str | int, ...] = ()) -> list[tuple[str 
     return [prefix, *(path for key, item in inner for path in _paths(item, (*prefix, key)))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=FUZZ_EXAMPLES, deadline=None)
 @given(data=st.data())
 def test_mutated_suites_load_or_are_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     suite = copy.deepcopy(BASE)
