@@ -7,9 +7,9 @@ In: a save directory, suite, experiment, job. Out: paths. It never touches the d
                        submissions/<key>.started/<index>    start marks, dropped by the batch script's first line
                        submissions/<key>.started/<index>.after    wishes of a job in a container
                        slurm/%A_%a.out                      Slurm's own logs
-                       cancelled/<experiment>/<job>.json    notes made before scancel
     <save_dir>/local/queue/ elements/ cancels/ runner.json       the local queue, for all suites of the save directory
     <save_dir>/<suite>/<experiment>/<job>/job.json claim.json progress.json record.json attempt-N/ resume/
+                                              checkpoints/ cancelled.json (noted before scancel)
 """
 
 from __future__ import annotations
