@@ -1,0 +1,180 @@
+"""The verbs about jobs that were submitted: status, why, logs, cancel, retry.
+
+In: what a person types. Out: text, exit codes as in `cli.py`. It holds no logic of its own and imports each room only
+when a verb needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hpcbench.cli_options import AsJson, Names, SaveDir, States
+from hpcbench.errors import HpcbenchError, PlanError
+
+EXIT_FAILED = 1
+MIN_WATCH_S = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for verb in (status, why, logs, cancel, retry):
+        app.command()(verb)
+
+
+def status(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=MIN_WATCH_S, help="Look again every N seconds (30 is polite).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where every job stands."""
+    import time
+
+    from hpcbench.console import print_status, status_json
+    from hpcbench.invocation import parse_states, resolve_save_dir
+    from hpcbench.status import choose_jobs, gather
+
+    root = resolve_save_dir(save_dir)
+    while True:
+        collection = gather(root)
+        jobs = choose_jobs(collection, names or (), parse_states(state))
+        if as_json:
+            print(json.dumps(status_json(collection, jobs), indent=2))
+        else:
+            print_status(collection, jobs)
+        if watch is None:
+            return
+        time.sleep(watch)
+
+
+def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
+    """Say why jobs are where they are, and what to type next."""
+    from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
+    from hpcbench.job.outcome import log_tail
+    from hpcbench.logs import newest_log
+    from hpcbench.states import JobState
+    from hpcbench.status import choose_jobs, gather
+    from hpcbench.why import explain
+
+    collection = gather(resolve_save_dir(save_dir))
+    jobs = choose_jobs(collection, names or (), parse_states(state))
+    if not names and state is None:
+        quiet = {JobState.PLANNED, JobState.PENDING, JobState.RUNNING, JobState.COMPLETED}
+        jobs = [job for job in jobs if job.state not in quiet]
+        if not jobs:
+            print("nothing has failed")
+            return
+    need_jobs(jobs, names)
+    for job in jobs:
+        log = newest_log(job)
+        print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="experiment, suite/experiment or suite/experiment/job.")],
+    save_dir: SaveDir = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing as the log grows.")] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="This attempt instead of the last.")] = None,
+    path_only: Annotated[bool, typer.Option("--path", help="Print the log's path instead of its text.")] = False,
+) -> None:
+    """Print a job's log."""
+    from hpcbench.console import print_file
+    from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
+    from hpcbench.logs import log_files, newest_log
+    from hpcbench.status import choose_jobs, gather
+
+    root = resolve_save_dir(save_dir)
+    jobs = choose_jobs(gather(root), [name], parse_states(None))
+    need_jobs(jobs, [name])
+    with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
+    if not with_logs:
+        raise HpcbenchError(f"{name}: no log yet", hint=f"hpcbench why {name}")
+    if len(with_logs) > 1 and follow:
+        options = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in with_logs)
+        raise HpcbenchError(f"{name}: several jobs have logs; follow one of: {options}")
+    for job in with_logs:
+        log = newest_log(job, attempt)
+        if log is None:
+            continue
+        if path_only:
+            print("\n".join(str(path) for path in log_files(job)))
+            continue
+        if len(with_logs) > 1:
+            print(f"==> {job.suite}/{job.experiment}/{job.job} <==")
+        print_file(log, follow=follow)
+
+
+def cancel(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    everything: Annotated[bool, typer.Option("--all", help="All jobs that are pending or running.")] = False,
+) -> None:
+    """Cancel jobs by name glob or state; a cancelled job never comes back by itself."""
+    from hpcbench.cancel import cancel_jobs
+    from hpcbench.invocation import parse_states, resolve_save_dir
+    from hpcbench.status import choose_jobs, gather
+
+    if not names and state is None and not everything:
+        raise PlanError("nothing named", hint="give a name glob, --state, or --all")
+    root = resolve_save_dir(save_dir)
+    jobs = choose_jobs(gather(root, settle=False), names or (), parse_states(state))
+    cancelled = cancel_jobs(jobs, root)
+    for job in cancelled:
+        print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
+    print(f"{len(cancelled)} job{'s' if len(cancelled) != 1 else ''} cancelled")
+
+
+def retry(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Default: where the suite was submitted.")] = None,
+) -> None:
+    """Run failed jobs again, with the suite file and --set values they were submitted with."""
+    from hpcbench.console import print_outcome
+    from hpcbench.invocation import (
+        jobs_allowed,
+        need_jobs,
+        open_cluster,
+        parse_states,
+        refuse_impossible,
+        resolve_save_dir,
+        run_local,
+        suite_again,
+    )
+    from hpcbench.plan import Options
+    from hpcbench.profile import load_profile
+    from hpcbench.states import FAILED_STATES
+    from hpcbench.status import choose_jobs, gather
+    from hpcbench.submit import submit_suite
+
+    root = resolve_save_dir(save_dir)
+    collection = gather(root)
+    states = parse_states(state) or tuple(FAILED_STATES)
+    jobs = choose_jobs(collection, names or (), states)
+    need_jobs(jobs, names)
+    failed = False
+    for suite_name in dict.fromkeys(job.suite for job in jobs):
+        suite, where = suite_again(root, suite_name)
+        profile = load_profile(cluster or where)
+        scheduler, max_array = open_cluster(profile, root)
+        wanted = frozenset((job.experiment, job.job) for job in jobs if job.suite == suite_name)
+        experiments = tuple(sorted({experiment for experiment, _ in wanted}))
+        refuse_impossible([suite], profile, experiments)
+        options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted)
+        allowed = jobs_allowed(scheduler, None)
+        outcome = submit_suite(
+            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=allowed, max_array=max_array
+        )
+        failed |= print_outcome(suite, outcome, scheduler.name, root)
+        if scheduler.name == "local":
+            failed |= run_local(root, [suite_name], detach=False)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
