@@ -6,13 +6,14 @@ number of jobs; evals that a dead node left held are settled on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.collect import collect_suites, read_suites
 from hpcbench.collection import Collection, JobView
+from hpcbench.progress import progress_text
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.settle import settle_evals
 from hpcbench.states import JobState
@@ -66,7 +67,7 @@ def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
             job=job.job,
             state=job.state.value,
             scheduler_id=job.scheduler_id or "-",
-            progress=describe_progress(job.progress) if job.state is JobState.RUNNING else headline(job),
+            progress=progress_text(job.progress) if job.state is JobState.RUNNING else headline(job),
             reason=describe_reason(job),
         )
         for job in jobs
@@ -77,26 +78,6 @@ def describe_reason(job: JobView) -> str:
     """Return why a job is where it is, with its expected start when the scheduler names one."""
     start = f"expected start {job.expected_start}" if job.expected_start else ""
     return "; ".join(part for part in (job.reason, start) if part)
-
-
-def describe_progress(progress: Mapping[str, object]) -> str:
-    """Return a running job's progress in words, for example `step 40/400, loss 1.23, 12 min left`."""
-    parts: list[str] = []
-    step, steps = progress.get("step"), progress.get("max_steps")
-    done, total = progress.get("done"), progress.get("total")
-    if isinstance(step, int) and isinstance(steps, int) and steps > 0:
-        parts.append(f"step {step}/{steps}")
-    elif isinstance(done, int) and isinstance(total, int) and total > 0:
-        parts.append(f"{done}/{total} requests")
-    elif isinstance(phase := progress.get("phase"), str):
-        parts.append(phase)
-    if isinstance(loss := progress.get("loss"), int | float):
-        parts.append(f"loss {loss:.4g}")
-    if isinstance(speed := progress.get("samples_per_second"), int | float):
-        parts.append(f"{speed:.3g} samples/s")
-    if isinstance(left := progress.get("eta_s"), int | float):
-        parts.append(f"{format_duration(left)} left")
-    return ", ".join(parts)
 
 
 def headline(job: JobView) -> str:
@@ -115,13 +96,6 @@ def headline(job: JobView) -> str:
         value = metrics.tasks[metrics.primary_task].metrics.get(metrics.primary_metric)
         return f"{metrics.primary_metric} {value:.4g}" if isinstance(value, int | float) else ""
     return ""
-
-
-def format_duration(seconds: float) -> str:
-    """Return seconds as `45 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:  # noqa: PLR2004  # where minutes read better
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
 
 
 def count_states(jobs: Sequence[JobView]) -> str:

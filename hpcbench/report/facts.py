@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from hpcbench.arguments import SftArgs
 from hpcbench.collection import ExperimentView, JobView
+from hpcbench.progress import progress_text
 from hpcbench.record import Cause, CommandMetrics, EvalMetrics, Record, TrainMetrics
 from hpcbench.report.escape import one_line
 from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
@@ -145,28 +146,11 @@ def state_text(facts: Facts) -> str:
 
 def job_state_text(job: JobView) -> str:
     """Return `state`, or `state: why`, with how far a running job is."""
-    detail = progress_text(job.progress) if job.state is JobState.RUNNING else cause_text(job)
+    detail = progress_text(job.progress, brief=True) if job.state is JobState.RUNNING else cause_text(job)
     if job.state is JobState.OUT_OF_MEMORY:
         detail = ""  # torch's message says no more than the state does; the failures section has it
     detail = one_line(detail, limit=CAUSE_LIMIT)
     return f"{job.state.value}: {detail}" if detail else job.state.value
-
-
-def progress_text(progress: Mapping[str, Any]) -> str:
-    """Return `step 340/1250 (27%)` from a progress file, an eval's `30/200 (15%)`, or at least the phase."""
-    done, total = progress_steps(progress)
-    if done is None:
-        phase = progress.get("phase")
-        return phase if isinstance(phase, str) else ""
-    unit = "step " if "step" in progress else ""
-    return f"{unit}{done:.0f}" if total is None else f"{unit}{done:.0f}/{total:.0f} ({done / total:.0%})"
-
-
-def progress_steps(progress: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return how many steps (or documents) are done and how many there are; None where the file does not tell."""
-    done = _first_number(progress, "step", "done")
-    total = _first_number(progress, "max_steps", "total")
-    return done, None if done is None or not total or total < done else total
 
 
 def gpu_names(record: Record) -> tuple[str, ...]:
@@ -246,11 +230,3 @@ def _score(metrics: EvalMetrics) -> Score | None:
         num_fewshot=task.num_fewshot,
         debug=metrics.debug,
     )
-
-
-def _first_number(values: Mapping[str, Any], *names: str) -> float | None:
-    for name in names:
-        value = values.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf"):
-            return float(value)
-    return None

@@ -16,12 +16,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from hpcbench.collection import Collection, SuiteView
+from hpcbench.progress import parse_progress
 from hpcbench.report import columns as c
 from hpcbench.report.cells import number_text
-from hpcbench.report.columns import Column
+from hpcbench.report.column import Column
 from hpcbench.report.document import counts_text, moment_text
 from hpcbench.report.escape import one_line
-from hpcbench.report.facts import Facts, facts_of, progress_steps
+from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import eval_columns, value_columns
 from hpcbench.report.remarks import Failure, failures_of, warnings_of
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
@@ -207,9 +208,9 @@ def _state(row: Row, *, ascii_only: bool) -> Text:
 
 def _progress(facts: Facts) -> str:
     for job in facts.view.jobs:
-        done, total = progress_steps(job.progress) if job.state is JobState.RUNNING else (None, None)
-        if done is not None:
-            return f" {done:.0f}" if total is None else f" {done / total:.0%}"
+        progress = parse_progress(job.progress if job.state is JobState.RUNNING else {})
+        if progress.done is not None:
+            return f" {progress.done:.0f}" if progress.total is None else f" {progress.done / progress.total:.0%}"
     return ""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from hpcbench.jsonfile import JsonObject, read_json
+from hpcbench.progress import duration_text, parse_progress
 from hpcbench.record import CommandMetrics, EvalMetrics, Record, TrainMetrics
 from hpcbench.scheduler.local_queue import OPEN, ElementState, ElementStatus, LocalQueue, QueuedElement
 
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 REFRESH_S = 0.5
 PLAIN_MARKS = str.maketrans({"✓": "+", "✗": "x"})
 MAX_HEADLINE_VALUES = 2
-MINUTE_S = 60
-HOUR_S = 3600
 
 
 class LocalDisplay(Protocol):
@@ -214,24 +213,9 @@ def headline_text(record: Record) -> str:
 
 def progress_cells(progress: JsonObject) -> tuple[str, str, str, str, str]:
     """Return phase, step, loss, speed and time left as a job's progress tells them, empty where it does not."""
-    step, total = _number(progress, "step", "done"), _number(progress, "max_steps", "total")
-    loss, speed, left = (_number(progress, key) for key in ("loss", "samples_per_second", "eta_s"))
-    return (
-        str(progress.get("phase") or "starting"),
-        "" if step is None else f"{step:.0f}" + (f"/{total:.0f}" if total else ""),
-        "" if loss is None else f"loss {loss:.4g}",
-        "" if speed is None else f"{speed:.3g} samples/s",
-        "" if left is None else f"{duration_text(left)} left",
-    )
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration for people: `18.5 s`, `3 min 05 s`, `2 h 07 min`."""
-    if seconds < MINUTE_S:
-        return f"{seconds:.1f} s"
-    if seconds < HOUR_S:
-        return f"{int(seconds) // MINUTE_S} min {int(seconds) % MINUTE_S:02d} s"
-    return f"{int(seconds) // HOUR_S} h {int(seconds) % HOUR_S // MINUTE_S:02d} min"
+    known = parse_progress(progress)
+    total = "" if known.total is None else f"/{known.total:.0f}"
+    return (known.phase or "starting", "" if known.done is None else f"{known.done:.0f}{total}", *known.figures)
 
 
 def describe_slots(state: ElementState) -> str:
@@ -307,12 +291,6 @@ def _duration_s(state: ElementState) -> float | None:
 
 def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def _number(values: JsonObject, *keys: str) -> float | None:
-    """Return the first of these values that is a number."""
-    numbers = (values.get(key) for key in keys)
-    return next((float(n) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)), None)
 
 
 def _one_line(text: str) -> str:

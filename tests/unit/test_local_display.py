@@ -26,7 +26,6 @@ from hpcbench.record import (
 )
 from hpcbench.scheduler.local_display import (
     LineDisplay,
-    duration_text,
     encodable,
     end_line,
     headline_text,
@@ -138,16 +137,6 @@ def test_progress_of_a_train_and_of_an_eval_job() -> None:
     assert progress_cells({"phase": "evaluating", "done": 3, "total": 9}) == ("evaluating", "3/9", "", "", "")
     assert progress_cells({}) == ("starting", "", "", "", "")
     assert progress_cells({"phase": "training", "loss": None, "step": "x"}) == ("training", "", "", "", "")
-
-
-def test_durations_are_for_people() -> None:
-    assert [duration_text(s) for s in (0.04, 59.9, 60, 3599, 7620)] == [
-        "0.0 s",
-        "59.9 s",
-        "1 min 00 s",
-        "59 min 59 s",
-        "2 h 07 min",
-    ]
 
 
 def test_marks_are_replaced_where_they_cannot_be_shown() -> None:
