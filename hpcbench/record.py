@@ -42,6 +42,8 @@ class Parameters(BaseModel):
     trainable: Count
     total: Count
     """Base plus adapter."""
+    trained_at_once: Count | None = None
+    """Of the trainable ones those that one step trains (lisa draws layers); null where that is all of them."""
 
 
 class TokenStats(BaseModel):

@@ -1,4 +1,4 @@
-"""The columns of a report, one definition each: the raw value, how it is printed, which value is better.
+"""The columns of a report, one definition each.
 
 In: the facts of one experiment. Out: raw values (for CSV and JSON, with the unit in the key) and cell texts. Which
 columns a report shows, and what is best among its rows, is decided elsewhere.
@@ -7,8 +7,6 @@ columns a report shows, and what is best among its rows, is decided elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Literal
 
 from hpcbench.arguments import SftArgs
 from hpcbench.report.cells import (
@@ -22,64 +20,10 @@ from hpcbench.report.cells import (
     trainable_text,
     tuner_params,
 )
+from hpcbench.report.column import Better, Column, Raw
 from hpcbench.report.facts import Facts, Score, cause_text, gpu_names, hardware, host_name, state_text
 from hpcbench.report.memory import memory_brief, memory_mark, memory_of, memory_text
 from hpcbench.states import JobState
-
-Raw = float | str | None
-"""A value as CSV and JSON give it; int and bool are floats to the type checker."""
-
-Better = Literal["lower", "higher"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column of a report."""
-
-    key: str
-    """Name in CSV and JSON, unit included."""
-    header: str
-    """Name in tables; the seed documents' where they have one."""
-    get: Callable[[Facts], Raw]
-    show: Callable[[Facts], str] | None = None
-    """Cell of an experiment that has a value; None prints the value itself."""
-    decimals: int = 2
-    """Digits of a printed number, which also decide what counts as a tie."""
-    scale: float = 1.0
-    """Printed number per raw number."""
-    unit: Callable[[Facts], str] | None = None
-    """What follows a mean over repeats, and the number in the terminal."""
-    better: Better | None = None
-    peers: Callable[[Facts], Hashable] | None = None
-    """Only experiments with the same peers are compared."""
-    measured: bool = False
-    """Repeats of it are averaged, where a setting is shown once."""
-    state: Callable[[Facts], str | None] | None = None
-    """What stands in the cell instead of a figure, for example `OOM` or `blocked`."""
-    missing: str = "-"
-    """What stands in the cell when nothing is known."""
-    note: str = ""
-    """What the figure means, for the notes below a table."""
-    legend: tuple[tuple[str, str], ...] = ()
-    """Marks in the column's cells and what each means; the notes explain those that occur."""
-    short: str = ""
-    """Header in the terminal, where it differs."""
-    brief: Callable[[Facts], str] | None = None
-    """Cell in the terminal, where it is shorter."""
-
-
-def cell_text(column: Column, facts: Facts) -> str | None:
-    """Return the cell of one experiment, or None where nothing is known."""
-    raw = column.get(facts)
-    if raw is None:
-        return None
-    if column.show is not None:
-        return column.show(facts)
-    if isinstance(raw, (str, bool)):
-        return str(raw)
-    number = raw * column.scale
-    text = f"{number:g}" if isinstance(raw, int) and not column.measured else number_text(number, column.decimals)
-    return text + (column.unit(facts) if column.unit is not None else "")
 
 
 def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") -> Column:
@@ -163,7 +107,17 @@ def _same_data(facts: Facts) -> Hashable:
         args.train_dataset_mix_ratio,
         args.dataset_test_ratio,
         args.dataset_split_seed,
+        args.loss_on_all_rounds,
     )
+
+
+def _same_training_loss(facts: Facts) -> Hashable:
+    return _same_data(facts), None if facts.args is None else facts.args.use_loss_scale
+
+
+def _same_generation(facts: Facts) -> Hashable:
+    args = facts.args
+    return _same_data(facts), None if args is None else (args.max_new_tokens, args.do_sample)
 
 
 def _same_train_hardware(facts: Facts) -> Hashable:
@@ -225,6 +179,7 @@ TRAINABLE = Column(
     show=trainable_text,
     brief=lambda facts: trainable_text(facts).split("(", 1)[0],
     note="trainable params(M): trainable parameters in millions and their part of all logical parameters",
+    legend=(("at a time", "`at a time`: those that one step trains, which are others again every few steps"),),
 )
 ATTENTION = Column(
     key="attention",
@@ -314,7 +269,7 @@ TRAIN_LOSS = Column(
     decimals=4,
     get=_train_figure("train_loss"),
     better="lower",
-    peers=_same_data,
+    peers=_same_training_loss,
     measured=True,
     note="train_loss: mean over all optimizer steps",
 )
@@ -328,6 +283,20 @@ EVAL_LOSS = Column(
     peers=_same_data,
     measured=True,
     note="eval_loss: token-weighted cross-entropy on the validation split, of the best checkpoint",
+)
+ROUGE_L = Column(
+    key="rouge_l",
+    header="rouge_l",
+    short="rouge_l",
+    decimals=3,
+    get=_train_figure("rouge_l"),
+    better="higher",
+    peers=_same_generation,
+    measured=True,
+    note=(
+        "rouge_l: mean ROUGE-L (0 to 1) of generated answers to the validation prompts, of the best checkpoint "
+        "(the one of the lowest eval_loss)"
+    ),
 )
 
 DATA_ONLY = (
@@ -344,6 +313,11 @@ DATA_ONLY = (
     TUNER_PARAMS,
     TRAINABLE,
     Column(key="trainable_parameters_pct", header="", get=_trainable_share_pct),
+    Column(
+        key="num_parameters_trained_at_once",
+        header="",
+        get=lambda facts: None if facts.train is None else facts.train.parameters.trained_at_once,
+    ),
     ATTENTION,
     CHECKPOINTING,
     Column(key="learning_rate", header="", get=_arg(lambda args: args.effective_learning_rate)),
@@ -380,6 +354,7 @@ DATA_ONLY = (
     INFER_SPEED,
     TRAIN_LOSS,
     EVAL_LOSS,
+    ROUGE_L,
     Column(key="host", header="", get=_from_record(lambda facts: host_name(facts.records[0]))),
     Column(key="gpus", header="", get=_from_record(lambda facts: ",".join(gpu_names(facts.records[0])) or None)),
     Column(key="hpcbench_version", header="", get=_from_record(lambda facts: facts.records[0].hpcbench_version)),

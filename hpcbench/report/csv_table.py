@@ -11,7 +11,8 @@ import io
 from collections.abc import Container
 
 from hpcbench.collection import Collection
-from hpcbench.report.columns import DATA_ONLY, Raw
+from hpcbench.report.column import Raw
+from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import value_columns

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcbench.collection import Collection, SuiteView
-from hpcbench.report.columns import Column
+from hpcbench.report.column import Column
 from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import (

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from hpcbench.report import columns as c
-from hpcbench.report.cells import infer_speed_text, swift_tuner_params
-from hpcbench.report.columns import Better, Column, cell_text, eval_column, value_column
+from hpcbench.report.cells import infer_speed_text, swift_tuner_params, trainable_share
+from hpcbench.report.column import Better, Column, Raw, cell_text
+from hpcbench.report.columns import eval_column, value_column
 from hpcbench.report.facts import Facts
 from hpcbench.report.memory import MARKS, memory_of
 from hpcbench.report.rows import Row
@@ -46,6 +47,7 @@ def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
         (c.INFER_SPEED, True),
         (c.TRAIN_LOSS, True),
         (c.EVAL_LOSS, True),
+        (c.ROUGE_L, True),
     )
     chosen = [column for column, wanted in optional if wanted and not _empty(column, experiments)]
     return (c.NAME, *chosen, *value_columns(experiments), *eval_columns(experiments))
@@ -81,7 +83,7 @@ def swift_columns() -> tuple[Column, ...]:
         _swift(c.MIX_RATIO, missing="0.0"),
         _swift(c.TUNER, missing="None"),
         replace(_swift(c.TUNER_PARAMS), show=_swift_params),
-        _swift(c.TRAINABLE, missing="None(None)"),
+        replace(_swift(c.TRAINABLE, missing="None(None)"), show=trainable_share),
         Column(key="use_flash_attn", header="flash_attn", get=_configured("use_flash_attn"), missing=""),
         Column(
             key="gradient_checkpointing",
@@ -139,7 +141,7 @@ def _swift(column: Column, *, missing: str = "") -> Column:
 def _weighted_accuracy(dataset: str) -> Column:
     """Return the headline score of a dataset, whichever metric it is, without its standard error."""
 
-    def get(facts: Facts) -> c.Raw:
+    def get(facts: Facts) -> Raw:
         found = facts.evals.get(dataset)
         return None if found is None or found.score is None else found.score.value
 
@@ -154,16 +156,16 @@ def _weighted_accuracy(dataset: str) -> Column:
     )
 
 
-def _configured(name: str) -> Callable[[Facts], c.Raw]:
-    def get(facts: Facts) -> c.Raw:
-        value: c.Raw = None if facts.train_args is None else getattr(facts.train_args, name)
+def _configured(name: str) -> Callable[[Facts], Raw]:
+    def get(facts: Facts) -> Raw:
+        value: Raw = None if facts.train_args is None else getattr(facts.train_args, name)
         return value
 
     return get
 
 
 def _argument(header: str, name: str) -> Column:
-    def get(facts: Facts) -> c.Raw:
+    def get(facts: Facts) -> Raw:
         value: Any = facts.raw_args.get(name)
         if isinstance(value, (list, tuple)):
             return " ".join(map(str, value)) or None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpcbench.report.cells import number_text
-from hpcbench.report.columns import Column
+from hpcbench.report.column import Column
 from hpcbench.report.document import Table
 from hpcbench.report.escape import one_line
 from hpcbench.report.rows import average

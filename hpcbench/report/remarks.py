@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hpcbench.collection import JobView
 from hpcbench.paths import JobPaths
-from hpcbench.report.columns import Column
+from hpcbench.report.column import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
 from hpcbench.report.rows import Row, column_cells

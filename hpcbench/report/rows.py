@@ -14,7 +14,8 @@ from statistics import mean, stdev
 from typing import Literal
 
 from hpcbench.report.cells import number_text
-from hpcbench.report.columns import NAME, STATE, Column, cell_text
+from hpcbench.report.column import Column, cell_text
+from hpcbench.report.columns import NAME, STATE
 from hpcbench.report.facts import Facts
 from hpcbench.states import JobState
 

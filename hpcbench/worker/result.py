@@ -95,7 +95,7 @@ def inspect_model(
     if not trains_base:
         dtypes["adapter"] = _join_dtypes({p.dtype for p in model.parameters() if p.requires_grad})
     return ModelFacts(
-        parameters=Parameters(trainable=trainable, total=total),
+        parameters=Parameters(trainable=trainable, total=total, trained_at_once=num_trained_at_once),
         flops_per_token=flops,
         dtypes=dtypes,
         attention=getattr(config, "_attn_implementation", None),

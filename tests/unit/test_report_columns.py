@@ -9,7 +9,7 @@ from hpcbench.collection import ExperimentView
 from hpcbench.record import CommandMetrics, RankMemory, SampledMemory, TrainMetrics
 from hpcbench.report import columns as c
 from hpcbench.report.cells import dataset_label, hypers, number_text, swift_tuner_params, tuner_params
-from hpcbench.report.columns import Column, cell_text
+from hpcbench.report.column import Column, cell_text
 from hpcbench.report.environment import environment_lines, flatten
 from hpcbench.report.facts import Facts, experiment_state, facts_of
 from hpcbench.report.layouts import default_columns, swift_columns, swift_export_columns
@@ -129,9 +129,19 @@ def test_learning_rate_of_a_baseline_is_not_shown() -> None:
         ({"sft_type": "ia3"}, "", ""),
         ({"sft_type": "llamapro"}, "num_blocks=4", "num_blocks=4"),
         (
-            {"sft_type": "full", "use_galore": "true", "galore_per_parameter": True},
+            {"sft_type": "full", "use_galore": "true", "galore_per_parameter": True, "galore_scale": 0.25},
+            "galore_rank=128/galore_scale=0.25/galore_per_parameter=True",
             "galore_rank=128/galore_per_parameter=true/galore_with_embedding=false",
-            "galore_rank=128/galore_per_parameter=true/galore_with_embedding=false",
+        ),
+        (
+            {"lora_target_modules": "ALL", "packing": True, "lazy_tokenize": True, "neftune_noise_alpha": 15},
+            "rank=8/target=ALL/alpha=32/packing=True/lazy_tokenize=True/neftune_noise_alpha=15",
+            "rank=8/target=ALL/alpha=32/lr_ratio=None/use_rslora=False/use_dora=False/packing=True/neftune_noise_alpha=15.0",
+        ),
+        (
+            {"sft_type": "ia3", "use_loss_scale": True, "loss_on_all_rounds": True},
+            "use_loss_scale=True/loss_on_all_rounds=True",
+            "",
         ),
         (
             {"sft_type": "full", "lisa_activated_layers": "2", "neftune_noise_alpha": 15},
@@ -144,6 +154,32 @@ def test_tuner_params(args: dict[str, object], ours: str, original: str) -> None
     parsed = SftArgs.model_validate({"model_type": "m", **args})
     assert tuner_params(parsed) == ours
     assert swift_tuner_params(parsed) == original
+
+
+def test_lisas_trainable_parameters_say_how_many_a_step_trains() -> None:
+    view = trained(
+        args={"sft_type": "lisa"},
+        parameters={"trainable": 134_515_008, "total": 134_515_008, "trained_at_once": 35_414_784},
+    )
+    assert text_of(c.TRAINABLE, view) == "134.5150(100.0000%), 35.4148 at a time"
+    columns = {column.key: column for column in swift_columns()}
+    assert text_of(columns[c.TRAINABLE.key], view) == "134.5150(100.0000%)"
+    assert c.TRAINABLE.brief is not None
+    assert c.TRAINABLE.brief(facts_of(view)) == "134.5150"
+
+
+def test_rouge_has_a_column_where_some_row_has_it() -> None:
+    rows = rows_of(trained("a", rouge_l=0.31), trained("b", rouge_l=0.4), trained("c"))
+    assert [cell.text for cell in column_cells(c.ROUGE_L, rows)] == ["0.310", "0.400", "-"]
+    assert best_names(c.ROUGE_L, *(row.first.view for row in rows)) == {"b"}
+    assert c.ROUGE_L in default_columns(rows)
+    assert c.ROUGE_L not in default_columns(rows_of(trained("c")))
+
+
+def test_weighted_train_losses_are_compared_among_themselves() -> None:
+    plain, weighted = trained("a", train_loss=1.0), trained("b", train_loss=0.5, args={"use_loss_scale": True})
+    assert best_names(c.TRAIN_LOSS, plain, weighted) == set()
+    assert best_names(c.EVAL_LOSS, plain, weighted) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
