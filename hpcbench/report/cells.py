@@ -105,6 +105,15 @@ def hypers(args: SftArgs) -> str:
     return f"lr={args.effective_learning_rate:g}/{length}"
 
 
+def global_batch_text(facts: Facts) -> str:
+    """Return `16`, or `2 packs` where a batch holds packs of samples."""
+    train, args = facts.train, facts.train_args
+    if train is None:
+        return ""
+    unit = " pack" if args is not None and args.packing else ""
+    return f"{train.global_batch_size}{unit}{'s' if unit and train.global_batch_size > 1 else ''}"
+
+
 def trainable_text(facts: Facts) -> str:
     """Return `17.8913(0.2312%)`, or `134.5150(100.0000%), 35.4143 at a time` where a step trains a part of them."""
     parameters = None if facts.train is None else facts.train.parameters

@@ -48,7 +48,7 @@ class Column:
     note: str = ""
     """What the figure means, for the notes below a table."""
     legend: tuple[tuple[str, str], ...] = ()
-    """Marks in the column's cells and what each means; the notes explain those that occur."""
+    """Words or signs in the column's cells and what each means; the notes explain those that occur."""
     short: str = ""
     """Header in the terminal, where it differs."""
     brief: Callable[[Facts], str] | None = None

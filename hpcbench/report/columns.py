@@ -12,6 +12,7 @@ from hpcbench.arguments import SftArgs
 from hpcbench.report.cells import (
     dataset_label,
     eval_loss,
+    global_batch_text,
     hypers,
     infer_speed_text,
     infer_totals,
@@ -168,7 +169,15 @@ MIX_RATIO = Column(
 )
 TUNER = Column(key="tuner", header="tuner", short="tuner", get=_arg(lambda args: args.sft_type))
 TUNER_PARAMS = Column(
-    key="tuner_params", header="tuner_params", short="tuner_params", get=_arg(lambda args: tuner_params(args) or None)
+    key="tuner_params",
+    header="tuner_params",
+    short="tuner_params",
+    get=_arg(lambda args: tuner_params(args) or None),
+    legend=(
+        ("packing=", "`packing`: several samples share a sequence of at most max_length tokens, none sees another"),
+        ("use_loss_scale=", "`use_loss_scale`: parts of an answer weigh more, so train_loss is another quantity"),
+        ("loss_on_all_rounds=", "`loss_on_all_rounds`: all answers of a dialogue are learnt, not the last alone"),
+    ),
 )
 TRAINABLE = Column(
     key="num_trainable_parameters",
@@ -195,6 +204,9 @@ GLOBAL_BATCH = Column(
     key="global_batch_size",
     header="global batch size",
     get=lambda facts: facts.train.global_batch_size or None if facts.train is not None else None,
+    show=global_batch_text,
+    note="global batch size: samples per optimizer step, all ranks and accumulation counted",
+    legend=(("pack", "`packs`: with packing, sequences of several samples each"),),
 )
 MEMORY = Column(
     key="memory_peak_gib",
@@ -282,7 +294,10 @@ EVAL_LOSS = Column(
     better="lower",
     peers=_same_data,
     measured=True,
-    note="eval_loss: token-weighted cross-entropy on the validation split, of the best checkpoint",
+    note=(
+        "eval_loss: token-weighted cross-entropy on the validation split, of the best checkpoint; of the model "
+        "as it is in an untrained row"
+    ),
 )
 ROUGE_L = Column(
     key="rouge_l",

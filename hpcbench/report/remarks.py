@@ -49,7 +49,7 @@ class Failure:
 def notes_of(columns: Sequence[Column], rows: Sequence[Row], *, any_best: bool) -> tuple[str, ...]:
     """Return what the figures of a default table mean."""
     experiments = [facts for row in rows for facts in row.members]
-    notes = [_column_note(column, rows) for column in columns if column.note]
+    notes = [note for column in columns if (note := _column_note(column, rows))]
     notes += _eval_notes(experiments)
     if any(len(row.members) > 1 for row in rows):
         notes.append("(n=3): mean ± sample standard deviation over three runs with different seeds")
@@ -119,9 +119,9 @@ def _log_path(job: JobView) -> str | None:
 
 
 def _column_note(column: Column, rows: Sequence[Row]) -> str:
-    texts = [cell.text for cell in column_cells(column, rows)]
+    texts = [cell.text for cell in column_cells(column, rows)] if column.legend else []
     marks = [meaning for mark, meaning in column.legend if any(mark in text for text in texts)]
-    return "; ".join((column.note, *marks))
+    return "; ".join(part for part in (column.note, *marks) if part)
 
 
 def _eval_notes(experiments: Iterable[Facts]) -> list[str]:

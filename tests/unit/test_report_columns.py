@@ -13,6 +13,7 @@ from hpcbench.report.column import Column, cell_text
 from hpcbench.report.environment import environment_lines, flatten
 from hpcbench.report.facts import Facts, experiment_state, facts_of
 from hpcbench.report.layouts import default_columns, swift_columns, swift_export_columns
+from hpcbench.report.remarks import notes_of
 from hpcbench.report.rows import Row, averaged, best_rows, column_cells, merge_repeats
 from hpcbench.states import JobState
 from tests.unit import report_parts as parts
@@ -166,6 +167,18 @@ def test_lisas_trainable_parameters_say_how_many_a_step_trains() -> None:
     assert text_of(columns[c.TRAINABLE.key], view) == "134.5150(100.0000%)"
     assert c.TRAINABLE.brief is not None
     assert c.TRAINABLE.brief(facts_of(view)) == "134.5150"
+
+
+def test_a_batch_of_packs_says_so() -> None:
+    rows = rows_of(
+        trained("a", global_batch_size=8),
+        *(trained(f"packed-{size}", global_batch_size=size, args={"packing": True}) for size in (1, 2)),
+    )
+    assert [cell.text for cell in column_cells(c.GLOBAL_BATCH, rows)] == ["8", "1 pack", "2 packs"]
+    notes = "\n".join(notes_of((c.TUNER_PARAMS, c.GLOBAL_BATCH), rows, any_best=False))
+    assert "`packing`: several samples share a sequence" in notes
+    assert "`packs`: with packing" in notes
+    assert notes_of((c.TUNER_PARAMS,), rows[:1], any_best=False) == ()
 
 
 def test_rouge_has_a_column_where_some_row_has_it() -> None:
