@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 SLURM_DIR ?= .slurm
 MODEL ?=
 DATA ?=
+TOOLS ?=
 
-.PHONY: help demo test check unit train slurm-test test-long fuzz demo-slurm slurm slurm-stop format clean
+.PHONY: help demo test check unit train slurm-test test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
 
 help:
 	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
@@ -15,6 +16,7 @@ help:
 	@echo "make fuzz        ten thousand broken suites and ten thousand broken save directories"
 	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
 	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (MODEL=folder DATA=folder; see configs/smollm2/prepare.py)"
+	@echo "make demo-tuners the same model with every tuner, two jobs at a time (TOOLS=folder with dataset_info.json, too)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about a minute ..."
@@ -65,6 +67,21 @@ demo-slurm: slurm
 	  --set args.model_id_or_path=$(MODEL) --set eval_args.include_path=$(DATA)/tasks \
 	  --set args.dataset=$(DATA)/gsm8k/train.jsonl
 	. $(SLURM_DIR)/env && $(BIN)/hpcbench collect smollm2_fudan smollm2_gsm8k --save-dir logs
+
+# All three go out before the first is waited for: so there are always two jobs to run.
+demo-tuners: slurm
+	@test -d "$(MODEL)" && test -d "$(DATA)" && test -f "$(TOOLS)/dataset_info.json" || { echo "make demo-tuners MODEL=<model folder> DATA=<folder made by configs/smollm2/prepare.py> TOOLS=<folder with dataset_info.json and glaive_toolcall_en_demo.json>"; exit 2; }
+	. $(SLURM_DIR)/env && for wait in "" --wait; do \
+	  $(BIN)/hpcbench submit configs/smollm2_fudan_tuners.yaml --save-dir logs $$wait \
+	    --set args.model_id_or_path=$(MODEL) --set eval_args.include_path=$(DATA)/tasks \
+	    --set args.dataset=$(DATA)/fudan/train.jsonl --set args.val_dataset=$(DATA)/fudan/val.jsonl && \
+	  $(BIN)/hpcbench submit configs/smollm2_gsm8k_tuners.yaml --save-dir logs $$wait \
+	    --set args.model_id_or_path=$(MODEL) --set eval_args.include_path=$(DATA)/tasks \
+	    --set args.dataset=$(DATA)/gsm8k/train.jsonl && \
+	  $(BIN)/hpcbench submit configs/smollm2_tools.yaml --save-dir logs $$wait \
+	    --set args.model_id_or_path=$(MODEL) --set args.dataset_info=$(TOOLS)/dataset_info.json || exit; \
+	done
+	. $(SLURM_DIR)/env && $(BIN)/hpcbench collect smollm2_fudan_tuners smollm2_gsm8k_tuners smollm2_tools --save-dir logs
 
 slurm-stop: $(VENV)/.installed
 	$(BIN)/python tests/slurm/cluster.py stop --dir $(SLURM_DIR)

@@ -101,3 +101,69 @@ def test_school_mathematics(slurm_cluster: Cluster, tmp_path: Path, model: Path,
     assert after <= before - 0.2
     assert evaluation(collection, "lora", "eval-gsm8k").tasks["gsm8k"].num_samples == 20
     assert evaluation(collection, "lora", "eval-arc_easy").tasks["arc_easy"].num_samples == 60
+
+
+TUNERS = ("lora", "lora+packing", "dora", "lora+", "adapter", "galore", "lisa")
+
+
+def training(collection: Collection, experiment: str) -> TrainMetrics:
+    record = view(collection, experiment, "train").record
+    assert record is not None
+    assert isinstance(record.metrics, TrainMetrics)
+    return record.metrics
+
+
+def test_every_tuner_learns_to_sort_news(slurm_cluster: Cluster, tmp_path: Path, model: Path, data: Path) -> None:
+    collection = run(
+        "smollm2_fudan_tuners.yaml",
+        tmp_path,
+        args__model_id_or_path=model,
+        args__dataset=data / "fudan" / "train.jsonl",
+        args__val_dataset=data / "fudan" / "val.jsonl",
+        eval_args__include_path=data / "tasks",
+    )
+    before = evaluation(collection, "baseline", "eval-fudan4").eval_loss
+    assert before is not None
+    for name in TUNERS:
+        metrics = training(collection, name)
+        assert metrics.eval_loss is not None
+        assert metrics.eval_loss < before / 2, name
+        assert metrics.samples_per_second, name
+        assert metrics.memory[0].host_rss_gib, name
+    assert accuracy(collection, "lora") >= accuracy(collection, "baseline") + 0.15
+    lisa = training(collection, "lisa").parameters
+    assert lisa.trained_at_once is not None
+    assert lisa.trained_at_once < lisa.trainable == lisa.total
+
+
+def test_every_tuner_learns_mathematics(slurm_cluster: Cluster, tmp_path: Path, model: Path, data: Path) -> None:
+    collection = run(
+        "smollm2_gsm8k_tuners.yaml",
+        tmp_path,
+        args__model_id_or_path=model,
+        args__dataset=data / "gsm8k" / "train.jsonl",
+        eval_args__include_path=data / "tasks",
+    )
+    before = evaluation(collection, "baseline", "eval-gsm8k").eval_loss
+    assert before is not None
+    for name in TUNERS:
+        after = training(collection, name).eval_loss
+        assert after is not None
+        assert after <= before - 0.1, name
+
+
+def test_tool_dialogues_train_as_they_are(slurm_cluster: Cluster, tmp_path: Path, model: Path) -> None:
+    collection = run(
+        "smollm2_tools.yaml",
+        tmp_path,
+        args__model_id_or_path=model,
+        args__dataset_info=SHARED / "data" / "instructions" / "dataset_info.json",
+    )
+    before = evaluation(collection, "baseline", "eval-eval_loss").eval_loss
+    assert before is not None
+    for name in ("lora", "lora+loss_scale"):
+        metrics = training(collection, name)
+        assert metrics.eval_loss is not None
+        assert metrics.eval_loss <= before - 0.1, name
+        assert metrics.rouge_l is not None
+        assert 0 < metrics.rouge_l <= 1, name

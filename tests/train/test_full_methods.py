@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
+from hpcbench.record import TrainMetrics
 from hpcbench.worker import model
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.galore import GaLoreAdamW
@@ -67,17 +68,20 @@ def test_lisa_frees_the_optimizer_state_of_frozen_layers(
     assert [changed for _, _, changed in seen][1:-1] == expected[1:-1]
 
 
-def test_lisas_flops_count_gradients_of_the_trained_layers_alone(tmp_path: Path, chats: Path) -> None:
+def test_lisas_figures_count_the_trained_layers_alone(tmp_path: Path, chats: Path) -> None:
     base = make_llama_folder(tmp_path / "base", num_layers=4)
 
-    def flops(name: str, **values: Any) -> float:
-        found = read_metrics(train_here(make_job(tmp_path / name, base, chats, max_steps=1, **values))).flops_per_token
-        assert found is not None
-        return found
+    def measure(name: str, **values: Any) -> TrainMetrics:
+        return read_metrics(train_here(make_job(tmp_path / name, base, chats, max_steps=1, **values)))
 
+    full, lisa = measure("full", sft_type="full"), measure("lisa", sft_type="lisa", lisa_activated_layers=1)
+    assert full.flops_per_token is not None
+    assert lisa.flops_per_token is not None
     layer = 4 * 32 * 32 + 3 * 32 * 48 + 2 * 32
-    saved = flops("full", sft_type="full") - flops("lisa", sft_type="lisa", lisa_activated_layers=1)
-    assert saved == 2 * 3 * layer
+    assert full.flops_per_token - lisa.flops_per_token == 2 * 3 * layer
+    assert full.parameters.trained_at_once is None
+    assert lisa.parameters.trainable == full.parameters.trainable
+    assert lisa.parameters.trained_at_once == full.parameters.trainable - 3 * layer
 
 
 # GaLore
