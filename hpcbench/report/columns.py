@@ -175,6 +175,7 @@ TUNER_PARAMS = Column(
     get=_arg(lambda args: tuner_params(args) or None),
     legend=(
         ("packing=", "`packing`: several samples share a sequence of at most max_length tokens, none sees another"),
+        ("lazy_tokenize=", "`lazy_tokenize`: samples are tokenized in training, and train speed includes that"),
         ("use_loss_scale=", "`use_loss_scale`: parts of an answer weigh more, so train_loss is another quantity"),
         ("loss_on_all_rounds=", "`loss_on_all_rounds`: all answers of a dialogue are learnt, not the last alone"),
     ),

@@ -121,7 +121,9 @@ def _log_path(job: JobView) -> str | None:
 def _column_note(column: Column, rows: Sequence[Row]) -> str:
     texts = [cell.text for cell in column_cells(column, rows)] if column.legend else []
     marks = [meaning for mark, meaning in column.legend if any(mark in text for text in texts)]
-    return "; ".join(part for part in (column.note, *marks) if part)
+    if not marks:
+        return column.note
+    return "; ".join((column.note, *marks)) if column.note else f"{column.header}: {'; '.join(marks)}"
 
 
 def _eval_notes(experiments: Iterable[Facts]) -> list[str]:
@@ -155,7 +157,8 @@ def _debug_warnings(experiments: Iterable[Facts]) -> list[str]:
             if found.metrics is not None and found.metrics.debug:
                 limited[dataset, _limit(found)].append(facts.view.name)
     return [
-        f"{dataset}: limit={limit}: not comparable ({_names(names)}); only the first documents were evaluated"
+        f"{dataset}: limit={limit}: only the first documents were evaluated ({_names(names)}); not comparable with "
+        "scores on the whole dataset"
         for (dataset, limit), names in limited.items()
     ]
 

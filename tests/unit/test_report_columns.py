@@ -176,7 +176,7 @@ def test_a_batch_of_packs_says_so() -> None:
     )
     assert [cell.text for cell in column_cells(c.GLOBAL_BATCH, rows)] == ["8", "1 pack", "2 packs"]
     notes = "\n".join(notes_of((c.TUNER_PARAMS, c.GLOBAL_BATCH), rows, any_best=False))
-    assert "`packing`: several samples share a sequence" in notes
+    assert "tuner_params: `packing`: several samples share a sequence" in notes
     assert "`packs`: with packing" in notes
     assert notes_of((c.TUNER_PARAMS,), rows[:1], any_best=False) == ()
 
