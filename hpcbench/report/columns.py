@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from hpcbench.arguments import SftArgs
+from hpcbench.arguments import EVAL_LOSS_ONLY, SftArgs
 from hpcbench.report.cells import (
     dataset_label,
     eval_loss,
@@ -16,73 +16,14 @@ from hpcbench.report.cells import (
     hypers,
     infer_speed_text,
     infer_totals,
-    number_text,
     train_speed_text,
     trainable_text,
     tuner_params,
 )
-from hpcbench.report.column import Better, Column, Raw
-from hpcbench.report.facts import Facts, Score, cause_text, gpu_names, hardware, host_name, state_text
+from hpcbench.report.column import Column, Raw
+from hpcbench.report.facts import Facts, cause_text, gpu_names, hardware, host_name, state_text
 from hpcbench.report.memory import memory_brief, memory_mark, memory_of, memory_text
 from hpcbench.states import JobState
-
-
-def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") -> Column:
-    """Return the column of one eval dataset and metric.
-
-    Args:
-        dataset: name in the suite.
-        metric: name of the score, None while no eval of the dataset is done.
-        better: which value of the metric is better.
-    """
-
-    def score(facts: Facts) -> Score | None:
-        found = facts.evals.get(dataset)
-        if found is None or found.score is None or found.score.metric != metric:
-            return None
-        return found.score
-
-    def show(facts: Facts) -> str:
-        found = score(facts)
-        assert found is not None  # noqa: S101 -- cell_text asks for values that are there
-        stderr = "" if found.stderr is None else f" ± {number_text(found.stderr, 3)}"
-        return f"{number_text(found.value, 3)}{stderr}{limit_mark(facts)}"
-
-    def limit_mark(facts: Facts) -> str:
-        found = score(facts)
-        return f" (limit={found.num_samples})" if found is not None and found.debug else ""
-
-    def state(facts: Facts) -> str | None:
-        found = facts.evals.get(dataset)
-        return None if found is None or found.job.state is JobState.COMPLETED else found.job.state.value
-
-    return Column(
-        key=f"{dataset}_{metric}" if metric else dataset,
-        header=f"{dataset} {metric}" if metric else dataset,
-        short="\n".join((dataset, *metric.split(",")[:1])) if metric else dataset,
-        get=lambda facts: found.value if (found := score(facts)) is not None else None,
-        show=show,
-        brief=lambda facts: f"{number_text(found.value, 3)}{limit_mark(facts)}" if (found := score(facts)) else "",
-        decimals=3,
-        unit=limit_mark,
-        better=better,
-        state=state,
-        peers=lambda facts: (found.num_samples, found.num_fewshot) if (found := score(facts)) is not None else None,
-        measured=True,
-    )
-
-
-def value_column(name: str) -> Column:
-    """Return the column of one figure that `cmd: command` programs reported; hpcbench does not know what is better."""
-
-    def get(facts: Facts) -> Raw:
-        return None if facts.command is None else facts.command.values.get(name)
-
-    def show(facts: Facts) -> str:
-        value = get(facts)
-        return f"{value:.6g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-
-    return Column(key=name, header=name, get=get, show=show, decimals=4, measured=True)
 
 
 def _model(facts: Facts) -> str | None:
@@ -110,6 +51,12 @@ def _same_data(facts: Facts) -> Hashable:
         args.dataset_split_seed,
         args.loss_on_all_rounds,
     )
+
+
+def _eval_loss_state(facts: Facts) -> str | None:
+    """Return the state of an untrained row's eval loss where that is a job of its own, not done yet."""
+    found = facts.evals.get(EVAL_LOSS_ONLY)
+    return None if found is None or found.job.state is JobState.COMPLETED else found.job.state.value
 
 
 def _same_training_loss(facts: Facts) -> Hashable:
@@ -292,6 +239,7 @@ EVAL_LOSS = Column(
     short="eval\nloss",
     decimals=4,
     get=eval_loss,
+    state=_eval_loss_state,
     better="lower",
     peers=_same_data,
     measured=True,

@@ -15,7 +15,7 @@ from hpcbench.report.column import Raw
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
-from hpcbench.report.layouts import value_columns
+from hpcbench.report.score_columns import value_columns
 
 
 def render_csv(collection: Collection) -> str:

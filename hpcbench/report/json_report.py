@@ -15,8 +15,8 @@ from hpcbench.jsonfile import JsonObject, dump_json
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.csv_table import score_values
 from hpcbench.report.facts import Facts, facts_of, job_cause
-from hpcbench.report.layouts import value_columns
 from hpcbench.report.rows import averaged, merge_repeats
+from hpcbench.report.score_columns import value_columns
 
 SCHEMA_VERSION = 1
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from hpcbench.report import columns as c
 from hpcbench.report.cells import infer_speed_text, swift_tuner_params, trainable_share
-from hpcbench.report.column import Better, Column, Raw, cell_text
-from hpcbench.report.columns import eval_column, value_column
+from hpcbench.report.column import Column, Raw, cell_text
 from hpcbench.report.facts import Facts
 from hpcbench.report.memory import MARKS, memory_of
 from hpcbench.report.rows import Row
+from hpcbench.report.score_columns import eval_columns, value_columns
 from hpcbench.states import JobState
 
 Layout = Literal["default", "swift"]
@@ -51,27 +51,6 @@ def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     )
     chosen = [column for column, wanted in optional if wanted and not _empty(column, experiments)]
     return (c.NAME, *chosen, *value_columns(experiments), *eval_columns(experiments))
-
-
-def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
-    """Return a column per eval dataset and metric, in order of appearance; datasets not evaluated yet have one too."""
-    metrics: dict[str, dict[str, Better]] = {}
-    for facts in experiments:
-        for dataset, found in facts.evals.items():
-            known = metrics.setdefault(dataset, {})
-            if found.score is not None:
-                known.setdefault(found.score.metric, "higher" if found.score.higher_is_better else "lower")
-    columns: list[Column] = []
-    for dataset, known in metrics.items():
-        columns += [eval_column(dataset, metric, better=better) for metric, better in known.items()]
-        columns += [] if known else [eval_column(dataset, None)]
-    return tuple(columns)
-
-
-def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
-    """Return a column per figure that `cmd: command` programs reported."""
-    names = (name for facts in experiments if facts.command is not None for name in facts.command.values)
-    return tuple(value_column(name) for name in dict.fromkeys(names))
 
 
 def swift_columns() -> tuple[Column, ...]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from hpcbench.arguments import EVAL_LOSS_ONLY
 from hpcbench.collection import JobView
 from hpcbench.paths import JobPaths
 from hpcbench.report.column import Column
@@ -130,7 +131,7 @@ def _eval_notes(experiments: Iterable[Facts]) -> list[str]:
     by_dataset: defaultdict[str, list[EvalFacts]] = defaultdict(list)
     for facts in experiments:
         for dataset, found in facts.evals.items():
-            if found.score is not None:
+            if found.score is not None and dataset != EVAL_LOSS_ONLY:
                 by_dataset[dataset].append(found)
     return [_eval_note(dataset, found) for dataset, found in by_dataset.items()]
 

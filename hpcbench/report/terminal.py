@@ -23,16 +23,24 @@ from hpcbench.report.column import Column
 from hpcbench.report.document import counts_text, moment_text
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
-from hpcbench.report.layouts import eval_columns, value_columns
 from hpcbench.report.remarks import Failure, failures_of, warnings_of
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
+from hpcbench.report.score_columns import eval_columns, value_columns
 from hpcbench.states import ALIVE, FAILED_STATES, JobState
 
 _NAME_LIMIT = 30
 _TEXT_LIMIT = 24
 _GAP = 2
 _MOST_FAILURES = 5
-_LEAST_TOLD = (c.INFER_SPEED.key, c.TRAINABLE.key, c.TUNER.key, c.TRAIN_LOSS.key, c.MEMORY.key, c.TRAIN_SPEED.key)
+_LEAST_TOLD = (
+    c.INFER_SPEED.key,
+    c.TRAINABLE.key,
+    c.TUNER.key,
+    c.ROUGE_L.key,
+    c.TRAIN_LOSS.key,
+    c.MEMORY.key,
+    c.TRAIN_SPEED.key,
+)
 """Columns that go first where the console is too narrow, in this order; then scores and reported values."""
 
 _STYLES = {
@@ -133,6 +141,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         c.INFER_SPEED,
         c.TRAIN_LOSS,
         c.EVAL_LOSS,
+        c.ROUGE_L,
         *value_columns(experiments),
         *eval_columns(experiments),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hpcbench.arguments import SftArgs
@@ -15,6 +17,7 @@ from hpcbench.report.facts import Facts, experiment_state, facts_of
 from hpcbench.report.layouts import default_columns, swift_columns, swift_export_columns
 from hpcbench.report.remarks import notes_of
 from hpcbench.report.rows import Row, averaged, best_rows, column_cells, merge_repeats
+from hpcbench.report.score_columns import eval_column
 from hpcbench.states import JobState
 from tests.unit import report_parts as parts
 
@@ -169,6 +172,20 @@ def test_lisas_trainable_parameters_say_how_many_a_step_trains() -> None:
     assert c.TRAINABLE.brief(facts_of(view)) == "134.5150"
 
 
+def test_an_eval_of_the_loss_alone_has_one_column() -> None:
+    def untrained(**told: Any) -> Row:
+        job = parts.make_job("base", "eval-eval_loss", suite="s", cmd="eval", args=parts.QWEN, **told)
+        return rows_of(ExperimentView(suite="s", name="base", cmd="eval", evals=(job,)))[0]
+
+    metrics = parts.eval_metrics("eval_loss", "eval_loss", 0.9836, baseline=True, eval_loss=0.9836)
+    done, waiting = untrained(metrics=metrics), untrained(state=JobState.PENDING)
+    for row, text in ((done, "0.9836"), (waiting, "pending")):
+        columns = default_columns((row,))
+        assert [column.header for column in columns if "eval_loss" in column.header] == ["eval_loss"]
+        assert column_cells(c.EVAL_LOSS, (row,))[0].text == text
+    assert [note.split(":", 1)[0] for note in notes_of((c.EVAL_LOSS,), (done,), any_best=False)] == ["eval_loss"]
+
+
 def test_a_batch_of_packs_says_so() -> None:
     rows = rows_of(
         trained("a", global_batch_size=8),
@@ -258,7 +275,7 @@ def test_scores_with_a_limit_are_not_compared_with_full_ones() -> None:
         job = parts.make_job(name, "eval-x", suite="s", cmd="eval", metrics=metrics)
         return ExperimentView(suite="s", name=name, cmd="eval", evals=(job,))
 
-    column = c.eval_column("x", "acc")
+    column = eval_column("x", "acc")
     assert best_names(column, scored("a", 0.5, 200), scored("b", 0.6, 200), scored("c", 0.9, 20)) == {"b"}
 
 

@@ -1,0 +1,95 @@
+"""The columns that no one can know before: one per eval dataset and metric, one per figure that a program reported.
+
+In: the facts of all experiments. Out: columns, in order of appearance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hpcbench.arguments import EVAL_LOSS_ONLY
+from hpcbench.report.cells import number_text
+from hpcbench.report.column import Better, Column, Raw
+from hpcbench.report.facts import Facts, Score
+from hpcbench.states import JobState
+
+
+def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
+    """Return a column per eval dataset and metric, in order of appearance; datasets not evaluated yet have one too."""
+    metrics: dict[str, dict[str, Better]] = {}
+    for facts in experiments:
+        for dataset, found in facts.evals.items():
+            if dataset == EVAL_LOSS_ONLY:
+                continue  # it has a column of its own
+            known = metrics.setdefault(dataset, {})
+            if found.score is not None:
+                known.setdefault(found.score.metric, "higher" if found.score.higher_is_better else "lower")
+    columns: list[Column] = []
+    for dataset, known in metrics.items():
+        columns += [eval_column(dataset, metric, better=better) for metric, better in known.items()]
+        columns += [] if known else [eval_column(dataset, None)]
+    return tuple(columns)
+
+
+def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
+    """Return a column per figure that `cmd: command` programs reported."""
+    names = (name for facts in experiments if facts.command is not None for name in facts.command.values)
+    return tuple(value_column(name) for name in dict.fromkeys(names))
+
+
+def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") -> Column:
+    """Return the column of one eval dataset and metric.
+
+    Args:
+        dataset: name in the suite.
+        metric: name of the score, None while no eval of the dataset is done.
+        better: which value of the metric is better.
+    """
+
+    def score(facts: Facts) -> Score | None:
+        found = facts.evals.get(dataset)
+        if found is None or found.score is None or found.score.metric != metric:
+            return None
+        return found.score
+
+    def show(facts: Facts) -> str:
+        found = score(facts)
+        assert found is not None  # noqa: S101 -- cell_text asks for values that are there
+        stderr = "" if found.stderr is None else f" ± {number_text(found.stderr, 3)}"
+        return f"{number_text(found.value, 3)}{stderr}{limit_mark(facts)}"
+
+    def limit_mark(facts: Facts) -> str:
+        found = score(facts)
+        return f" (limit={found.num_samples})" if found is not None and found.debug else ""
+
+    def state(facts: Facts) -> str | None:
+        found = facts.evals.get(dataset)
+        return None if found is None or found.job.state is JobState.COMPLETED else found.job.state.value
+
+    return Column(
+        key=f"{dataset}_{metric}" if metric else dataset,
+        header=f"{dataset} {metric}" if metric else dataset,
+        short="\n".join((dataset, *metric.split(",")[:1])) if metric else dataset,
+        get=lambda facts: found.value if (found := score(facts)) is not None else None,
+        show=show,
+        brief=lambda facts: f"{number_text(found.value, 3)}{limit_mark(facts)}" if (found := score(facts)) else "",
+        decimals=3,
+        unit=limit_mark,
+        better=better,
+        state=state,
+        peers=lambda facts: (found.num_samples, found.num_fewshot) if (found := score(facts)) is not None else None,
+        measured=True,
+    )
+
+
+def value_column(name: str) -> Column:
+    """Return the column of one figure that `cmd: command` programs reported; hpcbench does not know what is better."""
+
+    def get(facts: Facts) -> Raw:
+        return None if facts.command is None else facts.command.values.get(name)
+
+    def show(facts: Facts) -> str:
+        value = get(facts)
+        return f"{value:.6g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+    return Column(key=name, header=name, get=get, show=show, decimals=4, measured=True)
