@@ -13,6 +13,7 @@ from hpcbench.report.facts import Facts
 
 _WIDE = 1e12
 """No figure of ours is larger; what is gets an exponent, so that a cell stays a cell."""
+_COMMON_FILE_NAMES = ("train", "data", "dataset")
 _GALORE_SWITCHES = ("galore_per_parameter", "galore_with_embedding")
 _DATA_SWITCHES = ("packing", "lazy_tokenize", "use_loss_scale", "loss_on_all_rounds")
 """Arguments that change what a training step is made of; those that are on stand behind the tuner's."""
@@ -28,8 +29,17 @@ def number_text(value: float, decimals: int) -> str:
 
 
 def dataset_label(names: Sequence[str]) -> str:
-    """Return dataset names as tables show them: files without their folders, hub ids whole."""
-    return ",".join(name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name for name in names)
+    """Return dataset names as tables show them: hub ids whole, files without their folders.
+
+    A file that is called what all are called (`train.jsonl`) keeps the folder that tells it from others.
+    """
+    return ",".join(_file_label(name) if name.startswith(("/", ".", "~")) else name for name in names)
+
+
+def _file_label(path: str) -> str:
+    *folders, name = path.split("/")
+    named = folders[-1] if name.split(".", 1)[0] in _COMMON_FILE_NAMES and folders else ""
+    return f"{named}/{name}" if named.strip(".~") else name
 
 
 def tuner_params(args: SftArgs) -> str:

@@ -225,10 +225,13 @@ def test_hypers(args: dict[str, object], text: str) -> None:
 
 
 def test_dataset_files_are_named_without_their_folders() -> None:
-    assert (
-        dataset_label(["/data/me/train.jsonl", "./b.csv", "AI-ModelScope/alpaca"])
-        == "train.jsonl,b.csv,AI-ModelScope/alpaca"
-    )
+    names = ["/data/me/news.jsonl", "./b.csv", "AI-ModelScope/alpaca", "/news"]
+    assert dataset_label(names) == "news.jsonl,b.csv,AI-ModelScope/alpaca,news"
+
+
+def test_a_dataset_file_called_train_keeps_its_folder() -> None:
+    assert dataset_label(["/data/gsm8k/train.jsonl", "/news/data.csv"]) == "gsm8k/train.jsonl,news/data.csv"
+    assert dataset_label(["./train.jsonl", "../train.jsonl", "/train.jsonl"]) == "train.jsonl,train.jsonl,train.jsonl"
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.917, "0.92"), (0.0, "0.00"), (0.00312, "0.0031"), (3e15, "3e+15")])
