@@ -25,6 +25,7 @@ from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
 from hpcbench.request import JobRequest
+from hpcbench.save_dir import warn_of_open_folders
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.settle import settle_evals
@@ -111,7 +112,7 @@ def submit_suite(
         raise PlanError(
             f"{paths.submissions}: cannot be made: {error.strerror}", hint="name another --save-dir"
         ) from error
-    outcome = Outcome()
+    outcome = Outcome(warnings=warn_of_open_folders((save_dir, paths.folder)))
     with claim_suite(paths):
         _refuse_unreadable(paths)
         outcome.adopted = adopt_intents(paths, scheduler)

@@ -105,6 +105,13 @@ def test_a_save_dir_that_cannot_be_made_is_an_error_and_no_traceback(tmp_path: P
         submit(tmp_path / "file" / "logs", FakeScheduler(), command("a"))
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o777, True), (0o1777, False), (0o775, False)])
+def test_a_save_dir_that_everybody_may_write_is_warned_about(tmp_path: Path, mode: int, warned: bool) -> None:
+    tmp_path.chmod(mode)
+    warnings = submit(tmp_path, FakeScheduler(), command("a")).warnings
+    assert ["writable by everybody" in warning for warning in warnings] == [True] * warned
+
+
 def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     far = FakeScheduler("far", says={"train": PENDING})
     submit(tmp_path, far, command("a"))
