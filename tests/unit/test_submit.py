@@ -19,7 +19,8 @@ from hpcbench.request import JobRequest
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.states import JobState
 from hpcbench.submission import read_submissions, write_submission
-from hpcbench.submit import Outcome, settle_suite, submit_suite
+from hpcbench.submit import settle_suite, submit_suite
+from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.unit.job_cases import command, record, suite
