@@ -25,6 +25,7 @@ from hpcbench.jsonfile import write_text
 from hpcbench.paths import DoctorPaths, SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
+from hpcbench.scheduler.slurm_states import compress_indices
 from hpcbench.submission import KEY_VARIABLE, Submission
 
 JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
@@ -223,19 +224,6 @@ def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | 
             return {"gpus-per-node": f"{kind}{per_node}"}
         case "gpus-per-task":  # one task per node
             return {"gpus-per-task": f"{kind}{per_node}"}
-
-
-def compress_indices(indices: list[int]) -> str:
-    """Return sorted array indices in Slurm's notation: [0, 1, 2, 7] is `0-2,7`."""
-    parts: list[str] = []
-    start = previous = indices[0]
-    for index in [*indices[1:], -1]:
-        if index == previous + 1:
-            previous = index
-            continue
-        parts.append(str(start) if start == previous else f"{start}-{previous}")
-        start = previous = index
-    return ",".join(parts)
 
 
 class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
