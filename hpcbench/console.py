@@ -17,7 +17,7 @@ from hpcbench.collection import Collection, JobView
 from hpcbench.errors import ConfigError, HpcbenchError
 from hpcbench.plan import Action, Decision
 from hpcbench.status import status_rows
-from hpcbench.submit import Outcome
+from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Suite
 
 
@@ -52,7 +52,7 @@ def print_summary(collection: Collection) -> None:
 
 
 def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> bool:
-    """Say what a submit did; return whether something was refused or changed."""
+    """Say what a submit did; return whether something was refused or changed. A limit that leaves jobs is neither."""
     for submission in outcome.adopted:
         jobs_adopted = plural(len(submission.elements), "job")
         print(f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({jobs_adopted})")
@@ -67,7 +67,12 @@ def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> b
         print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
     for words in outcome.refused:
         print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
-    if outcome.num_left:
+    if outcome.limit:
+        total = plural(outcome.num_jobs + outcome.num_left, "job")
+        stay = f"{outcome.num_left} stay{'s' if outcome.num_left == 1 else ''} planned"
+        again = "run the same command again when some are done"
+        print(f"{suite.name}: {outcome.num_jobs} of {total} submitted; {stay}: {outcome.limit}; {again}")
+    elif outcome.num_left:
         print(
             f"{suite.name}: {plural(outcome.num_left, 'job')} left planned (no more may go out now); submit again later"
         )

@@ -35,6 +35,7 @@ from hpcbench.jsonfile import read_json, write_text
 from hpcbench.paths import DoctorPaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
+from hpcbench.save_dir import is_open_to_all, save_dir_error
 from hpcbench.scheduler.slurm import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
 from hpcbench.scheduler.slurm_facts import parse_partitions
 from hpcbench.scheduler.slurm_states import explain_reason, translate_state
@@ -47,7 +48,6 @@ SEEN_LATE_S = 20.0
 """How long a result may stay unseen after its job has left the queue."""
 PROBE_TIME_MIN = 10
 PROBE_MEM_GB = 4.0
-WORLD_WRITABLE = 0o002
 SHOWN_LINES = 5
 
 
@@ -75,6 +75,9 @@ def _examine_save_dir(
     profile: ClusterProfile | None, save_dir: Path, *, run_job: bool, timeout_s: float
 ) -> Iterator[Check]:
     usable = False
+    if (error := save_dir_error(save_dir, profile)) is not None:
+        yield Check(name="save dir name", level="error", message=f"{str(save_dir)!r}: {error}", remedy="use another")
+        return
     for check in check_save_dir(save_dir, local_mode=profile is None):
         usable |= check.name == "save dir write" and check.level == "ok"
         yield check
@@ -130,7 +133,7 @@ def check_save_dir(save_dir: Path, *, local_mode: bool) -> Iterator[Check]:
         yield Check(name="save dir write", level="error", message=message, remedy="use another file system")
         return
     yield Check(name="save dir write", level="ok", message="mkdir, fsync and rename work")
-    if save_dir.stat().st_mode & WORLD_WRITABLE:
+    if is_open_to_all(save_dir):
         remedy = f"chmod o-w {save_dir}: anybody could change what your jobs read"
         yield Check(name="save dir mode", level="warning", message="writable by everybody", remedy=remedy)
 

@@ -18,6 +18,7 @@ from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
 from hpcbench.profile import ClusterProfile
+from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm import SlurmScheduler, read_node_groups
@@ -38,7 +39,12 @@ def resolve_save_dir(given: Path | None, profile: ClusterProfile | None = None) 
 
 
 def open_cluster(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler, int]:
-    """Return the scheduler and one more than its largest array index."""
+    """Return the scheduler and one more than its largest array index.
+
+    Raises:
+        PlanError: its jobs could not be given this save directory.
+    """
+    refuse_unusable(root, profile)
     scheduler = open_scheduler(profile, root)
     if isinstance(scheduler, SlurmScheduler):
         return scheduler, scheduler.max_array_size()

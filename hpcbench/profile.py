@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hpcbench.errors import ConfigError, Problem
 
@@ -34,7 +35,29 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _in_one_line(text: str) -> str:
+    """These texts stand in `#SBATCH` lines, which end with the line: what came after would be run."""
+    if not text.isprintable():
+        raise ValueError("a line break or another control character")
+    return text
+
+
+def _check_options(options: dict[str, str | bool]) -> dict[str, str | bool]:
+    for name in options:
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) is None:
+            raise ValueError(f"{name!r} is no name of an sbatch option")
+    return options
+
+
+def _check_variables(variables: dict[str, str]) -> dict[str, str]:
+    for name in variables:
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+            raise ValueError(f"{name!r} is no name of an environment variable")
+    return variables
+
+
 Text = Annotated[str, BeforeValidator(_as_text)]
+Line = Annotated[str, BeforeValidator(_as_text), AfterValidator(_in_one_line)]
 
 
 class Container(BaseModel):
@@ -61,9 +84,9 @@ class ClusterProfile(BaseModel):
     name: str = PLAIN
     hosts: tuple[str, ...] = ()
     """Globs of login node names; `--cluster auto` takes the first profile that matches this host."""
-    partition: Text | None = None
-    account: Text | None = None
-    qos: Text | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
     gpu_flag: Literal["gres", "gpus", "gpus-per-node", "gpus-per-task"] | None = "gres"
     """The one flag that asks for GPUs."""
     mem_flag: Literal["mem", "mem-per-cpu"] | None = "mem"
@@ -75,8 +98,8 @@ class ClusterProfile(BaseModel):
     time_max_min: int | None = Field(default=None, ge=1)
     """Longest time limit in minutes that a job may ask for; longer ones are refused before anything is queued."""
     cpus_per_gpu: int | None = Field(default=4, ge=1)
-    constraint: Text | None = None
-    exclude: Text | None = None
+    constraint: Line | None = None
+    exclude: Line | None = None
     array_throttle: int | None = Field(default=None, ge=1)
     """Elements of one array that may run at once."""
     arrays: bool = True
@@ -95,14 +118,14 @@ class ClusterProfile(BaseModel):
     """Python on the compute nodes; null is the one that submits, in a container `python`."""
     container: Container | None = None
     """Image that jobs run in; null runs them on the node itself."""
-    env: dict[str, Text] = Field(default_factory=dict)
+    env: Annotated[dict[str, Text], AfterValidator(_check_variables)] = Field(default_factory=dict)
     save_dir: str | None = None
     scratch: str | None = None
     """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
     on the node."""
     offline: bool = True
     """Whether jobs run with the hubs switched off."""
-    extra_sbatch: dict[str, Text | bool] = Field(default_factory=dict)
+    extra_sbatch: Annotated[dict[str, Line | bool], AfterValidator(_check_options)] = Field(default_factory=dict)
     """Any other sbatch option, without dashes; true is a bare flag."""
 
     @model_validator(mode="after")

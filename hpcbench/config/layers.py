@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.config.aliases import ArgumentNames
-from hpcbench.config.names import did_you_mean
+from hpcbench.config.names import did_you_mean, is_text
 from hpcbench.config.yaml_lines import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 from hpcbench.errors import Problem
 from hpcbench.request import Resources
@@ -155,7 +155,9 @@ def parse_overrides(overrides: Sequence[str], *, names: ArgumentNames, problems:
         key = key.strip()
         parts = key.split(".")
         where = Located(value=None, file="--set", line=None, path=shorten(key), source="--set")
-        if not equals or not all(parts):
+        if not is_text(text):
+            problems.append(where.problem(f"got {shorten(ascii(text))}", expected="UTF-8"))
+        elif not equals or not all(parts):
             problems.append(
                 where.problem(f"got {shorten(repr(text))}", expected="KEY=VALUE, for example args.lora_rank=16")
             )

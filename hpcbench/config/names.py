@@ -51,6 +51,11 @@ def fit_name(name: str) -> str:
     return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def is_text(text: str) -> bool:
+    """Say whether a word of a command line can be written to a file: bytes that are no UTF-8 cannot."""
+    return not any(0xD800 <= ord(char) <= 0xDFFF for char in text)  # noqa: PLR2004  # where Python puts such bytes
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return a hint that names the most similar known word, or None when none is similar."""
     candidates = list(known)

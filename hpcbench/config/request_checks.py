@@ -5,6 +5,7 @@ In: the typed parts of one experiment. Out: a Problem per contradiction. It know
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from hpcbench.arguments import SftArgs
@@ -14,6 +15,10 @@ from hpcbench.config.names import did_you_mean
 from hpcbench.config.yaml_lines import Located, shorten
 from hpcbench.errors import Problem
 from hpcbench.request import Command, Device, Resources
+
+_WORD = re.compile(r"[\w.,@+=-]+")
+_WORD_RULE = "letters, digits and . , _ @ + = -"
+"""Of what a suite says, these words alone stand in the batch script."""
 
 
 def check_resources(
@@ -46,6 +51,9 @@ def check_resources(
             )
     if ddp % nodes:
         found.append((("nodes", "ddp"), f"ddp {ddp} cannot be shared out to {nodes} nodes", "ddp a multiple of nodes"))
+    for key, word in (("partition", resources.partition), ("gpu_type", resources.gpu_type)):
+        if word is not None and _WORD.fullmatch(word) is None:
+            found.append(((key,), f"got {shorten(repr(word))}", _WORD_RULE))
     return [_complain(given, keys, section, at).problem(text, expected=expected) for keys, text, expected in found]
 
 

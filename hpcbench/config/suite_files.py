@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcbench.config.names import is_text
 from hpcbench.config.yaml_lines import MAX_BYTES, Located, read_yaml
 from hpcbench.errors import Problem
 
@@ -48,6 +49,9 @@ def find_suite_files(paths: Sequence[Path], problems: list[Problem]) -> list[Sui
         )
     for path in paths:
         label = str(path)
+        if not is_text(label):
+            problems.append(_not_text(label))
+            continue
         if path.is_dir():
             files = [file for file in _walk(path) if file.resolve() in found or _add_if_suite(file, found, problems)]
             if not files:
@@ -89,6 +93,9 @@ def _add_if_suite(file: Path, found: dict[Path, SuiteFile], problems: list[Probl
         return False
     if len(head) > MAX_BYTES or _EXPERIMENT_KEY.search(head) is None:
         return False
+    if not is_text(str(file)):
+        problems.append(_not_text(str(file)))
+        return True
     mistakes: list[Problem] = []
     document = read_yaml(file, file=str(file), problems=mistakes)
     if document is not None and "experiment" not in (document.mapping or {}):
@@ -96,6 +103,10 @@ def _add_if_suite(file: Path, found: dict[Path, SuiteFile], problems: list[Probl
     problems += mistakes
     found[file.resolve()] = SuiteFile(path=file.resolve(), label=str(file), document=document)
     return True
+
+
+def _not_text(path: str) -> Problem:
+    return _at(ascii(path), "a path that is not UTF-8", expected="a path that can be written down in UTF-8")
 
 
 def _at(file: str, message: str, *, expected: str | None = None) -> Problem:

@@ -35,6 +35,7 @@ from hpcbench.scheduler.slurm_states import (
     SQUEUE_FORMAT,
     SlurmRow,
     explain_reason,
+    group_elements,
     parse_preemption,
     parse_sacct,
     parse_squeue,
@@ -160,9 +161,13 @@ class SlurmScheduler:
             release_element(element_id)
 
     def cancel(self, element_ids: Sequence[str]) -> None:
-        """Cancel jobs; `scancel` takes unknown ids without complaint."""
-        for start in range(0, len(element_ids), IDS_PER_CALL):
-            run_command(["scancel", "--quiet", *element_ids[start : start + IDS_PER_CALL]])
+        """Cancel jobs, those of one array with one message; `scancel` takes unknown ids without complaint.
+
+        No filter such as --state: with one, scancel takes the whole unsplit rest of an array for one element.
+        """
+        words = group_elements(element_ids)
+        for start in range(0, len(words), IDS_PER_CALL):
+            run_command(["scancel", "--quiet", *words[start : start + IDS_PER_CALL]])
 
     def max_array_size(self) -> int:
         """Return one more than the largest array index to use on this cluster; 1 where arrays are not allowed."""

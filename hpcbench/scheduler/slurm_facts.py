@@ -103,7 +103,7 @@ def parse_sinfo(text: str) -> Iterator[NodeGroup]:
         name, up, limit, nodes, cpus, memory, gres = cells
         # `64+` is the least of nodes that differ.
         numbers = [word.rstrip("+") for word in (nodes, cpus, memory)]
-        if not all(number.isdecimal() for number in numbers):
+        if not all(number.isdecimal() for number in numbers) or not name.isprintable():
             continue
         yield NodeGroup(
             partition=name.rstrip("*"),

@@ -12,6 +12,7 @@ import re
 import shlex
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from hpcbench.jsonfile import write_text
 from hpcbench.paths import DoctorPaths, SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
+from hpcbench.scheduler.slurm_states import compress_indices
 from hpcbench.submission import KEY_VARIABLE, Submission
 
 JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
@@ -57,8 +59,9 @@ def render_script(submission: Submission, *, profile: ClusterProfile, paths: Sui
         additional_parameters=_flags(submission, profile, paths),
         use_srun=False,
     )
-    lines = [line for line in text.splitlines() if not line.startswith("#SBATCH --wckey")]
-    return "\n".join(lines) + "\n"
+    # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
+    lines = [line for line in text.split("\n") if not line.startswith("#SBATCH --wckey")]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resources) -> str:
@@ -86,8 +89,8 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
         },
         use_srun=False,
     )
-    lines = [line for line in text.splitlines() if not line.startswith(("#SBATCH --wckey", "#SBATCH --signal"))]
-    return "\n".join(lines) + "\n"
+    lines = [line for line in text.split("\n") if not line.startswith(("#SBATCH --wckey", "#SBATCH --signal"))]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def signal_lead_s(time_min: int) -> int:
@@ -223,35 +226,24 @@ def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | 
             return {"gpus-per-task": f"{kind}{per_node}"}
 
 
-def compress_indices(indices: list[int]) -> str:
-    """Return sorted array indices in Slurm's notation: [0, 1, 2, 7] is `0-2,7`."""
-    parts: list[str] = []
-    start = previous = indices[0]
-    for index in [*indices[1:], -1]:
-        if index == previous + 1:
-            previous = index
-            continue
-        parts.append(str(start) if start == previous else f"{start}-{previous}")
-        start = previous = index
-    return ",".join(parts)
-
-
 class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
-    """submitit's Slurm executor, submitting a script that is already rendered."""
+    """submitit's Slurm executor, submitting a script that is already rendered and written.
 
-    def __init__(self, folder: Path, text: str, script: Path) -> None:
+    submitit's own file of it is left empty: it would be written in the locale's encoding, and under a folder whose `%j`
+    submitit takes for its own pattern. So the folder is one of no further use.
+    """
+
+    def __init__(self, folder: Path, script: Path) -> None:
         super().__init__(folder=folder)
-        self._text = text
         self._script = script
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
         del command, uid
-        return self._text
+        return ""
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        # Slurm keeps its own copy at once; ours stays beside the submission under a name that says what it is.
-        write_text(self._script, submission_file_path.read_text(encoding="utf-8"))
-        return ["sbatch", "--parsable", str(submission_file_path)]
+        del submission_file_path
+        return ["sbatch", "--parsable", str(self._script)]
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:
@@ -280,14 +272,18 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
     """
     paths.slurm_logs.mkdir(parents=True, exist_ok=True)
     paths.start_marks(submission.key).mkdir(parents=True, exist_ok=True)
-    with clean_environment(profile, submission.key):
-        executor = CommandExecutor(paths.slurm_logs, text, paths.script(submission.key))
+    # Slurm keeps its own copy at once; ours stays beside the submission.
+    script = paths.script(submission.key)
+    write_text(script, text)
+    with (
+        clean_environment(profile, submission.key),
+        tempfile.TemporaryDirectory(prefix="hpcbench-", ignore_cleanup_errors=True) as folder,
+    ):
+        executor = CommandExecutor(Path(folder), script)
         try:
             job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
         except FailedJobError as error:
             raise SubmitError(_last_words(str(error))) from error
-    for litter in (*paths.slurm_logs.glob(".submission_file_*.sh"), paths.slurm_logs / f"{job.job_id}_submission.sh"):
-        litter.unlink(missing_ok=True)
     return str(job.job_id)
 
 

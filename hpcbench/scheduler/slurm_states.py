@@ -7,7 +7,7 @@ Source of the words: the JOB STATE CODES of squeue(1) and sacct(1).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hpcbench.states import JobState
@@ -73,6 +73,8 @@ REASONS = {
 
 SQUEUE_FORMAT = "%i|%F|%K|%T|%S|%r|%E|%j"
 SACCT_FORMAT = "JobID,State,ExitCode,JobName"
+RANGES_PER_WORD = 500
+"""An argument of a command may be no longer than 128 KiB; so many were tried on 22.05."""
 SQUEUE_CELLS = SQUEUE_FORMAT.count("|") + 1
 SACCT_CELLS = SACCT_FORMAT.count(",") + 1
 
@@ -170,3 +172,40 @@ def parse_indices(text: str) -> list[int | None]:
         if first.isdecimal() and (last.isdecimal() or not last):
             found.extend(range(int(first), int(last or first) + 1, int(step) if step.isdecimal() and int(step) else 1))
     return found or [None]
+
+
+def compress_indices(indices: list[int]) -> str:
+    """Return sorted array indices in Slurm's notation: [0, 1, 2, 7] is `0-2,7`."""
+    parts: list[str] = []
+    start = previous = indices[0]
+    for index in [*indices[1:], -1]:
+        if index == previous + 1:
+            previous = index
+            continue
+        parts.append(str(start) if start == previous else f"{start}-{previous}")
+        start = previous = index
+    return ",".join(parts)
+
+
+def group_elements(element_ids: Sequence[str]) -> list[str]:
+    """Return job ids with the elements of an array as one word, which slurmctld takes as one message (pure).
+
+    >>> group_elements(["7_0", "7_2", "7_1", "9", "7_5"])
+    ['7_[0-2,5]', '9']
+    """
+    indices: dict[str, list[int]] = {}
+    words: dict[str, None] = {}
+    for element_id in element_ids:
+        base, sign, index = element_id.partition("_")
+        if sign and index.isdecimal():
+            indices.setdefault(base, []).append(int(index))
+        words[base if sign and index.isdecimal() else element_id] = None
+    return [word for base in words for word in _array_words(base, sorted(set(indices.get(base, ()))))]
+
+
+def _array_words(base: str, indices: list[int]) -> list[str]:
+    if not indices:
+        return [base]
+    parts = compress_indices(indices).split(",")
+    starts = range(0, len(parts), RANGES_PER_WORD)
+    return [f"{base}_[{','.join(parts[start : start + RANGES_PER_WORD])}]" for start in starts]

@@ -1,17 +1,18 @@
 """How long a thousand experiments take to submit, look at and cancel: hpcbench, a shell loop of sbatch, a submitit loop.
 
-    source .slurm/env && python -m tests.slurm.benchmark_submit
+    source .slurm/env && python -m tests.slurm.benchmark_submit [hpcbench|sbatch|submitit ...]
 
-In: a Slurm whose queue is free for a minute. Out: a Markdown table; calls are counted by slurmctld itself (sdiag). All
+In: a Slurm whose queue is free for a minute, and which tools to measure, all by default. Out: a Markdown table; calls are counted by slurmctld itself (sdiag). All
 jobs wait on hold or behind a long one and are cancelled at the end. A benchmark, not a test: it asserts nothing.
 """
 
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import submitit
@@ -28,9 +29,10 @@ SUBMITIT_JOBS = 300
 CALLS = ("REQUEST_SUBMIT_BATCH_JOB", "REQUEST_JOB_INFO", "REQUEST_KILL_JOB")
 
 
-def main() -> None:
-    """Run all three in one go and print the table."""
-    rows = [*measure_hpcbench(), *measure_shell(), *measure_submitit()]
+def main(names: Sequence[str]) -> None:
+    """Run the tools one after the other and print the table."""
+    tools = {"hpcbench": measure_hpcbench, "sbatch": measure_shell, "submitit": measure_submitit}
+    rows = [row for name in names or tools for row in tools[name]()]
     print(tabulate(rows, headers=["tool", "jobs", "what", "seconds", "calls of slurmctld"], tablefmt="github"))
 
 
@@ -57,7 +59,7 @@ def measure_hpcbench() -> list[list[object]]:
             timed("submit", "hpcbench", jobs, lambda: submit(suite, root)),
             timed("submit again: nothing to do", "hpcbench", jobs, lambda: submit(suite, root)),
             timed("status", "hpcbench", jobs, lambda: gather(root)),
-            timed("cancel all", "hpcbench", jobs, lambda: cancel_jobs(gather(root).jobs, root)),
+            timed("cancel all", "hpcbench", jobs, lambda: cancel_jobs(gather(root, settle=False).jobs, root)),
         ]
         wait_for_empty_queue()
     return rows
@@ -103,4 +105,4 @@ def wait_for_empty_queue() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

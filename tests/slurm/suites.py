@@ -23,7 +23,8 @@ from hpcbench.request import Resources
 from hpcbench.scheduler.slurm import SlurmScheduler, run_command
 from hpcbench.states import ALIVE
 from hpcbench.status import gather
-from hpcbench.submit import Outcome, submit_suite
+from hpcbench.submit import submit_suite
+from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment, Suite
 
 TINY = Resources(gpu=0, cpus=1, mem_gb=0.1, time_min=10)

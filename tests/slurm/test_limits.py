@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,16 @@ from hpcbench.states import JobState
 from hpcbench.status import gather
 from hpcbench.submission import read_submissions
 from tests.slurm.cluster import Cluster
-from tests.slurm.suites import command_experiment, command_suite, states, submit, wait_until_over
+from tests.slurm.suites import (
+    command_experiment,
+    command_suite,
+    hpcbench,
+    states,
+    submit,
+    wait_until,
+    wait_until_over,
+    write_suite,
+)
 
 pytestmark = pytest.mark.slurm
 
@@ -36,7 +46,9 @@ def test_twenty_five_experiments_fit_a_max_array_size_of_eleven(slurm_cluster: C
     assert start_marks(tmp_path) == [1] * 25
 
 
-def test_a_limit_on_submitted_jobs_is_topped_up(slurm_cluster: Cluster, tmp_path: Path) -> None:
+@pytest.fixture
+def limited(slurm_cluster: Cluster) -> Iterator[None]:
+    """A QOS `four` of the account `lab`: no more than four jobs at once."""
     for command in (
         ["add", "account", "lab"],
         ["add", "user", "root", "account=lab"],
@@ -45,15 +57,40 @@ def test_a_limit_on_submitted_jobs_is_topped_up(slurm_cluster: Cluster, tmp_path
         ["modify", "user", "root", "set", "qos+=four"],
     ):
         run_command(["sacctmgr", "--immediate", *command], check=False)
+    with slurm_cluster.changed("AccountingStorageEnforce=limits,qos"):
+        yield
+
+
+def test_a_limit_lets_a_part_in_and_the_count_is_told(limited: None, tmp_path: Path) -> None:
+    base = {"cmd": "command", "device": "cpu", "requirements": {"gpu": 0, "mem_gb": 0.1, "time": "10m"}}
+    value = {**base, "args": {"command": ["sleep", "60"]}, "experiment": [{"name": f"e{i:02}"} for i in range(50)]}
+    suite_file = write_suite(tmp_path / "fifty.yaml", value)
+    for name, account in (("small", "lab"), ("wrong", "nobody")):
+        (tmp_path / f"{name}.yaml").write_text(f"account: {account}\nqos: four\ngpu_flag: null\n")
+    arguments = ("submit", str(suite_file), "--save-dir", str(tmp_path / "logs"), "--cluster")
+    wrong = hpcbench(*arguments, str(tmp_path / "wrong.yaml"), check=False)
+    assert wrong.returncode == 1
+    assert "refused: train (50 jobs): Batch job submission failed: Invalid account" in wrong.stderr
+    told = "stay planned: QOSMaxSubmitJobPerUserLimit; run the same command again when some are done"
+    for count, left in ((4, 46), (0, 46)):
+        done = hpcbench(*arguments, str(tmp_path / "small.yaml"))
+        assert f"fifty: {count} of {count + left} jobs submitted; {left} {told}" in done.stdout
+        assert done.stderr == ""
+    assert "4 jobs cancelled" in hpcbench("cancel", "--all", "--save-dir", str(tmp_path / "logs")).stdout
+    wait_until(lambda: not run_command(["squeue", "--me", "--noheader"]), timeout_s=30, what="an empty queue")
+
+
+def test_a_limit_on_submitted_jobs_is_topped_up(limited: None, tmp_path: Path) -> None:
     suite = command_suite([command_experiment(f"e{i}", ("true",), evals=["score"]) for i in range(5)])
     profile = ClusterProfile(account="lab", qos="four")
     taken: list[int] = []
-    with slurm_cluster.changed("AccountingStorageEnforce=limits,qos"):
-        for _ in range(8):
-            outcome = submit(suite, tmp_path, profile=profile)
-            taken.append(outcome.num_jobs)
-            if all(job.state is JobState.COMPLETED for job in wait_until_over(tmp_path, timeout_s=120).jobs):
-                break
+    for _ in range(8):
+        outcome = submit(suite, tmp_path, profile=profile)
+        assert outcome.refused == []
+        assert outcome.num_jobs + outcome.num_left + sum(taken) == 10
+        taken.append(outcome.num_jobs)
+        if all(job.state is JobState.COMPLETED for job in wait_until_over(tmp_path, timeout_s=120).jobs):
+            break
     assert {job.state for job in gather(tmp_path).jobs} == {JobState.COMPLETED}, taken
     assert max(taken) <= 4
     assert sum(taken) == 10

@@ -185,6 +185,45 @@ def test_a_cancelled_job_is_cancelled_and_stays_so(slurm_cluster: Cluster, tmp_p
     assert submit(suite, tmp_path).num_jobs == 0
 
 
+def test_a_part_of_two_arrays_is_cancelled_by_two_messages_and_nothing_else(
+    slurm_cluster: Cluster, tmp_path: Path
+) -> None:
+    # Ended and forgotten, running, and waiting elements; evals that Slurm has split off and evals that it has not.
+    suite = command_suite(
+        [command_experiment(f"e{i:02}", ("sleep", "0" if i < 3 else "90"), evals=["score"]) for i in range(30)]
+    )
+    submit(suite, tmp_path)
+    wait_until(
+        lambda: [states(gather(tmp_path), "eval-score")[f"e{i:02}"] for i in range(3)] == ["completed"] * 3,
+        timeout_s=60,
+        what="the quick ones end",
+    )
+    time.sleep(12)  # MinJobAge
+    before = count_rpcs("REQUEST_KILL_JOB")["REQUEST_KILL_JOB"]
+    chosen = {"e02", "e05", "e06", "e07", "e11", "e20", "e22", "e23", "e24", "e29"}
+    done = hpcbench("cancel", *sorted(chosen), "--save-dir", str(tmp_path))
+    assert "18 jobs cancelled" in done.stdout
+    assert count_rpcs("REQUEST_KILL_JOB")["REQUEST_KILL_JOB"] == before + 2
+    wait_until(
+        lambda: set(live_elements()) == {f"e{i:02}" for i in range(3, 30)} - chosen, timeout_s=30, what="they are gone"
+    )
+    assert sorted(live_elements().values()) == [2] * 18
+    done = hpcbench("cancel", "--all", "--save-dir", str(tmp_path))
+    assert "36 jobs cancelled" in done.stdout
+    assert count_rpcs("REQUEST_KILL_JOB")["REQUEST_KILL_JOB"] == before + 4
+    trains = states(wait_until_over(tmp_path), "train")
+    assert {name for name, state in trains.items() if state == "completed"} == {"e00", "e01", "e02"}
+    assert set(trains.values()) == {"completed", "cancelled"}
+
+
+def live_elements() -> dict[str, int]:
+    """Return how many jobs of each experiment are pending or running, by Slurm alone; indices are experiments here."""
+    found: dict[str, int] = {}
+    for word in run_command(["squeue", "--me", "-r", "--noheader", "--states=PENDING,RUNNING", "--format=%K"]).split():
+        found[f"e{int(word):02}"] = found.get(f"e{int(word):02}", 0) + 1
+    return found
+
+
 def test_retry_runs_the_train_job_and_its_eval_again(slurm_cluster: Cluster, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     suite = command_suite([command_experiment("flaky", ("test", "-e", str(flag)), evals=["score"])])

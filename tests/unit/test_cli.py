@@ -12,7 +12,7 @@ import pytest
 from hpcbench import cli
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
-from hpcbench.submit import Outcome
+from hpcbench.submit_batches import Outcome
 from tests.unit.job_cases import submission
 
 

@@ -221,3 +221,14 @@ def test_mutated_suites_load_or_are_refused(data: st.DataObject, tmp_path_factor
 )
 def test_any_override_is_taken_or_refused(key: str, value: str) -> None:
     assert outcome([GOLDEN / "seed_example.json"], f"{key}={value}")
+
+
+def test_bytes_of_a_command_line_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    wrong = os.fsdecode(b"\xff")
+    folder = tmp_path / wrong
+    folder.mkdir()
+    (folder / "demo.yaml").write_text("cmd: command\nargs: {command: sleep}\nexperiment: [{name: a}]\n")
+    (tmp_path / "fine.yaml").write_text((folder / "demo.yaml").read_text())
+    assert messages_of([folder / "demo.yaml"]) == ["a path that is not UTF-8"]
+    assert messages_of([tmp_path]) == ["a path that is not UTF-8"]
+    assert messages_of([tmp_path / "fine.yaml"], f"args.command={wrong}") == ["got 'args.command=\\udcff'"]

@@ -62,7 +62,8 @@ def test_a_limit_is_met_once(tmp_path: Path) -> None:
     assert len(full.calls) == 4
     assert [after for _, after in full.calls] == [None, "1", None, "3"]
     assert outcome.num_jobs == 3
-    assert outcome.refused[-1] == "6 more jobs: not tried after the limit was met"
+    assert (outcome.refused, outcome.num_left) == ([], 7)
+    assert outcome.limit == "Job violates accounting/QOS policy (job submit limit)"
 
 
 def test_what_may_not_go_out_now_is_counted(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from hpcbench.errors import SchedulerError
 from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm_script import compress_indices, hidden_variables, parse_job_id, signal_lead_s
+from hpcbench.scheduler.slurm_script import hidden_variables, parse_job_id, signal_lead_s
 from hpcbench.scheduler.slurm_states import (
     SLURM_STATES,
+    compress_indices,
     explain_reason,
+    group_elements,
     parse_indices,
     parse_preemption,
     parse_sacct,
@@ -138,3 +140,20 @@ def test_variables_of_an_enclosing_job_are_hidden_and_the_users_own_kept() -> No
 )
 def test_a_job_in_the_grace_time_of_its_preemption_is_recognised(text: str, *, preempted: bool) -> None:
     assert parse_preemption(text) is preempted
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.none() | st.integers(0, 3000)), max_size=60))
+def test_grouped_elements_are_the_same_elements(jobs: list[tuple[int, int | None]]) -> None:
+    ids = [str(base) if index is None else f"{base}_{index}" for base, index in jobs]
+    found = set()
+    for word in group_elements(ids):
+        base, _, indices = word.partition("_")
+        found |= {(int(base), index) for index in parse_indices(indices)}
+    # A job is either single or an array; where a test says both, the elements stand for it.
+    arrays = {base for base, index in jobs if index is not None}
+    assert found == {(base, index) for base, index in jobs if index is not None or base not in arrays}
+
+
+def test_many_ranges_of_one_array_are_several_words() -> None:
+    words = group_elements([f"7_{index}" for index in range(0, 2000, 2)])
+    assert [len(parse_indices(word.partition("_")[2])) for word in words] == [500, 500]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
+from hpcbench.save_dir import save_dir_error
 from hpcbench.scheduler.slurm_script import gpu_flags, render_script
 from tests.conftest import Golden
 from tests.unit.job_cases import submission
@@ -77,6 +82,58 @@ def test_exactly_one_flag_asks_for_gpus(flag: str | None, expected: dict[str, st
 
 def test_a_job_without_gpus_asks_for_none() -> None:
     assert gpu_flags(Resources(gpu=0), ClusterProfile()) == {}
+
+
+# What a folder's name may hold where jobs go to Slurm; see `save_dir_error`.
+FOLDERS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\\").filter(lambda c: ord(c) >= 32 and c != "\x7f"),
+    min_size=1,
+).filter(lambda name: name not in {".", ".."})
+
+
+def words_of(text: str) -> list[list[str]]:
+    """Return the words of each line as bash takes them, an #SBATCH line's without the comment sign."""
+    return [shlex.split(line.removeprefix("#SBATCH ")) for line in text.split("\n") if not line.startswith("# ")]
+
+
+@example("a\u2028touch PWNED\u2028\x85", "b\u2028c")
+@given(FOLDERS, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n")))
+def test_whatever_a_path_or_a_value_holds_no_other_word_of_the_script_changes(folder: str, value: str) -> None:
+    def words_at(save_dir: Path, text: str) -> list[list[str]]:
+        profile = ClusterProfile(python="python", scratch=text, env={"VALUE": text})
+        assert save_dir_error(save_dir, profile) is None
+        script = render_script(submission(), profile=profile, paths=SuitePaths(save_dir, "tuners"), after_id=None)
+        return words_of(script)
+
+    def put_in(word: str) -> str:
+        path = f"/{folder}"
+        return word.replace("/HERE", path.replace("%", "%%") if word.startswith("--output=") else path)
+
+    plain = words_at(Path("/HERE"), "WORDS")
+    expected = [[put_in(word) if "/HERE" in word else word.replace("WORDS", value) for word in line] for line in plain]
+    assert words_at(Path("/", folder), value) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"partition": "gpu\ntouch PWNED"},
+        {"account": "lab\n"},
+        {"constraint": "a\x1bb"},
+        {"extra_sbatch": {"mail-type": "FAIL\ntouch PWNED"}},
+        {"extra_sbatch": {"x\ntouch PWNED": True}},
+        {"env": {"A;touch PWNED": "1"}},
+    ],
+)
+def test_a_profile_cannot_end_a_line_of_the_script(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ClusterProfile.model_validate(changes)
+
+
+def test_a_container_takes_no_save_dir_that_its_bind_would_split() -> None:
+    profile = ClusterProfile.model_validate({"container": {"image": "a.sif"}})
+    assert save_dir_error(Path("/a:b"), profile) == "its name holds :, which --bind of a container splits"
+    assert save_dir_error(Path("/a:b"), ClusterProfile()) is None
 
 
 def test_submitit_still_has_the_names_that_the_adapter_uses() -> None:

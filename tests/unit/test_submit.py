@@ -19,7 +19,8 @@ from hpcbench.request import JobRequest
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.states import JobState
 from hpcbench.submission import read_submissions, write_submission
-from hpcbench.submit import Outcome, settle_suite, submit_suite
+from hpcbench.submit import settle_suite, submit_suite
+from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.unit.job_cases import command, record, suite
@@ -103,6 +104,13 @@ def test_a_save_dir_that_cannot_be_made_is_an_error_and_no_traceback(tmp_path: P
     (tmp_path / "file").touch()
     with pytest.raises(PlanError, match="cannot be made: Not a directory"):
         submit(tmp_path / "file" / "logs", FakeScheduler(), command("a"))
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o777, True), (0o1777, False), (0o775, False)])
+def test_a_save_dir_that_everybody_may_write_is_warned_about(tmp_path: Path, mode: int, warned: bool) -> None:
+    tmp_path.chmod(mode)
+    warnings = submit(tmp_path, FakeScheduler(), command("a")).warnings
+    assert ["writable by everybody" in warning for warning in warnings] == [True] * warned
 
 
 def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,208 @@
+"""Batches on their way to the scheduler: an intent on disk, the call, the id on disk; halved where a limit refuses.
+
+In: batches. Out: submissions on disk and in the queue, and in an `Outcome` what was taken, refused and left for later.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpcbench.batches import Batch, describe_batch, take_part
+from hpcbench.clock import now_text
+from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.jsonfile import read_json, write_json
+from hpcbench.paths import SuitePaths
+from hpcbench.plan import Decision
+from hpcbench.request import JobRequest
+from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.submission import Submission, write_submission
+from hpcbench.submit_limits import job_limit, may_fit_smaller
+
+logger = logging.getLogger(__name__)
+
+SUBMIT_TRIES = 4
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one submit did."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    submitted: list[Submission] = field(default_factory=list)
+    adopted: list[Submission] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """The scheduler's words for what it did not take; those jobs stay planned."""
+    warnings: list[str] = field(default_factory=list)
+    num_left: int = 0
+    """Jobs that stay planned because no more may go out now."""
+    limit: str = ""
+    """The scheduler's word for the limit on the number of jobs that was met; later submits top up."""
+
+    @property
+    def num_jobs(self) -> int:
+        """Jobs that are with the scheduler because of this submit."""
+        return sum(len(submission.elements) for submission in self.submitted)
+
+
+def count_jobs(batch: Batch) -> int:
+    """Return how many jobs a batch has, evals included."""
+    return len(batch.requests) + sum(len(evals.requests) for evals in batch.evals)
+
+
+def submit_batches(batches: Sequence[Batch], paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+    """Submit all batches; once a limit on the number of jobs is met, the rest is counted and not tried."""
+    for number, batch in enumerate(batches):
+        refused = len(outcome.refused)
+        _submit_batch(batch, paths, scheduler, outcome)
+        rest = sum(count_jobs(other) for other in batches[number + 1 :])
+        if rest and not batch.array and len(outcome.refused) > refused and may_fit_smaller(outcome.refused[-1]):
+            # Where jobs go out one by one, what refused one is not asked again for each other.
+            outcome.refused.append(f"{rest} more jobs: not tried after that")
+            return
+
+
+def submit_late_evals(
+    batches: Sequence[tuple[Submission, Batch]], paths: SuitePaths, scheduler: Scheduler, outcome: Outcome
+) -> None:
+    """Submit evals after train jobs of earlier submissions."""
+    for parent, evals in batches:
+        _submit_evals(evals, parent, paths, scheduler, outcome)
+
+
+def _submit_batch(batch: Batch, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+    """Submit one array with its eval arrays; on a limit error halve it, trains and evals together."""
+    if outcome.limit:
+        outcome.num_left += count_jobs(batch)
+        return
+    try:
+        parent = submit_array(batch, paths, scheduler, after=None)
+    except SubmitError as error:
+        if len(batch.requests) == 1 or not may_fit_smaller(error.message):
+            _note_refusal(batch, error, outcome)
+            return
+        indices = sorted(batch.requests)
+        half = len(indices) // 2
+        refused = len(outcome.refused)
+        for part in (indices[:half], indices[half:]):
+            smaller = take_part(batch, part)
+            if len(outcome.refused) > refused:
+                # What refused the smallest part of the first half refuses the second.
+                outcome.refused.append(f"{batch.job} ({count_jobs(smaller)} jobs): not tried after that")
+                return
+            _submit_batch(smaller, paths, scheduler, outcome)
+        return
+    outcome.submitted.append(parent)
+    for evals in batch.evals:
+        _submit_evals(evals, parent, paths, scheduler, outcome)
+
+
+def _submit_evals(evals: Batch, parent: Submission, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
+    """Submit one eval array after its train array; refused, it stays planned and goes out with a later submit."""
+    if outcome.limit:
+        outcome.num_left += count_jobs(evals)
+        return
+    try:
+        outcome.submitted.append(submit_array(evals, paths, scheduler, after=parent))
+    except SubmitError as error:
+        _note_refusal(evals, error, outcome)
+
+
+def _note_refusal(batch: Batch, error: SubmitError, outcome: Outcome) -> None:
+    limit = job_limit(error.message, some_were_taken=bool(outcome.submitted))
+    if limit is None:
+        outcome.refused.append(f"{batch.job} ({count_jobs(batch)} jobs): {error.message}")
+    else:
+        outcome.limit = limit
+        outcome.num_left += count_jobs(batch)
+
+
+def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after: Submission | None) -> Submission:
+    """Write the requests and the intent, call the scheduler, write the id."""
+    submission = describe_batch(batch, scheduler.name, after)
+    for request in batch.requests.values():
+        _prepare_job(paths, request)
+    write_submission(paths, submission)
+    try:
+        scheduler_id = _call_scheduler(scheduler, submission, None if after is None else after.scheduler_id)
+    except SubmitError:
+        abandon(paths, submission)
+        raise
+    return complete(paths, submission, scheduler_id)
+
+
+def abandon(paths: SuitePaths, submission: Submission) -> None:
+    """Note that the scheduler never took it; its jobs are again what their last attempts made them."""
+    for element in submission.elements.values():
+        job = paths.job(element.experiment, element.job)
+        attempts = sorted(job.folder.glob("attempt-*/record.json"), key=lambda file: file.stat().st_mtime)
+        if attempts and not job.record.exists() and (last := read_json(attempts[-1])) is not None:
+            write_json(job.record, last)
+    write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
+
+
+def complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Submission:
+    """Note the id that the scheduler gave it."""
+    done = submission.model_copy(
+        update={"state": "submitted", "scheduler_id": scheduler_id, "submitted_at": now_text()}
+    )
+    write_submission(paths, done)
+    return done
+
+
+def _call_scheduler(scheduler: Scheduler, submission: Submission, after_id: str | None) -> str:
+    """Submit; when it is not known whether the scheduler took it, look for the job by its name before trying again."""
+    for attempt in range(SUBMIT_TRIES):
+        try:
+            return scheduler.submit(submission, after_id)
+        except SchedulerError as error:
+            logger.warning("%s; looking for %s before trying again", error.message, submission.key)
+            time.sleep(2.0**attempt)
+            found = scheduler.find([submission.key])
+            if submission.key in found:
+                return found[submission.key]
+    # It may still turn up: the intent stays open, and the next submit looks for it again before anything else.
+    raise SchedulerError(
+        f"the scheduler did not take {submission.key} in {SUBMIT_TRIES} tries", hint="run the same command again later"
+    )
+
+
+def _prepare_job(paths: SuitePaths, request: JobRequest) -> None:
+    """Write job.json and put away what an earlier run of this job left in the way of the new one."""
+    job = paths.job(request.experiment, request.job)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    old = read_json(job.request)
+    if old is not None and old.get("fingerprint") != request.fingerprint:
+        fingerprint = str(old.get("fingerprint", "unknown"))
+        if job.record.exists():
+            job.record.replace(job.old_record(fingerprint))
+        _put_away_attempts(job.folder, fingerprint)
+    else:
+        # The record of a failed run stays in its attempt's folder. Its owner is over, whatever the clocks say.
+        job.record.unlink(missing_ok=True)
+        job.claim.unlink(missing_ok=True)
+    job.progress.unlink(missing_ok=True)
+    job.cancelled.unlink(missing_ok=True)
+    write_json(job.request, request.model_dump(mode="json"), sync=False)
+
+
+def _put_away_attempts(folder: Path, fingerprint: str) -> None:
+    """Move what belongs to another configuration aside, so that nothing resumes from it."""
+    target = folder / f"old-{re.sub(r'[^0-9a-zA-Z]', '', fingerprint)[:12] or 'unknown'}"
+    for entry in [*folder.glob("attempt-*"), folder / "resume", folder / "checkpoints", folder / "claim.json"]:
+        if entry.exists():
+            target.mkdir(exist_ok=True)
+            entry.rename(_free_name(target / entry.name))
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.name}.{number}")
+        number += 1
+    return free
