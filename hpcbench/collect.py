@@ -20,7 +20,7 @@ from hpcbench.jsonfile import read_json
 from hpcbench.paths import JobPaths, SuitePaths
 from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.protocol import Answer, Scheduler, SchedulerJob
+from hpcbench.scheduler.protocol import Answer, Queue, SchedulerJob
 from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
 from hpcbench.submission import Submission, read_submissions
 
@@ -36,8 +36,8 @@ SCHEDULER_KNOWS_BETTER = frozenset({JobState.CANCELLED, JobState.PREEMPTED, JobS
 
 CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
 
-FindScheduler = Callable[[str], Scheduler | None]
-"""From a cluster's name to its scheduler, or None when it cannot be asked from this machine."""
+FindQueue = Callable[[str], Queue | None]
+"""From a cluster's name to its queue, or None when it cannot be asked from this machine."""
 
 
 class PlannedExperiment(BaseModel):
@@ -117,7 +117,7 @@ def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
             yield PlannedExperiment(name=folder.name, cmd="sft" if "train" in jobs else "eval", jobs=tuple(jobs))
 
 
-def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindScheduler) -> tuple[dict[str, Answer], tuple[str, ...]]:
+def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindQueue) -> tuple[dict[str, Answer], tuple[str, ...]]:
     """Ask each cluster once about its jobs that no record settles; return the answers that came, and warnings."""
     by_cluster: dict[str, list[Submission]] = {}
     for submission in (submission for suite in suites for submission in _unsettled(suite)):
@@ -155,7 +155,7 @@ def _is_settled(job: JobPaths) -> bool:
     return record is not None and (record.state in FINISHED_WELL or record.state is JobState.FAILED)
 
 
-def collect_suites(suites: Sequence[SuiteOnDisk], find: FindScheduler, now: datetime | None = None) -> Collection:
+def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None) -> Collection:
     """Return everything that is known about the jobs of these suites."""
     now = datetime.now(UTC) if now is None else now
     answers, warnings = ask_schedulers(suites, find)

@@ -85,6 +85,8 @@ class ClusterProfile(BaseModel):
     """One more than the largest array index; null asks `scontrol show config`."""
     max_submitted: int | None = Field(default=None, ge=1)
     """Jobs that you may have in the queue at once, array elements counted one by one; the rest stays planned."""
+    poll_s: float = Field(default=30, ge=1)
+    """Seconds between two questions to the scheduler while a command watches or waits; files are read more often."""
     release_evals: bool = True
     """Whether compute nodes may call scontrol; False caps arrays at what Slurm itself keeps apart."""
     kill_on_invalid_dep: bool | None = None

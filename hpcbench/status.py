@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.collect import collect_suites, read_suites
+from hpcbench.collect import FindQueue, collect_suites, read_suites
 from hpcbench.collection import Collection, JobView
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.settle import settle_evals
 from hpcbench.states import JobState
 
 
-def gather(save_dir: Path, names: Sequence[str] = (), *, settle: bool = True) -> Collection:
-    """Collect the named suites, or all, asking each cluster once."""
+def gather(
+    save_dir: Path, names: Sequence[str] = (), *, settle: bool = True, find: FindQueue | None = None
+) -> Collection:
+    """Collect the named suites, or all, asking each cluster once; `find` names other queues than the clusters' own."""
     suites = read_suites(save_dir, names)
-    collection = collect_suites(suites, lambda cluster: scheduler_of(cluster, save_dir))
+    collection = collect_suites(suites, find or (lambda cluster: scheduler_of(cluster, save_dir)))
     for cluster in sorted({job.cluster for job in collection.jobs if job.held and job.cluster is not None}):
         scheduler = scheduler_of(cluster, save_dir)
         if scheduler is not None and settle:
@@ -55,6 +57,8 @@ class StatusRow:
     scheduler_id: str
     progress: str
     reason: str
+    expected_start: str | None = None
+    """The scheduler's local time."""
 
 
 def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
@@ -68,6 +72,7 @@ def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
             scheduler_id=job.scheduler_id or "-",
             progress=describe_progress(job.progress) if job.state is JobState.RUNNING else headline(job),
             reason=describe_reason(job),
+            expected_start=job.expected_start,
         )
         for job in jobs
     ]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.batches import Batch, describe_batch, make_batches, make_late_batches, take_part
 from hpcbench.clock import now_text
-from hpcbench.collect import FindScheduler, PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
+from hpcbench.collect import PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
 from hpcbench.collection import JobView
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
 from hpcbench.inputs import hash_inputs
@@ -171,7 +171,7 @@ def _views(
     return {(view.experiment, view.job): view for view in collection.jobs}, list(collection.warnings)
 
 
-def _finder(scheduler: Scheduler | None, save_dir: Path) -> FindScheduler:
+def _finder(scheduler: Scheduler | None, save_dir: Path) -> Callable[[str], Scheduler | None]:
     """Return this scheduler for its own jobs; earlier submits may have gone to other clusters, or to this machine."""
 
     def find(cluster: str) -> Scheduler | None:
