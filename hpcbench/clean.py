@@ -50,9 +50,10 @@ def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -
     """Return the folders that go, of all finished experiments whose train job matches a pattern."""
     found: list[Removal] = []
     for suite in collection.suites:
+        still_read = {experiment.name for experiment in suite.others}
         for experiment in suite.experiments:
             train = experiment.train
-            if train is None or train.record is None or not is_over(experiment):
+            if train is None or train.record is None or not is_over(experiment) or experiment.name in still_read:
                 continue
             if patterns and not any(matches(train, pattern) for pattern in patterns):
                 continue

@@ -24,7 +24,14 @@ def gather(
     """Collect the named suites, or all, asking each cluster once; `find` names other queues than the clusters' own."""
     suites = read_suites(save_dir, names)
     collection = collect_suites(suites, find or (lambda cluster: scheduler_of(cluster, save_dir)))
-    for cluster in sorted({job.cluster for job in collection.jobs if job.held and job.cluster is not None}):
+    held = {
+        job.cluster
+        for suite in collection.suites
+        for experiment in (*suite.experiments, *suite.others)
+        for job in experiment.jobs
+        if job.held and job.cluster is not None
+    }
+    for cluster in sorted(held):
         scheduler = scheduler_of(cluster, save_dir)
         if scheduler is not None and settle:
             settle_evals(suites, collection, scheduler)
@@ -32,10 +39,13 @@ def gather(
 
 
 def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:
-    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob."""
+    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob.
+
+    Jobs under way that are not in the suite any more are among them.
+    """
     return [
         job
-        for job in collection.jobs
+        for job in collection.all_jobs
         if (not states or job.state in states) and (not patterns or any(matches(job, pattern) for pattern in patterns))
     ]
 
@@ -59,6 +69,7 @@ class StatusRow:
     reason: str
     expected_start: str | None = None
     """The scheduler's local time."""
+    in_suite: bool = True
 
 
 def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
@@ -73,6 +84,7 @@ def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
             progress=describe_progress(job.progress) if job.state is JobState.RUNNING else headline(job),
             reason=describe_reason(job),
             expected_start=job.expected_start,
+            in_suite=job.in_suite,
         )
         for job in jobs
     ]

@@ -21,6 +21,7 @@ from hpcbench.collect import PlannedExperiment, PlannedSuite, SuiteOnDisk, colle
 from hpcbench.collection import JobView
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
 from hpcbench.inputs import hash_inputs
+from hpcbench.job_folder import prepare_job
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
@@ -35,6 +36,7 @@ from hpcbench.suite_claim import claim_suite
 logger = logging.getLogger(__name__)
 
 SUBMIT_TRIES = 4
+SHOWN_NAMES = 5
 
 
 @dataclass(slots=True)
@@ -168,7 +170,11 @@ def _views(
         submissions=suite.submissions,
     )
     collection = collect_suites([suite], _finder(scheduler, paths.save_dir))
-    return {(view.experiment, view.job): view for view in collection.jobs}, list(collection.warnings)
+    warnings = list(collection.warnings)
+    if others := collection.suites[0].other_jobs:
+        names = " ".join(sorted({f"'{job.suite}/{job.experiment}/{job.job}'" for job in others})[:SHOWN_NAMES])
+        warnings.append(f"not in the suite any more, but still under way: {names}; hpcbench cancel NAME ends them")
+    return {(view.experiment, view.job): view for view in collection.jobs}, warnings
 
 
 def _finder(scheduler: Scheduler | None, save_dir: Path) -> Callable[[str], Scheduler | None]:
@@ -252,7 +258,7 @@ def _submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, afte
     """Write the requests and the intent, call the scheduler, write the id."""
     submission = describe_batch(batch, scheduler.name, after)
     for request in batch.requests.values():
-        _prepare_job(paths, request)
+        prepare_job(paths, request)
     write_submission(paths, submission)
     try:
         scheduler_id = _call_scheduler(scheduler, submission, None if after is None else after.scheduler_id)
@@ -295,43 +301,6 @@ def _call_scheduler(scheduler: Scheduler, submission: Submission, after_id: str 
     raise SchedulerError(
         f"the scheduler did not take {submission.key} in {SUBMIT_TRIES} tries", hint="run the same command again later"
     )
-
-
-def _prepare_job(paths: SuitePaths, request: JobRequest) -> None:
-    """Write job.json and put away what an earlier run of this job left in the way of the new one."""
-    job = paths.job(request.experiment, request.job)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    old = read_json(job.request)
-    if old is not None and old.get("fingerprint") != request.fingerprint:
-        fingerprint = str(old.get("fingerprint", "unknown"))
-        if job.record.exists():
-            job.record.replace(job.old_record(fingerprint))
-        _put_away_attempts(job.folder, fingerprint)
-    else:
-        # The record of a failed run stays in its attempt's folder. Its owner is over, whatever the clocks say.
-        job.record.unlink(missing_ok=True)
-        job.claim.unlink(missing_ok=True)
-    job.progress.unlink(missing_ok=True)
-    job.cancelled.unlink(missing_ok=True)
-    write_json(job.request, request.model_dump(mode="json"), sync=False)
-
-
-def _put_away_attempts(folder: Path, fingerprint: str) -> None:
-    """Move what belongs to another configuration aside, so that nothing resumes from it."""
-    target = folder / f"old-{re.sub(r'[^0-9a-zA-Z]', '', fingerprint)[:12] or 'unknown'}"
-    for entry in [*folder.glob("attempt-*"), folder / "resume", folder / "checkpoints", folder / "claim.json"]:
-        if entry.exists():
-            target.mkdir(exist_ok=True)
-            entry.rename(_free_name(target / entry.name))
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.name}.{number}")
-        number += 1
-    return free
 
 
 def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
