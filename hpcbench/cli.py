@@ -118,7 +118,13 @@ def submit(
     for suite in suites:
         allowed = jobs_allowed(scheduler, max_jobs)
         outcome = submit_suite(
-            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=allowed, max_array=max_array
+            suite,
+            save_dir=root,
+            scheduler=scheduler,
+            options=options,
+            max_jobs=allowed,
+            max_array=max_array,
+            keep=None if profile is None else profile.keep,
         )
         max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
         failed |= print_outcome(suite, outcome, scheduler.name, root)

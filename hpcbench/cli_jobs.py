@@ -173,7 +173,13 @@ def retry(
         options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted)
         allowed = jobs_allowed(scheduler, None)
         outcome = submit_suite(
-            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=allowed, max_array=max_array
+            suite,
+            save_dir=root,
+            scheduler=scheduler,
+            options=options,
+            max_jobs=allowed,
+            max_array=max_array,
+            keep=None if profile is None else profile.keep,
         )
         failed |= print_outcome(suite, outcome, scheduler.name, root)
         if scheduler.name == "local":

@@ -64,6 +64,9 @@ def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> b
         jobs = sorted({element.job for element in submission.elements.values()})
         size = len(submission.elements)
         print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {size} x {', '.join(jobs)}")
+    if outcome.removed:
+        folders = plural(len(outcome.removed), "folder")
+        print(f"{suite.name}: removed {folders} of finished experiments' checkpoints (keep in the profile)")
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     changed = [decision for decision in outcome.decisions if decision.action is Action.CHANGED]

@@ -102,6 +102,9 @@ class ClusterProfile(BaseModel):
     scratch: str | None = None
     """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
     on the node."""
+    keep: Literal["best", "adapter", "last", "none"] | None = None
+    """The checkpoint that stays once an experiment's train job and all its evals are recorded; `adapter` is the best
+    one if it is an adapter, else none; null keeps all."""
     offline: bool = True
     """Whether jobs run with the hubs switched off."""
     extra_sbatch: dict[str, Text | bool] = Field(default_factory=dict)

@@ -10,23 +10,21 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.batches import Batch, describe_batch, make_batches, make_late_batches, take_part
+from hpcbench.clean import Keep, Removal, find_removals, remove
 from hpcbench.clock import now_text
-from hpcbench.collect import PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
-from hpcbench.collection import JobView
+from hpcbench.collect import PlannedSuite, collect_suites, read_suite
+from hpcbench.deciding import decide_suite, find_scheduler, hash_suite, list_warnings, look_up, planned_experiments
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
-from hpcbench.inputs import hash_inputs
 from hpcbench.job_folder import prepare_job
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
-from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
+from hpcbench.plan import TRAIN, Action, Decision, Options, plan_suite
 from hpcbench.request import JobRequest
-from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.settle import settle_evals
 from hpcbench.submission import Submission, read_submissions, unusable_submissions, write_submission
@@ -36,7 +34,6 @@ from hpcbench.suite_claim import claim_suite
 logger = logging.getLogger(__name__)
 
 SUBMIT_TRIES = 4
-SHOWN_NAMES = 5
 
 
 @dataclass(slots=True)
@@ -49,6 +46,8 @@ class Outcome:
     refused: list[str] = field(default_factory=list)
     """The scheduler's words for what it did not take; those jobs stay planned."""
     warnings: list[str] = field(default_factory=list)
+    removed: list[Removal] = field(default_factory=list)
+    """Checkpoints of finished experiments that the profile's `keep` left out."""
     num_left: int = 0
     """Jobs that stay planned because no more may go out now."""
 
@@ -62,9 +61,9 @@ def plan_and_decide(
     suite: Suite, *, save_dir: Path, scheduler: Scheduler | None, options: Options
 ) -> tuple[tuple[JobRequest, ...], list[Decision], list[str]]:
     """Return the suite's jobs, what a submit would do with each, and warnings. Changes nothing."""
-    requests = plan_suite(suite, save_dir=save_dir, inputs=_hash_suite(suite, save_dir))
-    views, warnings = _views(SuitePaths(save_dir, suite.name), requests, scheduler)
-    return requests, decide(_only(requests, options), views, options), warnings
+    requests = plan_suite(suite, save_dir=save_dir, inputs=hash_suite(suite, save_dir))
+    views, collection = look_up(SuitePaths(save_dir, suite.name), requests, scheduler)
+    return requests, decide_suite(requests, views, options), list_warnings(collection)
 
 
 def preview_submissions(
@@ -89,6 +88,7 @@ def submit_suite(
     options: Options,
     max_jobs: int | None = None,
     max_array: int = 1001,
+    keep: Keep | None = None,
 ) -> Outcome:
     """Submit what is neither under way nor done.
 
@@ -99,6 +99,7 @@ def submit_suite(
         options: what to run again, and which experiments.
         max_jobs: how many jobs may go out at most; the rest stays planned.
         max_array: one more than the largest array index; 1 submits single jobs.
+        keep: what stays of the checkpoints of experiments that are over; None keeps all.
 
     Raises:
         PlanError: the save directory cannot be used, or another submit holds it.
@@ -106,7 +107,7 @@ def submit_suite(
         SchedulerError: the scheduler does not answer, so nothing may be concluded.
     """
     paths = SuitePaths(save_dir, suite.name)
-    requests = plan_suite(suite, save_dir=save_dir, inputs=_hash_suite(suite, save_dir))
+    requests = plan_suite(suite, save_dir=save_dir, inputs=hash_suite(suite, save_dir))
     try:
         paths.submissions.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -119,11 +120,15 @@ def submit_suite(
         outcome.adopted = adopt_intents(paths, scheduler)
         write_json(paths.plan, _plan_value(suite, requests, scheduler))
         settle_suite(paths, scheduler)
-        views, warnings = _views(paths, requests, scheduler)
+        views, collection = look_up(paths, requests, scheduler)
+        warnings = list_warnings(collection)
         if any("did not answer" in warning for warning in warnings):
             raise SchedulerError(warnings[0], hint="nothing was submitted; run the same command again later")
         outcome.warnings += warnings
-        outcome.decisions = decide(_only(requests, options), views, options)
+        if keep is not None:
+            outcome.removed = find_removals(collection, (), keep)
+            outcome.warnings += [f"not removed: {words}" for words in remove(outcome.removed)]
+        outcome.decisions = decide_suite(requests, views, options)
         chosen = _limit(outcome.decisions, max_jobs)
         outcome.num_left = len(_limit(outcome.decisions, None)) - len(chosen)
         _submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
@@ -146,51 +151,11 @@ def _refuse_unreadable(paths: SuitePaths) -> None:
         )
 
 
-def _hash_suite(suite: Suite, save_dir: Path) -> dict[str, str]:
-    return hash_inputs(unique_local_paths(plan_suite(suite, save_dir=save_dir, inputs={})))
-
-
-def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
-    if not options.only:
-        return list(requests)
-    return [r for r in requests if any(fnmatchcase(r.experiment, pattern) for pattern in options.only)]
-
-
-def _views(
-    paths: SuitePaths, requests: Sequence[JobRequest], scheduler: Scheduler | None
-) -> tuple[dict[tuple[str, str], JobView], list[str]]:
-    """Return what is known of each job of the plan, and the scheduler's warnings."""
-    suite = read_suite(paths)
-    if suite is None:
-        return {}, []
-    planned = _plan_value_of(requests)
-    suite = SuiteOnDisk(
-        paths=paths,
-        plan=suite.plan.model_copy(update={"experiments": planned}),
-        submissions=suite.submissions,
-    )
-    collection = collect_suites([suite], _finder(scheduler, paths.save_dir))
-    warnings = list(collection.warnings)
-    if others := collection.suites[0].other_jobs:
-        names = " ".join(sorted({f"'{job.suite}/{job.experiment}/{job.job}'" for job in others})[:SHOWN_NAMES])
-        warnings.append(f"not in the suite any more, but still under way: {names}; hpcbench cancel NAME ends them")
-    return {(view.experiment, view.job): view for view in collection.jobs}, warnings
-
-
-def _finder(scheduler: Scheduler | None, save_dir: Path) -> Callable[[str], Scheduler | None]:
-    """Return this scheduler for its own jobs; earlier submits may have gone to other clusters, or to this machine."""
-
-    def find(cluster: str) -> Scheduler | None:
-        return scheduler if scheduler is not None and cluster == scheduler.name else scheduler_of(cluster, save_dir)
-
-    return find
-
-
 def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
     """Release or cancel evals whose train job is over."""
     suite = read_suite(paths)
     if suite is not None and any(submission.after_key for submission in suite.submissions):
-        settle_evals([suite], collect_suites([suite], _finder(scheduler, paths.save_dir)), scheduler)
+        settle_evals([suite], collect_suites([suite], find_scheduler(scheduler, paths.save_dir)), scheduler)
 
 
 def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
@@ -310,7 +275,7 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
         SchedulerError: the scheduler did not answer, so it is not known what became of them.
     """
     open_intents = [s for s in read_submissions(paths) if s.state == "intent"]
-    find = _finder(scheduler, paths.save_dir)
+    find = find_scheduler(scheduler, paths.save_dir)
     adopted = []
     for submission in open_intents:
         place = find(submission.cluster)
@@ -335,23 +300,8 @@ def _id_from_start_marks(paths: SuitePaths, submission: Submission) -> str | Non
     return None
 
 
-def _plan_value_of(requests: Sequence[JobRequest]) -> tuple[PlannedExperiment, ...]:
-    grouped: dict[str, list[JobRequest]] = {}
-    for request in requests:
-        grouped.setdefault(request.experiment, []).append(request)
-    return tuple(
-        PlannedExperiment(
-            name=name,
-            base_experiment=jobs[0].base_experiment,
-            cmd=jobs[0].cmd,
-            jobs=tuple(job.job for job in jobs),
-        )
-        for name, jobs in grouped.items()
-    )
-
-
 def _plan_value(suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler) -> dict[str, object]:
-    experiments = _plan_value_of(requests)
+    experiments = planned_experiments(requests)
     plan = PlannedSuite.model_validate(
         {
             "suite": suite.name,
