@@ -1,5 +1,8 @@
 """Checkpoints of finished experiments, which fill quotas: what may go, and taking it away.
 
+`keep` says what stays of an experiment: its best checkpoint, its last one, its best one if that is an adapter (whole
+models go), or none.
+
 In: a collection. Out: folders, and the bytes they hold; removed when asked. Never a record, a log or a history, and
 nothing of an experiment that is not over: its train job completed and each of its evals recorded.
 """
@@ -7,11 +10,12 @@ nothing of an experiment that is not over: its train job completed and each of i
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from hpcbench.collection import Collection, ExperimentView
 from hpcbench.paths import JobPaths
@@ -19,7 +23,10 @@ from hpcbench.record import TrainMetrics
 from hpcbench.states import FINISHED_WELL, JobState
 from hpcbench.status import matches
 
-Keep = Literal["best", "last", "none"]
+Keep = Literal["best", "adapter", "last", "none"]
+KEEPS: tuple[str, ...] = get_args(Keep)
+ADAPTER_FILES = ("adapter_config.json", "tuner.json")
+"""What peft's and hpcbench's own adapters have in their folders, and whole models have not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +49,7 @@ def is_over(experiment: ExperimentView) -> bool:
 def kept_names(metrics: TrainMetrics, keep: Keep) -> set[str]:
     """Return the names below `checkpoints/` that stay; where there is no best or last one, the other (pure)."""
     best, last = metrics.best_checkpoint, metrics.last_checkpoint
-    chosen = {"none": None, "best": best or last, "last": last or best}[keep]
+    chosen = {"none": None, "best": best or last, "adapter": best or last, "last": last or best}[keep]
     return set() if chosen is None else {Path(chosen).name}
 
 
@@ -50,18 +57,27 @@ def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -
     """Return the folders that go, of all finished experiments whose train job matches a pattern."""
     found: list[Removal] = []
     for suite in collection.suites:
+        still_read = {experiment.name for experiment in suite.others}
         for experiment in suite.experiments:
             train = experiment.train
-            if train is None or train.record is None or not is_over(experiment):
+            if train is None or train.record is None or not is_over(experiment) or experiment.name in still_read:
                 continue
             if patterns and not any(matches(train, pattern) for pattern in patterns):
                 continue
             metrics = train.record.metrics
             if isinstance(metrics, TrainMetrics):
                 name = f"{suite.name}/{experiment.name}"
-                folders = _superfluous(JobPaths(train.folder), kept_names(metrics, keep), keep)
+                job = JobPaths(train.folder)
+                kept = kept_names(metrics, keep)
+                if keep == "adapter":
+                    kept = {name for name in kept if _is_adapter(job.checkpoints / name)}
+                folders = _superfluous(job, kept, keep)
                 found += [Removal(experiment=name, folder=folder) for folder in folders]
     return found
+
+
+def _is_adapter(checkpoint: Path) -> bool:
+    return any((checkpoint / name).is_file() for name in ADAPTER_FILES)
 
 
 def _superfluous(job: JobPaths, kept: set[str], keep: Keep) -> Iterator[Path]:
@@ -79,11 +95,17 @@ def remove(removals: Sequence[Removal]) -> list[str]:
     """Remove the folders; return what could not be removed, in words."""
     failed = []
     for removal in removals:
-        # A link is scratch's: its content goes, then the link that would lead nowhere.
+        folder = removal.folder.resolve()
+        # Renamed first: nobody reads half a checkpoint, and of two that remove it one does.
+        going = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.removed")
         try:
-            shutil.rmtree(removal.folder.resolve())
+            folder.rename(going)
+            shutil.rmtree(going)
+            # A link is scratch's: its content goes, then the link that would lead nowhere.
             if removal.folder.is_symlink():
                 removal.folder.unlink()
+        except FileNotFoundError:
+            continue
         except OSError as error:
             failed.append(f"{removal.folder}: {error.strerror}")
     return failed

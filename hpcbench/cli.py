@@ -1,21 +1,23 @@
 """The command line: verbs, their options, and everything that is printed.
 
 In: what a person types. Out: text on standard output, errors on standard error, an exit code: 0 done, 1 something
-failed, 2 wrong usage or config, 130 interrupted. It holds no logic of its own and imports each room only when a verb
-needs it, so that `hpcbench --help` stays quick.
+failed, 2 wrong usage or config, 130 interrupted, 141 nobody reads any more. It holds no logic of its own and imports
+each room only when a verb needs it, so that `hpcbench --help` stays quick.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hpcbench import cli_cluster, cli_jobs
-from hpcbench.cli_options import AsJson, Cluster, Configs, Force, Only, Overrides, Retry, SaveDir
+from hpcbench.cli_conventions import Verbs, WatchingCommand
+from hpcbench.cli_options import AsJson, Cluster, Configs, Force, Only, Overrides, Retry, SaveDir, Watch
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 
 EXIT_FAILED = 1
@@ -24,6 +26,7 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="hpcbench",
+    cls=Verbs,
     help="One YAML of LLM fine-tuning experiments in, Slurm jobs, one trustworthy report out.",
     no_args_is_help=True,
     add_completion=True,
@@ -97,7 +100,6 @@ def submit(
         refuse_impossible,
         resolve_save_dir,
         run_local,
-        wait_for_slurm,
     )
     from hpcbench.profile import load_profile
 
@@ -116,7 +118,13 @@ def submit(
     for suite in suites:
         allowed = jobs_allowed(scheduler, max_jobs)
         outcome = submit_suite(
-            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=allowed, max_array=max_array
+            suite,
+            save_dir=root,
+            scheduler=scheduler,
+            options=options,
+            max_jobs=allowed,
+            max_array=max_array,
+            keep=None if profile is None else profile.keep,
         )
         max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
         failed |= print_outcome(suite, outcome, scheduler.name, root)
@@ -124,6 +132,8 @@ def submit(
     if scheduler.name == "local":
         failed |= run_local(root, names, detach=detach)
     elif wait:
+        from hpcbench.watching import wait_for_slurm
+
         failed |= wait_for_slurm(root, names)
     if failed:
         raise typer.Exit(EXIT_FAILED)
@@ -181,7 +191,7 @@ def plan(
 cli_jobs.register(app)
 
 
-@app.command()
+@app.command(cls=WatchingCommand)
 def collect(
     suites: Annotated[
         list[str] | None, typer.Argument(metavar="[SUITE...]", help="Suites by name; default: all.")
@@ -194,24 +204,32 @@ def collect(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
     ] = None,
+    watch: Watch = None,
 ) -> None:
     """Build the report from the records; idempotent, made for cron."""
+    from hpcbench.console import print_warnings
     from hpcbench.invocation import resolve_save_dir
     from hpcbench.jsonfile import write_text
     from hpcbench.report import render
     from hpcbench.status import gather
+    from hpcbench.watching import watch_report
 
     if output_format not in {"markdown", "csv", "json", "html"}:
         raise PlanError(f"--format {output_format}: unknown; expected markdown, csv, json or html")
     if layout not in {"default", "swift"}:
         raise PlanError(f"--layout {layout}: unknown; expected default or swift")
+    if watch is not None and output is None:
+        raise PlanError("--watch rewrites a file: name it with -o")
     root = resolve_save_dir(save_dir)
+    make = partial(render, format=output_format, layout=layout)  # type: ignore[arg-type]  # checked above
     collection = gather(root, suites or ())
     if not collection.suites:
         raise PlanError(f"{root}: no suites found", hint="hpcbench submit CONFIG first, or name the right --save-dir")
-    for warning in collection.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    text = render(collection, format=output_format, layout=layout)  # type: ignore[arg-type]  # checked above
+    if watch is not None and output is not None:
+        watch_report(root, suites or (), output, make, every_s=watch or None)
+        return
+    print_warnings(collection)
+    text = make(collection)
     if output is None:
         print(text, end="" if text.endswith("\n") else "\n")
     else:

@@ -112,16 +112,16 @@ def prefetch(configs: Configs, overrides: Overrides = None) -> None:
 def clean(
     names: Names = None,
     save_dir: SaveDir = None,
-    keep: Annotated[str, typer.Option("--keep", help="best, last or none: the checkpoint that stays.")] = "best",
+    keep: Annotated[str, typer.Option("--keep", help="best, adapter, last or none: what stays.")] = "best",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
 ) -> None:
     """Remove checkpoints of experiments that are over, evals included; never records."""
-    from hpcbench.clean import Keep, count_freed, find_removals, remove
+    from hpcbench.clean import KEEPS, Keep, count_freed, find_removals, remove
     from hpcbench.invocation import resolve_save_dir
     from hpcbench.status import gather
 
-    if keep not in {"best", "last", "none"}:
-        raise PlanError(f"--keep {keep}: unknown; expected best, last or none")
+    if keep not in KEEPS:
+        raise PlanError(f"--keep {keep}: unknown; expected {', '.join(KEEPS)}")
     root = resolve_save_dir(save_dir)
     removals = find_removals(gather(root, settle=False), names or (), cast("Keep", keep))
     size = count_freed([removal.folder for removal in removals]) / 2**30

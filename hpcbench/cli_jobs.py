@@ -11,16 +11,17 @@ from typing import Annotated
 
 import typer
 
-from hpcbench.cli_options import AsJson, Names, SaveDir, States
+from hpcbench.cli_conventions import WatchingCommand
+from hpcbench.cli_options import AsJson, Names, SaveDir, States, Watch
 from hpcbench.errors import HpcbenchError, PlanError
 
 EXIT_FAILED = 1
-MIN_WATCH_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (status, why, logs, cancel, retry):
+    app.command(cls=WatchingCommand)(status)
+    for verb in (why, logs, cancel, retry):
         app.command()(verb)
 
 
@@ -28,29 +29,30 @@ def status(
     names: Names = None,
     save_dir: SaveDir = None,
     state: States = None,
-    watch: Annotated[
-        float | None, typer.Option("--watch", min=MIN_WATCH_S, help="Look again every N seconds (30 is polite).")
-    ] = None,
+    watch: Watch = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where every job stands."""
-    import time
-
+    from hpcbench.collection import Collection, JobView
     from hpcbench.console import print_status, status_json
     from hpcbench.invocation import parse_states, resolve_save_dir
     from hpcbench.status import choose_jobs, gather
+    from hpcbench.watching import watch_status
 
     root = resolve_save_dir(save_dir)
-    while True:
-        collection = gather(root)
-        jobs = choose_jobs(collection, names or (), parse_states(state))
-        if as_json:
-            print(json.dumps(status_json(collection, jobs), indent=2))
-        else:
-            print_status(collection, jobs)
-        if watch is None:
-            return
-        time.sleep(watch)
+    states = parse_states(state)
+
+    def choose(collection: Collection) -> list[JobView]:
+        return choose_jobs(collection, names or (), states)
+
+    if watch is not None:
+        watch_status(root, choose, every_s=watch or None, as_json=as_json)
+        return
+    collection = gather(root)
+    if as_json:
+        print(json.dumps(status_json(collection, choose(collection)), indent=2))
+    else:
+        print_status(collection, choose(collection))
 
 
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
@@ -171,7 +173,13 @@ def retry(
         options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted)
         allowed = jobs_allowed(scheduler, None)
         outcome = submit_suite(
-            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=allowed, max_array=max_array
+            suite,
+            save_dir=root,
+            scheduler=scheduler,
+            options=options,
+            max_jobs=allowed,
+            max_array=max_array,
+            keep=None if profile is None else profile.keep,
         )
         failed |= print_outcome(suite, outcome, scheduler.name, root)
         if scheduler.name == "local":

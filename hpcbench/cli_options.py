@@ -1,6 +1,6 @@
 """Arguments and options that several verbs share, so that one name means one thing.
 
-In: nothing. Out: annotated types for typer. No logic, no imports but typer.
+In: nothing. Out: annotated types for typer. No logic.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hpcbench.cli_conventions import BY_PROFILE
+
+MIN_WATCH_S = 5.0
 
 Configs = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Suite files, or folders that hold some.")]
 Names = Annotated[
@@ -31,3 +35,21 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 States = Annotated[str | None, typer.Option("--state", metavar="STATE,...", help="Only jobs in these states.")]
+
+
+def _check_watch(seconds: float | None) -> float | None:
+    if seconds is not None and seconds != BY_PROFILE and seconds < MIN_WATCH_S:
+        raise typer.BadParameter(f"{seconds:g}: at least {MIN_WATCH_S:g} seconds, out of courtesy to the scheduler")
+    return seconds
+
+
+Watch = Annotated[
+    float | None,
+    typer.Option(
+        "--watch",
+        callback=_check_watch,
+        metavar="[SECONDS]",
+        help="Look again until no job is under way, at files every 5 s, at the scheduler every SECONDS; default: the "
+        "profile's poll_s, 30.",
+    ),
+]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from hpcbench.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.errors import RecordError, SchedulerError
 from hpcbench.jsonfile import read_json
 from hpcbench.paths import JobPaths, SuitePaths
+from hpcbench.plan import TRAIN
 from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.protocol import Answer, Scheduler, SchedulerJob
-from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
+from hpcbench.scheduler.protocol import Answer, Queue, SchedulerJob
+from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 from hpcbench.submission import Submission, read_submissions
 
 logger = logging.getLogger(__name__)
@@ -36,8 +38,10 @@ SCHEDULER_KNOWS_BETTER = frozenset({JobState.CANCELLED, JobState.PREEMPTED, JobS
 
 CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
 
-FindScheduler = Callable[[str], Scheduler | None]
-"""From a cluster's name to its scheduler, or None when it cannot be asked from this machine."""
+NOT_IN_SUITE = "not in the suite any more"
+
+FindQueue = Callable[[str], Queue | None]
+"""From a cluster's name to its queue, or None when it cannot be asked from this machine."""
 
 
 class PlannedExperiment(BaseModel):
@@ -111,13 +115,13 @@ def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
 def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
     for folder in sorted(entry for entry in paths.folder.iterdir() if entry.is_dir()):
         jobs = sorted(
-            (job.name for job in folder.iterdir() if (job / "job.json").exists()), key=lambda j: (j != "train", j)
+            (job.name for job in folder.iterdir() if (job / "job.json").exists()), key=lambda j: (j != TRAIN, j)
         )
         if jobs:
-            yield PlannedExperiment(name=folder.name, cmd="sft" if "train" in jobs else "eval", jobs=tuple(jobs))
+            yield PlannedExperiment(name=folder.name, cmd="sft" if TRAIN in jobs else "eval", jobs=tuple(jobs))
 
 
-def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindScheduler) -> tuple[dict[str, Answer], tuple[str, ...]]:
+def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindQueue) -> tuple[dict[str, Answer], tuple[str, ...]]:
     """Ask each cluster once about its jobs that no record settles; return the answers that came, and warnings."""
     by_cluster: dict[str, list[Submission]] = {}
     for submission in (submission for suite in suites for submission in _unsettled(suite)):
@@ -155,7 +159,7 @@ def _is_settled(job: JobPaths) -> bool:
     return record is not None and (record.state in FINISHED_WELL or record.state is JobState.FAILED)
 
 
-def collect_suites(suites: Sequence[SuiteOnDisk], find: FindScheduler, now: datetime | None = None) -> Collection:
+def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None) -> Collection:
     """Return everything that is known about the jobs of these suites."""
     now = datetime.now(UTC) if now is None else now
     answers, warnings = ask_schedulers(suites, find)
@@ -165,28 +169,71 @@ def collect_suites(suites: Sequence[SuiteOnDisk], find: FindScheduler, now: date
 
 def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
     latest = suite.latest()
-    experiments: list[ExperimentView] = []
-    for planned in suite.plan.experiments:
-        train: JobView | None = None
-        evals: list[JobView] = []
-        for job in planned.jobs:
-            place = latest.get((planned.name, job))
-            view = _view_job(suite, planned.name, job, place, answers, train, now)
-            if job == "train":
-                train = view
-            else:
-                evals.append(view)
-        experiments.append(
-            ExperimentView(
-                suite=suite.plan.suite,
-                name=planned.name,
-                base_experiment=planned.base_experiment,
-                cmd=planned.cmd,
-                train=train,
-                evals=tuple(evals),
-            )
-        )
-    return SuiteView(name=suite.plan.suite, experiments=tuple(experiments))
+    look = _Look(suite=suite, latest=latest, answers=answers, now=now)
+    experiments = tuple(_view_experiment(planned, look) for planned in suite.plan.experiments)
+    planned_jobs = {(planned.name, job) for planned in suite.plan.experiments for job in planned.jobs}
+    names = {planned.name for planned in suite.plan.experiments}
+    return SuiteView(
+        name=suite.plan.suite,
+        experiments=experiments,
+        others=tuple(_view_others(look, planned_jobs, experiments)),
+        num_left_out=len({name for name, _ in latest} - names),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What one look at a suite goes by."""
+
+    suite: SuiteOnDisk
+    latest: Mapping[tuple[str, str], tuple[Submission, int]]
+    answers: Mapping[str, Answer]
+    now: datetime
+
+    def view(self, experiment: str, job: str, train: JobView | None) -> JobView:
+        place = self.latest.get((experiment, job))
+        return _view_job(self.suite, experiment, job, place, self.answers, train, self.now)
+
+
+def _view_experiment(planned: PlannedExperiment, look: _Look) -> ExperimentView:
+    train: JobView | None = None
+    evals: list[JobView] = []
+    for job in planned.jobs:
+        view = look.view(planned.name, job, train)
+        if job == TRAIN:
+            train = view
+        else:
+            evals.append(view)
+    return ExperimentView(
+        suite=look.suite.plan.suite,
+        name=planned.name,
+        base_experiment=planned.base_experiment,
+        cmd=planned.cmd,
+        train=train,
+        evals=tuple(evals),
+    )
+
+
+def _view_others(
+    look: _Look, planned: AbstractSet[tuple[str, str]], experiments: Sequence[ExperimentView]
+) -> Iterator[ExperimentView]:
+    """Yield what an earlier version of the suite submitted, this one does not have, and is still under way."""
+    gone = sorted(look.latest.keys() - planned)
+    for name in dict.fromkeys(experiment for experiment, _ in gone):
+        train = next((found.train for found in experiments if found.name == name), None)
+        jobs = [job for experiment, job in gone if experiment == name]
+        if TRAIN in jobs:
+            train = _not_in_suite(look.view(name, TRAIN, None))
+        evals = [_not_in_suite(look.view(name, job, train)) for job in jobs if job != TRAIN]
+        alive = tuple(view for view in evals if view.state in ALIVE or view.held)
+        if alive or (train is not None and not train.in_suite and train.state in ALIVE):
+            cmd = "eval" if train is None else "sft"
+            yield ExperimentView(suite=look.suite.plan.suite, name=name, cmd=cmd, train=train, evals=alive)
+
+
+def _not_in_suite(view: JobView) -> JobView:
+    reason = "; ".join(part for part in (NOT_IN_SUITE, view.reason) if part)
+    return replace(view, in_suite=False, reason=reason)
 
 
 def _view_job(  # noqa: PLR0917

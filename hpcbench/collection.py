@@ -13,7 +13,7 @@ from typing import Any
 
 from hpcbench.record import Record
 from hpcbench.request import JobRequest
-from hpcbench.states import JobState
+from hpcbench.states import ALIVE, JobState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,8 @@ class JobView:
     held: bool = False
     """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
     expected_start: str | None = None
+    in_suite: bool = True
+    """False for a job that a later version of the suite no longer has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,17 @@ class SuiteView:
 
     name: str
     experiments: tuple[ExperimentView, ...]
+    others: tuple[ExperimentView, ...] = ()
+    """Of experiments that an earlier version of the suite had: jobs in the queue, and what they wait for."""
+    num_left_out: int = 0
+    """Experiments that an earlier version of the suite submitted and this one does not have, under way or over."""
+
+    @property
+    def other_jobs(self) -> tuple[JobView, ...]:
+        """The jobs under way that are not in the suite any more."""
+        return tuple(
+            job for experiment in self.others for job in experiment.jobs if not job.in_suite and job.state in ALIVE
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +93,13 @@ class Collection:
     def jobs(self) -> tuple[JobView, ...]:
         """All jobs of all suites, in file order."""
         return tuple(job for suite in self.suites for experiment in suite.experiments for job in experiment.jobs)
+
+    @property
+    def all_jobs(self) -> tuple[JobView, ...]:
+        """Each suite's jobs and, after them, those under way that it does not have any more."""
+        return tuple(
+            job
+            for suite in self.suites
+            for jobs in (*(experiment.jobs for experiment in suite.experiments), suite.other_jobs)
+            for job in jobs
+        )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcbench.collection import Collection, JobView
 from hpcbench.errors import ConfigError, HpcbenchError
@@ -19,6 +21,9 @@ from hpcbench.plan import Action, Decision
 from hpcbench.status import status_rows
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Suite
+
+if TYPE_CHECKING:
+    from hpcbench.status_table import StatusScreen
 
 
 def print_error(error: HpcbenchError) -> None:
@@ -43,11 +48,10 @@ def print_line(text: str) -> None:
 
 def print_summary(collection: Collection) -> None:
     """Print the terminal's report."""
-    from rich.console import Console
-
     from hpcbench.report.terminal import render_terminal
+    from hpcbench.status_table import Terminal
 
-    Console().print(render_terminal(collection))
+    Terminal().print(render_terminal(collection))
     print(f"full report: hpcbench collect {' '.join(suite.name for suite in collection.suites)}")
 
 
@@ -60,6 +64,9 @@ def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> b
         jobs = sorted({element.job for element in submission.elements.values()})
         size = len(submission.elements)
         print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {size} x {', '.join(jobs)}")
+    if outcome.removed:
+        folders = plural(len(outcome.removed), "folder")
+        print(f"{suite.name}: removed {folders} of finished experiments' checkpoints (keep in the profile)")
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     changed = [decision for decision in outcome.decisions if decision.action is Action.CHANGED]
@@ -129,16 +136,29 @@ def plan_json(suite: Suite, decisions: Sequence[Decision]) -> dict[str, object]:
     return {"suite": suite.name, "file": str(suite.file), "jobs": jobs}
 
 
-def print_status(collection: Collection, jobs: Sequence[JobView]) -> None:
-    """Print the status table."""
-    from rich.console import Console
-
-    from hpcbench.status_table import render_status
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
+def print_warnings(collection: Collection) -> None:
+    """Print what made the look incomplete."""
     for warning in collection.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    console.print(render_status(jobs))
+
+
+def print_status(collection: Collection, jobs: Sequence[JobView]) -> None:
+    """Print the status table."""
+    from hpcbench.status_table import Terminal, render_status
+
+    print_warnings(collection)
+    Terminal(width=None if sys.stdout.isatty() else 160).print(render_status(jobs))
+
+
+@contextmanager
+def status_screen() -> Iterator[StatusScreen]:
+    """Open a place on the terminal where the status is drawn again and again."""
+    from rich.live import Live
+
+    from hpcbench.status_table import StatusScreen, Terminal
+
+    with Live(console=Terminal(), auto_refresh=False, vertical_overflow="crop") as live:
+        yield StatusScreen(live)
 
 
 def status_json(collection: Collection, jobs: Sequence[JobView]) -> dict[str, object]:

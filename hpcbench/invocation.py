@@ -1,11 +1,10 @@
-"""What an invocation of a verb works on: save directory, scheduler, suites, jobs, and the waiting for them.
+"""What an invocation of a verb works on: save directory, scheduler, suites and jobs.
 
 In: options as they were typed. Out: values for the verbs. It prints through `console.py` only.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,13 +21,12 @@ from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm import SlurmScheduler, read_node_groups
-from hpcbench.states import ALIVE, FINISHED_WELL, JobState
-from hpcbench.status import count_states, gather
+from hpcbench.states import JobState
+from hpcbench.status import gather
 from hpcbench.suite import Suite
 
 EXIT_INTERRUPTED = 130
 NO_ARRAY_LIMIT = 1_000_000
-WAIT_POLL_S = 5.0
 
 
 def resolve_save_dir(given: Path | None, profile: ClusterProfile | None = None) -> Path:
@@ -121,19 +119,3 @@ def run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:
         raise KeyboardInterrupt
     print_summary(gather(root, names))
     return code != 0
-
-
-def wait_for_slurm(root: Path, names: Sequence[str]) -> bool:
-    """Wait until no job of the suites is under way; return whether one failed."""
-    shown = ""
-    while True:
-        jobs = gather(root, names).jobs
-        counts = count_states(jobs)
-        if counts != shown:
-            print_line(counts)
-            shown = counts
-        if not any(job.state in ALIVE for job in jobs):
-            break
-        time.sleep(WAIT_POLL_S)
-    print_summary(gather(root, names))
-    return any(job.state not in FINISHED_WELL for job in jobs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +26,7 @@ from hpcbench.suite import Experiment, Suite
 TRAIN = "train"
 EVAL_PREFIX = "eval-"
 SHOWN_CHANGES = 3
+CHECKPOINT_GONE = "its train job's checkpoint is gone (`keep`, or hpcbench clean): --force trains again"
 
 Inputs = Mapping[str, str]
 """Absolute path of a local file or folder -> hash of what decides results in it."""
@@ -244,7 +246,11 @@ class Options:
 
 
 def decide(
-    requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], options: Options
+    requests: Sequence[JobRequest],
+    views: Mapping[tuple[str, str], JobView],
+    options: Options,
+    *,
+    without_checkpoint: AbstractSet[tuple[str, str]] = frozenset(),
 ) -> list[Decision]:
     """Decide what happens to each job, given what is known of it.
 
@@ -252,13 +258,23 @@ def decide(
         requests: the plan, each train before its evals.
         views: by (experiment, job); `request` there is the one on disk, `state` belongs to it.
         options: the user's.
+        without_checkpoint: evals, by (experiment, job), whose train job is done and has kept no checkpoint for them.
     """
+    trained_again = {
+        request.experiment
+        for request in requests
+        if (key := (request.experiment, request.job)) in without_checkpoint
+        and _decide_alone(request, views.get(key), options).action is Action.SUBMIT
+    }
     decisions: list[Decision] = []
     trains: dict[str, Decision] = {}
     for request in requests:
         view = views.get((request.experiment, request.job))
         if request.train_folder is None:
             decision = _decide_alone(request, view, options)
+            if options.force and decision.action is Action.SKIP and request.experiment in trained_again:
+                why = "its checkpoint is gone and an eval needs it, --force"
+                decision = Decision(request=request, action=Action.SUBMIT, why=why)
             if request.job == TRAIN and decision.action is Action.SUBMIT and view is not None:
                 decision = _spare_running_evals(decision, view, requests, views)
             if request.job == TRAIN:
@@ -266,6 +282,9 @@ def decide(
         else:
             train_view = views.get((request.experiment, TRAIN))
             decision = _decide_eval(request, view, trains[request.experiment], train_view, options)
+            runs = decision.action is Action.SUBMIT and not decision.after_train
+            if runs and (request.experiment, request.job) in without_checkpoint:
+                decision = Decision(request=request, action=Action.CHANGED, why=CHECKPOINT_GONE)
         decisions.append(decision)
     return decisions
 

@@ -108,6 +108,8 @@ class ClusterProfile(BaseModel):
     """One more than the largest array index; null asks `scontrol show config`."""
     max_submitted: int | None = Field(default=None, ge=1)
     """Jobs that you may have in the queue at once, array elements counted one by one; the rest stays planned."""
+    poll_s: float = Field(default=30, ge=1)
+    """Seconds between two questions to the scheduler while a command watches or waits; files are read more often."""
     release_evals: bool = True
     """Whether compute nodes may call scontrol; False caps arrays at what Slurm itself keeps apart."""
     kill_on_invalid_dep: bool | None = None
@@ -123,6 +125,9 @@ class ClusterProfile(BaseModel):
     scratch: str | None = None
     """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
     on the node."""
+    keep: Literal["best", "adapter", "last", "none"] | None = None
+    """The checkpoint that stays once an experiment's train job and all its evals are recorded; `adapter` is the best
+    one if it is an adapter, else none; null keeps all."""
     offline: bool = True
     """Whether jobs run with the hubs switched off."""
     extra_sbatch: Annotated[dict[str, Line | bool], AfterValidator(_check_options)] = Field(default_factory=dict)

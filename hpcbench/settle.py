@@ -40,7 +40,7 @@ def settle_evals(suites: Sequence[SuiteOnDisk], collection: Collection, schedule
     release: list[str] = []
     cancel: list[str] = []
     for suite in collection.suites:
-        for experiment in suite.experiments:
+        for experiment in (*suite.experiments, *suite.others):
             if experiment.train is None:
                 continue
             for view in held_evals(experiment, latest[suite.name]):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.collect import collect_suites, read_suites
+from hpcbench.collect import FindQueue, collect_suites, read_suites
 from hpcbench.collection import Collection, JobView
 from hpcbench.progress import progress_text
 from hpcbench.scheduler.choose import scheduler_of
@@ -19,11 +19,20 @@ from hpcbench.settle import settle_evals
 from hpcbench.states import JobState
 
 
-def gather(save_dir: Path, names: Sequence[str] = (), *, settle: bool = True) -> Collection:
-    """Collect the named suites, or all, asking each cluster once."""
+def gather(
+    save_dir: Path, names: Sequence[str] = (), *, settle: bool = True, find: FindQueue | None = None
+) -> Collection:
+    """Collect the named suites, or all, asking each cluster once; `find` names other queues than the clusters' own."""
     suites = read_suites(save_dir, names)
-    collection = collect_suites(suites, lambda cluster: scheduler_of(cluster, save_dir))
-    for cluster in sorted({job.cluster for job in collection.jobs if job.held and job.cluster is not None}):
+    collection = collect_suites(suites, find or (lambda cluster: scheduler_of(cluster, save_dir)))
+    held = {
+        job.cluster
+        for suite in collection.suites
+        for experiment in (*suite.experiments, *suite.others)
+        for job in experiment.jobs
+        if job.held and job.cluster is not None
+    }
+    for cluster in sorted(held):
         scheduler = scheduler_of(cluster, save_dir)
         if scheduler is not None and settle:
             settle_evals(suites, collection, scheduler)
@@ -31,10 +40,13 @@ def gather(save_dir: Path, names: Sequence[str] = (), *, settle: bool = True) ->
 
 
 def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:
-    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob."""
+    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob.
+
+    Jobs under way that are not in the suite any more are among them.
+    """
     return [
         job
-        for job in collection.jobs
+        for job in collection.all_jobs
         if (not states or job.state in states) and (not patterns or any(matches(job, pattern) for pattern in patterns))
     ]
 
@@ -56,6 +68,9 @@ class StatusRow:
     scheduler_id: str
     progress: str
     reason: str
+    expected_start: str | None = None
+    """The scheduler's local time."""
+    in_suite: bool = True
 
 
 def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
@@ -69,6 +84,8 @@ def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
             scheduler_id=job.scheduler_id or "-",
             progress=progress_text(job.progress) if job.state is JobState.RUNNING else headline(job),
             reason=describe_reason(job),
+            expected_start=job.expected_start,
+            in_suite=job.in_suite,
         )
         for job in jobs
     ]

@@ -19,6 +19,8 @@ from hpcbench.request import Resources
 
 logger = logging.getLogger(__name__)
 
+KEEP_VARIABLE = "HPCBENCH_KEEP"
+"""The profile's `keep`, in the environment of jobs."""
 KEY_VARIABLE = "HPCBENCH_SUBMISSION"
 """Tells which submission a submit command is making."""
 

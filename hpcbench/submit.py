@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.batches import describe_batch, make_batches, make_late_batches
+from hpcbench.clean import Keep, find_removals, remove
 from hpcbench.clock import now_text
-from hpcbench.collect import FindScheduler, PlannedExperiment, PlannedSuite, SuiteOnDisk, collect_suites, read_suite
-from hpcbench.collection import JobView
+from hpcbench.collect import PlannedSuite, collect_suites, read_suite
+from hpcbench.deciding import decide_suite, find_scheduler, hash_suite, list_warnings, look_up, planned_experiments
 from hpcbench.errors import PlanError, RecordError, SchedulerError
-from hpcbench.inputs import hash_inputs
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
-from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
+from hpcbench.plan import TRAIN, Action, Decision, Options, plan_suite
 from hpcbench.request import JobRequest
 from hpcbench.save_dir import warn_of_open_folders
-from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.settle import settle_evals
 from hpcbench.submission import Submission, read_submissions, unusable_submissions
@@ -38,9 +36,9 @@ def plan_and_decide(
     suite: Suite, *, save_dir: Path, scheduler: Scheduler | None, options: Options
 ) -> tuple[tuple[JobRequest, ...], list[Decision], list[str]]:
     """Return the suite's jobs, what a submit would do with each, and warnings. Changes nothing."""
-    requests = plan_suite(suite, save_dir=save_dir, inputs=_hash_suite(suite, save_dir))
-    views, warnings = _views(SuitePaths(save_dir, suite.name), requests, scheduler)
-    return requests, decide(_only(requests, options), views, options), warnings
+    requests = plan_suite(suite, save_dir=save_dir, inputs=hash_suite(suite, save_dir))
+    views, collection = look_up(SuitePaths(save_dir, suite.name), requests, scheduler)
+    return requests, decide_suite(requests, views, options), list_warnings(collection)
 
 
 def preview_submissions(
@@ -65,6 +63,7 @@ def submit_suite(
     options: Options,
     max_jobs: int | None = None,
     max_array: int = 1001,
+    keep: Keep | None = None,
 ) -> Outcome:
     """Submit what is neither under way nor done.
 
@@ -75,6 +74,7 @@ def submit_suite(
         options: what to run again, and which experiments.
         max_jobs: how many jobs may go out at most; the rest stays planned.
         max_array: one more than the largest array index; 1 submits single jobs.
+        keep: what stays of the checkpoints of experiments that are over; None keeps all.
 
     Raises:
         PlanError: the save directory cannot be used, or another submit holds it.
@@ -82,7 +82,7 @@ def submit_suite(
         SchedulerError: the scheduler does not answer, so nothing may be concluded.
     """
     paths = SuitePaths(save_dir, suite.name)
-    requests = plan_suite(suite, save_dir=save_dir, inputs=_hash_suite(suite, save_dir))
+    requests = plan_suite(suite, save_dir=save_dir, inputs=hash_suite(suite, save_dir))
     try:
         paths.submissions.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,11 +95,15 @@ def submit_suite(
         outcome.adopted = adopt_intents(paths, scheduler)
         write_json(paths.plan, _plan_value(suite, requests, scheduler))
         settle_suite(paths, scheduler)
-        views, warnings = _views(paths, requests, scheduler)
+        views, collection = look_up(paths, requests, scheduler)
+        warnings = list_warnings(collection)
         if any("did not answer" in warning for warning in warnings):
             raise SchedulerError(warnings[0], hint="nothing was submitted; run the same command again later")
         outcome.warnings += warnings
-        outcome.decisions = decide(_only(requests, options), views, options)
+        if keep is not None:
+            outcome.removed = find_removals(collection, (), keep)
+            outcome.warnings += [f"not removed: {words}" for words in remove(outcome.removed)]
+        outcome.decisions = decide_suite(requests, views, options)
         chosen = _limit(outcome.decisions, max_jobs)
         outcome.num_left = len(_limit(outcome.decisions, None)) - len(chosen)
         submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
@@ -121,47 +125,11 @@ def _refuse_unreadable(paths: SuitePaths) -> None:
         )
 
 
-def _hash_suite(suite: Suite, save_dir: Path) -> dict[str, str]:
-    return hash_inputs(unique_local_paths(plan_suite(suite, save_dir=save_dir, inputs={})))
-
-
-def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
-    if not options.only:
-        return list(requests)
-    return [r for r in requests if any(fnmatchcase(r.experiment, pattern) for pattern in options.only)]
-
-
-def _views(
-    paths: SuitePaths, requests: Sequence[JobRequest], scheduler: Scheduler | None
-) -> tuple[dict[tuple[str, str], JobView], list[str]]:
-    """Return what is known of each job of the plan, and the scheduler's warnings."""
-    suite = read_suite(paths)
-    if suite is None:
-        return {}, []
-    planned = _plan_value_of(requests)
-    suite = SuiteOnDisk(
-        paths=paths,
-        plan=suite.plan.model_copy(update={"experiments": planned}),
-        submissions=suite.submissions,
-    )
-    collection = collect_suites([suite], _finder(scheduler, paths.save_dir))
-    return {(view.experiment, view.job): view for view in collection.jobs}, list(collection.warnings)
-
-
-def _finder(scheduler: Scheduler | None, save_dir: Path) -> FindScheduler:
-    """Return this scheduler for its own jobs; earlier submits may have gone to other clusters, or to this machine."""
-
-    def find(cluster: str) -> Scheduler | None:
-        return scheduler if scheduler is not None and cluster == scheduler.name else scheduler_of(cluster, save_dir)
-
-    return find
-
-
 def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
     """Release or cancel evals whose train job is over."""
     suite = read_suite(paths)
     if suite is not None and any(submission.after_key for submission in suite.submissions):
-        settle_evals([suite], collect_suites([suite], _finder(scheduler, paths.save_dir)), scheduler)
+        settle_evals([suite], collect_suites([suite], find_scheduler(scheduler, paths.save_dir)), scheduler)
 
 
 def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
@@ -181,7 +149,7 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
         SchedulerError: the scheduler did not answer, so it is not known what became of them.
     """
     open_intents = [s for s in read_submissions(paths) if s.state == "intent"]
-    find = _finder(scheduler, paths.save_dir)
+    find = find_scheduler(scheduler, paths.save_dir)
     adopted = []
     for submission in open_intents:
         place = find(submission.cluster)
@@ -206,23 +174,8 @@ def _id_from_start_marks(paths: SuitePaths, submission: Submission) -> str | Non
     return None
 
 
-def _plan_value_of(requests: Sequence[JobRequest]) -> tuple[PlannedExperiment, ...]:
-    grouped: dict[str, list[JobRequest]] = {}
-    for request in requests:
-        grouped.setdefault(request.experiment, []).append(request)
-    return tuple(
-        PlannedExperiment(
-            name=name,
-            base_experiment=jobs[0].base_experiment,
-            cmd=jobs[0].cmd,
-            jobs=tuple(job.job for job in jobs),
-        )
-        for name, jobs in grouped.items()
-    )
-
-
 def _plan_value(suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler) -> dict[str, object]:
-    experiments = _plan_value_of(requests)
+    experiments = planned_experiments(requests)
     plan = PlannedSuite.model_validate(
         {
             "suite": suite.name,

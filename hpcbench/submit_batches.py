@@ -6,19 +6,18 @@ In: batches. Out: submissions on disk and in the queue, and in an `Outcome` what
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from hpcbench.batches import Batch, describe_batch, take_part
+from hpcbench.clean import Removal
 from hpcbench.clock import now_text
 from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.job_folder import prepare_job
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Decision
-from hpcbench.request import JobRequest
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.submission import Submission, write_submission
 from hpcbench.submit_limits import job_limit, may_fit_smaller
@@ -38,6 +37,8 @@ class Outcome:
     refused: list[str] = field(default_factory=list)
     """The scheduler's words for what it did not take; those jobs stay planned."""
     warnings: list[str] = field(default_factory=list)
+    removed: list[Removal] = field(default_factory=list)
+    """Checkpoints of finished experiments that the profile's `keep` left out."""
     num_left: int = 0
     """Jobs that stay planned because no more may go out now."""
     limit: str = ""
@@ -125,7 +126,7 @@ def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after
     """Write the requests and the intent, call the scheduler, write the id."""
     submission = describe_batch(batch, scheduler.name, after)
     for request in batch.requests.values():
-        _prepare_job(paths, request)
+        prepare_job(paths, request)
     write_submission(paths, submission)
     try:
         scheduler_id = _call_scheduler(scheduler, submission, None if after is None else after.scheduler_id)
@@ -169,40 +170,3 @@ def _call_scheduler(scheduler: Scheduler, submission: Submission, after_id: str 
     raise SchedulerError(
         f"the scheduler did not take {submission.key} in {SUBMIT_TRIES} tries", hint="run the same command again later"
     )
-
-
-def _prepare_job(paths: SuitePaths, request: JobRequest) -> None:
-    """Write job.json and put away what an earlier run of this job left in the way of the new one."""
-    job = paths.job(request.experiment, request.job)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    old = read_json(job.request)
-    if old is not None and old.get("fingerprint") != request.fingerprint:
-        fingerprint = str(old.get("fingerprint", "unknown"))
-        if job.record.exists():
-            job.record.replace(job.old_record(fingerprint))
-        _put_away_attempts(job.folder, fingerprint)
-    else:
-        # The record of a failed run stays in its attempt's folder. Its owner is over, whatever the clocks say.
-        job.record.unlink(missing_ok=True)
-        job.claim.unlink(missing_ok=True)
-    job.progress.unlink(missing_ok=True)
-    job.cancelled.unlink(missing_ok=True)
-    write_json(job.request, request.model_dump(mode="json"), sync=False)
-
-
-def _put_away_attempts(folder: Path, fingerprint: str) -> None:
-    """Move what belongs to another configuration aside, so that nothing resumes from it."""
-    target = folder / f"old-{re.sub(r'[^0-9a-zA-Z]', '', fingerprint)[:12] or 'unknown'}"
-    for entry in [*folder.glob("attempt-*"), folder / "resume", folder / "checkpoints", folder / "claim.json"]:
-        if entry.exists():
-            target.mkdir(exist_ok=True)
-            entry.rename(_free_name(target / entry.name))
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.name}.{number}")
-        number += 1
-    return free

@@ -19,18 +19,22 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
+from hpcbench.clean import Keep
 from hpcbench.errors import HpcbenchError
 from hpcbench.job.claim import take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
+from hpcbench.job.keep import reduce_own_checkpoints
 from hpcbench.job.launch import node_caches, program_of
 from hpcbench.job.release import requeue, settle_own_evals
 from hpcbench.job.supervisor import StopRequest, Supervisor, die_with_parent, install_handlers
 from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
 from hpcbench.scheduler.slurm import is_being_preempted
-from hpcbench.states import JobState
+from hpcbench.states import FINISHED_WELL, JobState
+from hpcbench.submission import KEEP_VARIABLE
 
 logger = logging.getLogger("hpcbench.job")
 
@@ -95,6 +99,8 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
         return EXIT_NOT_COMPLETED
     if request.job == "train" and (record.state is JobState.COMPLETED or record.state in _FINAL):
         settle_own_evals(context, record.state)
+    if (keep := os.environ.get(KEEP_VARIABLE)) and record.state in FINISHED_WELL:
+        reduce_own_checkpoints(context, cast("Keep", keep))
     return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
 
 

@@ -21,7 +21,7 @@ from hpcbench.report.layouts import (
     swift_columns,
     swift_export_columns,
 )
-from hpcbench.report.remarks import Failure, failures_of, notes_of, warnings_of
+from hpcbench.report.remarks import Failure, failures_of, notes_of, others_note, warnings_of
 from hpcbench.report.rows import Cell, Row, column_cells, merge_repeats, row_state_text
 
 SWIFT_NOTES = (
@@ -123,11 +123,12 @@ def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> Su
         tables = (table,) if rows else ()
         any_best = any(cell.best for cells in table.cells for cell in cells)
         notes = notes_of(table.columns, rows, any_best=any_best)
+    others = others_note(suite)
     return SuiteSection(
         name=suite.name,
         counts=f"{counts_text(experiments)}; collected {collected_at}",
         tables=tables,
-        notes=notes,
+        notes=notes if others is None else (*notes, others),
         warnings=warnings_of(experiments),
         failures=failures_of(experiments),
         environment=environment_lines(record for facts in experiments for record in facts.records),

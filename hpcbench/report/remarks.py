@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hpcbench.arguments import EVAL_LOSS_ONLY
-from hpcbench.collection import JobView
+from hpcbench.collection import JobView, SuiteView
 from hpcbench.paths import JobPaths
 from hpcbench.report.column import Column
 from hpcbench.report.environment import software_version
@@ -77,6 +77,17 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
         *_hardware_warnings(experiments),
         *_eval_warnings(experiments),
     )
+
+
+def others_note(suite: SuiteView) -> str | None:
+    """Return what is said about experiments and jobs of earlier versions of the suite, or nothing."""
+    parts = []
+    if count := suite.num_left_out:
+        parts.append(f"left out: {count} experiment{'s' if count != 1 else ''} that the suite does not have any more")
+    if count := len(suite.other_jobs):
+        jobs = f"{count} job{'s' if count != 1 else ''} not in the suite any more"
+        parts.append(f"{jobs}, but still under way: hpcbench status {shlex.quote(suite.name)}")
+    return "; ".join(parts) or None
 
 
 def failures_of(experiments: Iterable[Facts]) -> tuple[Failure, ...]:

@@ -23,7 +23,7 @@ from hpcbench.report.column import Column
 from hpcbench.report.document import counts_text, moment_text
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
-from hpcbench.report.remarks import Failure, failures_of, warnings_of
+from hpcbench.report.remarks import Failure, failures_of, others_note, warnings_of
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
 from hpcbench.report.score_columns import eval_columns, value_columns
 from hpcbench.states import ALIVE, FAILED_STATES, JobState
@@ -105,6 +105,8 @@ def _suite(suite: SuiteView, collected_at: str, *, width: int, ascii_only: bool)
     notices = [
         _text(f"warning: {one_line(text)}", "yellow", ascii_only=ascii_only) for text in warnings_of(experiments)
     ]
+    others = others_note(suite)
+    notices += [] if others is None else [_text(one_line(others), "dim", ascii_only=ascii_only)]
     notices += [
         line for failure in failures[:_MOST_FAILURES] for line in _failure_lines(failure, ascii_only=ascii_only)
     ]

@@ -44,7 +44,19 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
 
-class Scheduler(Protocol):
+class Queue(Protocol):
+    """What can be asked where jobs stand."""
+
+    def query(self, submissions: Sequence[Submission]) -> Answer:
+        """Look up all elements of the submissions in one batched query.
+
+        Raises:
+            SchedulerError: the queue was not answered.
+        """
+        ...
+
+
+class Scheduler(Queue, Protocol):
     """A place where jobs run."""
 
     @property
@@ -70,14 +82,6 @@ class Scheduler(Protocol):
 
         Raises:
             SchedulerError: the question was not answered.
-        """
-        ...
-
-    def query(self, submissions: Sequence[Submission]) -> Answer:
-        """Look up all elements of the submissions in one batched query.
-
-        Raises:
-            SchedulerError: the queue was not answered.
         """
         ...
 

@@ -49,6 +49,8 @@ COMMAND_TIMEOUT_S = 90
 PREEMPTION_TIMEOUT_S = 5
 """After TERM there may be no more than KillWait left for the record."""
 IDS_PER_CALL = 500
+IDS_PER_QUERY = 8000
+"""Base ids that fit into one argument (128 KiB), so that sacct is asked once; an array is one id."""
 TRANSIENT = re.compile(
     r"timed? out|unable to contact|connection refused|zero bytes|communication connection failure|temporarily"
     r"|slurm_receive_msg|resource temporarily|try again",
@@ -141,8 +143,8 @@ class SlurmScheduler:
         ]
         history_known = True
         warnings: list[str] = []
-        for start in range(0, len(gone), IDS_PER_CALL):
-            ids = ",".join(s.scheduler_id for s in gone[start : start + IDS_PER_CALL] if s.scheduler_id)
+        for start in range(0, len(gone), IDS_PER_QUERY):
+            ids = ",".join(s.scheduler_id for s in gone[start : start + IDS_PER_QUERY] if s.scheduler_id)
             rows, answered, warning = _sacct(["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-j", ids])
             history_known &= answered
             warnings += [warning] if warning else []

@@ -26,7 +26,7 @@ from hpcbench.paths import DoctorPaths, SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.scheduler.slurm_states import compress_indices
-from hpcbench.submission import KEY_VARIABLE, Submission
+from hpcbench.submission import KEEP_VARIABLE, KEY_VARIABLE, Submission
 
 JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
 SIGNAL_LEAD_CAP_S = 300
@@ -165,6 +165,8 @@ def _setup(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -
         exports.append("export HPCBENCH_RELEASE_EVALS=0")
     if profile.scratch is not None:
         exports.append(f"export HPCBENCH_SCRATCH={shlex.quote(profile.scratch)}")
+    if profile.keep is not None:
+        exports.append(f"export {KEEP_VARIABLE}={profile.keep}")
     if not profile.offline:
         exports += [f"export {name}=0" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")]
     # srun refuses to start when this and SLURM_TRES_PER_TASK disagree; the value stands on its command line.

@@ -72,7 +72,9 @@ def test_a_suite_goes_through_slurm_to_a_report(slurm_cluster: Cluster, tmp_path
         ),
     )
     save_dir = tmp_path / "logs"
-    done = hpcbench("submit", str(suite), "--save-dir", str(save_dir))
+    profile = tmp_path / "frugal.yaml"
+    profile.write_text("keep: none\n")
+    done = hpcbench("submit", str(suite), "--cluster", str(profile), "--save-dir", str(save_dir))
     assert "9 jobs submitted" in done.stdout
 
     progress = save_dir / "mixed" / "killed" / "train" / "progress.json"
@@ -119,6 +121,12 @@ def test_a_suite_goes_through_slurm_to_a_report(slurm_cluster: Cluster, tmp_path
     assert isinstance(score.metrics, EvalMetrics)
     assert score.metrics.checkpoint_choice == "best"
     assert score.metrics.debug
+
+    def is_reduced() -> bool:
+        return not any((save_dir / "mixed").glob("*/train/checkpoints/*"))
+
+    # The record is there a moment before the supervisor removes what nobody needs any more.
+    wait_until(is_reduced, timeout_s=30, what="keep: none leaves no checkpoint")
 
     report = hpcbench("collect", "--save-dir", str(save_dir)).stdout
     assert "failed: killed by SIGKILL" in report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,29 @@ def test_nothing_goes_before_all_is_recorded(train: JobState, evals: JobState, t
 
 def test_an_eval_that_ran_out_of_gpu_memory_is_recorded(tmp_path: Path) -> None:
     assert find_removals(finished(tmp_path, evals=JobState.OUT_OF_MEMORY), (), "best")
+
+
+@pytest.mark.parametrize(("file", "left"), [("adapter_config.json", ["best"]), ("tuner.json", ["best"]), ("x", [])])
+def test_adapters_may_stay_where_whole_models_go(file: str, left: list[str], tmp_path: Path) -> None:
+    collection = finished(tmp_path)
+    checkpoints = tmp_path / "tuners" / "lora" / "train" / "checkpoints"
+    (checkpoints / "best" / file).write_text("{}")
+    assert remove(find_removals(collection, (), "adapter")) == []
+    assert [entry.name for entry in checkpoints.iterdir()] == left
+
+
+def test_what_somebody_else_has_removed_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    removals = find_removals(finished(tmp_path), (), "none")
+    assert remove(removals) == []
+    assert remove(removals) == []
+
+
+def test_an_eval_that_left_the_suite_but_runs_still_needs_its_checkpoint(tmp_path: Path) -> None:
+    collection = finished(tmp_path)
+    [found] = collection.suites
+    running = replace(found.experiments[0].evals[0], state=JobState.RUNNING, in_suite=False)
+    other = replace(found.experiments[0], evals=(running,))
+    assert find_removals(replace(collection, suites=(replace(found, others=(other,)),)), (), "none") == []
 
 
 def test_names_choose(tmp_path: Path) -> None:

@@ -6,12 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.cancel import cancel_jobs
 from hpcbench.collect import Evidence, collect_suites, conclude_state, read_suites
+from hpcbench.collection import Collection
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
+from hpcbench.plan import Options
+from hpcbench.report.remarks import others_note
 from hpcbench.scheduler.protocol import SchedulerJob
+from hpcbench.settle import settle_evals
 from hpcbench.states import JobState
-from tests.unit.job_cases import command, record, suite, view
+from hpcbench.status import choose_jobs, status_rows
+from hpcbench.submit import submit_suite
+from hpcbench.submit_batches import Outcome
+from hpcbench.suite import Experiment
+from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
+from tests.unit.job_cases import command, experiment, record, suite, view
 from tests.unit.test_plan import plan
 
 FAILED_TRAIN = view(plan(command("a"))[0], JobState.FAILED)
@@ -101,3 +111,55 @@ def test_a_copied_suite_folder_is_a_suite_of_its_own(tmp_path: Path) -> None:
     for folder in ("tuners", "tuners-backup"):
         write_json(SuitePaths(tmp_path, folder).plan, {"suite": "tuners"})
     assert [found.plan.suite for found in read_suites(tmp_path)] == ["tuners", "tuners-backup"]
+
+
+def submit(save_dir: Path, scheduler: FakeScheduler, *experiments: Experiment) -> Outcome:
+    return submit_suite(suite(*experiments), save_dir=save_dir, scheduler=scheduler, options=Options())
+
+
+def look(save_dir: Path, scheduler: FakeScheduler) -> Collection:
+    return collect_suites(read_suites(save_dir), lambda _: scheduler)
+
+
+def test_a_job_whose_experiment_left_the_suite_is_shown_and_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING})
+    submit(tmp_path, scheduler, command("a"), command("b"))
+    outcome = submit(tmp_path, scheduler, command("a"))
+    assert outcome.num_jobs == 0
+    assert outcome.warnings == [
+        "not in the suite any more, but still under way: 'tuners/b/train'; hpcbench cancel NAME ends them"
+    ]
+    found = look(tmp_path, scheduler)
+    assert [job.experiment for job in found.jobs] == ["a"]
+    [shown] = status_rows(choose_jobs(found, ["b"]))
+    assert (shown.state, shown.reason, shown.in_suite) == ("pending", "not in the suite any more", False)
+    monkeypatch.setattr("hpcbench.cancel.scheduler_of", lambda *_: scheduler)
+    cancel_jobs(choose_jobs(found, ["b"]), tmp_path)
+    assert scheduler.cancelled == [choose_jobs(found, ["b"])[0].scheduler_id]
+
+
+def test_what_left_the_suite_and_is_over_is_only_counted(tmp_path: Path) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING})
+    submit(tmp_path, scheduler, command("a"), command("b"))
+    submit(tmp_path, scheduler, command("a"))
+    note = "left out: 1 experiment that the suite does not have any more"
+    under_way = "; 1 job not in the suite any more, but still under way: hpcbench status tuners"
+    assert others_note(look(tmp_path, scheduler).suites[0]) == note + under_way
+    scheduler.says = {"train": told(JobState.FAILED)}
+    found = look(tmp_path, scheduler)
+    assert [job.experiment for job in choose_jobs(found)] == ["a"]
+    assert others_note(found.suites[0]) == note
+
+
+def test_an_eval_that_left_an_experiment_is_shown_and_settled(tmp_path: Path) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING, "eval-gsm8k": HELD})
+    submit(tmp_path, scheduler, experiment("lora"))
+    submit(tmp_path, scheduler, experiment("lora", eval_dataset=()))
+    found = look(tmp_path, scheduler)
+    assert [(job.job, job.in_suite) for job in choose_jobs(found)] == [("train", True), ("eval-gsm8k", False)]
+    scheduler.says = {"train": told(JobState.FAILED), "eval-gsm8k": HELD}
+    found = look(tmp_path, scheduler)
+    assert [job.job for job in choose_jobs(found)] == ["train"]
+    assert settle_evals(read_suites(tmp_path), found, scheduler) == (0, 1)

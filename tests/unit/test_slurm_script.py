@@ -45,6 +45,7 @@ def test_an_eval_array_waits_for_its_train_array(golden: Golden) -> None:
 def test_everything_a_profile_may_say(golden: Golden) -> None:
     profile = ClusterProfile(
         name="full",
+        keep="adapter",
         partition="a100",
         account="00123",
         qos="long",

@@ -117,7 +117,7 @@ def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path, monkeypatch
     far = FakeScheduler("far", says={"train": PENDING})
     submit(tmp_path, far, command("a"))
     age(tmp_path)
-    monkeypatch.setattr("hpcbench.submit.scheduler_of", lambda cluster, _: far if cluster == "far" else None)
+    monkeypatch.setattr("hpcbench.deciding.scheduler_of", lambda cluster, _: far if cluster == "far" else None)
     near = FakeScheduler("near")
     again = Options(retry=frozenset({JobState.LOST}))
     assert submit(tmp_path, near, command("a"), options=again).num_jobs == 0

@@ -1,0 +1,115 @@
+"""The commands that stay: `status --watch`, `collect --watch` and `submit --wait`.
+
+In: what to watch. Out: text, through `console.py`, until no job is under way any more: what was forgotten in some
+terminal asks no scheduler for ever. How often is looked stands in `lookout.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hpcbench.collection import Collection, JobView
+from hpcbench.console import print_line, print_status, print_summary, print_warnings, status_json, status_screen
+from hpcbench.jsonfile import write_text
+from hpcbench.lookout import look_again
+from hpcbench.states import ALIVE, FINISHED_WELL
+from hpcbench.status import count_states
+
+Choose = Callable[[Collection], list[JobView]]
+
+
+def is_over(jobs: Sequence[JobView]) -> bool:
+    """Say whether none of the jobs is pending, running or unknown (pure)."""
+    return not any(job.state in ALIVE for job in jobs)
+
+
+def what_matters(jobs: Sequence[JobView]) -> tuple[object, ...]:
+    """Return what makes two looks differ for a reader of lines: states, reasons and results, not progress (pure)."""
+    return tuple(
+        (job.suite, job.experiment, job.job, job.state, job.scheduler_id, job.reason, _recorded_at(job)) for job in jobs
+    )
+
+
+def _recorded_at(job: JobView) -> str | None:
+    return None if job.record is None else job.record.finished_at
+
+
+def watch_status(save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool) -> None:
+    """Show the jobs until they are over: in place on a terminal, elsewhere again when something changed."""
+    if as_json:
+        _watch_as_json(save_dir, choose, every_s)
+    elif sys.stdout.isatty():
+        _watch_in_place(save_dir, choose, every_s)
+    else:
+        _watch_as_lines(save_dir, choose, every_s)
+
+
+def _watch_in_place(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+    with status_screen() as screen:
+        for collection in look_again(save_dir, every_s=every_s):
+            jobs = choose(collection)
+            over = is_over(jobs)
+            screen.show(collection, jobs, complete=over)
+            if over:
+                break
+    print_line("no job is under way any more")
+
+
+def _watch_as_lines(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+    shown: object = None
+    for collection in look_again(save_dir, every_s=every_s):
+        jobs = choose(collection)
+        if (now := (what_matters(jobs), collection.warnings)) != shown:
+            shown = now
+            print_line(f"{collection.collected_at}:")
+            print_status(collection, jobs)
+        if is_over(jobs):
+            break
+    print_line("no job is under way any more")
+
+
+def _watch_as_json(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+    """Print one line of JSON whenever something changed, progress included."""
+    shown: object = None
+    for collection in look_again(save_dir, every_s=every_s):
+        jobs = choose(collection)
+        value = status_json(collection, jobs)
+        if (now := (value["jobs"], value["warnings"])) != shown:
+            shown = now
+            print_line(json.dumps(value))
+        if is_over(jobs):
+            break
+
+
+def watch_report(
+    save_dir: Path, names: Sequence[str], output: Path, render: Callable[[Collection], str], *, every_s: float | None
+) -> None:
+    """Rewrite a report whenever something but progress changed, until no job is under way."""
+    shown: object = None
+    for collection in look_again(save_dir, names, every_s=every_s):
+        if (now := (what_matters(collection.jobs), collection.warnings)) != shown:
+            shown = now
+            print_warnings(collection)
+            write_text(output, render(collection))
+            print_line(f"{collection.collected_at}: wrote {output} ({count_states(collection.jobs) or 'no jobs'})")
+        if is_over(collection.jobs):
+            break
+    print_line("no job is under way any more")
+
+
+def wait_for_slurm(save_dir: Path, names: Sequence[str]) -> bool:
+    """Wait until no job of the suites is under way; return whether one failed."""
+    shown = ""
+    last = Collection(suites=(), collected_at="")
+    for collection in look_again(save_dir, names):
+        last = collection
+        if (counts := count_states(collection.jobs)) != shown:
+            print_line(counts)
+            shown = counts
+        if is_over(collection.jobs):
+            break
+    print_summary(last)
+    return any(job.state not in FINISHED_WELL for job in last.jobs)

@@ -1,0 +1,120 @@
+"""The profile's `keep`: applied by the last job of an experiment and by submit, and never at an eval's expense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcbench.job.context import read_context
+from hpcbench.job.keep import reduce_own_checkpoints
+from hpcbench.jsonfile import write_json
+from hpcbench.paths import SuitePaths
+from hpcbench.plan import CHECKPOINT_GONE, Action, Options
+from hpcbench.record import Metrics
+from hpcbench.request import JobRequest
+from hpcbench.states import JobState
+from hpcbench.submit import submit_suite
+from hpcbench.submit_batches import Outcome
+from hpcbench.suite import Experiment
+from tests.unit.fake_scheduler import PENDING, FakeScheduler
+from tests.unit.job_cases import experiment, record, suite
+from tests.unit.test_clean import METRICS
+
+ONE = experiment("lora", eval_dataset=("gsm8k",))
+TWO = experiment("lora", eval_dataset=("gsm8k", "arc"))
+
+
+def submit(save_dir: Path, *experiments: Experiment, **options: object) -> Outcome:
+    keep = options.pop("keep", None)
+    scheduler = options.pop("scheduler", FakeScheduler(says={}))
+    return submit_suite(
+        suite(*experiments),
+        save_dir=save_dir,
+        scheduler=scheduler,  # type: ignore[arg-type]
+        options=Options(**options),  # type: ignore[arg-type]
+        keep=keep,  # type: ignore[arg-type]
+    )
+
+
+def finish(save_dir: Path, request: JobRequest, state: JobState = JobState.COMPLETED) -> None:
+    """Leave what a job leaves: its record and, of a training, its checkpoints."""
+    job = SuitePaths(save_dir, "tuners").job(request.experiment, request.job)
+    metrics: Metrics | None = METRICS if request.job == "train" else None
+    left = record(
+        state, experiment=request.experiment, job=request.job, fingerprint=request.fingerprint, metrics=metrics
+    )
+    write_json(job.record, left.model_dump(mode="json"))
+    for name in ("best", "last") if metrics is not None else ():
+        (job.checkpoints / name).mkdir(parents=True)
+
+
+def kept(save_dir: Path) -> list[str]:
+    return sorted(entry.name for entry in SuitePaths(save_dir, "tuners").job("lora", "train").checkpoints.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("second", "left"),
+    [(JobState.COMPLETED, ["best"]), (JobState.OUT_OF_MEMORY, ["best"]), (JobState.FAILED, ["best", "last"])],
+)
+def test_the_last_job_of_an_experiment_reduces_its_checkpoints(
+    second: JobState, left: list[str], tmp_path: Path
+) -> None:
+    outcome = submit(tmp_path, TWO, experiment("other"))
+    train, *evals = [d.request for d in outcome.decisions if d.request.experiment == "lora"]
+    last = next(s for s in outcome.submitted if any(e.job == evals[1].job for e in s.elements.values()))
+    index = next(i for i, e in last.elements.items() if e.experiment == "lora")
+    context = read_context(SuitePaths(tmp_path, "tuners").submission(last.key), index, {})
+    finish(tmp_path, train)
+    finish(tmp_path, evals[0])
+    reduce_own_checkpoints(context, "best")
+    assert kept(tmp_path) == ["best", "last"]
+    finish(tmp_path, evals[1], second)
+    reduce_own_checkpoints(context, "best")
+    assert kept(tmp_path) == left
+
+
+def test_submit_reduces_what_a_dead_node_left(tmp_path: Path) -> None:
+    for decision in submit(tmp_path, ONE).decisions:
+        finish(tmp_path, decision.request)
+    assert submit(tmp_path, ONE, keep=None).removed == []
+    removed = submit(tmp_path, ONE, keep="last").removed
+    assert [removal.folder.name for removal in removed] == ["best"]
+    assert kept(tmp_path) == ["last"]
+
+
+def test_an_eval_that_was_added_keeps_the_checkpoint_it_needs(tmp_path: Path) -> None:
+    for decision in submit(tmp_path, ONE).decisions:
+        finish(tmp_path, decision.request)
+    outcome = submit(tmp_path, TWO, keep="none")
+    assert (outcome.removed, outcome.num_jobs) == ([], 1)
+
+
+def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tmp_path: Path) -> None:
+    for decision in submit(tmp_path, ONE).decisions:
+        finish(tmp_path, decision.request)
+    submit(tmp_path, ONE, keep="none")
+    assert kept(tmp_path) == []
+    assert submit(tmp_path, ONE).num_jobs == 0
+
+    refused = submit(tmp_path, TWO)
+    assert refused.num_jobs == 0
+    assert [(d.request.job, d.action, d.why) for d in refused.decisions if d.action is Action.CHANGED] == [
+        ("eval-arc", Action.CHANGED, CHECKPOINT_GONE)
+    ]
+    forced = submit(tmp_path, TWO, force=True)
+    assert [(d.request.job, d.action) for d in forced.decisions] == [
+        ("train", Action.SUBMIT),
+        ("eval-gsm8k", Action.SUBMIT),
+        ("eval-arc", Action.SUBMIT),
+    ]
+    assert forced.decisions[0].why == "its checkpoint is gone and an eval needs it, --force"
+
+
+def test_the_checkpoint_that_is_left_serves_the_evals_that_take_it(tmp_path: Path) -> None:
+    for decision in submit(tmp_path, ONE).decisions:
+        finish(tmp_path, decision.request)
+    submit(tmp_path, ONE, keep="best")
+    pending = FakeScheduler(says={"eval-arc": PENDING})
+    assert submit(tmp_path, TWO, scheduler=pending).num_jobs == 1
+    assert submit(tmp_path, TWO, scheduler=pending, force=True).num_jobs == 0
