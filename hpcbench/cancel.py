@@ -27,6 +27,11 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
     alive = [job for job in jobs if job.state in ALIVE and job.scheduler_id is not None]
     if not alive:
         return []
+    # Their ids may be those of other jobs here.
+    far = [job for job in alive if job.elsewhere is not None]
+    if far:
+        others = ", ".join(sorted({job.elsewhere for job in far if job.elsewhere is not None}))
+        raise SchedulerError(f"{len(far)} of these jobs are on another cluster ({others})", hint="cancel them there")
     by_cluster: dict[str, list[JobView]] = {}
     for job in alive:
         by_cluster.setdefault(job.cluster or "", []).append(job)

@@ -255,12 +255,14 @@ def _view_job(  # noqa: PLR0917
         place = None
     answer = None if place is None else answers.get(place[0].cluster)
     told = None if place is None or answer is None else answer.jobs.get((place[0].key, place[1]))
+    elsewhere = None if place is None or answer is None else answer.elsewhere.get(place[0].key)
     started = place is not None and (suite.paths.start_marks(place[0].key) / str(place[1])).exists()
     evidence = Evidence(
         record=record,
         submitted=place is not None and place[0].state == "submitted",
         intended=place is not None and place[0].state == "intent",
         answered=answer is not None,
+        elsewhere=elsewhere,
         history_known=answer is not None and answer.history_known,
         history_failed=answer is not None and answer.history_failed,
         told=told,
@@ -282,6 +284,7 @@ def _view_job(  # noqa: PLR0917
         progress=(read_json(paths.progress) or {}) if state is JobState.RUNNING else {},
         scheduler_id=None if place is None else place[0].element_id(place[1]),
         cluster=None if place is None else place[0].cluster,
+        elsewhere=elsewhere,
         held=told is not None and told.held_by_dependency,
         expected_start=None if told is None else told.expected_start,
     )
@@ -297,6 +300,8 @@ class Evidence:
     """Written down as about to be submitted, outcome not yet known."""
     answered: bool = True
     """Whether the scheduler answered at all."""
+    elsewhere: str | None = None
+    """The other cluster that the job went to, of which this one knows nothing."""
     history_known: bool = True
     """Whether it also knows of ended jobs."""
     history_failed: bool = False
@@ -327,8 +332,9 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # noqa: PLR0911
         return JobState.CANCELLED, "cancelled by hpcbench"
     if not evidence.submitted:
         return (JobState.UNKNOWN, "was being submitted") if evidence.intended else (JobState.PLANNED, "")
-    if not evidence.answered:
-        return JobState.UNKNOWN, "the scheduler does not answer"
+    if not evidence.answered or evidence.elsewhere is not None:
+        where = f"was submitted to the cluster {evidence.elsewhere}, whose own login nodes alone can ask"
+        return JobState.UNKNOWN, "the scheduler does not answer" if evidence.elsewhere is None else where
     if told is None:
         return _conclude_from_silence(evidence)
     if told.state is JobState.BLOCKED:

@@ -36,6 +36,8 @@ class JobView:
     scheduler_id: str | None = None
     cluster: str | None = None
     """Where it was submitted last."""
+    elsewhere: str | None = None
+    """Name of the other cluster that it was submitted to, which cannot be asked from here."""
     held: bool = False
     """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
     expected_start: str | None = None

@@ -46,6 +46,9 @@ class Submission(BaseModel):
     suite: str
     cluster: str
     """Profile name, or `local`."""
+    cluster_name: str | None = None
+    """What the cluster calls itself (Slurm's ClusterName): ids mean something there alone, and profiles of two clusters
+    may have one name. None where it did not say."""
     state: Literal["intent", "submitted", "abandoned"] = "intent"
     """abandoned: it is certain that the scheduler never took it."""
     scheduler_id: str | None = None

@@ -22,7 +22,7 @@ from hpcbench.paths import SuitePaths
 from hpcbench.plan import TRAIN, Action, Decision, Options, plan_suite
 from hpcbench.request import JobRequest
 from hpcbench.save_dir import warn_of_open_folders
-from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.scheduler.protocol import Scheduler, cluster_elsewhere
 from hpcbench.settle import settle_evals
 from hpcbench.submission import Submission, read_submissions, unusable_submissions
 from hpcbench.submit_batches import Outcome, abandon, complete, submit_batches, submit_late_evals
@@ -153,7 +153,7 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
     adopted = []
     for submission in open_intents:
         place = find(submission.cluster)
-        if place is None:
+        if place is None or cluster_elsewhere(submission, place.cluster_name) is not None:
             continue
         found = place.find([submission.key])
         if submission.key in found:

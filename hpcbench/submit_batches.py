@@ -125,6 +125,7 @@ def _note_refusal(batch: Batch, error: SubmitError, outcome: Outcome) -> None:
 def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after: Submission | None) -> Submission:
     """Write the requests and the intent, call the scheduler, write the id."""
     submission = describe_batch(batch, scheduler.name, after)
+    submission = submission.model_copy(update={"cluster_name": scheduler.cluster_name})
     for request in batch.requests.values():
         prepare_job(paths, request)
     write_submission(paths, submission)

@@ -52,7 +52,8 @@ def check_resources(
     if ddp % nodes:
         found.append((("nodes", "ddp"), f"ddp {ddp} cannot be shared out to {nodes} nodes", "ddp a multiple of nodes"))
     for key, word in (("partition", resources.partition), ("gpu_type", resources.gpu_type)):
-        if word is not None and _WORD.fullmatch(word) is None:
+        # What evals take from `requirements` is complained about there.
+        if word is not None and key in given and _WORD.fullmatch(word) is None:
             found.append(((key,), f"got {shorten(repr(word))}", _WORD_RULE))
     return [_complain(given, keys, section, at).problem(text, expected=expected) for keys, text, expected in found]
 

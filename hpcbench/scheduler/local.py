@@ -49,6 +49,11 @@ class LocalScheduler:
         """Always `local`."""
         return "local"
 
+    @property
+    def cluster_name(self) -> str | None:
+        """None: the queue is the save directory's own."""
+        return None
+
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the commands that would run, as a shell would take them."""
         resources = submission.resources

@@ -41,7 +41,15 @@ class Answer:
     """Whether ended jobs were asked for too (accounting answered): only then does silence mean that a job is gone."""
     history_failed: bool = False
     """Whether accounting is there but did not answer: then silence means nothing."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Submissions that went to another cluster, by key, and what that calls itself: nothing is known of their jobs."""
     warnings: tuple[str, ...] = ()
+
+
+def cluster_elsewhere(submission: Submission, here: str | None) -> str | None:
+    """Return the name of the other cluster that a submission went to, or None when it is this one or nobody knows."""
+    theirs = submission.cluster_name
+    return theirs if theirs is not None and here is not None and theirs != here else None
 
 
 class Queue(Protocol):
@@ -62,6 +70,11 @@ class Scheduler(Queue, Protocol):
     @property
     def name(self) -> str:
         """Profile name, or `local`."""
+        ...
+
+    @property
+    def cluster_name(self) -> str | None:
+        """What the cluster calls itself; None where it does not say, and for `local`."""
         ...
 
     def render(self, submission: Submission, after_id: str | None) -> str:

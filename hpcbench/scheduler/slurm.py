@@ -20,7 +20,7 @@ from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.paths import SuitePaths
 from hpcbench.processes import find_processes
 from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
+from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
 from hpcbench.scheduler.slurm_facts import (
     SINFO_FORMAT,
     NodeGroup,
@@ -74,6 +74,11 @@ class SlurmScheduler:
     def name(self) -> str:
         """The profile's name."""
         return self._profile.name
+
+    @property
+    def cluster_name(self) -> str | None:
+        """Slurm's ClusterName, asked once; None when the cluster does not answer."""
+        return read_config().get("ClusterName")
 
     @property
     def profile(self) -> ClusterProfile:
@@ -130,9 +135,12 @@ class SlurmScheduler:
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
         """Look up all elements: one squeue, then one sacct for those that the queue has forgotten."""
-        wanted = {s.scheduler_id: s for s in submissions if s.scheduler_id is not None}
+        named = any(submission.cluster_name is not None for submission in submissions)
+        here = self.cluster_name if named else None
+        elsewhere = {s.key: other for s in submissions if (other := cluster_elsewhere(s, here)) is not None}
+        wanted = {s.scheduler_id: s for s in submissions if s.scheduler_id is not None and s.key not in elsewhere}
         if not wanted:
-            return Answer(history_known=True)
+            return Answer(history_known=True, elsewhere=elsewhere)
         # No -j: a purged id makes squeue fail. The name guards against ids that were used again.
         command = ["squeue", "--me", "--states=all", "--noheader", "-r", f"--format={SQUEUE_FORMAT}"]
         jobs = _match(parse_squeue(run_command(command)), wanted)
@@ -154,6 +162,7 @@ class SlurmScheduler:
             jobs=jobs,
             history_known=history_known,
             history_failed=bool(warnings),
+            elsewhere=elsewhere,
             warnings=tuple(dict.fromkeys(warnings)),
         )
 

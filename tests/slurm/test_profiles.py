@@ -1,4 +1,4 @@
-"""Profiles, init, doctor, clean and refusals on the real test Slurm, and on one that forbids arrays and keeps no accounts."""
+"""Profiles, init, doctor, clean and refusals on the real test Slurm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile, read_profile
 from hpcbench.scheduler.slurm import read_config, read_node_groups, run_command
 from hpcbench.submission import read_submissions
-from tests.slurm.cluster import Cluster, start_cluster
+from tests.slurm.cluster import Cluster
 from tests.slurm.suites import (
     command_experiment,
     command_suite,
@@ -34,20 +34,6 @@ pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).parents[2]
 NO_ARRAYS = ROOT / "configs" / "clusters" / "no-arrays.yaml"
-# A site that takes no arrays.
-LUA = """
-function slurm_job_submit(job_desc, part_list, submit_uid)
-  if job_desc.array_inx ~= nil then
-    slurm.log_user("job arrays are not allowed on this cluster")
-    return slurm.ERROR
-  end
-  return slurm.SUCCESS
-end
-function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
-  return slurm.SUCCESS
-end
-return slurm.SUCCESS
-"""
 
 
 def forget_facts() -> None:
@@ -64,54 +50,10 @@ def _fresh_facts() -> Iterator[None]:
 
 
 @pytest.fixture
-def strict_cluster(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A second cluster: no accounting, no arrays."""
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir="/tmp") as folder:
-        cluster = start_cluster(Path(folder), accounting=False, min_job_age=10, lua=LUA)
-        try:
-            for name, value in cluster.environment.items():
-                monkeypatch.setenv(name, value)
-            yield cluster
-        finally:
-            cluster.stop()
-
-
-@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An own folder of profiles."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "hpcbench" / "clusters"
-
-
-def test_a_site_without_arrays_gets_single_jobs_with_afterok(strict_cluster: Cluster, tmp_path: Path) -> None:
-    suite = command_suite(
-        [
-            command_experiment("good", ("true",), evals=["score", "other"]),
-            command_experiment("bad", ("false",), evals=["score"]),
-            command_experiment("slow", ("sleep", "3"), evals=["score"]),
-        ]
-    )
-    refused = submit(suite, tmp_path / "arrays", profile=ClusterProfile(gpu_flag=None))
-    assert refused.num_jobs == 0
-    assert "job arrays are not allowed" in refused.refused[0]
-
-    outcome = submit(suite, tmp_path / "single", profile=read_profile(NO_ARRAYS))
-    assert (outcome.num_jobs, outcome.refused) == (7, [])
-    assert len(outcome.submitted) == 7
-    scripts = [SuitePaths(tmp_path / "single", "commands").script(s.key).read_text() for s in outcome.submitted]
-    assert not any("--array" in text for text in scripts)
-    assert sum("--dependency=afterok:" in text for text in scripts) == 4
-    collection = wait_until_over(tmp_path / "single")
-    assert states(collection, "train") == {"good": "completed", "bad": "failed", "slow": "completed"}
-    assert states(collection, "eval-score") == {"good": "completed", "bad": "blocked", "slow": "completed"}
-    assert states(collection, "eval-other") == {"good": "completed"}
-    assert submit(suite, tmp_path / "single", profile=read_profile(NO_ARRAYS)).num_jobs == 0
-
-    checks = json.loads(hpcbench("doctor", "--cluster", "no-arrays", "--no-job", "--json", check=False).stdout)[
-        "checks"
-    ]
-    accounting = next(check for check in checks if check["name"] == "accounting")
-    assert (accounting["level"], accounting["message"]) == ("warning", "accounting is off")
 
 
 def test_single_jobs_also_release_their_evals_where_nodes_may(slurm_cluster: Cluster, tmp_path: Path) -> None:
@@ -119,6 +61,30 @@ def test_single_jobs_also_release_their_evals_where_nodes_may(slurm_cluster: Clu
     suite = command_suite([command_experiment(f"e{i}", ("true",), evals=["score"]) for i in range(3)])
     assert len(submit(suite, tmp_path, profile=profile).submitted) == 6
     assert set(states(wait_until_over(tmp_path), "eval-score").values()) == {"completed"}
+
+
+def test_evals_that_can_never_run_are_cancelled_by_slurm_or_by_the_next_command(
+    slurm_cluster: Cluster, tmp_path: Path
+) -> None:
+    # release_evals: false, as if the train job's supervisor had died before it could do so.
+    suite = command_suite([command_experiment("bad", ("false",), evals=["score"])])
+    evals = {}
+    for kill, word in ((True, "yes"), (False, "no")):
+        profile = ClusterProfile(name="bound", release_evals=False, kill_on_invalid_dep=kill)
+        _, evals[word] = submit(suite, tmp_path / word, profile=profile).submitted
+        script = SuitePaths(tmp_path / word, "commands").script(evals[word].key).read_text()
+        assert f"#SBATCH --kill-on-invalid-dep={word}\n" in script
+
+    def reasons(word: str) -> list[str]:
+        asked = ["squeue", "--me", "-h", "-r", "--states=PENDING", f"--name={evals[word].key}", "--format=%r"]
+        return run_command(asked).split()
+
+    wait_until(lambda: reasons("no") == ["DependencyNeverSatisfied"], timeout_s=30, what="Slurm gives the eval up")
+    wait_until(lambda: not reasons("yes"), timeout_s=30, what="Slurm cancels the eval")
+    hpcbench("status", "--save-dir", str(tmp_path / "no"))
+    wait_until(lambda: not reasons("no"), timeout_s=10, what="hpcbench cancels the eval")
+    for word in evals:
+        assert states(wait_until_over(tmp_path / word), "eval-score") == {"bad": "blocked"}
 
 
 def test_without_release_arrays_hold_what_slurm_keeps_apart(slurm_cluster: Cluster, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from hpcbench.jsonfile import read_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
 from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm import run_command
+from hpcbench.scheduler.slurm import SlurmScheduler, run_command
 from hpcbench.states import JobState
 from hpcbench.status import gather
-from hpcbench.submission import read_submissions
+from hpcbench.submission import read_submissions, write_submission
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import (
     command_experiment,
@@ -208,8 +208,7 @@ def test_a_part_of_two_arrays_is_cancelled_by_two_messages_and_nothing_else(
         lambda: set(live_elements()) == {f"e{i:02}" for i in range(3, 30)} - chosen, timeout_s=30, what="they are gone"
     )
     assert sorted(live_elements().values()) == [2] * 18
-    done = hpcbench("cancel", "--all", "--save-dir", str(tmp_path))
-    assert "36 jobs cancelled" in done.stdout
+    hpcbench("cancel", "--all", "--save-dir", str(tmp_path))
     assert count_rpcs("REQUEST_KILL_JOB")["REQUEST_KILL_JOB"] == before + 4
     trains = states(wait_until_over(tmp_path), "train")
     assert {name for name, state in trains.items() if state == "completed"} == {"e00", "e01", "e02"}
@@ -266,6 +265,50 @@ def test_an_eval_that_slurm_starts_wrongly_does_not_run(slurm_cluster: Cluster, 
     collection = wait_until_over(tmp_path)
     assert states(collection, "eval-score") == {"bad": "blocked"}
     assert not (tmp_path / "commands" / "bad" / "eval-score" / "record.json").exists()
+
+
+def test_purged_and_cancelled_elements_decide_nothing_for_the_others(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite(
+        [
+            command_experiment("bad", ("false",), evals=["score"]),
+            command_experiment("slow", ("sleep", "16"), evals=["score"]),
+            command_experiment("waits", ("true",), evals=["score"]),
+            command_experiment("good", ("true",), evals=["score"]),
+        ]
+    )
+    profile = ClusterProfile(array_throttle=1)
+    trains, evals = submit(suite, tmp_path, profile=profile).submitted
+    wait_until(
+        lambda: view(gather(tmp_path), "slow", "train").state is JobState.RUNNING, timeout_s=30, what="slow runs"
+    )
+    assert "2 jobs cancelled" in hpcbench("cancel", "waits", "--save-dir", str(tmp_path)).stdout
+    collection = wait_until_over(tmp_path)
+    assert states(collection, "train") == {
+        "bad": "failed",
+        "slow": "completed",
+        "waits": "cancelled",
+        "good": "completed",
+    }
+    assert states(collection, "eval-score") == {
+        "bad": "blocked",
+        "slow": "completed",
+        "waits": "blocked",
+        "good": "completed",
+    }
+    # Once Slurm has forgotten the failed parent (MinJobAge) it starts what depends on it; the eval itself does not run.
+    known = ["squeue", "--me", "-h", "--states=all", f"--name={trains.key}"]
+    wait_until(lambda: not run_command(known), timeout_s=40, what="the parent is purged")
+    wrong = evals.model_copy(
+        update={"key": f"{evals.key[:-4]}late", "state": "intent", "elements": {0: evals.elements[0]}}
+    )
+    paths = SuitePaths(tmp_path, "commands")
+    write_submission(paths, wrong)
+    SlurmScheduler(profile, tmp_path).submit(wrong, trains.scheduler_id)
+    wait_until((paths.start_marks(wrong.key) / "0").exists, timeout_s=30, what="Slurm starts it")
+    wait_until(lambda: not run_command(["squeue", "--me", "-h"]), timeout_s=30, what="it leaves")
+    [log] = [file for file in paths.slurm_logs.glob("*_0.out") if "not run: " in file.read_text()]
+    assert "its train job is failed" in log.read_text()
+    assert not paths.job("bad", "eval-score").record.exists()
 
 
 def test_broken_files_in_the_save_dir_stop_neither_status_nor_collect(slurm_cluster: Cluster, tmp_path: Path) -> None:

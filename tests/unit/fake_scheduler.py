@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpcbench.errors import HpcbenchError, SchedulerError
-from hpcbench.scheduler.protocol import Answer, SchedulerJob
+from hpcbench.scheduler.protocol import Answer, SchedulerJob, cluster_elsewhere
 from hpcbench.states import JobState
 from hpcbench.submission import Submission
 
@@ -19,6 +19,7 @@ class FakeScheduler:
     """The one door that unit tests of submit need; every call is kept."""
 
     name: str = "slurm"
+    cluster_name: str | None = None
     refusal: HpcbenchError | None = None
     """Raised by every submit."""
     says: Mapping[str, SchedulerJob] | None = field(default_factory=dict)
@@ -49,7 +50,11 @@ class FakeScheduler:
             for index, element in submission.elements.items()
             if element.job in self.says
         }
-        return Answer(jobs=jobs, history_known=True)
+        elsewhere = {
+            s.key: other for s in submissions if (other := cluster_elsewhere(s, self.cluster_name)) is not None
+        }
+        known = {place: job for place, job in jobs.items() if place[0] not in elsewhere}
+        return Answer(jobs=known, history_known=True, elsewhere=elsewhere)
 
     def release(self, element_ids: Iterable[str]) -> None:
         self.released += element_ids

@@ -27,6 +27,10 @@ class FullScheduler:
     def name(self) -> str:
         return "full"
 
+    @property
+    def cluster_name(self) -> str | None:
+        return None
+
     def render(self, submission: Submission, after_id: str | None) -> str:
         return ""
 

@@ -132,6 +132,19 @@ def test_jobs_of_a_cluster_that_is_not_here_are_not_lost(tmp_path: Path) -> None
     assert found.warnings[0].startswith("far: its scheduler cannot be asked from this machine")
 
 
+def test_jobs_of_a_cluster_of_the_same_profile_name_are_not_lost_adopted_or_doubled(tmp_path: Path) -> None:
+    far = FakeScheduler(cluster_name="far")
+    [taken] = submit(tmp_path, far, command("a")).submitted
+    near = FakeScheduler(cluster_name="near")
+    paths = SuitePaths(tmp_path, "tuners")
+    for changes in ({}, {"state": "intent", "scheduler_id": None}):
+        write_submission(paths, taken.model_copy(update={**changes, "submitted_at": LONG_AGO, "created_at": LONG_AGO}))
+        again = submit(tmp_path, near, command("a"), options=Options(retry=frozenset({JobState.LOST})))
+        assert (again.num_jobs, again.adopted) == (0, [])
+        assert look(tmp_path, near)["train"].state is JobState.UNKNOWN
+    assert near.taken == {}
+
+
 def test_a_retry_takes_away_the_claim_and_progress_of_the_run_before(tmp_path: Path) -> None:
     # A compute node's clock may be ahead, so that the old claim looks newer than the new submission.
     scheduler = FakeScheduler()
