@@ -83,9 +83,7 @@ def submit(
     only: Only = None,
     retry: Retry = None,
     force: Force = False,
-    max_jobs: Annotated[
-        int | None, typer.Option("--max-jobs", min=1, help="Submit at most this many jobs now.")
-    ] = None,
+    max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="Submit at most so many now.")] = None,
     overrides: Overrides = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until all jobs are over, then print the report.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,

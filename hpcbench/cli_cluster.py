@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -60,6 +61,9 @@ def init(
 
 
 def doctor(
+    configs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CONFIG...]", help="Look for these suites' models and data too.")
+    ] = None,
     cluster: Cluster = "auto",
     save_dir: SaveDir = None,
     no_job: Annotated[bool, typer.Option("--no-job", help="Send no probe job.")] = False,
@@ -69,15 +73,20 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check what makes jobs fail silently, each with what to do about it."""
+    from hpcbench.config import load_suites
     from hpcbench.doctor import examine
     from hpcbench.doctor_checks import Check
+    from hpcbench.doctor_inputs import examine_inputs
     from hpcbench.invocation import resolve_save_dir
     from hpcbench.profile import load_profile
 
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     found: list[Check] = []
-    for check in examine(profile, root, run_job=not no_job, timeout_s=timeout):
+    suites = load_suites(configs) if configs else []
+    looks = [examine(profile, root, run_job=not no_job, timeout_s=timeout)]
+    looks += [examine_inputs(suites, profile)] if suites else []
+    for check in chain.from_iterable(looks):
         found.append(check)
         if not as_json:
             print(f"{check.level:<8} {check.name}: {check.message}", flush=True)

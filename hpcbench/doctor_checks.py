@@ -79,6 +79,10 @@ def check_settings(config: Mapping[str, str], profile: ClusterProfile) -> Iterat
     if size == 1 and profile.arrays:
         remedy = "say arrays: false in the profile; jobs go out one by one either way"
         yield Check(name="MaxArraySize", level="warning", message="arrays are forbidden here", remedy=remedy)
+    elif profile.arrays and profile.max_array_size is not None and profile.max_array_size > size:
+        message = f"{size}, and the profile says max_array_size: {profile.max_array_size}"
+        remedy = f"say max_array_size: {size}, or null: Slurm refuses larger arrays"
+        yield Check(name="MaxArraySize", level="error", message=message, remedy=remedy)
     else:
         yield Check(name="MaxArraySize", level="ok", message=f"{size}; larger suites go out as several arrays")
     yield _check_job_age(config)
@@ -267,3 +271,28 @@ def check_hub(error: str | None, profile: ClusterProfile | None, where: str) -> 
     remedy = "say offline: true in the profile, and put models and data into local folders or the cache"
     level: Level = "warning" if profile is None else "error"
     return Check(name="hub", level=level, message=f"out of reach {where}: {error}", remedy=remedy)
+
+
+def check_input(found: Mapping[str, Any], *, configs: str, are_offline: bool, hub_error: str | None) -> Check:
+    """Judge whether jobs will find a model, a dataset or an eval dataset.
+
+    Args:
+        found: `name`, `ok`, `message` and `error`, the kind of error, as `worker/prefetch.py` writes them.
+        configs: the suite files, for the remedy.
+        are_offline: whether jobs run with the hubs switched off.
+        hub_error: why the hub is out of reach from here, or None.
+    """
+    name, message = str(found["name"]), str(found["message"])
+    if found["ok"]:
+        return Check(name=name, level="ok", message=message)
+    if found["error"] == "ModuleNotFoundError":
+        remedy = "install hpcbench-llm[worker] here, or run doctor where it is installed"
+        return Check(name=name, level="warning", message=f"not looked for: {message}", remedy=remedy)
+    where = "" if hub_error is None else " on a machine with internet"
+    remedy = f"hpcbench prefetch {configs}{where}"
+    if are_offline:
+        return Check(name=name, level="error", message=f"not here, and jobs run offline: {message}", remedy=remedy)
+    if hub_error is None:
+        told = "not here; each job would download it (offline: false)"
+        return Check(name=name, level="warning", message=told, remedy=remedy)
+    return Check(name=name, level="error", message=f"neither here nor to be had: {message}", remedy=remedy)

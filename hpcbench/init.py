@@ -182,6 +182,8 @@ def _environment_lines(facts: ClusterFacts) -> list[str]:
         *lines,
         f"python: {_yaml(facts.python)}",
         "offline: true             # jobs run with the Hugging Face hub switched off",
+        "keep: null                # or best, adapter, last, none: checkpoints that stay once all evals are recorded",
+        "poll_s: 30                # seconds between two questions to the scheduler while a command watches or waits",
         "save_dir: null            # root of all results, on storage that compute nodes see; null is ./logs",
     ]
 

@@ -1,19 +1,24 @@
 """Download what jobs will read: `python -m hpcbench.worker.prefetch < requests.json`, on a machine with internet.
 
 In: job requests, as JSON on standard input. Out: a line for each model, dataset and eval dataset, and exit code 1 when
-one failed. It takes the way to each of them that the job will take, only online; what is local is left alone.
+one failed. It takes the way to each of them that the job will take, only online; what is local is left alone. With
+`--check FILE` it stays offline and says what a job would find.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from hpcbench.arguments import EVAL_LOSS_ONLY, SftArgs
+from hpcbench.errors import WorkerError
+from hpcbench.jsonfile import write_json
 from hpcbench.request import JobRequest
 
 ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -23,29 +28,53 @@ IGNORED = ["*.bin", "*.pth", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]
 Task = tuple[str, Callable[[], str]]
 
 
-def main() -> int:
-    """Fetch everything that the requests on standard input name; return the exit code."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What became of one model, dataset or eval dataset."""
+
+    name: str
+    ok: bool
+    message: str
+    error: str | None = None
+    """The kind of error."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch everything that the requests on standard input name, or look whether it is here; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hpcbench.worker.prefetch")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="download nothing; write what is here to FILE")
+    target: Path | None = parser.parse_args(arguments).check
     for name in ONLINE:
         os.environ.pop(name, None)
+        if target is not None:
+            os.environ[name] = "1"
     requests = [JobRequest.model_validate(value) for value in json.load(sys.stdin)]
-    failed = False
-    for name, fetch in dict(list_tasks(requests)).items():
-        try:
-            result = fetch()
-        except Exception as error:  # noqa: BLE001  # one that is missing must not keep the others away
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            result, failed = f"failed: {lines[0]}", True
-        sys.stdout.write(f"{name}: {result}\n")
-        sys.stdout.flush()
-    return 1 if failed else 0
+    results = []
+    for name, fetch in dict(list_tasks(requests, download=target is None)).items():
+        results.append(_try(name, fetch))
+        if target is None:
+            prefix = "" if results[-1].ok else "failed: "
+            sys.stdout.write(f"{name}: {prefix}{results[-1].message}\n")
+            sys.stdout.flush()
+    if target is not None:
+        write_json(target, {"schema_version": 1, "found": [asdict(result) for result in results]})
+    return 0 if all(result.ok for result in results) else 1
 
 
-def list_tasks(requests: list[JobRequest]) -> Iterator[Task]:
+def _try(name: str, fetch: Callable[[], str]) -> Found:
+    try:
+        return Found(name=name, ok=True, message=fetch())
+    except Exception as error:  # noqa: BLE001  # one that is missing must not keep the others away
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return Found(name=name, ok=False, message=lines[0], error=type(error).__name__)
+
+
+def list_tasks(requests: Sequence[JobRequest], *, download: bool) -> Iterator[Task]:
     """Yield each model, dataset and eval dataset of the requests with what fetches it; equal ones have equal names."""
     for request in requests:
         args, eval_args = request.args, request.eval_args
         if args is not None:
-            yield f"model {args.model_name}", partial(fetch_model, args)
+            yield f"model {args.model_name}", partial(fetch_model if download else find_model, args)
         if args is not None and (request.cmd == "sft" or (eval_args is not None and eval_args.eval_loss)):
             names = " ".join([*args.dataset, *args.val_dataset])
             yield f"data {names}", partial(fetch_data, args)
@@ -64,6 +93,26 @@ def fetch_model(args: SftArgs) -> str:
     from huggingface_hub import snapshot_download
 
     return str(snapshot_download(source, ignore_patterns=IGNORED))
+
+
+def find_model(args: SftArgs) -> str:
+    """Look for a model's configuration and safetensors without the hub; return where they are.
+
+    Raises:
+        WorkerError: they are not all on this machine.
+    """
+    from hpcbench.worker.model import model_source
+
+    source = model_source(args)
+    folder = Path(source)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(source, local_files_only=True))
+    missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
+    if missing:
+        raise WorkerError(f"{folder}: has no {' and no '.join(missing)}")
+    return f"here: {folder}"
 
 
 def fetch_data(args: SftArgs) -> str:

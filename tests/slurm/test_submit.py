@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -336,3 +338,43 @@ def test_where_arrays_are_forbidden_every_job_is_its_own(slurm_cluster: Cluster,
     before = count_rpcs("REQUEST_KILL_JOB", "REQUEST_UPDATE_JOB")
     gather(tmp_path)
     assert count_rpcs("REQUEST_KILL_JOB", "REQUEST_UPDATE_JOB") == before
+
+
+def test_a_job_that_left_the_suite_is_watched_and_cancelled(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    save_dir = tmp_path / "logs"
+    both = [command_experiment("stays", ("sleep", "8")), command_experiment("leaves", ("sleep", "300"))]
+    submit(command_suite(both), save_dir)
+    assert submit(command_suite(both[:1]), save_dir).num_jobs == 0
+    wait_until(lambda: len(states(gather(save_dir), "train")) == 1, timeout_s=5, what="one experiment is left")
+
+    shown = json.loads(hpcbench("status", "leaves", "--json", "--save-dir", str(save_dir)).stdout)["jobs"]
+    assert [(job["experiment"], job["in_suite"]) for job in shown] == [("leaves", False)]
+    report = hpcbench("collect", "--save-dir", str(save_dir)).stdout
+    assert "1 experiment that the suite does not have any more" in report
+    before = count_rpcs("REQUEST_JOB_INFO", "REQUEST_JOB_USER_INFO")
+    done = hpcbench("status", "stays", "--watch", "--json", "--save-dir", str(save_dir))
+    asked = sum(count_rpcs(*before).values()) - sum(before.values())
+    last = json.loads(done.stdout.splitlines()[-1])["jobs"]
+    assert [job["state"] for job in last] == ["completed"]
+    assert asked == 1
+
+    assert "1 job cancelled" in hpcbench("cancel", "leaves", "--save-dir", str(save_dir)).stdout
+
+    def is_gone() -> bool:
+        return not any(job.experiment == "leaves" for job in gather(save_dir).all_jobs)
+
+    wait_until(is_gone, timeout_s=30, what="the cancelled job has left the queue")
+
+
+def test_the_start_that_slurm_expects_is_shown(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = command_suite([command_experiment("later", ("true",))])
+    profile = ClusterProfile(extra_sbatch={"begin": "now+1hour"})
+    [submission] = submit(suite, tmp_path, profile=profile).submitted
+    try:
+        [job] = json.loads(hpcbench("status", "--json", "--save-dir", str(tmp_path)).stdout)["jobs"]
+        assert job["state"] == "pending"
+        assert job["expected_start"] in job["reason"]
+        expected = datetime.fromisoformat(job["expected_start"]).astimezone()
+        assert timedelta(minutes=55) < expected - datetime.now().astimezone() < timedelta(minutes=65)
+    finally:
+        run_command(["scancel", str(submission.scheduler_id)])

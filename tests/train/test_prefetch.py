@@ -14,7 +14,8 @@ pytestmark = pytest.mark.train
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
 
 
-def test_local_inputs_are_ready_and_a_missing_model_is_named(tmp_path: Path) -> None:
+def write_suite(folder: Path) -> Path:
+    """Write a suite whose inputs are local, but for one model."""
     suite = {
         "cmd": "sft",
         "device": "cpu",
@@ -31,14 +32,33 @@ def test_local_inputs_are_ready_and_a_missing_model_is_named(tmp_path: Path) -> 
             {"name": "there", "args": {"model_type": "there", "model_id_or_path": "no-such-org/no-such-model"}},
         ],
     }
-    file = tmp_path / "suite.yaml"
+    file = folder / "suite.yaml"
     file.write_text(json.dumps(suite), encoding="utf-8")
-    command = [sys.executable, "-m", "hpcbench.cli", "prefetch", str(file)]
+    return file
+
+
+def run(*arguments: str) -> str:
+    """Run the command line, which finds one model missing, and return what it printed."""
+    command = [sys.executable, "-m", "hpcbench.cli", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    lines = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_local_inputs_are_ready_and_a_missing_model_is_named(tmp_path: Path) -> None:
+    lines = run("prefetch", str(write_suite(tmp_path))).splitlines()
     assert f"model here: local: {QUICKSTART / 'base'}" in lines
     assert "eval pig_latin: ready as pig_latin" in lines
     assert [line for line in lines if line.startswith("model there: failed: ")]
     assert [line for line in lines if line.endswith("2070 training and 230 validation rows")]
+
+
+def test_doctor_looks_for_what_suites_read_without_downloading(tmp_path: Path) -> None:
+    file = write_suite(tmp_path)
+    place = ["--cluster", "local", "--no-job", "--json", "--save-dir", str(tmp_path / "logs")]
+    checks = {check["name"]: check for check in json.loads(run("doctor", str(file), *place))["checks"]}
+    assert checks["model here"]["message"] == f"here: {QUICKSTART / 'base'}"
+    assert checks["eval pig_latin"]["level"] == "ok"
+    assert checks["model there"]["level"] == "error"
+    assert checks["model there"]["remedy"].startswith(f"hpcbench prefetch {file}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,18 @@ from hpcbench.doctor_checks import (
     check_accounting,
     check_commands,
     check_grace,
+    check_input,
     check_partitions,
     check_probe,
     check_save_dir_place,
     check_settings,
     file_system_of,
 )
+from hpcbench.doctor_inputs import examine_inputs, jobs_are_offline
 from hpcbench.job import probe
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm_facts import parse_config, parse_partitions, parse_sinfo
+from tests.unit.job_cases import experiment, suite
 from tests.unit.test_slurm_facts import recorded
 
 CONFIG = parse_config(recorded("scontrol-config"))
@@ -98,6 +103,8 @@ def test_settings_that_make_trouble() -> None:
     found = levels(list(check_settings(config, PLAIN)))
     assert (found["MaxArraySize"], found["MinJobAge"]) == ("warning", "warning")
     assert levels(list(check_settings({}, PLAIN))) == {"settings": "error"}
+    too_large = ClusterProfile(max_array_size=5000)
+    assert levels(list(check_settings(CONFIG, too_large)))["MaxArraySize"] == "error"
     preempting = {"PreemptType": "preempt/partition_prio", "SlurmctldParameters": "preempt_send_user_signal"}
     messages = {check.name: check.message for check in check_settings(preempting, PLAIN)}
     assert messages["preempt_send_user_signal"] == "on; preempted jobs get USR2 first"
@@ -194,3 +201,72 @@ def test_a_world_writable_save_dir_is_warned_about(tmp_path: Path) -> None:
 def test_the_probe_asks_for_a_gpu_where_jobs_do() -> None:
     assert probe_resources(PLAIN).gpu == 1
     assert probe_resources(ClusterProfile(gpu_flag=None, time_min=5)).time_min == 5
+
+
+MISSING = {"name": "model qwen", "ok": False, "message": "not in the cache", "error": "LocalEntryNotFoundError"}
+
+
+@pytest.mark.parametrize(
+    ("change", "are_offline", "hub_error", "level", "remedy"),
+    [
+        ({"ok": True}, True, None, "ok", ""),
+        ({}, True, None, "error", "hpcbench prefetch a.yaml"),
+        ({}, True, "no route", "error", "hpcbench prefetch a.yaml on a machine with internet"),
+        ({}, False, None, "warning", "hpcbench prefetch a.yaml"),
+        ({}, False, "no route", "error", "hpcbench prefetch a.yaml on a machine with internet"),
+        (
+            {"error": "ModuleNotFoundError"},
+            True,
+            None,
+            "warning",
+            "install hpcbench-llm[worker] here, or run doctor where it is installed",
+        ),
+    ],
+)
+def test_what_a_suite_reads_is_judged(
+    change: dict[str, Any], are_offline: bool, hub_error: str | None, level: str, remedy: str
+) -> None:
+    check = check_input(MISSING | change, configs="a.yaml", are_offline=are_offline, hub_error=hub_error)
+    assert (check.level, check.remedy) == (level, remedy)
+
+
+def test_jobs_are_offline_unless_the_profile_or_the_environment_says_otherwise() -> None:
+    assert jobs_are_offline(PLAIN, {"HF_HUB_OFFLINE": "0"})
+    assert not jobs_are_offline(ClusterProfile(offline=False), {})
+    assert jobs_are_offline(None, {})
+    assert not jobs_are_offline(None, {"HF_HUB_OFFLINE": "0"})
+
+
+def test_where_the_worker_is_not_installed_nobody_looks_and_doctor_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'ModuleNotFoundError: No module named hpcbench' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    [check] = examine_inputs([suite(experiment("lora"))], None)
+    assert (check.level, check.message) == (
+        "warning",
+        "nobody looked: ModuleNotFoundError: No module named hpcbench",
+    )
+
+
+def test_the_hub_is_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert probe.ask_hub("http://hub.example/") is None
+        server.shutdown()
+    assert asked == ["http://hub.example/"]

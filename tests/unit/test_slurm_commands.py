@@ -52,6 +52,23 @@ def test_accounting_that_is_down_is_told_from_accounting_that_is_off(monkeypatch
     assert [(a.history_known, a.history_failed) for a in found.values()] == [(False, True), (False, False)]
 
 
+@pytest.mark.parametrize("count", [1, 2000])
+def test_a_look_is_one_squeue_and_one_sacct_whatever_the_number_of_jobs(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Sequence[str]] = []
+
+    def run(command: Sequence[str], **_: object) -> str:
+        called.append(command)
+        return ""
+
+    monkeypatch.setattr(slurm, "run_command", run)
+    single = [submission(key=f"k{n}", scheduler_id=str(9_000_000 + n), state="submitted") for n in range(count)]
+    scheduler().query(single)
+    assert [command[0] for command in called] == ["squeue", "sacct"]
+    assert max(len(word) for word in called[1]) < 128 * 1024
+
+
 def test_a_cancel_that_slurm_did_not_take_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "scancel").write_text("#!/bin/sh\necho Unable to contact slurm controller >&2; exit 8\n")
     (tmp_path / "scancel").chmod(0o755)
