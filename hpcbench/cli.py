@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from hpcbench import cli_cluster, cli_jobs
+from hpcbench import cli_cluster, cli_here, cli_jobs
 from hpcbench.cli_options import AsJson, Cluster, Configs, Force, Only, Overrides, Retry, SaveDir
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 
@@ -178,6 +178,7 @@ def plan(
         raise typer.Exit(EXIT_FAILED)
 
 
+cli_here.register(app)
 cli_jobs.register(app)
 
 

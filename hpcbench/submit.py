@@ -115,7 +115,7 @@ def submit_suite(
     with claim_suite(paths):
         _refuse_unreadable(paths)
         outcome.adopted = adopt_intents(paths, scheduler)
-        write_json(paths.plan, _plan_value(suite, requests, scheduler))
+        write_json(paths.plan, _plan_value(suite, requests, scheduler, read_suite(paths) if suite.grows else None))
         settle_suite(paths, scheduler)
         views, warnings = _views(paths, requests, scheduler)
         if any("did not answer" in warning for warning in warnings):
@@ -381,8 +381,12 @@ def _plan_value_of(requests: Sequence[JobRequest]) -> tuple[PlannedExperiment, .
     )
 
 
-def _plan_value(suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler) -> dict[str, object]:
-    experiments = _plan_value_of(requests)
+def _plan_value(
+    suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler, before: SuiteOnDisk | None
+) -> dict[str, object]:
+    """Return `suite.json`; what was planned `before` keeps its place."""
+    planned = {} if before is None else {experiment.name: experiment for experiment in before.plan.experiments}
+    experiments = tuple({**planned, **{found.name: found for found in _plan_value_of(requests)}}.values())
     plan = PlannedSuite.model_validate(
         {
             "suite": suite.name,
