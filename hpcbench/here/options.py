@@ -83,7 +83,7 @@ SFT = Verb(
 )
 EVAL = Verb(
     name="eval",
-    summary="Evaluate one untrained model here and now, without a queue.",
+    summary="Evaluate one model, untrained or with a checkpoint of hpcbench sft, here and now, without a queue.",
     example="hpcbench eval --model_id_or_path ./Qwen3-0.6B --eval_dataset arc --eval_limit 50",
     # The defaults of the seed's `infer.sh`; the same system prompt as in training makes rows comparable.
     defaults={"system": _SYSTEM},
@@ -117,6 +117,13 @@ _OWN: Mapping[str, _Own] = {
         DEFAULT_OUTPUT_DIR,
         "Folder for results: <output_dir>/<model>/<name>/train/checkpoints and so on. Also --save_dir.",
     ),
+    "ckpt_dir": _Own(
+        "run",
+        Kind(str),
+        "none",
+        "Folder of a checkpoint that hpcbench sft made: it is evaluated instead of an untrained model.",
+        frozenset({"eval"}),
+    ),
     "force": _Own("run", Kind(bool), "false", "Run a name again with other arguments; the old record is kept."),
     "device": _Own("suite", Kind(None, choices=("cuda", "cpu")), "cuda with a GPU, else cpu", "Where the job runs."),
     "eval_dataset": _Own(
@@ -137,6 +144,7 @@ def options_of(verb: str) -> Mapping[str, Option]:
                 name=name, section=own.section, key=name, kind=own.kind, default=own.default, help=own.help, group="Run"
             )
             for name, own in _OWN.items()
+            if verb in own.verbs
         ),
         *_from_model(Resources, _RESOURCES, section="requirements", group="Run"),
         *_training_options(verb),

@@ -16,9 +16,10 @@ from hpcbench.here.options import DEFAULT_OUTPUT_DIR, Verb, options_of
 from hpcbench.here.outcome_text import describe_job
 from hpcbench.here.place import suite_of
 from hpcbench.here.suite_file import put_experiment
+from hpcbench.here.trained import CKPT_DIR, eval_jobs, find_training, suite_with_evals
 from hpcbench.here.typed import RUN_ALIASES, Typed, make_document, read_words
 from hpcbench.paths import SuitePaths
-from hpcbench.plan import Action, Decision, Options
+from hpcbench.plan import TRAIN, Action, Decision, Options
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.local_machine import read_machine
 from hpcbench.scheduler.local_runner import EXIT_INTERRUPTED, run_queue
@@ -45,11 +46,24 @@ def run_here(verb: Verb, words: Sequence[str], *, default_root: str | None) -> b
         KeyboardInterrupt: a person stopped it. The job has written a checkpoint and left the queue.
     """
     typed = read_words(verb, words)
+    if typed.text(CKPT_DIR) is not None:
+        return _evaluate_training(typed)
     device_is_clear = {"device", "gpu"} <= typed.values.keys()
     experiment = load_typed(typed, has_gpu=not device_is_clear and bool(read_machine().gpus))
     root = _root(typed, default_root)
     suite = suite_of(experiment, root=root, name=typed.text("name"), prefix=verb.folder_prefix)
-    return _run(suite, root, force=typed.is_on("force"))
+    return _run(suite, root, Options(retry=RUN_AGAIN, force=typed.is_on("force")))
+
+
+def _evaluate_training(typed: Typed) -> bool:
+    """Evaluate a checkpoint; what else the experiment has is neither run nor told."""
+    training = find_training(typed)
+    evaluation = load_typed(typed, has_gpu=training.request.device == "cuda")
+    suite = suite_with_evals(training, evaluation)
+    jobs = eval_jobs(evaluation)
+    pairs = frozenset((training.request.experiment, job) for job in jobs)
+    options = Options(retry=RUN_AGAIN, force=typed.is_on("force"), retry_jobs=pairs)
+    return _run(suite, training.root, options, jobs)
 
 
 def load_typed(typed: Typed, *, has_gpu: bool) -> Experiment:
@@ -69,14 +83,15 @@ def _root(typed: Typed, default: str | None) -> Path:
     return Path(given).expanduser().absolute()
 
 
-def _run(suite: Suite, root: Path, *, force: bool) -> bool:
+def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = frozenset()) -> bool:
+    """Run the suite's one experiment, or these of its jobs; return whether they completed."""
     (experiment,) = suite.experiments
     scheduler = open_scheduler(None, root)
-    options = Options(retry=RUN_AGAIN, force=force)
     _, decisions, warnings = plan_and_decide(suite, save_dir=root, scheduler=scheduler, options=options)
     for warning in warnings:
         print_warning(warning)
-    changed = [decision for decision in decisions if decision.action is Action.CHANGED]
+    changed = [decision for decision in decisions if _is_refused(decision, jobs)]
+    decisions = [decision for decision in decisions if not jobs or decision.request.job in jobs]
     if changed:
         for decision in changed:
             print_warning(f"not run: {decision.name}: {decision.why}")
@@ -93,10 +108,18 @@ def _run(suite: Suite, root: Path, *, force: bool) -> bool:
     if any(decision.action is not Action.SKIP or "already completed" not in decision.why for decision in decisions):
         _run_queue(suite, root)
     view = _experiment(suite, root)
-    for job in view.jobs:
+    told = [job for job in view.jobs if not jobs or job.job in jobs]
+    for job in told:
         print_line(describe_job(job, view))
     print_line(f"all runs of {suite.name}: hpcbench collect {suite.name} --save-dir {root}")
-    return all(job.state is JobState.COMPLETED for job in view.jobs)
+    return all(job.state is JobState.COMPLETED for job in told)
+
+
+def _is_refused(decision: Decision, jobs: frozenset[str]) -> bool:
+    """Say whether this keeps the run from starting: something changed, or a training would run for an eval's sake."""
+    if jobs and decision.request.job == TRAIN:
+        return decision.action in {Action.CHANGED, Action.SUBMIT}
+    return decision.action is Action.CHANGED and (not jobs or decision.request.job in jobs)
 
 
 def _intention(decisions: Sequence[Decision]) -> str:

@@ -22,7 +22,7 @@ from hpcbench.here.run import load_typed
 from hpcbench.here.typed import read_words
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.record import Parameters, TrainMetrics
+from hpcbench.record import EvalMetrics, Parameters, TaskResult, TrainMetrics
 from hpcbench.scheduler.local_runner import EXIT_INTERRUPTED, run_queue
 from hpcbench.states import JobState
 from hpcbench.submission import Submission
@@ -177,6 +177,21 @@ def test_a_models_name_becomes_a_folder(model: str, label: str) -> None:
 
 
 Run = Callable[..., int]
+CKPT = ("--ckpt_dir", "output/tiny/lora-v0/train/checkpoints/last")
+
+
+def _train_metrics() -> TrainMetrics:
+    return TrainMetrics(
+        parameters=Parameters(trainable=1, total=10), train_loss=1.5, eval_loss=1.25, num_steps=2, num_samples=8,
+        num_tokens=80, samples_per_second=4.0, best_checkpoint="checkpoints/best", best_step=1,
+    )  # fmt: skip
+
+
+def _eval_metrics(job: str) -> EvalMetrics:
+    task = TaskResult(metrics={"acc,none": 0.75}, num_samples=4)
+    return EvalMetrics(
+        dataset=job.removeprefix("eval-"), primary_task="t", primary_metric="acc,none", tasks={"t": task}
+    )
 
 
 @pytest.fixture
@@ -191,14 +206,12 @@ def sft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     def job_command(submission: Submission, index: int) -> list[str]:
         element = submission.elements[index]
         job = SuitePaths(tmp_path / "output", submission.suite).job(element.experiment, element.job)
-        parameters = Parameters(trainable=1, total=10)
-        metrics = TrainMetrics(
-            parameters=parameters, train_loss=1.5, eval_loss=1.25, num_steps=2, num_samples=8, num_tokens=80,
-            samples_per_second=4.0, best_checkpoint="checkpoints/best", best_step=1,
-        )  # fmt: skip
+        metrics = _train_metrics() if element.job == "train" else _eval_metrics(element.job)
         names: dict[str, Any] = {
             "suite": submission.suite,
             "experiment": element.experiment,
+            "job": element.job,
+            "cmd": "sft" if element.job == "train" else "eval",
             "fingerprint": element.fingerprint,
         }
         write_json(job.folder / "made.json", record(**names, metrics=metrics).model_dump(mode="json"))
@@ -206,8 +219,9 @@ def sft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
     monkeypatch.setattr("hpcbench.here.run.run_queue", partial(run_queue, job_command=job_command))
 
-    def run(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["hpcbench", "sft", "--device", "cpu", "--model", "tiny", *words])
+    def run(*words: str, verb: str = "sft") -> int:
+        start = ("--device", "cpu", "--model", "tiny") if verb == "sft" else ()
+        monkeypatch.setattr(sys, "argv", ["hpcbench", verb, *start, *words])
         with pytest.raises(SystemExit) as end:
             cli.main()
         return int(end.value.code or 0)
@@ -293,3 +307,58 @@ def test_results_of_another_suite_are_left_alone(sft: Run, capsys: pytest.Captur
 def test_nothing_is_made_for_a_command_line_that_is_wrong(sft: Run, tmp_path: Path) -> None:
     assert sft("--dataset", "rows.jsonl", "--lora_rnak", "4") == 2
     assert not (tmp_path / "output").exists()
+
+
+def test_a_checkpoint_is_evaluated_beside_its_training(sft: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sft("--dataset", "rows.jsonl") == 0
+    capsys.readouterr()
+    assert sft(*CKPT, "--eval_dataset", "arc", verb="eval") == 0
+    assert sft(*CKPT, "--eval_dataset", "gsm8k", "--eval_limit", "3", verb="eval") == 0
+    out = capsys.readouterr().out
+    assert "tiny/lora-v0 eval-gsm8k: acc 0.75" in out
+    assert "train  started" not in out
+    suite = read_suite(SuitePaths(Path("output").absolute(), "tiny"))
+    assert suite is not None
+    assert [experiment.jobs for experiment in suite.plan.experiments] == [("train", "eval-arc", "eval-gsm8k")]
+    request = read_json(JobPaths(Path("output/tiny/lora-v0/eval-arc")).request)
+    assert request is not None
+    assert request["train_folder"] == str(Path("output/tiny/lora-v0/train").absolute())
+    assert request["eval_args"]["checkpoint"] == "last"
+    (again,) = load_suites([Path("output/tiny.yaml")])
+    assert [again.experiments[0].eval_args[name].limit for name in ("arc", "gsm8k")] == [None, 3]
+
+
+def test_a_training_whose_data_changed_is_not_trained_again_for_an_evaluation(
+    sft: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sft("--dataset", "rows.jsonl") == 0
+    Path("rows.jsonl").write_text(ROWS * 2)
+    assert sft(*CKPT, "--eval_dataset", "arc", "--force", verb="eval") == 1
+    assert not Path("output/tiny/lora-v0/eval-arc").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--ckpt_dir", "nowhere"), "no such folder"),
+        (("--ckpt_dir", "tiny"), "no training of hpcbench"),
+        ((*CKPT, "--model", "tiny"), "--model: is the training's own"),
+        ((*CKPT, "--device", "cuda"), "the training ran on cpu"),
+        (CKPT, "nothing to evaluate"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_evaluated_is_refused(
+    sft: Run, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    assert sft("--dataset", "rows.jsonl") == 0
+    data = () if words == CKPT else ("--eval_dataset", "arc")
+    assert sft(*words, *data, verb="eval") == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_training_of_a_suite_is_evaluated_by_its_suite(sft: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sft("--dataset", "rows.jsonl") == 0
+    plan = SuitePaths(Path("output"), "tiny").plan
+    write_json(plan, {**(read_json(plan) or {}), "suite_file": "/home/me/tiny.yaml"})
+    assert sft(*CKPT, "--eval_dataset", "arc", verb="eval") == 2
+    assert "/home/me/tiny.yaml" in capsys.readouterr().err
