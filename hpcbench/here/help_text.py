@@ -9,12 +9,11 @@ import textwrap
 from collections.abc import Iterable
 
 from hpcbench.config.aliases import ALIASES, UNSUPPORTED
-from hpcbench.here.options import Option, Verb, options_of
+from hpcbench.here.options import VERBS, Option, Verb, options_of
 
 MIN_WIDTH = 40
 MAX_WIDTH = 100
 _INDENT = " " * 6
-_OWN_NAMES = frozenset(UNSUPPORTED)
 
 
 def help_text(verb: Verb, *, width: int) -> str:
@@ -35,9 +34,14 @@ def help_text(verb: Verb, *, width: int) -> str:
     aliases = [f"{alias} ({name})" for alias, name in ALIASES.items()]
     lines += ["", "Other names that are taken:", *_wrap_list(aliases, width)]
     refused = "Known from the original, but not done by this version; values that ask for nothing are taken:"
-    lines += ["", *textwrap.wrap(refused, width), *_wrap_list(sorted(_OWN_NAMES - options.keys()), width)]
+    lines += ["", *textwrap.wrap(refused, width), *_wrap_list(_not_done(), width)]
     lines += ["", *textwrap.wrap("Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.", width)]
     return "\n".join(lines) + "\n"
+
+
+def _not_done() -> list[str]:
+    """Return the arguments of the original that no verb has a use for."""
+    return sorted(UNSUPPORTED.keys() - {name for verb in VERBS for name in options_of(verb)})
 
 
 def describe_option(option: Option, *, width: int) -> list[str]:

@@ -191,7 +191,7 @@ def _from_model(model: type[BaseModel], names: tuple[str, ...], *, section: Sect
 
 def show_default(value: Any) -> str:
     """Return a default as a person would type it; `null` is what the help's text says of None."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | dict):
         return ",".join(value) or "none"
     if isinstance(value, float):
         return f"{value:g}"

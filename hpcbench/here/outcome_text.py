@@ -25,11 +25,20 @@ def describe_job(job: JobView, experiment: ExperimentView) -> str:
         case EvalMetrics() if job.record is not None:
             lines = [headline_text(job.record)]
         case _:
-            log = newest_log(job)
-            step = next_command(job) if job.state is JobState.OUT_OF_MEMORY else _next_step(job)
-            return explain(job, () if log is None else log_tail(log), None if log is None else str(log), step=step)
+            return _why(job)
     head = f"{job.suite}/{job.experiment} {job.job}: "
     return head + "\n".join(lines)
+
+
+def _why(job: JobView) -> str:
+    """Return why a job has no result; a cause that says what to do needs no traceback below it."""
+    log = newest_log(job)
+    cause = None if job.record is None else job.record.cause
+    step = next_command(job) if job.state is JobState.OUT_OF_MEMORY else _next_step(job)
+    if cause is None or cause.hint is None or log is None:
+        return explain(job, () if log is None else log_tail(log), None if log is None else str(log), step=step)
+    lines = [f"{job.suite}/{job.experiment} {job.job}: {job.state}", f"  cause: {cause.message}"]
+    return "\n".join([*lines, f"  hint: {cause.hint}", f"  log: {log}", f"  next: {step}"])
 
 
 def _train_line(train: TrainMetrics, facts: Facts) -> str:
@@ -53,4 +62,4 @@ def _checkpoint_lines(train: TrainMetrics, job: JobView) -> list[str]:
 def _next_step(job: JobView) -> str:
     if job.state is JobState.BLOCKED:
         return "mend its training"
-    return f"put it right and run the command again; with --name {job.experiment} it goes on from its last checkpoint"
+    return f"add --name {job.experiment} to try the same again; with other arguments run it as a new version"

@@ -13,16 +13,18 @@ import yaml
 
 from hpcbench import cli
 from hpcbench.collect import read_suite
+from hpcbench.collection import ExperimentView, JobView
 from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.here.help_text import help_text
 from hpcbench.here.options import EVAL, SFT, Verb
+from hpcbench.here.outcome_text import describe_job
 from hpcbench.here.place import suite_label
 from hpcbench.here.run import load_typed
 from hpcbench.here.typed import read_words
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.record import EvalMetrics, Parameters, TaskResult, TrainMetrics
+from hpcbench.record import Cause, EvalMetrics, Parameters, TaskResult, TrainMetrics
 from hpcbench.scheduler.local_runner import EXIT_INTERRUPTED, run_queue
 from hpcbench.states import JobState
 from hpcbench.submission import Submission
@@ -295,7 +297,22 @@ def test_a_failed_run_says_why_and_fails(
     assert sft("--dataset", "rows.jsonl") == 1
     out = capsys.readouterr().out
     assert f"tiny/lora-v0/train: {JobState.FAILED}" in out
-    assert "with --name lora-v0" in out
+    assert "add --name lora-v0 to try the same again" in out
+
+
+def test_a_cause_with_a_hint_is_told_without_a_traceback(tmp_path: Path) -> None:
+    cause = Cause(type="WorkerError", message="no such optimizer", hint="try adamw_torch", lines=("Traceback",))
+    log = JobPaths(tmp_path / "tiny" / "a" / "train").attempt(1).log
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback (most recent call last)\n")
+    job = JobView(
+        suite="tiny", experiment="a", job="train", state=JobState.FAILED, folder=log.parents[1],
+        record=record(JobState.FAILED, cause=cause),
+    )  # fmt: skip
+    text = describe_job(job, ExperimentView(suite="tiny", name="a", cmd="sft", train=job))
+    assert text.splitlines()[:4] == [
+        "tiny/a train: failed", "  cause: no such optimizer", "  hint: try adamw_torch", f"  log: {log}",
+    ]  # fmt: skip
 
 
 def test_results_of_another_suite_are_left_alone(sft: Run, capsys: pytest.CaptureFixture[str]) -> None:
