@@ -115,7 +115,8 @@ _OWN: Mapping[str, _Own] = {
         "run",
         Kind(str),
         DEFAULT_OUTPUT_DIR,
-        "Folder for results: <output_dir>/<model>/<name>/train/checkpoints and so on. Also --save_dir.",
+        "Folder for results: <output_dir>/<model>/<name>/train/checkpoints and so on. Also --save_dir; where neither is"
+        " given, HPCBENCH_SAVE_DIR if it is set.",
     ),
     "ckpt_dir": _Own(
         "run",

@@ -111,7 +111,7 @@ def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = froz
     told = [job for job in view.jobs if not jobs or job.job in jobs]
     for job in told:
         print_line(describe_job(job, view))
-    print_line(f"all runs of {suite.name}: hpcbench collect {suite.name} --save-dir {root}")
+    print_line(f"all runs of {suite.name}: hpcbench collect {suite.name} --save-dir {root}; as a suite: {suite.file}")
     return all(job.state is JobState.COMPLETED for job in told)
 
 

@@ -243,6 +243,20 @@ def test_each_run_is_a_version_and_all_stand_in_one_suite(sft: Run, capsys: pyte
     assert f"best checkpoint, step 1: {Path('output/tiny/lora-v1/train/checkpoints/best').absolute()}" in out
 
 
+def test_an_evaluation_follows_its_training(sft: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sft("--dataset", "rows.jsonl", "--eval_dataset", "arc", "--eval_limit", "3") == 0
+    out = capsys.readouterr().out
+    assert out.index("lora-v0 train: train_loss 1.5") < out.index("lora-v0 eval-arc: acc 0.75")
+
+
+@pytest.mark.parametrize("words", [("--output_dir", "there"), ("--save-dir", "there"), ()])
+def test_results_go_where_they_are_wanted(sft: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    monkeypatch.setenv("HPCBENCH_SAVE_DIR", "elsewhere" if words else "there")
+    monkeypatch.setattr("hpcbench.here.run.run_queue", lambda *_, **__: EXIT_INTERRUPTED)
+    assert sft("--dataset", "rows.jsonl", *words) == 130
+    assert Path("there/tiny/lora-v0/train/job.json").is_file()
+
+
 def test_the_suite_file_plans_the_same_jobs(sft: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         sft("--dataset", "rows.jsonl", "--learning_rate", "5e-5", "--eval_batch_size", "2", "--sft_type", "dora") == 0
