@@ -67,6 +67,7 @@ class SftArgs(BaseModel):
     val_dataset: Words = ()
     """Validation datasets; when given, nothing is split off `dataset`."""
     dataset_split_seed: int = 42
+    """Seed of the split of each dataset into training and validation rows."""
     dataset_test_ratio: Fraction = 0.01
     """Part of each dataset that becomes validation; at least one row unless 0."""
     train_dataset_sample: int = 20000
@@ -103,21 +104,27 @@ class SftArgs(BaseModel):
 
     # Training
     seed: int = 42
-    """Rank r uses seed + r for dropout, as in the original."""
+    """Seed of everything random but the split; rank r uses seed + r for dropout, as in the original."""
     num_train_epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Passes over the training rows; max_steps overrides it."""
     max_steps: int = NEVER
-    """Optimizer steps; 0 or more overrides num_train_epochs."""
+    """Optimizer steps; 0 or more overrides num_train_epochs, -1 does not."""
     optim: str = "adamw_torch"
+    """Optimizer, by its name in transformers' TrainingArguments."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """None is 2e-5 for full (galore and lisa are full) and 1e-4 for all else."""
+    """Peak learning rate; None is 2e-5 for full (galore and lisa are full) and 1e-4 for all else."""
     weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay, per unit of learning rate and optimizer step."""
     batch_size: PositiveInt = 1
     """Samples per rank and forward pass."""
     eval_batch_size: PositiveInt | None = None
-    """None is batch_size, and 1 for generating answers."""
+    """Samples per rank in an evaluation; None is batch_size, and 1 for generating answers."""
     gradient_accumulation_steps: PositiveInt = 16
+    """Forward passes per optimizer step; the global batch is batch_size x this x ddp samples."""
     max_grad_norm: NonNegativeFloat = 1.0
+    """L2 norm that the gradient is clipped to; 0 never clips."""
     lr_scheduler_type: str = "cosine"
+    """Course of the learning rate, by its name in transformers, for example linear or constant."""
     warmup_ratio: Fraction = 0.05
     """Part of all steps over which the learning rate rises."""
     predict_with_generate: bool = False
@@ -127,25 +134,33 @@ class SftArgs(BaseModel):
     do_sample: bool = True
     """Sample answers; False takes the likeliest token each time."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.9
+    """Divides the logits before sampling; below 1 favours likely tokens."""
     top_k: Annotated[int, Field(ge=0)] = 20
     """Sample among so many likeliest tokens; 0 among all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Sample among the likeliest tokens of this total probability."""
     repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Divides the logits of tokens that were there already; 1 is none."""
     eval_steps: PositiveInt = 50
+    """Optimizer steps between two evaluations on the validation rows; the last step is always evaluated."""
     save_steps: PositiveInt | None = None
-    """None is eval_steps."""
+    """Optimizer steps between two checkpoints; None is eval_steps."""
     save_strategy: Literal["steps", "no"] = "steps"
+    """no keeps no checkpoint, so nothing can be evaluated afterwards."""
     save_total_limit: int = 2
     """2 keeps the best and the last checkpoint, -1 keeps all."""
     only_save_model: bool | None = None
     """Whether finished checkpoints hold weights only; None is True for full, False for lora."""
     logging_steps: PositiveInt = 5
+    """Optimizer steps between two lines of the log."""
     dataloader_num_workers: Annotated[int, Field(ge=0)] = 1
+    """Processes per rank that make batches; 0 makes them in the training process."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, slower."""
     ddp_backend: Literal["nccl", "gloo", "mpi", "ccl"] | None = None
-    """None is nccl with GPUs and gloo without."""
+    """What ranks talk through; None is nccl with GPUs and gloo without."""
     resume_from_checkpoint: str | None = None
+    """Checkpoint folder to start from; interrupted runs resume by themselves."""
     neftune_noise_alpha: NonNegativeFloat | None = None
     """Noise on the embeddings in training (NEFTune, arXiv:2310.05914); None adds none."""
 
@@ -157,12 +172,17 @@ class SftArgs(BaseModel):
     lora_target_modules: Words = ("DEFAULT",)
     """ALL is every linear layer but the head, DEFAULT the attention's query, key and value, else module names."""
     lora_rank: PositiveInt = 8
+    """Rank of the adapter's two matrices."""
     lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
+    """The adapter's output is scaled by lora_alpha / lora_rank."""
     lora_dropout_p: Fraction = 0.0
+    """Probability of dropout before the adapter."""
     lora_lr_ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Learning rate of B over that of A (LoRA+, arXiv:2402.12354); None trains plain lora."""
     use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(lora_rank) instead (rsLoRA, arXiv:2312.03732)."""
     use_dora: bool = False
+    """Train magnitude and direction of the weights apart (DoRA, arXiv:2402.09353)."""
     adalora_target_r: PositiveInt = 8
     """Mean rank at the end; lora_alpha, lora_dropout_p and lora_target_modules count for adalora too."""
     adalora_init_r: PositiveInt = 12
@@ -198,6 +218,7 @@ class SftArgs(BaseModel):
     use_galore: bool = False
     """Whether full keeps its optimizer state in low rank (GaLore, arXiv:2403.03507)."""
     galore_rank: PositiveInt = 128
+    """Rank that gradients are projected to."""
     galore_target_modules: Words = ()
     """Modules whose gradients are projected; none is every linear layer but the head."""
     galore_update_proj_gap: PositiveInt = 50
@@ -280,26 +301,29 @@ class EvalArgs(BaseModel):
     model_config = SCHEMA
 
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
-    """None takes the eval task's own number."""
+    """Solved examples before each question; None takes the eval task's own number."""
     limit: PositiveInt | None = None
     """First N documents per eval task; the record is marked debug and the report says so."""
     batch_size: PositiveInt = 8
+    """Prompts per forward pass."""
     max_length: PositiveInt | None = None
     """Longest prompt plus answer in tokens; None is what the model allows."""
     apply_chat_template: bool | None = None
-    """None applies it where the tokenizer (or template_type) has one."""
+    """Whether prompts are chats; None applies the template where the tokenizer (or template_type) has one."""
     fewshot_as_multiturn: bool = False
+    """Write solved examples as earlier rounds of the chat."""
     gen_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to generate, for example {max_gen_toks: 64}."""
     include_path: tuple[str, ...] = ()
     """Folders with local task files."""
     checkpoint: Literal["best", "last"] | None = None
-    """None is best where there is a validation split, else last."""
+    """Which checkpoint of the training is evaluated; None is best where there is a validation split, else last."""
     merge_lora: bool = False
     """Merge the adapter into the base before evaluating; faster generation, same answers up to rounding."""
     eval_loss: bool = False
     """For baseline rows: also compute eval_loss on the validation split."""
     seed: int = 1234
+    """Seed of all that is drawn, such as solved examples."""
     log_samples: bool = True
     """Keep every document's prompt and answer beside the record."""
     command: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from hpcbench import cli_cluster, cli_jobs
+from hpcbench import cli_cluster, cli_here, cli_jobs
 from hpcbench.cli_conventions import Verbs, WatchingCommand
 from hpcbench.cli_options import AsJson, Cluster, Configs, Force, Only, Overrides, Retry, SaveDir, Watch
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
@@ -186,6 +186,7 @@ def plan(
         raise typer.Exit(EXIT_FAILED)
 
 
+cli_here.register(app)
 cli_jobs.register(app)
 
 

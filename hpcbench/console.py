@@ -46,6 +46,11 @@ def print_line(text: str) -> None:
     print(text, flush=True)
 
 
+def print_warning(text: str) -> None:
+    """Print one line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def print_summary(collection: Collection) -> None:
     """Print the terminal's report."""
     from hpcbench.report.terminal import render_terminal

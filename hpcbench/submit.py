@@ -14,7 +14,7 @@ from pathlib import Path
 from hpcbench.batches import describe_batch, make_batches, make_late_batches
 from hpcbench.clean import Keep, find_removals, remove
 from hpcbench.clock import now_text
-from hpcbench.collect import PlannedSuite, collect_suites, read_suite
+from hpcbench.collect import PlannedSuite, SuiteOnDisk, collect_suites, read_suite
 from hpcbench.deciding import decide_suite, find_scheduler, hash_suite, list_warnings, look_up, planned_experiments
 from hpcbench.errors import PlanError, RecordError, SchedulerError
 from hpcbench.jsonfile import read_json, write_json
@@ -93,7 +93,7 @@ def submit_suite(
     with claim_suite(paths):
         _refuse_unreadable(paths)
         outcome.adopted = adopt_intents(paths, scheduler)
-        write_json(paths.plan, _plan_value(suite, requests, scheduler))
+        write_json(paths.plan, _plan_value(suite, requests, scheduler, read_suite(paths) if suite.grows else None))
         settle_suite(paths, scheduler)
         views, collection = look_up(paths, requests, scheduler)
         warnings = list_warnings(collection)
@@ -174,8 +174,12 @@ def _id_from_start_marks(paths: SuitePaths, submission: Submission) -> str | Non
     return None
 
 
-def _plan_value(suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler) -> dict[str, object]:
-    experiments = planned_experiments(requests)
+def _plan_value(
+    suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler, before: SuiteOnDisk | None
+) -> dict[str, object]:
+    """Return `suite.json`; what was planned `before` keeps its place."""
+    planned = {} if before is None else {experiment.name: experiment for experiment in before.plan.experiments}
+    experiments = tuple({**planned, **{found.name: found for found in planned_experiments(requests)}}.values())
     plan = PlannedSuite.model_validate(
         {
             "suite": suite.name,

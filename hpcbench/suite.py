@@ -49,3 +49,5 @@ class Suite:
     experiments: tuple[Experiment, ...]
     overrides: tuple[str, ...] = ()
     """`--set` values it was loaded with; `retry` uses them again."""
+    grows: bool = False
+    """Whether the experiments that were planned before stay in the plan beside these."""

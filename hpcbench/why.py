@@ -28,8 +28,8 @@ MEANING = {
 }
 
 
-def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None) -> str:
-    """Return state, cause, the log lines that show it and the next command."""
+def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None, *, step: str | None = None) -> str:
+    """Return state, cause, the log lines that show it and the next command, or the step given instead."""
     name = f"{job.suite}/{job.experiment}/{job.job}"
     lines = [f"{name}: {job.state} ({MEANING[job.state]})"]
     if job.scheduler_id is not None:
@@ -47,7 +47,7 @@ def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None)
     shown = log_lines or (() if cause is None else cause.lines)
     if shown and job.state is not JobState.COMPLETED:
         lines += [f"  log ({log or (cause.log if cause is not None else '')}):", *(f"    {line}" for line in shown)]
-    if step := next_command(job):
+    if step := next_command(job) if step is None else step:
         lines.append(f"  next: {step}")
     return "\n".join(lines)
 

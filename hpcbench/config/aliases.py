@@ -127,6 +127,7 @@ _REASONS: Mapping[str, str] = {
         ("galore_quantization", "galore_proj_quant"),
         "Q-GaLore's quantized states are not built, and q-galore-torch does not work with today's bitsandbytes",
     ),
+    "ignore_args_error": "a mistyped argument that is passed over trains something else than was asked for",
 }
 """Why an argument is not supported, where that is not plain."""
 
@@ -148,6 +149,8 @@ class ArgumentNames:
     elsewhere: Mapping[str, str]
     """Keys that belong to other sections -> that section."""
     is_catalog_model: Callable[[Located], bool]
+    also: tuple[str, ...] = ()
+    """Further names that may have been meant, which the caller reads itself."""
 
     def resolve(self, given: Mapping[str, Located], problems: list[Problem]) -> dict[str, Located]:
         """Return the arguments of one layer under their own names; what cannot be taken goes to `problems`."""
@@ -187,7 +190,7 @@ class ArgumentNames:
             reason = _REASONS.get(name)
             message = f"`{name}` is known but not supported by this version" + (f": {reason}" if reason else "")
             return [value.problem(message, hint="remove it")]
-        hint = did_you_mean(name, (*self.known, *ALIASES, *UNSUPPORTED))
+        hint = did_you_mean(name, (*self.known, *self.also, *ALIASES, *UNSUPPORTED))
         if name in self.elsewhere:
             hint = f"it belongs into `{self.elsewhere[name]}`"
         return [value.problem(f"unknown argument {name!r}", hint=hint)]

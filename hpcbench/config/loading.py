@@ -63,11 +63,34 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list
             hint = "results are kept by suite name; rename one of the files"
             problems.append(_at(file.label, f"{other.label} is a suite {other.path.stem!r} already", hint=hint))
         if file.document is not None:
-            experiments = _Loader(place=place, set_layer=set_layer, problems=problems).load(file.document)
+            names = _argument_names(place)
+            loader = _Loader(place=place, set_layer=set_layer, problems=problems, names=names)
+            experiments = loader.load(file.document)
             suites.append(Suite(name=place.name, file=file.path, experiments=tuple(experiments)))
     if problems:
         raise ConfigError(_in_file_order(problems))
     return suites
+
+
+def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) -> Suite:
+    """Load a suite that stands in no file, by the same rules.
+
+    Args:
+        document: the suite's mapping.
+        file: names the suite; relative paths start from its folder. It need not exist.
+        also: names that the caller read itself and that an unknown argument may have meant.
+
+    Raises:
+        ConfigError: with all problems.
+    """
+    problems: list[Problem] = []
+    place = SuitePlace(name=file.stem, file=file)
+    names = replace(_argument_names(place), elsewhere={}, also=tuple(also))
+    loader = _Loader(place=place, set_layer=Layer(), problems=problems, names=names)
+    experiments = loader.load(document)
+    if problems:
+        raise ConfigError(_in_file_order(problems))
+    return Suite(name=place.name, file=file, experiments=tuple(experiments))
 
 
 def _in_file_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -95,6 +118,7 @@ class _Loader:
     place: SuitePlace
     set_layer: Layer
     problems: list[Problem]
+    names: ArgumentNames
 
     def load(self, document: Located) -> list[Experiment]:
         """Return all experiments of the document."""
@@ -129,8 +153,7 @@ class _Loader:
         return found
 
     def _read_layer(self, entries: Mapping[str, Located], *, source: str, besides: Sequence[str]) -> Layer:
-        names = _argument_names(self.place)
-        return read_layer(entries, source=source, names=names, besides=besides, problems=self.problems)
+        return read_layer(entries, source=source, names=self.names, besides=besides, problems=self.problems)
 
     def _experiments_of(
         self, entry: Located, suite: Layer, seen: dict[str, Located], unlisted: list[tuple[Located, set[str]]]
@@ -216,8 +239,8 @@ class _Loader:
             expected = "an argument, or requirements.KEY, eval_requirements.KEY, eval_args.KEY, env.KEY"
             self.problems.append(value.problem(f"unknown key {key[:80]!r}", expected=expected, hint=hint))
             return {}
-        names = _argument_names(self.place)
-        found = read_section(section, {name: relocate(value, source="matrix")}, names=names, problems=self.problems)
+        entries = {name: relocate(value, source="matrix")}
+        found = read_section(section, entries, names=self.names, problems=self.problems)
         return {(section, own): entry for own, entry in found.items()}
 
     def _check_overruled(self, matrix: Located, keys: set[Target], own: Layer) -> None:

@@ -142,7 +142,7 @@ def _describe_pending(
 ) -> SchedulerJob:
     state = queue.state(element.element_id)
     if is_cancelled:
-        return _told(JobState.CANCELLED, state, "cancelled before it started")
+        return _told(JobState.CANCELLED, state, "cancelled" if state.num_starts else "cancelled before it started")
     dependency = queue.check_dependency(element)
     if dependency is Dependency.BROKEN:
         return _told(JobState.BLOCKED, state, "its train job did not complete")

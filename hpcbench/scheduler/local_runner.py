@@ -179,6 +179,7 @@ def run_queue(
     job_command: JobCommand | None = None,
     machine: Machine | None = None,
     stop_grace_s: float = STOP_GRACE_S,
+    how_to_continue: str = HOW_TO_CONTINUE,
 ) -> int:
     """Run the local queue, or follow the runner that does, until it is empty.
 
@@ -188,12 +189,13 @@ def run_queue(
         job_command: what runs a job; by default its supervisor.
         machine: the slots to hand out; by default this machine's.
         stop_grace_s: time from TERM to KILL when jobs are stopped.
+        how_to_continue: what is said to a person who stops it.
 
     Returns:
         0 when all went well, 1 when a job failed, 130 when it was interrupted. Jobs that had ended before do not count.
     """
     save_dir = save_dir.absolute()
-    setup = _Setup(save_dir, job_command or supervisor_command(save_dir), machine, stop_grace_s)
+    setup = _Setup(save_dir, job_command or supervisor_command(save_dir), machine, stop_grace_s, how_to_continue)
     with open_display(enabled=display) as screen:
         return _drive(setup, screen, follow=True)
 
@@ -256,6 +258,7 @@ class _Setup:
     job_command: JobCommand
     machine: Machine | None = None
     stop_grace_s: float = STOP_GRACE_S
+    how_to_continue: str = HOW_TO_CONTINUE
 
     def make_runner(self) -> LocalRunner:
         table = JobTable(
@@ -280,7 +283,7 @@ def _drive(setup: _Setup, display: LocalDisplay, *, follow: bool) -> int:
             elif (runner := live_runner(paths)) is None:
                 continue
             elif follow:
-                interrupted = _follow(setup.save_dir, runner, display, signals)
+                interrupted = _follow(setup, runner, display, signals)
             else:
                 display.say(f"the queue is run by process {runner.pid} already")
                 return EXIT_DONE
@@ -306,7 +309,7 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
                 note_stopped(paths)
                 runner.stop_all(signals, display)
                 num_open = len(runner.queue.open_elements())
-                display.say(f"interrupted, jobs left in the queue: {num_open}; {HOW_TO_CONTINUE}")
+                display.say(f"interrupted, jobs left in the queue: {num_open}; {setup.how_to_continue}")
                 return True
             time.sleep(TICK_S)
         return False
@@ -318,11 +321,11 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
             leave_claim(paths)
 
 
-def _follow(save_dir: Path, runner: ProcessIdentity, display: LocalDisplay, signals: StopSignals) -> bool:
+def _follow(setup: _Setup, runner: ProcessIdentity, display: LocalDisplay, signals: StopSignals) -> bool:
     """Show what another runner does until it is gone; return whether this or that process was interrupted."""
-    paths = LocalPaths(save_dir)
+    paths = LocalPaths(setup.save_dir)
     display.say(f"following the local runner, process {runner.pid} on {runner.host}")
-    queue = LocalQueue(save_dir)
+    queue = LocalQueue(setup.save_dir)
     while True:
         is_there = live_runner(paths) == runner
         queue.scan_entries()
@@ -335,7 +338,7 @@ def _follow(save_dir: Path, runner: ProcessIdentity, display: LocalDisplay, sign
             break
         time.sleep(FOLLOW_S)
     if queue.open_elements() and was_stopped(paths, runner):
-        display.say(f"the local runner was stopped; {HOW_TO_CONTINUE}")
+        display.say(f"the local runner was stopped; {setup.how_to_continue}")
         return True
     return False
 

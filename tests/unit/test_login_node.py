@@ -38,6 +38,8 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
         ["init", "-o", "-"],
         ["doctor", "--cluster", "local", "--no-job"],
         ["clean", "--dry-run"],
+        ["sft", "--help"],
+        ["sft", "--lora_rank", "0"],
     ],
 )
 def test_no_verb_imports_torch(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
