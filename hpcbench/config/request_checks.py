@@ -13,6 +13,7 @@ from hpcbench.catalog.models import list_models, list_templates, lookup_model, l
 from hpcbench.config.names import did_you_mean
 from hpcbench.config.yaml_lines import Located, shorten
 from hpcbench.errors import Problem
+from hpcbench.hub_names import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.request import Command, Device, Resources
 
 
@@ -83,6 +84,16 @@ def check_args(
         found.append(
             at_key("save_strategy").problem(message, hint="remove one of them; `eval_dataset: []` switches evals off")
         )
+    return found + _check_push(args, at_key)
+
+
+def _check_push(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
+    """Return what keeps the weights from being pushed to a hub."""
+    found: list[Problem] = []
+    if args.push_to_hub and args.save_strategy == "no":
+        found.append(at_key("push_to_hub").problem("`save_strategy: no` leaves no weights to push", hint="remove one"))
+    if args.push_to_hub and (error := repository_error(repository_of(args))) is not None:
+        found.append(at_key("hub_model_id").problem(error, expected=REPOSITORY_RULE))
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hpcbench.collection import JobView
 from hpcbench.paths import JobPaths
+from hpcbench.record import TrainMetrics
 from hpcbench.report.columns import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
@@ -75,6 +76,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
         ),
         *_hardware_warnings(experiments),
         *_eval_warnings(experiments),
+        *_push_warnings(experiments),
     )
 
 
@@ -200,6 +202,16 @@ def _eval_warnings(experiments: Iterable[Facts]) -> list[str]:
                 f"{dataset}: rows were evaluated with different numbers of shots ({_either(map(str, shots))})"
             )
     return warnings
+
+
+def _push_warnings(experiments: Iterable[Facts]) -> list[str]:
+    """Return whose weights are not on the hub that they were to be pushed to, and what pushes them by hand."""
+    found = []
+    for facts in experiments:
+        record = None if facts.view.train is None else facts.view.train.record
+        if record is not None and isinstance(record.metrics, TrainMetrics) and "pushed_to" in record.metrics.unknown:
+            found.append(f"{facts.view.name}: weights {record.metrics.unknown['pushed_to']}")
+    return found
 
 
 def _difference(
