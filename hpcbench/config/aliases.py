@@ -50,6 +50,7 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
         **dict.fromkeys(("sdpa", "eager"), False),
     },
     "truncation_strategy": {"left": "truncation_left"},
+    "optim": {"adamw_hf": "adamw_torch"},
     "push_hub_strategy": {"every_save": "push_last"},
 }
 """Values of later versions, by the argument's own name."""
