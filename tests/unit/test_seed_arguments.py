@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ KNOWN = {
     "sequence_parallel_size": "2", "quant_method": "awq", "quant_bits": "4", "use_galore": "true",
     "resume_from_checkpoint": "output/nowhere",
 }  # fmt: skip
+
+
+def test_every_argument_of_the_documents_is_tried_here() -> None:
+    named = json.loads(Path(__file__).with_name("seed_names.json").read_text(encoding="utf-8"))["arguments"]
+    assert set(named) <= ACCEPTED.keys() | REFUSED.keys() | KNOWN.keys()
 
 
 def load_with(folder: Path, **given: str) -> SftArgs | str:
