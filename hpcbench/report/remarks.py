@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from hpcbench.collection import JobView
 from hpcbench.paths import JobPaths
-from hpcbench.record import TrainMetrics
 from hpcbench.report.columns import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
@@ -206,12 +205,11 @@ def _eval_warnings(experiments: Iterable[Facts]) -> list[str]:
 
 def _push_warnings(experiments: Iterable[Facts]) -> list[str]:
     """Return whose weights are not on the hub that they were to be pushed to, and what pushes them by hand."""
-    found = []
-    for facts in experiments:
-        record = None if facts.view.train is None else facts.view.train.record
-        if record is not None and isinstance(record.metrics, TrainMetrics) and "pushed_to" in record.metrics.unknown:
-            found.append(f"{facts.view.name}: weights {record.metrics.unknown['pushed_to']}")
-    return found
+    return [
+        f"{facts.view.name}: weights {facts.train.unknown['pushed_to']}"
+        for facts in experiments
+        if facts.train is not None and "pushed_to" in facts.train.unknown
+    ]
 
 
 def _difference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from hpcbench.job.push import build_folder, choose_sources
 from hpcbench.paths import JobPaths
 from hpcbench.plan import fingerprint, plan_suite
 from hpcbench.record import Parameters, TrainMetrics
+from hpcbench.report.facts import facts_of
+from hpcbench.report.remarks import warnings_of
 from tests.unit.job_cases import experiment as make_experiment
 from tests.unit.job_cases import record, suite
+from tests.unit.report_cases import quickstart
 from tests.unit.suite_writer import HEAD, load, load_one, refusal
 
 ARGS = SftArgs(model_type="qwen-7b-chat", dataset=("alpaca-zh", "/data/own|rows.jsonl"), push_to_hub=True)
@@ -169,3 +173,13 @@ def test_what_waits_for_a_push_by_hand_is_not_cleaned_away() -> None:
     assert kept_names(pushed, "best") == {"best"}
     assert kept_names(waiting, "best") == {"best", "hub"}
     assert kept_names(waiting, "none") == set()
+
+
+def test_the_report_says_whose_weights_are_not_on_the_hub() -> None:
+    facts = [facts_of(view) for view in quickstart().suites[0].experiments]
+    trained = next(found for found in facts if found.train is not None)
+    assert trained.train is not None
+    assert not any("hf upload" in warning for warning in warnings_of(facts))
+    reason = "not pushed: ConnectError; by hand: hf upload x /logs/hub ."
+    waiting = replace(trained, train=trained.train.model_copy(update={"unknown": {"pushed_to": reason}}))
+    assert f"{trained.view.name}: weights {reason}" in warnings_of([waiting])
