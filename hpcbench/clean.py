@@ -50,7 +50,10 @@ def kept_names(metrics: TrainMetrics, keep: Keep) -> set[str]:
     """Return the names below `checkpoints/` that stay; where there is no best or last one, the other (pure)."""
     best, last = metrics.best_checkpoint, metrics.last_checkpoint
     chosen = {"none": None, "best": best or last, "adapter": best or last, "last": last or best}[keep]
-    return set() if chosen is None else {Path(chosen).name}
+    if chosen is None:
+        return set()
+    # What could not be pushed to a hub waits there for a push by hand.
+    return {Path(chosen).name, *(("hub",) if "pushed_to" in metrics.unknown else ())}
 
 
 def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -> list[Removal]:

@@ -56,6 +56,11 @@ class JobPaths:
         """Checkpoints that are the job's result: `best` and `last`."""
         return self.folder / "checkpoints"
 
+    @property
+    def hub(self) -> Path:
+        """What is pushed to a model hub; beside the checkpoints, so that its files are links to theirs."""
+        return self.checkpoints / "hub"
+
     def old_record(self, fingerprint: str) -> Path:
         """Where the record of an earlier configuration is kept after `--force`."""
         return self.folder / f"record.{fingerprint[:12]}.json"
@@ -115,6 +120,15 @@ class AttemptPaths:
     @property
     def supervisor_log(self) -> Path:
         return self.folder / "supervisor.log"
+
+    @property
+    def push(self) -> Path:
+        """How the push to a model hub ended: `url` or `error`."""
+        return self.folder / "push.json"
+
+    @property
+    def push_log(self) -> Path:
+        return self.folder / "push.log"
 
     @property
     def values(self) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 from hpcbench.arguments import EvalArgs
 from hpcbench.collection import JobView
 from hpcbench.dataset_registry import REGISTRY_MARK
+from hpcbench.hub_names import HUB_ARGUMENTS
 from hpcbench.paths import SuitePaths
 from hpcbench.request import JobRequest
 from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
@@ -155,6 +156,9 @@ def fingerprint_parts(request: JobRequest, inputs: Inputs) -> dict[str, Any]:
         parts["command"] = parts["args"] = None
     elif request.cmd == "eval" and isinstance(parts["args"], dict) and not _needs_datasets(request):
         parts["args"] = {name: parts["args"][name] for name in ARGS_OF_A_BASELINE}
+    if isinstance(parts["args"], dict):
+        # Where the weights go once they are there does not change them.
+        parts["args"] = {name: value for name, value in parts["args"].items() if name not in HUB_ARGUMENTS}
     # The same content at another place is the same input.
     parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
     return _without_places(parts)

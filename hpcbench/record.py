@@ -116,6 +116,8 @@ class TrainMetrics(BaseModel):
     attention: str | None = None
     """Attention implementation that really ran."""
     global_batch_size: Count = 0
+    pushed_to: str | None = None
+    """Address of the hub's repository that holds the weights; only with push_to_hub."""
     unknown: dict[str, str] = Field(default_factory=dict)
     """Reason for each figure that is null."""
 

@@ -40,6 +40,7 @@ ALIASES: Mapping[str, str] = {
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
     "galore_optim_per_parameter": "galore_per_parameter",
+    "hub_strategy": "push_hub_strategy",
 }
 
 VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
@@ -49,6 +50,8 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
         **dict.fromkeys(("sdpa", "eager"), False),
     },
     "truncation_strategy": {"left": "truncation_left"},
+    "optim": {"adamw_hf": "adamw_torch"},
+    "push_hub_strategy": {"every_save": "push_last"},
 }
 """Values of later versions, by the argument's own name."""
 
@@ -85,10 +88,6 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "deepspeed_config_path": _NOTHING,
     "fsdp": _OFF,
     # Hub.
-    "push_to_hub": _OFF,
-    "hub_model_id": _NOTHING,
-    "hub_private_repo": ("true", "false", *_NOTHING),
-    "push_hub_strategy": ("push_best", *_NOTHING),
     "hub_token": _NOTHING,
     "model_revision": ("master", "main", *_NOTHING),
     "ignore_args_error": _OFF,
@@ -128,8 +127,14 @@ _REASONS: Mapping[str, str] = {
         "Q-GaLore's quantized states are not built, and q-galore-torch does not work with today's bitsandbytes",
     ),
     "ignore_args_error": "a mistyped argument that is passed over trains something else than was asked for",
+    "hub_token": "a token in a suite would be copied into job files, records and reports",
 }
 """Why an argument is not supported, where that is not plain."""
+
+_HINTS: Mapping[str, str] = {
+    "hub_token": "log in with `hf auth login`, or set HF_TOKEN (ModelScope: MODELSCOPE_API_TOKEN) where you submit",
+}
+"""What to do instead, where removing the argument is not all."""
 
 # fmt: off
 UNSUPPORTED_TUNERS = frozenset({
@@ -189,7 +194,7 @@ class ArgumentNames:
                 return []
             reason = _REASONS.get(name)
             message = f"`{name}` is known but not supported by this version" + (f": {reason}" if reason else "")
-            return [value.problem(message, hint="remove it")]
+            return [value.problem(message, hint=_HINTS.get(name, "remove it"))]
         hint = did_you_mean(name, (*self.known, *self.also, *ALIASES, *UNSUPPORTED))
         if name in self.elsewhere:
             hint = f"it belongs into `{self.elsewhere[name]}`"

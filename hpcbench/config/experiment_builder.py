@@ -22,6 +22,7 @@ from hpcbench.config.suite_place import SuitePlace
 from hpcbench.config.typed_fields import build, take_count, take_words
 from hpcbench.config.yaml_lines import Located, show, to_plain
 from hpcbench.errors import Problem
+from hpcbench.hub_names import TOKEN_VARIABLES
 from hpcbench.request import Command, Device, Resources
 from hpcbench.suite import Experiment
 from hpcbench.tuner_names import list_sft_types
@@ -239,6 +240,9 @@ class ExperimentBuilder:
         for name, value in self.layer.section("env").items():
             if _ENV_NAME.fullmatch(name) is None:
                 self.problems.append(value.problem(f"{name[:80]!r} is no name of an environment variable"))
+            elif name in TOKEN_VARIABLES:
+                message = f"`{name}` in a suite would be copied into job files, records and reports"
+                self.problems.append(value.problem(message, hint="set it in the shell that submits, or log in"))
             elif name in _ENV_OF_THE_JOB:
                 self.problems.append(
                     value.problem("hpcbench sets this variable for each job", hint="use `requirements`")

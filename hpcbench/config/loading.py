@@ -7,7 +7,7 @@ with every problem found. It never queues, plans or writes anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcbench.catalog.models import lookup_model
@@ -32,6 +32,7 @@ from hpcbench.config.suite_place import OVERRIDE, SuitePlace
 from hpcbench.config.typed_fields import take_count, take_text
 from hpcbench.config.yaml_lines import Located, relocate, show
 from hpcbench.errors import ConfigError, Problem
+from hpcbench.hub_names import repository_of
 from hpcbench.suite import Experiment, Suite
 
 MAX_REPEATS = 1000
@@ -119,6 +120,8 @@ class _Loader:
     set_layer: Layer
     problems: list[Problem]
     names: ArgumentNames
+    repositories: dict[str, str] = field(default_factory=dict)
+    """Hub and repository -> the experiment that pushes there."""
 
     def load(self, document: Located) -> list[Experiment]:
         """Return all experiments of the document."""
@@ -178,6 +181,8 @@ class _Loader:
                 copies = _repeat(experiment, repeats)
                 for copy in copies if len(copies) > 1 else ():
                     self._claim(copy.name, entry, seen)
+                for copy in copies:
+                    self._claim_repository(copy, entry)
                 built += copies
         return built
 
@@ -202,6 +207,20 @@ class _Loader:
             hint = None if taken is not None and taken.value == name else "capitals make no difference"
             message = f"the name {name!r} is taken by the experiment on line {other.line}"
             self.problems.append((entry.mapping or {}).get("name", entry).problem(message, hint=hint))
+
+    def _claim_repository(self, experiment: Experiment, entry: Located) -> None:
+        """Report a hub's repository that an experiment before pushes to already: the later push would replace it."""
+        args = experiment.args
+        if experiment.cmd != "sft" or args is None or not args.push_to_hub:
+            return
+        repository = repository_of(args)
+        other = self.repositories.setdefault(f"{args.hub}:{repository}".lower(), experiment.name)
+        if other != experiment.name:
+            message = f"{experiment.name!r} would push to {repository!r}, where {other!r} pushes to"
+            hint = "give each experiment its own hub_model_id, or push_to_hub: false"
+            if experiment.repeat is not None:
+                hint = "`repeats` and `push_to_hub` do not go together: push one run under a name of its own"
+            self.problems.append(entry.problem(message, hint=hint))
 
     def _variants(self, name: str, entry: Located, suite: Layer, own: Layer) -> list[tuple[str, Layer]]:
         """Return name and merged layers of each cell of the experiment's matrix, or of itself alone."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from hpcbench.arguments import SftArgs
 from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
@@ -14,7 +15,10 @@ from hpcbench.catalog.models import list_models, list_templates, lookup_model, l
 from hpcbench.config.names import did_you_mean
 from hpcbench.config.yaml_lines import Located, shorten
 from hpcbench.errors import Problem
+from hpcbench.hub_names import REPOSITORY_RULE, repository_error, repository_of
+from hpcbench.model_probe import find_media
 from hpcbench.request import Command, Device, Resources
+from hpcbench.training_words import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS
 
 _WORD = re.compile(r"[\w.,@+=-]+")
 _WORD_RULE = "letters, digits and . , _ @ + = -"
@@ -92,12 +96,42 @@ def check_args(
         found.append(
             at_key("save_strategy").problem(message, hint="remove one of them; `eval_dataset: []` switches evals off")
         )
+    return found + _check_words(args, at_key) + _check_push(args, at_key)
+
+
+def _check_words(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
+    """Return the words that transformers does not know, or that cannot be used here."""
+    found: list[Problem] = []
+    words = (
+        ("optim", args.optim, OPTIMIZERS, REFUSED_OPTIMIZERS),
+        ("lr_scheduler_type", args.lr_scheduler_type, SCHEDULERS, REFUSED_SCHEDULERS),
+    )
+    for name, word, known, refused in words:
+        if word in refused:
+            found.append(at_key(name).problem(f"{word!r} cannot be used: {refused[word]}"))
+        elif word not in known:
+            message, hint = f"unknown {name} {shorten(repr(word))}", did_you_mean(word, known)
+            found.append(at_key(name).problem(message, expected=", ".join(sorted(known)), hint=hint))
+    return found
+
+
+def _check_push(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
+    """Return what keeps the weights from being pushed to a hub."""
+    found: list[Problem] = []
+    if args.push_to_hub and args.save_strategy == "no":
+        found.append(at_key("push_to_hub").problem("`save_strategy: no` leaves no weights to push", hint="remove one"))
+    if args.push_to_hub and (error := repository_error(repository_of(args))) is not None:
+        found.append(at_key("hub_model_id").problem(error, expected=REPOSITORY_RULE))
     return found
 
 
 def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
     """Return the names that the catalog would have to know and does not."""
     found: list[Problem] = []
+    path = args.model_id_or_path
+    if path is not None and path.startswith("/") and (media := find_media(Path(path))) is not None:
+        message = f"{path} takes images or sound (`{media}` in its config.json); hpcbench trains on text only"
+        found.append(at_key("model_id_or_path").problem(message, expected="a text model"))
     entry = None if args.model_type is None else lookup_model(args.model_type)
     if entry is not None and entry.multimodal and args.model_id_or_path is None:
         message = f"{entry.name} takes images or sound, and hpcbench trains and evaluates on text only"

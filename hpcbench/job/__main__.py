@@ -28,6 +28,7 @@ from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
 from hpcbench.job.keep import reduce_own_checkpoints
 from hpcbench.job.launch import node_caches, program_of
+from hpcbench.job.push import push_weights, wants_push
 from hpcbench.job.release import requeue, settle_own_evals
 from hpcbench.job.supervisor import StopRequest, Supervisor, die_with_parent, install_handlers
 from hpcbench.record import Record, read_record
@@ -99,6 +100,8 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
         return EXIT_NOT_COMPLETED
     if request.job == "train" and (record.state is JobState.COMPLETED or record.state in _FINAL):
         settle_own_evals(context, record.state)
+    if wants_push(request, record):
+        push_weights(request, record, context=context, claim=claim, stop=stop)
     if (keep := os.environ.get(KEEP_VARIABLE)) and record.state in FINISHED_WELL:
         reduce_own_checkpoints(context, cast("Keep", keep))
     return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED

@@ -76,6 +76,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
         ),
         *_hardware_warnings(experiments),
         *_eval_warnings(experiments),
+        *_push_warnings(experiments),
     )
 
 
@@ -215,6 +216,15 @@ def _eval_warnings(experiments: Iterable[Facts]) -> list[str]:
                 f"{dataset}: rows were evaluated with different numbers of shots ({_either(map(str, shots))})"
             )
     return warnings
+
+
+def _push_warnings(experiments: Iterable[Facts]) -> list[str]:
+    """Return whose weights are not on the hub that they were to be pushed to, and what pushes them by hand."""
+    return [
+        f"{facts.view.name}: weights {facts.train.unknown['pushed_to']}"
+        for facts in experiments
+        if facts.train is not None and "pushed_to" in facts.train.unknown
+    ]
 
 
 def _difference(

@@ -16,6 +16,7 @@ import torch
 from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
+from hpcbench.model_probe import MEDIA_KEYS
 from hpcbench.worker.tuner_files import has_adapter, rebuild_adapter
 from hpcbench.worker.tuners import load_tuner
 
@@ -183,6 +184,12 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: str, 
         model = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable("model", source, error) from error
+    media = next((key for key in MEDIA_KEYS if getattr(model.config, key, None) is not None), None)
+    if media is not None:
+        raise WorkerError(
+            f"model: {source} takes images or sound (`{media}` in its configuration); hpcbench trains on text only",
+            hint="choose a text model",
+        )
     if num_gpus <= 1:
         model.to(device)
     return model

@@ -143,6 +143,8 @@ def assemble_metrics(
         unknown["mfu"] = peak_reason or "the architecture's sizes are not known"
     if outcome.kept.best is None and outcome.kept.last is None:
         unknown["last_checkpoint"] = "save_strategy is no"
+    if args.push_to_hub:
+        unknown["pushed_to"] = "not pushed: the job ended before"
     return TrainMetrics(
         **asdict(speed),
         parameters=facts.parameters,

@@ -27,6 +27,7 @@ from hpcbench.worker.checkpoint import CLAIM_VARIABLE, CheckpointStore, Kept, Re
 from hpcbench.worker.interrupt import StopRequestedError, leave_if_asked
 from hpcbench.worker.packing import check_packing
 from hpcbench.worker.progress import History, Progress, now
+from hpcbench.worker.push import check_hub
 from hpcbench.worker.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.token_data import TokenData, load_data
 from hpcbench.worker.trainer import BenchTrainer, Run, wait_for_all
@@ -112,6 +113,7 @@ def _train(assignment: Assignment) -> None:
     request, args, ranks, attempt = assignment.request, assignment.args, assignment.ranks, assignment.attempt
     if args.max_steps == 0:
         raise WorkerError("max_steps: 0 trains nothing", hint="set max_steps: -1 to train for num_train_epochs")
+    check_hub(args)
     model.check_device(args, request.device)
     tuner = load_tuner(args.tuner)
     if request.device == "cuda":

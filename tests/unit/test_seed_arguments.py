@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,24 +30,29 @@ ACCEPTED = {
     "check_dataset_strategy": "warning", "lora_lr_ratio": "16.0", "preprocess_num_proc": "4", "save_strategy": "no",
     "truncation_strategy": "delete", "gradient_checkpinting": "true", "use_dora": "true", "use_rslora": "true",
     "neftune_noise_alpha": "15.0", "packing": "true", "lazy_tokenize": "true", "tuner_backend": "peft",
+    "push_to_hub": "true", "hub_model_id": "a/b", "hub_private_repo": "false", "push_hub_strategy": "end",
 }  # fmt: skip
 
 # name -> a value that asks for something this version refuses
 REFUSED = {
-    "output_dir": "output", "ignore_args_error": "true", "push_to_hub": "true", "hub_model_id": "a/b",
-    "push_hub_strategy": "end", "hub_token": "t", "ckpt_dir": "x", "eval_human": "true", "show_dataset_sample": "20",
+    "output_dir": "output", "ignore_args_error": "true", "hub_token": "t", "ckpt_dir": "x", "eval_human": "true", "show_dataset_sample": "20",
     "use_streamer": "false", "merge_lora_and_save": "true", "save_generation_config": "false",
 }  # fmt: skip
 
 # Named by the documents and honoured or refused as far as the tuners and quantisation of this version go.
 KNOWN = {
     "quantization_bit": "4", "bnb_4bit_comp_dtype": "fp16", "bnb_4bit_quant_type": "fp4",
-    "bnb_4bit_use_double_quant": "false", "deepspeed_config_path": "ds_config/zero2.json", "hub_private_repo": "true",
+    "bnb_4bit_use_double_quant": "false", "deepspeed_config_path": "ds_config/zero2.json",
     "galore_rank": "64", "galore_per_parameter": "true", "galore_with_embedding": "true", "galore_quantization": "true",
     "lisa_activated_layers": "2", "lisa_step_interval": "20", "llamapro_num_new_blocks": "4",
     "sequence_parallel_size": "2", "quant_method": "awq", "quant_bits": "4", "use_galore": "true",
     "resume_from_checkpoint": "output/nowhere",
 }  # fmt: skip
+
+
+def test_every_argument_of_the_documents_is_tried_here() -> None:
+    named = json.loads(Path(__file__).with_name("seed_names.json").read_text(encoding="utf-8"))["arguments"]
+    assert set(named) <= ACCEPTED.keys() | REFUSED.keys() | KNOWN.keys()
 
 
 def load_with(folder: Path, **given: str) -> SftArgs | str:
