@@ -1,0 +1,64 @@
+"""Accumulation, which must not change what is learnt, and the schedule, which decides how fast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.arguments import SftArgs
+from hpcbench.errors import WorkerError
+from hpcbench.worker.model import load_model
+from tests.train.world import make_job, make_model_folder, read_history, read_metrics, train_here
+
+pytestmark = pytest.mark.train
+
+
+def train(folder: Path, base_model: Path, chats: Path, **values: Any) -> list[dict[str, Any]]:
+    """Return the history of a training of one epoch."""
+    return read_history(train_here(make_job(folder, base_model, chats, num_train_epochs=1, **values)))
+
+
+def losses(history: list[dict[str, Any]]) -> list[float]:
+    return [line["loss"] for line in history if "loss" in line]
+
+
+def test_accumulation_changes_no_loss(tmp_path: Path, chats: Path) -> None:
+    base = make_model_folder(tmp_path / "base", dropout=0)
+    common: dict[str, Any] = {"sft_type": "full"}
+    plain = losses(train(tmp_path / "plain", base, chats, **common))
+    whole = {"batch_size": 4, "gradient_accumulation_steps": 1}
+    assert len(plain) == 5
+    assert losses(train(tmp_path / "whole", base, chats, **whole, **common)) == pytest.approx(plain, abs=1e-5)
+
+
+def test_the_schedule_and_the_warm_up_are_those_asked_for(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    values = {"lr_scheduler_type": "linear", "warmup_ratio": 0.2, "learning_rate": 1e-3}
+    history = train(tmp_path, base_model, chats, **values)
+    rates = [line["learning_rate"] for line in history if "loss" in line]
+    # Of five steps one warms up; the rate that a step used is the one before it was moved on.
+    assert rates == pytest.approx([0.0, 1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
+def test_a_push_is_noted_as_not_done_until_it_is(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    job = make_job(tmp_path / "a", base_model, chats, num_train_epochs=1, push_to_hub=True)
+    assert read_metrics(train_here(job)).unknown["pushed_to"] == "not pushed: the job ended before"
+
+
+def test_a_push_without_its_package_is_refused_before_training(
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcbench.worker.push.importlib.util.find_spec", lambda _name: None)
+    job = make_job(tmp_path, base_model, chats, push_to_hub=True, hub="modelscope")
+    with pytest.raises(WorkerError, match=r"hpcbench-llm\[modelscope\]"):
+        train_here(job)
+
+
+def test_a_model_of_images_is_refused_by_its_configuration(tmp_path: Path) -> None:
+    base = make_model_folder(tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "vision_config": {"hidden_size": 8}}))
+    with pytest.raises(WorkerError, match=r"takes images or sound \(`vision_config` in its configuration\)"):
+        load_model(SftArgs(model_id_or_path=str(base), dtype="fp32"), "cpu")
