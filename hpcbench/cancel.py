@@ -41,6 +41,7 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
             raise SchedulerError(f"{cluster}: its scheduler cannot be reached from this machine")
         for job in members:
             note = {"schema_version": 1, "at": now_text(), "scheduler_id": job.scheduler_id}
-            write_json(JobPaths(job.folder).cancelled, note)
+            # Not flushed: that would take seconds for thousands of jobs, and only a crash of this machine loses a note.
+            write_json(JobPaths(job.folder).cancelled, note, sync=False)
         scheduler.cancel([job.scheduler_id for job in members if job.scheduler_id is not None])
     return alive

@@ -7,6 +7,7 @@ change.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from submitit.core.utils import FailedJobError
@@ -283,7 +284,9 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
     ):
         executor = CommandExecutor(Path(folder), script)
         try:
-            job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
+            # submitit prints a refusal and raises it too; a limit that is met many times is told once.
+            with redirect_stderr(io.StringIO()):
+                job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
         except FailedJobError as error:
             raise SubmitError(_last_words(str(error))) from error
     return str(job.job_id)

@@ -194,7 +194,8 @@ def test_a_part_of_two_arrays_is_cancelled_by_two_messages_and_nothing_else(
     suite = command_suite(
         [command_experiment(f"e{i:02}", ("sleep", "0" if i < 3 else "90"), evals=["score"]) for i in range(30)]
     )
-    submit(suite, tmp_path)
+    # Ten at once leave room for the evals of the quick ones.
+    submit(suite, tmp_path, profile=ClusterProfile(array_throttle=10))
     wait_until(
         lambda: [states(gather(tmp_path), "eval-score")[f"e{i:02}"] for i in range(3)] == ["completed"] * 3,
         timeout_s=60,
@@ -307,7 +308,7 @@ def test_purged_and_cancelled_elements_decide_nothing_for_the_others(slurm_clust
     write_submission(paths, wrong)
     SlurmScheduler(profile, tmp_path).submit(wrong, trains.scheduler_id)
     wait_until((paths.start_marks(wrong.key) / "0").exists, timeout_s=30, what="Slurm starts it")
-    wait_until(lambda: not run_command(["squeue", "--me", "-h"]), timeout_s=30, what="it leaves")
+    wait_until(lambda: not run_command(["squeue", "-h", f"--name={wrong.key}"]), timeout_s=30, what="it leaves")
     [log] = [file for file in paths.slurm_logs.glob("*_0.out") if "not run: " in file.read_text()]
     assert "its train job is failed" in log.read_text()
     assert not paths.job("bad", "eval-score").record.exists()
