@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from hpcbench.tuner_names import SHORTHANDS, list_sft_types
 
 NEVER = -1
+QUANTIZABLE = ("lora", "adalora", "ia3")
+"""Values of `sft_type` whose base may be quantised; dora, rslora and lora+ are lora too."""
 EVAL_LOSS_ONLY = "eval_loss"
 """Name of the eval job of a baseline that asks for its eval_loss and for no dataset."""
 
@@ -23,6 +25,11 @@ def _split_words(value: object) -> object:
     if isinstance(value, str):
         return [word for word in value.replace(",", " ").split() if word]
     return value
+
+
+def _read_integer(value: object) -> object:
+    """Return the integer that a text stands for; leave all else alone."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
@@ -60,6 +67,14 @@ class SftArgs(BaseModel):
     """True asks for flash attention, False forbids it, None takes the best that is installed."""
     trust_remote_code: bool = False
     """Whether Python code that comes with a model may run."""
+    quantization_bit: Annotated[Literal[0, 4, 8], BeforeValidator(_read_integer)] = 0
+    """Bits per weight of the frozen base's linear layers (bitsandbytes; 4 is QLoRA, arXiv:2305.14314); 0 is `dtype`."""
+    bnb_4bit_comp_dtype: Literal["bf16", "fp16", "fp32"] | None = None
+    """Dtype in which layers of 4 bits compute; None is `dtype`. This and the next two only with quantization_bit 4."""
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    """The 16 values of a weight: nf4 suits normally distributed weights, fp4 is a float of 4 bits."""
+    bnb_4bit_use_double_quant: bool = True
+    """Whether the scales of the 4-bit blocks are quantised too (8 bits each)."""
 
     # Data
     dataset: Words = ()
@@ -151,7 +166,7 @@ class SftArgs(BaseModel):
 
     # Tuner
     sft_type: SftType = "lora"
-    """Fine-tuning method; dora, rslora, lora+, galore and lisa are lora or full with their switch on."""
+    """Fine-tuning method; dora, rslora, lora+, qlora, galore and lisa are lora or full with their switch on."""
     tuner_backend: Literal["peft", "swift"] = "peft"
     """Accepted for the original's files; hpcbench always uses peft."""
     lora_target_modules: Words = ("DEFAULT",)
@@ -235,6 +250,11 @@ class SftArgs(BaseModel):
             raise ValueError("use_galore and lisa_activated_layers are two methods: choose one")
         if self.use_galore and self.optim not in {"adamw_torch", "adamw_torch_fused", "adamw_hf"}:
             raise ValueError(f"use_galore has an AdamW of its own and cannot use optim {self.optim}")
+        if self.quantization_bit and self.sft_type not in QUANTIZABLE:
+            raise ValueError(
+                f"quantization_bit freezes the base and cannot go with sft_type {self.sft_type}: "
+                f"take {', '.join(QUANTIZABLE)}, or quantization_bit: 0"
+            )
         if self.sft_type != "adalora":
             return self
         if self.adalora_target_r >= self.adalora_init_r:

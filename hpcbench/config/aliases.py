@@ -40,10 +40,14 @@ ALIASES: Mapping[str, str] = {
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
     "galore_optim_per_parameter": "galore_per_parameter",
+    "bnb_4bit_compute_dtype": "bnb_4bit_comp_dtype",
 }
 
-VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
-    "dtype": {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"},
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
+
+VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
+    "dtype": _DTYPES,
+    "bnb_4bit_comp_dtype": {**_DTYPES, "auto": None},
     "use_flash_attn": {
         **dict.fromkeys(("flash_attn", "flash_attention", "flash_attention_2", "flash_attention_3"), True),
         **dict.fromkeys(("sdpa", "eager"), False),
@@ -61,11 +65,7 @@ _NOTHING = ("null", "none", "")
 _OFF = ("false", "0", "no", *_NOTHING)
 
 UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
-    # Quantised base weights (seeds 003, 004).
-    "quantization_bit": _OFF,
-    "bnb_4bit_comp_dtype": ("auto", *_NOTHING),
-    "bnb_4bit_quant_type": ("nf4", *_NOTHING),
-    "bnb_4bit_use_double_quant": ("true", *_NOTHING),
+    # Quantised base weights.
     "load_in_4bit": _OFF,
     "load_in_8bit": _OFF,
     "quant_method": _NOTHING,
@@ -132,7 +132,7 @@ _REASONS: Mapping[str, str] = {
 
 # fmt: off
 UNSUPPORTED_TUNERS = frozenset({
-    "boft", "fourierft", "longlora", "prompt", "qlora", "reft", "unsloth", "vera",
+    "boft", "fourierft", "longlora", "prompt", "reft", "unsloth", "vera",
 })
 # fmt: on
 """Values of `sft_type` that the documents name and this version does not do."""

@@ -87,6 +87,11 @@ def _other_params(args: SftArgs) -> list[str]:
             return []
 
 
+def quantization_text(args: SftArgs) -> str:
+    """Return how the base's weights are held, as the original's tables write it: bf16, or for example int4 (bnb)."""
+    return f"int{args.quantization_bit} (bnb)" if args.quantization_bit else args.dtype
+
+
 def hypers(args: SftArgs) -> str:
     """Return learning rate and length of the training, for example `lr=5e-05/epoch=2`."""
     length = f"steps={args.max_steps}" if args.max_steps >= 0 else f"epoch={args.num_train_epochs:g}"

@@ -16,6 +16,7 @@ import torch
 from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
+from hpcbench.worker.quantization import quantization_config, settle
 from hpcbench.worker.tuner_files import has_adapter, rebuild_adapter
 from hpcbench.worker.tuners import load_tuner
 
@@ -144,6 +145,9 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         from peft import PeftModel
 
         base = load_model(args, device, num_gpus=num_gpus, for_training=False)
+        if merge and args.quantization_bit:
+            # Merged into quantised weights an adapter would be rounded away with them.
+            base = base.dequantize(dtype=_DTYPES[args.dtype])
         try:
             model = PeftModel.from_pretrained(base, str(folder))
         except (OSError, ValueError, RuntimeError) as error:
@@ -177,13 +181,20 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: str, 
     attention, _ = choose_attention(args, device)
     if attention is not None:
         options["attn_implementation"] = attention
+    quantization = quantization_config(args)
+    if quantization is not None:
+        # Quantised while loaded, which has to be where the model stays.
+        options["quantization_config"] = quantization
+        options["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
     if num_gpus > 1:
         options["device_map"] = "auto"
     try:
         model = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable("model", source, error) from error
-    if num_gpus <= 1:
+    if quantization is not None:
+        settle(model)
+    elif num_gpus <= 1:
         model.to(device)
     return model
 
