@@ -178,6 +178,12 @@ class SftArgs(BaseModel):
     """Learning rate of B over that of A (LoRA+, arXiv:2402.12354); None trains plain lora."""
     use_rslora: bool = False
     use_dora: bool = False
+    lora_bias_trainable: Literal["none", "all", "lora_only"] = "none"
+    """Biases that are trained and saved with the adapter: none, all of the model, or those of adapted layers."""
+    lora_modules_to_save: Words = ()
+    """Modules trained in full beside the adapter and saved with it, by name, for example embed_tokens."""
+    init_lora_weights: Literal["true", "false", "gaussian"] = "true"
+    """How A is drawn: as in the authors' code or normally (gaussian), B zero; false draws B too, for tests."""
     adalora_target_r: PositiveInt = 8
     """Mean rank at the end; lora_alpha, lora_dropout_p and lora_target_modules count for adalora too."""
     adalora_init_r: PositiveInt = 12

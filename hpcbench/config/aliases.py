@@ -39,7 +39,11 @@ ALIASES: Mapping[str, str] = {
     "lora_r": "lora_rank",
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
+    # Files of one's own, which `dataset` takes as well.
+    "custom_train_dataset_path": "dataset",
+    "custom_val_dataset_path": "val_dataset",
     "galore_optim_per_parameter": "galore_per_parameter",
+    "modules_to_save": "lora_modules_to_save",
     "bnb_4bit_compute_dtype": "bnb_4bit_comp_dtype",
 }
 
@@ -55,6 +59,9 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "truncation_strategy": {"left": "truncation_left"},
 }
 """Values of later versions, by the argument's own name."""
+
+_OWN_FILES = frozenset({"custom_train_dataset_path", "custom_val_dataset_path"})
+"""Given empty beside `dataset` in the original's files."""
 
 _FORBIDDEN: Mapping[str, str] = dict.fromkeys(
     ("output_dir", "logging_dir", "add_output_dir_suffix", "overwrite_output_dir"),
@@ -78,8 +85,6 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "loss_scale_config_path": ("default", *_NOTHING),
     "sequence_parallel_size": ("1", "0", *_NOTHING),
     "self_cognition_sample": _OFF,
-    "custom_train_dataset_path": ("[]", *_NOTHING),
-    "custom_val_dataset_path": ("[]", *_NOTHING),
     # Parallelism.
     "deepspeed": _OFF,
     "deepspeed_config_path": _NOTHING,
@@ -100,10 +105,7 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "galore_cos_threshold": ("0.4", *_NOTHING),
     "galore_gamma_proj": ("2", *_NOTHING),
     "galore_queue_size": ("5", *_NOTHING),
-    "lora_bias_trainable": _NOTHING,
-    "lora_modules_to_save": ("[]", *_NOTHING),
-    "lora_dtype": ("auto", *_NOTHING),
-    "init_lora_weights": ("true", *_NOTHING),
+    "lora_dtype": ("auto", "fp32", "float32", *_NOTHING),
     "freeze_parameters": ("[]", "0.0", *_OFF),
     # `infer` and `export`.
     "ckpt_dir": _NOTHING,
@@ -122,20 +124,90 @@ _UNSUPPORTED_FAMILIES = tuple(
     for tuner in ("galore", "lisa", "llamapro", "adalora", "ia3", "vera", "boft", "fourier", "reft", "unsloth")
 )
 
-_REASONS: Mapping[str, str] = {
+_INFER = "hpcbench has no interactive `infer`: evals measure a trained model"
+_EXPORT = "hpcbench trains and evaluates, and does not export models"
+
+_REASONS: Mapping[str, tuple[str, str]] = {
+    "load_in_4bit": ("the documents' own argument says how many bits", "set quantization_bit: 4"),
+    "load_in_8bit": ("the documents' own argument says how many bits", "set quantization_bit: 8"),
+    "quant_method": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
+    "quant_bits": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
+    **dict.fromkeys(("quant_n_samples", "quant_seqlen"), (_EXPORT, "run your export as `cmd: command`")),
+    "streaming": (
+        "datasets are read whole, so that rows are split, drawn and counted alike in every run",
+        "set train_dataset_sample for fewer rows, lazy_tokenize: true to tokenize while training",
+    ),
     **dict.fromkeys(
-        ("galore_quantization", "galore_proj_quant"),
-        "Q-GaLore's quantized states are not built, and q-galore-torch does not work with today's bitsandbytes",
+        ("loss_scale", "loss_scale_config_path"),
+        (
+            "weights of the loss come from the template of agent dialogues alone",
+            "set use_loss_scale: true and agent_template",
+        ),
+    ),
+    "sequence_parallel_size": (
+        "a sequence stays on one rank",
+        "lower max_length or set gradient_checkpointing: true",
+    ),
+    "self_cognition_sample": (
+        "the original's self-cognition rows and their placeholders are not part of hpcbench",
+        "write such rows into a file and list it in dataset",
+    ),
+    **dict.fromkeys(
+        ("deepspeed", "deepspeed_config_path"),
+        (
+            "ranks are torch's own data parallel (DDP)",
+            "set requirements.ddp; for less memory a quantised or frozen base",
+        ),
+    ),
+    "fsdp": (
+        "ranks are torch's own data parallel (DDP), each with the whole model",
+        "set requirements.ddp: 1 with several GPUs to spread the layers over them",
+    ),
+    "model_revision": (
+        "a model is what the local cache or folder holds",
+        "download that revision and give model_id_or_path: its folder",
+    ),
+    "ignore_args_error": ("what is wrong in a suite is always an error", "remove it"),
+    **dict.fromkeys(
+        (
+            "galore_quantization",
+            "galore_proj_quant",
+            "galore_proj_bits",
+            "galore_proj_group_size",
+            "galore_cos_threshold",
+            "galore_gamma_proj",
+            "galore_queue_size",
+        ),
+        ("Q-GaLore's quantised optimizer state and projector are not built", "use sft_type: galore without them"),
+    ),
+    "lora_dtype": ("adapters are trained in fp32, whatever the base's dtype", "remove it; dtype sets the base's"),
+    "freeze_parameters": (
+        "full trains every weight",
+        "use sft_type: lisa to train a few layers at a time, or an adapter",
+    ),
+    "ckpt_dir": (_INFER, "name the folder in model_id_or_path with `cmd: eval`"),
+    **dict.fromkeys(("eval_human", "use_streamer"), (_INFER, "set eval_dataset")),
+    "show_dataset_sample": (_INFER, "set val_dataset_sample for the number of validation rows"),
+    **dict.fromkeys(
+        ("merge_lora", "merge_lora_and_save"), (_EXPORT, "to evaluate merged weights set eval_args.merge_lora: true")
+    ),
+    "save_generation_config": (_INFER, "how evals generate stands in the record: eval_args.gen_kwargs"),
+    "infer_backend": ("evals generate with transformers, whose speed the report compares", "remove it"),
+}
+"""Why an argument is not honoured, and what to do instead; of hub arguments the hint is to remove them."""
+
+UNSUPPORTED_TUNERS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("boft", "fourierft", "reft", "vera"), "not built into this version; lora trains as few weights with a low rank"
+    ),
+    "longlora": "shifted sparse attention is not built into this version; take lora with a long max_length",
+    "prompt": "prompt tuning is not built into this version; take ia3 for as few weights",
+    "unsloth": (
+        "it replaces the model's code, needs a GPU and pins libraries below those of hpcbench; run a script of yours "
+        "in an environment of its own by `cmd: command`"
     ),
 }
-"""Why an argument is not supported, where that is not plain."""
-
-# fmt: off
-UNSUPPORTED_TUNERS = frozenset({
-    "boft", "fourierft", "longlora", "prompt", "reft", "unsloth", "vera",
-})
-# fmt: on
-"""Values of `sft_type` that the documents name and this version does not do."""
+"""Values of `sft_type` that the documents name and this version does not do -> why, and what to take instead."""
 
 ModelLookup = Callable[[str], object]
 
@@ -154,6 +226,8 @@ class ArgumentNames:
         found: dict[str, Located] = {}
         written: dict[str, str] = {}
         for name, value in given.items():
+            if name in _OWN_FILES and _canonical(value) in ("[]", *_NOTHING):
+                continue
             own = self._own_name(name, value)
             if own not in self.known:
                 problems += self._refuse(name, value)
@@ -184,9 +258,9 @@ class ArgumentNames:
         if name in UNSUPPORTED or name.startswith(_UNSUPPORTED_FAMILIES):
             if _canonical(value) in UNSUPPORTED.get(name, _OFF):
                 return []
-            reason = _REASONS.get(name)
-            message = f"`{name}` is known but not supported by this version" + (f": {reason}" if reason else "")
-            return [value.problem(message, hint="remove it")]
+            why, instead = _REASONS.get(name, ("", "remove it"))
+            message = f"`{name}` is known but not supported by this version" + (f": {why}" if why else "")
+            return [value.problem(message, hint=instead)]
         hint = did_you_mean(name, (*self.known, *ALIASES, *UNSUPPORTED))
         if name in self.elsewhere:
             hint = f"it belongs into `{self.elsewhere[name]}`"

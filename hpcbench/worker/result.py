@@ -69,7 +69,9 @@ def inspect_model(
         num_trained_at_once: weights that get gradients in one step; None is all trainable ones.
     """
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = model.num_parameters() if trains_base else sum(map(logical_size, model.parameters()))
+    # peft keeps the untrained original of a module in lora_modules_to_save.
+    counted = (weight for name, weight in model.named_parameters() if ".original_module." not in name)
+    total = model.num_parameters() if trains_base else sum(map(logical_size, counted))
     adapter = 0 if trains_base else trainable
     config = model.config
     heads = getattr(config, "num_attention_heads", None)
