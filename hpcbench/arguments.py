@@ -231,6 +231,19 @@ class SftArgs(BaseModel):
     """Free each gradient as soon as its weight is updated; same numbers, a lower peak."""
     galore_with_embedding: bool = False
     """Project the embedding's gradient too."""
+    galore_quantization: bool = False
+    """Keep the moments in 8 bits and make SVDs rarer where directions stay (Q-GaLore, arXiv:2407.08296)."""
+    galore_proj_quant: bool = False
+    """Keep the projections in `galore_proj_bits`; SVDs become rarer too."""
+    galore_proj_bits: Annotated[Literal[4, 8], BeforeValidator(_read_integer)] = 4
+    galore_proj_group_size: Annotated[int, Field(ge=2, multiple_of=2)] = 256
+    """Weights of a projection that share a scale."""
+    galore_cos_threshold: Fraction = 0.4
+    """Mean cosine between first singular vectors of neighbouring SVDs from which the gap between SVDs grows."""
+    galore_gamma_proj: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
+    """Factor by which it grows."""
+    galore_queue_size: PositiveInt = 5
+    """Cosines in that mean."""
 
     @model_validator(mode="before")
     @classmethod
@@ -248,6 +261,9 @@ class SftArgs(BaseModel):
 
     @model_validator(mode="after")
     def _methods_fit_together(self) -> Self:
+        for name in ("galore_quantization", "galore_proj_quant"):
+            if getattr(self, name) and not self.use_galore:
+                raise ValueError(f"{name} is for galore: set use_galore: true")
         switches = {"use_galore": self.use_galore, "lisa_activated_layers": self.lisa_activated_layers > 0}
         for name in (name for name, is_on in switches.items() if is_on):
             if self.sft_type != "full":

@@ -97,14 +97,7 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "hub_token": _NOTHING,
     "model_revision": ("master", "main", *_NOTHING),
     "ignore_args_error": _OFF,
-    # Tuners and optimizers of the seed's tables.
-    "galore_quantization": _OFF,
-    "galore_proj_quant": _OFF,
-    "galore_proj_bits": ("4", *_NOTHING),
-    "galore_proj_group_size": ("256", *_NOTHING),
-    "galore_cos_threshold": ("0.4", *_NOTHING),
-    "galore_gamma_proj": ("2", *_NOTHING),
-    "galore_queue_size": ("5", *_NOTHING),
+    # Tuners.
     "lora_dtype": ("auto", "fp32", "float32", *_NOTHING),
     "freeze_parameters": ("[]", "0.0", *_OFF),
     # `infer` and `export`.
@@ -168,18 +161,6 @@ _REASONS: Mapping[str, tuple[str, str]] = {
         "download that revision and give model_id_or_path: its folder",
     ),
     "ignore_args_error": ("what is wrong in a suite is always an error", "remove it"),
-    **dict.fromkeys(
-        (
-            "galore_quantization",
-            "galore_proj_quant",
-            "galore_proj_bits",
-            "galore_proj_group_size",
-            "galore_cos_threshold",
-            "galore_gamma_proj",
-            "galore_queue_size",
-        ),
-        ("Q-GaLore's quantised optimizer state and projector are not built", "use sft_type: galore without them"),
-    ),
     "lora_dtype": ("adapters are trained in fp32, whatever the base's dtype", "remove it; dtype sets the base's"),
     "freeze_parameters": (
         "full trains every weight",

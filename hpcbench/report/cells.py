@@ -46,6 +46,8 @@ def tuner_params(args: SftArgs) -> str:
     parts += _other_params(args)
     if args.sft_type == "adapter":
         parts.append(f"adapter_length={args.adapter_length}")
+    parts += ["galore_quantization=true"] if args.galore_quantization else []
+    parts += [f"galore_proj_bits={args.galore_proj_bits}"] if args.galore_proj_quant else []
     if args.neftune_noise_alpha is not None:
         parts.append(f"neftune_noise_alpha={args.neftune_noise_alpha:g}")
     return "/".join(parts)

@@ -134,6 +134,11 @@ def test_learning_rate_of_a_baseline_is_not_shown() -> None:
             "galore_rank=128/galore_per_parameter=true/galore_with_embedding=false",
         ),
         (
+            {"sft_type": "galore", "galore_quantization": True, "galore_proj_quant": "true", "galore_proj_bits": "8"},
+            "galore_rank=128/galore_per_parameter=false/galore_with_embedding=false/galore_quantization=true/galore_proj_bits=8",
+            "galore_rank=128/galore_per_parameter=false/galore_with_embedding=false",
+        ),
+        (
             {"sft_type": "full", "lisa_activated_layers": "2", "neftune_noise_alpha": 15},
             "lisa_activated_layers=2/lisa_step_interval=20/neftune_noise_alpha=15",
             "lisa_activated_layers=2/lisa_step_interval=20/neftune_noise_alpha=15.0",

@@ -43,7 +43,7 @@ REFUSED = {
 # Named by the documents and honoured or refused as far as the tuners and quantisation of this version go.
 KNOWN = {
     "deepspeed_config_path": "ds_config/zero2.json", "hub_private_repo": "true",
-    "galore_rank": "64", "galore_per_parameter": "true", "galore_with_embedding": "true", "galore_quantization": "true",
+    "galore_rank": "64", "galore_per_parameter": "true", "galore_with_embedding": "true",
     "lisa_activated_layers": "2", "lisa_step_interval": "20", "llamapro_num_new_blocks": "4",
     "sequence_parallel_size": "2", "quant_method": "awq", "quant_bits": "4", "use_galore": "true",
     "resume_from_checkpoint": "output/nowhere",
