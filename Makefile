@@ -21,7 +21,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about a minute ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,nvml,dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,bnb,nvml,dev]'
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from hpcbench.tuner_names import SHORTHANDS, list_sft_types
 
 NEVER = -1
+QUANTIZABLE = ("lora", "adalora", "ia3")
+"""Values of `sft_type` whose base may be quantised; dora, rslora and lora+ are lora too."""
 EVAL_LOSS_ONLY = "eval_loss"
 """Name of the eval job of a baseline that asks for its eval_loss and for no dataset."""
 
@@ -23,6 +25,11 @@ def _split_words(value: object) -> object:
     if isinstance(value, str):
         return [word for word in value.replace(",", " ").split() if word]
     return value
+
+
+def _read_integer(value: object) -> object:
+    """Return the integer that a text stands for; leave all else alone."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
@@ -60,6 +67,14 @@ class SftArgs(BaseModel):
     """True asks for flash attention, False forbids it, None takes the best that is installed."""
     trust_remote_code: bool = False
     """Whether Python code that comes with a model may run."""
+    quantization_bit: Annotated[Literal[0, 4, 8], BeforeValidator(_read_integer)] = 0
+    """Bits per weight of the frozen base's linear layers (bitsandbytes; 4 is QLoRA, arXiv:2305.14314); 0 is `dtype`."""
+    bnb_4bit_comp_dtype: Literal["bf16", "fp16", "fp32"] | None = None
+    """Dtype in which layers of 4 bits compute; None is `dtype`. This and the next two only with quantization_bit 4."""
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    """The 16 values of a weight: nf4 suits normally distributed weights, fp4 is a float of 4 bits."""
+    bnb_4bit_use_double_quant: bool = True
+    """Whether the scales of the 4-bit blocks are quantised too (8 bits each)."""
 
     # Data
     dataset: Words = ()
@@ -179,7 +194,7 @@ class SftArgs(BaseModel):
 
     # Tuner
     sft_type: SftType = "lora"
-    """Fine-tuning method; dora, rslora, lora+, galore and lisa are lora or full with their switch on."""
+    """Fine-tuning method; dora, rslora, lora+, qlora, galore and lisa are lora or full with their switch on."""
     tuner_backend: Literal["peft", "swift"] = "peft"
     """Accepted for the original's files; hpcbench always uses peft."""
     lora_target_modules: Words = ("DEFAULT",)
@@ -196,6 +211,12 @@ class SftArgs(BaseModel):
     """Scale by lora_alpha / sqrt(lora_rank) instead (rsLoRA, arXiv:2312.03732)."""
     use_dora: bool = False
     """Train magnitude and direction of the weights apart (DoRA, arXiv:2402.09353)."""
+    lora_bias_trainable: Literal["none", "all", "lora_only"] = "none"
+    """Biases that are trained and saved with the adapter: none, all of the model, or those of adapted layers."""
+    lora_modules_to_save: Words = ()
+    """Modules trained in full beside the adapter and saved with it, by name, for example embed_tokens."""
+    init_lora_weights: Literal["true", "false", "gaussian"] = "true"
+    """How A is drawn: as in the authors' code or normally (gaussian), B zero; false draws B too, for tests."""
     adalora_target_r: PositiveInt = 8
     """Mean rank at the end; lora_alpha, lora_dropout_p and lora_target_modules count for adalora too."""
     adalora_init_r: PositiveInt = 12
@@ -244,6 +265,20 @@ class SftArgs(BaseModel):
     """Free each gradient as soon as its weight is updated; same numbers, a lower peak."""
     galore_with_embedding: bool = False
     """Project the embedding's gradient too."""
+    galore_quantization: bool = False
+    """Keep the moments in 8 bits and make SVDs rarer where directions stay (Q-GaLore, arXiv:2407.08296)."""
+    galore_proj_quant: bool = False
+    """Keep the projections in `galore_proj_bits`; SVDs become rarer too."""
+    galore_proj_bits: Annotated[Literal[4, 8], BeforeValidator(_read_integer)] = 4
+    """Bits of a projection's entries with galore_proj_quant."""
+    galore_proj_group_size: Annotated[int, Field(ge=2, multiple_of=2)] = 256
+    """Weights of a projection that share a scale."""
+    galore_cos_threshold: Fraction = 0.4
+    """Mean cosine between first singular vectors of neighbouring SVDs from which the gap between SVDs grows."""
+    galore_gamma_proj: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
+    """Factor by which it grows."""
+    galore_queue_size: PositiveInt = 5
+    """Cosines in that mean."""
 
     @model_validator(mode="before")
     @classmethod
@@ -261,6 +296,9 @@ class SftArgs(BaseModel):
 
     @model_validator(mode="after")
     def _methods_fit_together(self) -> Self:
+        for name in ("galore_quantization", "galore_proj_quant"):
+            if getattr(self, name) and not self.use_galore:
+                raise ValueError(f"{name} is for galore: set use_galore: true")
         switches = {"use_galore": self.use_galore, "lisa_activated_layers": self.lisa_activated_layers > 0}
         for name in (name for name, is_on in switches.items() if is_on):
             if self.sft_type != "full":
@@ -269,6 +307,11 @@ class SftArgs(BaseModel):
             raise ValueError("use_galore and lisa_activated_layers are two methods: choose one")
         if self.use_galore and self.optim not in {"adamw_torch", "adamw_torch_fused", "adamw_hf"}:
             raise ValueError(f"use_galore has an AdamW of its own and cannot use optim {self.optim}")
+        if self.quantization_bit and self.sft_type not in QUANTIZABLE:
+            raise ValueError(
+                f"quantization_bit freezes the base and cannot go with sft_type {self.sft_type}: "
+                f"take {', '.join(QUANTIZABLE)}, or quantization_bit: 0"
+            )
         if self.sft_type != "adalora":
             return self
         if self.adalora_target_r >= self.adalora_init_r:

@@ -39,12 +39,20 @@ ALIASES: Mapping[str, str] = {
     "lora_r": "lora_rank",
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
+    # Files of one's own, which `dataset` takes as well.
+    "custom_train_dataset_path": "dataset",
+    "custom_val_dataset_path": "val_dataset",
     "galore_optim_per_parameter": "galore_per_parameter",
     "hub_strategy": "push_hub_strategy",
+    "modules_to_save": "lora_modules_to_save",
+    "bnb_4bit_compute_dtype": "bnb_4bit_comp_dtype",
 }
 
-VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
-    "dtype": {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"},
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
+
+VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
+    "dtype": _DTYPES,
+    "bnb_4bit_comp_dtype": {**_DTYPES, "auto": None},
     "use_flash_attn": {
         **dict.fromkeys(("flash_attn", "flash_attention", "flash_attention_2", "flash_attention_3"), True),
         **dict.fromkeys(("sdpa", "eager"), False),
@@ -55,6 +63,9 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool]] = {
 }
 """Values of later versions, by the argument's own name."""
 
+_OWN_FILES = frozenset({"custom_train_dataset_path", "custom_val_dataset_path"})
+"""Given empty beside `dataset` in the original's files."""
+
 _FORBIDDEN: Mapping[str, str] = dict.fromkeys(
     ("output_dir", "logging_dir", "add_output_dir_suffix", "overwrite_output_dir"),
     "hpcbench decides where results go; give the root with --save-dir",
@@ -64,11 +75,7 @@ _NOTHING = ("null", "none", "")
 _OFF = ("false", "0", "no", *_NOTHING)
 
 UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
-    # Quantised base weights (seeds 003, 004).
-    "quantization_bit": _OFF,
-    "bnb_4bit_comp_dtype": ("auto", *_NOTHING),
-    "bnb_4bit_quant_type": ("nf4", *_NOTHING),
-    "bnb_4bit_use_double_quant": ("true", *_NOTHING),
+    # Quantised base weights.
     "load_in_4bit": _OFF,
     "load_in_8bit": _OFF,
     "quant_method": _NOTHING,
@@ -81,8 +88,6 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "loss_scale_config_path": ("default", *_NOTHING),
     "sequence_parallel_size": ("1", "0", *_NOTHING),
     "self_cognition_sample": _OFF,
-    "custom_train_dataset_path": ("[]", *_NOTHING),
-    "custom_val_dataset_path": ("[]", *_NOTHING),
     # Parallelism.
     "deepspeed": _OFF,
     "deepspeed_config_path": _NOTHING,
@@ -91,18 +96,8 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "hub_token": _NOTHING,
     "model_revision": ("master", "main", *_NOTHING),
     "ignore_args_error": _OFF,
-    # Tuners and optimizers of the seed's tables.
-    "galore_quantization": _OFF,
-    "galore_proj_quant": _OFF,
-    "galore_proj_bits": ("4", *_NOTHING),
-    "galore_proj_group_size": ("256", *_NOTHING),
-    "galore_cos_threshold": ("0.4", *_NOTHING),
-    "galore_gamma_proj": ("2", *_NOTHING),
-    "galore_queue_size": ("5", *_NOTHING),
-    "lora_bias_trainable": _NOTHING,
-    "lora_modules_to_save": ("[]", *_NOTHING),
-    "lora_dtype": ("auto", *_NOTHING),
-    "init_lora_weights": ("true", *_NOTHING),
+    # Tuners.
+    "lora_dtype": ("auto", "fp32", "float32", *_NOTHING),
     "freeze_parameters": ("[]", "0.0", *_OFF),
     # `infer` and `export`.
     "ckpt_dir": _NOTHING,
@@ -121,27 +116,85 @@ _UNSUPPORTED_FAMILIES = tuple(
     for tuner in ("galore", "lisa", "llamapro", "adalora", "ia3", "vera", "boft", "fourier", "reft", "unsloth")
 )
 
-_REASONS: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("galore_quantization", "galore_proj_quant"),
-        "Q-GaLore's quantized states are not built, and q-galore-torch does not work with today's bitsandbytes",
+_INFER = "hpcbench has no interactive `infer`: evals measure a trained model"
+_EXPORT = "hpcbench trains and evaluates, and does not export models"
+
+_REASONS: Mapping[str, tuple[str, str]] = {
+    "load_in_4bit": ("the documents' own argument says how many bits", "set quantization_bit: 4"),
+    "load_in_8bit": ("the documents' own argument says how many bits", "set quantization_bit: 8"),
+    "quant_method": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
+    "quant_bits": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
+    **dict.fromkeys(("quant_n_samples", "quant_seqlen"), (_EXPORT, "run your export as `cmd: command`")),
+    "streaming": (
+        "datasets are read whole, so that rows are split, drawn and counted alike in every run",
+        "set train_dataset_sample for fewer rows, lazy_tokenize: true to tokenize while training",
     ),
-    "ignore_args_error": "a mistyped argument that is passed over trains something else than was asked for",
-    "hub_token": "a token in a suite would be copied into job files, records and reports",
+    **dict.fromkeys(
+        ("loss_scale", "loss_scale_config_path"),
+        (
+            "weights of the loss come from the template of agent dialogues alone",
+            "set use_loss_scale: true and agent_template",
+        ),
+    ),
+    "sequence_parallel_size": (
+        "a sequence stays on one rank",
+        "lower max_length or set gradient_checkpointing: true",
+    ),
+    "self_cognition_sample": (
+        "the original's self-cognition rows and their placeholders are not part of hpcbench",
+        "write such rows into a file and list it in dataset",
+    ),
+    **dict.fromkeys(
+        ("deepspeed", "deepspeed_config_path"),
+        (
+            "ranks are torch's own data parallel (DDP)",
+            "set requirements.ddp; for less memory a quantised or frozen base",
+        ),
+    ),
+    "fsdp": (
+        "ranks are torch's own data parallel (DDP), each with the whole model",
+        "set requirements.ddp: 1 with several GPUs to spread the layers over them",
+    ),
+    "model_revision": (
+        "a model is what the local cache or folder holds",
+        "download that revision and give model_id_or_path: its folder",
+    ),
+    "ignore_args_error": (
+        "a mistyped argument that is passed over trains something else than was asked for",
+        "remove it",
+    ),
+    "hub_token": (
+        "a token in a suite would be copied into job files, records and reports",
+        "log in with `hf auth login`, or set HF_TOKEN (ModelScope: MODELSCOPE_API_TOKEN) where you submit",
+    ),
+    "lora_dtype": ("adapters are trained in fp32, whatever the base's dtype", "remove it; dtype sets the base's"),
+    "freeze_parameters": (
+        "full trains every weight",
+        "use sft_type: lisa to train a few layers at a time, or an adapter",
+    ),
+    "ckpt_dir": (_INFER, "name the folder in model_id_or_path with `cmd: eval`"),
+    **dict.fromkeys(("eval_human", "use_streamer"), (_INFER, "set eval_dataset")),
+    "show_dataset_sample": (_INFER, "set val_dataset_sample for the number of validation rows"),
+    **dict.fromkeys(
+        ("merge_lora", "merge_lora_and_save"), (_EXPORT, "to evaluate merged weights set eval_args.merge_lora: true")
+    ),
+    "save_generation_config": (_INFER, "how evals generate stands in the record: eval_args.gen_kwargs"),
+    "infer_backend": ("evals generate with transformers, whose speed the report compares", "remove it"),
 }
-"""Why an argument is not supported, where that is not plain."""
+"""Why an argument is not honoured, and what to do instead."""
 
-_HINTS: Mapping[str, str] = {
-    "hub_token": "log in with `hf auth login`, or set HF_TOKEN (ModelScope: MODELSCOPE_API_TOKEN) where you submit",
+UNSUPPORTED_TUNERS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("boft", "fourierft", "reft", "vera"), "not built into this version; lora trains as few weights with a low rank"
+    ),
+    "longlora": "shifted sparse attention is not built into this version; take lora with a long max_length",
+    "prompt": "prompt tuning is not built into this version; take ia3 for as few weights",
+    "unsloth": (
+        "it replaces the model's code, needs a GPU and pins libraries below those of hpcbench; run a script of yours "
+        "in an environment of its own by `cmd: command`"
+    ),
 }
-"""What to do instead, where removing the argument is not all."""
-
-# fmt: off
-UNSUPPORTED_TUNERS = frozenset({
-    "boft", "fourierft", "longlora", "prompt", "qlora", "reft", "unsloth", "vera",
-})
-# fmt: on
-"""Values of `sft_type` that the documents name and this version does not do."""
+"""Values of `sft_type` that the documents name and this version does not do -> why, and what to take instead."""
 
 ModelLookup = Callable[[str], object]
 
@@ -162,6 +215,8 @@ class ArgumentNames:
         found: dict[str, Located] = {}
         written: dict[str, str] = {}
         for name, value in given.items():
+            if name in _OWN_FILES and _canonical(value) in ("[]", *_NOTHING):
+                continue
             own = self._own_name(name, value)
             if own not in self.known:
                 problems += self._refuse(name, value)
@@ -192,9 +247,9 @@ class ArgumentNames:
         if name in UNSUPPORTED or name.startswith(_UNSUPPORTED_FAMILIES):
             if _canonical(value) in UNSUPPORTED.get(name, _OFF):
                 return []
-            reason = _REASONS.get(name)
-            message = f"`{name}` is known but not supported by this version" + (f": {reason}" if reason else "")
-            return [value.problem(message, hint=_HINTS.get(name, "remove it"))]
+            why, instead = _REASONS.get(name, ("", "remove it"))
+            message = f"`{name}` is known but not supported by this version" + (f": {why}" if why else "")
+            return [value.problem(message, hint=instead)]
         hint = did_you_mean(name, (*self.known, *self.also, *ALIASES, *UNSUPPORTED))
         if name in self.elsewhere:
             hint = f"it belongs into `{self.elsewhere[name]}`"

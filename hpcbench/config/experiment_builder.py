@@ -164,11 +164,7 @@ class ExperimentBuilder:
         if cmd == "command" and not {"model_type", "model_id_or_path"} & given.keys():
             return None
         before = len(self.problems)
-        tuner = given.get("sft_type")
-        if tuner is not None and isinstance(tuner.value, str) and tuner.value.lower() in UNSUPPORTED_TUNERS:
-            message = f"`{tuner.value}` is known but not supported by this version"
-            self.problems.append(tuner.problem(message, expected=", ".join(list_sft_types())))
-            given.pop("sft_type")
+        self._refuse_tuners(given)
         if cmd != "command":
             for name in COMMAND_ARGUMENTS:
                 if name in self.layer.section("args"):
@@ -177,6 +173,15 @@ class ExperimentBuilder:
         given = self.place.localise_args(given, self.problems)
         args = build(SftArgs, given, at=self.at, problems=self.problems)
         return args if len(self.problems) == before else None
+
+    def _refuse_tuners(self, given: dict[str, Located]) -> None:
+        """Take out methods that the documents name and this version does not do, with the reason."""
+        for name, expected in (("sft_type", list_sft_types()), ("tuner_backend", ("peft", "swift"))):
+            word = given[name].value if name in given else None
+            if isinstance(word, str) and word.lower() in UNSUPPORTED_TUNERS:
+                message = f"`{name}: {word}` is known but not supported by this version"
+                hint = UNSUPPORTED_TUNERS[word.lower()]
+                self.problems.append(given.pop(name).problem(message, expected=", ".join(expected), hint=hint))
 
     def _command(self, cmd: Command) -> CommandArgs | None:
         if cmd != "command":

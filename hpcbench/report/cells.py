@@ -61,6 +61,8 @@ def tuner_params(args: SftArgs) -> str:
             parts.append(f"galore_rank={args.galore_rank}")
             parts += [f"galore_scale={args.galore_scale:g}"] if args.galore_scale != 1 else []
             parts += [f"{name}=True" for name in _GALORE_SWITCHES if getattr(args, name)]
+            parts += ["galore_quantization=True"] if args.galore_quantization else []
+            parts += [f"galore_proj_bits={args.galore_proj_bits}"] if args.galore_proj_quant else []
         case "adapter":
             parts.append(f"adapter_length={args.adapter_length}")
         case _:
@@ -107,6 +109,11 @@ def _other_params(args: SftArgs) -> list[str]:
             ]
         case _:
             return []
+
+
+def quantization_text(args: SftArgs) -> str:
+    """Return how the base's weights are held, as the original's tables write it: bf16, or for example int4 (bnb)."""
+    return f"int{args.quantization_bit} (bnb)" if args.quantization_bit else args.dtype
 
 
 def hypers(args: SftArgs) -> str:

@@ -16,6 +16,7 @@ from hpcbench.report.cells import (
     hypers,
     infer_speed_text,
     infer_totals,
+    quantization_text,
     train_speed_text,
     trainable_text,
     tuner_params,
@@ -107,6 +108,12 @@ def _first_cause(facts: Facts) -> Raw:
 NAME = Column(key="experiment", header="exp_name", short="experiment", get=lambda facts: facts.view.name)
 STATE = Column(key="state", header="state", short="state", get=lambda facts: facts.state.value, show=state_text)
 MODEL = Column(key="model_type", header="model_type", short="model", get=_model)
+QUANTIZATION = Column(
+    key="quantization",
+    header="Quantization",
+    short="quantization",
+    get=lambda facts: None if facts.args is None else quantization_text(facts.args),
+)
 DATASET = Column(key="dataset", header="dataset", get=_arg(lambda args: dataset_label(args.dataset) or None))
 MIX_RATIO = Column(
     key="train_dataset_mix_ratio",
@@ -271,6 +278,7 @@ DATA_ONLY = (
     Column(key="state", header="state", get=lambda facts: facts.state.value),
     Column(key="cause", header="cause", get=_first_cause),
     MODEL,
+    QUANTIZATION,
     DATASET,
     MIX_RATIO,
     TUNER,

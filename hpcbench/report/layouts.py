@@ -31,6 +31,7 @@ def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     optional = (
         (c.STATE, not all(row.completed for row in rows)),
         (c.MODEL, True),
+        (c.QUANTIZATION, any(facts.args is not None and facts.args.quantization_bit for facts in experiments)),
         (c.DATASET, True),
         (c.MIX_RATIO, any(c.MIX_RATIO.get(facts) for facts in experiments)),
         (c.TUNER, True),

@@ -59,8 +59,11 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
     """Hand the request to the room of its command.
 
     Raises:
-        WorkerError: the command is not one for a worker.
+        WorkerError: the command is not one for a worker, or a library that it needs is missing.
     """
+    from hpcbench.worker.libraries import check_libraries
+
+    check_libraries(request)
     _prepare_libraries()
     if request.cmd == "sft":
         from hpcbench.worker import sft

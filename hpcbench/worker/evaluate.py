@@ -34,6 +34,7 @@ from hpcbench.worker.loss import mean_cross_entropy
 from hpcbench.worker.meter import measure_memory, reset_peaks
 from hpcbench.worker.model import load_checkpoint, load_model, load_tokenizer
 from hpcbench.worker.progress import Progress, now
+from hpcbench.worker.quantization import describe, dtype_name, logical_size
 from hpcbench.worker.template import Template
 
 logger = logging.getLogger(__name__)
@@ -273,16 +274,18 @@ def find_parameters(subject: Subject) -> Parameters | None:
         return subject.checkpoint.train_metrics.parameters
     if subject.checkpoint.choice == "output_model":
         return None
-    return Parameters(trainable=0, total=sum(parameter.numel() for parameter in subject.model.parameters()))
+    return Parameters(trainable=0, total=sum(map(logical_size, subject.model.parameters())))
 
 
 def find_dtypes(model: torch.nn.Module) -> dict[str, str]:
-    """Return the dtypes of the base's weights and, where it is not merged, of the adapter."""
+    """Return the dtypes of the base's weights and, where it is not merged, of the adapter; and how it is quantised."""
     found: dict[str, set[str]] = {}
     for name, parameter in model.named_parameters():
         part = "adapter" if "lora_" in name else "weights"
-        found.setdefault(part, set()).add(str(parameter.dtype).removeprefix("torch."))
-    return {part: "+".join(sorted(dtypes)) for part, dtypes in found.items()}
+        found.setdefault(part, set()).add(dtype_name(parameter))
+    by_part = {part: "+".join(sorted(dtypes)) for part, dtypes in found.items()}
+    quantization = describe(model)
+    return by_part if quantization is None else {**by_part, "quantization": quantization}
 
 
 def _arguments(request: JobRequest) -> tuple[SftArgs, EvalArgs]:

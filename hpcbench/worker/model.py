@@ -17,6 +17,7 @@ from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
 from hpcbench.model_probe import MEDIA_KEYS
+from hpcbench.worker.quantization import quantization_config, settle
 from hpcbench.worker.tuner_files import has_adapter, rebuild_adapter
 from hpcbench.worker.tuners import load_tuner
 
@@ -145,6 +146,9 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         from peft import PeftModel
 
         base = load_model(args, device, num_gpus=num_gpus, for_training=False)
+        if merge and args.quantization_bit:
+            # Merged into quantised weights an adapter would be rounded away with them.
+            base = base.dequantize(dtype=_DTYPES[args.dtype])
         try:
             model = PeftModel.from_pretrained(base, str(folder))
         except (OSError, ValueError, RuntimeError) as error:
@@ -178,6 +182,11 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: str, 
     attention, _ = choose_attention(args, device)
     if attention is not None:
         options["attn_implementation"] = attention
+    quantization = quantization_config(args)
+    if quantization is not None:
+        # Quantised while loaded, which has to be where the model stays.
+        options["quantization_config"] = quantization
+        options["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
     if num_gpus > 1:
         options["device_map"] = "auto"
     try:
@@ -190,7 +199,9 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: str, 
             f"model: {source} takes images or sound (`{media}` in its configuration); hpcbench trains on text only",
             hint="choose a text model",
         )
-    if num_gpus <= 1:
+    if quantization is not None:
+        settle(model)
+    elif num_gpus <= 1:
         model.to(device)
     return model
 

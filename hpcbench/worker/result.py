@@ -19,6 +19,7 @@ from hpcbench.record import Parameters, RankMemory, TokenStats, TrainMetrics
 from hpcbench.request import Device, JobRequest
 from hpcbench.worker.checkpoint import Kept
 from hpcbench.worker.progress import list_attempts, read_eval_losses, read_steps
+from hpcbench.worker.quantization import describe, dtype_name, logical_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,9 @@ def inspect_model(
         num_trained_at_once: weights that get gradients in one step; None is all trainable ones.
     """
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = model.num_parameters() if trains_base else sum(parameter.numel() for parameter in model.parameters())
+    # peft keeps the untrained original of a module in lora_modules_to_save.
+    counted = (weight for name, weight in model.named_parameters() if ".original_module." not in name)
+    total = model.num_parameters() if trains_base else sum(map(logical_size, counted))
     adapter = 0 if trains_base else trainable
     config = model.config
     heads = getattr(config, "num_attention_heads", None)
@@ -90,10 +93,12 @@ def inspect_model(
             attention_width=heads * head_size,
             context_length=metrics.mean_context_length(tokens),
         )
-    base_dtypes = {p.dtype for p in model.parameters() if trains_base or not p.requires_grad}
-    dtypes = {"weights": _join_dtypes(base_dtypes), "autocast": autocast}
+    base_dtypes = {dtype_name(p) for p in model.parameters() if trains_base or not p.requires_grad}
+    dtypes = {"weights": "+".join(sorted(base_dtypes)), "autocast": autocast}
     if not trains_base:
-        dtypes["adapter"] = _join_dtypes({p.dtype for p in model.parameters() if p.requires_grad})
+        dtypes["adapter"] = "+".join(sorted({dtype_name(p) for p in model.parameters() if p.requires_grad}))
+    if (quantization := describe(model)) is not None:
+        dtypes["quantization"] = quantization
     return ModelFacts(
         parameters=Parameters(trainable=trainable, total=total, trained_at_once=num_trained_at_once),
         flops_per_token=flops,
@@ -106,12 +111,12 @@ def optimizer_dtype(optimizer: Any) -> str:
     """Return the dtype of the optimizer's state, or `none` before its first step."""
     state = getattr(optimizer, "state", {})
     dtypes = {
-        value.dtype
+        dtype_name(value)
         for entry in state.values()
         for value in entry.values()
         if isinstance(value, torch.Tensor) and value.numel() > 1
     }
-    return _join_dtypes(dtypes) if dtypes else "none"
+    return "+".join(sorted(dtypes)) if dtypes else "none"
 
 
 def assemble_metrics(
@@ -205,7 +210,3 @@ def _find_peak(device: Device, args: SftArgs) -> tuple[float | None, str | None]
 
 def _divide(value: float | None, count: int) -> float | None:
     return None if value is None else value / count
-
-
-def _join_dtypes(dtypes: set[torch.dtype]) -> str:
-    return "+".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))

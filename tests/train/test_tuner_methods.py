@@ -73,6 +73,41 @@ def test_lora_adds_alpha_over_rank_and_rslora_alpha_over_its_root(
     torch.testing.assert_close(projection.eval()(hidden), expected)
 
 
+def test_biases_and_whole_modules_are_trained_saved_and_counted_beside_lora(
+    tmp_path: Path, base_model: Path, chats: Path
+) -> None:
+    values: dict[str, Any] = {"lora_bias_trainable": "all", "lora_modules_to_save": "norm"}
+    job = make_job(tmp_path, base_model, chats, **values, lora_target_modules="ALL", max_steps=4)
+    metrics = read_metrics(train_here(job))
+    # lora of rank 8 on 14 linear layers, biases of q, k and v in 2 layers, 5 norms, whose names all end so
+    lora = 8 * 2 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 48))
+    assert metrics.parameters.trainable == lora + 2 * (32 + 16 + 16) + 5 * 32
+    plain = sum(p.numel() for p in model.load_model(SftArgs(model_id_or_path=str(base_model)), "cpu").parameters())
+    assert metrics.parameters.total == plain + lora
+    saved = read_weights(job.checkpoints / "last")
+    assert sum("lora_" not in name for name in saved) == 2 * 3 + 5
+    args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", **values)
+    loaded = dict(model.load_checkpoint(args, job.checkpoints / "last", "cpu").named_parameters())
+    base = dict(model.load_model(args, "cpu").named_parameters())
+    for name in ("model.norm.weight", "model.layers.1.self_attn.k_proj.bias"):
+        found = [p for key, p in loaded.items() if name.rsplit(".", 1)[0] in key and "lora_" not in key]
+        assert any((p.shape == base[name].shape) and (p != base[name]).any() for p in found), name
+
+
+def test_lora_is_drawn_as_asked_for(base_model: Path) -> None:
+    def drawn(word: str) -> tuple[torch.Tensor, torch.Tensor]:
+        prepared, _ = prepare(base_model, init_lora_weights=word, lora_rank=8)
+        projection = prepared.base_model.model.model.layers[0].self_attn.q_proj
+        return projection.lora_A.default.weight, projection.lora_B.default.weight
+
+    # Uniform within 1 / sqrt(inputs), normal with deviation 1 / rank.
+    assert drawn("true")[0].abs().max() <= 32**-0.5
+    assert drawn("gaussian")[0].abs().max() > 32**-0.5
+    assert float(drawn("gaussian")[0].detach().std()) == pytest.approx(1 / 8, rel=0.2)
+    assert all((drawn(word)[1] == 0).all() for word in ("true", "gaussian"))
+    assert (drawn("false")[1] != 0).any()
+
+
 def test_dora_learns_the_length_of_each_row_apart_from_its_direction(base_model: Path) -> None:
     prepared, _ = prepare(base_model, lora_rank=4, lora_alpha=6, use_dora=True)
     projection = prepared.base_model.model.model.layers[0].self_attn.q_proj
@@ -283,6 +318,13 @@ def test_the_seeds_defaults() -> None:
         "galore_proj_type": "std",
         "galore_per_parameter": False,
         "galore_with_embedding": False,
+        "galore_quantization": False,
+        "galore_proj_quant": False,
+        "galore_proj_bits": 4,
+        "galore_proj_group_size": 256,
+        "galore_cos_threshold": 0.4,
+        "galore_gamma_proj": 2,
+        "galore_queue_size": 5,
         "lisa_activated_layers": 0,
         "lisa_step_interval": 20,
         "llamapro_num_new_blocks": 4,

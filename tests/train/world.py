@@ -40,8 +40,8 @@ def make_tokenizer(merges: tuple[tuple[str, str], ...] = ()) -> Any:
     )
 
 
-def make_model_folder(folder: Path, *, dropout: float = 0.1) -> Path:
-    """Write a random Qwen2 of 24 thousand parameters in fp32, and its tokenizer."""
+def make_model_folder(folder: Path, *, dropout: float = 0.1, width: int = 32, inner: int = 48) -> Path:
+    """Write a random Qwen2 in fp32, of 24 thousand parameters if not made wider, and its tokenizer."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -49,8 +49,8 @@ def make_model_folder(folder: Path, *, dropout: float = 0.1) -> Path:
     torch.manual_seed(7)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=width,
+        intermediate_size=inner,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

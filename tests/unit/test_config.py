@@ -290,12 +290,12 @@ def test_what_tuners_cannot_do_is_refused_with_the_reason(tmp_path: Path) -> Non
     cmd: sft
     args: {model_type: qwen-7b-chat, dataset: d}
     experiment:
-      - {name: a, args: {sft_type: full, use_galore: true, galore_quantization: true}}
+      - {name: a, args: {sft_type: full, galore_quantization: true}}
       - {name: b, args: {sft_type: lora, use_galore: "true"}}
       - {name: c, args: {sft_type: adalora, adalora_beta1: 1.5}}
     """
     refused = refusal(tmp_path, text)
-    assert "`galore_quantization` is known but not supported by this version: Q-GaLore's quantized states" in refused
+    assert "galore_quantization is for galore" in refused
     assert "use_galore is for sft_type full, not lora" in refused
     assert "expected: number, more than 0 and less than 1" in refused
 

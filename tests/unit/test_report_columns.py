@@ -148,6 +148,11 @@ def test_learning_rate_of_a_baseline_is_not_shown() -> None:
             "",
         ),
         (
+            {"sft_type": "galore", "galore_quantization": True, "galore_proj_quant": "true", "galore_proj_bits": "8"},
+            "galore_rank=128/galore_quantization=True/galore_proj_bits=8",
+            "galore_rank=128/galore_per_parameter=false/galore_with_embedding=false",
+        ),
+        (
             {"sft_type": "full", "lisa_activated_layers": "2", "neftune_noise_alpha": 15},
             "lisa_activated_layers=2/lisa_step_interval=20/neftune_noise_alpha=15",
             "lisa_activated_layers=2/lisa_step_interval=20/neftune_noise_alpha=15.0",
@@ -409,3 +414,12 @@ def test_average_of_numbers_near_the_end_of_floats_is_no_crash() -> None:
 def test_running_job_shows_how_far_it_is(progress: dict[str, object], text: str) -> None:
     job = parts.make_job("a", "train", suite="s", state=JobState.RUNNING, progress=progress)
     assert text_of(c.STATE, ExperimentView(suite="s", name="a", cmd="sft", train=job)) == text
+
+
+def test_quantised_bases_have_a_column_in_the_originals_words() -> None:
+    plain, small = trained("a"), trained("b", args={"quantization_bit": 4})
+    assert [text_of(c.QUANTIZATION, view) for view in (plain, small)] == ["bf16", "int4 (bnb)"]
+    assert text_of(c.QUANTIZATION, trained(args={"quantization_bit": 8})) == "int8 (bnb)"
+    headers = [column.header for column in default_columns(rows_of(plain, small))]
+    assert headers[headers.index("model_type") + 1] == "Quantization"
+    assert "Quantization" not in [column.header for column in default_columns(rows_of(plain))]

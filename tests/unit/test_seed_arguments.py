@@ -31,6 +31,8 @@ ACCEPTED = {
     "truncation_strategy": "delete", "gradient_checkpinting": "true", "use_dora": "true", "use_rslora": "true",
     "neftune_noise_alpha": "15.0", "packing": "true", "lazy_tokenize": "true", "tuner_backend": "peft",
     "push_to_hub": "true", "hub_model_id": "a/b", "hub_private_repo": "false", "push_hub_strategy": "end",
+    "quantization_bit": "4", "bnb_4bit_comp_dtype": "fp16", "bnb_4bit_quant_type": "fp4",
+    "bnb_4bit_use_double_quant": "false",
 }  # fmt: skip
 
 # name -> a value that asks for something this version refuses
@@ -41,9 +43,8 @@ REFUSED = {
 
 # Named by the documents and honoured or refused as far as the tuners and quantisation of this version go.
 KNOWN = {
-    "quantization_bit": "4", "bnb_4bit_comp_dtype": "fp16", "bnb_4bit_quant_type": "fp4",
-    "bnb_4bit_use_double_quant": "false", "deepspeed_config_path": "ds_config/zero2.json",
-    "galore_rank": "64", "galore_per_parameter": "true", "galore_with_embedding": "true", "galore_quantization": "true",
+    "deepspeed_config_path": "ds_config/zero2.json",
+    "galore_rank": "64", "galore_per_parameter": "true", "galore_with_embedding": "true",
     "lisa_activated_layers": "2", "lisa_step_interval": "20", "llamapro_num_new_blocks": "4",
     "sequence_parallel_size": "2", "quant_method": "awq", "quant_bits": "4", "use_galore": "true",
     "resume_from_checkpoint": "output/nowhere",

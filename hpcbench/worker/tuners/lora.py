@@ -41,6 +41,9 @@ def prepare(model: Any, args: SftArgs) -> Any:
         use_rslora=args.use_rslora,
         use_dora=args.use_dora,
         target_modules=choose_targets(model, args),
+        bias=args.lora_bias_trainable,
+        modules_to_save=list(args.lora_modules_to_save) or None,
+        init_lora_weights={"true": True, "false": False}.get(args.init_lora_weights, args.init_lora_weights),
     )
     try:
         return get_peft_model(model, config)
