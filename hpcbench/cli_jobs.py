@@ -56,8 +56,7 @@ def status(
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
     """Say why jobs are where they are, and what to type next."""
     from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
-    from hpcbench.job.outcome import log_tail
-    from hpcbench.logs import newest_log
+    from hpcbench.logs import log_tail, telling_log
     from hpcbench.states import JobState
     from hpcbench.status import choose_jobs, gather
     from hpcbench.why import explain
@@ -72,7 +71,7 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
             return
     need_jobs(jobs, names)
     for job in jobs:
-        log = newest_log(job)
+        log = telling_log(job)
         print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
 
 

@@ -27,6 +27,8 @@ class JobView:
     state: JobState
     reason: str = ""
     """Why it is in this state, in words: a pending reason, a failure's cause, or what blocks it."""
+    hint: str = ""
+    """What mends it, where no record says so."""
     folder: Path
     request: JobRequest | None = None
     record: Record | None = None
@@ -39,6 +41,8 @@ class JobView:
     held: bool = False
     """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
     expected_start: str | None = None
+    node: str | None = None
+    """Where it ran last, by the scheduler's name, of a job that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.collect import Evidence, collect_suites, conclude_state, read_suites
+from hpcbench.collect import collect_suites, read_suites
+from hpcbench.conclude import Evidence, conclude_state
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.scheduler.protocol import SchedulerJob
