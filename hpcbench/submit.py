@@ -121,7 +121,7 @@ def submit_suite(
         if any("did not answer" in warning for warning in warnings):
             raise SchedulerError(warnings[0], hint="nothing was submitted; run the same command again later")
         outcome.warnings += warnings
-        outcome.decisions = decide(_only(requests, options), views, options)
+        outcome.decisions = decide([_adjust(r, options) for r in _only(requests, options)], views, options)
         chosen = _limit(outcome.decisions, max_jobs)
         outcome.num_left = len(_limit(outcome.decisions, None)) - len(chosen)
         _submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
@@ -152,6 +152,11 @@ def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
     if not options.only:
         return list(requests)
     return [r for r in requests if any(fnmatchcase(r.experiment, pattern) for pattern in options.only)]
+
+
+def _adjust(request: JobRequest, options: Options) -> JobRequest:
+    resources = options.resources.get((request.experiment, request.job))
+    return request if resources is None else request.model_copy(update={"resources": resources})
 
 
 def _views(
