@@ -58,8 +58,7 @@ def status(
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
     """Say why jobs are where they are, and what to type next."""
     from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
-    from hpcbench.job.outcome import log_tail
-    from hpcbench.logs import newest_log
+    from hpcbench.logs import log_tail, telling_log
     from hpcbench.states import JobState
     from hpcbench.status import choose_jobs, gather
     from hpcbench.why import explain
@@ -74,7 +73,7 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
             return
     need_jobs(jobs, names)
     for job in jobs:
-        log = newest_log(job)
+        log = telling_log(job)
         print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
 
 
@@ -138,9 +137,13 @@ def retry(
     save_dir: SaveDir = None,
     state: States = None,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Default: where the suite was submitted.")] = None,
+    adjust: Annotated[
+        bool, typer.Option("--adjust", help="Ask for what would mend them: more memory, more time, another node.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would mend them, change nothing.")] = False,
 ) -> None:
     """Run failed jobs again, with the suite file and --set values they were submitted with."""
-    from hpcbench.console import print_outcome
+    from hpcbench.console import print_outcome, print_remedies
     from hpcbench.invocation import (
         jobs_allowed,
         need_jobs,
@@ -153,6 +156,8 @@ def retry(
     )
     from hpcbench.plan import Options
     from hpcbench.profile import load_profile
+    from hpcbench.remedy import check_remedies, find_remedies
+    from hpcbench.scheduler.slurm import read_node_groups
     from hpcbench.states import FAILED_STATES
     from hpcbench.status import choose_jobs, gather
     from hpcbench.submit import submit_suite
@@ -170,7 +175,14 @@ def retry(
         wanted = frozenset((job.experiment, job.job) for job in jobs if job.suite == suite_name)
         experiments = tuple(sorted({experiment for experiment, _ in wanted}))
         refuse_impossible([suite], profile, experiments)
-        options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted)
+        remedies = {} if profile is None else find_remedies(jobs, suite, profile)
+        print_remedies([job for job in jobs if job.suite == suite_name], remedies, applied=adjust)
+        if dry_run:
+            continue
+        resources = {place: remedy.resources for place, remedy in remedies.items()} if adjust else {}
+        if profile is not None and adjust:
+            check_remedies(remedies, profile, read_node_groups())
+        options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted, resources=resources)
         allowed = jobs_allowed(scheduler, None)
         outcome = submit_suite(
             suite,

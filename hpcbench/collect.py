@@ -7,6 +7,7 @@ cannot be read are "not there yet" and named in the warnings, and no job is drop
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -15,26 +16,21 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hpcbench.clues import explain_without_record
 from hpcbench.collection import Collection, ExperimentView, JobView, SuiteView
+from hpcbench.conclude import Evidence, conclude_state
 from hpcbench.errors import RecordError, SchedulerError
 from hpcbench.jsonfile import read_json
+from hpcbench.logs import log_tail, telling_log
 from hpcbench.paths import JobPaths, SuitePaths
 from hpcbench.plan import TRAIN
-from hpcbench.record import Record, read_record
+from hpcbench.record import read_record
 from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.protocol import Answer, Queue, SchedulerJob
+from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 from hpcbench.submission import Submission, read_submissions
 
 logger = logging.getLogger(__name__)
-
-GRACE_S = 150
-"""How long a record may stay unseen after its job left the queue: NFS caches attributes for up to a minute or two."""
-
-
-SCHEDULER_KNOWS_BETTER = frozenset({JobState.CANCELLED, JobState.PREEMPTED, JobState.TIMEOUT, JobState.NODE_FAILED})
-"""Cancel and preemption look alike inside a job; only the scheduler can tell them apart."""
-
 
 CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
 
@@ -156,7 +152,11 @@ def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
 
 def _is_settled(job: JobPaths) -> bool:
     record = read_record(job.record)
-    return record is not None and (record.state in FINISHED_WELL or record.state is JobState.FAILED)
+    if record is None:
+        return False
+    # Where Slurm counts memory, only Slurm knows what a SIGKILL was for.
+    killed = record.cause is not None and record.cause.signal == signal.SIGKILL
+    return record.state in FINISHED_WELL or (record.state is JobState.FAILED and not killed)
 
 
 def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None) -> Collection:
@@ -272,7 +272,7 @@ def _view_job(  # noqa: PLR0917
         train=train,
     )
     state, reason = conclude_state(evidence)
-    return JobView(
+    view = JobView(
         suite=suite.plan.suite,
         experiment=experiment,
         job=job,
@@ -281,84 +281,28 @@ def _view_job(  # noqa: PLR0917
         folder=paths.folder,
         request=request,
         record=record,
-        progress=(read_json(paths.progress) or {}) if state is JobState.RUNNING else {},
+        # How far it came says how much more time it needs.
+        progress=(read_json(paths.progress) or {}) if state in {JobState.RUNNING, JobState.TIMEOUT} else {},
         scheduler_id=None if place is None else place[0].element_id(place[1]),
         cluster=None if place is None else place[0].cluster,
         elsewhere=elsewhere,
         held=told is not None and told.held_by_dependency,
         expected_start=None if told is None else told.expected_start,
+        node=_read_node(paths) if state in FAILED_STATES else None,
     )
+    return view if record is not None or state not in FAILED_STATES else _explain_from_log(view)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """All that may decide a job's state."""
-
-    record: Record | None = None
-    submitted: bool = False
-    intended: bool = False
-    """Written down as about to be submitted, outcome not yet known."""
-    answered: bool = True
-    """Whether the scheduler answered at all."""
-    elsewhere: str | None = None
-    """The other cluster that the job went to, of which this one knows nothing."""
-    history_known: bool = True
-    """Whether it also knows of ended jobs."""
-    history_failed: bool = False
-    """Whether it could not say what became of ended jobs."""
-    told: SchedulerJob | None = None
-    started: bool = False
-    cancelled: bool = False
-    """A note of our own, made before scancel."""
-    age_s: float = 0.0
-    """Time since anything was last heard of the job."""
-    train: JobView | None = None
+def _read_node(job: JobPaths) -> str | None:
+    node = (read_json(job.claim) or {}).get("node")
+    return node if isinstance(node, str) else None
 
 
-def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # noqa: PLR0911  # one rule a line
-    """Return a job's state and the reason in words. The record decides first, then the scheduler, then silence."""
-    record, told, train = evidence.record, evidence.told, evidence.train
-    alive = told is not None and told.state in {JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN}
-    if record is not None and (record.state in FINISHED_WELL or not alive):
-        reason = "" if record.cause is None else record.cause.message
-        interrupted = record.cause is not None and record.cause.type == "interrupted"
-        if interrupted and told is not None and told.state in SCHEDULER_KNOWS_BETTER:
-            return told.state, reason
-        return record.state, reason
-    train_failed = train is not None and (train.state in FAILED_STATES or train.state is JobState.OUT_OF_MEMORY)
-    if train is not None and train_failed and not (told is not None and told.state is JobState.RUNNING):
-        return JobState.BLOCKED, f"its train job is {train.state}"
-    if evidence.cancelled and not alive:
-        return JobState.CANCELLED, "cancelled by hpcbench"
-    if not evidence.submitted:
-        return (JobState.UNKNOWN, "was being submitted") if evidence.intended else (JobState.PLANNED, "")
-    if not evidence.answered or evidence.elsewhere is not None:
-        where = f"was submitted to the cluster {evidence.elsewhere}, whose own login nodes alone can ask"
-        return JobState.UNKNOWN, "the scheduler does not answer" if evidence.elsewhere is None else where
-    if told is None:
-        return _conclude_from_silence(evidence)
-    if told.state is JobState.BLOCKED:
-        return JobState.PENDING, "is held back; the next hpcbench submit or status releases it"
-    if train is not None and not evidence.started and told.state is JobState.CANCELLED:
-        return JobState.PLANNED, "never ran, although its train job did not fail"
-    if told.state is JobState.COMPLETED:
-        if evidence.age_s < GRACE_S:
-            return JobState.RUNNING, "has ended; its record is not visible yet"
-        return JobState.FAILED, "ended without a record"
-    exit_code = f" (exit code {told.exit_code})" if told.exit_code and told.state is JobState.FAILED else ""
-    return told.state, told.reason or ("" if alive else f"{told.raw_state} by the scheduler{exit_code}")
-
-
-def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:
-    if evidence.age_s < GRACE_S:
-        return JobState.UNKNOWN, "the scheduler no longer lists it; waiting for its record"
-    if evidence.history_failed:
-        return JobState.UNKNOWN, "the scheduler no longer lists it, and accounting does not answer"
-    if evidence.train is not None and not evidence.started:
-        return JobState.PLANNED, "left the queue without ever running"
-    if evidence.started or evidence.history_known:
-        return JobState.LOST, "the scheduler forgot it and there is no record"
-    return JobState.LOST, "the scheduler forgot it, accounting is off and there is no record"
+def _explain_from_log(view: JobView) -> JobView:
+    """Let Slurm's own log say why a job left no record."""
+    log = telling_log(view)
+    clue = None if log is None else explain_without_record(view.state, log_tail(log))
+    return view if clue is None else replace(view, reason=clue.message, hint=clue.hint or "")
 
 
 def _try_request(path: Path) -> JobRequest | None:

@@ -27,6 +27,8 @@ class JobView:
     state: JobState
     reason: str = ""
     """Why it is in this state, in words: a pending reason, a failure's cause, or what blocks it."""
+    hint: str = ""
+    """What mends it, where no record says so."""
     folder: Path
     request: JobRequest | None = None
     record: Record | None = None
@@ -43,6 +45,8 @@ class JobView:
     expected_start: str | None = None
     in_suite: bool = True
     """False for a job that a later version of the suite no longer has."""
+    node: str | None = None
+    """Where it ran last, by the scheduler's name, of a job that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

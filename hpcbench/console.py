@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from hpcbench.collection import Collection, JobView
 from hpcbench.errors import ConfigError, HpcbenchError
 from hpcbench.plan import Action, Decision
+from hpcbench.remedy import Place, Remedy
 from hpcbench.status import status_rows
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Suite
@@ -93,6 +94,18 @@ def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> b
         print(f"{suite.name}: {plural(count, 'job')} not submitted: {reason}")
     print(f"{suite.name}: {plural(outcome.num_jobs, 'job')} submitted, results in {root / suite.name}")
     return bool(changed or outcome.refused)
+
+
+def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *, applied: bool) -> None:
+    """Say why each job failed and what would mend it."""
+    for job in jobs:
+        reason = f": {job.reason}" if job.reason else ""
+        print(f"{job.suite}/{job.experiment}/{job.job}: was {job.state}{reason}")
+        remedy = remedies.get((job.experiment, job.job))
+        if remedy is not None:
+            print(f"  {'changed' if applied else 'would help'}: {remedy.change}")
+    if remedies and not applied:
+        print("nothing was changed; hpcbench retry --adjust changes what would help")
 
 
 def print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:

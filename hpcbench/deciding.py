@@ -79,7 +79,7 @@ def decide_suite(
     requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], options: Options
 ) -> list[Decision]:
     """Decide what happens to each job that the options mean; looks whether checkpoints are there."""
-    wanted = _only(requests, options)
+    wanted = [_adjust(request, options) for request in _only(requests, options)]
     return decide(wanted, views, options, without_checkpoint=evals_without_checkpoint(wanted, views))
 
 
@@ -87,6 +87,11 @@ def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
     if not options.only:
         return list(requests)
     return [r for r in requests if any(fnmatchcase(r.experiment, pattern) for pattern in options.only)]
+
+
+def _adjust(request: JobRequest, options: Options) -> JobRequest:
+    resources = options.resources.get((request.experiment, request.job))
+    return request if resources is None else request.model_copy(update={"resources": resources})
 
 
 def evals_without_checkpoint(

@@ -1,14 +1,19 @@
 """Where a job's words are: its attempts' logs, or Slurm's own log when it never got that far.
 
-In: a job view. Out: paths, newest last. It only looks.
+In: a job view. Out: paths, newest last, and a log's last lines. It only looks.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hpcbench.collection import JobView
 from hpcbench.paths import JobPaths, SuitePaths
+from hpcbench.states import FAILED_STATES
+
+LOG_TAIL_BYTES = 16_384
+LOG_LINES = 12
 
 
 def log_files(job: JobView) -> list[Path]:
@@ -31,3 +36,26 @@ def newest_log(job: JobView, attempt: int | None = None) -> Path | None:
         return path if path.is_file() else None
     files = log_files(job)
     return files[-1] if files else None
+
+
+def telling_log(job: JobView) -> Path | None:
+    """Return the log that shows why a job is where it is: of one that ended without a record, Slurm's own."""
+    if job.record is None and job.state in FAILED_STATES:
+        return next((path for path in log_files(job) if path.stat().st_size > 0), None)
+    return newest_log(job)
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:
+    """Return the last non-empty lines of a log as text without control characters."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - LOG_TAIL_BYTES))
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ()
+    # A progress bar rewrites its line with carriage returns; only its last state is worth keeping.
+    cleaned = [
+        re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f]", "", line.rsplit("\r", 1)[-1]) for line in text.split("\n")
+    ]
+    return tuple(line[:500] for line in cleaned if line.strip())[-lines:]

@@ -30,6 +30,20 @@ class Step:
     attempt: int = 1
 
 
+def divergence(steps: Sequence[Step]) -> int | None:
+    """Return the first step from which on no loss was finite, or None for a training that ended with a finite one.
+
+    A single loss that is not finite is no divergence: with fp16 the gradient scaler leaves such a step out.
+    """
+    first: int | None = None
+    for step in steps:
+        if step.loss is not None:
+            first = None
+        elif first is None:
+            first = step.step
+    return first
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
     """Training speed over all steps and over the steady ones."""

@@ -118,6 +118,11 @@ class AttemptPaths:
         return self.folder / "record.json"
 
     @property
+    def reserve(self) -> Path:
+        """Space kept for the record on a disk that fills up; see `job/reserve.py`."""
+        return self.folder / "reserve.bin"
+
+    @property
     def supervisor_log(self) -> Path:
         return self.folder / "supervisor.log"
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hpcbench.collection import JobView
 from hpcbench.dataset_registry import REGISTRY_MARK
 from hpcbench.hub_names import HUB_ARGUMENTS
 from hpcbench.paths import SuitePaths
-from hpcbench.request import JobRequest
+from hpcbench.request import JobRequest, Resources
 from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 from hpcbench.suite import Experiment, Suite
 
@@ -242,6 +242,8 @@ class Options:
     """Globs over experiment names; empty is all."""
     retry_jobs: frozenset[tuple[str, str]] = frozenset()
     """The (experiment, job) pairs that `retry` is for; empty is all."""
+    resources: Mapping[tuple[str, str], Resources] = field(default_factory=dict)
+    """What (experiment, job) pairs ask for instead of what the suite says; never a part of the fingerprint."""
 
     def is_retried(self, view: JobView) -> bool:
         """Say whether a job in this state is run again."""

@@ -15,6 +15,8 @@ from hpcbench.jsonfile import read_json
 from hpcbench.states import JobState
 
 SCHEMA_VERSION = 1
+TERMINATED = "terminated by the scheduler or the user"
+"""What a job knows of its cancellation; readers of its record may know more."""
 STRICT = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -111,6 +113,8 @@ class TrainMetrics(BaseModel):
     resumed_from_steps: tuple[int, ...] = ()
     """Step at which each later attempt took over."""
     tokens: TokenStats | None = None
+    diverged_at_step: Count | None = None
+    """First step after which no loss was finite any more; such a training has failed."""
     dtypes: dict[str, str] = Field(default_factory=dict)
     """Dtypes of weights, adapter, optimizer state and autocast."""
     attention: str | None = None

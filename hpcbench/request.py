@@ -41,6 +41,8 @@ class Resources(BaseModel):
     time_min: int | None = Field(ge=1, default=None)
     """Time limit in minutes; None takes the profile's."""
     partition: str | None = None
+    exclude: str | None = None
+    """Nodes not to run on, as Slurm writes them, for example node3,node[7-9]."""
 
 
 class JobRequest(BaseModel):

@@ -5,8 +5,10 @@ In: a job view and its last log lines. Out: text. Pure.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
+from hpcbench.clues import BAD_NODE
 from hpcbench.collection import JobView
 from hpcbench.states import JobState
 
@@ -19,13 +21,21 @@ MEANING = {
     JobState.OUT_OF_MEMORY: "the GPU's memory was not enough; this is a result and is not retried",
     JobState.HOST_OUT_OF_MEMORY: "the node's memory was not enough",
     JobState.TIMEOUT: "the time limit was reached and no attempts are left",
-    JobState.PREEMPTED: "another job took its place",
+    JobState.PREEMPTED: "another job took its place, and no attempts are left",
     JobState.NODE_FAILED: "its node failed",
-    JobState.CANCELLED: "cancelled",
+    JobState.CANCELLED: "cancelled; it does not come back by itself",
     JobState.BLOCKED: "cannot run, because its train job did not complete",
     JobState.LOST: "left the queue without a record",
     JobState.UNKNOWN: "nothing is concluded, because the scheduler did not say",
 }
+
+SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
+WHAT_ADJUST_CHANGES = {
+    JobState.HOST_OUT_OF_MEMORY: "asks for more memory",
+    JobState.TIMEOUT: "asks for more time where the rest needs it",
+}
+NOT_THE_SAME_AGAIN = frozenset({"diverged", "cannot_start", "bad_metrics", "no_metrics"})
+"""Causes that the same job meets again, whatever the node."""
 
 
 def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None, *, step: str | None = None) -> str:
@@ -42,37 +52,51 @@ def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None,
         )
         lines.append(f"  attempts: {attempts}")
     cause = None if job.record is None else job.record.cause
-    if cause is not None and cause.hint:
-        lines.append(f"  hint: {cause.hint}")
+    hint = job.hint or (cause.hint if cause is not None else None)
+    if hint and job.state is not JobState.COMPLETED:
+        lines.append(f"  hint: {hint}")
     shown = log_lines or (() if cause is None else cause.lines)
     if shown and job.state is not JobState.COMPLETED:
         lines += [f"  log ({log or (cause.log if cause is not None else '')}):", *(f"    {line}" for line in shown)]
-    if step := next_command(job) if step is None else step:
-        lines.append(f"  next: {step}")
+    lines += [f"  next: {text}" for text in (next_steps(job) if step is None else (step,))]
     return "\n".join(lines)
 
 
-def next_command(job: JobView) -> str:
-    """Return what to type next, or an empty text when there is nothing to do."""
-    place = f"{job.suite}/{job.experiment}"
+def next_steps(job: JobView) -> list[str]:
+    """Return what to type next, the likeliest first."""
+    place = shlex.quote(f"{job.suite}/{job.experiment}")
     match job.state:
         case JobState.COMPLETED:
-            return "hpcbench collect"
+            return ["hpcbench collect"]
         case JobState.PLANNED:
-            return "hpcbench submit <suite>.yaml"
-        case JobState.PENDING | JobState.RUNNING | JobState.UNKNOWN:
-            return (
-                f"hpcbench status {place}"
-                if job.state is not JobState.RUNNING
-                else f"hpcbench logs {place}/{job.job} -f"
-            )
+            return [f"hpcbench submit {_suite_file(job)}"]
+        case JobState.RUNNING:
+            return [f"hpcbench logs {place}/{job.job} -f"]
+        case JobState.PENDING | JobState.UNKNOWN:
+            return [f"hpcbench status {place}"]
         case JobState.BLOCKED:
-            return f"hpcbench why {place}/train"
+            return [f"hpcbench why {place}/train"]
         case JobState.OUT_OF_MEMORY:
-            return "a smaller batch_size or max_length, or gradient_checkpointing, under a new name"
-        case JobState.HOST_OUT_OF_MEMORY:
-            return f"raise requirements.mem_gb, then hpcbench retry {place}"
-        case JobState.TIMEOUT:
-            return f"raise requirements.time, then hpcbench retry {place}"
+            return [f"hpcbench submit {_suite_file(job)}  (with {SMALLER}, under a new name)"]
         case _:
-            return f"hpcbench retry {place}"
+            return _next_after_failure(job, place)
+
+
+def _next_after_failure(job: JobView, place: str) -> list[str]:
+    """Return how to run a failed job again: as it is, or changed."""
+    cause = None if job.record is None else job.record.cause
+    changed = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --force"
+    if job.state is JobState.FAILED and cause is not None and cause.type in NOT_THE_SAME_AGAIN:
+        return [f"{changed}  (once its arguments are changed)"]
+    again = f"hpcbench retry {place}"
+    if job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST} or (
+        cause is not None and cause.type == BAD_NODE
+    ):
+        again += f" --adjust  ({WHAT_ADJUST_CHANGES.get(job.state, 'on another node')})"
+    if job.state is not JobState.FAILED or cause is None:
+        return [again]
+    return [again, f"{changed}  (if its arguments or data had to be changed)"]
+
+
+def _suite_file(job: JobView) -> str:
+    return shlex.quote(job.request.suite_file) if job.request is not None and job.request.suite_file else "CONFIG"

@@ -6,15 +6,14 @@ In: a job's view and its experiment's. Out: text. Only a failed job's log is rea
 from __future__ import annotations
 
 from hpcbench.collection import ExperimentView, JobView
-from hpcbench.job.outcome import log_tail
-from hpcbench.logs import newest_log
+from hpcbench.logs import log_tail, newest_log
 from hpcbench.record import EvalMetrics, TrainMetrics
 from hpcbench.report.cells import number_text
 from hpcbench.report.facts import Facts, completed_metrics, facts_of
 from hpcbench.report.memory import memory_text
 from hpcbench.scheduler.local_display import headline_text
 from hpcbench.states import JobState
-from hpcbench.why import explain, next_command
+from hpcbench.why import SMALLER, explain
 
 
 def describe_job(job: JobView, experiment: ExperimentView) -> str:
@@ -34,7 +33,7 @@ def _why(job: JobView) -> str:
     """Return why a job has no result; a cause that says what to do needs no traceback below it."""
     log = newest_log(job)
     cause = None if job.record is None else job.record.cause
-    step = next_command(job) if job.state is JobState.OUT_OF_MEMORY else _next_step(job)
+    step = _next_step(job)
     if cause is None or cause.hint is None or log is None:
         return explain(job, () if log is None else log_tail(log), None if log is None else str(log), step=step)
     lines = [f"{job.suite}/{job.experiment} {job.job}: {job.state}", f"  cause: {cause.message}"]
@@ -62,4 +61,6 @@ def _checkpoint_lines(train: TrainMetrics, job: JobView) -> list[str]:
 def _next_step(job: JobView) -> str:
     if job.state is JobState.BLOCKED:
         return "mend its training"
+    if job.state is JobState.OUT_OF_MEMORY:
+        return f"run it as a new version with {SMALLER}"
     return f"add --name {job.experiment} to try the same again; with other arguments run it as a new version"

@@ -1,7 +1,8 @@
 """Entry point of every job: `python -m hpcbench.job SUBMISSION_FILE [--index N]`.
 
 In: a submission file and, in a Slurm array, the index from the environment. Out: exit code 0 when the job is completed,
-1 when it is not. No pickle, no shell; a job adopted after a crash of `submit` starts like any other.
+1 when it is not, 74 when it could not write what became of it. No pickle, no shell; a job adopted after a crash of
+`submit` starts like any other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from typing import cast
 
 from hpcbench.clean import Keep
 from hpcbench.errors import HpcbenchError
-from hpcbench.job.claim import take_claim, wait_for_head_claim
+from hpcbench.job.attempts import give_up
+from hpcbench.job.claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
 from hpcbench.job.keep import reduce_own_checkpoints
@@ -41,6 +43,9 @@ logger = logging.getLogger("hpcbench.job")
 
 EXIT_COMPLETED = 0
 EXIT_NOT_COMPLETED = 1
+EXIT_NOT_WRITTEN = os.EX_IOERR
+EXIT_START_ME_AGAIN = os.EX_TEMPFAIL
+"""With this code (75) a program that was told to stop says that, started again, it goes on where it stopped."""
 PREEMPTION_POLL_S = 15.0
 
 
@@ -61,6 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
     except HpcbenchError as error:
         logger.error("%s", error)
         return EXIT_NOT_COMPLETED
+    except OSError as error:
+        # Slurm's own log is all that is left to say it.
+        logger.error("no record could be written: %s", error)
+        return EXIT_NOT_WRITTEN
 
 
 def run_job(context: JobContext, stop: StopRequest) -> int:
@@ -84,6 +93,15 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     if claim is None:
         record = read_record(context.paths.record)
         return EXIT_COMPLETED if record is not None and record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
+    if context.on_slurm and context.restart_count >= request.max_attempts:
+        return give_up_job(context, request, claim)
+    return run_attempt(context, request, claim, checkpoint=checkpoint, stop=stop)
+
+
+def run_attempt(
+    context: JobContext, request: JobRequest, claim: Claim, *, checkpoint: Path | None, stop: StopRequest
+) -> int:
+    """Run a claimed job once, and do what its end asks for; return the process's exit code."""
     lead = float(os.environ.get("HPCBENCH_SIGNAL_LEAD_S", "300"))
     supervisor = Supervisor(
         context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop, signal_lead_s=lead
@@ -92,7 +110,6 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     shutil.rmtree(node_caches(context, os.environ), ignore_errors=True)
     if record is None:
         return EXIT_COMPLETED
-    logger.info("%s %s: %s", request.experiment, request.job, record.state)
     if record.state is JobState.PREEMPTED:
         wait_for_preemption(context)
         return EXIT_NOT_COMPLETED
@@ -107,6 +124,16 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
 
 
+def give_up_job(context: JobContext, request: JobRequest, claim: Claim) -> int:
+    """Leave a last record instead of another attempt: Slurm requeues after preemptions and node failures for ever."""
+    if context.is_head:
+        record = give_up(context, request, before=claim.attempt)
+        logger.warning("%s %s: %s, no attempts left", request.experiment, request.job, record.state)
+        if request.job == "train":
+            settle_own_evals(context, record.state)
+    return EXIT_NOT_COMPLETED
+
+
 _FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_OF_MEMORY})
 """Ends that no requeue follows; a preempted or timed-out train job may come back and still needs its evals."""
 
@@ -119,7 +146,10 @@ def wait_for_preemption(context: JobContext) -> None:
 
 def _requeue_after_timeout(context: JobContext, request: JobRequest, record: Record) -> bool:
     """Put a job that ran into its time limit back into the queue while it has attempts left."""
-    if record.state is not JobState.TIMEOUT or not context.on_slurm or request.cmd == "command":
+    if record.state is not JobState.TIMEOUT or not context.on_slurm:
+        return False
+    if program_of(request) and (record.cause is None or record.cause.exit_code != EXIT_START_ME_AGAIN):
+        # Started anew it would run into the same limit.
         return False
     # Those of an earlier submission do not count: a person's retry starts anew.
     if context.restart_count + 1 >= request.max_attempts:

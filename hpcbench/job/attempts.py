@@ -1,7 +1,7 @@
 """The attempts of a job before this one, as its record lists them.
 
 In: the folders of earlier attempts. Out: their `Attempt`s, one for each start that claimed the job, also for those that
-were killed before they could tell. It writes nothing.
+were killed before they could tell, and the record of a job that has no attempts left.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from hpcbench.jsonfile import JsonObject, read_json
+import hpcbench
+from hpcbench.clock import now_text
+from hpcbench.job.context import JobContext
+from hpcbench.jsonfile import JsonObject, read_json, write_json
 from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import Attempt, Cause
+from hpcbench.record import TERMINATED, Attempt, Cause, Record
+from hpcbench.request import JobRequest
 from hpcbench.states import JobState
 
 logger = logging.getLogger(__name__)
@@ -29,6 +33,42 @@ def earlier_attempts(job: JobPaths, *, before: int, scheduler_id: str) -> tuple[
     """
     found = (_read_attempt(job.attempt(number), number) for number in range(1, before))
     return tuple(_name_preemption(attempt, scheduler_id) for attempt in found if attempt is not None)
+
+
+def give_up(context: JobContext, request: JobRequest, *, before: int) -> Record:
+    """Write and return the record of a job that comes back although its attempts are used up.
+
+    It keeps the state of its last attempt; one that was killed without a word is taken for a node failure, since a
+    preemption leaves time for a record.
+
+    Args:
+        context: the start that does not run any more.
+        request: the job.
+        before: number that this start would have had.
+    """
+    earlier = earlier_attempts(context.paths, before=before, scheduler_id=context.scheduler_id)
+    last = earlier[-1] if earlier else None
+    why = "" if last is None or last.cause is None else f"; the last one: {last.cause.message}"
+    record = Record(
+        hpcbench_version=hpcbench.__version__,
+        suite=request.suite,
+        experiment=request.experiment,
+        job=request.job,
+        cmd=request.cmd,
+        state=JobState.NODE_FAILED if last is None or last.state is JobState.LOST else last.state,
+        fingerprint=request.fingerprint,
+        cause=Cause(
+            type="attempts_used_up",
+            message=f"all attempts are used up (max_attempts: {request.max_attempts}){why}",
+            hint="a retry has as many attempts again, and goes on from the last checkpoint",
+        ),
+        attempts=earlier,
+        request=request.model_dump(mode="json"),
+        started_at=earlier[0].started_at if earlier else now_text(),
+        finished_at=now_text(),
+    )
+    write_json(context.paths.record, record.model_dump(mode="json"))
+    return record
 
 
 def _read_attempt(paths: AttemptPaths, number: int) -> Attempt | None:
@@ -71,7 +111,7 @@ def _name_preemption(attempt: Attempt, scheduler_id: str) -> Attempt:
     cause = attempt.cause
     if attempt.state is not JobState.CANCELLED or cause is None or attempt.scheduler_id != scheduler_id:
         return attempt
-    message = cause.message.replace("terminated by the scheduler or the user", "preempted")
+    message = cause.message.replace(TERMINATED, "preempted")
     return attempt.model_copy(
         update={"state": JobState.PREEMPTED, "cause": cause.model_copy(update={"message": message})}
     )

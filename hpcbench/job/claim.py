@@ -124,6 +124,8 @@ def _claim_value(context: JobContext, claim: Claim) -> JsonObject:
         "scheduler_id": context.scheduler_id,
         "restart_count": context.restart_count,
         "host": context.host,
+        # What the scheduler calls it, which may be another name.
+        "node": os.environ.get("SLURMD_NODENAME"),
         "pid": os.getpid(),
         "process_start": None if stat is None else stat.start_ticks,
         "claimed_at": now_text(),

@@ -118,6 +118,8 @@ def job_environment(
         "HPCBENCH_SUITE": request.suite,
         "HPCBENCH_EXPERIMENT": request.experiment,
         "PYTHONUNBUFFERED": "1",
+        # A crash in compiled code then says where Python was.
+        "PYTHONFAULTHANDLER": "1",
         "TOKENIZERS_PARALLELISM": "false",
         # Shared file systems lock badly; these caches are cheap to fill again.
         "TRITON_CACHE_DIR": str(caches / "triton"),

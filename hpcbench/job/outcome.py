@@ -8,30 +8,47 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from hpcbench.clues import DISK_FULL, find_clue
 from hpcbench.jsonfile import read_json
+from hpcbench.logs import log_tail
 from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult
+from hpcbench.record import TERMINATED, Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
 from hpcbench.request import JobRequest
 from hpcbench.states import JobState
 
 METRICS: TypeAdapter[Metrics] = TypeAdapter(Metrics)
-LOG_TAIL_BYTES = 16_384
-LOG_LINES = 12
 OUT_OF_MEMORY_TYPES = frozenset({"OutOfMemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError"})
 GPU_OOM_TEXT = re.compile(r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|HIP out of memory")
 INTERRUPTIONS = {
     "timeout": (JobState.TIMEOUT, "the time limit came near"),
-    "terminate": (JobState.CANCELLED, "terminated by the scheduler or the user"),
+    "terminate": (JobState.CANCELLED, TERMINATED),
     "preempted": (JobState.PREEMPTED, "preempted"),
 }
 HOST_OOM_TYPES = frozenset({"MemoryError"})
+HOST_OOM_TEXT = re.compile(
+    r"^MemoryError\b|ArrayMemoryError|DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory"
+    r"|std::bad_alloc"
+)
+TORCHRUN_SIGNAL = re.compile(r"exitcode\s*: -(\d+) \(pid")
+DIVERGED = "diverged"
+DIVERGED_HINT = (
+    "the same again would diverge again; try a lower learning_rate, a longer warm-up, a smaller max_grad_norm, "
+    "or bf16 instead of fp16"
+)
+MORE_MEMORY = "ask for more mem_gb"
+FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that nothing needs any more), then retry"
+SIGNAL_HINTS = {
+    "SIGKILL": "SIGKILL often means that memory was not enough; see the log, or ask for more mem_gb",
+    "SIGSEGV": "a crash in compiled code; the log says where Python was",
+    "SIGBUS": "often a full /dev/shm (data loader workers), or a mapped file that somebody cut short",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,27 +63,37 @@ class Ending:
     """The grace period ran out and the supervisor killed it."""
     oom_kills: int = 0
     """Rise of `oom_kill` in the job's memory cgroup."""
+    disk_full: bool = False
+    """Nothing more could be written into the attempt's folder at the end."""
 
 
 def conclude(
     request: JobRequest, ending: Ending, *, job: JobPaths, attempt: AttemptPaths
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     """Return state, cause and metrics of an attempt."""
+    # A program that tidies up after TERM and leaves with 0 has not done its work; figures prove that one has.
+    left_early = _is_program(request) and not attempt.values.exists()
     if ending.stop_reason is not None and (
-        ending.exit_code != 0 or attempt.interrupted.exists() or ending.killed_by_us
+        ending.exit_code != 0 or attempt.interrupted.exists() or ending.killed_by_us or left_early
     ):
-        return _interrupted(ending, attempt, job)
+        return _interrupted(ending, attempt, job, is_program=_is_program(request))
     failure = first_failure(attempt)
     if ending.exit_code == 0 and failure is None:
         return _completed(request, job, attempt)
     return _failed(ending, failure, job, attempt)
 
 
+def _is_program(request: JobRequest) -> bool:
+    return request.cmd == "command" or (
+        request.cmd == "eval" and request.eval_args is not None and bool(request.eval_args.command)
+    )
+
+
 def _completed(
     request: JobRequest, job: JobPaths, attempt: AttemptPaths
 ) -> tuple[JobState, Cause | None, Metrics | None]:
-    if request.cmd == "command" or (request.eval_args is not None and request.eval_args.command):
-        return _program_metrics(request, attempt)
+    if _is_program(request):
+        return _program_metrics(request, attempt, job)
     value = read_json(attempt.metrics)
     if value is None:
         cause = Cause(
@@ -78,17 +105,28 @@ def _completed(
         )
         return JobState.FAILED, cause, None
     try:
-        return JobState.COMPLETED, None, METRICS.validate_python(value)
+        metrics = METRICS.validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         cause = Cause(type="bad_metrics", message=f"metrics are not valid: {place}: {first['msg']}", exit_code=0)
         return JobState.FAILED, cause, None
+    if isinstance(metrics, TrainMetrics) and metrics.diverged_at_step is not None:
+        message = f"diverged: from step {metrics.diverged_at_step} on no loss was finite (NaN or infinity)"
+        cause = Cause(type=DIVERGED, message=message, exit_code=0, hint=DIVERGED_HINT, log=relative(attempt.log, job))
+        return JobState.FAILED, cause.model_copy(update={"lines": log_tail(attempt.log)}), metrics
+    return JobState.COMPLETED, None, metrics
 
 
-def _program_metrics(request: JobRequest, attempt: AttemptPaths) -> tuple[JobState, Cause | None, Metrics | None]:
+def _program_metrics(
+    request: JobRequest, attempt: AttemptPaths, job: JobPaths
+) -> tuple[JobState, Cause | None, Metrics | None]:
     """Build a program's metrics from the file that HPCBENCH_METRICS named; training may write none."""
     raw = read_json(attempt.values)
+    if raw is None and attempt.values.exists():
+        message = f"{attempt.values.name} (HPCBENCH_METRICS) holds no JSON object"
+        cause = Cause(type="bad_metrics", message=message, exit_code=0, log=relative(attempt.log, job))
+        return JobState.FAILED, cause.model_copy(update={"lines": log_tail(attempt.log)}), None
     values = {str(k): v for k, v in (raw or {}).items() if isinstance(v, int | float | str | bool | None)}
     try:
         if request.cmd == "eval":
@@ -124,12 +162,19 @@ def output_model(request: JobRequest, attempt: AttemptPaths) -> Path | None:
     return (base / request.command.output_model).absolute()
 
 
-def _interrupted(ending: Ending, attempt: AttemptPaths, job: JobPaths) -> tuple[JobState, Cause | None, Metrics | None]:
+def _interrupted(
+    ending: Ending, attempt: AttemptPaths, job: JobPaths, *, is_program: bool
+) -> tuple[JobState, Cause | None, Metrics | None]:
     state, words = INTERRUPTIONS[ending.stop_reason or "terminate"]
     left = read_json(attempt.interrupted)
     saved = (
         f"; checkpoint at step {left['step']}" if left is not None and "step" in left else "; no checkpoint was made"
     )
+    if is_program:
+        # What it saved, if anything, only it knows.
+        code = ending.exit_code
+        how = "had to be killed" if ending.killed_by_us else "left at TERM"
+        saved = f"; the program {how}" + (f" with exit code {code}" if code > 0 and not ending.killed_by_us else "")
     cause = Cause(
         type="interrupted",
         message=words + saved,
@@ -144,55 +189,60 @@ def _failed(
     ending: Ending, failure: Mapping[str, Any] | None, job: JobPaths, attempt: AttemptPaths
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     lines = log_tail(attempt.log)
-    log = relative(attempt.log, job)
+    state, cause = _judge(ending, failure, lines)
     code = ending.exit_code
+    place = {"log": relative(attempt.log, job), "lines": lines, "exit_code": code if code >= 0 else None}
+    return state, cause.model_copy(update=place), None
+
+
+def _judge(  # noqa: PLR0911  # one rule a return
+    ending: Ending, failure: Mapping[str, Any] | None, lines: Sequence[str]
+) -> tuple[JobState, Cause]:
+    """Return what failed: what names a cause goes before what follows from it, and words before bare numbers."""
+    kind = "" if failure is None else str(failure.get("type", "Exception"))
+    message = "" if failure is None else str(failure.get("message", "")) or kind
+    hint = None if failure is None or not failure.get("hint") else str(failure["hint"])
+    if kind in OUT_OF_MEMORY_TYPES or GPU_OOM_TEXT.search(message):
+        return JobState.OUT_OF_MEMORY, Cause(type=kind, message=message, hint=hint)
+    if failure is None and (line := _find_line(GPU_OOM_TEXT, lines)):
+        return JobState.OUT_OF_MEMORY, Cause(type="OutOfMemoryError", message=line)
+    number = _signal_number(ending, lines)
+    if ending.oom_kills > 0:
+        # Of several ranks the others report a lost connection, which is no cause.
+        text = "killed because the node's memory was not enough"
+        return JobState.HOST_OUT_OF_MEMORY, Cause(
+            type="host_out_of_memory", message=text, signal=number, hint=MORE_MEMORY
+        )
+    if kind in HOST_OOM_TYPES or HOST_OOM_TEXT.search(message):
+        return JobState.HOST_OUT_OF_MEMORY, Cause(type=kind, message=message, hint=hint or MORE_MEMORY)
+    if clue := find_clue((message, *lines)):
+        return JobState.FAILED, Cause(type=clue.type, message=clue.message, hint=clue.hint)
+    if ending.disk_full:
+        text = "the disk is full, or a quota is used up: the log's last words are lost"
+        return JobState.FAILED, Cause(type=DISK_FULL, message=text, hint=FREE_SPACE)
     if failure is not None:
-        kind, message = str(failure.get("type", "Exception")), str(failure.get("message", ""))
-        hint = failure.get("hint")
-        cause = Cause(
-            type=kind,
-            message=message or kind,
-            exit_code=code if code >= 0 else None,
-            log=log,
-            lines=lines,
-            hint=str(hint) if hint else None,
+        return JobState.FAILED, Cause(type=kind, message=message, hint=hint)
+    if line := _find_line(HOST_OOM_TEXT, lines):
+        return JobState.HOST_OUT_OF_MEMORY, Cause(type="host_out_of_memory", message=line, hint=MORE_MEMORY)
+    if number is not None:
+        name = _signal_name(number)
+        return JobState.FAILED, Cause(
+            type="signal", message=f"killed by {name}", signal=number, hint=SIGNAL_HINTS.get(name)
         )
-        if kind in OUT_OF_MEMORY_TYPES or GPU_OOM_TEXT.search(message):
-            return JobState.OUT_OF_MEMORY, cause, None
-        state = JobState.HOST_OUT_OF_MEMORY if kind in HOST_OOM_TYPES else JobState.FAILED
-        return state, cause, None
-    if any(GPU_OOM_TEXT.search(line) for line in lines):
-        message = next(line for line in lines if GPU_OOM_TEXT.search(line)).strip()
-        return JobState.OUT_OF_MEMORY, Cause(type="OutOfMemoryError", message=message, log=log, lines=lines), None
-    killed = -code if code < 0 else code - 128 if code > 128 else None  # noqa: PLR2004  # a shell's way to say "signal"
-    if killed is not None:
-        name = _signal_name(killed)
-        if killed == signal.SIGKILL and ending.oom_kills > 0:
-            message = "killed because the node's memory was not enough"
-            cause = Cause(
-                type="host_out_of_memory",
-                message=message,
-                signal=killed,
-                log=log,
-                lines=lines,
-                hint="ask for more mem_gb",
-            )
-            return JobState.HOST_OUT_OF_MEMORY, cause, None
-        hint = (
-            "SIGKILL often means that memory was not enough; see the log, or ask for more mem_gb"
-            if name == "SIGKILL"
-            else None
-        )
-        return (
-            JobState.FAILED,
-            Cause(type="signal", message=f"killed by {name}", signal=killed, log=log, lines=lines, hint=hint),
-            None,
-        )
-    return (
-        JobState.FAILED,
-        Cause(type="exit_code", message=f"exit code {code}", exit_code=code, log=log, lines=lines),
-        None,
-    )
+    return JobState.FAILED, Cause(type="exit_code", message=f"exit code {ending.exit_code}")
+
+
+def _find_line(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
+    return next((line.strip() for line in lines if pattern.search(line)), None)
+
+
+def _signal_number(ending: Ending, lines: Sequence[str]) -> int | None:
+    """Return the signal that ended the program, or one of its ranks, by torchrun's words."""
+    code = ending.exit_code
+    if code < 0 or code > 128:  # noqa: PLR2004  # a shell's way to say "signal"
+        return -code if code < 0 else code - 128
+    told = next((int(match[1]) for line in lines if (match := TORCHRUN_SIGNAL.search(line))), None)
+    return told if code != 0 else None
 
 
 def _signal_name(number: int) -> str:
@@ -209,22 +259,6 @@ def first_failure(attempt: AttemptPaths) -> dict[str, Any] | None:
         return None
     found.sort(key=lambda value: (str(value.get("type")) not in OUT_OF_MEMORY_TYPES, str(value.get("at", ""))))
     return found[0]
-
-
-def log_tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:
-    """Return the last non-empty lines of a log as text without control characters."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - LOG_TAIL_BYTES))
-            text = stream.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ()
-    # A progress bar rewrites its line with carriage returns; only its last state is worth keeping.
-    cleaned = [
-        re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f]", "", line.rsplit("\r", 1)[-1]) for line in text.split("\n")
-    ]
-    return tuple(line[:500] for line in cleaned if line.strip())[-lines:]
 
 
 def relative(path: Path, job: JobPaths) -> str:

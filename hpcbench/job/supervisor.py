@@ -31,6 +31,7 @@ from hpcbench.job.context import JobContext
 from hpcbench.job.environment import describe_environment
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
+from hpcbench.job.reserve import is_full, release_reserve, take_reserve
 from hpcbench.job.sampler import Sampler
 from hpcbench.job.scratch import link_scratch
 from hpcbench.jsonfile import read_json, write_json
@@ -48,7 +49,7 @@ TERM_GRACE_S = 22.0
 """Slurm kills KillWait (30 s by default) after TERM; the record has to be written before."""
 USR2_MARGIN_S = 25.0
 HEARTBEAT_S = 30.0
-"""How often the claim is touched: a job is missed `collect.GRACE_S` after it was last heard of."""
+"""How often the claim is touched: a job is missed `conclude.GRACE_S` after it was last heard of."""
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -97,6 +98,7 @@ class Supervisor:
         self.attempt.folder.mkdir(parents=True, exist_ok=True)
         if self.context.is_head:
             write_json(self.attempt.claim, read_json(self.context.paths.claim) or {})
+            take_reserve(self.attempt.reserve)
         launch = build_launch(
             self.request,
             self.context,
@@ -139,6 +141,7 @@ class Supervisor:
             stop_reason=self.stop.reason,
             killed_by_us=killed,
             oom_kills=oom_kill_count() - oom_before,
+            disk_full=child.returncode != 0 and is_full(self.attempt.folder),
         )
         state, cause, metrics = conclude(self.request, ending, job=self.context.paths, attempt=self.attempt)
         return self._finish(launch, state, cause, metrics, sampled)
@@ -203,7 +206,10 @@ class Supervisor:
             for pid in descendants(child.pid):
                 send_signal(pid, signal.SIGTERM)
         elif self.context.is_head:
-            write_json(self.attempt.stop, {"schema_version": 1, "reason": self.stop.reason, "at": now_text()})
+            try:
+                write_json(self.attempt.stop, {"schema_version": 1, "reason": self.stop.reason, "at": now_text()})
+            except OSError as error:
+                logger.error("the worker cannot be asked to stop and will be killed: %s", error)  # the text says all
 
     def _grace_is_over(self) -> bool:
         now = time.monotonic()
@@ -254,6 +260,8 @@ class Supervisor:
             finished_at=current.finished_at,
         )
         value = record.model_dump(mode="json")
+        logger.info("%s %s: %s", self.request.experiment, self.request.job, state)
+        release_reserve(self.attempt.reserve)
         write_json(self.attempt.record, value)
         if not holds_claim(self.context.paths.claim, self.claim.token):
             raise HpcbenchError(

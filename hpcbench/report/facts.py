@@ -128,7 +128,7 @@ def job_cause(job: JobView) -> Cause | None:
 def cause_text(job: JobView) -> str:
     """Return one line that says why the job is in its state, or an empty text."""
     cause = job_cause(job)
-    return one_line(cause.message if cause is not None and cause.message else job.reason)
+    return one_line(job.reason or ("" if cause is None else cause.message))
 
 
 def state_text(facts: Facts) -> str:

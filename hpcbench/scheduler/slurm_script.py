@@ -51,7 +51,7 @@ def render_script(submission: Submission, *, profile: ClusterProfile, paths: Sui
         qos=profile.qos,
         account=profile.account,
         constraint=profile.constraint,
-        exclude=profile.exclude,
+        exclude=",".join(names for names in (profile.exclude, resources.exclude) if names) or None,
         setup=_setup(submission, profile, paths),
         signal_delay_s=signal_lead_s(time_min),
         comment=f"hpcbench {submission.suite}",

@@ -170,6 +170,7 @@ def assemble_metrics(
         best_step=outcome.best_step,
         last_checkpoint=outcome.kept.last,
         last_step=outcome.num_steps,
+        diverged_at_step=metrics.divergence(steps),
         resumed_from_steps=tuple(resumed),
         tokens=outcome.tokens,
         dtypes={**facts.dtypes, "optimizer": outcome.optimizer_dtype},

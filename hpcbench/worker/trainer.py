@@ -35,6 +35,9 @@ from hpcbench.worker.weighted_loss import WeightedLoss, sum_weights
 
 logger = logging.getLogger(__name__)
 
+DIVERGED_STEPS = 10
+"""After so many losses in a row that are not finite the rest of the training would only burn GPU hours."""
+
 
 @dataclass(kw_only=True)
 class Run:
@@ -59,6 +62,8 @@ class Run:
     best_eval_loss: float | None = None
     eval_pending: bool = False
     interrupted: bool = False
+    num_bad_losses: int = 0
+    """Losses in a row that were not finite."""
     measure: StepMeasure | None = None
     first_step_at: float | None = None
     """Seconds since the epoch."""
@@ -267,6 +272,7 @@ class RunCallback(TrainerCallback):
                 "epoch": state.epoch,
             }
         )
+        self._watch_divergence(logs["loss"], step, control)
         phase: Phase = "evaluating" if control.should_evaluate else "saving" if control.should_save else "training"
         run.progress.update(
             phase,
@@ -288,6 +294,16 @@ class RunCallback(TrainerCallback):
                 measure.num_samples / measure.step_time_s,
                 measure.num_tokens / measure.step_time_s,
             )
+
+    def _watch_divergence(self, loss: float, step: int, control: Any) -> None:
+        """Say when losses stop being finite, and end a training that stays so; the loss is the same on all ranks."""
+        run = self._run
+        run.num_bad_losses = 0 if math.isfinite(loss) else run.num_bad_losses + 1
+        if run.num_bad_losses == 1:
+            logger.warning("step %d: the loss is %s, which is not finite", step, loss)
+        if run.num_bad_losses == DIVERGED_STEPS:
+            logger.error("step %d: no finite loss in %d steps; the training ends here", step, DIVERGED_STEPS)
+            control.should_training_stop = True
 
     def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Put the checkpoint that all ranks have just written in place."""

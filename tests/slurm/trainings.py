@@ -70,9 +70,9 @@ def job_of(save_dir: Path, experiment: str, suite: str = "interrupted") -> JobPa
     return JobPaths(save_dir / suite / experiment / "train")
 
 
-def scheduler_id(save_dir: Path, experiment: str) -> str:
+def scheduler_id(save_dir: Path, experiment: str, suite: str = "interrupted") -> str:
     """Return the Slurm id of an experiment's training."""
-    suites: list[SuiteOnDisk] = read_suites(save_dir)
+    suites: list[SuiteOnDisk] = read_suites(save_dir, [suite])
     submission, index = suites[0].latest()[experiment, "train"]
     found = submission.element_id(index)
     assert found is not None

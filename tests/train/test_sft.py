@@ -18,6 +18,7 @@ from hpcbench.worker.batches import BatchPlan
 from hpcbench.worker.data import encode_samples, load_splits
 from hpcbench.worker.loss import mean_cross_entropy
 from hpcbench.worker.template import Template
+from hpcbench.worker.trainer import DIVERGED_STEPS
 from hpcbench.worker.tuners import list_tuners, load_tuner
 from tests.train.world import (
     make_job,
@@ -239,10 +240,14 @@ def test_length_rules_are_counted(tmp_path: Path, base_model: Path, chats: Path)
 
 
 def test_a_diverged_loss_is_null_with_the_step(tmp_path: Path, base_model: Path, chats: Path) -> None:
-    job = make_job(tmp_path, base_model, chats, sft_type="full", learning_rate=1e30, warmup_ratio=0, max_grad_norm=0)
+    values: dict[str, Any] = {"learning_rate": 1e30, "warmup_ratio": 0, "max_grad_norm": 0, "max_steps": 40}
+    job = make_job(tmp_path, base_model, chats, sft_type="full", **values)
     attempt = train_here(job)
     metrics = read_metrics(attempt)
     assert metrics.train_loss is None
+    # The rest would only burn GPU hours.
+    assert metrics.diverged_at_step is not None
+    assert metrics.num_steps == metrics.diverged_at_step + DIVERGED_STEPS - 1
     assert metrics.unknown["train_loss"].startswith("the loss was not finite at step ")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hpcbench.cancel import cancel_jobs
-from hpcbench.collect import Evidence, collect_suites, conclude_state, read_suites
+from hpcbench.collect import collect_suites, read_suites
 from hpcbench.collection import Collection
+from hpcbench.conclude import Evidence, conclude_state
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options

@@ -16,8 +16,9 @@ from hpcbench.job.claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import judge_train
 from hpcbench.job.launch import build_launch
-from hpcbench.job.outcome import Ending, conclude, log_tail
+from hpcbench.job.outcome import Ending, conclude
 from hpcbench.jsonfile import create_json, read_json, write_json
+from hpcbench.logs import log_tail
 from hpcbench.paths import SuitePaths
 from hpcbench.record import Attempt, Cause, Record
 from hpcbench.request import Resources
