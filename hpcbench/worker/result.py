@@ -18,6 +18,7 @@ from hpcbench.paths import JobPaths
 from hpcbench.record import Parameters, RankMemory, TokenStats, TrainMetrics
 from hpcbench.request import Device, JobRequest
 from hpcbench.worker.checkpoint import Kept
+from hpcbench.worker.flops import count_flops_per_token
 from hpcbench.worker.progress import list_attempts, read_eval_losses, read_steps
 
 
@@ -69,36 +70,15 @@ def inspect_model(
     """
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = model.num_parameters() if trains_base else sum(parameter.numel() for parameter in model.parameters())
-    adapter = 0 if trains_base else trainable
-    config = model.config
-    heads = getattr(config, "num_attention_heads", None)
-    num_layers = getattr(config, "num_hidden_layers", None)
-    head_size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else None)
-    flops = None
-    if tokens is not None and heads and num_layers and head_size:
-        embedding = model.get_input_embeddings()
-        output = model.get_output_embeddings()
-        # The lookup multiplies nothing; a tied matrix is counted once, as the head that it also is.
-        is_tied = output is not None and output.weight is embedding.weight
-        num_looked_up = 0 if is_tied else embedding.weight.numel()
-        num_trained = adapter if num_trained_at_once is None else num_trained_at_once - num_looked_up
-        flops = metrics.flops_per_token(
-            base_parameters=total - num_trained - num_looked_up,
-            adapter_parameters=num_trained,
-            trains_base=trains_base and num_trained_at_once is None,
-            num_layers=num_layers,
-            attention_width=heads * head_size,
-            context_length=metrics.mean_context_length(tokens),
-        )
     base_dtypes = {p.dtype for p in model.parameters() if trains_base or not p.requires_grad}
     dtypes = {"weights": _join_dtypes(base_dtypes), "autocast": autocast}
     if not trains_base:
         dtypes["adapter"] = _join_dtypes({p.dtype for p in model.parameters() if p.requires_grad})
     return ModelFacts(
         parameters=Parameters(trainable=trainable, total=total, trained_at_once=num_trained_at_once),
-        flops_per_token=flops,
+        flops_per_token=count_flops_per_token(model, tokens=tokens, num_trained_at_once=num_trained_at_once),
         dtypes=dtypes,
-        attention=getattr(config, "_attn_implementation", None),
+        attention=getattr(model.config, "_attn_implementation", None),
     )
 
 
