@@ -44,6 +44,10 @@ else:
     # A new file in worker/tuners is a new choice, in messages, help and the JSON Schema alike.
     SftType = Literal[list_sft_types()]
 
+_FOR_LORA = (
+    *("use_dora", "use_rslora", "lora_lr_ratio"),
+    *("lora_bias_trainable", "lora_modules_to_save", "init_lora_weights"),
+)
 SCHEMA = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 
@@ -319,8 +323,9 @@ class SftArgs(BaseModel):
                 f"adalora_init_r ({self.adalora_init_r}) must be larger than adalora_target_r "
                 f"({self.adalora_target_r}): ranks only shrink"
             )
-        if self.use_dora or self.use_rslora or self.lora_lr_ratio is not None:
-            raise ValueError("use_dora, use_rslora and lora_lr_ratio are for sft_type lora, not adalora")
+        changed = [name for name in _FOR_LORA if getattr(self, name) != type(self).model_fields[name].default]
+        if changed:
+            raise ValueError(f"{', '.join(changed)}: for sft_type lora, not adalora")
         return self
 
     @model_validator(mode="after")

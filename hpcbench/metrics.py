@@ -156,30 +156,32 @@ def mean_context_length(tokens: TokenStats) -> float:
 
 def flops_per_token(
     *,
-    base_parameters: int,
-    adapter_parameters: int,
-    trains_base: bool,
+    num_trained: int,
+    num_frozen: int,
     num_layers: int,
     attention_width: int,
     context_length: float,
+    num_forward_only: int = 0,
+    num_layers_forward_only: int = 0,
 ) -> float:
     """Return model FLOPs per trained token, recomputation by gradient checkpointing not counted.
 
     A matrix product with N weights costs 2N forward, 2N for the gradient of its input and 2N for the gradient of its
-    weights: 6N when trained, 4N when frozen below an adapter. Attention adds 12 L h s. Sources: Kaplan et al. 2020
-    (arXiv:2001.08361) section 2.1 for 6N; Chowdhery et al. 2022 (arXiv:2204.02311) appendix B for 12 L h s.
+    weights: 6N when trained, 4N when frozen above trained weights, 2N when frozen below all of them, where no gradient
+    comes. Attention adds 4 L h s forward and 8 L h s backward. Sources: Kaplan et al. 2020 (arXiv:2001.08361) section
+    2.1 for 6N; Chowdhery et al. 2022 (arXiv:2204.02311) appendix B for 12 L h s.
 
     Args:
-        base_parameters: weights of the base model that take part in matrix products (no embedding lookup).
-        adapter_parameters: trained weights beside the base.
-        trains_base: whether the base's weights get gradients.
+        num_trained: weights that take part in matrix products and get gradients.
+        num_frozen: weights that only pass gradients on.
         num_layers: L.
         attention_width: h, query heads times head dimension.
         context_length: s, see `mean_context_length`.
+        num_forward_only: weights that neither get gradients nor pass them on.
+        num_layers_forward_only: of L, those whose attention passes no gradients on.
     """
-    per_base_parameter = 6 if trains_base else 4
-    attention = 12 * num_layers * attention_width * context_length
-    return per_base_parameter * base_parameters + 6 * adapter_parameters + attention
+    weights = 6 * num_trained + 4 * num_frozen + 2 * num_forward_only
+    return weights + (12 * num_layers - 8 * num_layers_forward_only) * attention_width * context_length
 
 
 def model_flops_utilisation(

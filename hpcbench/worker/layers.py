@@ -50,8 +50,8 @@ def find_mlp(layer: nn.Module) -> nn.Module:
     raise WorkerError(f"{type(layer).__name__}: no module named {', '.join(MLP_NAMES)}", hint="use sft_type: lora")
 
 
-def find_last_projections(layer: nn.Module) -> list[nn.Module]:
-    """Return the last projections of a layer's attention and MLP.
+def find_last_projections(layer: nn.Module) -> dict[str, nn.Module]:
+    """Return the last projections of a layer's attention and MLP, in this order, by their names in the layer.
 
     Raises:
         WorkerError: they have none of the known names.
@@ -59,7 +59,7 @@ def find_last_projections(layer: nn.Module) -> list[nn.Module]:
     modules = dict(layer.named_modules())
     for names in LAST_PROJECTIONS:
         if modules.keys() >= set(names):
-            return [modules[name] for name in names]
+            return {name: modules[name] for name in names}
     raise WorkerError(
         f"{type(layer).__name__}: the last projections of its attention and MLP are not known",
         hint="use sft_type: lora",

@@ -18,6 +18,7 @@ from hpcbench.paths import JobPaths
 from hpcbench.record import Parameters, RankMemory, TokenStats, TrainMetrics
 from hpcbench.request import Device, JobRequest
 from hpcbench.worker.checkpoint import Kept
+from hpcbench.worker.flops import count_flops_per_token
 from hpcbench.worker.progress import list_attempts, read_eval_losses, read_steps
 from hpcbench.worker.quantization import describe, dtype_name, logical_size
 
@@ -72,27 +73,6 @@ def inspect_model(
     # peft keeps the untrained original of a module in lora_modules_to_save.
     counted = (weight for name, weight in model.named_parameters() if ".original_module." not in name)
     total = model.num_parameters() if trains_base else sum(map(logical_size, counted))
-    adapter = 0 if trains_base else trainable
-    config = model.config
-    heads = getattr(config, "num_attention_heads", None)
-    num_layers = getattr(config, "num_hidden_layers", None)
-    head_size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else None)
-    flops = None
-    if tokens is not None and heads and num_layers and head_size:
-        embedding = model.get_input_embeddings()
-        output = model.get_output_embeddings()
-        # The lookup multiplies nothing; a tied matrix is counted once, as the head that it also is.
-        is_tied = output is not None and output.weight is embedding.weight
-        num_looked_up = 0 if is_tied else embedding.weight.numel()
-        num_trained = adapter if num_trained_at_once is None else num_trained_at_once - num_looked_up
-        flops = metrics.flops_per_token(
-            base_parameters=total - num_trained - num_looked_up,
-            adapter_parameters=num_trained,
-            trains_base=trains_base and num_trained_at_once is None,
-            num_layers=num_layers,
-            attention_width=heads * head_size,
-            context_length=metrics.mean_context_length(tokens),
-        )
     base_dtypes = {dtype_name(p) for p in model.parameters() if trains_base or not p.requires_grad}
     dtypes = {"weights": "+".join(sorted(base_dtypes)), "autocast": autocast}
     if not trains_base:
@@ -101,9 +81,9 @@ def inspect_model(
         dtypes["quantization"] = quantization
     return ModelFacts(
         parameters=Parameters(trainable=trainable, total=total, trained_at_once=num_trained_at_once),
-        flops_per_token=flops,
+        flops_per_token=count_flops_per_token(model, tokens=tokens, num_trained_at_once=num_trained_at_once),
         dtypes=dtypes,
-        attention=getattr(config, "_attn_implementation", None),
+        attention=getattr(model.config, "_attn_implementation", None),
     )
 
 

@@ -1,14 +1,15 @@
-"""LISA and GaLore, the ways of full fine-tuning with less memory, against statements of them that share no code."""
+"""Full fine-tuning, and LISA and GaLore that do it with less memory, against statements of them that share no code."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
@@ -17,9 +18,65 @@ from hpcbench.worker import model
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.galore import GaLoreAdamW
 from hpcbench.worker.tuners.lisa import LisaCallback, draw_layers
-from tests.train.world import make_job, make_llama_folder, prepare, read_history, read_metrics, train_here
+from tests.train.world import (
+    make_job,
+    make_llama_folder,
+    make_model_folder,
+    prepare,
+    read_history,
+    read_metrics,
+    read_weights,
+    train_here,
+)
 
 pytestmark = pytest.mark.train
+
+
+# Full
+
+
+def test_full_is_adamw_on_the_mean_loss_of_the_answers_tokens(tmp_path: Path, chats: Path) -> None:
+    """Six steps over all 24 chats at once, in micro-batches of 6; here one chat after the other, nothing padded."""
+    base = make_model_folder(tmp_path / "base", dropout=0.0)
+    values: dict[str, Any] = {"batch_size": 6, "gradient_accumulation_steps": 4, "max_steps": 6, "weight_decay": 0.1}
+    job = make_job(tmp_path / "job", base, chats, sft_type="full", dataset_test_ratio=0, **values)
+    history = [line for line in read_history(train_here(job)) if "loss" in line]
+
+    tokenizer, written_out = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
+    rows = [json.loads(line)["messages"] for line in chats.read_text().splitlines()]
+    prompts = [f"<|im_start|>user\n{user['content']}<|im_end|>\n<|im_start|>assistant\n" for user, _ in rows]
+    pairs = [
+        (tokenizer(prompt)["input_ids"], tokenizer(f"{answer['content']}<|im_end|>")["input_ids"])
+        for prompt, (_, answer) in zip(prompts, rows, strict=True)
+    ]
+    num_tokens = sum(len(answer) for _, answer in pairs)
+    decays = [p for p in written_out.parameters() if p.ndim == 2]
+    others = [p for p in written_out.parameters() if p.ndim == 1]
+    groups = [{"params": decays, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    for step, line in enumerate(history):
+        # one step of warm-up, which is a twentieth of six rounded up, then half a cosine
+        rate = 5e-3 * (0.5 * (1 + math.cos(math.pi * (step - 1) / 5)) if step else 0.0)
+        optimizer.zero_grad()
+        total = 0.0
+        for prompt, answer in pairs:
+            scores = written_out(input_ids=torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+            loss = torch.nn.functional.cross_entropy(scores, torch.tensor(answer), reduction="sum") / num_tokens
+            loss.backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(written_out.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        assert (line["loss"], line["grad_norm"]) == (
+            pytest.approx(total, abs=1e-5),
+            pytest.approx(float(norm), rel=1e-4),
+        )
+        assert line["learning_rate"] == pytest.approx(rate)
+    expected, found = dict(written_out.named_parameters()), read_weights(job.checkpoints / "last")
+    assert found.keys() == expected.keys() - {"lm_head.weight"}
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name].detach(), atol=1e-4, rtol=1e-4)
 
 
 # LISA

@@ -16,7 +16,9 @@ from hpcbench.jsonfile import read_json
 from hpcbench.worker import evaluate, model, sft
 from hpcbench.worker.eval_checkpoint import Checkpoint
 from hpcbench.worker.result import inspect_model
-from tests.train.test_tuners import args_of, losses, stop_in_step, validation_loss
+from tests.train.methods import read_args
+from tests.train.test_resume import stop_in_step
+from tests.train.test_tuners import losses, validation_loss
 from tests.train.world import make_job, make_model_folder, prepare, read_metrics, read_weights, train_here
 
 pytestmark = pytest.mark.train
@@ -128,11 +130,11 @@ def test_a_quantised_base_trains_stops_resumes_and_reloads(  # noqa: PLR0917  # 
     metrics = read_metrics(train_here(reference))
     found = [loss for loss in losses(reference) if loss is not None]
     assert sum(found[-3:]) < sum(found[:3])
-    bits = args_of(reference).quantization_bit
+    bits = read_args(reference).quantization_bit
     assert metrics.dtypes["quantization"].startswith(f"{bits} bit")
     assert metrics.dtypes["weights"] == ("float32+nf4" if bits == 4 else "float32+int8")
     assert metrics.dtypes["adapter"] == "float32"
-    reloaded = model.load_checkpoint(args_of(reference), reference.checkpoints / "last", "cpu")
+    reloaded = model.load_checkpoint(read_args(reference), reference.checkpoints / "last", "cpu")
     with torch.inference_mode():
         assert (reloaded(IDS).logits == trained[0].eval()(IDS).logits).all()
 
@@ -198,7 +200,7 @@ def test_an_adapter_is_merged_into_the_dequantised_base(
     metrics = read_metrics(train_here(job))
     merged = validation_loss(job, job.checkpoints / "last", tokenizer, merge=True)
     assert merged == pytest.approx(metrics.last_eval_loss, abs=1e-5 if bits == 4 else 2e-2)
-    loaded = model.load_checkpoint(args_of(job), job.checkpoints / "last", "cpu", merge=True)
+    loaded = model.load_checkpoint(read_args(job), job.checkpoints / "last", "cpu", merge=True)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
 
 

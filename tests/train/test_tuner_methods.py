@@ -214,6 +214,26 @@ def test_the_adapter_is_a_bottleneck_after_each_mlp(base_model: Path) -> None:
     assert {name.split("mlp.adapter.")[1] for name in trainable} == {"down.weight", "down.bias", "up.weight", "up.bias"}
 
 
+# IA3
+
+
+def test_ia3_scales_keys_values_and_what_the_mlp_projects_down(base_model: Path) -> None:
+    prepared, _ = prepare(base_model, sft_type="ia3")
+    layer = prepared.base_model.model.model.layers[1]
+    scaled = (layer.self_attn.k_proj, layer.self_attn.v_proj, layer.mlp.down_proj)
+    for module in scaled:
+        torch.nn.init.normal_(module.ia3_l.default)
+    hidden, inner = torch.randn(2, 7, 32), torch.randn(2, 7, 48)
+    for module in scaled[:2]:
+        outputs = hidden @ module.base_layer.weight.T + module.base_layer.bias
+        torch.testing.assert_close(module(hidden), outputs * module.ia3_l.default.flatten())
+    down = layer.mlp.down_proj
+    torch.testing.assert_close(down(inner), (inner * down.ia3_l.default.flatten()) @ down.base_layer.weight.T)
+    trainable = {name.split(".layers.")[1][2:] for name, p in prepared.named_parameters() if p.requires_grad}
+    names = ("self_attn.k_proj", "self_attn.v_proj", "mlp.down_proj")
+    assert trainable == {f"{name}.ia3_l.default" for name in names}
+
+
 # LLaMA Pro
 
 

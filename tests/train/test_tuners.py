@@ -1,4 +1,4 @@
-"""Every fine-tuning method, from its arguments to a checkpoint that a fresh load evaluates."""
+"""Fine-tuning methods: their files, dtypes, gradient checkpointing and ranks; test_every_method.py has the rest."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.jsonfile import read_json
-from hpcbench.paths import AttemptPaths, JobPaths
+from hpcbench.paths import JobPaths
 from hpcbench.tuner_names import TUNERS_FOLDER, list_tuners
-from hpcbench.worker import model, sft
-from hpcbench.worker import trainer as trainer_module
+from hpcbench.worker import model
 from hpcbench.worker.data import encode_samples, load_splits
 from hpcbench.worker.loss import mean_cross_entropy
-from hpcbench.worker.progress import read_eval_losses, read_steps
+from hpcbench.worker.progress import read_steps
 from hpcbench.worker.template import Template
 from hpcbench.worker.tuners import load_tuner
+from tests.train.methods import METHODS, read_args
 from tests.train.world import (
     make_job,
     make_llama_folder,
-    read_history,
     read_metrics,
     read_weights,
     start_worker,
@@ -37,126 +34,16 @@ pytestmark = pytest.mark.train
 
 FINGERPRINT = "f" * 64
 
-METHODS: dict[str, dict[str, Any]] = {
-    "adalora": {"sft_type": "adalora", "adalora_tfinal": 2, "adalora_deltaT": 2, "learning_rate": 0.05},
-    "adapter": {"sft_type": "adapter", "adapter_length": 8},
-    "ia3": {"sft_type": "ia3", "learning_rate": 0.05},
-    "llamapro": {"sft_type": "llamapro", "llamapro_num_new_blocks": 2},
-    "lisa": {"sft_type": "lisa", "lisa_activated_layers": 1, "lisa_step_interval": 3},
-    "galore": {"sft_type": "galore", "galore_rank": 4, "galore_update_proj_gap": 3, "galore_with_embedding": "true"},
-    "galore-each": {"sft_type": "full", "use_galore": "true", "galore_rank": "4", "galore_per_parameter": True},
-    "q-galore": {
-        "sft_type": "galore",
-        "galore_rank": 4,
-        "galore_update_proj_gap": 2,
-        "galore_quantization": True,
-        "galore_proj_quant": True,
-        "galore_queue_size": 1,
-        "galore_cos_threshold": 0.1,
-    },
-    "neftune": {"sft_type": "lora", "neftune_noise_alpha": 15.0},
-    "dora": {"sft_type": "dora"},
-    "lora+": {"sft_type": "lora+"},
-}
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_llama_folder(tmp_path_factory.mktemp("llama") / "model")
-
-
-def stop_in_step(monkeypatch: pytest.MonkeyPatch, step: int | None) -> None:
-    """Ask for a stop while this attempt's step `step` is made."""
-
-    def asked(attempt: AttemptPaths) -> bool:
-        return step is not None and sum("loss" in line for line in read_history(attempt)) >= step - 1
-
-    monkeypatch.setattr(trainer_module, "stop_requested", asked)
-
 
 def losses(job: JobPaths) -> list[float | None]:
     return [step.loss for step in read_steps(job, FINGERPRINT)]
 
 
-def args_of(job: JobPaths) -> SftArgs:
-    return SftArgs.model_validate((read_json(job.request) or {})["args"])
-
-
 def validation_loss(job: JobPaths, folder: Path, tokenizer: Any, *, merge: bool = False) -> float:
     """Return eval_loss as an eval job would find it, from the folder and the base alone."""
-    args = args_of(job)
+    args = read_args(job)
     rows = encode_samples(load_splits(args).validation, Template.from_args(args, tokenizer)).rows
     return mean_cross_entropy(model.load_checkpoint(args, folder, "cpu", merge=merge), rows, 2, "cpu")[0]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_learns_stops_resumes_and_reloads(  # noqa: PLR0917  # fixtures
-    tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    """Stopped in step 5, with dropout and shuffling on: the same losses and weights as without a stop."""
-    # three epochs of five steps
-    values = {**METHODS[method], "num_train_epochs": 3, "eval_steps": 5}
-    reference = make_job(tmp_path / "reference", base_model, chats, **values)
-    metrics = read_metrics(train_here(reference))
-    found = [loss for loss in losses(reference) if loss is not None]
-    assert len(found) == 15
-    assert sum(found[-3:]) < sum(found[:3])
-    evals = read_eval_losses(reference, FINGERPRINT)
-    assert (evals[15] or 0.0) < (evals[5] or 0.0)
-
-    job = make_job(tmp_path / "job", base_model, chats, **values)
-    for number, step in ((1, 4), (2, 3)):
-        stop_in_step(monkeypatch, step)
-        assert read_json(train_here(job, number).interrupted) is not None
-    stop_in_step(monkeypatch, None)
-    assert read_metrics(train_here(job, 3)).resumed_from_steps == (4, 7)
-    assert losses(job) == losses(reference)
-    assert read_eval_losses(job, FINGERPRINT) == evals
-    for name in ("best", "last"):
-        expected, resumed = read_weights(reference.checkpoints / name), read_weights(job.checkpoints / name)
-        assert expected.keys() == resumed.keys()
-        assert all((expected[key] == resumed[key]).all() for key in expected), name
-
-    assert validation_loss(job, job.checkpoints / "best", tokenizer) == pytest.approx(metrics.eval_loss, abs=1e-6)
-    assert validation_loss(job, job.checkpoints / "last", tokenizer) == pytest.approx(metrics.last_eval_loss, abs=1e-6)
-
-
-@pytest.mark.parametrize("method", ["adalora", "adapter", "ia3", "llamapro", "lisa", "galore"])
-def test_a_method_trains_llama_too(tmp_path: Path, llama: Path, chats: Path, tokenizer: Any, method: str) -> None:
-    job = make_job(tmp_path, llama, chats, **METHODS[method])
-    metrics = read_metrics(train_here(job))
-    found = [loss for loss in losses(job) if loss is not None]
-    assert sum(found[-3:]) < sum(found[:3])
-    assert validation_loss(job, job.checkpoints / "last", tokenizer) == pytest.approx(metrics.last_eval_loss, abs=1e-6)
-
-
-@pytest.mark.parametrize("method", ["adalora", "ia3", "adapter", "llamapro"])
-def test_a_reloaded_model_has_the_trained_ones_logits(
-    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    trained: list[Any] = []
-    finish = sft._finish
-
-    def remember(*positional: Any, prepared: Any, **options: Any) -> None:
-        trained.append(prepared.model)
-        finish(*positional, prepared=prepared, **options)
-
-    monkeypatch.setattr(sft, "_finish", remember)
-    job = make_job(tmp_path, base_model, chats, **METHODS[method])
-    train_here(job)
-    ids = torch.arange(40).reshape(2, 20)
-    with torch.inference_mode():
-        expected = trained[0].eval()(ids).logits
-        found = model.load_checkpoint(args_of(job), job.checkpoints / "last", "cpu")(ids).logits
-    assert (found == expected).all()
-
-
-@pytest.mark.parametrize("method", ["adalora", "ia3"])
-def test_an_adapter_of_peft_merges(tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any, method: str) -> None:
-    job = make_job(tmp_path, base_model, chats, **METHODS[method])
-    metrics = read_metrics(train_here(job))
-    merged = validation_loss(job, job.checkpoints / "last", tokenizer, merge=True)
-    assert merged == pytest.approx(metrics.last_eval_loss, abs=1e-5)
 
 
 def test_an_adapter_folder_holds_the_adapter_alone(tmp_path: Path, base_model: Path, chats: Path) -> None:

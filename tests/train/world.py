@@ -66,8 +66,8 @@ def make_model_folder(folder: Path, *, dropout: float = 0.1, width: int = 32, in
     return folder
 
 
-def make_llama_folder(folder: Path, *, num_layers: int = 2) -> Path:
-    """Write a random Llama with an untied head in fp32, without dropout, and its tokenizer."""
+def make_llama_folder(folder: Path, *, num_layers: int = 2, dropout: float = 0.0) -> Path:
+    """Write a random Llama with an untied head in fp32, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -82,6 +82,7 @@ def make_llama_folder(folder: Path, *, num_layers: int = 2) -> Path:
         num_key_value_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=False,
+        attention_dropout=dropout,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

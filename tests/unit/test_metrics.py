@@ -70,9 +70,8 @@ def test_flops_per_token_of_palm_540b_are_those_of_its_paper() -> None:
     # arXiv:2204.02311 appendix B: 540.35 B parameters, 118 layers, 48 heads of 256, sequence 2048; with 238.3 k tokens/s
     # on 6144 TPU v4 of 275 TFLOP/s the paper states an MFU of 45.7 % without and 46.2 % with attention.
     flops = metrics.flops_per_token(
-        base_parameters=540_350_000_000,
-        adapter_parameters=0,
-        trains_base=True,
+        num_trained=540_350_000_000,
+        num_frozen=0,
         num_layers=118,
         attention_width=48 * 256,
         context_length=2048,
@@ -83,16 +82,17 @@ def test_flops_per_token_of_palm_540b_are_those_of_its_paper() -> None:
     assert mfu == pytest.approx(0.462, abs=0.0005)
 
 
-def test_a_frozen_base_costs_two_thirds_and_its_adapter_in_full() -> None:
+def test_frozen_weights_cost_two_thirds_above_trained_ones_and_a_third_below() -> None:
     flops = metrics.flops_per_token(
-        base_parameters=100,
-        adapter_parameters=10,
-        trains_base=False,
-        num_layers=2,
+        num_trained=10,
+        num_frozen=100,
+        num_layers=3,
         attention_width=8,
         context_length=16,
+        num_forward_only=1000,
+        num_layers_forward_only=1,
     )
-    assert flops == 4 * 100 + 6 * 10 + 12 * 2 * 8 * 16
+    assert flops == 6 * 10 + 4 * 100 + 2 * 1000 + (12 * 2 + 4 * 1) * 8 * 16
 
 
 def test_mfu_is_unknown_without_a_peak() -> None:

@@ -18,7 +18,7 @@ from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.worker.tuner_files import TUNER_STATE
 from hpcbench.worker.tuners import Tuner
-from hpcbench.worker.tuners.lora import choose_targets
+from hpcbench.worker.tuners.lora import add_adapter
 
 _AVERAGES: Final = ("exp_avg_ipt", "exp_avg_unc")
 """What peft's allocator keeps of each weight from step to step."""
@@ -30,10 +30,12 @@ def prepare(model: Any, args: SftArgs) -> Any:
     Raises:
         WorkerError: the model has no modules of the names asked for.
     """
-    from peft import AdaLoraConfig, get_peft_model
+    from peft import AdaLoraConfig
 
-    config = AdaLoraConfig(
-        task_type="CAUSAL_LM",
+    return add_adapter(
+        model,
+        args,
+        AdaLoraConfig,
         target_r=args.adalora_target_r,
         init_r=args.adalora_init_r,
         tinit=args.adalora_tinit,
@@ -44,14 +46,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
         orth_reg_weight=args.adalora_orth_reg_weight,
         # The callback knows how many steps there are before the first one is made.
         total_step=args.adalora_tinit + args.adalora_tfinal + 1,
-        lora_alpha=args.lora_alpha,
-        lora_dropout=args.lora_dropout_p,
-        target_modules=choose_targets(model, args),
     )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise WorkerError(f"lora_target_modules: {error}") from error
 
 
 class AdaLoraCallback(TrainerCallback):

@@ -77,7 +77,7 @@ def _make_block(layer: nn.Module) -> nn.Module:
     block = copy.deepcopy(layer)
     for parameter in block.parameters():
         parameter.requires_grad_(requires_grad=True)
-    for projection in find_last_projections(block):
+    for projection in find_last_projections(block).values():
         for parameter in projection.parameters():
             nn.init.zeros_(parameter)
     return block

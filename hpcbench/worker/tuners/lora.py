@@ -6,12 +6,15 @@ It never touches the base's weights.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
 from hpcbench.worker.tuners import Tuner
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 QKV_NAMES: Final = (
     ("q_proj", "k_proj", "v_proj"),
@@ -31,19 +34,35 @@ def prepare(model: Any, args: SftArgs) -> Any:
     Raises:
         WorkerError: the model has no modules of the names asked for.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
+    return add_adapter(
+        model,
+        args,
+        LoraConfig,
         r=args.lora_rank,
-        lora_alpha=args.lora_alpha,
-        lora_dropout=args.lora_dropout_p,
         use_rslora=args.use_rslora,
         use_dora=args.use_dora,
-        target_modules=choose_targets(model, args),
         bias=args.lora_bias_trainable,
         modules_to_save=list(args.lora_modules_to_save) or None,
         init_lora_weights={"true": True, "false": False}.get(args.init_lora_weights, args.init_lora_weights),
+    )
+
+
+def add_adapter(model: Any, args: SftArgs, config_type: type[LoraConfig], **options: Any) -> Any:
+    """Return the model with an adapter of LoRA's family, whose common arguments are filled in.
+
+    Raises:
+        WorkerError: the model has no modules of the names asked for.
+    """
+    from peft import get_peft_model
+
+    config = config_type(
+        task_type="CAUSAL_LM",
+        lora_alpha=args.lora_alpha,
+        lora_dropout=args.lora_dropout_p,
+        target_modules=choose_targets(model, args),
+        **options,
     )
     try:
         return get_peft_model(model, config)
