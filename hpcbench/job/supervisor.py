@@ -118,9 +118,9 @@ class Supervisor:
             return self._finish(launch, JobState.FAILED, refused, None, None)
         except OSError as error:
             program = launch.argv[0]
-            return self._finish(
-                launch, JobState.FAILED, Cause(type="cannot_start", message=f"{program}: {error.strerror}"), None, None
-            )
+            hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
+            absent = Cause(type="cannot_start", message=f"cannot be started: {program}: {error.strerror}", hint=hint)
+            return self._finish(launch, JobState.FAILED, absent, None, None)
         sampler = Sampler(child.pid)
         sampler.start()
         if self.context.is_head:
@@ -227,6 +227,8 @@ class Supervisor:
         sampled: SampledMemory | None,
     ) -> Record:
         finished = datetime.now(UTC)
+        if not self.environment:
+            self.environment = describe_environment(self.request.suite_file)
         current = Attempt(
             number=self.claim.attempt,
             state=state,
