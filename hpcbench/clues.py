@@ -27,11 +27,17 @@ class Clue:
     words: str
     hint: str | None
     line: str
+    state: JobState | None = None
+    """The state that it proves, where that is another than FAILED."""
 
     @property
     def message(self) -> str:
         """The cause, and the line that shows it."""
         return f"{self.words}: {self.line}"
+
+
+_PREFIX = re.compile(r"^(\S*/(?=slurm_script: )|slurmstepd\S*: error: |\d{4}-\d\d-\d\d \S+ [A-Z]+ [\w.]+: )")
+"""What Slurm and our own logging put before their words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class _Pattern:
     hint: str | None = None
     states: frozenset[JobState] = frozenset({JobState.FAILED, JobState.LOST})
     """States without a record that it may explain."""
+    proves: JobState | None = None
 
 
 _ANY_PROGRAM = (
@@ -71,17 +78,23 @@ _NO_RECORD = (
         re.compile(r"oom[-_ ]kill event|[Ee]xceeded (job |step )?memory limit|OUT OF MEMORY"),
         "the node's memory was not enough",
         "ask for more mem_gb",
-        frozenset({JobState.HOST_OUT_OF_MEMORY}),
+        # Of a job whose step was killed Slurm itself may say no more than FAILED (seen on 22.05).
+        frozenset({JobState.HOST_OUT_OF_MEMORY, JobState.FAILED, JobState.LOST}),
+        JobState.HOST_OUT_OF_MEMORY,
     ),
     _Pattern(
         "node_failed",
         re.compile(r"DUE TO NODE FAILURE"),
         "its node failed",
         "Slurm did not requeue it (requeue: false in the profile, or not allowed)",
-        frozenset({JobState.NODE_FAILED, JobState.LOST}),
+        frozenset({JobState.NODE_FAILED, JobState.FAILED, JobState.LOST}),
+        JobState.NODE_FAILED,
     ),
     _Pattern(
-        "no_package", re.compile(r"No module named "), "the job's Python lacks hpcbench or something it needs", _PROFILE
+        "no_package",
+        re.compile(r"(?P<shown>No module named [^)]+)"),
+        "the job's Python lacks hpcbench or something it needs",
+        _PROFILE,
     ),
     _Pattern(
         "no_python",
@@ -115,6 +128,7 @@ def _search(lines: Sequence[str], patterns: Sequence[_Pattern]) -> Clue | None:
     """Return the earliest line that says something: what follows is often only its consequence."""
     for line in lines:
         for pattern in patterns:
-            if pattern.text.search(line):
-                return Clue(type=pattern.type, words=pattern.words, hint=pattern.hint, line=line.strip())
+            if match := pattern.text.search(line):
+                shown = match.groupdict().get("shown") or _PREFIX.sub("", line.strip())
+                return Clue(type=pattern.type, words=pattern.words, hint=pattern.hint, line=shown, state=pattern.proves)
     return None

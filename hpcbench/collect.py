@@ -302,7 +302,9 @@ def _explain_from_log(view: JobView) -> JobView:
     """Let Slurm's own log say why a job left no record."""
     log = telling_log(view)
     clue = None if log is None else explain_without_record(view.state, log_tail(log))
-    return view if clue is None else replace(view, reason=clue.message, hint=clue.hint or "")
+    if clue is None:
+        return view
+    return replace(view, state=clue.state or view.state, reason=clue.message, hint=clue.hint or "")
 
 
 def _try_request(path: Path) -> JobRequest | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from hpcbench.clues import BAD_NODE
+from hpcbench.clues import BAD_NODE, DISK_FULL
 from hpcbench.collection import JobView
 from hpcbench.states import JobState
 
@@ -34,8 +34,10 @@ WHAT_ADJUST_CHANGES = {
     JobState.HOST_OUT_OF_MEMORY: "asks for more memory",
     JobState.TIMEOUT: "asks for more time where the rest needs it",
 }
-NOT_THE_SAME_AGAIN = frozenset({"diverged", "cannot_start", "bad_metrics", "no_metrics"})
+NOT_THE_SAME_AGAIN = frozenset({"diverged", "bad_metrics", "no_metrics"})
 """Causes that the same job meets again, whatever the node."""
+NOT_ITS_FAULT = frozenset({DISK_FULL, BAD_NODE})
+"""Causes that no change of the job mends."""
 
 
 def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None, *, step: str | None = None) -> str:
@@ -93,7 +95,7 @@ def _next_after_failure(job: JobView, place: str) -> list[str]:
         cause is not None and cause.type == BAD_NODE
     ):
         again += f" --adjust  ({WHAT_ADJUST_CHANGES.get(job.state, 'on another node')})"
-    if job.state is not JobState.FAILED or cause is None:
+    if job.state is not JobState.FAILED or cause is None or cause.type in NOT_ITS_FAULT:
         return [again]
     return [again, f"{changed}  (if its arguments or data had to be changed)"]
 

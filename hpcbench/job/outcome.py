@@ -112,7 +112,7 @@ def _completed(
         cause = Cause(type="bad_metrics", message=f"metrics are not valid: {place}: {first['msg']}", exit_code=0)
         return JobState.FAILED, cause, None
     if isinstance(metrics, TrainMetrics) and metrics.diverged_at_step is not None:
-        message = f"diverged: from step {metrics.diverged_at_step} on no loss was finite (NaN or infinity)"
+        message = f"diverged: no finite loss (NaN or infinity) from step {metrics.diverged_at_step} on"
         cause = Cause(type=DIVERGED, message=message, exit_code=0, hint=DIVERGED_HINT, log=relative(attempt.log, job))
         return JobState.FAILED, cause.model_copy(update={"lines": log_tail(attempt.log)}), metrics
     return JobState.COMPLETED, None, metrics
@@ -214,7 +214,8 @@ def _judge(  # noqa: PLR0911  # one rule a return
             type="host_out_of_memory", message=text, signal=number, hint=MORE_MEMORY
         )
     if kind in HOST_OOM_TYPES or HOST_OOM_TEXT.search(message):
-        return JobState.HOST_OUT_OF_MEMORY, Cause(type=kind, message=message, hint=hint or MORE_MEMORY)
+        text = f"the node's memory was not enough: {message}"
+        return JobState.HOST_OUT_OF_MEMORY, Cause(type=kind, message=text, hint=hint or MORE_MEMORY)
     if clue := find_clue((message, *lines)):
         return JobState.FAILED, Cause(type=clue.type, message=clue.message, hint=clue.hint)
     if ending.disk_full:
@@ -223,7 +224,8 @@ def _judge(  # noqa: PLR0911  # one rule a return
     if failure is not None:
         return JobState.FAILED, Cause(type=kind, message=message, hint=hint)
     if line := _find_line(HOST_OOM_TEXT, lines):
-        return JobState.HOST_OUT_OF_MEMORY, Cause(type="host_out_of_memory", message=line, hint=MORE_MEMORY)
+        text = f"the node's memory was not enough: {line}"
+        return JobState.HOST_OUT_OF_MEMORY, Cause(type="host_out_of_memory", message=text, hint=MORE_MEMORY)
     if number is not None:
         name = _signal_name(number)
         return JobState.FAILED, Cause(

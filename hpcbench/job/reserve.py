@@ -27,7 +27,8 @@ def take_reserve(path: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        logger.warning("no space can be kept for the record: %s", error)
+        # Not its words: those are for what really fails, if anything does.
+        logger.warning("no space can be kept for the record (errno %s)", error.errno)
         path.unlink(missing_ok=True)
 
 

@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.2
 TERM_GRACE_S = 22.0
 """Slurm kills KillWait (30 s by default) after TERM; the record has to be written before."""
+LATE_SIGNAL_S = 1.0
 USR2_MARGIN_S = 25.0
 HEARTBEAT_S = 30.0
 """How often the claim is touched: a job is missed `conclude.GRACE_S` after it was last heard of."""
@@ -118,9 +119,9 @@ class Supervisor:
             return self._finish(launch, JobState.FAILED, refused, None, None)
         except OSError as error:
             program = launch.argv[0]
-            return self._finish(
-                launch, JobState.FAILED, Cause(type="cannot_start", message=f"{program}: {error.strerror}"), None, None
-            )
+            hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
+            absent = Cause(type="cannot_start", message=f"cannot be started: {program}: {error.strerror}", hint=hint)
+            return self._finish(launch, JobState.FAILED, absent, None, None)
         sampler = Sampler(child.pid)
         sampler.start()
         if self.context.is_head:
@@ -185,7 +186,8 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     os.utime(self.context.paths.claim)
             try:
-                child.wait(timeout=POLL_S)
+                if child.wait(timeout=POLL_S) != 0:
+                    self._await_late_signal()
                 return False
             except subprocess.TimeoutExpired:
                 pass
@@ -199,6 +201,12 @@ class Supervisor:
                 kill_tree(child)
                 child.wait()
                 return True
+
+    def _await_late_signal(self) -> None:
+        """Slurm signals a step's processes one after the other: a program may die of TERM before this one hears."""
+        deadline = time.monotonic() + LATE_SIGNAL_S
+        while self.stop.reason is None and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _ask_to_stop(self, child: subprocess.Popen[bytes], launch: Launch) -> None:
         logger.info("asked to stop: %s", self.stop.reason)
@@ -227,6 +235,8 @@ class Supervisor:
         sampled: SampledMemory | None,
     ) -> Record:
         finished = datetime.now(UTC)
+        if not self.environment:
+            self.environment = describe_environment(self.request.suite_file)
         current = Attempt(
             number=self.claim.attempt,
             state=state,

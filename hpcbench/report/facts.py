@@ -6,6 +6,7 @@ that did not complete are never taken for results.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from hpcbench.report.escape import one_line
 from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
 
 CAUSE_LIMIT = 60
+_FOLDERS = re.compile(r"(?<![^\s'\"(=])/(?:[^\s/:'\"]+/)+(?=[^\s/])")
 _STATES_BY_URGENCY = (
     JobState.RUNNING,
     JobState.PENDING,
@@ -149,7 +151,8 @@ def job_state_text(job: JobView) -> str:
     detail = progress_text(job.progress, brief=True) if job.state is JobState.RUNNING else cause_text(job)
     if job.state is JobState.OUT_OF_MEMORY:
         detail = ""  # torch's message says no more than the state does; the failures section has it
-    detail = one_line(detail, limit=CAUSE_LIMIT)
+    # Of a path only the end tells something in so little room; the failures section has all of it.
+    detail = one_line(_FOLDERS.sub("", detail), limit=CAUSE_LIMIT)
     return f"{job.state.value}: {detail}" if detail else job.state.value
 
 

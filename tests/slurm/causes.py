@@ -178,13 +178,17 @@ def normalise(text: str, folder: Path) -> str:
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?Z?", "<time>"),
         (r"scheduler id: \d+(_\d+)?", "scheduler id: <id>"),
         (r"/slurm/\d+_(\d+)\.out", r"/slurm/<id>.out"),
-        (r"(JOB|STEP|StepId=|JobId=|[Jj]ob |slurm_script: job)\d+(_\d+)?(\.\w+)?", r"\1<id>"),
+        (r"(JOB |STEP |StepId=|JobId=|[Jj]ob |slurm_script: job)\d+(_\d+)?(\.\w+)?", r"\1<id>"),
+        # Accounting names who it was, once the queue has forgotten the job.
+        ("by you( or an administrator)?", "by you or an administrator"),
         (r"\S+/slurm_script", "<spool>/slurm_script"),
         (r'File "[^"]*/(site-packages|hpcbench|python3\.\d+)/', r'File "<\1>/'),
         (r"line \d+", "line <n>"),
         (r"[Tt]hread 0x[0-9a-f]+( \[\w+\])?", "thread <n>"),
-        (r"gpu\d: task 0", "<node>: task 0"),
-        (r"on gpu\d", "on <node>"),
+        (r"\bgpu[12]\b", "<node>"),
+        # Where a row is cut depends on how long the ids are.
+        (r"StepId=<id>[^\n]*…", "StepId=<id> …"),
+        (r"<python3\.\d+>", "<python>"),
         (r"\d+\.\d+ samples/s, \d+ tokens/s", "<n> samples/s, <n> tokens/s"),
         (r"\(\d+ > (\d+)\)", r"(<n> > \1)"),
     )

@@ -101,6 +101,12 @@ class Cluster:
         process = read_live(_pid_file(self.directory, f"slurmd-{node}"))
         end_processes([process] if process else [], grace_s=0)
 
+    def lose_node(self, node: str) -> None:
+        """Let a node die with all its processes; its jobs must be the only ones that run."""
+        self.end_slurmd(node)
+        end_processes(list_job_processes(self.settings.slurm_conf, self.settings.sockets / "spool"), grace_s=0)
+        self._run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+
     def start_slurmd(self, node: str) -> None:
         """Start the slurmd of a node again, and return once both nodes take jobs."""
         self._start(f"slurmd-{node}", ["slurmd", "-D", "-N", node])

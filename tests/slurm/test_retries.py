@@ -68,7 +68,7 @@ def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_
 
     told = hpcbench("retry", "--dry-run", "--save-dir", str(save_dir)).stdout
     assert told.splitlines() == [
-        "retries/memory/train: was host_out_of_memory: MemoryError",
+        "retries/memory/train: was host_out_of_memory: the node's memory was not enough: MemoryError",
         "  would help: mem_gb 0.1 -> 0.2",
         f"retries/node/train: was failed: the node's GPU or its driver is broken: {ECC}",
         f"  would help: exclude {node}",

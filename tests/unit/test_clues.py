@@ -54,6 +54,13 @@ def test_what_slurms_log_gives_away_of_a_job_without_a_record(state: JobState, l
     assert (None if found is None else found.type) == kind
 
 
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.LOST])
+def test_words_about_memory_prove_more_than_failed(state: JobState) -> None:
+    found = explain_without_record(state, ["slurmstepd-n1: error: Exceeded job memory limit"])
+    assert found is not None
+    assert (found.state, found.line) == (JobState.HOST_OUT_OF_MEMORY, "Exceeded job memory limit")
+
+
 def test_the_earliest_line_is_the_cause() -> None:
     lines = ["slurm_script: line 9: /venv/bin/activate: No such file or directory", "python: No module named hpcbench"]
     found = explain_without_record(JobState.FAILED, lines)

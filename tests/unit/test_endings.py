@@ -65,13 +65,19 @@ def judge(
             Ending(exit_code=1),
             "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB\n",
             None,
-            (JobState.HOST_OUT_OF_MEMORY, "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB"),
+            (
+                JobState.HOST_OUT_OF_MEMORY,
+                "the node's memory was not enough: numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB",
+            ),
         ),
         (
             Ending(exit_code=1),
             "",
             {"type": "RuntimeError", "message": "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"},
-            (JobState.HOST_OUT_OF_MEMORY, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+            (
+                JobState.HOST_OUT_OF_MEMORY,
+                "the node's memory was not enough: DefaultCPUAllocator: can't allocate memory: you tried to allocate 9",
+            ),
         ),
         (
             Ending(exit_code=1),
@@ -107,7 +113,7 @@ def test_a_training_that_diverged_has_failed_and_keeps_its_figures(tmp_path: Pat
         assert state is expected
         assert isinstance(found, TrainMetrics)
     assert found_cause is not None
-    assert found_cause.message == "diverged: from step 4 on no loss was finite (NaN or infinity)"
+    assert found_cause.message == "diverged: no finite loss (NaN or infinity) from step 4 on"
 
 
 @pytest.mark.parametrize(

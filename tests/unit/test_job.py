@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +217,22 @@ def test_a_running_program_is_heard_of_through_its_claim(context: JobContext, mo
     claim = context.paths.claim
     run_program(context, ("sh", "-c", f'touch -d 2020-01-01 "{claim}"; sleep 0.5'))
     assert time.time() - claim.stat().st_mtime < 60
+
+
+def test_a_program_that_dies_of_term_before_its_supervisor_hears_of_it_was_cancelled(context: JobContext) -> None:
+    base = command("a")
+    assert base.command is not None
+    dies = base.command.model_copy(update={"command": ("sh", "-c", "kill -TERM $$")})
+    request, *_ = plan(replace(base, command=dies))
+    claim = take_claim(context)
+    assert claim is not None
+    stop = supervisor_room.StopRequest()
+    late = threading.Timer(0.6, stop.note, [signal.SIGTERM])
+    late.start()
+    found = supervisor_room.Supervisor(context=context, request=request, claim=claim, stop=stop).run()
+    late.join()
+    assert found is not None
+    assert found.state is JobState.CANCELLED
 
 
 def test_the_environment_is_described_while_the_program_runs(
