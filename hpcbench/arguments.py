@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hpcbench.tuner_names import SHORTHANDS, list_sft_types
+from hpcbench.tuner_names import LORA_ONLY, SHORTHANDS, list_sft_types
 
 NEVER = -1
 QUANTIZABLE = ("lora", "adalora", "ia3")
@@ -44,10 +44,6 @@ else:
     # A new file in worker/tuners is a new choice, in messages, help and the JSON Schema alike.
     SftType = Literal[list_sft_types()]
 
-_FOR_LORA = (
-    *("use_dora", "use_rslora", "lora_lr_ratio"),
-    *("lora_bias_trainable", "lora_modules_to_save", "init_lora_weights"),
-)
 SCHEMA = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 
@@ -323,7 +319,7 @@ class SftArgs(BaseModel):
                 f"adalora_init_r ({self.adalora_init_r}) must be larger than adalora_target_r "
                 f"({self.adalora_target_r}): ranks only shrink"
             )
-        changed = [name for name in _FOR_LORA if getattr(self, name) != type(self).model_fields[name].default]
+        changed = [name for name in LORA_ONLY if getattr(self, name) != type(self).model_fields[name].default]
         if changed:
             raise ValueError(f"{', '.join(changed)}: for sft_type lora, not adalora")
         return self

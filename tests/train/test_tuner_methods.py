@@ -177,7 +177,7 @@ def test_adaloras_orthogonality_is_in_the_training_loss_once_and_not_in_eval_los
     ("values", "message"),
     [
         ({"adalora_init_r": 8}, r"adalora_init_r \(8\) must be larger than adalora_target_r \(8\)"),
-        ({"use_dora": True}, "use_dora, use_rslora and lora_lr_ratio are for sft_type lora, not adalora"),
+        ({"use_dora": True}, "use_dora: for sft_type lora, not adalora"),
         ({"sft_type": "lora", "use_galore": "true"}, "use_galore is for sft_type full, not lora"),
         ({"sft_type": "lora", "lisa_activated_layers": 2}, "lisa_activated_layers is for sft_type full, not lora"),
         ({"sft_type": "lisa", "use_galore": True}, "use_galore and lisa_activated_layers are two methods: choose one"),
