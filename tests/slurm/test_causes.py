@@ -118,9 +118,12 @@ def document(deaths: tuple[Death, ...], collection: Collection, told: str, folde
 
 
 def tidy(words: str) -> str:
-    """Leave out srun's lines and the frames of tracebacks, and sort slurmstepd's lines: they come when they like."""
+    """Leave out srun's lines and the frames of tracebacks, and sort slurmstepd's lines: they come when they like.
+
+    Slurm's daemons write into one file at once, so that the note of a step's end may be cut short; it is left out.
+    """
     lines = [re.sub(r"srun: .*", "", line).rstrip() for line in words.splitlines()]
-    lines = [line for line in lines if line and not FRAME.match(line)]
+    lines = [line for line in lines if line and not FRAME.match(line) and "*** STEP" not in line]
     steps = sorted({line for line in lines if line.startswith("    slurmstepd")})
     first = next((number for number, line in enumerate(lines) if line in steps), 0)
     return "\n".join([*lines[:first], *steps, *(line for line in lines[first:] if line not in steps)])

@@ -17,7 +17,8 @@ from tests.slurm.suites import wait_until, wait_until_over, write_suite
 pytestmark = pytest.mark.slurm
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.split("#", 1)[0].strip() for line in README.splitlines() if line.startswith("    hpcbench ")]
+ON_A_CLUSTER = README.split("## On a cluster", 1)[1].split("\n### ", 1)[0]
+COMMANDS = [line.split("#", 1)[0].strip() for line in ON_A_CLUSTER.splitlines() if line.startswith("    hpcbench ")]
 
 
 def test_the_commands_of_the_readme_work_in_their_order(slurm_cluster: Cluster, tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from hpcbench.states import JobState
 
 pytestmark = pytest.mark.train
 
-NUM_STEPS = 300
+NUM_STEPS = 1200
 
 
 def start(folder: Path, base_model: Path, chats: Path) -> subprocess.Popen[str]:
     words = {
         "model": base_model, "dataset": chats, "dtype": "fp32", "device": "cpu", "cpus": 1, "max_length": 128,
         "dataset_test_ratio": 0.17, "dataloader_num_workers": 0, "gradient-accumulation-steps": 1,
-        "max_steps": NUM_STEPS, "eval_steps": 100, "name": "mine", "only_save_model": "true",
+        "max_steps": NUM_STEPS, "eval_steps": 400, "name": "mine", "only_save_model": "true",
     }  # fmt: skip
     typed = [word for name, value in words.items() for word in (f"--{name}", str(value))]
     return subprocess.Popen(
