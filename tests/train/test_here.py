@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,9 @@ from hpcbench.states import JobState
 pytestmark = pytest.mark.train
 
 NUM_STEPS = 1200
+ROOT = Path(__file__).parents[2]
+HERE_AND_NOW = (ROOT / "README.md").read_text(encoding="utf-8").split("### One training, here and now", 1)[1]
+COMMANDS = [line.strip() for line in HERE_AND_NOW.split("\n### ", 1)[0].splitlines() if line.startswith("    hpcbench ")]
 
 
 def start(folder: Path, base_model: Path, chats: Path) -> subprocess.Popen[str]:
@@ -71,3 +76,25 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_name_resumes_and_is_done_once(
     assert "already completed" in said
     assert f"train_loss {record.metrics.train_loss:.4g}" in said
     assert not job.attempt(3).folder.exists()
+
+
+def test_the_commands_of_the_readme_train_evaluate_and_report(tmp_path: Path) -> None:
+    """With a smaller model, fewer steps and a local task in the place of ARC."""
+    shutil.copytree(ROOT / "configs" / "quickstart" / "base", tmp_path / "Qwen3-0.6B")
+    shutil.copy(ROOT / "configs" / "quickstart" / "train.jsonl", tmp_path)
+    tasks = str(ROOT / "configs" / "quickstart" / "tasks")
+    more = {
+        "sft": ["--device", "cpu", "--cpus", "1", "--max_steps", "4", "--eval_steps", "4"],
+        "eval": ["--eval_limit", "8", "--eval_include_path", tasks],
+    }
+    assert [shlex.split(command)[1] for command in COMMANDS] == ["sft", "eval", "collect"]
+    said: dict[str, str] = {}
+    for command in COMMANDS:
+        verb, *words = ("pig_latin" if word == "arc" else word for word in shlex.split(command)[1:])
+        typed = [sys.executable, "-m", "hpcbench.cli", verb, *words, *more.get(verb, ())]
+        done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said[verb] = done.stdout
+    assert "last checkpoint, step 4" in said["sft"]
+    assert "| lora-v0" in said["collect"]
+    assert "pig_latin exact_match" in said["collect"]
