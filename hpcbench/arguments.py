@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hpcbench.tuner_names import LORA_ONLY, SHORTHANDS, list_sft_types
+from hpcbench.contradictions import find_contradiction
+from hpcbench.tuner_names import SHORTHANDS, list_sft_types
 
 NEVER = -1
-QUANTIZABLE = ("lora", "adalora", "ia3")
-"""Values of `sft_type` whose base may be quantised; dora, rslora and lora+ are lora too."""
 EVAL_LOSS_ONLY = "eval_loss"
 """Name of the eval job of a baseline that asks for its eval_loss and for no dataset."""
 
@@ -212,7 +211,8 @@ class SftArgs(BaseModel):
     use_dora: bool = False
     """Train magnitude and direction of the weights apart (DoRA, arXiv:2402.09353)."""
     lora_bias_trainable: Literal["none", "all", "lora_only"] = "none"
-    """Biases that are trained and saved with the adapter: none, all of the model, or those of adapted layers."""
+    """Biases that are trained and saved with the adapter: none, all of the model, or those of adapted layers. They and
+    lora_modules_to_save are trained in the base's dtype, as full trains."""
     lora_modules_to_save: Words = ()
     """Modules trained in full beside the adapter and saved with it, by name, for example embed_tokens."""
     init_lora_weights: Literal["true", "false", "gaussian"] = "true"
@@ -296,32 +296,9 @@ class SftArgs(BaseModel):
 
     @model_validator(mode="after")
     def _methods_fit_together(self) -> Self:
-        for name in ("galore_quantization", "galore_proj_quant"):
-            if getattr(self, name) and not self.use_galore:
-                raise ValueError(f"{name} is for galore: set use_galore: true")
-        switches = {"use_galore": self.use_galore, "lisa_activated_layers": self.lisa_activated_layers > 0}
-        for name in (name for name, is_on in switches.items() if is_on):
-            if self.sft_type != "full":
-                raise ValueError(f"{name} is for sft_type full, not {self.sft_type}")
-        if all(switches.values()):
-            raise ValueError("use_galore and lisa_activated_layers are two methods: choose one")
-        if self.use_galore and self.optim not in {"adamw_torch", "adamw_torch_fused", "adamw_hf"}:
-            raise ValueError(f"use_galore has an AdamW of its own and cannot use optim {self.optim}")
-        if self.quantization_bit and self.sft_type not in QUANTIZABLE:
-            raise ValueError(
-                f"quantization_bit freezes the base and cannot go with sft_type {self.sft_type}: "
-                f"take {', '.join(QUANTIZABLE)}, or quantization_bit: 0"
-            )
-        if self.sft_type != "adalora":
-            return self
-        if self.adalora_target_r >= self.adalora_init_r:
-            raise ValueError(
-                f"adalora_init_r ({self.adalora_init_r}) must be larger than adalora_target_r "
-                f"({self.adalora_target_r}): ranks only shrink"
-            )
-        changed = [name for name in LORA_ONLY if getattr(self, name) != type(self).model_fields[name].default]
-        if changed:
-            raise ValueError(f"{', '.join(changed)}: for sft_type lora, not adalora")
+        contradiction = find_contradiction(self)
+        if contradiction is not None:
+            raise ValueError(contradiction)
         return self
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ In: options as they were typed. Out: values for the verbs. It prints through `co
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def resolve_save_dir(given: Path | None, profile: ClusterProfile | None = None) 
     """Return the absolute save directory: the one given, else the profile's, else `logs`."""
     if given is None:
         given = Path(profile.save_dir) if profile is not None and profile.save_dir else Path("logs")
-    return given.expanduser().absolute()
+    # Path.expanduser raises where there is no such user.
+    return Path(os.path.expanduser(given)).absolute()  # noqa: PTH111
 
 
 def open_cluster(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler, int]:

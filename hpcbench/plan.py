@@ -20,6 +20,7 @@ from hpcbench.collection import JobView
 from hpcbench.dataset_registry import REGISTRY_MARK
 from hpcbench.hub_names import HUB_ARGUMENTS
 from hpcbench.paths import SuitePaths
+from hpcbench.record import TrainMetrics
 from hpcbench.request import JobRequest, Resources
 from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 from hpcbench.suite import Experiment, Suite
@@ -135,6 +136,8 @@ ARGS_OF_A_BASELINE = (
     "trust_remote_code",
 )
 """The training arguments that an untrained baseline depends on; changing a learning rate does not rerun it."""
+QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
+"""Those that it depends on too where its weights are quantised."""
 
 
 def fingerprint(request: JobRequest, inputs: Inputs) -> str:
@@ -155,7 +158,8 @@ def fingerprint_parts(request: JobRequest, inputs: Inputs) -> dict[str, Any]:
         # The train's fingerprint covers these already.
         parts["command"] = parts["args"] = None
     elif request.cmd == "eval" and isinstance(parts["args"], dict) and not _needs_datasets(request):
-        parts["args"] = {name: parts["args"][name] for name in ARGS_OF_A_BASELINE}
+        quantized = QUANTIZATION_ARGS if parts["args"]["quantization_bit"] else ()
+        parts["args"] = {name: parts["args"][name] for name in (*ARGS_OF_A_BASELINE, *quantized)}
     if isinstance(parts["args"], dict):
         # Where the weights go once they are there does not change them.
         parts["args"] = {name: value for name, value in parts["args"].items() if name not in HUB_ARGUMENTS}
@@ -331,9 +335,18 @@ def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -
     if options.is_retried(view):
         return Decision(request=request, action=Action.SUBMIT, why=f"retry: was {view.state}")
     if view.state in FINISHED_WELL:
-        return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
+        return Decision(request=request, action=Action.SKIP, why=f"already {view.state}{_note_push(request, view)}")
     hint = f"hpcbench retry {request.experiment}" if view.state in FAILED_STATES else ""
     return Decision(request=request, action=Action.SKIP, why=f"is {view.state}{': ' + hint if hint else ''}")
+
+
+def _note_push(request: JobRequest, view: JobView) -> str:
+    """Say that a finished training was not pushed although it is to be pushed: that is done once, at its end."""
+    metrics = None if view.record is None else view.record.metrics
+    if request.args is None or not request.args.push_to_hub or not isinstance(metrics, TrainMetrics):
+        return ""
+    why = metrics.unknown.get("pushed_to", "push_to_hub was off when it ran")
+    return "" if metrics.pushed_to is not None else f"; not pushed to a hub ({why}): retrain with --retry completed"
 
 
 def _decide_eval(

@@ -26,12 +26,6 @@ SHORTHANDS: Final[Mapping[str, Mapping[str, str | float | bool]]] = {
 }
 """Values of `sft_type` that stand for another one with a switch on, as the seed's tables write these methods."""
 
-LORA_ONLY: Final = (
-    *("use_dora", "use_rslora", "lora_lr_ratio"),
-    *("lora_bias_trainable", "lora_modules_to_save", "init_lora_weights"),
-)
-"""Arguments of lora that adalora, which takes the others of lora's, does not have."""
-
 
 def list_tuners() -> tuple[str, ...]:
     """Return the names of all methods, sorted."""

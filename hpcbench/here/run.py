@@ -5,6 +5,7 @@ In: words of a command line. Out: job folders with records, lines on standard ou
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def load_typed(typed: Typed, *, has_gpu: bool) -> Experiment:
 
 def _root(typed: Typed, default: str | None) -> Path:
     given = typed.text("output_dir") or default or DEFAULT_OUTPUT_DIR
-    return Path(given).expanduser().absolute()
+    # Path.expanduser raises where there is no such user.
+    return Path(os.path.expanduser(given)).absolute()  # noqa: PTH111
 
 
 def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = frozenset()) -> bool:

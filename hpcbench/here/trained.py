@@ -6,6 +6,7 @@ reads the requests of that experiment's jobs; checkpoints are looked for by the 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def find_training(typed: Typed) -> Training:
         RecordError: its request cannot be read.
     """
     value = typed.values[CKPT_DIR]
-    folder = Path(str(value.value)).expanduser().absolute()
+    folder = Path(os.path.expanduser(str(value.value))).absolute()  # noqa: PTH111  # Path.expanduser raises
     job = next((job for job in _candidates(folder) if job.request.is_file()), None)
     if job is None:
         expected = "<output_dir>/<model>/<name>/train/checkpoints/best, or last"

@@ -37,9 +37,7 @@ def count_flops_per_token(
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     # The lookup multiplies nothing; a tied matrix is counted once, as the head that it also is.
     is_tied = head is not None and head.weight is embedding
-    # peft keeps the untrained original of a module in lora_modules_to_save, which computes nothing.
-    used = (weight for name, weight in model.named_parameters() if ".original_module." not in name)
-    weights = [weight for weight in used if is_tied or weight is not embedding]
+    weights = [weight for weight in used_weights(model) if is_tied or weight is not embedding]
     num_trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     if num_trained_at_once is not None:
         num_trained = num_trained_at_once - (0 if is_tied else embedding.numel())
@@ -54,6 +52,15 @@ def count_flops_per_token(
         num_forward_only=num_forward_only,
         num_layers_forward_only=num_layers_forward_only,
     )
+
+
+def used_weights(model: Any) -> list[nn.Parameter]:
+    """Return the weights that compute something, each once.
+
+    peft keeps the untrained original of a module in lora_modules_to_save; a head that is tied to it goes on using that.
+    """
+    named = model.named_parameters(remove_duplicate=False)
+    return list({id(weight): weight for name, weight in named if ".original_module." not in name}.values())
 
 
 def _find_forward_only(model: Any) -> tuple[set[int], int]:

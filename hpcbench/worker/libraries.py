@@ -66,7 +66,11 @@ def _needed(request: JobRequest) -> Iterator[tuple[str, str]]:
     args = request.args
     if args is None:
         return
-    by_optimizer = request.cmd == "sft" and any(word in args.optim for word in _OPTIMIZERS_OF_BITSANDBYTES)
+    # adamw_torch_8bit and its like are torchao's.
+    is_torchs = args.optim.startswith("adamw_torch")
+    by_optimizer = (
+        request.cmd == "sft" and not is_torchs and any(word in args.optim for word in _OPTIMIZERS_OF_BITSANDBYTES)
+    )
     if args.quantization_bit or (request.cmd == "sft" and args.galore_quantization) or by_optimizer:
         yield "bitsandbytes", "bnb"
 

@@ -74,9 +74,14 @@ def list_tasks(requests: Sequence[JobRequest], *, download: bool) -> Iterator[Ta
     for request in requests:
         args, eval_args = request.args, request.eval_args
         if args is not None:
-            yield f"model {args.model_name}", partial(fetch_model if download else find_model, args)
+            yield (
+                f"model {args.model_id_or_path or args.model_type}",
+                partial(fetch_model if download else find_model, args),
+            )
         if args is not None and (request.cmd == "sft" or (eval_args is not None and eval_args.eval_loss)):
-            names = " ".join([*args.dataset, *args.val_dataset])
+            mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
+            registry = () if args.dataset_info is None else (f"({args.dataset_info})",)
+            names = " ".join([*args.dataset, *args.val_dataset, *mixed, *registry])
             yield f"data {names}", partial(fetch_data, args)
         dataset = request.eval_dataset
         if dataset is not None and dataset != EVAL_LOSS_ONLY and eval_args is not None and not eval_args.command:

@@ -18,7 +18,7 @@ from hpcbench.paths import JobPaths
 from hpcbench.record import Parameters, RankMemory, TokenStats, TrainMetrics
 from hpcbench.request import Device, JobRequest
 from hpcbench.worker.checkpoint import Kept
-from hpcbench.worker.flops import count_flops_per_token
+from hpcbench.worker.flops import count_flops_per_token, used_weights
 from hpcbench.worker.progress import list_attempts, read_eval_losses, read_steps
 from hpcbench.worker.quantization import describe, dtype_name, logical_size
 
@@ -70,9 +70,7 @@ def inspect_model(
         num_trained_at_once: weights that get gradients in one step; None is all trainable ones.
     """
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    # peft keeps the untrained original of a module in lora_modules_to_save.
-    counted = (weight for name, weight in model.named_parameters() if ".original_module." not in name)
-    total = model.num_parameters() if trains_base else sum(map(logical_size, counted))
+    total = model.num_parameters() if trains_base else sum(map(logical_size, used_weights(model)))
     base_dtypes = {dtype_name(p) for p in model.parameters() if trains_base or not p.requires_grad}
     dtypes = {"weights": "+".join(sorted(base_dtypes)), "autocast": autocast}
     if not trains_base:

@@ -82,9 +82,7 @@ def test_preemption_and_time_limit_change_no_loss(slurm_cluster: Cluster, tmp_pa
 
 @pytest.mark.long
 @pytest.mark.parametrize("values", [LORA, FULL, DDP], ids=["lora", "full", "ddp"])
-def test_a_time_limit_of_slurm_changes_no_loss(
-    slurm_cluster: Cluster, tmp_path: Path, values: dict[str, Any]
-) -> None:
+def test_a_time_limit_of_slurm_changes_no_loss(slurm_cluster: Cluster, tmp_path: Path, values: dict[str, Any]) -> None:
     values = {**values, "args": {**values.get("args", {}), "max_steps": 1500}}
     save_dir = submit_trainings(tmp_path, training("job", **values))
     job, element_id = job_of(save_dir, "job"), scheduler_id(save_dir, "job")

@@ -68,7 +68,9 @@ def test_a_failed_train_job_blocks_its_eval_and_touches_no_other(slurm_cluster: 
     assert exits.record.cause is not None
     assert exits.record.cause.lines == ("last words",)
     assert view(collection, "killed", "train").reason == "killed by SIGKILL"
-    assert view(collection, "missing", "train").reason == "cannot be started: no-such-program: No such file or directory"
+    assert (
+        view(collection, "missing", "train").reason == "cannot be started: no-such-program: No such file or directory"
+    )
 
 
 def test_two_hundred_experiments_with_evals_are_two_calls_of_sbatch(slurm_cluster: Cluster, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.train
 NUM_STEPS = 1200
 ROOT = Path(__file__).parents[2]
 HERE_AND_NOW = (ROOT / "README.md").read_text(encoding="utf-8").split("### One training, here and now", 1)[1]
-COMMANDS = [line.strip() for line in HERE_AND_NOW.split("\n### ", 1)[0].splitlines() if line.startswith("    hpcbench ")]
+COMMANDS = [
+    line.strip() for line in HERE_AND_NOW.split("\n### ", 1)[0].splitlines() if line.startswith("    hpcbench ")
+]
 
 
 def start(folder: Path, base_model: Path, chats: Path) -> subprocess.Popen[str]:

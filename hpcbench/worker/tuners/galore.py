@@ -116,7 +116,8 @@ class GaLoreAdamW(torch.optim.Optimizer):
             for key, value in state_dict["state"].get(number, {}).items():
                 # Counters and cosines are read by the host alone.
                 on_host = key in {"step", "gap", "cosines"}
-                self.state[parameter][key] = value.clone() if on_host else value.to(parameter.device, copy=True)
+                place = "cpu" if on_host else parameter.device
+                self.state[parameter][key] = value.to(place, copy=True)
 
     def _subspace(
         self, state: dict[str, Any], gradient: torch.Tensor, group: dict[str, Any]

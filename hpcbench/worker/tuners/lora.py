@@ -36,6 +36,11 @@ def prepare(model: Any, args: SftArgs) -> Any:
     """
     from peft import LoraConfig
 
+    # peft passes over a name that no module has.
+    names = [name for name, _ in model.named_modules()]
+    unknown = [word for word in args.lora_modules_to_save if not any(name.endswith(word) for name in names)]
+    if unknown:
+        raise WorkerError(f"lora_modules_to_save: no module is named {', '.join(unknown)}")
     return add_adapter(
         model,
         args,
