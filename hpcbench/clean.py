@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 from hpcbench.collection import Collection, ExperimentView
 from hpcbench.paths import JobPaths
-from hpcbench.record import TrainMetrics
+from hpcbench.record import PUSH_PENDING, TrainMetrics
 from hpcbench.states import FINISHED_WELL, JobState
 from hpcbench.status import matches
 
@@ -42,6 +42,10 @@ def is_over(experiment: ExperimentView) -> bool:
     """Say whether nothing will read the experiment's checkpoints any more (pure)."""
     train = experiment.train
     if train is None or train.state is not JobState.COMPLETED or train.record is None:
+        return False
+    metrics = train.record.metrics
+    if isinstance(metrics, TrainMetrics) and metrics.unknown.get("pushed_to") == PUSH_PENDING:
+        # The push reads them; the train job reduces them itself afterwards.
         return False
     return all(view.state in FINISHED_WELL and view.record is not None for view in experiment.evals)
 
@@ -73,7 +77,7 @@ def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -
                 job = JobPaths(train.folder)
                 kept = kept_names(metrics, keep)
                 if keep == "adapter":
-                    kept = {name for name in kept if _is_adapter(job.checkpoints / name)}
+                    kept = {name for name in kept if name == "hub" or _is_adapter(job.checkpoints / name)}
                 folders = _superfluous(job, kept, keep)
                 found += [Removal(experiment=name, folder=folder) for folder in folders]
     return found

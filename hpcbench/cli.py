@@ -132,7 +132,7 @@ def submit(
     elif wait:
         from hpcbench.watching import wait_for_slurm
 
-        failed |= wait_for_slurm(root, names)
+        failed |= wait_for_slurm(root, names, only or ())
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -153,6 +153,7 @@ def plan(
     from hpcbench.config import load_suites
     from hpcbench.console import plan_json, print_decisions
     from hpcbench.invocation import make_options, open_cluster, refuse_impossible, resolve_save_dir
+    from hpcbench.paths import SuitePaths
     from hpcbench.profile import load_profile
     from hpcbench.submit import plan_and_decide, preview_submissions
 
@@ -167,7 +168,14 @@ def plan(
     for suite in suites:
         _, decisions, warnings = plan_and_decide(suite, save_dir=root, scheduler=scheduler, options=options)
         changed |= any(decision.action == "changed" for decision in decisions)
-        found.append((suite, decisions, preview_submissions(decisions, scheduler, max_array), warnings))
+        found.append(
+            (
+                suite,
+                decisions,
+                preview_submissions(decisions, scheduler, max_array, SuitePaths(root, suite.name)),
+                warnings,
+            )
+        )
     if as_json:
         print(json.dumps([plan_json(suite, decisions) for suite, decisions, _, _ in found], indent=2))
     else:
@@ -207,7 +215,7 @@ def collect(
 ) -> None:
     """Build the report from the records; idempotent, made for cron."""
     from hpcbench.console import print_warnings
-    from hpcbench.invocation import resolve_save_dir
+    from hpcbench.invocation import usual_save_dir
     from hpcbench.jsonfile import write_text
     from hpcbench.report import render
     from hpcbench.status import gather
@@ -219,7 +227,7 @@ def collect(
         raise PlanError(f"--layout {layout}: unknown; expected default or swift")
     if watch is not None and output is None:
         raise PlanError("--watch rewrites a file: name it with -o")
-    root = resolve_save_dir(save_dir)
+    root = usual_save_dir(save_dir)
     make = partial(render, format=output_format, layout=layout)  # type: ignore[arg-type]  # checked above
     collection = gather(root, suites or ())
     if not collection.suites:

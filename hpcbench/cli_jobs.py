@@ -35,11 +35,11 @@ def status(
     """Show where every job stands."""
     from hpcbench.collection import Collection, JobView
     from hpcbench.console import print_status, status_json
-    from hpcbench.invocation import parse_states, resolve_save_dir
+    from hpcbench.invocation import parse_states, usual_save_dir
     from hpcbench.status import choose_jobs, gather
     from hpcbench.watching import watch_status
 
-    root = resolve_save_dir(save_dir)
+    root = usual_save_dir(save_dir)
     states = parse_states(state)
 
     def choose(collection: Collection) -> list[JobView]:
@@ -57,13 +57,13 @@ def status(
 
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
     """Say why jobs are where they are, and what to type next."""
-    from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
+    from hpcbench.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.logs import log_tail, telling_log
     from hpcbench.states import JobState
     from hpcbench.status import choose_jobs, gather
     from hpcbench.why import explain
 
-    collection = gather(resolve_save_dir(save_dir))
+    collection = gather(usual_save_dir(save_dir))
     jobs = choose_jobs(collection, names or (), parse_states(state))
     if not names and state is None:
         quiet = {JobState.PLANNED, JobState.PENDING, JobState.RUNNING, JobState.COMPLETED}
@@ -86,11 +86,11 @@ def logs(
 ) -> None:
     """Print a job's log."""
     from hpcbench.console import print_file
-    from hpcbench.invocation import need_jobs, parse_states, resolve_save_dir
+    from hpcbench.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.logs import log_files, newest_log
     from hpcbench.status import choose_jobs, gather
 
-    root = resolve_save_dir(save_dir)
+    root = usual_save_dir(save_dir)
     jobs = choose_jobs(gather(root), [name], parse_states(None))
     need_jobs(jobs, [name])
     with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
@@ -119,12 +119,12 @@ def cancel(
 ) -> None:
     """Cancel jobs by name glob or state; a cancelled job never comes back by itself."""
     from hpcbench.cancel import cancel_jobs
-    from hpcbench.invocation import parse_states, resolve_save_dir
+    from hpcbench.invocation import parse_states, usual_save_dir
     from hpcbench.status import choose_jobs, gather
 
     if not names and state is None and not everything:
         raise PlanError("nothing named", hint="give a name glob, --state, or --all")
-    root = resolve_save_dir(save_dir)
+    root = usual_save_dir(save_dir)
     jobs = choose_jobs(gather(root, settle=False), names or (), parse_states(state))
     cancelled = cancel_jobs(jobs, root)
     for job in cancelled:
@@ -162,10 +162,13 @@ def retry(
     from hpcbench.status import choose_jobs, gather
     from hpcbench.submit import submit_suite
 
-    root = resolve_save_dir(save_dir)
+    root = resolve_save_dir(save_dir, load_profile(cluster or "auto") if save_dir is None else None)
     collection = gather(root)
     states = parse_states(state) or tuple(FAILED_STATES)
     jobs = choose_jobs(collection, names or (), states)
+    if not jobs and choose_jobs(collection, names or ()):
+        print("nothing to retry: no such job has failed")
+        return
     need_jobs(jobs, names)
     failed = False
     for suite_name in dict.fromkeys(job.suite for job in jobs):

@@ -65,7 +65,7 @@ _ANY_PROGRAM = (
         re.compile(
             r"uncorrectable (NVLink |ECC )?error|GPU is lost|fallen off the bus|no CUDA-capable device is detected"
             r"|Unable to determine the device handle|CUDA driver initialization failed"
-            r"|couldn't communicate"
+            r"|couldn't communicate with the NVIDIA driver"
         ),
         "the node's GPU or its driver is broken",
         "run it on another node, and tell the administrators",

@@ -294,7 +294,10 @@ def _view_job(  # noqa: PLR0917
 
 
 def _read_node(job: JobPaths) -> str | None:
-    node = (read_json(job.claim) or {}).get("node")
+    """Return the node of the last attempt; a start that found no attempts left has claimed the job, but not run it."""
+    names = (entry.name.removeprefix("attempt-") for entry in job.folder.glob("attempt-*"))
+    last = max((int(name) for name in names if name.isdecimal()), default=None)
+    node = (read_json(job.claim if last is None else job.attempt(last).claim) or {}).get("node")
     return node if isinstance(node, str) else None
 
 

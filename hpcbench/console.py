@@ -105,7 +105,7 @@ def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *,
         if remedy is not None:
             print(f"  {'changed' if applied else 'would help'}: {remedy.change}")
     if remedies and not applied:
-        print("nothing was changed; hpcbench retry --adjust changes what would help")
+        print("hpcbench retry --adjust asks for what would help")
 
 
 def print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:

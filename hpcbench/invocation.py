@@ -17,7 +17,7 @@ from hpcbench.errors import ConfigError, PlanError
 from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile
+from hpcbench.profile import ClusterProfile, load_profile
 from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
@@ -30,7 +30,16 @@ EXIT_INTERRUPTED = 130
 NO_ARRAY_LIMIT = 1_000_000
 
 
-def resolve_save_dir(given: Path | None, profile: ClusterProfile | None = None) -> Path:
+def usual_save_dir(given: Path | None) -> Path:
+    """Return the absolute save directory of a verb that names no cluster: the one given, else that of this machine's.
+
+    Raises:
+        ConfigError: none is given, and the profile of this machine cannot be read.
+    """
+    return resolve_save_dir(given, load_profile() if given is None else None)
+
+
+def resolve_save_dir(given: Path | None, profile: ClusterProfile | None) -> Path:
     """Return the absolute save directory: the one given, else the profile's, else `logs`."""
     if given is None:
         given = Path(profile.save_dir) if profile is not None and profile.save_dir else Path("logs")

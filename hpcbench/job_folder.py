@@ -10,7 +10,9 @@ from pathlib import Path
 
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
+from hpcbench.record import read_record
 from hpcbench.request import JobRequest
+from hpcbench.states import FINISHED_WELL
 
 
 def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
@@ -21,11 +23,15 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
     if old is not None and old.get("fingerprint") != request.fingerprint:
         fingerprint = str(old.get("fingerprint", "unknown"))
         if job.record.exists():
-            job.record.replace(job.old_record(fingerprint))
+            job.record.replace(_free_name(job.old_record(fingerprint)))
         _put_away_attempts(job.folder, fingerprint)
     else:
-        # The record of a failed run stays in its attempt's folder. Its owner is over, whatever the clocks say.
+        # The record of a failed run stays in its attempt's folder, that of a good one under its fingerprint as well.
+        record = read_record(job.record)
+        if record is not None and record.state in FINISHED_WELL:
+            job.record.replace(_free_name(job.old_record(record.fingerprint)))
         job.record.unlink(missing_ok=True)
+        # Its owner is over, whatever the clocks say.
         job.claim.unlink(missing_ok=True)
     job.progress.unlink(missing_ok=True)
     job.cancelled.unlink(missing_ok=True)

@@ -15,6 +15,8 @@ from hpcbench.jsonfile import read_json
 from hpcbench.states import JobState
 
 SCHEMA_VERSION = 1
+PUSH_PENDING = "not pushed: the job ended before"
+"""Why a training has no repository until its push is over."""
 TERMINATED = "terminated by the scheduler or the user"
 """What a job knows of its cancellation; readers of its record may know more."""
 STRICT = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())

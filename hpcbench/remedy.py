@@ -67,7 +67,7 @@ def find_remedy(job: JobView, planned: Resources, profile: ClusterProfile) -> Re
         profile: for what neither says.
     """
     cause = None if job.record is None else job.record.cause
-    base = _keep_earlier(job, planned)
+    base = _keep_earlier(job, planned, profile)
     remedy: Remedy | None = None
     if job.state is JobState.HOST_OUT_OF_MEMORY:
         remedy = _more_memory(job, base, profile)
@@ -80,17 +80,17 @@ def find_remedy(job: JobView, planned: Resources, profile: ClusterProfile) -> Re
     return remedy
 
 
-def _keep_earlier(job: JobView, planned: Resources) -> Resources:
+def _keep_earlier(job: JobView, planned: Resources, profile: ClusterProfile) -> Resources:
     """Return what the suite asks for, with what an earlier retry of this job added."""
     if job.request is None:
         return planned
     had = job.request.resources
     more: dict[str, object] = {}
-    if had.mem_gb is not None and planned.mem_gb is not None and had.mem_gb > planned.mem_gb:
+    if had.mem_gb is not None and had.mem_gb > (planned.mem_gb or profile.mem_gb or 0.0):
         more["mem_gb"] = had.mem_gb
-    if had.time_min is not None and planned.time_min is not None and had.time_min > planned.time_min:
+    if had.time_min is not None and had.time_min > (planned.time_min or profile.time_min):
         more["time_min"] = had.time_min
-    if had.exclude is not None and planned.exclude is None:
+    if had.exclude is not None and had.exclude.startswith("" if planned.exclude is None else f"{planned.exclude},"):
         more["exclude"] = had.exclude
     return planned.model_copy(update=more)
 

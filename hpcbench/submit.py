@@ -42,16 +42,21 @@ def plan_and_decide(
 
 
 def preview_submissions(
-    decisions: Sequence[Decision], scheduler: Scheduler, max_array: int
+    decisions: Sequence[Decision], scheduler: Scheduler, max_array: int, paths: SuitePaths
 ) -> list[tuple[Submission, str]]:
     """Return the submissions that these decisions would make, each with its exact text. Changes nothing."""
+    chosen = _limit(decisions, None)
     previews: list[tuple[Submission, str]] = []
-    for number, batch in enumerate(make_batches(_limit(decisions, None), max_array)):
+    for number, batch in enumerate(make_batches(chosen, max_array)):
         parent = describe_batch(batch, scheduler.name, None)
         previews.append((parent, scheduler.render(parent, None)))
         for evals in batch.evals:
             child = describe_batch(evals, scheduler.name, parent)
             previews.append((child, scheduler.render(child, f"<id-of-train-array-{number}>")))
+    on_disk = read_suite(paths)
+    for parent, evals in make_late_batches(chosen, {} if on_disk is None else on_disk.latest()):
+        late = describe_batch(evals, scheduler.name, parent)
+        previews.append((late, scheduler.render(late, parent.scheduler_id)))
     return previews
 
 
@@ -138,8 +143,8 @@ def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision
     if max_jobs is None or len(chosen) <= max_jobs:
         return chosen
     kept = chosen[: max(max_jobs, 0)]
-    trains = {d.request.experiment for d in kept if d.request.job == TRAIN}
-    return [d for d in kept if not d.after_train or d.request.experiment in trains]
+    left = {d.request.experiment for d in chosen[len(kept) :] if d.request.job == TRAIN}
+    return [d for d in kept if not d.after_train or d.request.experiment not in left]
 
 
 def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:

@@ -21,6 +21,7 @@ from hpcbench.plan import Decision
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.submission import Submission, write_submission
 from hpcbench.submit_limits import job_limit, may_fit_smaller
+from hpcbench.suite_claim import keep_claim
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,8 @@ def _note_refusal(batch: Batch, error: SubmitError, outcome: Outcome) -> None:
 
 
 def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after: Submission | None) -> Submission:
-    """Write the requests and the intent, call the scheduler, write the id."""
+    """Write the requests and the intent, call the scheduler, write the id; the suite is claimed."""
+    keep_claim(paths)
     submission = describe_batch(batch, scheduler.name, after)
     submission = submission.model_copy(update={"cluster_name": scheduler.cluster_name})
     for request in batch.requests.values():

@@ -53,6 +53,20 @@ def claim_suite(paths: SuitePaths) -> Iterator[None]:
         _drop_claim(paths.claim, mine)
 
 
+def keep_claim(paths: SuitePaths) -> None:
+    """Say that this submit still works, before each call of the scheduler.
+
+    Raises:
+        PlanError: the claim is another submit's by now.
+    """
+    found = read_json(paths.claim)
+    if found is None or (found.get("host"), found.get("pid")) != (socket.gethostname(), os.getpid()):
+        raise PlanError(
+            f"{paths.folder}: another submit has taken over", hint="hpcbench status shows what is submitted"
+        )
+    os.utime(paths.claim)
+
+
 def _is_stale(path: Path, claim: Mapping[str, object] | None) -> bool:
     if claim is not None and claim.get("host") == socket.gethostname():
         try:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.collection import Collection, JobView
 from hpcbench.console import print_line, print_status, print_summary, print_warnings, status_json, status_screen
 from hpcbench.jsonfile import write_text
 from hpcbench.lookout import look_again
-from hpcbench.states import ALIVE, FINISHED_WELL
+from hpcbench.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.status import count_states
 
 Choose = Callable[[Collection], list[JobView]]
@@ -100,16 +101,25 @@ def watch_report(
     print_line("no job is under way any more")
 
 
-def wait_for_slurm(save_dir: Path, names: Sequence[str]) -> bool:
-    """Wait until no job of the suites is under way; return whether one failed."""
+def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = ()) -> bool:
+    """Wait until no job of the suites is under way; return whether one failed.
+
+    Args:
+        save_dir: root of everything on disk.
+        names: suites.
+        only: globs of experiments, where the others do not matter.
+    """
     shown = ""
     last = Collection(suites=(), collected_at="")
+    jobs: Sequence[JobView] = ()
     for collection in look_again(save_dir, names):
         last = collection
-        if (counts := count_states(collection.jobs)) != shown:
+        jobs = [job for job in last.jobs if not only or any(fnmatchcase(job.experiment, glob) for glob in only)]
+        if (counts := count_states(jobs)) != shown:
             print_line(counts)
             shown = counts
-        if is_over(collection.jobs):
+        if is_over(jobs):
             break
     print_summary(last)
-    return any(job.state not in FINISHED_WELL for job in last.jobs)
+    # What stays planned was counted when it was submitted, and is no failure.
+    return any(job.state in FAILED_STATES or job.state is JobState.BLOCKED for job in jobs)

@@ -91,9 +91,9 @@ def _next_after_failure(job: JobView, place: str) -> list[str]:
     if job.state is JobState.FAILED and cause is not None and cause.type in NOT_THE_SAME_AGAIN:
         return [f"{changed}  (once its arguments are changed)"]
     again = f"hpcbench retry {place}"
-    if job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST} or (
-        cause is not None and cause.type == BAD_NODE
-    ):
+    is_mended = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
+    # This machine has what it has.
+    if job.cluster != "local" and (is_mended or (cause is not None and cause.type == BAD_NODE)):
         again += f" --adjust  ({WHAT_ADJUST_CHANGES.get(job.state, 'on another node')})"
     if job.state is not JobState.FAILED or cause is None or cause.type in NOT_ITS_FAULT:
         return [again]

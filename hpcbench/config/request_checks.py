@@ -22,6 +22,8 @@ from hpcbench.training_words import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHE
 
 _WORD = re.compile(r"[\w.,@+=-]+")
 _WORD_RULE = "letters, digits and . , _ @ + = -"
+_NODES = re.compile(r"[\w.,\[\]-]+")
+_NODES_RULE = "node names as Slurm writes them, for example node3,node[7-9]"
 """Of what a suite says, these words alone stand in the batch script."""
 
 
@@ -55,10 +57,14 @@ def check_resources(
             )
     if ddp % nodes:
         found.append((("nodes", "ddp"), f"ddp {ddp} cannot be shared out to {nodes} nodes", "ddp a multiple of nodes"))
-    for key, word in (("partition", resources.partition), ("gpu_type", resources.gpu_type)):
+    for key, word, pattern, rule in (
+        ("partition", resources.partition, _WORD, _WORD_RULE),
+        ("gpu_type", resources.gpu_type, _WORD, _WORD_RULE),
+        ("exclude", resources.exclude, _NODES, _NODES_RULE),
+    ):
         # What evals take from `requirements` is complained about there.
-        if word is not None and key in given and _WORD.fullmatch(word) is None:
-            found.append(((key,), f"got {shorten(repr(word))}", _WORD_RULE))
+        if word is not None and key in given and pattern.fullmatch(word) is None:
+            found.append(((key,), f"got {shorten(repr(word))}", rule))
     return [_complain(given, keys, section, at).problem(text, expected=expected) for keys, text, expected in found]
 
 

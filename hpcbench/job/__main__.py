@@ -120,7 +120,10 @@ def run_attempt(
     if wants_push(request, record):
         push_weights(request, record, context=context, claim=claim, stop=stop)
     if (keep := os.environ.get(KEEP_VARIABLE)) and record.state in FINISHED_WELL:
-        reduce_own_checkpoints(context, cast("Keep", keep))
+        try:
+            reduce_own_checkpoints(context, cast("Keep", keep))
+        except OSError as error:
+            logger.warning("keep: %s: checkpoints were left alone: %s", keep, error)
     return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
 
 

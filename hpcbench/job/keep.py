@@ -26,7 +26,13 @@ def reduce_own_checkpoints(context: JobContext, keep: Keep) -> None:
         return
     name = context.submission.elements[context.index].experiment
     own = tuple(planned for planned in suite.plan.experiments if planned.name == name)
-    suite = replace(suite, plan=suite.plan.model_copy(update={"experiments": own}))
+    # Of a thousand experiments only this one's files are read.
+    submissions = tuple(
+        submission.model_copy(update={"elements": elements})
+        for submission in suite.submissions
+        if (elements := {i: e for i, e in submission.elements.items() if e.experiment == name})
+    )
+    suite = replace(suite, plan=suite.plan.model_copy(update={"experiments": own}), submissions=submissions)
     removals = find_removals(collect_suites([suite], lambda _cluster: None), (), keep)
     failed = remove(removals)
     for removal in removals:

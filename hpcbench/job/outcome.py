@@ -36,6 +36,8 @@ HOST_OOM_TEXT = re.compile(
     r"^MemoryError\b|ArrayMemoryError|DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory"
     r"|std::bad_alloc"
 )
+SHELL_SIGNALS = 128
+"""A shell's exit code for signal n is this and n; larger ones are a program's own, as of exit(-1)."""
 TORCHRUN_SIGNAL = re.compile(r"exitcode\s*: -(\d+) \(pid")
 DIVERGED = "diverged"
 DIVERGED_HINT = (
@@ -216,7 +218,8 @@ def _judge(  # noqa: PLR0911  # one rule a return
     if kind in HOST_OOM_TYPES or HOST_OOM_TEXT.search(message):
         text = f"the node's memory was not enough: {message}"
         return JobState.HOST_OUT_OF_MEMORY, Cause(type=kind, message=text, hint=hint or MORE_MEMORY)
-    if clue := find_clue((message, *lines)):
+    # What a failure says goes before what else stands in the log.
+    if clue := find_clue((message,)) or (find_clue(lines) if failure is None else None):
         return JobState.FAILED, Cause(type=clue.type, message=clue.message, hint=clue.hint)
     if ending.disk_full:
         text = "the disk is full, or a quota is used up: the log's last words are lost"
@@ -241,8 +244,8 @@ def _find_line(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
 def _signal_number(ending: Ending, lines: Sequence[str]) -> int | None:
     """Return the signal that ended the program, or one of its ranks, by torchrun's words."""
     code = ending.exit_code
-    if code < 0 or code > 128:  # noqa: PLR2004  # a shell's way to say "signal"
-        return -code if code < 0 else code - 128
+    if code < 0 or SHELL_SIGNALS < code <= SHELL_SIGNALS + signal.SIGRTMAX:
+        return -code if code < 0 else code - SHELL_SIGNALS
     told = next((int(match[1]) for line in lines if (match := TORCHRUN_SIGNAL.search(line))), None)
     return told if code != 0 else None
 

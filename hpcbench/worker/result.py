@@ -15,7 +15,7 @@ import torch
 from hpcbench import hardware, metrics
 from hpcbench.arguments import SftArgs
 from hpcbench.paths import JobPaths
-from hpcbench.record import Parameters, RankMemory, TokenStats, TrainMetrics
+from hpcbench.record import PUSH_PENDING, Parameters, RankMemory, TokenStats, TrainMetrics
 from hpcbench.request import Device, JobRequest
 from hpcbench.worker.checkpoint import Kept
 from hpcbench.worker.flops import count_flops_per_token, used_weights
@@ -127,7 +127,7 @@ def assemble_metrics(
     if outcome.kept.best is None and outcome.kept.last is None:
         unknown["last_checkpoint"] = "save_strategy is no"
     if args.push_to_hub:
-        unknown["pushed_to"] = "not pushed: the job ended before"
+        unknown["pushed_to"] = PUSH_PENDING
     return TrainMetrics(
         **asdict(speed),
         parameters=facts.parameters,

@@ -15,6 +15,7 @@ from transformers.integrations.neftune import activate_neftune
 from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.worker import model
+from hpcbench.worker.flops import used_weights
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.llamapro import place_blocks
 from tests.train.world import make_job, prepare, read_history, read_metrics, read_weights, train_here
@@ -92,6 +93,21 @@ def test_biases_and_whole_modules_are_trained_saved_and_counted_beside_lora(
     for name in ("model.norm.weight", "model.layers.1.self_attn.k_proj.bias"):
         found = [p for key, p in loaded.items() if name.rsplit(".", 1)[0] in key and "lora_" not in key]
         assert any((p.shape == base[name].shape) and (p != base[name]).any() for p in found), name
+
+
+def test_a_module_to_save_that_is_not_there_is_refused(base_model: Path) -> None:
+    with pytest.raises(WorkerError, match=r"no module is named embed_token$"):
+        prepare(base_model, lora_modules_to_save="norm embed_token")
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+def test_a_tied_head_still_counts_where_its_embedding_is_saved(base_model: Path) -> None:
+    plain = sum(p.numel() for p in model.load_model(SftArgs(model_id_or_path=str(base_model)), "cpu").parameters())
+    prepared, _ = prepare(base_model, lora_modules_to_save="embed_tokens", lora_target_modules="q_proj", lora_rank=1)
+    embedding = prepared.get_output_embeddings().weight
+    lora = 2 * (32 + 32)
+    # The head stays what it was; beside it there is an embedding that is trained.
+    assert sum(weight.numel() for weight in used_weights(prepared)) == plain + embedding.numel() + lora
 
 
 def test_lora_is_drawn_as_asked_for(base_model: Path) -> None:
@@ -178,6 +194,8 @@ def test_adaloras_orthogonality_is_in_the_training_loss_once_and_not_in_eval_los
     [
         ({"adalora_init_r": 8}, r"adalora_init_r \(8\) must be larger than adalora_target_r \(8\)"),
         ({"use_dora": True}, "use_dora: for sft_type lora, not adalora"),
+        ({"sft_type": "lora", "dtype": "fp16", "lora_modules_to_save": "norm"}, "lora_modules_to_save trains weights"),
+        ({"sft_type": "qlora", "lora_bias_trainable": "all"}, "quantised layers keep their biases frozen"),
         ({"sft_type": "lora", "use_galore": "true"}, "use_galore is for sft_type full, not lora"),
         ({"sft_type": "lora", "lisa_activated_layers": 2}, "lisa_activated_layers is for sft_type full, not lora"),
         ({"sft_type": "lisa", "use_galore": True}, "use_galore and lisa_activated_layers are two methods: choose one"),

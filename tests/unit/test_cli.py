@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from hpcbench import cli
+from hpcbench.invocation import usual_save_dir
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
+from hpcbench.profile import ClusterProfile
 from hpcbench.submit_batches import Outcome
 from tests.unit.job_cases import submission
 
@@ -49,3 +51,14 @@ def test_max_jobs_counts_the_jobs_of_all_suites(monkeypatch: pytest.MonkeyPatch,
     arguments = ["--cluster", "local", "--save-dir", str(tmp_path / "logs"), "--max-jobs", "6"]
     assert run(monkeypatch, "submit", *map(str, files), *arguments) == 0
     assert asked == [6, 2]
+
+
+def test_verbs_look_where_the_profile_of_this_machine_puts_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = ClusterProfile(save_dir=str(tmp_path / "bench"))
+    monkeypatch.setattr("hpcbench.invocation.load_profile", lambda: profile)
+    assert usual_save_dir(None) == tmp_path / "bench"
+    assert usual_save_dir(tmp_path) == tmp_path
+    monkeypatch.setattr("hpcbench.invocation.load_profile", lambda: None)
+    assert usual_save_dir(None) == Path("logs").absolute()

@@ -166,6 +166,12 @@ def test_what_is_no_time_limit() -> None:
     assert found == [None] * 10
 
 
+@pytest.mark.parametrize("key", ["partition", "gpu_type", "exclude"])
+def test_words_for_the_batch_script_hold_no_line_breaks(key: str, tmp_path: Path) -> None:
+    text = HEAD + f'requirements: {{{key}: "n1\\ntouch PWNED #"}}\nexperiment: [{{name: a}}]'
+    assert f"requirements.{key}: got" in refusal(tmp_path, text)
+
+
 def test_eval_requirements_default_to_one_gpu_on_the_same_partition(tmp_path: Path) -> None:
     text = (
         HEAD

@@ -8,10 +8,10 @@ import pytest
 
 from hpcbench.job.context import read_context
 from hpcbench.job.keep import reduce_own_checkpoints
-from hpcbench.jsonfile import write_json
+from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import CHECKPOINT_GONE, Action, Options
-from hpcbench.record import Metrics
+from hpcbench.record import PUSH_PENDING, Metrics
 from hpcbench.request import JobRequest
 from hpcbench.states import JobState
 from hpcbench.submit import submit_suite
@@ -109,6 +109,36 @@ def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tm
         ("eval-arc", Action.SUBMIT),
     ]
     assert forced.decisions[0].why == "its checkpoint is gone and an eval needs it, --force"
+
+
+def test_a_forced_run_keeps_the_records_of_the_one_before(tmp_path: Path) -> None:
+    requests = [decision.request for decision in submit(tmp_path, ONE).decisions]
+    for request in requests:
+        finish(tmp_path, request)
+    submit(tmp_path, ONE, keep="none")
+    assert submit(tmp_path, TWO, force=True).num_jobs == 3
+    for request in requests:
+        job = SuitePaths(tmp_path, "tuners").job("lora", request.job)
+        assert not job.record.exists()
+        assert job.old_record(request.fingerprint).exists()
+
+
+def test_weights_on_their_way_to_a_hub_are_left_alone(tmp_path: Path) -> None:
+    train, one_eval = (decision.request for decision in submit(tmp_path, ONE).decisions)
+    finish(tmp_path, train)
+    finish(tmp_path, one_eval)
+    job = SuitePaths(tmp_path, "tuners").job("lora", "train")
+    value = read_json(job.record)
+    assert value is not None
+    value["metrics"]["unknown"] = {"pushed_to": PUSH_PENDING}
+    write_json(job.record, value)
+    assert submit(tmp_path, ONE, keep="none").removed == []
+    value["metrics"]["unknown"] = {"pushed_to": "not pushed: no network; by hand: hf upload ..."}
+    write_json(job.record, value)
+    (job.checkpoints / "hub").mkdir()
+    # A full model: there is no adapter to keep, but what waits for its push stays.
+    submit(tmp_path, ONE, keep="adapter")
+    assert kept(tmp_path) == ["hub"]
 
 
 def test_the_checkpoint_that_is_left_serves_the_evals_that_take_it(tmp_path: Path) -> None:

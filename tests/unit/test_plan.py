@@ -70,6 +70,16 @@ def test_a_baseline_does_not_change_with_training_arguments() -> None:
     assert before.fingerprint != other_model.fingerprint
 
 
+def test_a_baseline_of_quantised_weights_is_another_one() -> None:
+    def fingerprint(**args: object) -> str:
+        [job] = plan(experiment("base", cmd="eval", args=SftArgs(model_type="qwen-7b-chat", **args)))
+        return job.fingerprint
+
+    assert len({fingerprint(), fingerprint(quantization_bit=4), fingerprint(quantization_bit=8)}) == 3
+    assert fingerprint(quantization_bit=4) != fingerprint(quantization_bit=4, bnb_4bit_quant_type="fp4")
+    assert fingerprint() == fingerprint(bnb_4bit_quant_type="fp4")
+
+
 def test_the_content_of_local_data_is_part_of_the_fingerprint_and_its_place_is_not() -> None:
     def fingerprint(path: str, content: str) -> str:
         args = SftArgs(model_type="qwen-7b-chat", dataset=(path,))

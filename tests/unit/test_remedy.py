@@ -102,6 +102,11 @@ def test_a_second_failure_keeps_what_the_first_retry_changed() -> None:
     found = remedy(failed(JobState.TIMEOUT, had=had))
     assert (found.resources.mem_gb, found.resources.time_min, found.resources.exclude) == (24, 120, "node7")
     assert remedy(failed(JobState.PREEMPTED, had=had)).resources == had
+    # The same where the suite leaves it to the profile, or leaves out a node of its own.
+    by_profile = remedy(failed(JobState.TIMEOUT, had=Resources(mem_gb=48)), Resources(), ClusterProfile(mem_gb=32))
+    assert by_profile.resources.mem_gb == 48
+    more = Resources(exclude="node1,node7")
+    assert remedy(failed(JobState.TIMEOUT, had=more), Resources(exclude="node1")).resources.exclude == "node1,node7"
 
 
 def test_each_job_of_a_suite_gets_its_own_remedy() -> None:

@@ -18,12 +18,12 @@ from hpcbench.record import Record
 from hpcbench.request import JobRequest
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.states import JobState
-from hpcbench.submission import read_submissions, write_submission
-from hpcbench.submit import settle_suite, submit_suite
+from hpcbench.submission import Submission, read_submissions, write_submission
+from hpcbench.submit import plan_and_decide, preview_submissions, settle_suite, submit_suite
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
-from tests.unit.job_cases import command, record, suite
+from tests.unit.job_cases import command, experiment, record, suite
 
 REFUSED = SubmitError("Invalid account")
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
@@ -61,6 +61,26 @@ def test_a_retry_that_is_refused_leaves_the_old_record(tmp_path: Path) -> None:
     scheduler.refusal = REFUSED
     assert submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED).refused
     assert look(tmp_path, scheduler)["train"].record == left
+
+
+def test_a_submit_whose_claim_is_anothers_stops(tmp_path: Path) -> None:
+    class Slow(FakeScheduler):
+        """Whose first call takes so long that another submit takes the suite over."""
+
+        def submit(self, submission: Submission, after_id: str | None) -> str:
+            write_json(SuitePaths(tmp_path, "tuners").claim, {"host": "login2", "pid": 1, "token": "t"})
+            return super().submit(submission, after_id)
+
+    with pytest.raises(PlanError, match="another submit has taken over"):
+        submit(tmp_path, Slow(), experiment("a"))
+
+
+def test_evals_of_a_train_job_under_way_are_previewed(tmp_path: Path) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING})
+    submit(tmp_path, scheduler, replace(experiment("a"), eval_dataset=()))
+    _, decisions, _ = plan_and_decide(suite(experiment("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
+    previews = preview_submissions(decisions, scheduler, 100, SuitePaths(tmp_path, "tuners"))
+    assert [[element.job for element in found.elements.values()] for found, _ in previews] == [["eval-gsm8k"]]
 
 
 def test_a_change_that_is_refused_stays_planned(tmp_path: Path) -> None:

@@ -100,6 +100,16 @@ def test_waiting_ends_with_the_report_and_says_whether_a_job_failed(
     assert capsys.readouterr().out.startswith("1 running\n1 timeout\n")
 
 
+def test_waiting_for_some_experiments_ends_with_them(looks: list[Collection]) -> None:
+    looks += [look(job(COMPLETED), job(RUNNING, name="b"), job(JobState.PLANNED, name="c"))]
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], ["a"])
+
+
+def test_what_a_limit_left_planned_is_no_failure(looks: list[Collection]) -> None:
+    looks += [look(job(COMPLETED), job(JobState.PLANNED, name="b"))]
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
+
+
 def test_where_not_all_jobs_fit_those_that_run_or_failed_are_shown_in_their_order() -> None:
     states = [COMPLETED, PENDING, JobState.FAILED, COMPLETED, RUNNING]
     jobs = [job(state, name=f"e{n}") for n, state in enumerate(states)]
