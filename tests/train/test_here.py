@@ -19,7 +19,7 @@ from hpcbench.states import JobState
 
 pytestmark = pytest.mark.train
 
-NUM_STEPS = 1200
+NUM_STEPS = 800
 ROOT = Path(__file__).parents[2]
 HERE_AND_NOW = (ROOT / "README.md").read_text(encoding="utf-8").split("### One training, here and now", 1)[1]
 COMMANDS = [
@@ -42,6 +42,8 @@ def start(folder: Path, base_model: Path, chats: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # As in a terminal, although the tests may have been started in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # torch runs none here
     )
 
 

@@ -178,18 +178,31 @@ def test_a_reader_that_leaves_early_gets_no_words(verb: tuple[str, ...], tmp_pat
     assert (done.returncode, done.stderr) == (EXIT_BROKEN_PIPE, b"")
 
 
+def heed_ctrl_c() -> None:
+    """As in a terminal: what a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
     submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=FakeScheduler(), options=Options())
     # Without squeue the job's state is unknown, so the watch goes on.
     command_line = [sys.executable, "-m", "hpcbench.cli", "status", "--watch", "--save-dir", str(tmp_path)]
     environment = {**os.environ, "PATH": "/nowhere", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command_line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509  # no threads run
     ) as watching_process:
         assert watching_process.stdout is not None
         while "1 unknown" not in watching_process.stdout.readline():
             assert watching_process.poll() is None
         watching_process.send_signal(signal.SIGINT)
-        _, errors = watching_process.communicate(timeout=20)
+        try:
+            _, errors = watching_process.communicate(timeout=20)
+        finally:
+            watching_process.kill()
     assert watching_process.returncode == cli.EXIT_INTERRUPTED
     assert "Traceback" not in errors
