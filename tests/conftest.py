@@ -1,4 +1,4 @@
-"""What all tests share: golden files, and no memory of an earlier test's cluster.
+"""What all tests share: golden files, Ctrl-C as in a terminal, and no memory of an earlier test's cluster.
 
 `golden("report/quickstart.md", text)` compares text exactly with `tests/golden/report/quickstart.md`. A difference
 fails with a unified diff, a missing file fails as well. `pytest --update-golden` rewrites the files; read the diff
@@ -8,6 +8,7 @@ before you commit it.
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from hpcbench.scheduler import slurm
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
 Golden = Callable[[str, str], None]
+
+# What a shell starts in the background ignores SIGINT, and so would every program that a test stops with Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -42,8 +42,6 @@ def start(folder: Path, base_model: Path, chats: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # As in a terminal, although the tests may have been started in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # torch runs none here
     )
 
 

@@ -178,11 +178,6 @@ def test_a_reader_that_leaves_early_gets_no_words(verb: tuple[str, ...], tmp_pat
     assert (done.returncode, done.stderr) == (EXIT_BROKEN_PIPE, b"")
 
 
-def heed_ctrl_c() -> None:
-    """As in a terminal: what a shell starts in the background ignores SIGINT, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
     submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=FakeScheduler(), options=Options())
     # Without squeue the job's state is unknown, so the watch goes on.
@@ -194,7 +189,6 @@ def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        preexec_fn=heed_ctrl_c,  # noqa: PLW1509  # no threads run
     ) as watching_process:
         assert watching_process.stdout is not None
         while "1 unknown" not in watching_process.stdout.readline():
