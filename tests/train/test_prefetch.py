@@ -48,9 +48,9 @@ def run(*arguments: str) -> str:
 
 def test_local_inputs_are_ready_and_a_missing_model_is_named(tmp_path: Path) -> None:
     lines = run("prefetch", str(write_suite(tmp_path))).splitlines()
-    assert f"model here: local: {QUICKSTART / 'base'}" in lines
+    assert f"model {QUICKSTART / 'base'}: local: {QUICKSTART / 'base'}" in lines
     assert "eval pig_latin: ready as pig_latin" in lines
-    assert [line for line in lines if line.startswith("model there: failed: ")]
+    assert [line for line in lines if line.startswith("model no-such-org/no-such-model: failed: ")]
     assert [line for line in lines if line.endswith("2070 training and 230 validation rows")]
 
 
@@ -58,7 +58,7 @@ def test_doctor_looks_for_what_suites_read_without_downloading(tmp_path: Path) -
     file = write_suite(tmp_path)
     place = ["--cluster", "local", "--no-job", "--json", "--save-dir", str(tmp_path / "logs")]
     checks = {check["name"]: check for check in json.loads(run("doctor", str(file), *place))["checks"]}
-    assert checks["model here"]["message"] == f"here: {QUICKSTART / 'base'}"
+    assert checks[f"model {QUICKSTART / 'base'}"]["message"] == f"here: {QUICKSTART / 'base'}"
     assert checks["eval pig_latin"]["level"] == "ok"
-    assert checks["model there"]["level"] == "error"
-    assert checks["model there"]["remedy"].startswith(f"hpcbench prefetch {file}")
+    assert checks["model no-such-org/no-such-model"]["level"] == "error"
+    assert checks["model no-such-org/no-such-model"]["remedy"].startswith(f"hpcbench prefetch {file}")
