@@ -176,6 +176,7 @@ def wait_for_step(job: JobPaths, number: int, step: int, worker: subprocess.Pope
     pytest.fail(f"step {step} never came:\n{job.attempt(number).log.read_text()}")
 
 
+@pytest.mark.long  # test_every_method.py kills every method, in a process that is ready sooner
 @pytest.mark.parametrize("sft_type", ["lora", "full"])
 def test_a_kill_at_a_random_step_changes_nothing(tmp_path: Path, base_model: Path, chats: Path, sft_type: str) -> None:
     values: dict[str, Any] = {"sft_type": sft_type, "num_train_epochs": 40, "eval_steps": 25, "save_steps": 7}
