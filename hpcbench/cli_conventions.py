@@ -46,7 +46,7 @@ class WatchingCommand(TyperCommand):
 
 def complete_watch(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the arguments, `--watch=0` for a `--watch` that no number follows (pure)."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         yield f"{WATCH}={BY_PROFILE:.0f}" if argument == WATCH and not _is_number(following) else argument
 
 

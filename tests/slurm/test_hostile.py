@@ -98,7 +98,9 @@ def test_hostile_arguments_and_paths_arrive_as_they_are(
     assert states(collection, "train") == {"words": "completed", "too-long": "failed", "no-program": "failed"}
     assert states(collection, "eval-score")["words"] == "completed"
     assert view(collection, "too-long", "train").reason == "cannot be started: true: Argument list too long"
-    assert view(collection, "no-program", "train").reason == f"{CANARIES[0]}: No such file or directory"
+    assert (
+        view(collection, "no-program", "train").reason == f"cannot be started: {CANARIES[0]}: No such file or directory"
+    )
     attempt = place / "logs" / "hostile" / "words" / "train" / "attempt-1"
     assert json.loads((attempt / "seen.json").read_text()) == [list(WORDS), "".join(CANARIES)]
     paths = SuitePaths(place / "logs", "hostile")

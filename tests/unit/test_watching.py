@@ -130,6 +130,7 @@ def test_a_screen_gives_each_job_one_line() -> None:
 @pytest.mark.parametrize(
     ("typed", "understood"),
     [
+        ([], []),
         (["--watch"], ["--watch=0"]),
         (["--watch", "lora"], ["--watch=0", "lora"]),
         (["lora", "--watch", "60"], ["lora", "--watch", "60"]),
