@@ -92,20 +92,18 @@ def submit(
     from hpcbench.config import load_suites
     from hpcbench.console import print_outcome
     from hpcbench.invocation import (
-        jobs_allowed,
         make_options,
         open_cluster,
         refuse_impossible,
         resolve_save_dir,
         run_local,
+        submit_by_profile,
     )
     from hpcbench.profile import load_profile
 
     if dry_run:
         plan(configs, cluster=cluster, save_dir=save_dir, only=only, retry=retry, force=force, overrides=overrides)
         return
-    from hpcbench.submit import submit_suite
-
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
@@ -114,16 +112,7 @@ def submit(
     scheduler, max_array = open_cluster(profile, root)
     failed = False
     for suite in suites:
-        allowed = jobs_allowed(scheduler, max_jobs)
-        outcome = submit_suite(
-            suite,
-            save_dir=root,
-            scheduler=scheduler,
-            options=options,
-            max_jobs=allowed,
-            max_array=max_array,
-            keep=None if profile is None else profile.keep,
-        )
+        outcome = submit_by_profile(suite, root, profile, (scheduler, max_array), options, max_jobs=max_jobs)
         max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
         failed |= print_outcome(suite, outcome, scheduler.name, root)
     names = [suite.name for suite in suites]

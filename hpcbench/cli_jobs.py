@@ -145,13 +145,13 @@ def retry(
     """Run failed jobs again, with the suite file and --set values they were submitted with."""
     from hpcbench.console import print_outcome, print_remedies
     from hpcbench.invocation import (
-        jobs_allowed,
         need_jobs,
         open_cluster,
         parse_states,
         refuse_impossible,
         resolve_save_dir,
         run_local,
+        submit_by_profile,
         suite_again,
     )
     from hpcbench.plan import Options
@@ -160,7 +160,6 @@ def retry(
     from hpcbench.scheduler.slurm import read_node_groups
     from hpcbench.states import FAILED_STATES
     from hpcbench.status import choose_jobs, gather
-    from hpcbench.submit import submit_suite
 
     root = resolve_save_dir(save_dir, load_profile(cluster or "auto") if save_dir is None else None)
     collection = gather(root)
@@ -186,16 +185,7 @@ def retry(
         if profile is not None and adjust:
             check_remedies(remedies, profile, read_node_groups())
         options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted, resources=resources)
-        allowed = jobs_allowed(scheduler, None)
-        outcome = submit_suite(
-            suite,
-            save_dir=root,
-            scheduler=scheduler,
-            options=options,
-            max_jobs=allowed,
-            max_array=max_array,
-            keep=None if profile is None else profile.keep,
-        )
+        outcome = submit_by_profile(suite, root, profile, (scheduler, max_array), options)
         failed |= print_outcome(suite, outcome, scheduler.name, root)
         if scheduler.name == "local":
             failed |= run_local(root, [suite_name], detach=False)

@@ -24,6 +24,7 @@ from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm import SlurmScheduler, read_node_groups
 from hpcbench.states import JobState
 from hpcbench.status import gather
+from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Suite
 
 EXIT_INTERRUPTED = 130
@@ -78,6 +79,30 @@ def jobs_allowed(scheduler: Scheduler, asked: int | None) -> int | None:
     room = scheduler.room_left() if isinstance(scheduler, SlurmScheduler) else None
     limits = [limit for limit in (asked, room) if limit is not None]
     return min(limits) if limits else None
+
+
+def submit_by_profile(
+    suite: Suite,
+    root: Path,
+    profile: ClusterProfile | None,
+    cluster: tuple[Scheduler, int],
+    options: Options,
+    *,
+    max_jobs: int | None = None,
+) -> Outcome:
+    """Submit a suite within the profile's limits; `cluster` is what `open_cluster` returned."""
+    from hpcbench.submit import submit_suite
+
+    scheduler, max_array = cluster
+    return submit_suite(
+        suite,
+        save_dir=root,
+        scheduler=scheduler,
+        options=options,
+        max_jobs=jobs_allowed(scheduler, max_jobs),
+        max_array=max_array,
+        keep=None if profile is None else profile.keep,
+    )
 
 
 def make_options(only: Sequence[str] | None, retry: str | None, *, force: bool) -> Options:
