@@ -15,6 +15,8 @@ from hpcbench.states import JobState
 DISK_FULL = "disk_full"
 BAD_NODE = "bad_node"
 
+FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that nothing needs any more), then retry"
+
 _PROFILE = "mend `setup` or `python` in the cluster profile; hpcbench doctor checks both with a tiny job"
 
 
@@ -57,7 +59,7 @@ _ANY_PROGRAM = (
         DISK_FULL,
         re.compile(r"No space left on device|Disk quota exceeded|StorageFull|QuotaExceeded"),
         "the disk is full, or a quota is used up",
-        "free space there (hpcbench clean deletes checkpoints that nothing needs any more), then retry",
+        FREE_SPACE,
     ),
     # Words of CUDA's runtime and of the NVIDIA driver for a GPU or driver that is broken, whatever runs on it.
     _Pattern(

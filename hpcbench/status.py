@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpcbench.collect import FindQueue, collect_suites, read_suites
 from hpcbench.collection import Collection, JobView
+from hpcbench.headline import headline
 from hpcbench.progress import progress_text
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.settle import settle_evals
@@ -82,7 +83,7 @@ def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
             job=job.job,
             state=job.state.value,
             scheduler_id=job.scheduler_id or "-",
-            progress=progress_text(job.progress) if job.state is JobState.RUNNING else headline(job),
+            progress=progress_text(job.progress) if job.state is JobState.RUNNING else headline(job.record),
             reason=describe_reason(job),
             expected_start=job.expected_start,
             in_suite=job.in_suite,
@@ -95,24 +96,6 @@ def describe_reason(job: JobView) -> str:
     """Return why a job is where it is, with its expected start when the scheduler names one."""
     start = f"expected start {job.expected_start}" if job.expected_start else ""
     return "; ".join(part for part in (job.reason, start) if part)
-
-
-def headline(job: JobView) -> str:
-    """Return a finished job's main figure."""
-    metrics = None if job.record is None else job.record.metrics
-    if metrics is None:
-        return ""
-    if metrics.kind == "train":
-        loss = [
-            f"{name} {value:.4g}"
-            for name in ("train_loss", "eval_loss")
-            if (value := getattr(metrics, name)) is not None
-        ]
-        return ", ".join(loss)
-    if metrics.kind == "eval" and metrics.primary_metric is not None:
-        value = metrics.tasks[metrics.primary_task].metrics.get(metrics.primary_metric)
-        return f"{metrics.primary_metric} {value:.4g}" if isinstance(value, int | float) else ""
-    return ""
 
 
 def count_states(jobs: Sequence[JobView]) -> str:

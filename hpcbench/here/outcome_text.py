@@ -6,12 +6,12 @@ In: a job's view and its experiment's. Out: text. Only a failed job's log is rea
 from __future__ import annotations
 
 from hpcbench.collection import ExperimentView, JobView
+from hpcbench.headline import headline
 from hpcbench.logs import log_tail, newest_log
 from hpcbench.record import EvalMetrics, TrainMetrics
 from hpcbench.report.cells import number_text
 from hpcbench.report.facts import Facts, completed_metrics, facts_of
 from hpcbench.report.memory import memory_text
-from hpcbench.scheduler.local_display import headline_text
 from hpcbench.states import JobState
 from hpcbench.why import SMALLER, explain
 
@@ -22,7 +22,7 @@ def describe_job(job: JobView, experiment: ExperimentView) -> str:
         case TrainMetrics() as train:
             lines = [_train_line(train, facts_of(experiment)), *_checkpoint_lines(train, job)]
         case EvalMetrics() if job.record is not None:
-            lines = [headline_text(job.record)]
+            lines = [headline(job.record)]
         case _:
             return _why(job)
     head = f"{job.suite}/{job.experiment} {job.job}: "

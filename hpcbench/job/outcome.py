@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hpcbench.clues import DISK_FULL, find_clue
+from hpcbench.clues import DISK_FULL, FREE_SPACE, find_clue
 from hpcbench.jsonfile import read_json
 from hpcbench.logs import log_tail
 from hpcbench.paths import AttemptPaths, JobPaths
@@ -45,7 +45,6 @@ DIVERGED_HINT = (
     "or bf16 instead of fp16"
 )
 MORE_MEMORY = "ask for more mem_gb"
-FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that nothing needs any more), then retry"
 SIGNAL_HINTS = {
     "SIGKILL": "SIGKILL often means that memory was not enough; see the log, or ask for more mem_gb",
     "SIGSEGV": "a crash in compiled code; the log says where Python was",

@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from hpcbench.headline import headline
 from hpcbench.jsonfile import JsonObject, read_json
 from hpcbench.progress import duration_text, parse_progress
-from hpcbench.record import CommandMetrics, EvalMetrics, Record, TrainMetrics
+from hpcbench.record import Record
 from hpcbench.scheduler.local_queue import OPEN, ElementState, ElementStatus, LocalQueue, QueuedElement
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 REFRESH_S = 0.5
 PLAIN_MARKS = str.maketrans({"✓": "+", "✗": "x"})
-MAX_HEADLINE_VALUES = 2
 
 
 class LocalDisplay(Protocol):
@@ -178,8 +178,8 @@ def end_line(element: QueuedElement, state: ElementState) -> str:
     took = "" if duration is None else f"  {duration_text(duration)}"
     match state.status:
         case ElementStatus.ENDED if state.exit_code == 0:
-            headline = "" if record is None else headline_text(record)
-            return _one_line(f"✓ {element.name}{took}" + (f"  {headline}" if headline else ""))
+            figures = headline(record)
+            return _one_line(f"✓ {element.name}{took}" + (f"  {figures}" if figures else ""))
         case ElementStatus.ENDED:
             cause, log = _failure(element, state, record)
             return _one_line(f"✗ {element.name}{took}  {cause}; see {log}")
@@ -191,24 +191,6 @@ def end_line(element: QueuedElement, state: ElementState) -> str:
             return _one_line(f"- {element.name}  stopped, goes back to the queue")
         case ElementStatus.BLOCKED | ElementStatus.CANCELLED:
             return _one_line(f"- {element.name}  {state.status}" + (f": {state.reason}" if state.reason else ""))
-
-
-def headline_text(record: Record) -> str:
-    """Return a record's most important figure, nothing when it has none."""
-    match record.metrics:
-        case TrainMetrics() as train:
-            losses = (("loss", train.train_loss), ("eval_loss", train.eval_loss))
-            return "  ".join(f"{name} {value:.4g}" for name, value in losses if value is not None)
-        case EvalMetrics() as evaluated:
-            task = evaluated.tasks.get(evaluated.primary_task)
-            key = evaluated.primary_metric
-            value = None if task is None or key is None else task.metrics.get(key)
-            return f"{(key or '').split(',')[0]} {value:.4g}" if isinstance(value, float | int) else ""
-        case CommandMetrics() as program:
-            numbers = [(name, value) for name, value in sorted(program.values.items()) if isinstance(value, float)]
-            return "  ".join(f"{name} {value:.4g}" for name, value in numbers[:MAX_HEADLINE_VALUES])
-        case None:
-            return ""
 
 
 def progress_cells(progress: JsonObject) -> tuple[str, str, str, str, str]:

@@ -276,7 +276,7 @@ def test_the_same_name_is_not_run_twice(sft: Run, capsys: pytest.CaptureFixture[
     assert (sft(*words), sft(*words)) == (0, 0)
     out = capsys.readouterr().out
     assert "tiny/first: already completed" in out
-    assert out.count("train_loss 1.5") == 2
+    assert out.count("train_loss 1.5, eval_loss 1.25, 4.00 samples/s") == 2
     assert out.count("started") == 1
 
 

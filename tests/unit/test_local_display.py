@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.headline import headline
 from hpcbench.jsonfile import write_json
 from hpcbench.record import (
     Cause,
@@ -28,7 +29,6 @@ from hpcbench.scheduler.local_display import (
     LineDisplay,
     encodable,
     end_line,
-    headline_text,
     open_display,
     progress_cells,
 )
@@ -90,7 +90,7 @@ def keep(element: QueuedElement, value: Record) -> None:
 def test_a_completed_job_is_told_with_its_time_and_its_headline(element: QueuedElement) -> None:
     assert end_line(element, ENDED) == "✓ demo/lora train  18.5 s"
     keep(element, record(JobState.COMPLETED, metrics=TRAIN))
-    assert end_line(element, ENDED) == "✓ demo/lora train  18.5 s  loss 0.21  eval_loss 0.3457"
+    assert end_line(element, ENDED) == "✓ demo/lora train  18.5 s  train_loss 0.21, eval_loss 0.3457"
 
 
 def test_a_failed_job_is_told_with_its_cause_and_its_log(element: QueuedElement) -> None:
@@ -118,10 +118,10 @@ def test_other_ends_are_told_in_words(element: QueuedElement, status: ElementSta
 def test_the_headline_is_the_primary_metric_or_the_programs_first_values() -> None:
     result = TaskResult(metrics={"acc,none": 0.51234, "acc_stderr,none": 0.01}, num_samples=10)
     metrics = EvalMetrics(dataset="arc", primary_metric="acc,none", primary_task="arc_easy", tasks={"arc_easy": result})
-    assert headline_text(record(JobState.COMPLETED, metrics=metrics)) == "acc 0.5123"
-    program = CommandMetrics(values={"score": 2.5, "name": "x", "best": 3.0, "zeta": 4.0})
-    assert headline_text(record(JobState.COMPLETED, metrics=program)) == "best 3  score 2.5"
-    assert headline_text(record(JobState.COMPLETED)) == ""
+    assert headline(record(JobState.COMPLETED, metrics=metrics)) == "acc 0.5123"
+    program = CommandMetrics(values={"score": 2.5, "name": "x", "best": 3.0, "zeta": 4.0, "ok": True})
+    assert headline(record(JobState.COMPLETED, metrics=program)) == "best 3, score 2.5"
+    assert headline(record(JobState.COMPLETED)) == headline(None) == ""
 
 
 def test_progress_of_a_train_and_of_an_eval_job() -> None:
