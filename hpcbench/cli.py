@@ -17,7 +17,7 @@ import typer
 
 from hpcbench import cli_cluster, cli_here, cli_jobs
 from hpcbench.cli_conventions import Verbs, WatchingCommand
-from hpcbench.cli_options import AsJson, Cluster, Configs, Force, Only, Overrides, Retry, SaveDir, Watch
+from hpcbench.cli_options import AsJson, Cluster, Configs, Force, MaxJobs, Only, Overrides, Retry, SaveDir, Watch
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 
 EXIT_FAILED = 1
@@ -83,7 +83,7 @@ def submit(
     only: Only = None,
     retry: Retry = None,
     force: Force = False,
-    max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="Submit at most so many now.")] = None,
+    max_jobs: MaxJobs = None,
     overrides: Overrides = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until all jobs are over, then print the report.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
@@ -102,7 +102,16 @@ def submit(
     from hpcbench.profile import load_profile
 
     if dry_run:
-        plan(configs, cluster=cluster, save_dir=save_dir, only=only, retry=retry, force=force, overrides=overrides)
+        plan(
+            configs,
+            cluster=cluster,
+            save_dir=save_dir,
+            only=only,
+            retry=retry,
+            force=force,
+            max_jobs=max_jobs,
+            overrides=overrides,
+        )
         return
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
@@ -135,51 +144,29 @@ def plan(
     only: Only = None,
     retry: Retry = None,
     force: Force = False,
+    max_jobs: MaxJobs = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what submit would do: each job, and why it runs or is skipped."""
     from hpcbench.config import load_suites
-    from hpcbench.console import plan_json, print_decisions
-    from hpcbench.invocation import make_options, open_cluster, refuse_impossible, resolve_save_dir
-    from hpcbench.paths import SuitePaths
+    from hpcbench.console import plan_json, print_preview
+    from hpcbench.invocation import make_options, open_cluster, preview_by_profile, refuse_impossible, resolve_save_dir
     from hpcbench.profile import load_profile
-    from hpcbench.submit import plan_and_decide, preview_submissions
 
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
     refuse_impossible(suites, profile, only)
-    scheduler, max_array = open_cluster(profile, root)
     options = make_options(only, retry, force=force)
-    found = []
-    changed = False
-    for suite in suites:
-        _, decisions, warnings = plan_and_decide(suite, save_dir=root, scheduler=scheduler, options=options)
-        changed |= any(decision.action == "changed" for decision in decisions)
-        found.append(
-            (
-                suite,
-                decisions,
-                preview_submissions(decisions, scheduler, max_array, SuitePaths(root, suite.name)),
-                warnings,
-            )
-        )
+    scheduler, max_array = open_cluster(profile, root)
+    previews = preview_by_profile(suites, root, (scheduler, max_array), options, max_jobs=max_jobs)
     if as_json:
-        print(json.dumps([plan_json(suite, decisions) for suite, decisions, _, _ in found], indent=2))
+        print(json.dumps([plan_json(preview) for preview in previews], indent=2))
     else:
-        for suite, decisions, previews, warnings in found:
-            print_decisions(suite, decisions, scheduler.name)
-            for warning in warnings:
-                print(f"warning: {warning}", file=sys.stderr)
-            for submission, text in previews:
-                if script:
-                    print(f"\n# ---- {submission.key}: {len(submission.elements)} jobs ----\n{text}", end="")
-            jobs = sum(len(submission.elements) for submission, _ in previews)
-            print(
-                f"{jobs} job{'s' if jobs != 1 else ''} in {len(previews)} submission{'s' if len(previews) != 1 else ''}"
-            )
-    if changed:
+        for preview in previews:
+            print_preview(preview, scheduler.name, with_script=script)
+    if any(preview.num_changed for preview in previews):
         raise typer.Exit(EXIT_FAILED)
 
 

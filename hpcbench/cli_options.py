@@ -29,6 +29,7 @@ Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="GLOB", help="Only experiments that match; repeatable.")
 ]
 Retry = Annotated[str | None, typer.Option("--retry", metavar="STATE,...", help="Run jobs in these states again.")]
+MaxJobs = Annotated[int | None, typer.Option("--max-jobs", min=1, help="Submit at most so many now.")]
 Force = Annotated[bool, typer.Option("--force", help="Run changed experiments; old records are kept.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. args.max_steps=10.")

@@ -61,6 +61,9 @@ _ANY_PROGRAM = (
         "the disk is full, or a quota is used up",
         FREE_SPACE,
     ),
+)
+
+_ANY_GPU_PROGRAM = (
     # Words of CUDA's runtime and of the NVIDIA driver for a GPU or driver that is broken, whatever runs on it.
     _Pattern(
         BAD_NODE,
@@ -116,14 +119,23 @@ _NO_RECORD = (
 )
 
 
-def find_clue(lines: Sequence[str]) -> Clue | None:
-    """Return what the log of a program that failed gives away, whatever the program."""
-    return _search(lines, _ANY_PROGRAM)
+def find_clue(lines: Sequence[str], *, has_gpu: bool) -> Clue | None:
+    """Return what the log of a program that failed gives away, whatever the program.
+
+    Args:
+        lines: of the log.
+        has_gpu: whether the job asked for one; torch warns of missing drivers where nobody needs them.
+    """
+    return _search(lines, _any_program(has_gpu=has_gpu))
 
 
-def explain_without_record(state: JobState, lines: Sequence[str]) -> Clue | None:
-    """Return what Slurm's own log gives away of a job that left no record."""
-    return _search(lines, [p for p in (*_ANY_PROGRAM, *_NO_RECORD) if state in p.states])
+def explain_without_record(state: JobState, lines: Sequence[str], *, has_gpu: bool) -> Clue | None:
+    """Return what Slurm's own log gives away of a job in this state that left no record."""
+    return _search(lines, [p for p in (*_any_program(has_gpu=has_gpu), *_NO_RECORD) if state in p.states])
+
+
+def _any_program(*, has_gpu: bool) -> tuple[_Pattern, ...]:
+    return (*_ANY_PROGRAM, *_ANY_GPU_PROGRAM) if has_gpu else _ANY_PROGRAM
 
 
 def _search(lines: Sequence[str], patterns: Sequence[_Pattern]) -> Clue | None:

@@ -304,7 +304,8 @@ def _read_node(job: JobPaths) -> str | None:
 def _explain_from_log(view: JobView) -> JobView:
     """Let Slurm's own log say why a job left no record."""
     log = telling_log(view)
-    clue = None if log is None else explain_without_record(view.state, log_tail(log))
+    has_gpu = view.request is not None and view.request.resources.gpu > 0
+    clue = None if log is None else explain_without_record(view.state, log_tail(log), has_gpu=has_gpu)
     if clue is None:
         return view
     return replace(view, state=clue.state or view.state, reason=clue.message, hint=clue.hint or "")

@@ -24,6 +24,7 @@ from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Suite
 
 if TYPE_CHECKING:
+    from hpcbench.preview import Preview
     from hpcbench.status_table import StatusScreen
 
 
@@ -108,8 +109,18 @@ def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *,
         print("hpcbench retry --adjust asks for what would help")
 
 
-def print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
-    """Print the plan's table."""
+def print_preview(preview: Preview, cluster: str, *, with_script: bool) -> None:
+    """Print the plan's table, and with `with_script` the exact text of every submission."""
+    _print_decisions(preview.suite, preview.decisions, cluster)
+    for warning in preview.warnings:
+        print_warning(f"warning: {warning}")
+    for submission, text in preview.submissions if with_script else ():
+        print(f"\n# ---- {submission.key}: {plural(len(submission.elements), 'job')} ----\n{text}", end="")
+    left = f"; {preview.num_left} more stay planned: no more may go out now" if preview.num_left else ""
+    print(f"{plural(preview.num_jobs, 'job')} in {plural(len(preview.submissions), 'submission')}{left}")
+
+
+def _print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
     from tabulate import tabulate
 
     rows = [
@@ -139,7 +150,7 @@ def _describe_resources(decision: Decision) -> str:
     return ", ".join(parts)
 
 
-def plan_json(suite: Suite, decisions: Sequence[Decision]) -> dict[str, object]:
+def plan_json(preview: Preview) -> dict[str, object]:
     """Return the plan for machines."""
     jobs = [
         {
@@ -149,9 +160,10 @@ def plan_json(suite: Suite, decisions: Sequence[Decision]) -> dict[str, object]:
             "why": d.why,
             "fingerprint": d.request.fingerprint,
         }
-        for d in decisions
+        for d in preview.decisions
     ]
-    return {"suite": suite.name, "file": str(suite.file), "jobs": jobs}
+    file = str(preview.suite.file)
+    return {"suite": preview.suite.name, "file": file, "jobs": jobs, "num_left": preview.num_left}
 
 
 def print_warnings(collection: Collection) -> None:

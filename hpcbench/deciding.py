@@ -15,7 +15,7 @@ from hpcbench.collection import Collection, JobView
 from hpcbench.inputs import hash_inputs
 from hpcbench.job.gate import choose_checkpoint
 from hpcbench.paths import SuitePaths
-from hpcbench.plan import TRAIN, Decision, Options, decide, plan_suite, unique_local_paths
+from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
 from hpcbench.record import TrainMetrics
 from hpcbench.request import JobRequest
 from hpcbench.scheduler.choose import scheduler_of
@@ -111,6 +111,16 @@ def evals_without_checkpoint(
         if checkpoint is not None and not checkpoint.is_dir():
             found.add(key)
     return frozenset(found)
+
+
+def limit_jobs(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
+    """Return the decisions to carry out, a train always before its evals."""
+    chosen = [decision for decision in decisions if decision.action is Action.SUBMIT]
+    if max_jobs is None or len(chosen) <= max_jobs:
+        return chosen
+    kept = chosen[: max(max_jobs, 0)]
+    left = {d.request.experiment for d in chosen[len(kept) :] if d.request.job == TRAIN}
+    return [d for d in kept if not d.after_train or d.request.experiment not in left]
 
 
 def find_scheduler(scheduler: Scheduler | None, save_dir: Path) -> Callable[[str], Scheduler | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcbench.collect import read_suite
 from hpcbench.collection import JobView
@@ -26,6 +27,9 @@ from hpcbench.states import JobState
 from hpcbench.status import gather
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Suite
+
+if TYPE_CHECKING:
+    from hpcbench.preview import Preview
 
 EXIT_INTERRUPTED = 130
 NO_ARRAY_LIMIT = 1_000_000
@@ -103,6 +107,29 @@ def submit_by_profile(
         max_array=max_array,
         keep=None if profile is None else profile.keep,
     )
+
+
+def preview_by_profile(
+    suites: Sequence[Suite],
+    root: Path,
+    cluster: tuple[Scheduler, int],
+    options: Options,
+    *,
+    max_jobs: int | None = None,
+) -> list[Preview]:
+    """Return what submitting these suites, one after the other, would do within the profile's limits."""
+    from hpcbench.preview import preview_suite
+
+    scheduler, max_array = cluster
+    room = jobs_allowed(scheduler, max_jobs)
+    previews = []
+    for suite in suites:
+        preview = preview_suite(
+            suite, save_dir=root, scheduler=scheduler, options=options, max_jobs=room, max_array=max_array
+        )
+        room = None if room is None else room - preview.num_jobs
+        previews.append(preview)
+    return previews
 
 
 def make_options(only: Sequence[str] | None, retry: str | None, *, force: bool) -> Options:

@@ -11,15 +11,23 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcbench.batches import describe_batch, make_batches, make_late_batches
+from hpcbench.batches import make_batches, make_late_batches
 from hpcbench.clean import Keep, find_removals, remove
 from hpcbench.clock import now_text
 from hpcbench.collect import PlannedSuite, SuiteOnDisk, collect_suites, read_suite
-from hpcbench.deciding import decide_suite, find_scheduler, hash_suite, list_warnings, look_up, planned_experiments
+from hpcbench.deciding import (
+    decide_suite,
+    find_scheduler,
+    hash_suite,
+    limit_jobs,
+    list_warnings,
+    look_up,
+    planned_experiments,
+)
 from hpcbench.errors import PlanError, RecordError, SchedulerError
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
-from hpcbench.plan import TRAIN, Action, Decision, Options, plan_suite
+from hpcbench.plan import Options, plan_suite
 from hpcbench.request import JobRequest
 from hpcbench.save_dir import warn_of_open_folders
 from hpcbench.scheduler.protocol import Scheduler, cluster_elsewhere
@@ -30,34 +38,6 @@ from hpcbench.suite import Suite
 from hpcbench.suite_claim import claim_suite
 
 logger = logging.getLogger(__name__)
-
-
-def plan_and_decide(
-    suite: Suite, *, save_dir: Path, scheduler: Scheduler | None, options: Options
-) -> tuple[tuple[JobRequest, ...], list[Decision], list[str]]:
-    """Return the suite's jobs, what a submit would do with each, and warnings. Changes nothing."""
-    requests = plan_suite(suite, save_dir=save_dir, inputs=hash_suite(suite, save_dir))
-    views, collection = look_up(SuitePaths(save_dir, suite.name), requests, scheduler)
-    return requests, decide_suite(requests, views, options), list_warnings(collection)
-
-
-def preview_submissions(
-    decisions: Sequence[Decision], scheduler: Scheduler, max_array: int, paths: SuitePaths
-) -> list[tuple[Submission, str]]:
-    """Return the submissions that these decisions would make, each with its exact text. Changes nothing."""
-    chosen = _limit(decisions, None)
-    previews: list[tuple[Submission, str]] = []
-    for number, batch in enumerate(make_batches(chosen, max_array)):
-        parent = describe_batch(batch, scheduler.name, None)
-        previews.append((parent, scheduler.render(parent, None)))
-        for evals in batch.evals:
-            child = describe_batch(evals, scheduler.name, parent)
-            previews.append((child, scheduler.render(child, f"<id-of-train-array-{number}>")))
-    on_disk = read_suite(paths)
-    for parent, evals in make_late_batches(chosen, {} if on_disk is None else on_disk.latest()):
-        late = describe_batch(evals, scheduler.name, parent)
-        previews.append((late, scheduler.render(late, parent.scheduler_id)))
-    return previews
 
 
 def submit_suite(
@@ -109,8 +89,8 @@ def submit_suite(
             outcome.removed = find_removals(collection, (), keep)
             outcome.warnings += [f"not removed: {words}" for words in remove(outcome.removed)]
         outcome.decisions = decide_suite(requests, views, options)
-        chosen = _limit(outcome.decisions, max_jobs)
-        outcome.num_left = len(_limit(outcome.decisions, None)) - len(chosen)
+        chosen = limit_jobs(outcome.decisions, max_jobs)
+        outcome.num_left = len(limit_jobs(outcome.decisions, None)) - len(chosen)
         submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
         on_disk = read_suite(paths)
         latest = {} if on_disk is None else on_disk.latest()
@@ -135,16 +115,6 @@ def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
     suite = read_suite(paths)
     if suite is not None and any(submission.after_key for submission in suite.submissions):
         settle_evals([suite], collect_suites([suite], find_scheduler(scheduler, paths.save_dir)), scheduler)
-
-
-def _limit(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
-    """Return the decisions to carry out, a train always before its evals."""
-    chosen = [decision for decision in decisions if decision.action is Action.SUBMIT]
-    if max_jobs is None or len(chosen) <= max_jobs:
-        return chosen
-    kept = chosen[: max(max_jobs, 0)]
-    left = {d.request.experiment for d in chosen[len(kept) :] if d.request.job == TRAIN}
-    return [d for d in kept if not d.after_train or d.request.experiment not in left]
 
 
 def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:

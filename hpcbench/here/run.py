@@ -21,12 +21,13 @@ from hpcbench.here.trained import CKPT_DIR, eval_jobs, find_training, suite_with
 from hpcbench.here.typed import RUN_ALIASES, Typed, make_document, read_words
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import TRAIN, Action, Decision, Options
+from hpcbench.preview import preview_suite
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.local_machine import read_machine
 from hpcbench.scheduler.local_runner import EXIT_INTERRUPTED, run_queue
 from hpcbench.states import FAILED_STATES, JobState
 from hpcbench.status import choose_jobs, gather
-from hpcbench.submit import plan_and_decide, submit_suite
+from hpcbench.submit import submit_suite
 from hpcbench.suite import Experiment, Suite
 from hpcbench.suite_claim import claim_suite
 
@@ -89,11 +90,11 @@ def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = froz
     """Run the suite's one experiment, or these of its jobs; return whether they completed."""
     (experiment,) = suite.experiments
     scheduler = open_scheduler(None, root)
-    _, decisions, warnings = plan_and_decide(suite, save_dir=root, scheduler=scheduler, options=options)
-    for warning in warnings:
+    preview = preview_suite(suite, save_dir=root, scheduler=scheduler, options=options)
+    for warning in preview.warnings:
         print_warning(warning)
-    changed = [decision for decision in decisions if _is_refused(decision, jobs)]
-    decisions = [decision for decision in decisions if not jobs or decision.request.job in jobs]
+    changed = [decision for decision in preview.decisions if _is_refused(decision, jobs)]
+    decisions = [decision for decision in preview.decisions if not jobs or decision.request.job in jobs]
     if changed:
         for decision in changed:
             print_warning(f"not run: {decision.name}: {decision.why}")

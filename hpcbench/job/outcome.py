@@ -81,7 +81,7 @@ def conclude(
     failure = first_failure(attempt)
     if ending.exit_code == 0 and failure is None:
         return _completed(request, job, attempt)
-    return _failed(ending, failure, job, attempt)
+    return _failed(ending, failure, job, attempt, has_gpu=request.resources.gpu > 0)
 
 
 def _is_program(request: JobRequest) -> bool:
@@ -187,17 +187,17 @@ def _interrupted(
 
 
 def _failed(
-    ending: Ending, failure: Mapping[str, Any] | None, job: JobPaths, attempt: AttemptPaths
+    ending: Ending, failure: Mapping[str, Any] | None, job: JobPaths, attempt: AttemptPaths, *, has_gpu: bool
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     lines = log_tail(attempt.log)
-    state, cause = _judge(ending, failure, lines)
+    state, cause = _judge(ending, failure, lines, has_gpu=has_gpu)
     code = ending.exit_code
     place = {"log": relative(attempt.log, job), "lines": lines, "exit_code": code if code >= 0 else None}
     return state, cause.model_copy(update=place), None
 
 
 def _judge(  # noqa: PLR0911  # one rule a return
-    ending: Ending, failure: Mapping[str, Any] | None, lines: Sequence[str]
+    ending: Ending, failure: Mapping[str, Any] | None, lines: Sequence[str], *, has_gpu: bool
 ) -> tuple[JobState, Cause]:
     """Return what failed: what names a cause goes before what follows from it, and words before bare numbers."""
     kind = "" if failure is None else str(failure.get("type", "Exception"))
@@ -218,7 +218,7 @@ def _judge(  # noqa: PLR0911  # one rule a return
         text = f"the node's memory was not enough: {message}"
         return JobState.HOST_OUT_OF_MEMORY, Cause(type=kind, message=text, hint=hint or MORE_MEMORY)
     # What a failure says goes before what else stands in the log.
-    if clue := find_clue((message,)) or (find_clue(lines) if failure is None else None):
+    if clue := find_clue((message,) if failure is not None else lines, has_gpu=has_gpu):
         return JobState.FAILED, Cause(type=clue.type, message=clue.message, hint=clue.hint)
     if ending.disk_full:
         text = "the disk is full, or a quota is used up: the log's last words are lost"

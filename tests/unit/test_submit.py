@@ -14,12 +14,13 @@ from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
+from hpcbench.preview import preview_suite
 from hpcbench.record import Record
 from hpcbench.request import JobRequest
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.states import JobState
 from hpcbench.submission import Submission, read_submissions, write_submission
-from hpcbench.submit import plan_and_decide, preview_submissions, settle_suite, submit_suite
+from hpcbench.submit import settle_suite, submit_suite
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
@@ -78,9 +79,17 @@ def test_a_submit_whose_claim_is_anothers_stops(tmp_path: Path) -> None:
 def test_evals_of_a_train_job_under_way_are_previewed(tmp_path: Path) -> None:
     scheduler = FakeScheduler(says={"train": PENDING})
     submit(tmp_path, scheduler, replace(experiment("a"), eval_dataset=()))
-    _, decisions, _ = plan_and_decide(suite(experiment("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
-    previews = preview_submissions(decisions, scheduler, 100, SuitePaths(tmp_path, "tuners"))
-    assert [[element.job for element in found.elements.values()] for found, _ in previews] == [["eval-gsm8k"]]
+    preview = preview_suite(suite(experiment("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
+    jobs = [[element.job for element in found.elements.values()] for found, _ in preview.submissions]
+    assert (jobs, preview.num_left) == ([["eval-gsm8k"]], 0)
+
+
+def test_a_preview_goes_as_far_as_a_submit(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    wanted = suite(*(command(name) for name in "abc"))
+    preview = preview_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=Options(), max_jobs=2)
+    outcome = submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=Options(), max_jobs=2)
+    assert (preview.num_jobs, preview.num_left) == (outcome.num_jobs, outcome.num_left) == (2, 1)
 
 
 def test_a_change_that_is_refused_stays_planned(tmp_path: Path) -> None:
