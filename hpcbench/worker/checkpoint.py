@@ -47,6 +47,8 @@ class ResumePoint:
     best_eval_loss: float | None = None
     eval_pending: bool = False
     """The evaluation due at this step was put off, to leave in time."""
+    num_bad_losses: int = 0
+    """Losses in a row up to this step that were not finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +100,14 @@ class CheckpointStore:
             problem = self._find_problem(folder)
             if problem is None:
                 manifest = read_json(folder / MANIFEST) or {}
-                point = {key: manifest.get(key) for key in ("best_step", "best_eval_loss", "eval_pending")}
-                best_step = point["best_step"]
+                best_step = manifest.get("best_step")
                 if best_step is None or not self._keeps_best or (self._job.resume / f"best-{best_step}").is_dir():
                     return folder, ResumePoint(
                         step=step,
                         best_step=best_step,
-                        best_eval_loss=point["best_eval_loss"],
-                        eval_pending=bool(point["eval_pending"]),
+                        best_eval_loss=manifest.get("best_eval_loss"),
+                        eval_pending=bool(manifest.get("eval_pending")),
+                        num_bad_losses=manifest.get("num_bad_losses", 0),
                     )
                 problem = f"its best weights, best-{best_step}, are not there"
             logger.warning("%s: not resumed from: %s", folder, problem)
@@ -132,6 +134,7 @@ class CheckpointStore:
                 "best_step": point.best_step,
                 "best_eval_loss": point.best_eval_loss,
                 "eval_pending": point.eval_pending,
+                "num_bad_losses": point.num_bad_losses,
                 "files": files,
             },
         )

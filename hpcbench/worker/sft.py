@@ -298,7 +298,7 @@ def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path
     if found is not None:
         folder, point = found
         current.best_step, current.best_eval_loss = point.best_step, point.best_eval_loss
-        current.eval_pending = point.eval_pending
+        current.eval_pending, current.num_bad_losses = point.eval_pending, point.num_bad_losses
         training_args.eval_on_start = point.eval_pending
         logger.info("resuming from %s", folder)
         return str(folder)

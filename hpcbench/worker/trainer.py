@@ -317,6 +317,7 @@ class RunCallback(TrainerCallback):
                     best_step=run.best_step,
                     best_eval_loss=run.best_eval_loss,
                     eval_pending=run.eval_pending,
+                    num_bad_losses=run.num_bad_losses,
                 )
             )
             if not run.interrupted and run.args.save_strategy != "no" and run.num_steps_kept != 0:

@@ -74,6 +74,21 @@ def test_stops_at_any_step_change_nothing(
     assert not job.resume.exists()
 
 
+def test_a_stop_while_a_training_diverges_does_not_lengthen_it(
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, Any] = {"learning_rate": 1e30, "warmup_ratio": 0, "max_grad_norm": 0, "max_steps": 40}
+    job = make_job(tmp_path, base_model, chats, sft_type="full", dataset_test_ratio=0, **values)
+    stop_in_step(monkeypatch, 8)
+    assert (read_json(train_here(job).interrupted) or {})["step"] == 8
+    stop_in_step(monkeypatch, None)
+    metrics = read_metrics(train_here(job, 2))
+    assert metrics.resumed_from_steps == (8,)
+    assert metrics.diverged_at_step is not None
+    assert metrics.diverged_at_step < 8
+    assert metrics.num_steps == metrics.diverged_at_step + trainer_module.DIVERGED_STEPS - 1
+
+
 def test_a_stop_during_an_evaluation_puts_it_off(
     tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
