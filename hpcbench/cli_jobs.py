@@ -66,8 +66,9 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
     collection = gather(usual_save_dir(save_dir))
     jobs = choose_jobs(collection, names or (), parse_states(state))
     if not names and state is None:
-        quiet = {JobState.PLANNED, JobState.PENDING, JobState.RUNNING, JobState.COMPLETED}
-        jobs = [job for job in jobs if job.state not in quiet]
+        quiet = {JobState.PLANNED, JobState.RUNNING, JobState.COMPLETED}
+        # A pending job with a hint never starts by itself.
+        jobs = [job for job in jobs if job.state not in quiet and (job.state is not JobState.PENDING or job.hint)]
         if not jobs:
             print("nothing has failed")
             return

@@ -288,6 +288,8 @@ def _view_job(  # noqa: PLR0917
         elsewhere=elsewhere,
         held=told is not None and told.held_by_dependency,
         expected_start=None if told is None else told.expected_start,
+        hint=told.remedy if told is not None and state is JobState.PENDING else "",
+        command=told.command if told is not None and state is JobState.PENDING else "",
         node=_read_node(paths) if state in FAILED_STATES else None,
     )
     return view if record is not None or state not in FAILED_STATES else _explain_from_log(view)

@@ -28,7 +28,9 @@ class JobView:
     reason: str = ""
     """Why it is in this state, in words: a pending reason, a failure's cause, or what blocks it."""
     hint: str = ""
-    """What mends it, where no record says so."""
+    """What mends it, where no record says so; of a pending job what a person has to do before it can start."""
+    command: str = ""
+    """What to type for that, where the scheduler's word tells."""
     folder: Path
     request: JobRequest | None = None
     record: Record | None = None

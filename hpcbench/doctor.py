@@ -38,7 +38,8 @@ from hpcbench.request import Resources
 from hpcbench.save_dir import is_open_to_all, save_dir_error
 from hpcbench.scheduler.slurm import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
 from hpcbench.scheduler.slurm_facts import parse_partitions
-from hpcbench.scheduler.slurm_states import explain_reason, translate_state
+from hpcbench.scheduler.slurm_reasons import explain_reason
+from hpcbench.scheduler.slurm_states import translate_state
 from hpcbench.states import ALIVE
 
 logger = logging.getLogger(__name__)

@@ -74,6 +74,8 @@ def next_steps(job: JobView) -> list[str]:
             return [f"hpcbench submit {_suite_file(job)}"]
         case JobState.RUNNING:
             return [f"hpcbench logs {place}/{job.job} -f"]
+        case JobState.PENDING if job.hint:
+            return [job.command] if job.command else _next_while_stuck(job, place)
         case JobState.PENDING | JobState.UNKNOWN:
             return [f"hpcbench status {place}"]
         case JobState.BLOCKED:
@@ -82,6 +84,12 @@ def next_steps(job: JobView) -> list[str]:
             return [f"hpcbench submit {_suite_file(job)}  (with {SMALLER}, under a new name)"]
         case _:
             return _next_after_failure(job, place)
+
+
+def _next_while_stuck(job: JobView, place: str) -> list[str]:
+    """Return how to take a job that never starts out of the queue, and to submit it once it is changed."""
+    again = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --retry cancelled"
+    return [f"hpcbench cancel {place}/{job.job}", f"{again}  (once it is changed)"]
 
 
 def _next_after_failure(job: JobView, place: str) -> list[str]:

@@ -30,6 +30,10 @@ class SchedulerJob:
     exit_code: str | None = None
     held_by_dependency: bool = False
     """Waits for its train job, or waits in vain."""
+    remedy: str = ""
+    """What a person has to do before a pending job can start; empty where it only has to wait."""
+    command: str = ""
+    """What to type for that, where a command alone does it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,11 @@ from hpcbench.scheduler.slurm_facts import (
     parse_config,
     parse_sinfo,
 )
+from hpcbench.scheduler.slurm_reasons import NEVER_SATISFIED, explain_reason, read_reason
 from hpcbench.scheduler.slurm_states import (
-    NEVER_SATISFIED,
     SACCT_FORMAT,
     SQUEUE_FORMAT,
     SlurmRow,
-    explain_reason,
     group_elements,
     parse_preemption,
     parse_sacct,
@@ -220,7 +219,9 @@ def read_node_groups() -> tuple[NodeGroup, ...]:
     """Return what each partition has, asked once; nothing when the cluster does not answer."""
     try:
         # --all: a partition that is hidden from this user may still be one that the job is routed to.
-        text = run_command(["sinfo", "--all", "--noheader", f"--format={SINFO_FORMAT}"], timeout_s=FACTS_TIMEOUT_S)
+        text = run_command(
+            ["sinfo", "--all", "--exact", "--noheader", f"--format={SINFO_FORMAT}"], timeout_s=FACTS_TIMEOUT_S
+        )
     except SchedulerError as error:
         logger.info("the cluster's partitions are not known: %s", error.message)
         return ()
@@ -335,6 +336,8 @@ def _match(rows: Iterable[SlurmRow], wanted: Mapping[str, Submission]) -> dict[P
 def _scheduler_job(row: SlurmRow) -> SchedulerJob:
     held = row.state is JobState.PENDING and row.has_dependency
     state = JobState.BLOCKED if held and NEVER_SATISFIED in row.reason else row.state
+    stuck = read_reason(row.reason) if state is JobState.PENDING else None
+    element_id = row.job_id if row.index is None else f"{row.job_id}_{row.index}"
     return SchedulerJob(
         state=state,
         raw_state=row.raw_state,
@@ -342,4 +345,6 @@ def _scheduler_job(row: SlurmRow) -> SchedulerJob:
         expected_start=row.expected_start if row.state is JobState.PENDING else None,
         exit_code=row.exit_code,
         held_by_dependency=held,
+        remedy="" if stuck is None else stuck.remedy,
+        command="" if stuck is None else stuck.command.format(id=element_id),
     )

@@ -1,4 +1,4 @@
-"""The one table from Slurm's words to hpcbench's, and the parsers of squeue and sacct.
+"""The one table from Slurm's states to hpcbench's, and the parsers of squeue and sacct.
 
 In: what the commands printed. Out: values. Pure. A word that is not in the table is alive ("unknown"), never dead.
 Source of the words: the JOB STATE CODES of squeue(1) and sacct(1).
@@ -45,32 +45,6 @@ SLURM_STATES = {
     "UPDATE_DB": JobState.RUNNING,
 }
 
-NEVER_SATISFIED = "DependencyNeverSatisfied"
-
-REASONS = {
-    "Priority": "waits behind jobs of higher priority",
-    "Resources": "waits for free resources",
-    "Dependency": "waits for its train job",
-    NEVER_SATISFIED: "its train job failed, so it can never start",
-    "BeginTime": "was requeued and waits for its new start time",
-    "JobHeldUser": "is held; release it with scontrol release",
-    "JobHeldAdmin": "is held by an administrator",
-    "PartitionTimeLimit": "asks for more time than the partition allows, so it can never start",
-    "PartitionNodeLimit": "asks for more nodes than the partition has, so it can never start",
-    "AssocGrpGRES": "your account has used up its GPUs",
-    "AssocMaxJobsLimit": "your account runs as many jobs as it may",
-    "QOSMaxJobsPerUserLimit": "you run as many jobs as your QOS allows",
-    "QOSMaxGRESPerUser": "you use as many GPUs as your QOS allows",
-    "JobArrayTaskLimit": "waits for other elements of its array",
-    "ReqNodeNotAvail": "the nodes it needs are not available",
-    "BadConstraints": "no node can ever satisfy what it asks for",
-    "InvalidAccount": "its account is not valid, so it can never start",
-    "InvalidQOS": "its QOS is not valid, so it can never start",
-    "Licenses": "waits for a licence",
-    "NonZeroExitCode": "ended with an exit code other than 0",
-    "launch failed requeued held": "could not be launched and is held",
-}
-
 SQUEUE_FORMAT = "%i|%F|%K|%T|%S|%r|%E|%j"
 SACCT_FORMAT = "JobID,State,ExitCode,JobName"
 RANGES_PER_WORD = 500
@@ -108,14 +82,6 @@ def translate_state(word: str) -> JobState:
         logger.warning("Slurm state %r is not known; the job is taken to be alive", word)
         return JobState.UNKNOWN
     return state
-
-
-def explain_reason(reason: str) -> str:
-    """Return Slurm's pending reason in words, with Slurm's own word in brackets."""
-    word = reason.strip().strip("()")
-    if word in {"", "None", "N/A"}:
-        return ""
-    return f"{REASONS[word]} ({word})" if word in REASONS else word
 
 
 def parse_squeue(text: str) -> Iterator[SlurmRow]:

@@ -12,7 +12,6 @@ from hpcbench.scheduler.slurm_script import hidden_variables, parse_job_id, sign
 from hpcbench.scheduler.slurm_states import (
     SLURM_STATES,
     compress_indices,
-    explain_reason,
     group_elements,
     parse_indices,
     parse_preemption,
@@ -92,12 +91,6 @@ def test_every_slurm_state_is_mapped_and_unknown_words_are_alive(caplog: pytest.
     assert translate_state("HIBERNATING") is JobState.UNKNOWN
     assert "HIBERNATING" in caplog.text
     assert JobState.UNKNOWN not in SLURM_STATES.values()
-
-
-def test_pending_reasons_are_said_in_words() -> None:
-    assert explain_reason("(Priority)") == "waits behind jobs of higher priority (Priority)"
-    assert explain_reason("SomethingNew") == "SomethingNew"
-    assert explain_reason("None") == ""
 
 
 @pytest.mark.parametrize("text", ["123\n", "Welcome to job 2 of the day!\n123\n", "123;cluster\n"])
