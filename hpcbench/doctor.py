@@ -25,11 +25,11 @@ from hpcbench.doctor_checks import (
     check_accounting,
     check_commands,
     check_grace,
-    check_partitions,
     check_probe,
     check_save_dir_place,
     check_settings,
 )
+from hpcbench.doctor_profile import check_partitions, check_rights
 from hpcbench.errors import SchedulerError
 from hpcbench.jsonfile import read_json, write_text
 from hpcbench.paths import DoctorPaths
@@ -37,7 +37,7 @@ from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.save_dir import is_open_to_all, save_dir_error
 from hpcbench.scheduler.slurm import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
-from hpcbench.scheduler.slurm_facts import parse_partitions
+from hpcbench.scheduler.slurm_accounts import read_entitlements
 from hpcbench.scheduler.slurm_reasons import explain_reason
 from hpcbench.scheduler.slurm_states import translate_state
 from hpcbench.states import ALIVE
@@ -105,8 +105,10 @@ def _examine_cluster(profile: ClusterProfile) -> Iterator[Check]:
     has_sacct = shutil.which("sacct") is not None
     yield check_accounting(has_sacct=has_sacct, error=_error_of(["sacct", "-X", "-n"]), config=config)
     yield from check_settings(config, profile)
-    yield from check_grace(parse_partitions(_output_of(["scontrol", "show", "partition", "-o"])), profile)
-    yield from check_partitions(read_node_groups(), profile)
+    known = read_entitlements(needs_rights=True)
+    yield from check_grace(known.partitions, profile)
+    yield from check_partitions(read_node_groups(), profile, known.partitions)
+    yield from check_rights(profile, known)
 
 
 def check_save_dir(save_dir: Path, *, local_mode: bool) -> Iterator[Check]:

@@ -6,17 +6,14 @@ nothing and touches no disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from hpcbench.feasibility import judge_resources
 from hpcbench.profile import ClusterProfile
-from hpcbench.request import Resources
 from hpcbench.scheduler.slurm_facts import (
     CORRESPOND_AFTER_TASK_CNT,
-    NodeGroup,
     correspond_count,
     max_array_size,
     scheduler_option,
@@ -142,33 +139,6 @@ def check_grace(partitions: Mapping[str, Mapping[str, str]], profile: ClusterPro
     if wanted:
         shown = ", ".join(f"{name} {partitions[name].get('GraceTime', '?')} s" for name in wanted)
         yield Check(name="GraceTime", level="ok", message=shown)
-
-
-def check_partitions(groups: Sequence[NodeGroup], profile: ClusterProfile) -> Iterator[Check]:
-    """Judge the profile's partition, times and GPU flag against what the cluster has."""
-    if not groups:
-        remedy = "is slurmctld up? sinfo"
-        yield Check(name="partitions", level="warning", message="sinfo lists none", remedy=remedy)
-        return
-    wanted = None if profile.partition is None else profile.partition.split(",")
-    there = [g for g in groups if wanted is None or g.partition in wanted]
-    asks_gpu = profile.gpu_flag is not None
-    resources = Resources(gpu=1 if asks_gpu else 0, time_min=profile.time_max_min or profile.time_min)
-    wrong = list(judge_resources(resources, profile, groups))
-    for field, message, expected in wrong:
-        remedy = f"there is: {expected}" if field == "partition" else expected
-        level: Level = "warning" if field == "gpu" else "error"
-        yield Check(name=f"profile {field}", level=level, message=message, remedy=remedy)
-    if there and not any(group.is_up for group in there):
-        names = ", ".join(dict.fromkeys(group.partition for group in there))
-        yield Check(name="partitions", level="error", message=f"{names}: down", remedy="ask the site's support")
-    if not wrong:
-        most = max(group.num_gpus for group in there)
-        names = ", ".join(dict.fromkeys(group.partition for group in there))
-        limits = [group.time_max_min for group in there]
-        longest = None if None in limits else max(limit for limit in limits if limit is not None)
-        time = "no time limit" if longest is None else f"at most {longest} min"
-        yield Check(name="partitions", level="ok", message=f"{names}: {most} GPUs on a node, {time}")
 
 
 def file_system_of(path: str, mounts: str) -> tuple[str, str]:

@@ -17,12 +17,11 @@ import yaml
 
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.slurm import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
+from hpcbench.scheduler.slurm_accounts import enforced_rules, read_rights
 from hpcbench.scheduler.slurm_facts import (
-    ASSOC_FORMAT,
     Association,
     NodeGroup,
     max_array_size,
-    parse_associations,
     parse_sshare,
 )
 
@@ -49,19 +48,16 @@ def gather_facts(environ: Mapping[str, str] = os.environ) -> ClusterFacts:
     if not config:
         # Every further question would only wait for the same answer.
         return ClusterFacts(host=host, environ=environ)
-    user = environ.get("USER") or environ.get("LOGNAME") or _user_name()
-    associations = parse_associations(
-        _ask(["sacctmgr", "-nP", "show", "assoc", f"user={user}", f"format={ASSOC_FORMAT}"])
-    )
+    rights = read_rights()
+    associations: Sequence[Association] = () if rights is None else rights.associations
     if not associations:
-        accounts = parse_sshare(_ask(["sshare", "-nP", "-o", "Account,User"]), user)
+        accounts = parse_sshare(_ask(["sshare", "-nP", "-o", "Account,User"]), _user_name())
         associations = [Association(account=account) for account in accounts]
-    default = _ask(["sacctmgr", "-nP", "show", "user", user, "format=DefaultAccount"]).strip()
     return ClusterFacts(
         config=config,
         groups=read_node_groups(),
         associations=associations,
-        default_account=default if default in {a.account for a in associations} else None,
+        default_account=None if rights is None else rights.default_account,
         host=host,
         environ=environ,
     )
@@ -89,7 +85,7 @@ def render_profile(facts: ClusterFacts) -> str:
         "# null means: nothing is emitted. Check it with hpcbench doctor.",
         f"hosts: {_yaml([host_glob(facts.host)])}            # --cluster auto takes this profile on these login nodes",
         *_partition_lines(facts, group),
-        *_account_lines(facts),
+        *_account_lines(facts, None if group is None else group.partition),
         *_node_lines(facts, group),
         *_limit_lines(facts, group),
         *_environment_lines(facts),
@@ -118,14 +114,24 @@ def _partition_lines(facts: ClusterFacts, group: NodeGroup | None) -> list[str]:
     return [*lines, f"partition: {_yaml(group.partition)}"]
 
 
-def _account_lines(facts: ClusterFacts) -> list[str]:
+def choose_account(facts: ClusterFacts, partition: str | None) -> str:
+    """Return the account to charge: the default one, or the first of the user's that may be charged there (pure)."""
+    bound: dict[str, set[str]] = {} if facts.default_account is None else {facts.default_account: set()}
+    for found in facts.associations:
+        bound.setdefault(found.account, set()).add(found.partition)
+    fitting = (account for account, places in bound.items() if partition is None or places & {"", partition})
+    return next(fitting, next(iter(bound)))
+
+
+def _account_lines(facts: ClusterFacts, partition: str | None) -> list[str]:
     accounts = list(dict.fromkeys(a.account for a in facts.associations))
     if not accounts:
         return ["account: null             # neither sacctmgr nor sshare names one of yours", "qos: null"]
     qos = list(dict.fromkeys(word for a in facts.associations for word in a.qos))
     yours = f"# yours: {', '.join(accounts)}"
-    chosen = facts.default_account or accounts[0]
-    enforced = "associations" in facts.config.get("AccountingStorageEnforce", "") or len(accounts) > 1
+    chosen = choose_account(facts, partition)
+    enforced = "associations" in enforced_rules(facts.config) or len(accounts) > 1
+    enforced |= chosen != (facts.default_account or chosen)
     # The default account needs no flag; naming it costs nothing where accounts are enforced.
     account = _yaml(chosen) if enforced else "null"
     return [

@@ -14,6 +14,7 @@ from hpcbench.collect import read_suite
 from hpcbench.collection import JobView
 from hpcbench.config import load_suites
 from hpcbench.console import print_line, print_summary
+from hpcbench.entitlement import asks_for_rights, find_refused
 from hpcbench.errors import ConfigError, PlanError
 from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
@@ -23,6 +24,7 @@ from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm import SlurmScheduler, read_node_groups
+from hpcbench.scheduler.slurm_accounts import read_entitlements
 from hpcbench.states import JobState
 from hpcbench.status import gather
 from hpcbench.submit_batches import Outcome
@@ -66,14 +68,16 @@ def open_cluster(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler,
 
 
 def refuse_impossible(suites: Sequence[Suite], profile: ClusterProfile | None, only: Sequence[str] | None) -> None:
-    """Refuse what no partition of the cluster can ever run, before anything is queued.
+    """Refuse what the cluster can never run or would not let this user charge, before anything is queued.
 
     Raises:
         ConfigError: all that is impossible, together.
     """
     if profile is None:
         return
-    problems = find_impossible(suites, profile, read_node_groups(), only or ())
+    known = read_entitlements(needs_rights=asks_for_rights(profile))
+    problems = find_refused(suites, profile, known, only or ())
+    problems += find_impossible(suites, profile, read_node_groups(), only or (), partitions=known.partitions)
     if problems:
         raise ConfigError(problems)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler import slurm
+from hpcbench.scheduler import slurm, slurm_accounts
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
@@ -33,6 +33,8 @@ def ask_the_cluster_anew() -> None:
     """Forget what an earlier test's Slurm said of itself; a command line asks once, a test session meets several."""
     slurm.read_config.cache_clear()
     slurm.read_node_groups.cache_clear()
+    slurm_accounts.read_rights.cache_clear()
+    slurm_accounts.read_partitions.cache_clear()
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ CORRESPOND_AFTER_TASK_CNT = 10
 
 SINFO_FORMAT = "%P|%a|%l|%D|%c|%m|%G"
 SINFO_CELLS = SINFO_FORMAT.count("|") + 1
-ASSOC_FORMAT = "Account,Partition,QOS,DefaultQOS,MaxSubmit"
-ASSOC_CELLS = ASSOC_FORMAT.count(",") + 1
 NO_LIMIT = frozenset({"infinite", "unlimited", "n/a", "none", "(null)", ""})
 
 _GPU = re.compile(r"gpu:(?:(?P<kind>[^:(,]+):)?(?P<count>\d+)", re.IGNORECASE)
@@ -40,6 +38,8 @@ class NodeGroup:
     mem_gib: float
     gpus: Mapping[str, int] = field(default_factory=dict)
     """GPUs per node by type; the type is empty where the cluster names none."""
+    is_least: bool = False
+    """Whether the nodes differ, and CPUs and memory are those of the smallest."""
 
     @property
     def num_gpus(self) -> int:
@@ -114,6 +114,7 @@ def parse_sinfo(text: str) -> Iterator[NodeGroup]:
             cpus=int(numbers[1]),
             mem_gib=int(numbers[2]) / 1024,
             gpus=parse_gpus(gres),
+            is_least="+" in cpus + memory,
         )
 
 
@@ -138,29 +139,6 @@ def parse_partitions(text: str) -> dict[str, dict[str, str]]:
         pairs = dict(pair.partition("=")[::2] for pair in line.split() if "=" in pair)
         if name := pairs.get("PartitionName"):
             found[name] = pairs
-    return found
-
-
-def parse_associations(text: str) -> list[Association]:
-    """Return the accounts in `sacctmgr -nP show assoc format=ASSOC_FORMAT`, each once per partition.
-
-    sacctmgr answers with exit code 0 and words when accounting is off; those are no accounts.
-    """
-    found = []
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) != ASSOC_CELLS or not re.fullmatch(r"[\w.@+-]+", cells[0]):
-            continue
-        account, partition, qos, default_qos, limit = cells
-        found.append(
-            Association(
-                account=account,
-                partition=partition,
-                qos=tuple(word for word in qos.split(",") if word),
-                default_qos=default_qos,
-                max_submitted=int(limit) if limit.isdecimal() else None,
-            )
-        )
     return found
 
 

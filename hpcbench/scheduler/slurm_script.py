@@ -26,6 +26,7 @@ from hpcbench.jsonfile import write_text
 from hpcbench.paths import DoctorPaths, SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
+from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm_states import compress_indices
 from hpcbench.submission import KEEP_VARIABLE, KEY_VARIABLE, Submission
 
@@ -101,16 +102,6 @@ def signal_lead_s(time_min: int) -> int:
     """
     fifth = time_min * 60 // 5
     return max(min(fifth, SIGNAL_LEAD_CAP_S), min(SIGNAL_LEAD_FLOOR_S, time_min * 60 // 2))
-
-
-def node_cpus(resources: Resources, profile: ClusterProfile) -> int:
-    """Return the CPU cores to ask for on each node."""
-    if resources.cpus is not None:
-        return resources.cpus
-    ranks = -(-resources.ddp // resources.nodes)
-    gpus = -(-resources.gpu // resources.nodes)
-    per_gpu = resources.cpus_per_gpu or profile.cpus_per_gpu or 1
-    return max(ranks, gpus * per_gpu, 1)
 
 
 def _command(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, cpus: int) -> str:

@@ -69,8 +69,8 @@ def test_a_limit_lets_a_part_in_and_the_count_is_told(limited: None, tmp_path: P
         (tmp_path / f"{name}.yaml").write_text(f"account: {account}\nqos: four\ngpu_flag: null\n")
     arguments = ("submit", str(suite_file), "--save-dir", str(tmp_path / "logs"), "--cluster")
     wrong = hpcbench(*arguments, str(tmp_path / "wrong.yaml"), check=False)
-    assert wrong.returncode == 1
-    assert "refused: train (50 jobs): Batch job submission failed: Invalid account" in wrong.stderr
+    assert wrong.returncode == 2
+    assert "profile wrong: account: 'nobody' is no account that you may charge" in wrong.stderr
     told = "stay planned: QOSMaxSubmitJobPerUserLimit; run the same command again when some are done"
     for count, left in ((4, 46), (0, 46)):
         done = hpcbench(*arguments, str(tmp_path / "small.yaml"))

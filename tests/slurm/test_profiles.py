@@ -138,7 +138,7 @@ def test_what_can_never_run_is_refused_before_sbatch(slurm_cluster: Cluster, tmp
                 {"name": "wide", "requirements": {"gpu": 5}},
                 {"name": "long", "requirements": {"gpu": 1, "time": "9h"}},
                 {"name": "strange", "requirements": {"gpu": 1, "gpu_type": "h100"}},
-                {"name": "fine", "requirements": {"gpu": 4, "time": "8h"}},
+                {"name": "fine", "requirements": {"gpu": 4, "cpus_per_gpu": 2, "time": "8h"}},
             ],
         },
     )

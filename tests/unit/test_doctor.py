@@ -20,15 +20,16 @@ from hpcbench.doctor_checks import (
     check_commands,
     check_grace,
     check_input,
-    check_partitions,
     check_probe,
     check_save_dir_place,
     check_settings,
     file_system_of,
 )
 from hpcbench.doctor_inputs import examine_inputs, jobs_are_offline
+from hpcbench.doctor_profile import check_partitions, check_rights
 from hpcbench.job import probe
 from hpcbench.profile import ClusterProfile
+from hpcbench.scheduler.slurm_accounts import Entitlements, parse_rights
 from hpcbench.scheduler.slurm_facts import parse_config, parse_partitions, parse_sinfo
 from tests.unit.job_cases import experiment, suite
 from tests.unit.test_slurm_facts import recorded
@@ -112,13 +113,42 @@ def test_settings_that_make_trouble() -> None:
 
 def test_the_profile_is_held_against_the_partitions() -> None:
     groups = tuple(parse_sinfo("gpu*|up|8:00:00|2|8|8000|gpu:a100:4\nold|down|infinite|1|8|8000|(null)\n"))
-    assert levels(list(check_partitions(groups, PLAIN))) == {"partitions": "ok"}
+    fine = list(check_partitions(groups, PLAIN, {"gpu": {"MaxNodes": "1"}}))
+    assert {check.level for check in fine} == {"ok"}
+    assert {check.name: check.message for check in fine} == {
+        "partitions": "gpu, old: 4 GPUs on a node, no time limit",
+        "memory": "mem_gb: null asks for none; nodes have up to 7.812 GiB",
+        "CPUs": "a job with one GPU asks for 4; nodes have up to 8",
+        "nodes": "gpu 2 (at most 1 for one job), old 1",
+    }
     assert levels(list(check_partitions(groups, ClusterProfile(partition="gqu")))) == {"profile partition": "error"}
     too_long = ClusterProfile(partition="gpu", time_min=600)
     assert levels(list(check_partitions(groups, too_long))) == {"profile time": "error"}
     down = list(check_partitions(groups, ClusterProfile(partition="old")))
     assert levels(down) == {"profile gpu": "warning", "partitions": "error"}
     assert levels(list(check_partitions((), PLAIN))) == {"partitions": "warning"}
+    greedy = list(check_partitions(groups, ClusterProfile(mem_gb=64, cpus_per_gpu=16)))
+    assert levels(greedy) == {"profile mem_gb": "error", "profile cpus_per_gpu": "error", "nodes": "ok"}
+    assert greedy[0].remedy == "ask for less, or name another partition; at most (GiB per node): gpu 7.812"
+
+
+def test_the_profile_is_held_against_what_its_user_may_charge() -> None:
+    rights = parse_rights(recorded("sacctmgr-user"))
+    known = Entitlements(enforced=frozenset({"associations", "qos"}), rights=rights)
+    fine = {check.name: check for check in check_rights(ClusterProfile(account="lab", qos="four"), known)}
+    assert {check.level for check in fine.values()} == {"ok"}
+    assert fine["account"].message == "lab; yours: bound, lab, root"
+    assert fine["qos"].message == "four; yours: normal, four"
+    plain = {check.name: check.message for check in check_rights(PLAIN, known)}
+    assert plain["account"] == "your default one, root; yours: bound, lab, root"
+    wrong = list(check_rights(ClusterProfile(account="nobody", qos="four"), known))
+    assert levels(wrong) == {"profile account": "error", "qos": "ok"}
+    assert wrong[0].remedy.endswith("null for your default one (bound, lab, root)")
+    assert levels(list(check_rights(ClusterProfile(qos="long"), known)))["profile qos"] == "error"
+    open_to_all = {check.name: check.message for check in check_rights(ClusterProfile(account="x"), Entitlements())}
+    assert open_to_all == {"account": "x; any is taken here", "qos": "none is asked for here"}
+    unknown = levels(list(check_rights(PLAIN, Entitlements(enforced=frozenset({"associations"})))))
+    assert unknown["account"] == "warning"
 
 
 @pytest.mark.parametrize(

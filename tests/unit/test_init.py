@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 
 from hpcbench.init import ClusterFacts, host_glob, profile_name, render_profile
 from hpcbench.profile import ClusterProfile, read_profile
-from hpcbench.scheduler.slurm_facts import Association, parse_associations, parse_config, parse_sinfo
+from hpcbench.scheduler.slurm_accounts import parse_rights
+from hpcbench.scheduler.slurm_facts import Association, parse_config, parse_sinfo
 from tests.conftest import Golden
 from tests.unit.test_slurm_facts import recorded
 
+YOURS = parse_rights(recorded("sacctmgr-user"))
+assert YOURS is not None
 RECORDED = ClusterFacts(
     config=parse_config(recorded("scontrol-config")),
     groups=tuple(parse_sinfo(recorded("sinfo"))),
-    associations=parse_associations(recorded("sacctmgr-assoc")),
-    default_account="root",
+    associations=YOURS.associations,
+    default_account=YOURS.default_account,
     host="login02",
     python="/shared/venv/bin/python",
     environ={"LOADEDMODULES": "gcc/13:cuda/12.4", "VIRTUAL_ENV": "/shared/venv"},
@@ -56,6 +59,15 @@ def test_several_accounts_are_listed_and_the_default_one_is_named(tmp_path: Path
     assert "# yours: 00123, lab" in text
 
 
+def test_an_account_that_the_partition_does_not_take_is_not_chosen(tmp_path: Path) -> None:
+    facts = ClusterFacts(
+        groups=tuple(parse_sinfo("gpu*|up|1:00|2|8|8000|gpu:4\n")),
+        associations=[Association(account="course", partition="cpu"), Association(account="lab", partition="gpu")],
+        default_account="course",
+    )
+    assert load(render_profile(facts), tmp_path).account == "lab"
+
+
 def test_gpu_nodes_are_preferred_to_a_default_partition_without(tmp_path: Path) -> None:
     text = "cpu*|up|8:00:00|120|64|256000|(null)\ngpu|up|infinite|8|64|512000|gpu:a100:4\ndown|down|1:00|99|8|1|gpu:8\n"
     profile = load(render_profile(ClusterFacts(groups=tuple(parse_sinfo(text)))), tmp_path)
@@ -81,7 +93,7 @@ def test_whatever_the_cluster_says_the_profile_loads(
     facts = ClusterFacts(
         config={"ClusterName": name},
         groups=groups,
-        associations=parse_associations(f"{account}||||\n"),
+        associations=() if (rights := parse_rights(f"|{account}||||\n")) is None else rights.associations,
         environ={"VIRTUAL_ENV": venv, "LOADEDMODULES": venv},
     )
     assert profile_name(facts)

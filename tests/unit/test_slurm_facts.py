@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcbench.scheduler.slurm_accounts import accounts_are_flat, enforced_rules, parse_rights
 from hpcbench.scheduler.slurm_facts import (
     correspond_count,
     max_array_size,
-    parse_associations,
     parse_config,
     parse_gpus,
     parse_partitions,
@@ -78,23 +78,52 @@ def test_time_limits(word: str, minutes: int | None) -> None:
 
 
 def test_accounts_and_what_is_none() -> None:
-    [only] = parse_associations(recorded("sacctmgr-assoc"))
-    assert (only.account, only.qos, only.max_submitted) == ("root", ("normal",), None)
-    several = parse_associations("lab-1|gpu|normal,long|normal|500\n00123||||\n")
-    assert [(a.account, a.partition, a.qos, a.max_submitted) for a in several] == [
+    rights = parse_rights(recorded("sacctmgr-user"))
+    assert rights is not None
+    assert rights.default_account == "root"
+    assert [(a.account, a.partition, a.qos) for a in rights.associations] == [
+        ("bound", "low", ("normal",)),
+        ("lab", "", ("four", "normal")),
+        ("root", "", ("normal",)),
+    ]
+    several = parse_rights("|lab-1|gpu|normal,long|normal|500\n|00123||||\n")
+    assert several is not None
+    assert several.default_account is None
+    assert [(a.account, a.partition, a.qos, a.max_submitted) for a in several.associations] == [
         ("lab-1", "gpu", ("normal", "long"), 500),
         ("00123", "", (), None),
     ]
     off = (
         "You are not running a supported accounting_storage plugin\nOnly 'accounting_storage/slurmdbd' is supported.\n"
     )
-    assert parse_associations(off) == []
+    assert parse_rights(off) is None
     assert parse_sshare(recorded("sshare"), "root") == ["root"]
+
+
+@pytest.mark.parametrize(
+    ("value", "rules"),
+    [
+        ("none", set()),
+        ("(null)", set()),
+        ("associations", {"associations"}),
+        ("associations,limits,qos", {"associations", "limits", "qos"}),
+        ("safe", {"safe", "limits", "associations"}),
+        ("QOS", {"qos", "associations"}),
+        ("all", {"all", "associations", "limits", "qos"}),
+    ],
+)
+def test_what_accounting_enforces(value: str, rules: set[str]) -> None:
+    assert enforced_rules({"AccountingStorageEnforce": value}) == rules
+
+
+def test_newer_versions_count_the_accounts_below_an_allowed_one() -> None:
+    versions = {"22.05.8": True, "23.02.7": True, "23.11.4": False, "24.05.0": False, "": False}
+    assert {version: accounts_are_flat({"SLURM_VERSION": version}) for version in versions} == versions
 
 
 @given(st.text())
 def test_no_text_stops_a_parser(text: str) -> None:
-    for parse in (parse_config, parse_partitions, parse_associations, parse_gpus, read_limit_min):
+    for parse in (parse_config, parse_partitions, parse_rights, parse_gpus, read_limit_min):
         parse(text)
     list(parse_sinfo(text))
     parse_sshare(text, "me")

@@ -102,9 +102,17 @@ def test_no_text_stops_it(text: str) -> None:
     read_reason(text)
 
 
-def pending(**more: str) -> JobView:
+def pending(reason: str, hint: str = "", command: str = "") -> JobView:
     return JobView(
-        suite="s", experiment="e 1", job="train", state=JobState.PENDING, folder=Path("e"), scheduler_id="7_1", **more
+        suite="s",
+        experiment="e 1",
+        job="train",
+        state=JobState.PENDING,
+        folder=Path("e"),
+        scheduler_id="7_1",
+        reason=reason,
+        hint=hint,
+        command=command,
     )
 
 
