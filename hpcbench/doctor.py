@@ -38,7 +38,7 @@ from hpcbench.request import Resources
 from hpcbench.save_dir import is_open_to_all, save_dir_error
 from hpcbench.scheduler.slurm import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
 from hpcbench.scheduler.slurm_accounts import read_entitlements
-from hpcbench.scheduler.slurm_reasons import explain_reason
+from hpcbench.scheduler.slurm_reasons import explain_reason, read_reason
 from hpcbench.scheduler.slurm_states import translate_state
 from hpcbench.states import ALIVE
 
@@ -195,7 +195,11 @@ def _probe_through_queue(profile: ClusterProfile, save_dir: Path, timeout_s: flo
 
 
 def _await_result(paths: DoctorPaths, job_id: str, deadline: float) -> str:
-    """Wait for the probe's result; return in words why there is none."""
+    """Wait for the probe's result; return in words why there is none.
+
+    Raises:
+        SchedulerError: it still waits, and for what never comes by itself.
+    """
     state, reason = "", ""
     while time.monotonic() < deadline:
         if _appears(paths.result):
@@ -210,7 +214,10 @@ def _await_result(paths: DoctorPaths, job_id: str, deadline: float) -> str:
                 return ""
             return f"it ended without a result in {paths.save_dir}{_last_words(paths.log)}"
         time.sleep(POLL_S)
-    waits = f" ({explain_reason(reason.strip())})" if explain_reason(reason.strip()) else ""
+    found = read_reason(reason)
+    if found is not None and found.is_stuck:
+        raise SchedulerError(f"it never starts by itself: {explain_reason(reason)}; {found.remedy}")
+    waits = f" ({explain_reason(reason)})" if explain_reason(reason) else ""
     return f"still {state.lower() or 'unknown'} when the wait was over{waits}"
 
 

@@ -115,6 +115,10 @@ def test_doctor_and_init_know_the_accounts(tmp_path: Path) -> None:
     assert look("wrong-qos")["profile qos"][0] == "error"
     greedy = look("greedy")
     assert greedy["profile mem_gb"][0] == greedy["profile cpus_per_gpu"][0] == "error"
+    held = ClusterProfile(gpu_flag=None, extra_sbatch={"hold": True})
+    [job] = [c for c in examine(held, tmp_path / "logs", run_job=True, timeout_s=2) if c.name == "job"]
+    assert job.level == "error"
+    assert job.message.startswith("it never starts by itself: is held (JobHeldUser); ")
     proposed = yaml.safe_load(render_profile(gather_facts()))
     assert (proposed["partition"], proposed["account"]) == ("gpu", "root")
 
