@@ -72,6 +72,10 @@ def training(dataset: Path, **args: Any) -> dict[str, Any]:
 
 
 WAITS = "echo working; exec sleep 600"
+SAVES = 'trap "echo saved; exit 75" TERM; echo working; while :; do sleep 0.2; done'
+"""A program that, told to stop, asks to be started again."""
+KEPT = "PartitionName=gpu Nodes=gpu[1-2] Default=YES State=UP MaxTime=08:00:00 DefaultTime=01:00:00 PreemptMode=OFF"
+"""The partition of all other deaths, whose jobs no other job may displace."""
 
 
 def list_deaths(folder: Path) -> tuple[Death, ...]:
@@ -108,7 +112,13 @@ def list_deaths(folder: Path) -> tuple[Death, ...]:
         ),
         Death("cancel", "`hpcbench cancel`", shell(WAITS)),
         Death("scancel", "`scancel`, by somebody", shell(WAITS)),
-        Death("time-limit", "the time limit comes near, and no attempts are left", shell(WAITS)),
+        Death("time-limit", "the time limit comes near, and the program cannot resume", shell(WAITS)),
+        Death("attempts", "the time limit comes near, and no attempts are left", shell(SAVES)),
+        Death(
+            "preempted",
+            "another job takes its place, and Slurm may not requeue it",
+            shell(WAITS, requirements={"partition": "low", "mem_gb": 1}),
+        ),
         Death("node-lost", "its node dies, and Slurm may not requeue it", shell(WAITS)),
     )
 
