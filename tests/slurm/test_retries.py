@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +15,15 @@ from hpcbench.record import read_record
 from hpcbench.scheduler.slurm import run_command
 from hpcbench.states import JobState
 from hpcbench.why import explain
-from tests.slurm.causes import ECC, SAVES, WAITS, shell
+from tests.slurm.causes import ECC, ONE_GPU, SAVES, WAITS, shell
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import SCORE, hpcbench, states, view, wait_until, wait_until_over, write_suite
-from tests.slurm.trainings import job_of, preempt, record_of, scheduler_id, slurm_state, start_requeued
+from tests.slurm.trainings import job_of, preempt, record_of, scheduler_id, shims, slurm_state, start_requeued
 
 pytestmark = pytest.mark.slurm
 
 
-def submit_commands(folder: Path, *experiments: dict[str, object], **values: object) -> Path:
+def submit_commands(folder: Path, *experiments: dict[str, object], cluster: str = "auto", **values: object) -> Path:
     """Submit a suite `retries` of programs; return the save directory."""
     suite = {
         "cmd": "command",
@@ -29,7 +33,8 @@ def submit_commands(folder: Path, *experiments: dict[str, object], **values: obj
         **values,
     }
     save_dir = folder / "logs"
-    hpcbench("submit", str(write_suite(folder / "retries.yaml", suite)), "--save-dir", str(save_dir))
+    file = write_suite(folder / "retries.yaml", suite)
+    hpcbench("submit", str(file), "--cluster", cluster, "--save-dir", str(save_dir), cwd=folder)
     return save_dir
 
 
@@ -61,7 +66,9 @@ def test_a_job_is_preempted_as_often_as_its_attempts_allow(slurm_cluster: Cluste
 def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_path: Path) -> None:
     hungry = '[ "$SLURM_MEM_PER_NODE" -gt 150 ] || { echo MemoryError; exit 1; }'
     unlucky = f'case "$HPCBENCH_ATTEMPT" in */attempt-1) echo "{ECC}"; exit 1;; esac'
-    save_dir = submit_commands(tmp_path, {"name": "memory", **shell(hungry)}, {"name": "node", **shell(unlucky)})
+    save_dir = submit_commands(
+        tmp_path, {"name": "memory", **shell(hungry)}, {"name": "node", **shell(unlucky, **ONE_GPU)}
+    )
     before = wait_until_over(save_dir, timeout_s=60)
     assert view(before, "memory", "train").state is JobState.HOST_OUT_OF_MEMORY
     node = view(before, "node", "train").node
@@ -189,3 +196,39 @@ def test_a_job_that_still_saves_at_its_time_limit_comes_back(slurm_cluster: Clus
     record = record_of(job_of(save_dir, "late", "retries"))
     assert [attempt.state for attempt in record.attempts] == [JobState.TIMEOUT, JobState.COMPLETED]
     assert "asked 2" in job_of(save_dir, "late", "retries").attempt(1).log.read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+def test_in_a_container_the_batch_script_requeues_and_dies_with_a_cancelled_job(
+    slurm_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stand-in that shows the job none of Slurm's commands, as an image would.
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for name in ("sh", "sleep"):
+        (inside / name).symlink_to(str(shutil.which(name)))
+    enter = f'while [ "$1" != image.sif ]; do shift; done; shift; PATH={inside} exec "$@"'
+    clusters = tmp_path / "configs" / "clusters"
+    clusters.mkdir(parents=True)
+    profile = {"python": sys.executable, "container": {"image": "image.sif"}}
+    (clusters / "images.yaml").write_text(json.dumps(profile), encoding="utf-8")
+    works = f'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; {SAVES}'
+    with shims(tmp_path, apptainer=enter) as folder:
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        save_dir = submit_commands(
+            tmp_path,
+            {"name": "resumes", **shell(works)},
+            {"name": "stays-away", **shell(SAVES_SLOWLY)},
+            cluster="images",
+        )
+        await_word(save_dir, "working", "resumes", "stays-away")
+        warn(save_dir, "resumes", "stays-away")
+        await_word(save_dir, "saving", "stays-away")
+        run_command(["scancel", scheduler_id(save_dir, "stays-away", "retries")])
+        start_requeued(scheduler_id(save_dir, "resumes", "retries"))
+        collection = wait_until_over(save_dir, timeout_s=60)
+    assert states(collection, "train") == {"resumes": "completed", "stays-away": "cancelled"}
+    assert not job_of(save_dir, "stays-away", "retries").attempt(2).folder.exists()
+    assert [path.read_text(encoding="utf-8") for path in save_dir.glob("retries/submissions/*.started/*.after*")] == [
+        f"requeue {scheduler_id(save_dir, 'resumes', 'retries')}\n"
+    ]
