@@ -101,11 +101,16 @@ def _conclude_from_record(record: Record, evidence: Evidence) -> tuple[JobState,
     state = record.state
     if cause.type == "interrupted" and told is not None and told.state in SCHEDULER_KNOWS_BETTER:
         state = told.state
+    if cause.type == "interrupted" and evidence.cancelled:
+        # After its time limit or a preemption it was back in the queue, where nobody writes a record.
+        state = JobState.CANCELLED
     if cause.signal == signal.SIGKILL and told is not None and told.state is JobState.HOST_OUT_OF_MEMORY:
         return told.state, f"the node's memory was not enough ({cause.message})"
     if cause.type == "interrupted" and state is JobState.CANCELLED:
-        return state, cause.message.replace(TERMINATED, _name_canceller(evidence))
-    return state, cause.message
+        who = _name_canceller(evidence)
+        later = record.state is not JobState.CANCELLED
+        return state, f"{who}; before: {cause.message}" if later else cause.message.replace(TERMINATED, who)
+    return state, cause.message.replace(TERMINATED, WITHOUT_RECORD.get(state, TERMINATED))
 
 
 def _name_canceller(evidence: Evidence) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from hpcbench.clues import BAD_NODE, DISK_FULL
 from hpcbench.collection import JobView
+from hpcbench.job.launch import program_of
+from hpcbench.job.outcome import COMES_BACK, EXIT_START_ME_AGAIN
 from hpcbench.states import JobState
 
 MEANING = {
@@ -20,8 +22,8 @@ MEANING = {
     JobState.FAILED: "ended without a result",
     JobState.OUT_OF_MEMORY: "the GPU's memory was not enough; this is a result and is not retried",
     JobState.HOST_OUT_OF_MEMORY: "the node's memory was not enough",
-    JobState.TIMEOUT: "the time limit was reached and no attempts are left",
-    JobState.PREEMPTED: "another job took its place, and no attempts are left",
+    JobState.TIMEOUT: "the time limit was reached",
+    JobState.PREEMPTED: "another job took its place",
     JobState.NODE_FAILED: "its node failed",
     JobState.CANCELLED: "cancelled; it does not come back by itself",
     JobState.BLOCKED: "cannot run, because its train job did not complete",
@@ -43,7 +45,7 @@ NOT_ITS_FAULT = frozenset({DISK_FULL, BAD_NODE})
 def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None, *, step: str | None = None) -> str:
     """Return state, cause, the log lines that show it and the next command, or the step given instead."""
     name = f"{job.suite}/{job.experiment}/{job.job}"
-    lines = [f"{name}: {job.state} ({MEANING[job.state]})"]
+    lines = [f"{name}: {job.state} ({MEANING[job.state]}{_why_not_again(job)})"]
     if job.scheduler_id is not None:
         lines.append(f"  scheduler id: {job.scheduler_id}")
     if job.reason:
@@ -62,6 +64,21 @@ def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None,
         lines += [f"  log ({log or (cause.log if cause is not None else '')}):", *(f"    {line}" for line in shown)]
     lines += [f"  next: {text}" for text in (next_steps(job) if step is None else (step,))]
     return "\n".join(lines)
+
+
+def _why_not_again(job: JobView) -> str:
+    """Return why a job that would otherwise have come back did not, or nothing where no record tells."""
+    record, request = job.record, job.request
+    if job.state not in COMES_BACK or record is None or request is None or not record.attempts:
+        return ""
+    last = record.attempts[-1]
+    asked = last.cause is not None and last.cause.exit_code == EXIT_START_ME_AGAIN
+    if job.state is JobState.TIMEOUT and program_of(request) and last.state is JobState.TIMEOUT and not asked:
+        return f"; the program did not ask to be started again (exit code {EXIT_START_ME_AGAIN})"
+    # Those of an earlier submission do not count.
+    if last.restart_count + 1 >= request.max_attempts:
+        return f"; no attempts are left (max_attempts: {request.max_attempts})"
+    return "; it was not put back into the queue"
 
 
 def next_steps(job: JobView) -> list[str]:

@@ -30,12 +30,14 @@ from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import check_train, choose_checkpoint
 from hpcbench.job.keep import reduce_own_checkpoints
 from hpcbench.job.launch import node_caches, program_of
+from hpcbench.job.outcome import EXIT_START_ME_AGAIN
 from hpcbench.job.push import push_weights, wants_push
 from hpcbench.job.release import requeue, settle_own_evals
-from hpcbench.job.supervisor import StopRequest, Supervisor, die_with_parent, install_handlers
+from hpcbench.job.stop import StopRequest, install_handlers, is_cancelled
+from hpcbench.job.supervisor import Supervisor, die_with_parent
 from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.slurm import is_being_preempted
+from hpcbench.scheduler.slurm_own_job import ask_own_job
 from hpcbench.states import FINISHED_WELL, JobState
 from hpcbench.submission import KEEP_VARIABLE
 
@@ -44,8 +46,6 @@ logger = logging.getLogger("hpcbench.job")
 EXIT_COMPLETED = 0
 EXIT_NOT_COMPLETED = 1
 EXIT_NOT_WRITTEN = os.EX_IOERR
-EXIT_START_ME_AGAIN = os.EX_TEMPFAIL
-"""With this code (75) a program that was told to stop says that, started again, it goes on where it stopped."""
 PREEMPTION_POLL_S = 15.0
 
 
@@ -82,6 +82,10 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     if request.fingerprint != expected:
         logger.warning("%s was changed after this job was submitted; leaving", context.paths.request)
         return EXIT_NOT_COMPLETED
+    if context.on_slurm and is_cancelled(context):
+        # The note came before scancel, which then failed.
+        logger.warning("%s was cancelled; leaving", context.paths.folder)
+        return EXIT_NOT_COMPLETED
     checkpoint: Path | None = None
     if request.train_folder is not None:
         train, reason = check_train(request)
@@ -113,7 +117,7 @@ def run_attempt(
     if record.state is JobState.PREEMPTED:
         wait_for_preemption(context)
         return EXIT_NOT_COMPLETED
-    if _requeue_after_timeout(context, request, record):
+    if requeue_after_timeout(context, request, record):
         return EXIT_NOT_COMPLETED
     if request.job == "train" and (record.state is JobState.COMPLETED or record.state in _FINAL):
         settle_own_evals(context, record.state)
@@ -143,11 +147,11 @@ _FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_O
 
 def wait_for_preemption(context: JobContext) -> None:
     """Stay until Slurm ends this job: one that leaves within its grace time has failed to Slurm and is not requeued."""
-    while is_being_preempted(context.scheduler_id):
+    while (own := ask_own_job(context.scheduler_id)) is not None and own.is_being_preempted:
         time.sleep(PREEMPTION_POLL_S)
 
 
-def _requeue_after_timeout(context: JobContext, request: JobRequest, record: Record) -> bool:
+def requeue_after_timeout(context: JobContext, request: JobRequest, record: Record) -> bool:
     """Put a job that ran into its time limit back into the queue while it has attempts left."""
     if record.state is not JobState.TIMEOUT or not context.on_slurm:
         return False
@@ -157,6 +161,10 @@ def _requeue_after_timeout(context: JobContext, request: JobRequest, record: Rec
     # Those of an earlier submission do not count: a person's retry starts anew.
     if context.restart_count + 1 >= request.max_attempts:
         logger.warning("all %s attempts are used up", request.max_attempts)
+        return False
+    # It may have been cancelled while the record was written.
+    if is_cancelled(context):
+        logger.warning("cancelled meanwhile, so it is not put back into the queue")
         return False
     return requeue(context)
 

@@ -6,6 +6,7 @@ folder and decides; it writes nothing.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -31,11 +32,17 @@ INTERRUPTIONS = {
     "terminate": (JobState.CANCELLED, TERMINATED),
     "preempted": (JobState.PREEMPTED, "preempted"),
 }
+NO_REQUEUE_HINT = (
+    "Slurm may not put it back into the queue: `requeue: false` in the cluster profile, or not allowed here"
+)
+COMES_BACK = frozenset({JobState.TIMEOUT, JobState.PREEMPTED})
 HOST_OOM_TYPES = frozenset({"MemoryError"})
 HOST_OOM_TEXT = re.compile(
     r"^MemoryError\b|ArrayMemoryError|DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory"
     r"|std::bad_alloc"
 )
+EXIT_START_ME_AGAIN = os.EX_TEMPFAIL
+"""With this code (75) a program that was told to stop says that, started again, it goes on where it stopped."""
 SHELL_SIGNALS = 128
 """A shell's exit code for signal n is this and n; larger ones are a program's own, as of exit(-1)."""
 TORCHRUN_SIGNAL = re.compile(r"exitcode\s*: -(\d+) \(pid")
@@ -60,6 +67,8 @@ class Ending:
     """As subprocess gives it: negative is the signal that killed it."""
     stop_reason: str | None = None
     """timeout, terminate or preempted, when the supervisor asked the worker to stop."""
+    may_requeue: bool = True
+    """Whether Slurm may put the job back into the queue, as far as that is known."""
     killed_by_us: bool = False
     """The grace period ran out and the supervisor killed it."""
     oom_kills: int = 0
@@ -181,6 +190,7 @@ def _interrupted(
         message=words + saved,
         exit_code=ending.exit_code if ending.exit_code >= 0 else None,
         signal=-ending.exit_code if ending.exit_code < 0 else None,
+        hint=NO_REQUEUE_HINT if state in COMES_BACK and not ending.may_requeue else None,
         log=relative(attempt.log, job),
     )
     return state, cause, None

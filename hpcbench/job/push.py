@@ -25,7 +25,8 @@ from hpcbench.arguments import SftArgs
 from hpcbench.hub_names import command_by_hand
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
-from hpcbench.job.supervisor import LIBC, StopRequest, kill_tree
+from hpcbench.job.stop import StopRequest
+from hpcbench.job.supervisor import LIBC, kill_tree
 from hpcbench.jsonfile import read_json, write_json, write_text
 from hpcbench.model_card import public_base, render_card
 from hpcbench.paths import AttemptPaths, JobPaths

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from hpcbench.errors import SchedulerError
 from hpcbench.job.context import JobContext
 from hpcbench.jsonfile import write_text
-from hpcbench.scheduler.slurm import release_element, requeue_element, run_command
+from hpcbench.scheduler.slurm import release_element, run_command
+from hpcbench.scheduler.slurm_own_job import ask_own_job, requeue_ended, requeue_running
 from hpcbench.states import JobState
 from hpcbench.submission import read_submissions
 
@@ -59,11 +60,18 @@ def settle_own_evals(context: JobContext, state: JobState) -> None:
 
 
 def requeue(context: JobContext) -> bool:
-    """Put this running job back into the queue; return whether that was done or left to the batch script."""
-    if shutil.which("scontrol") is not None:
-        return requeue_element(context.scheduler_id)
-    leave_wishes(context, [f"requeue {context.scheduler_id}"])
-    return True
+    """Put this job back into the queue after its time limit; return whether that was done or left to the batch script.
+
+    A plain `scontrol requeue` takes a cancelled job as well, which would come back to life; it is for a job that Slurm
+    itself is ending because its time is over. See `stop.judge_stop`.
+    """
+    if shutil.which("scontrol") is None:
+        leave_wishes(context, [f"requeue {context.scheduler_id}"])
+        return True
+    own = ask_own_job(context.scheduler_id)
+    if own is not None and own.is_at_limit:
+        return requeue_ended(context.scheduler_id)
+    return requeue_running(context.scheduler_id)
 
 
 def leave_wishes(context: JobContext, lines: Sequence[str]) -> None:

@@ -15,11 +15,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hpcbench
@@ -34,12 +32,12 @@ from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reserve import is_full, release_reserve, take_reserve
 from hpcbench.job.sampler import Sampler
 from hpcbench.job.scratch import link_scratch
+from hpcbench.job.stop import StopRequest, find_stop_reason
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import AttemptPaths
 from hpcbench.processes import PR_SET_PDEATHSIG, descendants
 from hpcbench.record import Attempt, Cause, Metrics, Record, SampledMemory
 from hpcbench.request import JobRequest
-from hpcbench.scheduler.slurm import is_being_preempted
 from hpcbench.states import JobState
 
 logger = logging.getLogger(__name__)
@@ -52,24 +50,6 @@ USR2_MARGIN_S = 25.0
 HEARTBEAT_S = 30.0
 """How often the claim is touched: a job is missed `conclude.GRACE_S` after it was last heard of."""
 LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(slots=True)
-class StopRequest:
-    """Which signals came; handlers only note them, so they may come twice."""
-
-    reason: str | None = None
-    at: float | None = None
-    term_at: float | None = None
-
-    def note(self, number: int, _frame: FrameType | None = None) -> None:
-        """Remember a signal; TERM beats USR2, since its grace is shorter."""
-        if number == signal.SIGUSR2:
-            self.reason = self.reason or "timeout"
-        else:
-            self.reason = self.reason or "terminate"
-            self.term_at = self.term_at or time.monotonic()
-        self.at = self.at or time.monotonic()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,12 +114,11 @@ class Supervisor:
             kill_tree(child)
         if not self.context.is_head:
             return None
-        # A notice of preemption looks like that of a time limit (USR2) or like a cancellation (TERM).
-        if self.stop.reason is not None and self.context.on_slurm and is_being_preempted(self.context.scheduler_id):
-            self.stop.reason = "preempted"
+        reason, own = find_stop_reason(self.stop, self.context)
         ending = Ending(
             exit_code=child.returncode,
-            stop_reason=self.stop.reason,
+            stop_reason=reason,
+            may_requeue=own is None or own.may_requeue,
             killed_by_us=killed,
             oom_kills=oom_kill_count() - oom_before,
             disk_full=child.returncode != 0 and is_full(self.attempt.folder),
@@ -224,7 +203,8 @@ class Supervisor:
         if self.stop.term_at is not None and now - self.stop.term_at > TERM_GRACE_S:
             return True
         lead = max(self.signal_lead_s - USR2_MARGIN_S, self.signal_lead_s / 2)
-        return self.stop.at is not None and self.stop.term_at is None and now - self.stop.at > lead
+        warned_at = self.stop.warned_at
+        return warned_at is not None and self.stop.term_at is None and now - warned_at > lead
 
     def _finish(
         self,
@@ -279,13 +259,6 @@ class Supervisor:
             )
         write_json(self.context.paths.record, value)
         return record
-
-
-def install_handlers(stop: StopRequest) -> None:
-    """Note USR2, TERM and INT instead of dying of them."""
-    handler: Callable[[int, FrameType | None], None] = stop.note
-    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
 
 
 def die_with_parent() -> None:

@@ -35,7 +35,6 @@ from hpcbench.scheduler.slurm_states import (
     SQUEUE_FORMAT,
     SlurmRow,
     group_elements,
-    parse_preemption,
     parse_sacct,
     parse_squeue,
 )
@@ -45,8 +44,6 @@ from hpcbench.submission import KEY_VARIABLE, Submission
 logger = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S = 90
-PREEMPTION_TIMEOUT_S = 5
-"""After TERM there may be no more than KillWait left for the record."""
 IDS_PER_CALL = 500
 IDS_PER_QUERY = 8000
 """Base ids that fit into one argument (128 KiB), so that sacct is asked once; an array is one id."""
@@ -249,27 +246,6 @@ def release_element(element_id: str) -> bool:
         logger.info("%s was not released: %s", element_id, error.message)
         return False
     return True
-
-
-def requeue_element(element_id: str) -> bool:
-    """Put a running job back into the queue; return whether Slurm did (not with --no-requeue)."""
-    try:
-        run_command(["scontrol", "requeue", element_id])
-    except SchedulerError as error:
-        logger.warning("%s was not requeued: %s", element_id, error.message)
-        return False
-    return True
-
-
-def is_being_preempted(element_id: str) -> bool:
-    """Say whether a running job is in the grace time of its preemption; False when nobody knows."""
-    try:
-        return parse_preemption(
-            run_command(["scontrol", "show", "job", "-o", element_id], timeout_s=PREEMPTION_TIMEOUT_S)
-        )
-    except SchedulerError as error:
-        logger.info("%s: not known whether it is being preempted: %s", element_id, error.message)
-        return False
 
 
 def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:

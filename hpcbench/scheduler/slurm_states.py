@@ -117,12 +117,6 @@ def parse_sacct(text: str) -> Iterator[SlurmRow]:
             yield SlurmRow(job_id=base, index=number, name=name, raw_state=state, exit_code=exit_code)
 
 
-def parse_preemption(text: str) -> bool:
-    """Say whether `scontrol show job -o` shows a job in the grace time of its preemption."""
-    words = dict(word.partition("=")[::2] for word in text.split() if "=" in word)
-    return words.get("JobState") == "RUNNING" and words.get("PreemptTime", "None") not in {"None", "N/A", "Unknown"}
-
-
 def parse_indices(text: str) -> list[int | None]:
     """Return the indices in Slurm's array expression: `7`, `[0-3,9%2]`, or none for a single job.
 

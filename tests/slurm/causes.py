@@ -71,7 +71,12 @@ def training(dataset: Path, **args: Any) -> dict[str, Any]:
     }
 
 
+ONE_GPU: Mapping[str, Any] = {"device": "cuda", "requirements": {"gpu": 1}}
 WAITS = "echo working; exec sleep 600"
+SAVES = 'trap "echo saved; exit 75" TERM; echo working; while :; do sleep 0.2; done 2>/dev/null'
+"""A program that, told to stop, asks to be started again."""
+KEPT = "PartitionName=gpu Nodes=gpu[1-2] Default=YES State=UP MaxTime=08:00:00 DefaultTime=01:00:00 PreemptMode=OFF"
+"""The partition of all other deaths, whose jobs no other job may displace."""
 
 
 def list_deaths(folder: Path) -> tuple[Death, ...]:
@@ -96,7 +101,7 @@ def list_deaths(folder: Path) -> tuple[Death, ...]:
             "the node refuses more memory",
             shell(f"ulimit -v 300000; exec {sys.executable} -c 'b\"1\" * (1 << 30)'"),
         ),
-        Death("broken-gpu", "a GPU of the node is broken", shell(f"echo '{ECC}'; exit 1")),
+        Death("broken-gpu", "a GPU of the node is broken", shell(f"echo '{ECC}'; exit 1", **ONE_GPU)),
         Death("disk-full", "the disk fills up during the run", shell(fill)),
         Death("disk-full-record", "the program succeeds, but not even its record fits on the disk", shell(fill_1_mib)),
         Death("bad-metrics", "a program writes figures that are no JSON", shell('echo 0.5 > "$HPCBENCH_METRICS"')),
@@ -108,7 +113,13 @@ def list_deaths(folder: Path) -> tuple[Death, ...]:
         ),
         Death("cancel", "`hpcbench cancel`", shell(WAITS)),
         Death("scancel", "`scancel`, by somebody", shell(WAITS)),
-        Death("time-limit", "the time limit comes near, and no attempts are left", shell(WAITS)),
+        Death("time-limit", "the time limit comes near, and the program cannot resume", shell(WAITS)),
+        Death("attempts", "the time limit comes near, and no attempts are left", shell(SAVES)),
+        Death(
+            "preempted",
+            "another job takes its place, and Slurm may not requeue it",
+            shell(WAITS, requirements={"partition": "low", "mem_gb": 1}),
+        ),
         Death("node-lost", "its node dies, and Slurm may not requeue it", shell(WAITS)),
     )
 
@@ -181,6 +192,8 @@ def normalise(text: str, folder: Path) -> str:
         (r"(JOB |STEP |StepId=|JobId=|[Jj]ob |slurm_script: job)\d+(_\d+)?(\.\w+)?", r"\1<id>"),
         # Accounting names who it was, once the queue has forgotten the job.
         ("by you( or an administrator)?", "by you or an administrator"),
+        # So the row is cut or not.
+        ("administrator; the pro…", "administrator; the program left at TERM"),
         (r"\S+/slurm_script", "<spool>/slurm_script"),
         (r'File "[^"]*/(site-packages|hpcbench|python3\.\d+)/', r'File "<\1>/'),
         (r"line \d+", "line <n>"),

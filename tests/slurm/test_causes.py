@@ -13,18 +13,21 @@ from hpcbench.report import render
 from hpcbench.scheduler.slurm import run_command
 from tests.conftest import Golden
 from tests.slurm.causes import (
+    KEPT,
     SETUPS,
     Death,
     enlarge_disk,
     list_deaths,
     normalise,
+    shell,
     small_disk,
     suite_of,
     write_profiles,
 )
 from tests.slurm.cluster import Cluster
+from tests.slurm.cluster_config import MEMORY_PER_NODE_MIB
 from tests.slurm.suites import hpcbench, view, wait_until, wait_until_over, write_suite
-from tests.slurm.trainings import job_of, scheduler_id
+from tests.slurm.trainings import assert_no_orphans, job_of, scheduler_id
 
 pytestmark = [pytest.mark.slurm, pytest.mark.train]
 
@@ -49,7 +52,7 @@ def test_every_cause_has_its_state_its_row_and_its_words(
     with ExitStack() as stack:
         # Slurm counts memory itself here, every 5 s, for want of cgroups.
         stack.callback(run_command, ["scontrol", "reconfigure"])
-        stack.enter_context(slurm_cluster.changed("JobAcctGatherParams=OverMemoryKill"))
+        stack.enter_context(slurm_cluster.changed("JobAcctGatherParams=OverMemoryKill", KEPT))
         run_command(["scontrol", "reconfigure"])
         stack.enter_context(small_disk(save_dir / "causes" / "disk-full", size_kib=640))
         stack.enter_context(small_disk(save_dir / "causes" / "disk-full-record", size_kib=48))
@@ -72,25 +75,60 @@ def test_every_cause_has_its_state_its_row_and_its_words(
         assert done.state == "completed", done.reason
 
 
+@pytest.mark.long
+def test_a_time_limit_that_its_supervisor_did_not_survive_is_still_one(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    suite = {"cmd": "command", "device": "cpu", "requirements": {"gpu": 0, "mem_gb": 0.1, "time": "10m"}}
+    # Its supervisor waits for it longer than Slurm does between TERM and KILL (KillWait, 5 s here).
+    stays = shell("trap '' TERM; echo working; exec sleep 600")
+    file = write_suite(tmp_path / "limit.yaml", {**suite, "experiment": [{"name": "stays", **stays}]})
+    save_dir = tmp_path / "logs"
+    hpcbench("submit", str(file), "--save-dir", str(save_dir))
+    job = job_of(save_dir, "stays", "limit")
+    wait_until(job.attempt(1).log.exists, timeout_s=60, what="the job runs")
+    run_command(["scontrol", "update", f"JobId={scheduler_id(save_dir, 'stays', 'limit')}", "TimeLimit=1"])
+    found = view(wait_until_over(save_dir, timeout_s=200), "stays", "train")
+    assert not job.record.exists()
+    assert (found.state, found.reason) == ("timeout", "the time limit was reached (TIMEOUT); it left no record")
+    assert_no_orphans(save_dir)
+    told = hpcbench("why", "--save-dir", str(save_dir)).stdout
+    assert told.startswith("limit/stays/train: timeout (the time limit was reached)\n")
+    assert "hpcbench retry limit/stays --adjust" in told
+
+
 def interrupt(cluster: Cluster, save_dir: Path, folder: Path) -> None:
     """Kill from outside what waits for it, the node last of all."""
-    lost = scheduler_id(save_dir, "node-lost", suite="causes")
-    waiting = [
-        job_of(save_dir, name, "causes").attempt(1).log for name in ("cancel", "scancel", "time-limit", "node-lost")
-    ]
+    names = ("cancel", "scancel", "time-limit", "attempts", "preempted", "node-lost")
+    ids = {name: scheduler_id(save_dir, name, suite="causes") for name in names}
+    waiting = [job_of(save_dir, name, "causes").attempt(1).log for name in names]
     wait_until(
-        lambda: all(log.exists() and log.stat().st_size > 0 for log in waiting), timeout_s=90, what="four jobs wait"
+        lambda: all(log.exists() and log.stat().st_size > 0 for log in waiting), timeout_s=90, what="six jobs wait"
     )
-    run_command(["scontrol", "update", f"JobId={lost}", "Requeue=0"])
+    for name in ("preempted", "node-lost"):
+        run_command(["scontrol", "update", f"JobId={ids[name]}", "Requeue=0"])
     hpcbench("cancel", "cancel", "--save-dir", str(save_dir), cwd=folder)
-    run_command(["scancel", scheduler_id(save_dir, "scancel", suite="causes")])
-    run_command(["scancel", "--signal=USR2", scheduler_id(save_dir, "time-limit", suite="causes")])
-    wait_until(lambda: live_ids() == [lost], timeout_s=120, what="all others are over")
-    node = run_command(["squeue", "--noheader", "--format=%N", f"--job={lost}"]).strip()
+    run_command(["scancel", ids["scancel"]])
+    for name in ("time-limit", "attempts"):
+        run_command(["scancel", "--signal=USR2", ids[name]])
+    wait_until(lambda: set(live_ids()) == {ids["preempted"], ids["node-lost"]}, timeout_s=120, what="others are over")
+    displace(ids["preempted"])
+    wait_until(lambda: live_ids() == [ids["node-lost"]], timeout_s=60, what="all others are over")
+    node = node_of(ids["node-lost"])
     try:
         cluster.lose_node(node)
     finally:
         cluster.start_slurmd(node)
+
+
+def displace(element_id: str) -> None:
+    """Let a job of the partition `high` ask for all the memory of a job's node but what the kept jobs there have."""
+    free = MEMORY_PER_NODE_MIB - 600
+    command = ["sbatch", "--partition=high", f"--nodelist={node_of(element_id)}", f"--mem={free}M"]
+    run_command([*command, "--output=/dev/null", "--wrap=true"])
+
+
+def node_of(element_id: str) -> str:
+    """Return the node that a job runs on."""
+    return run_command(["squeue", "--noheader", "--format=%N", f"--job={element_id}"]).strip()
 
 
 def live_ids() -> list[str]:

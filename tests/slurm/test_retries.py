@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +14,16 @@ from hpcbench.jsonfile import read_json
 from hpcbench.record import read_record
 from hpcbench.scheduler.slurm import run_command
 from hpcbench.states import JobState
-from tests.slurm.causes import ECC, WAITS, shell
+from hpcbench.why import explain
+from tests.slurm.causes import ECC, ONE_GPU, SAVES, WAITS, shell
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import SCORE, hpcbench, states, view, wait_until, wait_until_over, write_suite
-from tests.slurm.trainings import job_of, preempt, record_of, scheduler_id, slurm_state, start_requeued
+from tests.slurm.trainings import job_of, preempt, record_of, scheduler_id, shims, slurm_state, start_requeued
 
 pytestmark = pytest.mark.slurm
 
 
-def submit_commands(folder: Path, *experiments: dict[str, object], **values: object) -> Path:
+def submit_commands(folder: Path, *experiments: dict[str, object], cluster: str = "auto", **values: object) -> Path:
     """Submit a suite `retries` of programs; return the save directory."""
     suite = {
         "cmd": "command",
@@ -28,7 +33,8 @@ def submit_commands(folder: Path, *experiments: dict[str, object], **values: obj
         **values,
     }
     save_dir = folder / "logs"
-    hpcbench("submit", str(write_suite(folder / "retries.yaml", suite)), "--save-dir", str(save_dir))
+    file = write_suite(folder / "retries.yaml", suite)
+    hpcbench("submit", str(file), "--cluster", cluster, "--save-dir", str(save_dir), cwd=folder)
     return save_dir
 
 
@@ -60,7 +66,9 @@ def test_a_job_is_preempted_as_often_as_its_attempts_allow(slurm_cluster: Cluste
 def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_path: Path) -> None:
     hungry = '[ "$SLURM_MEM_PER_NODE" -gt 150 ] || { echo MemoryError; exit 1; }'
     unlucky = f'case "$HPCBENCH_ATTEMPT" in */attempt-1) echo "{ECC}"; exit 1;; esac'
-    save_dir = submit_commands(tmp_path, {"name": "memory", **shell(hungry)}, {"name": "node", **shell(unlucky)})
+    save_dir = submit_commands(
+        tmp_path, {"name": "memory", **shell(hungry)}, {"name": "node", **shell(unlucky, **ONE_GPU)}
+    )
     before = wait_until_over(save_dir, timeout_s=60)
     assert view(before, "memory", "train").state is JobState.HOST_OUT_OF_MEMORY
     node = view(before, "node", "train").node
@@ -90,20 +98,137 @@ def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_
     assert claim["node"] != node
 
 
-def test_a_program_that_says_so_is_started_again_after_its_time_limit(slurm_cluster: Cluster, tmp_path: Path) -> None:
-    works = (
-        'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; trap "echo saved; exit 75" TERM; echo working; '
-        "while :; do sleep 0.2; done"
+SAVES_SLOWLY = (
+    "trap \"trap '' TERM; echo saving; sleep 3; echo saved; exit 75\" TERM; echo working; while :; do sleep 0.2; done"
+)
+SAVES_AT_THE_LIMIT = (
+    'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; n=0; '
+    "trap 'n=$((n+1)); echo \"asked $n\"; [ $n -lt 2 ] || exit 75' TERM; echo working; while :; do sleep 0.2; done"
+)
+"""Once asked by its supervisor it goes on; the second TERM is that of Slurm, at the limit."""
+
+
+def await_word(save_dir: Path, word: str, *names: str, attempt: int = 1) -> None:
+    """Wait until all these programs have said a word."""
+    logs = [job_of(save_dir, name, "retries").attempt(attempt).log for name in names]
+    wait_until(
+        lambda: all(log.exists() and word in log.read_text(encoding="utf-8").split() for log in logs),
+        timeout_s=60,
+        what=f"{names} say {word}",
     )
-    save_dir = submit_commands(tmp_path, {"name": "resumes", **shell(works)}, {"name": "does-not", **shell(WAITS)})
-    names = ("resumes", "does-not")
-    logs = [job_of(save_dir, name, "retries").attempt(1).log for name in names]
-    wait_until(lambda: all(log.exists() and log.stat().st_size > 0 for log in logs), timeout_s=60, what="both run")
+
+
+def warn(save_dir: Path, *names: str) -> None:
+    """Send what Slurm sends near the time limit."""
     for name in names:
         run_command(["scancel", "--signal=USR2", scheduler_id(save_dir, name, "retries")])
-    start_requeued(scheduler_id(save_dir, "resumes", "retries"))
+
+
+def test_a_program_that_says_so_is_started_again_while_it_has_attempts(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    works = f'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; {SAVES}'
+    names = ("resumes", "uses-up", "does-not")
+    save_dir = submit_commands(
+        tmp_path,
+        {"name": "resumes", **shell(works)},
+        {"name": "uses-up", **shell(SAVES, max_attempts=2)},
+        {"name": "does-not", **shell(WAITS)},
+    )
+    await_word(save_dir, "working", *names)
+    warn(save_dir, *names)
+    for name in ("resumes", "uses-up"):
+        start_requeued(scheduler_id(save_dir, name, "retries"))
+    await_word(save_dir, "working", "uses-up", attempt=2)
+    warn(save_dir, "uses-up")
     collection = wait_until_over(save_dir, timeout_s=60)
-    assert states(collection, "train") == {"resumes": "completed", "does-not": "timeout"}
-    attempts = record_of(job_of(save_dir, "resumes", "retries")).attempts
-    assert [attempt.state for attempt in attempts] == [JobState.TIMEOUT, JobState.COMPLETED]
-    assert len(record_of(job_of(save_dir, "does-not", "retries")).attempts) == 1
+    assert states(collection, "train") == {"resumes": "completed", "uses-up": "timeout", "does-not": "timeout"}
+    ends = {
+        name: [attempt.state for attempt in record_of(job_of(save_dir, name, "retries")).attempts] for name in names
+    }
+    assert ends == {
+        "resumes": [JobState.TIMEOUT, JobState.COMPLETED],
+        "uses-up": [JobState.TIMEOUT, JobState.TIMEOUT],
+        "does-not": [JobState.TIMEOUT],
+    }
+    told = {name: explain(view(collection, name, "train")).splitlines()[0] for name in ("uses-up", "does-not")}
+    assert told == {
+        "uses-up": "retries/uses-up/train: timeout (the time limit was reached; no attempts are left (max_attempts: 2))",
+        "does-not": "retries/does-not/train: timeout (the time limit was reached; "
+        "the program did not ask to be started again (exit code 75))",
+    }
+
+
+def test_a_job_that_is_cancelled_after_its_notice_does_not_come_back(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    names = ("hpcbench", "scancel", "queue")
+    save_dir = submit_commands(
+        tmp_path, *({"name": name, **shell(SAVES_SLOWLY)} for name in names[:2]), {"name": "queue", **shell(SAVES)}
+    )
+    await_word(save_dir, "working", *names)
+    warn(save_dir, *names)
+    await_word(save_dir, "saving", "hpcbench", "scancel")
+    run_command(["scancel", scheduler_id(save_dir, "scancel", "retries")])
+    hpcbench("cancel", "hpcbench", "--save-dir", str(save_dir))
+    queued = scheduler_id(save_dir, "queue", "retries")
+    wait_until(lambda: slurm_state(queued) == "PENDING", timeout_s=60, what="one is back in the queue")
+    hpcbench("cancel", "queue", "--save-dir", str(save_dir))
+    collection = wait_until_over(save_dir, timeout_s=60)
+
+    assert states(collection, "train") == dict.fromkeys(names, "cancelled")
+    for name in names:
+        job = job_of(save_dir, name, "retries")
+        assert "saved" in job.attempt(1).log.read_text(encoding="utf-8").split()
+        assert not job.attempt(2).folder.exists()
+        assert slurm_state(scheduler_id(save_dir, name, "retries")) in {"CANCELLED", ""}
+    written = {name: record_of(job_of(save_dir, name, "retries")).state for name in names}
+    assert written == {"hpcbench": "cancelled", "scancel": "cancelled", "queue": "timeout"}
+
+
+@pytest.mark.long
+def test_a_job_that_still_saves_at_its_time_limit_comes_back(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    save_dir = submit_commands(tmp_path, {"name": "late", **shell(SAVES_AT_THE_LIMIT)})
+    element_id = scheduler_id(save_dir, "late", "retries")
+    await_word(save_dir, "working", "late")
+    # Its USR2, 120 s ahead of the limit, is due now, and the limit in a minute or a little later.
+    run_command(["scontrol", "update", f"JobId={element_id}", "TimeLimit=1"])
+    wait_until(lambda: slurm_state(element_id) in {"COMPLETING", "TIMEOUT"}, timeout_s=150, what="the limit")
+    start_requeued(element_id)
+    collection = wait_until_over(save_dir, timeout_s=60)
+    assert states(collection, "train") == {"late": "completed"}
+    record = record_of(job_of(save_dir, "late", "retries"))
+    assert [attempt.state for attempt in record.attempts] == [JobState.TIMEOUT, JobState.COMPLETED]
+    assert "asked 2" in job_of(save_dir, "late", "retries").attempt(1).log.read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+def test_in_a_container_the_batch_script_requeues_and_dies_with_a_cancelled_job(
+    slurm_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stand-in that shows the job none of Slurm's commands, as an image would.
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for name in ("sh", "sleep"):
+        (inside / name).symlink_to(str(shutil.which(name)))
+    enter = f'while [ "$1" != image.sif ]; do shift; done; shift; PATH={inside} exec "$@"'
+    clusters = tmp_path / "configs" / "clusters"
+    clusters.mkdir(parents=True)
+    profile = {"python": sys.executable, "container": {"image": "image.sif"}}
+    (clusters / "images.yaml").write_text(json.dumps(profile), encoding="utf-8")
+    works = f'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; {SAVES}'
+    with shims(tmp_path, apptainer=enter) as folder:
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        save_dir = submit_commands(
+            tmp_path,
+            {"name": "resumes", **shell(works)},
+            {"name": "stays-away", **shell(SAVES_SLOWLY)},
+            cluster="images",
+        )
+        await_word(save_dir, "working", "resumes", "stays-away")
+        warn(save_dir, "resumes", "stays-away")
+        await_word(save_dir, "saving", "stays-away")
+        run_command(["scancel", scheduler_id(save_dir, "stays-away", "retries")])
+        start_requeued(scheduler_id(save_dir, "resumes", "retries"))
+        collection = wait_until_over(save_dir, timeout_s=60)
+    assert states(collection, "train") == {"resumes": "completed", "stays-away": "cancelled"}
+    assert not job_of(save_dir, "stays-away", "retries").attempt(2).folder.exists()
+    assert [path.read_text(encoding="utf-8") for path in save_dir.glob("retries/submissions/*.started/*.after*")] == [
+        f"requeue {scheduler_id(save_dir, 'resumes', 'retries')}\n"
+    ]

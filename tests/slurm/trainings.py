@@ -7,6 +7,7 @@ torch, signals.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from hpcbench.collect import SuiteOnDisk, read_suites
 from hpcbench.jsonfile import read_json
-from hpcbench.paths import JobPaths
+from hpcbench.paths import AttemptPaths, JobPaths
 from hpcbench.record import Record, TrainMetrics, read_record
 from hpcbench.scheduler.slurm import run_command
 from hpcbench.worker.progress import read_eval_losses, read_steps
@@ -110,6 +111,25 @@ def assert_same_result(job: JobPaths, reference: JobPaths) -> None:
         assert files
         for file in files:
             assert (job.checkpoints / name / file.name).read_bytes() == file.read_bytes(), file
+
+
+def step_seconds(job: JobPaths) -> dict[int, float]:
+    """Return the seconds of each step, as the last attempt that made it told them, from the attempts' own files."""
+    seconds: dict[int, float] = {}
+    folders = sorted(job.folder.glob("attempt-*"), key=lambda folder: int(folder.name.removeprefix("attempt-")))
+    for history in (AttemptPaths(folder).history for folder in folders):
+        for line in history.read_text(encoding="utf-8").splitlines() if history.exists() else ():
+            # The last line of an attempt that was killed may be cut short.
+            with contextlib.suppress(json.JSONDecodeError):
+                value = json.loads(line)
+                if "step_time_s" in value:
+                    seconds[value["step"]] = value["step_time_s"]
+    return seconds
+
+
+def stop_reason(job: JobPaths, *, attempt: int) -> str:
+    """Return which signal an attempt was stopped by first: `timeout` is USR2, `terminate` TERM."""
+    return str((read_json(job.attempt(attempt).stop) or {})["reason"])
 
 
 def await_step(job: JobPaths, step: int, *, attempt: int = 1) -> None:

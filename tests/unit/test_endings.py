@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hpcbench import metrics
-from hpcbench.job.outcome import Ending, conclude
+from hpcbench.job.outcome import NO_REQUEUE_HINT, Ending, conclude
 from hpcbench.job.reserve import RESERVE_BYTES, release_reserve, take_reserve
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.metrics import Step
@@ -169,6 +169,17 @@ def test_a_program_that_was_told_to_stop_is_done_only_with_figures(
     found, cause, _ = conclude(plan(command("a"))[0], ending, job=job, attempt=job.attempt(1))
     assert found is state
     assert ("" if cause is None else cause.message) == (f"the time limit came near; {message}" if message else "")
+
+
+@pytest.mark.parametrize(
+    ("reason", "may_requeue", "expected"),
+    [("timeout", False, NO_REQUEUE_HINT), ("timeout", True, None), ("terminate", False, None)],
+)
+def test_a_job_that_slurm_may_not_requeue_says_so(
+    tmp_path: Path, reason: str, may_requeue: bool, expected: str | None
+) -> None:
+    ending = Ending(exit_code=75, stop_reason=reason, may_requeue=may_requeue)
+    assert judge(tmp_path, ending)[1].hint == expected
 
 
 def test_the_reserve_takes_real_space_and_goes(tmp_path: Path) -> None:

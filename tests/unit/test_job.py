@@ -18,6 +18,7 @@ from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.gate import judge_train
 from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude
+from hpcbench.job.stop import StopRequest
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.logs import log_tail
 from hpcbench.paths import SuitePaths
@@ -226,7 +227,7 @@ def test_a_program_that_dies_of_term_before_its_supervisor_hears_of_it_was_cance
     request, *_ = plan(replace(base, command=dies))
     claim = take_claim(context)
     assert claim is not None
-    stop = supervisor_room.StopRequest()
+    stop = StopRequest()
     late = threading.Timer(0.6, stop.note, [signal.SIGTERM])
     late.start()
     found = supervisor_room.Supervisor(context=context, request=request, claim=claim, stop=stop).run()

@@ -19,7 +19,7 @@ from hpcbench.errors import WorkerError
 from hpcbench.job.claim import Claim, take_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.push import push_weights, run_push, wants_push
-from hpcbench.job.supervisor import StopRequest
+from hpcbench.job.stop import StopRequest
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import plan_suite
@@ -137,7 +137,7 @@ def test_a_push_that_hangs_is_left_when_the_job_must_stop(
     request = read_request(context.paths.request)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        stopped = run_push(request, context.paths, context.paths.attempt(1), StopRequest(reason="timeout"))
+        stopped = run_push(request, context.paths, context.paths.attempt(1), StopRequest(warned_at=1.0))
         late = run_push(request, context.paths, context.paths.attempt(1), StopRequest(), limit_s=0.1)
     assert stopped == (None, "the job was asked to stop")
     assert late == (None, "it took more than 0 s")

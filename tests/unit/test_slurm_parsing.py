@@ -14,7 +14,6 @@ from hpcbench.scheduler.slurm_states import (
     compress_indices,
     group_elements,
     parse_indices,
-    parse_preemption,
     parse_sacct,
     parse_squeue,
     translate_state,
@@ -119,20 +118,6 @@ def test_variables_of_an_enclosing_job_are_hidden_and_the_users_own_kept() -> No
     }
     profile = ClusterProfile(partition="a100")
     assert hidden_variables(environ, profile) == ["SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SLURM_JOB_ID"]
-
-
-@pytest.mark.parametrize(
-    ("text", "preempted"),
-    [
-        ("JobId=10 JobName=tr.sh JobState=RUNNING Reason=None Requeue=1 PreemptTime=2026-11-21T05:51:40", True),
-        ("JobId=10 JobName=tr.sh JobState=RUNNING Reason=None Requeue=1 PreemptTime=None", False),
-        ("JobId=8 JobName=tr.sh JobState=COMPLETING Reason=None Requeue=1", False),
-        ("JobId=9 JobState=CANCELLED PreemptTime=2026-11-21T05:51:40", False),
-        ("", False),
-    ],
-)
-def test_a_job_in_the_grace_time_of_its_preemption_is_recognised(text: str, *, preempted: bool) -> None:
-    assert parse_preemption(text) is preempted
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.none() | st.integers(0, 3000)), max_size=60))

@@ -33,7 +33,7 @@ if mv "$after" "$after.done" 2>/dev/null; then
     case $verb in
       release) scontrol update JobId="$id" Dependency= ;;
       cancel) scancel --quiet "$id" ;;
-      requeue) scontrol requeue "$id" ;;
+      requeue) scontrol requeue Incomplete "$id" ;;
     esac
   done < "$after.done"
 fi
