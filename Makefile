@@ -52,7 +52,7 @@ test-long: $(VENV)/.installed
 	$(BIN)/pytest -m long
 
 fuzz: $(VENV)/.installed
-	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/test_fuzz_save_dir.py tests/unit/test_config_errors.py --timeout 3000
+	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/test_fuzz_suites.py tests/unit/test_fuzz_save_dir.py --timeout 3000
 
 slurm: $(VENV)/.installed
 	$(BIN)/python tests/slurm/cluster.py install

@@ -22,7 +22,7 @@ from hpcbench.conclude import Evidence, conclude_state
 from hpcbench.errors import RecordError, SchedulerError
 from hpcbench.jsonfile import read_json
 from hpcbench.logs import log_tail, telling_log
-from hpcbench.paths import JobPaths, SuitePaths
+from hpcbench.paths import FolderName, JobPaths, SuitePaths
 from hpcbench.plan import TRAIN
 from hpcbench.record import read_record
 from hpcbench.request import JobRequest, read_request
@@ -45,10 +45,10 @@ class PlannedExperiment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    name: str
+    name: FolderName
     base_experiment: str | None = None
     cmd: str
-    jobs: tuple[str, ...]
+    jobs: tuple[FolderName, ...]
 
 
 class PlannedSuite(BaseModel):

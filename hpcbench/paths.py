@@ -16,8 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 RESERVED_EXPERIMENT_NAMES = frozenset({"submissions", "slurm", "cancelled", "suite.json", "local"})
+
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9._+=-]*$", max_length=128)]
+"""A suite, experiment or job as our own files name it: one folder, never another place or no place at all."""
 
 
 @dataclass(frozen=True, slots=True)

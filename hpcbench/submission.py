@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.jsonfile import read_json, write_json
-from hpcbench.paths import SuitePaths
+from hpcbench.paths import FolderName, SuitePaths
 from hpcbench.request import Resources
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ class Element(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    experiment: str
-    job: str
+    experiment: FolderName
+    job: FolderName
     fingerprint: str
 
 
@@ -41,9 +41,9 @@ class Submission(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     schema_version: Literal[1] = 1
-    key: str
+    key: FolderName
     """Unique name of the scheduler job, `[A-Za-z0-9._-]`, at most 64 characters."""
-    suite: str
+    suite: FolderName
     cluster: str
     """Profile name, or `local`."""
     cluster_name: str | None = None
@@ -51,7 +51,7 @@ class Submission(BaseModel):
     may have one name. None where it did not say."""
     state: Literal["intent", "submitted", "abandoned"] = "intent"
     """abandoned: it is certain that the scheduler never took it."""
-    scheduler_id: str | None = None
+    scheduler_id: str | None = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64, default=None)
     created_at: str
     submitted_at: str | None = None
     array: bool = True

@@ -24,6 +24,8 @@ class FakeScheduler:
     """Raised by every submit."""
     says: Mapping[str, SchedulerJob] | None = field(default_factory=dict)
     """By job name, what a query answers; None does not answer."""
+    otherwise: SchedulerJob | None = None
+    """What it answers for jobs of other names."""
     taken: dict[str, str] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
@@ -45,10 +47,10 @@ class FakeScheduler:
         if self.says is None:
             raise SchedulerError("squeue: no answer within 90 s")
         jobs = {
-            (submission.key, index): self.says[element.job]
+            (submission.key, index): told
             for submission in submissions
             for index, element in submission.elements.items()
-            if element.job in self.says
+            if (told := self.says.get(element.job, self.otherwise)) is not None
         }
         elsewhere = {
             s.key: other for s in submissions if (other := cluster_elsewhere(s, self.cluster_name)) is not None

@@ -9,9 +9,12 @@ import pytest
 
 from hpcbench.clean import Keep, count_freed, find_removals, kept_names, remove
 from hpcbench.collection import Collection, ExperimentView, SuiteView
+from hpcbench.jsonfile import write_json
+from hpcbench.paths import SuitePaths
 from hpcbench.plan import plan_suite
 from hpcbench.record import Parameters, TrainMetrics
 from hpcbench.states import JobState
+from tests.unit.here import run_here
 from tests.unit.job_cases import experiment, record, suite, view
 
 METRICS = TrainMetrics(
@@ -119,3 +122,37 @@ def test_what_lies_on_scratch_goes_too(tmp_path: Path) -> None:
     (train / "checkpoints").symlink_to(scratch)
     remove(find_removals(collection, (), "none"))
     assert list(scratch.iterdir()) == []
+
+
+def test_the_verb_frees_what_the_policy_says_and_leaves_every_record(tmp_path: Path) -> None:
+    paths = SuitePaths(tmp_path, "tuners")
+    requests = plan_suite(suite(experiment("lora"), experiment("evaluating")), save_dir=tmp_path, inputs={})
+    for request in requests:
+        job = paths.job(request.experiment, request.job)
+        write_json(job.request, request.model_dump(mode="json"))
+        if request.job == "train":
+            for name in ("best", "last"):
+                (job.checkpoints / name).mkdir(parents=True)
+                (job.checkpoints / name / "model").write_bytes(b"x")
+        if (request.experiment, request.job) != ("evaluating", "eval-gsm8k"):
+            done = record(
+                experiment=request.experiment,
+                job=request.job,
+                fingerprint=request.fingerprint,
+                metrics=METRICS if request.job == "train" else None,
+            )
+            write_json(job.record, done.model_dump(mode="json"))
+    experiments = [{"name": name, "cmd": "sft", "jobs": ["train", "eval-gsm8k"]} for name in ("lora", "evaluating")]
+    write_json(paths.plan, {"suite": "tuners", "cluster": "local", "experiments": experiments})
+    files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    checkpoints = paths.job("lora", "train").checkpoints
+
+    asked = run_here("clean", "--dry-run", "--save-dir", str(tmp_path))
+    assert (asked.code, f"would remove {checkpoints / 'last'}" in asked.out) == (0, True)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == files
+    for keep, gone in (("best", "last"), ("none", "best")):
+        ended = run_here("clean", "--keep", keep, "--save-dir", str(tmp_path))
+        assert (ended.code, ended.err) == (0, "")
+        assert f"remove {checkpoints / gone}\n" in ended.out
+        files.remove(checkpoints / gone / "model")
+        assert {path for path in tmp_path.rglob("*") if path.is_file()} == files
