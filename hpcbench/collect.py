@@ -118,23 +118,33 @@ def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
 
 
 def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindQueue) -> tuple[dict[str, Answer], tuple[str, ...]]:
-    """Ask each cluster once about its jobs that no record settles; return the answers that came, and warnings."""
+    """Ask each queue once about its jobs that no record settles, whatever the number of its profiles.
+
+    Returns:
+        The answers that came, by profile, and warnings.
+    """
     by_cluster: dict[str, list[Submission]] = {}
     for submission in (submission for suite in suites for submission in _unsettled(suite)):
         by_cluster.setdefault(submission.cluster, []).append(submission)
-    answers: dict[str, Answer] = {}
+    queues: dict[str, Queue] = {}
+    clusters: dict[str, list[str]] = {}
     warnings: list[str] = []
-    for cluster, submissions in by_cluster.items():
-        scheduler = find(cluster)
-        if scheduler is None:
+    for cluster in by_cluster:
+        queue = find(cluster)
+        if queue is None:
             warnings.append(CANNOT_ASK.format(cluster=cluster))
             continue
+        queues.setdefault(queue.queue_name, queue)
+        clusters.setdefault(queue.queue_name, []).append(cluster)
+    answers: dict[str, Answer] = {}
+    for name, queue in queues.items():
         try:
-            answers[cluster] = scheduler.query(submissions)
+            answer = queue.query([submission for cluster in clusters[name] for submission in by_cluster[cluster]])
         except SchedulerError as error:
             warnings.append(f"the scheduler did not answer ({error.message}); unfinished jobs are shown as unknown")
             continue
-        warnings += answers[cluster].warnings
+        answers |= dict.fromkeys(clusters[name], answer)
+        warnings += answer.warnings
     return answers, tuple(warnings)
 
 

@@ -112,6 +112,8 @@ def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *,
 def print_preview(preview: Preview, cluster: str, *, with_script: bool) -> None:
     """Print the plan's table, and with `with_script` the exact text of every submission."""
     _print_decisions(preview.suite, preview.decisions, cluster)
+    for line in preview.environment:
+        print(line)
     for warning in preview.warnings:
         print_warning(f"warning: {warning}")
     for submission, text in preview.submissions if with_script else ():
@@ -163,7 +165,9 @@ def plan_json(preview: Preview) -> dict[str, object]:
         for d in preview.decisions
     ]
     file = str(preview.suite.file)
-    return {"suite": preview.suite.name, "file": file, "jobs": jobs, "num_left": preview.num_left}
+    environment = list(preview.environment)
+    name, num_left = preview.suite.name, preview.num_left
+    return {"suite": name, "file": file, "jobs": jobs, "num_left": num_left, "environment": environment}
 
 
 def print_warnings(collection: Collection) -> None:

@@ -172,7 +172,8 @@ def probe_resources(profile: ClusterProfile) -> Resources:
 
 def _probe_through_queue(profile: ClusterProfile, save_dir: Path, timeout_s: float) -> Iterator[Check]:
     """Submit the probe just as real jobs are, wait for its result, and judge it."""
-    from hpcbench.scheduler.slurm_script import clean_environment, parse_job_id, render_probe
+    from hpcbench.scheduler.slurm_environment import clean_environment
+    from hpcbench.scheduler.slurm_script import parse_job_id, render_probe
 
     resources = probe_resources(profile)
     if not any(group.num_gpus for group in read_node_groups()):
@@ -180,8 +181,9 @@ def _probe_through_queue(profile: ClusterProfile, save_dir: Path, timeout_s: flo
     paths = _write_probe(save_dir)
     job_id: str | None = None
     try:
-        write_text(paths.script, render_probe(paths, profile, resources))
-        with clean_environment(profile, key=paths.folder.name):
+        script = render_probe(paths, profile, resources)
+        write_text(paths.script, script)
+        with clean_environment(profile, script=script, key=paths.folder.name):
             job_id = parse_job_id(run_command(["sbatch", "--parsable", str(paths.script)]))
         waiting = _await_result(paths, job_id, time.monotonic() + timeout_s)
         yield from _judge(read_json(paths.result) if paths.result.exists() else None, profile, waiting)

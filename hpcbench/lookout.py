@@ -41,6 +41,11 @@ class PatientQueue:
         self._known: frozenset[str] = frozenset()
         self._answer: Answer | SchedulerError = Answer()
 
+    @property
+    def queue_name(self) -> str:
+        """The queue's own."""
+        return self._queue.queue_name
+
     def query(self, submissions: Sequence[Submission]) -> Answer:
         """Return the queue's answer about these submissions, or what is left of the last one.
 
@@ -84,24 +89,27 @@ def look_again(
     Args:
         save_dir: root of all results.
         names: suites; none are all.
-        every_s: how often a cluster's scheduler is asked; None goes by its profile's `poll_s`. The local queue is made
-            of files and asks nobody.
+        every_s: how often a cluster's scheduler is asked; None goes by its profile's `poll_s`, of several profiles by
+            the longest. The local queue is made of files and asks nobody.
         clock: seconds that only grow.
         sleep: waits so many of them.
     """
     queues: dict[str, Queue | None] = {}
+    patient: dict[str, PatientQueue] = {}
 
     def find(cluster: str) -> Queue | None:
         if cluster not in queues:
             scheduler = scheduler_of(cluster, save_dir)
             queues[cluster] = scheduler
             if isinstance(scheduler, SlurmScheduler):
-                queues[cluster] = PatientQueue(scheduler, every_s or scheduler.profile.poll_s, clock)
+                wait_s = every_s or scheduler.profile.poll_s
+                shared = patient.setdefault(scheduler.queue_name, PatientQueue(scheduler, wait_s, clock))
+                shared.every_s = max(shared.every_s, wait_s)
+                queues[cluster] = shared
         return queues[cluster]
 
     while True:
         started = clock()
         yield gather(save_dir, names, find=find)
-        patience = [queue.every_s for queue in queues.values() if isinstance(queue, PatientQueue)]
-        files_s = min([FILES_EVERY_S, *patience])
+        files_s = min([FILES_EVERY_S, *(queue.every_s for queue in patient.values())])
         sleep(max(files_s, IDLE_PER_WORK * (clock() - started)))

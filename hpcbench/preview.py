@@ -30,6 +30,8 @@ class Preview:
     num_left: int
     """Jobs that would stay planned because no more may go out now."""
     warnings: tuple[str, ...]
+    environment: tuple[str, ...]
+    """What the user's environment adds to the texts, in words."""
 
     @property
     def num_jobs(self) -> int:
@@ -74,4 +76,5 @@ def preview_suite(
         submissions=tuple(found),
         num_left=len(limit_jobs(decisions, None)) - len(chosen),
         warnings=tuple(list_warnings(collection)),
+        environment=tuple(scheduler.describe_environment([text for _, text in found])),
     )

@@ -21,6 +21,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hpcbench.errors import ConfigError, Problem
+from hpcbench.reserved_options import reserved_option
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class ClusterProfile(BaseModel):
     offline: bool = True
     """Whether jobs run with the hubs switched off."""
     extra_sbatch: Annotated[dict[str, Line | bool], AfterValidator(_check_options)] = Field(default_factory=dict)
-    """Any other sbatch option, without dashes; true is a bare flag."""
+    """Any other sbatch option, without dashes; true is a bare flag. Those that hpcbench writes itself are refused."""
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -208,10 +209,36 @@ def read_profile(file: Path) -> ClusterProfile:
     if any(not isinstance(key, str) for key in value):
         wrong = next(key for key in value if not isinstance(key, str))
         raise ConfigError([Problem(file=str(file), line=None, path=str(wrong), message="not a key", hint="quote it")])
+    reserved = _find_reserved(value, file, text)
     try:
-        return ClusterProfile.model_validate({"name": file.stem, **value})
+        profile = ClusterProfile.model_validate({"name": file.stem, **value})
     except ValidationError as error:
-        raise ConfigError(_describe_mistakes(error, file, text)) from error
+        raise ConfigError([*_describe_mistakes(error, file, text), *reserved]) from error
+    if reserved:
+        raise ConfigError(reserved)
+    return profile
+
+
+def _find_reserved(value: Mapping[str, object], file: Path, text: str) -> list[Problem]:
+    """Return the options of `extra_sbatch` that are hpcbench's own."""
+    options = value.get("extra_sbatch")
+    fields = ClusterProfile.model_fields
+    flags = {name: value.get(name, fields[name].default) for name in ("gpu_flag", "mem_flag")}
+    found = []
+    for name, given in options.items() if isinstance(options, dict) else ():
+        instead = reserved_option(str(name), given, gpu_flag=flags["gpu_flag"], mem_flag=flags["mem_flag"])
+        if instead is not None:
+            place = ("extra_sbatch", str(name))
+            found.append(
+                Problem(
+                    file=str(file),
+                    line=line_of_key(text, place),
+                    path=".".join(place),
+                    message="not an option for extra_sbatch, since hpcbench sets it or goes by it",
+                    hint=instead,
+                )
+            )
+    return found
 
 
 def _describe_mistakes(error: ValidationError, file: Path, text: str) -> list[Problem]:

@@ -25,7 +25,8 @@ from hpcbench.suite_claim import keep_claim
 
 logger = logging.getLogger(__name__)
 
-SUBMIT_TRIES = 4
+WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""After each try that the scheduler did not answer; Slurm's commands wait some seconds more by themselves."""
 
 
 @dataclass(slots=True)
@@ -132,7 +133,7 @@ def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after
         prepare_job(paths, request)
     write_submission(paths, submission)
     try:
-        scheduler_id = _call_scheduler(scheduler, submission, None if after is None else after.scheduler_id)
+        scheduler_id = _call_scheduler(scheduler, submission, paths, None if after is None else after.scheduler_id)
     except SubmitError:
         abandon(paths, submission)
         raise
@@ -158,18 +159,32 @@ def complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Su
     return done
 
 
-def _call_scheduler(scheduler: Scheduler, submission: Submission, after_id: str | None) -> str:
-    """Submit; when it is not known whether the scheduler took it, look for the job by its name before trying again."""
-    for attempt in range(SUBMIT_TRIES):
+def _call_scheduler(scheduler: Scheduler, submission: Submission, paths: SuitePaths, after_id: str | None) -> str:
+    """Submit, trying again while the scheduler does not answer.
+
+    After a try of which it is not known what became, nothing is submitted before a query that worked has not found it.
+    """
+    may_be_there = False
+    for wait_s in WAITS_S:
         try:
+            if may_be_there and (found := scheduler.find([submission.key]).get(submission.key)) is not None:
+                return found
+            may_be_there = False
+            keep_claim(paths)
             return scheduler.submit(submission, after_id)
         except SchedulerError as error:
-            logger.warning("%s; looking for %s before trying again", error.message, submission.key)
-            time.sleep(2.0**attempt)
-            found = scheduler.find([submission.key])
-            if submission.key in found:
-                return found[submission.key]
+            may_be_there = True
+            again = f"looking for {submission.key} before trying again"
+            logger.warning("%s; %s in %.0f s", error.message, again, wait_s)
+            time.sleep(wait_s)
+    try:
+        found = scheduler.find([submission.key]).get(submission.key)
+    except SchedulerError as error:
+        logger.warning("%s", error.message)
+        found = None
+    if found is not None:
+        return found
     # It may still turn up: the intent stays open, and the next submit looks for it again before anything else.
     raise SchedulerError(
-        f"the scheduler did not take {submission.key} in {SUBMIT_TRIES} tries", hint="run the same command again later"
+        f"the scheduler did not take {submission.key} in {len(WAITS_S)} tries", hint="run the same command again later"
     )

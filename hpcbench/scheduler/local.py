@@ -50,6 +50,11 @@ class LocalScheduler:
         return "local"
 
     @property
+    def queue_name(self) -> str:
+        """The queue of this save directory."""
+        return self.name
+
+    @property
     def cluster_name(self) -> str | None:
         """None: the queue is the save directory's own."""
         return None
@@ -65,6 +70,11 @@ class LocalScheduler:
             devices = f"'<{resources.gpu} free>'" if resources.gpu else "''"
             lines += [f"CUDA_VISIBLE_DEVICES={devices} {shlex.join(self._job_command(submission, index))}"]
         return "\n".join(lines) + "\n"
+
+    def describe_environment(self, texts: Sequence[str]) -> list[str]:
+        """Return nothing: jobs here get the whole environment, and no variable asks for resources."""
+        del texts
+        return []
 
     def submit(self, submission: Submission, after_id: str | None) -> str:
         """Queue a submission; the same key is queued once. See `Scheduler.submit`."""

@@ -59,6 +59,11 @@ def cluster_elsewhere(submission: Submission, here: str | None) -> str | None:
 class Queue(Protocol):
     """What can be asked where jobs stand."""
 
+    @property
+    def queue_name(self) -> str:
+        """What is really asked: queues of one name give one answer, whatever the profiles are called."""
+        ...
+
     def query(self, submissions: Sequence[Submission]) -> Answer:
         """Look up all elements of the submissions in one batched query.
 
@@ -83,6 +88,10 @@ class Scheduler(Queue, Protocol):
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the exact text that would be submitted (pure)."""
+        ...
+
+    def describe_environment(self, texts: Sequence[str]) -> list[str]:
+        """Return, for a person, what the user's environment adds to jobs that go out with these rendered texts."""
         ...
 
     def submit(self, submission: Submission, after_id: str | None) -> str:

@@ -1,5 +1,8 @@
 """Slurm: submit through submitit, ask with one squeue and at most one sacct, whatever the number of jobs.
 
+slurmctld itself gets at most two messages of one look: the second only where neither command knows a single one of the
+jobs, so that the cluster has to say its name.
+
 In: submissions. Out: ids and states. A query that fails raises SchedulerError; only what Slurm said is concluded.
 """
 
@@ -13,6 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +25,7 @@ from hpcbench.paths import SuitePaths
 from hpcbench.processes import find_processes
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
+from hpcbench.scheduler.slurm_environment import describe_kept
 from hpcbench.scheduler.slurm_facts import (
     SINFO_FORMAT,
     NodeGroup,
@@ -56,7 +61,15 @@ NO_ACCOUNTING = re.compile(
     r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
 )
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
+BUSY = re.compile(r"socket timed out|zero bytes|temporarily|try again", re.IGNORECASE)
+"""A controller that is there and has too much to do."""
+SQUEUE = ("squeue", "--me", "--states=all", "--noheader", "-r", "--sort=i")
+"""Sorted by partition, as is the default, it sends slurmctld a second message, for the order of the partitions."""
+QUICK_FAILURE_S = 3.0
+"""Slurm's commands try for many seconds to reach a controller that is away; where they have done so, it is."""
+ASK_AGAIN_AFTER_S = 1.0
 FACTS_TIMEOUT_S = 30
+_QUEUED_ID = re.compile(r"\d+(?:_\d+|\+\d+)?")
 
 
 class SlurmScheduler:
@@ -77,6 +90,11 @@ class SlurmScheduler:
         return read_config().get("ClusterName")
 
     @property
+    def queue_name(self) -> str:
+        """The one Slurm that this machine's commands talk to: a profile says how to ask for jobs, not where."""
+        return "slurm"
+
+    @property
     def profile(self) -> ClusterProfile:
         """How jobs are asked for here."""
         return self._profile
@@ -87,12 +105,17 @@ class SlurmScheduler:
 
         return render_script(submission, profile=self._profile, paths=self._paths(submission), after_id=after_id)
 
+    def describe_environment(self, texts: Sequence[str]) -> list[str]:
+        """Return what sbatch takes from the user's SBATCH_ variables besides what these scripts say."""
+        return describe_kept(os.environ, texts, self._profile)
+
     def submit(self, submission: Submission, after_id: str | None) -> str:
         """Submit one script; see `Scheduler.submit`."""
         from hpcbench.scheduler.slurm_script import submit_script
 
-        if shutil.which("sbatch") is None or shutil.which("srun") is None:
-            raise SubmitError("sbatch or srun: not found on this machine")
+        missing = [name for name in ("sbatch", "srun", "timeout") if shutil.which(name) is None]
+        if missing:
+            raise SubmitError(f"{', '.join(missing)}: not found on this machine")
         text = self.render(submission, after_id)
         try:
             return submit_script(text, submission=submission, profile=self._profile, paths=self._paths(submission))
@@ -106,8 +129,7 @@ class SlurmScheduler:
         if not keys:
             return {}
         await_sbatch(keys)
-        base = ["squeue", "--me", "--states=all", "--noheader", "-r", f"--format={SQUEUE_FORMAT}"]
-        rows = list(parse_squeue(run_command([*base, f"--name={','.join(keys)}"])))
+        rows = list(parse_squeue(ask([*SQUEUE, f"--format={SQUEUE_FORMAT}", f"--name={','.join(keys)}"])))
         found = {row.name: row.job_id for row in rows}
         missing = [key for key in keys if key not in found]
         if missing:
@@ -131,15 +153,11 @@ class SlurmScheduler:
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
         """Look up all elements: one squeue, then one sacct for those that the queue has forgotten."""
-        named = any(submission.cluster_name is not None for submission in submissions)
-        here = self.cluster_name if named else None
-        elsewhere = {s.key: other for s in submissions if (other := cluster_elsewhere(s, here)) is not None}
-        wanted = {s.scheduler_id: s for s in submissions if s.scheduler_id is not None and s.key not in elsewhere}
+        wanted = {s.key: s for s in submissions if s.scheduler_id is not None}
         if not wanted:
-            return Answer(history_known=True, elsewhere=elsewhere)
+            return Answer(history_known=True)
         # No -j: a purged id makes squeue fail. The name guards against ids that were used again.
-        command = ["squeue", "--me", "--states=all", "--noheader", "-r", f"--format={SQUEUE_FORMAT}"]
-        jobs = _match(parse_squeue(run_command(command)), wanted)
+        jobs = _match(parse_squeue(ask([*SQUEUE, f"--format={SQUEUE_FORMAT}"])), wanted)
         gone = [
             submission
             for submission in wanted.values()
@@ -147,8 +165,9 @@ class SlurmScheduler:
         ]
         history_known = True
         warnings: list[str] = []
-        for start in range(0, len(gone), IDS_PER_QUERY):
-            ids = ",".join(s.scheduler_id for s in gone[start : start + IDS_PER_QUERY] if s.scheduler_id)
+        gone_ids = list(dict.fromkeys(s.scheduler_id for s in gone if s.scheduler_id is not None))
+        for start in range(0, len(gone_ids), IDS_PER_QUERY):
+            ids = ",".join(gone_ids[start : start + IDS_PER_QUERY])
             rows, answered, warning = _sacct(["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-j", ids])
             history_known &= answered
             warnings += [warning] if warning else []
@@ -158,9 +177,22 @@ class SlurmScheduler:
             jobs=jobs,
             history_known=history_known,
             history_failed=bool(warnings),
-            elsewhere=elsewhere,
+            elsewhere=self._find_elsewhere(list(wanted.values()), {key for key, _ in jobs}),
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+    def _find_elsewhere(self, wanted: Sequence[Submission], seen: AbstractSet[str]) -> dict[str, str]:
+        """Return the submissions of which Slurm said nothing because they are another cluster's, with its name.
+
+        A key is unique, so a job that was seen tells which cluster this is, and the cluster need not be asked.
+        """
+        named = [submission for submission in wanted if submission.cluster_name is not None]
+        silent = [submission for submission in named if submission.key not in seen]
+        if not silent:
+            return {}
+        told = (submission.cluster_name for submission in named if submission.key in seen)
+        here = next(told, None) or self.cluster_name
+        return {s.key: other for s in silent if (other := cluster_elsewhere(s, here)) is not None}
 
     def release(self, element_ids: Iterable[str]) -> None:
         """Drop the dependency of jobs whose train job has completed."""
@@ -194,8 +226,9 @@ class SlurmScheduler:
         """
         if self._profile.max_submitted is None:
             return None
-        queued = run_command(["squeue", "--me", "-r", "--noheader", "--format=%i"])
-        return max(self._profile.max_submitted - len(queued.split()), 0)
+        lines = ask(["squeue", "--me", "-r", "--noheader", "--sort=i", "--format=%i"]).splitlines()
+        queued = sum(_QUEUED_ID.fullmatch(line.strip()) is not None for line in lines)  # and not a banner
+        return max(self._profile.max_submitted - queued, 0)
 
     def _paths(self, submission: Submission) -> SuitePaths:
         return SuitePaths(self._save_dir, submission.suite)
@@ -205,7 +238,7 @@ class SlurmScheduler:
 def read_config() -> Mapping[str, str]:
     """Return the cluster's settings, asked once; nothing when it does not answer."""
     try:
-        return parse_config(run_command(["scontrol", "show", "config"], timeout_s=FACTS_TIMEOUT_S))
+        return parse_config(ask(["scontrol", "show", "config"], timeout_s=FACTS_TIMEOUT_S))
     except SchedulerError as error:
         logger.info("the cluster's settings are not known: %s", error.message)
         return {}
@@ -216,9 +249,7 @@ def read_node_groups() -> tuple[NodeGroup, ...]:
     """Return what each partition has, asked once; nothing when the cluster does not answer."""
     try:
         # --all: a partition that is hidden from this user may still be one that the job is routed to.
-        text = run_command(
-            ["sinfo", "--all", "--exact", "--noheader", f"--format={SINFO_FORMAT}"], timeout_s=FACTS_TIMEOUT_S
-        )
+        text = ask(["sinfo", "--all", "--exact", "--noheader", f"--format={SINFO_FORMAT}"], timeout_s=FACTS_TIMEOUT_S)
     except SchedulerError as error:
         logger.info("the cluster's partitions are not known: %s", error.message)
         return ()
@@ -246,6 +277,24 @@ def release_element(element_id: str) -> bool:
         logger.info("%s was not released: %s", element_id, error.message)
         return False
     return True
+
+
+def ask(command: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    """Run a command that changes nothing, once more where its failure is one of a moment.
+
+    Raises:
+        SchedulerError: as `run_command`. A controller that is away is not waited for a second time.
+    """
+    started = time.monotonic()
+    try:
+        return run_command(command, timeout_s=timeout_s)
+    except SchedulerError as error:
+        was_quick = time.monotonic() - started < QUICK_FAILURE_S
+        if not (BUSY.search(error.message) or (was_quick and TRANSIENT.search(error.message))):
+            raise
+        logger.info("%s; asked once more", error.message)
+    time.sleep(ASK_AGAIN_AFTER_S)
+    return run_command(command, timeout_s=timeout_s)
 
 
 def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
@@ -283,7 +332,7 @@ def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float 
 def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
     """Return accounting's rows, whether it answered, and a warning; a cluster without accounting is no error."""
     try:
-        return list(parse_sacct(run_command(["sacct", *options]))), True, ""
+        return list(parse_sacct(ask(["sacct", *options]))), True, ""
     except SchedulerError as error:
         if NO_ACCOUNTING.search(error.message):
             return [], False, ""
@@ -295,11 +344,11 @@ def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
 
 
 def _match(rows: Iterable[SlurmRow], wanted: Mapping[str, Submission]) -> dict[Place, SchedulerJob]:
-    """Return the rows that belong to our submissions: id and name must both be right."""
+    """Return the rows that belong to our submissions, given by key: id and name must both be right."""
     jobs: dict[Place, SchedulerJob] = {}
     for row in rows:
-        submission = wanted.get(row.job_id)
-        if submission is None or row.name != submission.key:
+        submission = wanted.get(row.name)
+        if submission is None or row.job_id != submission.scheduler_id:
             continue
         # A single job, or an array that was cancelled before it was split, stands for all its elements.
         indices = list(submission.elements) if row.index is None else [row.index]

@@ -8,29 +8,35 @@ change.
 from __future__ import annotations
 
 import io
-import os
 import re
 import shlex
 import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
 from hpcbench.jsonfile import write_text
 from hpcbench.paths import DoctorPaths, SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.scheduler.node_cpus import node_cpus
+from hpcbench.scheduler.slurm_environment import clean_environment
 from hpcbench.scheduler.slurm_states import compress_indices
-from hpcbench.submission import KEEP_VARIABLE, KEY_VARIABLE, Submission
+from hpcbench.submission import KEEP_VARIABLE, Submission
 
 JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
+SUBMITIT_WCKEY = "#SBATCH --wckey=submitit"
+"""Sites without wckeys refuse it."""
+SBATCH_TIMEOUT_S = 90
+SBATCH_KILL_AFTER_S = 5
+TIMEOUT_EXIT_CODE = 124
+"""coreutils' timeout, when it had to end the program; 128 and more is a signal."""
 SIGNAL_LEAD_CAP_S = 300
 SIGNAL_LEAD_FLOOR_S = 60
 
@@ -62,7 +68,7 @@ def render_script(submission: Submission, *, profile: ClusterProfile, paths: Sui
         use_srun=False,
     )
     # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
-    lines = [line for line in text.split("\n") if not line.startswith("#SBATCH --wckey")]
+    lines = [line for line in text.split("\n") if line != SUBMITIT_WCKEY]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -91,7 +97,7 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
         },
         use_srun=False,
     )
-    lines = [line for line in text.split("\n") if not line.startswith(("#SBATCH --wckey", "#SBATCH --signal"))]
+    lines = [line for line in text.split("\n") if line != SUBMITIT_WCKEY and not line.startswith("#SBATCH --signal")]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -237,7 +243,9 @@ class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyp
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         del submission_file_path
-        return ["sbatch", "--parsable", str(self._script)]
+        # submitit waits for ever. timeout also ends what sbatch has started, and keeps Ctrl-C from ending it half-way.
+        limit = ["timeout", f"--kill-after={SBATCH_KILL_AFTER_S}", str(SBATCH_TIMEOUT_S)]
+        return [*limit, "sbatch", "--parsable", str(self._script)]
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:
@@ -262,7 +270,7 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
 
     Raises:
         SubmitError: sbatch refused it; the message is sbatch's own.
-        SchedulerError: sbatch did not say what it did.
+        SchedulerError: sbatch did not say what it did, in time or at all.
     """
     paths.slurm_logs.mkdir(parents=True, exist_ok=True)
     paths.start_marks(submission.key).mkdir(parents=True, exist_ok=True)
@@ -270,7 +278,7 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
     script = paths.script(submission.key)
     write_text(script, text)
     with (
-        clean_environment(profile, submission.key),
+        clean_environment(profile, script=text, key=submission.key),
         tempfile.TemporaryDirectory(prefix="hpcbench-", ignore_cleanup_errors=True) as folder,
     ):
         executor = CommandExecutor(Path(folder), script)
@@ -279,52 +287,30 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
             with redirect_stderr(io.StringIO()):
                 job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
         except FailedJobError as error:
-            raise SubmitError(_last_words(str(error))) from error
+            cause = error.__cause__
+            code = cause.returncode if isinstance(cause, subprocess.CalledProcessError) else -1
+            raise read_failure(code, str(error)) from error
     return str(job.job_id)
+
+
+def read_failure(code: int, text: str) -> HpcbenchError:
+    """Return what a failed sbatch means: a refusal, or that nobody knows what it did (pure).
+
+    Args:
+        code: exit code, negative for a signal.
+        text: what it printed on standard error.
+    """
+    words = _last_words(text)
+    if code == TIMEOUT_EXIT_CODE:
+        return SchedulerError(f"sbatch: no answer within {SBATCH_TIMEOUT_S} s")
+    if code < 0 or code > TIMEOUT_EXIT_CODE + 3:
+        return SchedulerError(f"sbatch was killed (exit code {code}){': ' if words else ''}{words}")
+    return SubmitError(words) if words else SchedulerError(f"sbatch failed without a word (exit code {code})")
 
 
 def _last_words(text: str) -> str:
     lines = [line for line in text.splitlines() if "sbatch: error" in line or "sbatch: fatal" in line]
     return "; ".join(line.split("error: ", 1)[-1].strip() for line in lines) or text.strip()
-
-
-@contextmanager
-def clean_environment(profile: ClusterProfile, key: str) -> Iterator[None]:
-    """Hide what an enclosing job or shell would smuggle into a submission.
-
-    SLURM_* of an enclosing job goes (not SLURM_CONF and SLURM_CLUSTERS); an SBATCH_X goes only where the profile sets
-    X, since it would beat the script's own line. The key goes with sbatch, which may outlive this process.
-    """
-    hidden = {name: os.environ.pop(name) for name in hidden_variables(os.environ, profile)}
-    os.environ[KEY_VARIABLE] = key
-    try:
-        yield
-    finally:
-        del os.environ[KEY_VARIABLE]
-        os.environ.update(hidden)
-
-
-def hidden_variables(environ: Mapping[str, str], profile: ClusterProfile) -> list[str]:
-    """Return the names of the variables that a submission must not see (pure)."""
-    ours = {
-        "SBATCH_TIMELIMIT",
-        "SBATCH_JOB_NAME",
-        "SBATCH_ARRAY_INX",
-        "SBATCH_OUTPUT",
-        "SBATCH_SIGNAL",
-        "SBATCH_DEPENDENCY",
-    }
-    ours |= {"SBATCH_REQUEUE", "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_CPUS_PER_TASK"}
-    for field, variable in (("partition", "SBATCH_PARTITION"), ("account", "SBATCH_ACCOUNT"), ("qos", "SBATCH_QOS")):
-        if getattr(profile, field) is not None:
-            ours.add(variable)
-    if profile.gpu_flag is not None:
-        ours |= {"SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK"}
-    keep = {"SLURM_CONF", "SLURM_CLUSTERS"}
-    inner = {name for name in environ if name.startswith(("SLURM_", "PMI_", "PMIX_")) and name not in keep}
-    # Within a job: that job's own.
-    inner |= {KEY_VARIABLE} & environ.keys()
-    return sorted(inner | {name for name in ours if name in environ})
 
 
 def this_host() -> str:

@@ -30,6 +30,13 @@ class FakeScheduler:
     released: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
 
+    @property
+    def queue_name(self) -> str:
+        return self.name
+
+    def describe_environment(self, texts: Sequence[str]) -> list[str]:
+        return [f"{len(texts)} texts"]
+
     def render(self, submission: Submission, after_id: str | None) -> str:
         return f"{submission.key} after {after_id}"
 

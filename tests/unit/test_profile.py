@@ -81,6 +81,48 @@ def test_an_unknown_key_is_refused_with_its_line_and_what_was_meant(tmp_path: Pa
     assert problems["time_min"].line == 6
 
 
+def test_options_that_are_hpcbenchs_own_are_refused_with_their_line_and_what_to_use(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    names = ("output: x", "array: 0-3", "job-name: x", "wait: true", "wrap: x", "gres: gpu:1", "mem: 4G", "part: x")
+    file.write_text("time_min: soon\nextra_sbatch:\n" + "".join(f"  {name}\n" for name in names))
+    with pytest.raises(ConfigError) as caught:
+        read_profile(file)
+    problems = {problem.path: problem for problem in caught.value.problems}
+    assert problems.pop("time_min").line == 1
+    assert [problem.line for problem in problems.values()] == list(range(3, 11))
+    assert [path.removeprefix("extra_sbatch.") for path in problems] == [name.split(":")[0] for name in names]
+    hints = {path.removeprefix("extra_sbatch."): problem.hint or "" for path, problem in problems.items()}
+    assert "array_throttle" in hints["array"]
+    assert "submit --wait" in hints["wait"]
+    assert "gpu_flag" in hints["gres"]
+    assert "mem_gb" in hints["mem"]
+    assert "--partition" in hints["part"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "extra_sbatch: {mail-type: FAIL, exclusive: true, nice: 100, time-min: 5, wait-all-nodes: 1, comment: x}",
+        "gpu_flag: gpus\nextra_sbatch: {gres: 'lscratch:100'}",
+        "gpu_flag: null\nextra_sbatch: {gpus-per-socket: 1}",
+        "gpu_flag: null\nextra_sbatch: {gres: 'gpu:1'}",
+        "mem_flag: null\nextra_sbatch: {mem-per-gpu: 4G}",
+    ],
+)
+def test_options_that_nothing_else_gives_are_taken(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    assert read_profile(file).extra_sbatch
+
+
+@pytest.mark.parametrize("gres", ["gpu:1", "lscratch:10,gpu:a100:2", "gres/gpu:1", "gpu"])
+def test_a_second_flag_for_gpus_is_refused(gres: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"gpu_flag: gpus\nextra_sbatch: {{gres: '{gres}'}}")
+    with pytest.raises(ConfigError, match="gpu_flag in the profile"):
+        read_profile(file)
+
+
 def test_a_default_time_beyond_the_cap_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("time_min: 600\ntime_max_min: 480\n")

@@ -31,6 +31,13 @@ class FullScheduler:
     def cluster_name(self) -> str | None:
         return None
 
+    @property
+    def queue_name(self) -> str:
+        return self.name
+
+    def describe_environment(self, texts: Sequence[str]) -> list[str]:
+        return []
+
     def render(self, submission: Submission, after_id: str | None) -> str:
         return ""
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
 from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler import slurm
-from hpcbench.scheduler.slurm import SlurmScheduler
-from hpcbench.scheduler.slurm_script import render_script
+from hpcbench.scheduler.slurm import SlurmScheduler, ask
+from hpcbench.scheduler.slurm_script import read_failure, render_script
 from hpcbench.scheduler.slurm_states import parse_indices
+from hpcbench.submission import Submission
 from tests.unit.job_cases import submission
 
 SLURMDBD_DOWN = "sacct: error: slurm_persist_conn_open: failed to open persistent connection to slurmdbd:6819"
@@ -67,6 +69,117 @@ def test_a_look_is_one_squeue_and_one_sacct_whatever_the_number_of_jobs(
     scheduler().query(single)
     assert [command[0] for command in called] == ["squeue", "sacct"]
     assert max(len(word) for word in called[1]) < 128 * 1024
+
+
+def on(cluster: str | None, key: str, job_id: str = "7") -> Submission:
+    return submission(key=key, scheduler_id=job_id, state="submitted", cluster_name=cluster)
+
+
+def row(key: str, job_id: str = "7") -> str:
+    return "\n".join(f"{job_id}_{n}|{job_id}|{n}|PENDING|N/A|None|(null)|{key}" for n in range(2))
+
+
+@pytest.mark.parametrize(
+    ("seen", "asked_for_name", "elsewhere"),
+    [
+        # One job that is seen says whose queue this is.
+        (row("mine"), False, {"theirs": "other"}),
+        (row("theirs"), False, {"mine": "testbed"}),
+        (row("mine") + "\n" + row("theirs"), False, {}),
+        # An id alone says nothing.
+        (row("somebody's"), True, {"theirs": "other"}),
+        ("", True, {"theirs": "other"}),
+    ],
+)
+def test_a_cluster_is_asked_for_its_name_only_where_it_knows_no_job(
+    seen: str,
+    elsewhere: dict[str, str],
+    *,
+    asked_for_name: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[str] = []
+
+    def run(command: Sequence[str], **_: object) -> str:
+        called.append(command[0])
+        return {"squeue": seen, "sacct": "", "scontrol": "ClusterName = testbed"}[command[0]]
+
+    monkeypatch.setattr(slurm, "run_command", run)
+    slurm.read_config.cache_clear()
+    try:
+        # Two clusters may have given one id.
+        answer = scheduler().query([on("testbed", "mine"), on("other", "theirs"), on(None, "old", "9")])
+    finally:
+        slurm.read_config.cache_clear()
+    assert answer.elsewhere == elsewhere
+    assert ("scontrol" in called) is asked_for_name
+    assert called[:2] == ["squeue", "sacct"]
+
+
+@pytest.mark.parametrize(
+    ("words", "took_s", "tries"),
+    [
+        ("slurm_load_jobs error: Socket timed out on send/recv operation", 10, 2),
+        ("slurm_load_jobs error: Zero Bytes were transmitted or received", 0, 2),
+        ("Unable to contact slurm controller (connect failure)", 0, 2),
+        # It has tried for long already: the controller is away.
+        ("Unable to contact slurm controller (connect failure)", 10, 1),
+        ("Invalid user: nobody", 0, 1),
+    ],
+)
+def test_a_question_is_asked_twice_where_a_moment_may_mend_it(
+    words: str, took_s: float, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    called: list[Sequence[str]] = []
+
+    def run(command: Sequence[str], **_: object) -> str:
+        nonlocal now_s
+        called.append(command)
+        now_s += took_s
+        if len(called) < 2:
+            raise SchedulerError(words)
+        return "answer"
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    monkeypatch.setattr(slurm, "run_command", run)
+    monkeypatch.setattr("hpcbench.scheduler.slurm.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("hpcbench.scheduler.slurm.time.sleep", sleep)
+    if tries == 1:
+        with pytest.raises(SchedulerError, match=re.escape(words)):
+            ask(["squeue"])
+    else:
+        assert ask(["squeue"]) == "answer"
+        assert now_s == 2 * took_s + slurm.ASK_AGAIN_AFTER_S
+    assert len(called) == tries
+
+
+def test_what_is_no_job_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    banner = "*** Welcome to the cluster ***\nMaintenance on 24 December, 8 to 12\n\n"
+    answer(monkeypatch, squeue=f"{banner}101_0\n101_17\n 102\n103+1\n")
+    assert scheduler(max_submitted=10).room_left() == 6
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "words"),
+    [
+        (1, "sbatch: error: Batch job submission failed: Invalid qos", SubmitError, "failed: Invalid qos"),
+        (1, "this site wants an account", SubmitError, "wants an account"),
+        (1, "", SchedulerError, "without a word"),
+        (124, "", SchedulerError, "no answer within 90 s"),
+        (137, "", SchedulerError, "was killed"),
+        (-9, "sbatch: Job submitted", SchedulerError, "was killed"),
+    ],
+)
+def test_only_an_sbatch_that_ended_by_itself_has_refused(
+    code: int, text: str, kind: type[HpcbenchError], words: str
+) -> None:
+    error = read_failure(code, text)
+    assert type(error) is kind
+    assert words in error.message
 
 
 def test_a_cancel_that_slurm_did_not_take_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcbench.errors import SchedulerError
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm_script import hidden_variables, parse_job_id, signal_lead_s
+from hpcbench.scheduler.slurm_script import parse_job_id, signal_lead_s
 from hpcbench.scheduler.slurm_states import (
     SLURM_STATES,
     compress_indices,
@@ -105,19 +104,6 @@ def test_no_job_id_is_an_error() -> None:
 @pytest.mark.parametrize(("time_min", "lead_s"), [(1, 30), (2, 60), (5, 60), (10, 120), (60, 300), (2880, 300)])
 def test_the_warning_signal_leaves_most_of_the_time_limit(time_min: int, lead_s: int) -> None:
     assert signal_lead_s(time_min) == lead_s
-
-
-def test_variables_of_an_enclosing_job_are_hidden_and_the_users_own_kept() -> None:
-    environ = {
-        "SLURM_JOB_ID": "1",
-        "SLURM_CONF": "/etc/slurm.conf",
-        "SBATCH_PARTITION": "gpu",
-        "SBATCH_ACCOUNT": "lab",
-        "SBATCH_TIMELIMIT": "1",
-        "HOME": "/home/me",
-    }
-    profile = ClusterProfile(partition="a100")
-    assert hidden_variables(environ, profile) == ["SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SLURM_JOB_ID"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.none() | st.integers(0, 3000)), max_size=60))
