@@ -24,9 +24,9 @@ from hpcbench.doctor_checks import (
     check_probe,
     check_save_dir_place,
     check_settings,
-    file_system_of,
 )
 from hpcbench.doctor_inputs import examine_inputs, jobs_are_offline
+from hpcbench.file_systems import file_system_of
 from hpcbench.job import probe
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm_facts import parse_config, parse_partitions, parse_sinfo
