@@ -11,7 +11,6 @@ import io
 import os
 import re
 import shlex
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -334,8 +333,3 @@ def hidden_variables(environ: Mapping[str, str], profile: ClusterProfile) -> lis
     # Within a job: that job's own.
     inner |= {KEY_VARIABLE} & environ.keys()
     return sorted(inner | {name for name in ours if name in environ})
-
-
-def this_host() -> str:
-    """Return the short host name."""
-    return socket.gethostname().split(".", 1)[0]
