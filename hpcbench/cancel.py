@@ -32,6 +32,12 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
     if far:
         others = ", ".join(sorted({job.elsewhere for job in far if job.elsewhere is not None}))
         raise SchedulerError(f"{len(far)} of these jobs are on another cluster ({others})", hint="cancel them there")
+    foreign = [job.submitter for job in alive if job.submitter is not None]
+    if foreign:
+        raise SchedulerError(
+            f"{len(foreign)} of these jobs were submitted by {', '.join(sorted(set(foreign)))}",
+            hint="they alone can cancel them; name only your own",
+        )
     by_cluster: dict[str, list[JobView]] = {}
     for job in alive:
         by_cluster.setdefault(job.cluster or "", []).append(job)
