@@ -294,3 +294,7 @@ def test_jobs_of_another_user_are_neither_concluded_upon_nor_cancelled(
     with pytest.raises(SchedulerError, match="2 of these jobs were submitted by ada"):
         cancel_jobs(jobs, tmp_path)
     assert not any(JobPaths(job.folder).cancelled.exists() for job in jobs)
+    scheduler.says = {"train": PENDING}
+    [own] = submit(tmp_path, scheduler, command("b")).submitted
+    cancelled = cancel_jobs(choose_jobs(look(tmp_path, scheduler)), tmp_path)
+    assert [job.scheduler_id for job in cancelled] == [own.element_id(0)] == scheduler.cancelled
