@@ -1,7 +1,7 @@
 """Which jobs go out together: arrays of one shape, and eval arrays whose index means the same experiment.
 
 In: decisions. Out: batches, and the submissions that describe them. Pure but for the key, which is unique by time and
-chance.
+chance, and for the user's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from hpcbench.clock import now_text
 from hpcbench.plan import TRAIN, Decision, resource_shape
 from hpcbench.request import JobRequest
-from hpcbench.submission import Element, Submission
+from hpcbench.submission import Element, Submission, this_user
 
 KEY_LIMIT = 64
 
@@ -111,6 +111,7 @@ def describe_batch(batch: Batch, cluster: str, after: Submission | None) -> Subm
         key=make_key(first.suite, batch.job),
         suite=first.suite,
         cluster=cluster,
+        submitter=this_user(),
         created_at=now_text(),
         after_key=None if after is None else after.key,
         array=batch.array,

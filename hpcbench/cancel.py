@@ -6,6 +6,7 @@ before it starts leaves no row anywhere in Slurm.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from hpcbench.paths import JobPaths
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.states import ALIVE
 
+logger = logging.getLogger(__name__)
+
 
 def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
-    """Cancel those jobs that are pending or running.
+    """Cancel those jobs that are pending or running; those of other users are left alone.
 
     Raises:
-        SchedulerError: the scheduler cannot be asked from this machine, or did not answer.
+        SchedulerError: the scheduler cannot be asked from this machine, or did not answer, or all are another user's.
     """
     alive = [job for job in jobs if job.state in ALIVE and job.scheduler_id is not None]
     if not alive:
@@ -32,6 +35,13 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
     if far:
         others = ", ".join(sorted({job.elsewhere for job in far if job.elsewhere is not None}))
         raise SchedulerError(f"{len(far)} of these jobs are on another cluster ({others})", hint="cancel them there")
+    foreign = [job.submitter for job in alive if job.submitter is not None]
+    if foreign:
+        words = f"{len(foreign)} of these jobs were submitted by {', '.join(sorted(set(foreign)))}"
+        alive = [job for job in alive if job.submitter is None]
+        if not alive:
+            raise SchedulerError(words, hint="who submitted them has to cancel them")
+        logger.warning("%s, and are left alone", words)
     by_cluster: dict[str, list[JobView]] = {}
     for job in alive:
         by_cluster.setdefault(job.cluster or "", []).append(job)

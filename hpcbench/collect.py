@@ -7,7 +7,6 @@ cannot be read are "not there yet" and named in the warnings, and no job is drop
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -18,17 +17,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.clues import explain_without_record
 from hpcbench.collection import Collection, ExperimentView, JobView, SuiteView
-from hpcbench.conclude import Evidence, conclude_state
+from hpcbench.conclude import Evidence, conclude_state, is_final
 from hpcbench.errors import RecordError, SchedulerError
+from hpcbench.file_systems import is_own_disk
 from hpcbench.jsonfile import read_json
 from hpcbench.logs import log_tail, telling_log
 from hpcbench.paths import FolderName, JobPaths, SuitePaths
 from hpcbench.plan import TRAIN
-from hpcbench.record import read_record
+from hpcbench.profile import LOCAL
+from hpcbench.record import Record, read_record
 from hpcbench.request import JobRequest, read_request
 from hpcbench.scheduler.protocol import Answer, Queue
-from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
-from hpcbench.submission import Submission, read_submissions
+from hpcbench.states import ALIVE, FAILED_STATES, JobState
+from hpcbench.submission import Submission, read_submissions, submitted_by_other
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +118,13 @@ def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
             yield PlannedExperiment(name=folder.name, cmd="sft" if TRAIN in jobs else "eval", jobs=tuple(jobs))
 
 
-def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindQueue) -> tuple[dict[str, Answer], tuple[str, ...]]:
+def ask_schedulers(
+    suites: Sequence[SuiteOnDisk], find: FindQueue
+) -> tuple[dict[str, Answer], tuple[str, ...], dict[str, str]]:
     """Ask each queue once about its jobs that no record settles, whatever the number of its profiles.
 
     Returns:
-        The answers that came, by profile, and warnings.
+        The answers that came, warnings, and what was said instead where no answer came; each by profile.
     """
     by_cluster: dict[str, list[Submission]] = {}
     for submission in (submission for suite in suites for submission in _unsettled(suite)):
@@ -129,6 +132,7 @@ def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindQueue) -> tuple[dict
     queues: dict[str, Queue] = {}
     clusters: dict[str, list[str]] = {}
     warnings: list[str] = []
+    unanswered: dict[str, str] = {}
     for cluster in by_cluster:
         queue = find(cluster)
         if queue is None:
@@ -141,11 +145,12 @@ def ask_schedulers(suites: Sequence[SuiteOnDisk], find: FindQueue) -> tuple[dict
         try:
             answer = queue.query([submission for cluster in clusters[name] for submission in by_cluster[cluster]])
         except SchedulerError as error:
+            unanswered |= dict.fromkeys(clusters[name], error.message)
             warnings.append(f"the scheduler did not answer ({error.message}); unfinished jobs are shown as unknown")
             continue
         answers |= dict.fromkeys(clusters[name], answer)
         warnings += answer.warnings
-    return answers, tuple(warnings)
+    return answers, tuple(warnings), unanswered
 
 
 def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
@@ -156,30 +161,30 @@ def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
         if not _is_settled(suite.paths.job(experiment, job))
     }
     return [
-        submission for submission in suite.submissions if submission.key in keys and submission.scheduler_id is not None
+        submission
+        for submission in suite.submissions
+        if submission.key in keys and submission.scheduler_id is not None and submitted_by_other(submission) is None
     ]
 
 
 def _is_settled(job: JobPaths) -> bool:
     record = read_record(job.record)
-    if record is None:
-        return False
-    # Where Slurm counts memory, only Slurm knows what a SIGKILL was for.
-    killed = record.cause is not None and record.cause.signal == signal.SIGKILL
-    return record.state in FINISHED_WELL or (record.state is JobState.FAILED and not killed)
+    return record is not None and is_final(record)
 
 
 def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None) -> Collection:
     """Return everything that is known about the jobs of these suites."""
     now = datetime.now(UTC) if now is None else now
-    answers, warnings = ask_schedulers(suites, find)
+    answers, warnings, unanswered = ask_schedulers(suites, find)
     views = tuple(_view_suite(suite, answers, now) for suite in suites)
-    return Collection(suites=views, collected_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"), warnings=warnings)
+    return Collection(
+        suites=views, collected_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"), warnings=warnings, unanswered=unanswered
+    )
 
 
 def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
     latest = suite.latest()
-    look = _Look(suite=suite, latest=latest, answers=answers, now=now)
+    look = _Look(suite=suite, latest=latest, answers=answers, now=now, own_disk=is_own_disk(suite.paths.folder))
     experiments = tuple(_view_experiment(planned, look) for planned in suite.plan.experiments)
     planned_jobs = {(planned.name, job) for planned in suite.plan.experiments for job in planned.jobs}
     names = {planned.name for planned in suite.plan.experiments}
@@ -199,10 +204,11 @@ class _Look:
     latest: Mapping[tuple[str, str], tuple[Submission, int]]
     answers: Mapping[str, Answer]
     now: datetime
+    own_disk: bool
+    """Whether the files are on a disk of this machine, which shows none of them late."""
 
     def view(self, experiment: str, job: str, train: JobView | None) -> JobView:
-        place = self.latest.get((experiment, job))
-        return _view_job(self.suite, experiment, job, place, self.answers, train, self.now)
+        return _view_job(self, experiment, job, train)
 
 
 def _view_experiment(planned: PlannedExperiment, look: _Look) -> ExperimentView:
@@ -246,41 +252,15 @@ def _not_in_suite(view: JobView) -> JobView:
     return replace(view, in_suite=False, reason=reason)
 
 
-def _view_job(  # noqa: PLR0917
-    suite: SuiteOnDisk,
-    experiment: str,
-    job: str,
-    place: tuple[Submission, int] | None,
-    answers: Mapping[str, Answer],
-    train: JobView | None,
-    now: datetime,
-) -> JobView:
+def _view_job(look: _Look, experiment: str, job: str, train: JobView | None) -> JobView:
+    suite, place = look.suite, look.latest.get((experiment, job))
     paths = suite.paths.job(experiment, job)
     request = _try_request(paths.request)
-    record = read_record(paths.record)
-    if record is not None and request is not None and record.fingerprint != request.fingerprint:
-        record = None
     if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
         # The submission of this configuration was refused; the one before it was of another.
         place = None
-    answer = None if place is None else answers.get(place[0].cluster)
-    told = None if place is None or answer is None else answer.jobs.get((place[0].key, place[1]))
-    elsewhere = None if place is None or answer is None else answer.elsewhere.get(place[0].key)
-    started = place is not None and (suite.paths.start_marks(place[0].key) / str(place[1])).exists()
-    evidence = Evidence(
-        record=record,
-        submitted=place is not None and place[0].state == "submitted",
-        intended=place is not None and place[0].state == "intent",
-        answered=answer is not None,
-        elsewhere=elsewhere,
-        history_known=answer is not None and answer.history_known,
-        history_failed=answer is not None and answer.history_failed,
-        told=told,
-        started=started,
-        cancelled=paths.cancelled.exists(),
-        age_s=0.0 if place is None else _age_s(place[0], paths, now),
-        train=train,
-    )
+    evidence = _gather_evidence(look, paths, request, place, train)
+    record, told = evidence.record, evidence.told
     state, reason = conclude_state(evidence)
     view = JobView(
         suite=suite.plan.suite,
@@ -295,7 +275,8 @@ def _view_job(  # noqa: PLR0917
         progress=(read_json(paths.progress) or {}) if state in {JobState.RUNNING, JobState.TIMEOUT} else {},
         scheduler_id=None if place is None else place[0].element_id(place[1]),
         cluster=None if place is None else place[0].cluster,
-        elsewhere=elsewhere,
+        elsewhere=evidence.elsewhere,
+        submitter=evidence.submitter,
         held=told is not None and told.held_by_dependency,
         expected_start=None if told is None else told.expected_start,
         hint=told.remedy if told is not None and state is JobState.PENDING else "",
@@ -303,6 +284,70 @@ def _view_job(  # noqa: PLR0917
         node=_read_node(paths) if state in FAILED_STATES else None,
     )
     return view if record is not None or state not in FAILED_STATES else _explain_from_log(view)
+
+
+def _gather_evidence(
+    look: _Look, job: JobPaths, request: JobRequest | None, place: tuple[Submission, int] | None, train: JobView | None
+) -> Evidence:
+    """Return what the files and the scheduler's answer say of one job."""
+    record = _read_own_record(job, request)
+    if place is None:
+        return Evidence(record=record, train=train)
+    submission, index = place
+    answer = look.answers.get(submission.cluster)
+    told = None if answer is None else answer.jobs.get((submission.key, index))
+    has_ended = answer is not None and (told is None or told.state not in ALIVE)
+    if record is None and submission.state == "submitted" and has_ended and _is_listed(job.record):
+        record = _read_own_record(job, request)
+    return Evidence(
+        record=record,
+        submitted=submission.state == "submitted",
+        intended=submission.state == "intent",
+        answered=answer is not None,
+        elsewhere=None if answer is None else answer.elsewhere.get(submission.key),
+        submitter=submitted_by_other(submission),
+        history_known=answer is not None and answer.history_known,
+        history_failed=answer is not None and answer.history_failed,
+        told=told,
+        started=(look.suite.paths.start_marks(submission.key) / str(index)).exists(),
+        refused=_read_refusal(look.suite.paths, job, submission, index) if has_ended else None,
+        # The local queue's jobs write their files on the machine that looks at them.
+        seen_late=not look.own_disk and submission.cluster != LOCAL,
+        cancelled=_is_cancelled(job, submission, index),
+        age_s=_age_s(submission, job, look.now),
+        train=train,
+    )
+
+
+def _read_own_record(job: JobPaths, request: JobRequest | None) -> Record | None:
+    """Return the job's record, unless it belongs to another configuration."""
+    record = read_record(job.record)
+    if record is not None and request is not None and record.fingerprint != request.fingerprint:
+        return None
+    return record
+
+
+def _is_listed(path: Path) -> bool:
+    """Say whether a file is there now: NFS remembers absence for up to a minute, unless the folder is listed."""
+    try:
+        return path in path.parent.iterdir()
+    except OSError:
+        return False
+
+
+def _is_cancelled(job: JobPaths, submission: Submission, index: int) -> bool:
+    """Say whether hpcbench has cancelled this submission of the job, and not the one before it."""
+    note = read_json(job.cancelled)
+    scheduler_id = submission.element_id(index)
+    return note is not None and scheduler_id is not None and note.get("scheduler_id") == scheduler_id
+
+
+def _read_refusal(paths: SuitePaths, job: JobPaths, submission: Submission, index: int) -> str | None:
+    """Return why this submission of an eval has not run; None when it has, perhaps at another start."""
+    note = read_json(paths.refusal(submission.key, index))
+    if note is None or (read_json(job.claim) or {}).get("key") == submission.key:
+        return None
+    return str(note.get("reason"))
 
 
 def _read_node(job: JobPaths) -> str | None:
@@ -347,8 +392,3 @@ def _parse_time(text: str) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def index_views(collection: Collection) -> Mapping[tuple[str, str, str], JobView]:
-    """Return all jobs by (suite, experiment, job)."""
-    return {(view.suite, view.experiment, view.job): view for view in collection.jobs}

@@ -42,6 +42,8 @@ class JobView:
     """Where it was submitted last."""
     elsewhere: str | None = None
     """Name of the other cluster that it was submitted to, which cannot be asked from here."""
+    submitter: str | None = None
+    """Name of the other user who submitted it, and who alone can ask for it and cancel it."""
     held: bool = False
     """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
     expected_start: str | None = None
@@ -96,6 +98,8 @@ class Collection:
     collected_at: str
     """UTC, ISO 8601."""
     warnings: tuple[str, ...] = ()
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    """Clusters whose scheduler was asked and did not answer, each with what was said instead."""
 
     @property
     def jobs(self) -> tuple[JobView, ...]:

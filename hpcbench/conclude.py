@@ -13,9 +13,9 @@ import signal
 from dataclasses import dataclass
 
 from hpcbench.collection import JobView
-from hpcbench.record import TERMINATED, Record
+from hpcbench.record import TERMINATED, Record, may_come_back
 from hpcbench.scheduler.protocol import SchedulerJob
-from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
+from hpcbench.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 
 GRACE_S = 150
 """How long a record may stay unseen after its job left the queue: NFS caches attributes for up to a minute or two."""
@@ -47,12 +47,18 @@ class Evidence:
     """Whether the scheduler answered at all."""
     elsewhere: str | None = None
     """The other cluster that the job went to, of which this one knows nothing."""
+    submitter: str | None = None
+    """The other user who submitted it, and of whose jobs the scheduler tells this one nothing."""
     history_known: bool = True
     """Whether it also knows of ended jobs."""
     history_failed: bool = False
     """Whether it could not say what became of ended jobs."""
     told: SchedulerJob | None = None
     started: bool = False
+    refused: str | None = None
+    """Why it left without running: its train job was not done."""
+    seen_late: bool = False
+    """Whether the file system may show a record some time after it was written."""
     cancelled: bool = False
     """A note of our own, made before scancel."""
     age_s: float = 0.0
@@ -60,10 +66,12 @@ class Evidence:
     train: JobView | None = None
 
 
-def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # noqa: PLR0911  # one rule a line
+def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a line
     """Return a job's state and the reason in words. The record decides first, then the scheduler, then silence."""
     record, told, train = evidence.record, evidence.told, evidence.train
-    alive = told is not None and told.state in {JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN}
+    alive = told is not None and told.state in ALIVE
+    if evidence.submitted and (record is None or not is_final(record)) and (why := _why_unheard(evidence)):
+        return JobState.UNKNOWN, why
     if record is not None and (record.state in FINISHED_WELL or not alive):
         return _conclude_from_record(record, evidence)
     train_failed = train is not None and (train.state in FAILED_STATES or train.state is JobState.OUT_OF_MEMORY)
@@ -73,24 +81,27 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # noqa: PLR0911
         return JobState.CANCELLED, _name_canceller(evidence)
     if not evidence.submitted:
         return (JobState.UNKNOWN, "was being submitted") if evidence.intended else (JobState.PLANNED, "")
-    if not evidence.answered or evidence.elsewhere is not None:
-        where = f"was submitted to the cluster {evidence.elsewhere}, whose own login nodes alone can ask"
-        return JobState.UNKNOWN, "the scheduler does not answer" if evidence.elsewhere is None else where
+    if evidence.refused is not None and not alive:
+        return JobState.PLANNED, f"started too early and did not run ({evidence.refused})"
     if told is None:
         return _conclude_from_silence(evidence)
-    if told.state is JobState.BLOCKED:
-        return JobState.PENDING, "is held back; the next hpcbench submit or status releases it"
-    if train is not None and not evidence.started and told.state is JobState.CANCELLED:
-        return JobState.PLANNED, "never ran, although its train job did not fail"
-    if told.state is JobState.COMPLETED:
-        if evidence.age_s < GRACE_S:
-            return JobState.RUNNING, "has ended; its record is not visible yet"
-        return JobState.FAILED, "ended without a record"
-    if told.state is JobState.CANCELLED:
-        return told.state, _name_canceller(evidence)
-    exit_code = f", exit code {told.exit_code}" if told.exit_code and told.state is JobState.FAILED else ""
-    words = f"{WITHOUT_RECORD.get(told.state, 'it ended')} ({told.raw_state}{exit_code}); it left no record"
-    return told.state, told.reason or ("" if alive else words)
+    return _conclude_from_scheduler(told, evidence)
+
+
+def is_final(record: Record) -> bool:
+    """Say whether nothing that a scheduler says can add to a record (pure)."""
+    # Where Slurm counts memory, only Slurm knows what a SIGKILL was for.
+    killed = record.cause is not None and record.cause.signal == signal.SIGKILL
+    return record.state in FINISHED_WELL or not (killed or may_come_back(record))
+
+
+def _why_unheard(evidence: Evidence) -> str:
+    """Say why nobody here can tell what the scheduler knows of a job; nothing when it was told."""
+    if evidence.elsewhere is not None:
+        return f"was submitted to the cluster {evidence.elsewhere}, whose own login nodes alone can ask"
+    if evidence.submitter is not None:
+        return f"was submitted by {evidence.submitter}, who alone can ask"
+    return "" if evidence.answered else "the scheduler does not answer"
 
 
 def _conclude_from_record(record: Record, evidence: Evidence) -> tuple[JobState, str]:
@@ -126,6 +137,24 @@ def _name_canceller(evidence: Evidence) -> str:
         return f"cancelled with scancel, by {pwd.getpwuid(int(match[1])).pw_name}"
     except KeyError:
         return f"cancelled with scancel, by the user with id {match[1]}"
+
+
+def _conclude_from_scheduler(told: SchedulerJob, evidence: Evidence) -> tuple[JobState, str]:
+    alive = told.state in ALIVE
+    if told.state is JobState.BLOCKED:
+        return JobState.PENDING, "is held back; the next hpcbench submit or status releases it"
+    if evidence.train is not None and not evidence.started and told.state is JobState.CANCELLED:
+        return JobState.PLANNED, "never ran, although its train job did not fail"
+    may_have_record = told.state is JobState.COMPLETED or (evidence.started and evidence.seen_late and not alive)
+    if may_have_record and evidence.age_s < GRACE_S:
+        return JobState.RUNNING, "has ended; its record is not visible yet"
+    if told.state is JobState.COMPLETED:
+        return JobState.FAILED, "ended without a record"
+    if told.state is JobState.CANCELLED:
+        return told.state, _name_canceller(evidence)
+    exit_code = f", exit code {told.exit_code}" if told.exit_code and told.state is JobState.FAILED else ""
+    words = f"{WITHOUT_RECORD.get(told.state, 'it ended')} ({told.raw_state}{exit_code}); it left no record"
+    return told.state, told.reason or ("" if alive else words)
 
 
 def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:

@@ -76,11 +76,12 @@ def list_warnings(collection: Collection) -> list[str]:
 
 
 def decide_suite(
-    requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], options: Options
+    requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], options: Options, *, cluster: str
 ) -> list[Decision]:
-    """Decide what happens to each job that the options mean; looks whether checkpoints are there."""
+    """Decide what happens on this cluster to each job that the options mean; looks whether checkpoints are there."""
     wanted = [_adjust(request, options) for request in _only(requests, options)]
-    return decide(wanted, views, options, without_checkpoint=evals_without_checkpoint(wanted, views))
+    gone = evals_without_checkpoint(wanted, views)
+    return decide(wanted, views, options, cluster=cluster, without_checkpoint=gone)
 
 
 def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from hpcbench.file_systems import LOCAL_TYPES, SHARED_TYPES, file_system_of
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm_facts import (
     CORRESPOND_AFTER_TASK_CNT,
@@ -28,8 +29,6 @@ SUPERVISOR_NEEDS_S = 25
 """The supervisor gives a worker 22 s after TERM and then writes the record; see `job/supervisor.py`."""
 
 NODE_LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # places to refuse
-SHARED_TYPES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "wekafs", "panfs", "afs", "glusterfs", "orangefs", "pvfs2")
-LOCAL_TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "ramfs", "zfs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,20 +138,6 @@ def check_grace(partitions: Mapping[str, Mapping[str, str]], profile: ClusterPro
     if wanted:
         shown = ", ".join(f"{name} {partitions[name].get('GraceTime', '?')} s" for name in wanted)
         yield Check(name="GraceTime", level="ok", message=shown)
-
-
-def file_system_of(path: str, mounts: str) -> tuple[str, str]:
-    """Return (mount point, type) of a path in the text of /proc/mounts (pure)."""
-    best = ("/", "unknown")
-    for line in mounts.splitlines():
-        cells = line.split()
-        if len(cells) < 3:  # noqa: PLR2004
-            continue
-        point = cells[1].encode("ascii", "replace").decode("unicode_escape")
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best[0]):
-            best = (point, cells[2])
-    return best
 
 
 def check_save_dir_place(path: str, mounts: str, *, local_mode: bool = False) -> Check:

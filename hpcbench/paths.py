@@ -193,6 +193,10 @@ class SuitePaths:
         """What a job in a container leaves for the batch script to do."""
         return self.start_marks(key) / f"{index}.after"
 
+    def refusal(self, key: str, index: int) -> Path:
+        """Left by an eval that started although its train job was not done, and so did not run."""
+        return self.start_marks(key) / f"{index}.refused"
+
     def job(self, experiment: str, job: str) -> JobPaths:
         return JobPaths(self.folder / experiment / job)
 

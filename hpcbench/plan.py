@@ -260,6 +260,7 @@ def decide(
     views: Mapping[tuple[str, str], JobView],
     options: Options,
     *,
+    cluster: str,
     without_checkpoint: AbstractSet[tuple[str, str]] = frozenset(),
 ) -> list[Decision]:
     """Decide what happens to each job, given what is known of it.
@@ -268,6 +269,7 @@ def decide(
         requests: the plan, each train before its evals.
         views: by (experiment, job); `request` there is the one on disk, `state` belongs to it.
         options: the user's.
+        cluster: the scheduler that this goes to; a job can wait only for one that is there too.
         without_checkpoint: evals, by (experiment, job), whose train job is done and has kept no checkpoint for them.
     """
     trained_again = {
@@ -291,7 +293,7 @@ def decide(
                 trains[request.experiment] = decision
         else:
             train_view = views.get((request.experiment, TRAIN))
-            decision = _decide_eval(request, view, trains[request.experiment], train_view, options)
+            decision = _decide_eval(request, view, trains[request.experiment], train_view, options, cluster)
             runs = decision.action is Action.SUBMIT and not decision.after_train
             if runs and (request.experiment, request.job) in without_checkpoint:
                 decision = Decision(request=request, action=Action.CHANGED, why=CHECKPOINT_GONE)
@@ -349,8 +351,13 @@ def _note_push(request: JobRequest, view: JobView) -> str:
     return "" if metrics.pushed_to is not None else f"; not pushed to a hub ({why}): retrain with --retry completed"
 
 
-def _decide_eval(
-    request: JobRequest, view: JobView | None, train: Decision, train_view: JobView | None, options: Options
+def _decide_eval(  # noqa: PLR0917
+    request: JobRequest,
+    view: JobView | None,
+    train: Decision,
+    train_view: JobView | None,
+    options: Options,
+    cluster: str,
 ) -> Decision:
     """Decide on an eval of a train job, given what happens to that."""
     if train.action is Action.CHANGED:
@@ -365,13 +372,15 @@ def _decide_eval(
     if view is not None and view.state in ALIVE:
         return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
     is_queued = train_view is not None and train_view.scheduler_id is not None and state is not JobState.UNKNOWN
-    if state in ALIVE and is_queued and (view is None or view.state is JobState.PLANNED):
+    is_here = train_view is not None and train_view.cluster == cluster
+    if state in ALIVE and is_queued and is_here and (view is None or view.state is JobState.PLANNED):
         # A submit was killed, or a limit met, between the train job and its evals.
         return Decision(
             request=request, action=Action.SUBMIT, why=f"after its train job, which is {state}", after_train=True
         )
     if state in ALIVE:
-        why = "its train job is still under way; submit again when it is done"
+        where = f" on {train_view.cluster}" if train_view is not None and is_queued and not is_here else ""
+        why = f"its train job is still under way{where}; submit again when it is done"
         return Decision(request=request, action=Action.WAIT, why=why)
     return Decision(request=request, action=Action.SKIP, why=f"blocked: its train job is {state}")
 

@@ -57,7 +57,7 @@ def preview_suite(
     paths = SuitePaths(save_dir, suite.name)
     requests = plan_suite(suite, save_dir=save_dir, inputs=hash_suite(suite, save_dir))
     views, collection = look_up(paths, requests, scheduler)
-    decisions = decide_suite(requests, views, options)
+    decisions = decide_suite(requests, views, options, cluster=scheduler.name)
     chosen = limit_jobs(decisions, max_jobs)
     found: list[tuple[Submission, str]] = []
     for number, batch in enumerate(make_batches(chosen, max_array)):

@@ -19,6 +19,8 @@ PUSH_PENDING = "not pushed: the job ended before"
 """Why a training has no repository until its push is over."""
 TERMINATED = "terminated by the scheduler or the user"
 """What a job knows of its cancellation; readers of its record may know more."""
+ATTEMPTS_USED_UP = "attempts_used_up"
+"""`cause.type` of the record that a start leaves instead of running."""
 STRICT = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -278,6 +280,21 @@ class Record(BaseModel):
     """Versions, git, GPUs, driver, host, scheduler ids of the last attempt."""
     started_at: str
     finished_at: str
+
+
+def may_come_back(record: Record) -> bool:
+    """Say whether the scheduler may start the job once more after it has left this record (pure).
+
+    Preemption and cancellation look alike inside a job, and only the scheduler knows whether it requeues. After a time
+    limit the job requeues itself while attempts are left.
+    """
+    if record.cause is not None and record.cause.type == ATTEMPTS_USED_UP:
+        return False
+    if record.state is JobState.TIMEOUT:
+        most = record.request.get("max_attempts")
+        used = record.attempts[-1].restart_count + 1 if record.attempts else 0
+        return not isinstance(most, int) or used < most
+    return record.state in {JobState.PREEMPTED, JobState.CANCELLED}
 
 
 def parse_record(value: object) -> Record | None:

@@ -8,6 +8,8 @@ scheduler.
 from __future__ import annotations
 
 import logging
+import os
+import pwd
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import FolderName, SuitePaths
+from hpcbench.profile import LOCAL
 from hpcbench.request import Resources
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,15 @@ class Element(BaseModel):
     fingerprint: str
 
 
+class Submitter(BaseModel):
+    """The user of the machine who submitted: schedulers tell each user of the own jobs alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uid: int
+    name: str
+
+
 class Submission(BaseModel):
     """One scheduler call and the jobs in it."""
 
@@ -49,6 +61,8 @@ class Submission(BaseModel):
     cluster_name: str | None = None
     """What the cluster calls itself (Slurm's ClusterName): ids mean something there alone, and profiles of two clusters
     may have one name. None where it did not say."""
+    submitter: Submitter | None = None
+    """None in files of earlier versions."""
     state: Literal["intent", "submitted", "abandoned"] = "intent"
     """abandoned: it is certain that the scheduler never took it."""
     scheduler_id: str | None = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64, default=None)
@@ -66,6 +80,26 @@ class Submission(BaseModel):
         if self.scheduler_id is None:
             return None
         return f"{self.scheduler_id}_{index}" if self.array else self.scheduler_id
+
+
+def this_user() -> Submitter:
+    """Return who runs this process."""
+    uid = os.getuid()
+    try:
+        return Submitter(uid=uid, name=pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return Submitter(uid=uid, name=f"the user with id {uid}")
+
+
+def submitted_by_other(submission: Submission) -> str | None:
+    """Return the name of the other user whose submission this is, or None when it can be asked for by this one.
+
+    The local queue is made of files, which tell everybody who may read them.
+    """
+    submitter = submission.submitter
+    if submitter is None or submission.cluster == LOCAL or submitter.uid == os.getuid():
+        return None
+    return submitter.name
 
 
 def read_submission(path: Path) -> Submission | None:

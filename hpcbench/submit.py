@@ -32,7 +32,7 @@ from hpcbench.request import JobRequest
 from hpcbench.save_dir import warn_of_open_folders
 from hpcbench.scheduler.protocol import Scheduler, cluster_elsewhere
 from hpcbench.settle import settle_evals
-from hpcbench.submission import Submission, read_submissions, unusable_submissions
+from hpcbench.submission import Submission, read_submissions, submitted_by_other, unusable_submissions
 from hpcbench.submit_batches import Outcome, abandon, complete, submit_batches, submit_late_evals
 from hpcbench.suite import Suite
 from hpcbench.suite_claim import claim_suite
@@ -81,14 +81,17 @@ def submit_suite(
         write_json(paths.plan, _plan_value(suite, requests, scheduler, read_suite(paths) if suite.grows else None))
         settle_suite(paths, scheduler)
         views, collection = look_up(paths, requests, scheduler)
-        warnings = list_warnings(collection)
-        if any("did not answer" in warning for warning in warnings):
-            raise SchedulerError(warnings[0], hint="nothing was submitted; run the same command again later")
-        outcome.warnings += warnings
+        if collection.unanswered:
+            words = "; ".join(f"{cluster}: {said}" for cluster, said in collection.unanswered.items())
+            raise SchedulerError(
+                f"the scheduler did not answer ({words})",
+                hint="nothing was submitted; run the same command again later",
+            )
+        outcome.warnings += list_warnings(collection)
         if keep is not None:
             outcome.removed = find_removals(collection, (), keep)
             outcome.warnings += [f"not removed: {words}" for words in remove(outcome.removed)]
-        outcome.decisions = decide_suite(requests, views, options)
+        outcome.decisions = decide_suite(requests, views, options, cluster=scheduler.name)
         chosen = limit_jobs(outcome.decisions, max_jobs)
         outcome.num_left = len(limit_jobs(outcome.decisions, None)) - len(chosen)
         submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
@@ -120,10 +123,13 @@ def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
 def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
     """Complete submissions that were interrupted between intent and id; return those that the scheduler had taken.
 
+    Another user's are left alone: only that user can ask what became of them.
+
     Raises:
         SchedulerError: the scheduler did not answer, so it is not known what became of them.
     """
-    open_intents = [s for s in read_submissions(paths) if s.state == "intent"]
+    mine = [submission for submission in read_submissions(paths) if submitted_by_other(submission) is None]
+    open_intents = [submission for submission in mine if submission.state == "intent"]
     find = find_scheduler(scheduler, paths.save_dir)
     adopted = []
     for submission in open_intents:
@@ -133,20 +139,40 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
         found = place.find([submission.key])
         if submission.key in found:
             adopted.append(complete(paths, submission, found[submission.key]))
-        elif (marked := _id_from_start_marks(paths, submission)) is not None:
+        elif (marked := _id_from_its_jobs(paths, submission)) is not None:
             adopted.append(complete(paths, submission, marked))
+        elif _has_started(paths, submission):
+            logger.warning("%s was taken, since jobs of it have started, but its id is not known", submission.key)
         else:
             abandon(paths, submission)
     return adopted
 
 
-def _id_from_start_marks(paths: SuitePaths, submission: Submission) -> str | None:
-    """Return a claim's scheduler id when a job of this submission has started, whatever the queue says now."""
+def _id_from_its_jobs(paths: SuitePaths, submission: Submission) -> str | None:
+    """Return the scheduler's id when a job of this submission has started, whatever the queue says now.
+
+    A claim holds it. A start mark, which is older than the profile's setup lines, holds Slurm's SLURM_JOB_ID: that of a
+    single job, but for an element of an array a number of its own, from which the array's id cannot be told.
+    """
     for element in submission.elements.values():
         claim = read_json(paths.job(element.experiment, element.job).claim)
         if claim is not None and claim.get("key") == submission.key and claim.get("scheduler_id"):
             return str(claim["scheduler_id"]).partition("_")[0]
-    return None
+    if submission.array:
+        return None
+    try:
+        words = (paths.start_marks(submission.key) / "0").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return None
+    return words[0] if words else None
+
+
+def _has_started(paths: SuitePaths, submission: Submission) -> bool:
+    """Say whether a job of it has started, whose id nobody knows: then it stays open, and counts as under way.
+
+    Such a submission was taken, so it may not be made a second time; the next submit looks for its id again.
+    """
+    return any((paths.start_marks(submission.key) / str(index)).exists() for index in submission.elements)
 
 
 def _plan_value(

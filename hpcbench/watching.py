@@ -104,6 +104,9 @@ def watch_report(
 def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = ()) -> bool:
     """Wait until no job of the suites is under way; return whether one failed.
 
+    What stays planned was counted when it was submitted, and running out of GPU memory is a result: neither is a
+    failure.
+
     Args:
         save_dir: root of everything on disk.
         names: suites.
@@ -121,5 +124,20 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
         if is_over(jobs):
             break
     print_summary(last)
-    # What stays planned was counted when it was submitted, and is no failure.
-    return any(job.state in FAILED_STATES or job.state is JobState.BLOCKED for job in jobs)
+    excused = _blocked_by_results(last)
+    return any(
+        job.state in FAILED_STATES
+        or (job.state is JobState.BLOCKED and (job.suite, job.experiment, job.job) not in excused)
+        for job in jobs
+    )
+
+
+def _blocked_by_results(collection: Collection) -> set[tuple[str, str, str]]:
+    """Return the jobs that cannot run because their train job ran out of GPU memory: that is a result (pure)."""
+    return {
+        (job.suite, job.experiment, job.job)
+        for suite in collection.suites
+        for experiment in suite.experiments
+        if experiment.train is not None and experiment.train.state is JobState.OUT_OF_MEMORY
+        for job in experiment.evals
+    }

@@ -27,7 +27,7 @@ from hpcbench.errors import HpcbenchError
 from hpcbench.job.attempts import give_up
 from hpcbench.job.claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
-from hpcbench.job.gate import check_train, choose_checkpoint
+from hpcbench.job.gate import check_train, choose_checkpoint, note_refusal
 from hpcbench.job.keep import reduce_own_checkpoints
 from hpcbench.job.launch import node_caches, program_of
 from hpcbench.job.outcome import EXIT_START_ME_AGAIN
@@ -91,6 +91,7 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
         train, reason = check_train(request)
         if train is None:
             logger.error("not run: %s", reason)
+            note_refusal(context.suite_paths, context.submission, context.index, reason)
             return EXIT_NOT_COMPLETED
         checkpoint = choose_checkpoint(request, train) if program_of(request) else None
     claim = take_claim(context) if context.is_head else wait_for_head_claim(context)

@@ -17,7 +17,7 @@ from hpcbench.job.context import JobContext
 from hpcbench.job.environment import describe_environment
 from hpcbench.jsonfile import JsonObject, read_json, write_json
 from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import TERMINATED, Attempt, Cause, Record
+from hpcbench.record import ATTEMPTS_USED_UP, TERMINATED, Attempt, Cause, Record
 from hpcbench.request import JobRequest
 from hpcbench.states import JobState
 
@@ -59,7 +59,7 @@ def give_up(context: JobContext, request: JobRequest, *, before: int) -> Record:
         state=JobState.NODE_FAILED if last is None or last.state is JobState.LOST else last.state,
         fingerprint=request.fingerprint,
         cause=Cause(
-            type="attempts_used_up",
+            type=ATTEMPTS_USED_UP,
             message=f"all attempts are used up (max_attempts: {request.max_attempts}){why}",
             hint="a retry has as many attempts again, and goes on from the last checkpoint",
         ),

@@ -6,13 +6,19 @@ nothing (a purged failed job counts as done), so the record alone decides. NFS m
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
-from hpcbench.paths import JobPaths
-from hpcbench.record import CommandMetrics, EvalMetrics, Record, TrainMetrics, read_record
+from hpcbench.clock import now_text
+from hpcbench.jsonfile import write_json
+from hpcbench.paths import JobPaths, SuitePaths
+from hpcbench.record import CommandMetrics, EvalMetrics, Record, TrainMetrics, may_come_back, read_record
 from hpcbench.request import JobRequest
-from hpcbench.states import FAILED_STATES, JobState
+from hpcbench.states import JobState
+from hpcbench.submission import Submission
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_S = 130.0
 POLL_S = 2.0
@@ -31,10 +37,20 @@ def check_train(request: JobRequest, *, patience_s: float = PATIENCE_S) -> tuple
         verdict = judge_train(request, record)
         if verdict is None and record is not None:
             return record, ""
-        final = record is not None and record.state in FAILED_STATES | {JobState.OUT_OF_MEMORY}
+        # A train job that comes back writes another record, which NFS may show late.
+        final = record is not None and record.state is not JobState.COMPLETED and not may_come_back(record)
         if final or time.monotonic() > deadline:
             return None, verdict or "no record"
         time.sleep(POLL_S)
+
+
+def note_refusal(paths: SuitePaths, submission: Submission, index: int, reason: str) -> None:
+    """Leave word that this eval was not run: it has not failed, and a later submit sends it again."""
+    note = {"schema_version": 1, "at": now_text(), "reason": reason}
+    try:
+        write_json(paths.refusal(submission.key, index), note)
+    except OSError as error:
+        logger.warning("%s: cannot be written: %s", paths.refusal(submission.key, index), error)
 
 
 def judge_train(request: JobRequest, record: Record | None) -> str | None:

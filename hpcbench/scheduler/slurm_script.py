@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -311,8 +310,3 @@ def read_failure(code: int, text: str) -> HpcbenchError:
 def _last_words(text: str) -> str:
     lines = [line for line in text.splitlines() if "sbatch: error" in line or "sbatch: fatal" in line]
     return "; ".join(line.split("error: ", 1)[-1].strip() for line in lines) or text.strip()
-
-
-def this_host() -> str:
-    """Return the short host name."""
-    return socket.gethostname().split(".", 1)[0]

@@ -23,10 +23,10 @@ from hpcbench.doctor_checks import (
     check_probe,
     check_save_dir_place,
     check_settings,
-    file_system_of,
 )
 from hpcbench.doctor_inputs import examine_inputs, jobs_are_offline
 from hpcbench.doctor_profile import check_partitions, check_rights
+from hpcbench.file_systems import file_system_of
 from hpcbench.job import probe
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm_accounts import Entitlements, parse_rights

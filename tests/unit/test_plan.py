@@ -97,7 +97,7 @@ def test_a_change_is_described_by_its_arguments() -> None:
 
 def decide_train(state: JobState, options: Options | None = None) -> tuple[Action, str]:
     request = plan(command("a"))[0]
-    [decision] = decide([request], {("a", "train"): view(request, state)}, options or Options())
+    [decision] = decide([request], {("a", "train"): view(request, state)}, options or Options(), cluster="slurm")
     return decision.action, decision.why
 
 
@@ -133,12 +133,12 @@ def test_a_retry_of_one_job_leaves_the_others_of_its_experiment_alone() -> None:
         ("a", "eval-y"): view(second, JobState.FAILED),
     }
     options = Options(retry=frozenset({JobState.FAILED}), retry_jobs=frozenset({("a", "eval-x")}))
-    decisions = decide([train, first, second], views, options)
+    decisions = decide([train, first, second], views, options, cluster="slurm")
     assert [decision.action for decision in decisions] == [Action.SKIP, Action.SUBMIT, Action.SKIP]
 
 
 def test_evals_go_out_with_their_train_job() -> None:
-    decisions = decide(plan(command("a", evals=("x",))), {}, Options())
+    decisions = decide(plan(command("a", evals=("x",))), {}, Options(), cluster="slurm")
     assert [(d.request.job, d.action, d.after_train) for d in decisions] == [
         ("train", Action.SUBMIT, False),
         ("eval-x", Action.SUBMIT, True),
@@ -147,17 +147,26 @@ def test_evals_go_out_with_their_train_job() -> None:
 
 def test_a_new_eval_of_a_completed_train_job_goes_out_alone() -> None:
     train, score = plan(command("a", evals=("x",)))
-    decisions = decide([train, score], {("a", "train"): view(train, JobState.COMPLETED)}, Options())
+    decisions = decide([train, score], {("a", "train"): view(train, JobState.COMPLETED)}, Options(), cluster="slurm")
     assert [(d.action, d.after_train) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, False)]
 
 
 def test_an_eval_of_a_train_job_under_way_follows_it_unless_it_was_cancelled() -> None:
     train, score = plan(command("a", evals=("x",)))
-    running = replace(view(train, JobState.RUNNING), scheduler_id="7_0")
-    decisions = decide([train, score], {("a", "train"): running}, Options())
+    running = replace(view(train, JobState.RUNNING), scheduler_id="7_0", cluster="slurm")
+    decisions = decide([train, score], {("a", "train"): running}, Options(), cluster="slurm")
     assert [(d.action, d.after_train) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, True)]
     cancelled = {("a", "train"): running, ("a", "eval-x"): view(score, JobState.CANCELLED)}
-    assert decide([train, score], cancelled, Options())[1].action is Action.WAIT
+    assert decide([train, score], cancelled, Options(), cluster="slurm")[1].action is Action.WAIT
+
+
+def test_an_eval_cannot_wait_for_a_train_job_of_another_scheduler() -> None:
+    train, score = plan(command("a", evals=("x",)))
+    running = {("a", "train"): replace(view(train, JobState.RUNNING), scheduler_id="7_0", cluster="local")}
+    decision = decide([train, score], running, Options(), cluster="slurm")[1]
+    assert decision.action is Action.WAIT
+    assert decision.why == "its train job is still under way on local; submit again when it is done"
+    assert decide([train, score], running, Options(), cluster="local")[1].action is Action.SUBMIT
 
 
 def test_late_evals_keep_the_indices_of_their_train_jobs() -> None:
@@ -172,14 +181,14 @@ def test_late_evals_keep_the_indices_of_their_train_jobs() -> None:
 
 def test_a_new_eval_waits_while_nobody_knows_of_its_train_job_and_is_blocked_when_it_failed() -> None:
     train, score = plan(command("a", evals=("x",)))
-    running = decide([train, score], {("a", "train"): view(train, JobState.UNKNOWN)}, Options())
-    failed = decide([train, score], {("a", "train"): view(train, JobState.FAILED)}, Options())
+    running = decide([train, score], {("a", "train"): view(train, JobState.UNKNOWN)}, Options(), cluster="slurm")
+    failed = decide([train, score], {("a", "train"): view(train, JobState.FAILED)}, Options(), cluster="slurm")
     assert (running[1].action, failed[1].action) == (Action.WAIT, Action.SKIP)
     assert failed[1].why == "blocked: its train job is failed"
 
 
 def decisions_for(count: int, evals: tuple[str, ...]) -> list[Decision]:
-    return decide(plan(*[command(f"e{i}", evals=evals) for i in range(count)]), {}, Options())
+    return decide(plan(*[command(f"e{i}", evals=evals) for i in range(count)]), {}, Options(), cluster="slurm")
 
 
 def test_jobs_of_one_shape_share_an_array_and_evals_share_its_indices() -> None:
@@ -194,13 +203,13 @@ def test_jobs_of_one_shape_share_an_array_and_evals_share_its_indices() -> None:
 def test_different_resources_are_different_arrays() -> None:
     small = command("small")
     large = replace(command("large"), requirements=Resources(gpu=0, cpus=8))
-    batches = make_batches(decide(plan(small, large), {}, Options()), 1001)
+    batches = make_batches(decide(plan(small, large), {}, Options(), cluster="slurm"), 1001)
     assert [[r.experiment for r in b.requests.values()] for b in batches] == [["small"], ["large"]]
 
 
 def test_baselines_come_before_trainings() -> None:
     requests = plan(command("trained"), experiment("base", cmd="eval", eval_requirements=Resources(gpu=0, cpus=1)))
-    batches = make_batches(decide(requests, {}, Options()), 1001)
+    batches = make_batches(decide(requests, {}, Options(), cluster="slurm"), 1001)
     assert [b.job for b in batches] == ["eval", "train"]
 
 
@@ -242,7 +251,9 @@ def test_without_arrays_every_job_goes_out_alone() -> None:
 def test_a_job_whose_request_cannot_be_read_is_not_submitted_again() -> None:
     [request] = plan(command("a"))
     for state in (JobState.RUNNING, JobState.COMPLETED):
-        [decision] = decide([request], {("a", "train"): replace(view(request, state), request=None)}, Options())
+        [decision] = decide(
+            [request], {("a", "train"): replace(view(request, state), request=None)}, Options(), cluster="slurm"
+        )
         assert decision.action is Action.SKIP
 
 
@@ -250,6 +261,6 @@ def test_a_changed_train_job_waits_for_the_evals_that_read_its_checkpoint() -> N
     train, score = plan(command("a", evals=("x",)))
     new = plan(replace(command("a", evals=("x",)), env={"NEW": "1"}))
     views = {("a", "train"): view(train, JobState.COMPLETED), ("a", "eval-x"): view(score, JobState.RUNNING)}
-    decisions = decide(new, views, Options(force=True))
+    decisions = decide(new, views, Options(force=True), cluster="slurm")
     assert [d.action for d in decisions] == [Action.CHANGED, Action.CHANGED]
     assert decisions[0].why == "its eval-x is running and needs its checkpoint: cancel that first"

@@ -60,7 +60,7 @@ class FullScheduler:
 
 def test_every_job_is_its_own_submission_and_evals_follow_their_train_job() -> None:
     requests = plan_suite(suite(command("a", evals=("x", "y")), command("b")), save_dir=Path("/logs"), inputs={})
-    batches = make_batches(decide(requests, {}, Options()), 1)
+    batches = make_batches(decide(requests, {}, Options(), cluster="slurm"), 1)
     assert [(batch.array, len(batch.requests), len(batch.evals)) for batch in batches] == [(False, 1, 2), (False, 1, 0)]
     assert all(not evals.array and list(evals.requests) == [0] for batch in batches for evals in batch.evals)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +14,16 @@ import pytest
 from hpcbench.collect import collect_suites, read_suites
 from hpcbench.collection import JobView
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
+from hpcbench.job import gate
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
 from hpcbench.preview import preview_suite
 from hpcbench.record import Record
 from hpcbench.request import JobRequest
-from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
 from hpcbench.states import JobState
-from hpcbench.submission import Submission, read_submissions, write_submission
+from hpcbench.submission import Submission, Submitter, read_submissions, write_submission
 from hpcbench.submit import settle_suite, submit_suite
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment
@@ -118,6 +122,71 @@ def test_a_submission_without_an_answer_is_looked_for_by_the_next_submit(
     assert ([s.scheduler_id for s in outcome.adopted], outcome.num_jobs) == (["712"], 0)
 
 
+def leave_intent(save_dir: Path, scheduler: FakeScheduler, *, marks: str, **changes: object) -> Submission:
+    """Leave what a killed submit leaves, of a job that wrote its start mark and nothing else."""
+    [taken] = submit(save_dir, scheduler, command("a")).submitted
+    paths = SuitePaths(save_dir, "tuners")
+    intent = taken.model_copy(update={"state": "intent", "scheduler_id": None, "submitted_at": None, **changes})
+    write_submission(paths, intent)
+    paths.start_marks(taken.key).mkdir()
+    (paths.start_marks(taken.key) / "0").write_text(marks)
+    # Nothing lists it any more, and there is no accounting.
+    scheduler.taken.clear()
+    return intent
+
+
+def test_an_array_that_has_started_was_taken_although_nobody_knows_its_id(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    leave_intent(tmp_path, scheduler, marks="713 0 node1\n")
+    outcome = submit(tmp_path, scheduler, command("a"))
+    assert (outcome.num_jobs, outcome.adopted, scheduler.taken) == (0, [], {})
+    assert look(tmp_path, scheduler)["train"].state is JobState.UNKNOWN
+
+
+def test_a_single_job_that_has_started_is_adopted_by_its_mark(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    leave_intent(tmp_path, scheduler, marks="713 0 node1\n", array=False)
+    outcome = submit(tmp_path, scheduler, command("a"))
+    assert (outcome.num_jobs, [s.scheduler_id for s in outcome.adopted]) == (0, ["713"])
+
+
+def test_the_open_intent_of_another_user_is_left_alone(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    theirs = leave_intent(tmp_path, scheduler, marks="", submitter=Submitter(uid=os.getuid() + 1, name="ada"))
+    assert submit(tmp_path, scheduler, command("a")).num_jobs == 0
+    assert read_submissions(SuitePaths(tmp_path, "tuners")) == [theirs]
+
+
+def test_an_eval_that_its_gate_turned_away_goes_out_again(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    outcome = submit(tmp_path, scheduler, command("a", evals=("x",)))
+    paths = SuitePaths(tmp_path, "tuners")
+    score = outcome.submitted[1]
+    leave_record(tmp_path, outcome, JobState.FAILED)
+    start = [sys.executable, "-m", "hpcbench.job", str(paths.submission(score.key)), "--index", "0"]
+    assert subprocess.run(start, check=False, capture_output=True).returncode == 1
+    leave_record(tmp_path, outcome, JobState.COMPLETED)
+    scheduler.says = {"eval-x": SchedulerJob(state=JobState.FAILED, raw_state="FAILED")}
+    found = look(tmp_path, scheduler)["eval-x"]
+    assert found.state is JobState.PLANNED
+    assert found.reason == "started too early and did not run (its train job is failed)"
+    again = submit(tmp_path, scheduler, command("a", evals=("x",)))
+    assert [[element.job for element in s.elements.values()] for s in again.submitted] == [["eval-x"]]
+    scheduler.says = {}
+    assert look(tmp_path, scheduler)["eval-x"].state is JobState.UNKNOWN
+
+
+@pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])
+def test_an_eval_waits_for_the_record_of_a_train_job_that_came_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: JobState
+) -> None:
+    outcome = submit(tmp_path, FakeScheduler(), command("a", evals=("x",)))
+    leave_record(tmp_path, outcome, state)
+    monkeypatch.setattr(time, "sleep", lambda _: leave_record(tmp_path, outcome, JobState.COMPLETED))
+    found, reason = gate.check_train(outcome.decisions[1].request)
+    assert (found is not None, reason) == (True, "")
+
+
 def test_a_submission_file_that_cannot_be_read_stops_a_submit(tmp_path: Path) -> None:
     submit(tmp_path, FakeScheduler(), command("a"))
     paths = SuitePaths(tmp_path, "tuners")
@@ -159,6 +228,29 @@ def test_jobs_of_a_cluster_that_is_not_here_are_not_lost(tmp_path: Path) -> None
     found = collect_suites(read_suites(tmp_path), lambda _: None)
     assert [view.state for view in found.jobs] == [JobState.UNKNOWN]
     assert found.warnings[0].startswith("far: its scheduler cannot be asked from this machine")
+
+
+@pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])
+def test_a_job_that_may_be_back_in_a_queue_nobody_here_can_ask_is_not_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: JobState
+) -> None:
+    monkeypatch.setattr("hpcbench.deciding.scheduler_of", lambda *_: None)
+    far = FakeScheduler("far")
+    outcome = submit(tmp_path, far, command("a"))
+    leave_record(tmp_path, outcome, state)
+    age(tmp_path)
+    retry = Options(retry=frozenset({state}))
+    assert submit(tmp_path, FakeScheduler("near"), command("a"), options=retry).num_jobs == 0
+    assert SuitePaths(tmp_path, "tuners").job("a", "train").record.exists()
+
+
+def test_a_submit_stops_when_the_scheduler_does_not_answer(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    submit(tmp_path, scheduler, command("a"))
+    scheduler.says = None
+    with pytest.raises(SchedulerError, match=r"did not answer \(slurm: squeue: no answer") as raised:
+        submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED)
+    assert raised.value.hint == "nothing was submitted; run the same command again later"
 
 
 def test_jobs_of_a_cluster_of_the_same_profile_name_are_not_lost_adopted_or_doubled(tmp_path: Path) -> None:

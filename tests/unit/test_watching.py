@@ -110,6 +110,17 @@ def test_what_a_limit_left_planned_is_no_failure(looks: list[Collection]) -> Non
     assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
 
 
+def test_evals_of_a_training_without_enough_gpu_memory_are_no_failure(looks: list[Collection]) -> None:
+    train, score = plan_suite(suite(command("a", evals=("x",))), save_dir=Path("/logs"), inputs={})
+    for state, failed in ((JobState.OUT_OF_MEMORY, False), (JobState.FAILED, True)):
+        blocked = view(score, JobState.BLOCKED)
+        one = ExperimentView(suite="tuners", name="a", cmd="command", train=view(train, state), evals=(blocked,))
+        looks[:] = [Collection(suites=(SuiteView(name="tuners", experiments=(one,)),), collected_at="now")]
+        assert watching.wait_for_slurm(Path("/logs"), ["tuners"]) is failed
+        looks[:] = [look(replace(blocked, experiment="b"))]
+        assert watching.wait_for_slurm(Path("/logs"), ["tuners"])
+
+
 def test_where_not_all_jobs_fit_those_that_run_or_failed_are_shown_in_their_order() -> None:
     states = [COMPLETED, PENDING, JobState.FAILED, COMPLETED, RUNNING]
     jobs = [job(state, name=f"e{n}") for n, state in enumerate(states)]
