@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from hpcbench.collect import read_suite
 from hpcbench.collection import JobView
 from hpcbench.config import load_suites
-from hpcbench.console import print_line, print_summary
-from hpcbench.errors import ConfigError, PlanError
+from hpcbench.console import print_error, print_line, print_outcome, print_summary, print_warning
+from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile, load_profile
+from hpcbench.profile import LOCAL, ClusterProfile, load_profile
 from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
@@ -107,6 +107,41 @@ def submit_by_profile(
         max_array=max_array,
         keep=None if profile is None else profile.keep,
     )
+
+
+def submit_in_turn(
+    suites: Sequence[Suite],
+    root: Path,
+    profile: ClusterProfile | None,
+    cluster: tuple[Scheduler, int],
+    options: Options,
+    *,
+    max_jobs: int | None = None,
+) -> tuple[list[str], bool, Exception | None]:
+    """Submit suites one after the other, each as `submit_by_profile` does, and say what was done.
+
+    In local mode nobody but the caller runs what was queued, so an error after that is printed and returned.
+
+    Returns:
+        The suites that were submitted, whether something was refused or changed, and what ended it early.
+    """
+    scheduler = cluster[0]
+    names: list[str] = []
+    failed = False
+    for suite in suites:
+        try:
+            outcome = submit_by_profile(suite, root, profile, cluster, options, max_jobs=max_jobs)
+        except (HpcbenchError, OSError) as error:
+            if scheduler.name != LOCAL or not names:
+                raise
+            print_error(error)
+            rest = ", ".join(other.name for other in suites[len(names) :])
+            print_warning(f"not submitted: {rest}; what was queued before runs now")
+            return names, failed, error
+        names.append(suite.name)
+        max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
+        failed |= print_outcome(suite, outcome, scheduler.name, root)
+    return names, failed, None
 
 
 def preview_by_profile(
