@@ -60,6 +60,8 @@ class PlannedSuite(BaseModel):
     suite: str
     suite_file: str = ""
     cluster: str = ""
+    profile_file: str = ""
+    """The cluster's profile, where its name alone does not lead there."""
     planned_at: str = ""
     overrides: tuple[str, ...] = ()
     experiments: tuple[PlannedExperiment, ...] = Field(default=())

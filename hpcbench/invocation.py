@@ -18,7 +18,7 @@ from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
-from hpcbench.profile import LOCAL, ClusterProfile, load_profile
+from hpcbench.profile import LOCAL, ClusterProfile, file_to_remember, load_profile
 from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
@@ -106,6 +106,7 @@ def submit_by_profile(
         max_jobs=jobs_allowed(scheduler, max_jobs),
         max_array=max_array,
         keep=None if profile is None else profile.keep,
+        profile_file=file_to_remember(profile),
     )
 
 
@@ -196,12 +197,14 @@ def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
 
 
 def suite_again(root: Path, name: str) -> tuple[Suite, str]:
-    """Load a suite from the file it was submitted from; return it and its cluster."""
+    """Load a suite from the file it was submitted from; return it and its cluster, by name or by its profile's file."""
     known = read_suite(SuitePaths(root, name))
     if known is None or not Path(known.plan.suite_file).is_file():
         file = "" if known is None else known.plan.suite_file
         raise PlanError(f"{name}: its suite file {file} is gone", hint="hpcbench submit CONFIG --retry failed")
-    return load_suites([Path(known.plan.suite_file)], overrides=known.plan.overrides)[0], known.plan.cluster
+    file = known.plan.profile_file
+    cluster = file if file and Path(file).is_file() else known.plan.cluster
+    return load_suites([Path(known.plan.suite_file)], overrides=known.plan.overrides)[0], cluster
 
 
 def run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:

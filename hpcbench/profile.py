@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from hpcbench.errors import ConfigError, Problem
 
@@ -132,6 +141,12 @@ class ClusterProfile(BaseModel):
     """Whether jobs run with the hubs switched off."""
     extra_sbatch: Annotated[dict[str, Line | bool], AfterValidator(_check_options)] = Field(default_factory=dict)
     """Any other sbatch option, without dashes; true is a bare flag."""
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it was read, absolute; None of values that no file gave."""
+        return self._file
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -209,9 +224,19 @@ def read_profile(file: Path) -> ClusterProfile:
         wrong = next(key for key in value if not isinstance(key, str))
         raise ConfigError([Problem(file=str(file), line=None, path=str(wrong), message="not a key", hint="quote it")])
     try:
-        return ClusterProfile.model_validate({"name": file.stem, **value})
+        profile = ClusterProfile.model_validate({"name": file.stem, **value})
     except ValidationError as error:
         raise ConfigError(_describe_mistakes(error, file, text)) from error
+    profile._file = file.absolute()  # noqa: SLF001  # no key of the file, so no field
+    return profile
+
+
+def file_to_remember(profile: ClusterProfile | None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the file of a profile that its name alone does not lead to from everywhere, else None."""
+    if profile is None or profile.file is None:
+        return None
+    # What is found below the current folder is relative, and so never the same.
+    return None if _find(profile.name, os.environ if environ is None else environ) == profile.file else profile.file
 
 
 def _describe_mistakes(error: ValidationError, file: Path, text: str) -> list[Problem]:
