@@ -55,3 +55,20 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
             write_json(JobPaths(job.folder).cancelled, note, sync=False)
         scheduler.cancel([job.scheduler_id for job in members if job.scheduler_id is not None])
     return alive
+
+
+def cancel_where_possible(
+    jobs: Sequence[JobView], save_dir: Path
+) -> tuple[list[JobView], list[tuple[list[JobView], SchedulerError]]]:
+    """Cancel those jobs that are pending or running on each cluster that can be asked; return the others with why."""
+    by_place: dict[tuple[str | None, str | None], list[JobView]] = {}
+    for job in jobs:
+        by_place.setdefault((job.cluster, job.elsewhere), []).append(job)
+    cancelled: list[JobView] = []
+    left: list[tuple[list[JobView], SchedulerError]] = []
+    for members in by_place.values():
+        try:
+            cancelled += cancel_jobs(members, save_dir)
+        except SchedulerError as error:
+            left.append(([job for job in members if job.state in ALIVE], error))
+    return cancelled, left

@@ -10,6 +10,7 @@ nothing of an experiment that is not over: its train job completed and each of i
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,11 @@ Keep = Literal["best", "adapter", "last", "none"]
 KEEPS: tuple[str, ...] = get_args(Keep)
 ADAPTER_FILES = ("adapter_config.json", "tuner.json")
 """What peft's and hpcbench's own adapters have in their folders, and whole models have not."""
+LARGE = ("checkpoints", "resume")
+"""The folders of a job that fill quotas; with `scratch` they are links."""
+GOING = ".removed"
+"""Ends the name of a folder that is being removed."""
+HALF_REMOVED = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(GOING)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +98,25 @@ def _superfluous(job: JobPaths, kept: set[str], keep: Keep) -> Iterator[Path]:
         yield from sorted(f for f in job.checkpoints.iterdir() if f.is_dir() and f.name not in kept)
     if job.resume.is_dir() and any(job.resume.iterdir()):
         yield job.resume
+    yield from _half_removed(job)
     if keep == "none":
         for old in sorted(job.folder.glob("old-*")):
-            for pattern in ("checkpoints*", "resume*"):
-                yield from sorted(f for f in old.glob(pattern) if f.is_dir())
+            for name in LARGE:
+                yield from sorted(f for f in old.glob(f"{name}*") if f.is_dir())
+
+
+def _half_removed(job: JobPaths) -> Iterator[Path]:
+    """Yield what an earlier removal renamed and, killed, did not remove; on scratch it lies beside the link's target.
+
+    What lies below `checkpoints/` is superfluous there anyway.
+    """
+    places = {job.folder, *job.folder.glob("old-*")}
+    links = [link for place in places for name in LARGE for link in place.glob(f"{name}*") if link.is_symlink()]
+    # Not resolved: a link whose target was renamed leads nowhere, and still says where that was.
+    places |= {link.parent / link.readlink().parent for link in links}
+    yield from sorted(
+        f for place in places for f in place.glob(f".*{GOING}") if f.is_dir() and HALF_REMOVED.match(f.name)
+    )
 
 
 def remove(removals: Sequence[Removal]) -> list[str]:
@@ -104,7 +125,9 @@ def remove(removals: Sequence[Removal]) -> list[str]:
     for removal in removals:
         folder = removal.folder.resolve()
         # Renamed first: nobody reads half a checkpoint, and of two that remove it one does.
-        going = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.removed")
+        left = HALF_REMOVED.match(folder.name)
+        name = folder.name if left is None else left[1]
+        going = folder.with_name(f".{name}.{secrets.token_hex(4)}{GOING}")
         try:
             folder.rename(going)
             shutil.rmtree(going)

@@ -43,18 +43,18 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         app()
-    except HpcbenchError as error:
+    except (HpcbenchError, OSError) as error:
         from hpcbench.console import print_error
 
         print_error(error)
-        sys.exit(EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED)
-    except OSError as error:
-        # A full disk, or a folder that may not be read or written; the text names it.
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
+        sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _exit_code(error: Exception) -> int:
+    return EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED
 
 
 def _version(value: bool) -> None:
@@ -90,15 +90,15 @@ def submit(
 ) -> None:
     """Submit what is neither running nor done, and return at once."""
     from hpcbench.config import load_suites
-    from hpcbench.console import print_outcome
     from hpcbench.invocation import (
         make_options,
         open_cluster,
         refuse_impossible,
         resolve_save_dir,
         run_local,
-        submit_by_profile,
+        submit_in_turn,
     )
+    from hpcbench.named import refuse_unknown_experiments
     from hpcbench.profile import load_profile
 
     if dry_run:
@@ -116,21 +116,19 @@ def submit(
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
+    refuse_unknown_experiments(suites, only)
     refuse_impossible(suites, profile, only)
     options = make_options(only, retry, force=force)
     scheduler, max_array = open_cluster(profile, root)
-    failed = False
-    for suite in suites:
-        outcome = submit_by_profile(suite, root, profile, (scheduler, max_array), options, max_jobs=max_jobs)
-        max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
-        failed |= print_outcome(suite, outcome, scheduler.name, root)
-    names = [suite.name for suite in suites]
+    names, failed, error = submit_in_turn(suites, root, profile, (scheduler, max_array), options, max_jobs=max_jobs)
     if scheduler.name == "local":
         failed |= run_local(root, names, detach=detach)
     elif wait:
         from hpcbench.watching import wait_for_slurm
 
         failed |= wait_for_slurm(root, names, only or ())
+    if error is not None:
+        raise typer.Exit(_exit_code(error))
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -152,11 +150,13 @@ def plan(
     from hpcbench.config import load_suites
     from hpcbench.console import plan_json, print_preview
     from hpcbench.invocation import make_options, open_cluster, preview_by_profile, refuse_impossible, resolve_save_dir
+    from hpcbench.named import refuse_unknown_experiments
     from hpcbench.profile import load_profile
 
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
+    refuse_unknown_experiments(suites, only)
     refuse_impossible(suites, profile, only)
     options = make_options(only, retry, force=force)
     scheduler, max_array = open_cluster(profile, root)
@@ -193,8 +193,8 @@ def collect(
     from hpcbench.console import print_warnings
     from hpcbench.invocation import usual_save_dir
     from hpcbench.jsonfile import write_text
+    from hpcbench.named import gather_suites
     from hpcbench.report import render
-    from hpcbench.status import gather
     from hpcbench.watching import watch_report
 
     if output_format not in {"markdown", "csv", "json", "html"}:
@@ -205,9 +205,7 @@ def collect(
         raise PlanError("--watch rewrites a file: name it with -o")
     root = usual_save_dir(save_dir)
     make = partial(render, format=output_format, layout=layout)  # type: ignore[arg-type]  # checked above
-    collection = gather(root, suites or ())
-    if not collection.suites:
-        raise PlanError(f"{root}: no suites found", hint="hpcbench submit CONFIG first, or name the right --save-dir")
+    collection = gather_suites(root, suites)
     if watch is not None and output is not None:
         watch_report(root, suites or (), output, make, every_s=watch or None)
         return

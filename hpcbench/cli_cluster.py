@@ -127,12 +127,12 @@ def clean(
     """Remove checkpoints of experiments that are over, evals included; never records."""
     from hpcbench.clean import KEEPS, Keep, count_freed, find_removals, remove
     from hpcbench.invocation import usual_save_dir
-    from hpcbench.status import gather
+    from hpcbench.named import gather_named
 
     if keep not in KEEPS:
         raise PlanError(f"--keep {keep}: unknown; expected {', '.join(KEEPS)}")
     root = usual_save_dir(save_dir)
-    removals = find_removals(gather(root, settle=False), names or (), cast("Keep", keep))
+    removals = find_removals(gather_named(root, names, settle=False), names or (), cast("Keep", keep))
     size = count_freed([removal.folder for removal in removals]) / 2**30
     for removal in removals:
         print(f"{'would remove' if dry_run else 'remove'} {removal.folder}")

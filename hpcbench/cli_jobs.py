@@ -36,7 +36,8 @@ def status(
     from hpcbench.collection import Collection, JobView
     from hpcbench.console import print_status, status_json
     from hpcbench.invocation import parse_states, usual_save_dir
-    from hpcbench.status import choose_jobs, gather
+    from hpcbench.named import gather_named, refuse_unknown_jobs
+    from hpcbench.status import choose_jobs
     from hpcbench.watching import watch_status
 
     root = usual_save_dir(save_dir)
@@ -46,9 +47,10 @@ def status(
         return choose_jobs(collection, names or (), states)
 
     if watch is not None:
+        refuse_unknown_jobs(root, names)
         watch_status(root, choose, every_s=watch or None, as_json=as_json)
         return
-    collection = gather(root)
+    collection = gather_named(root, names)
     if as_json:
         print(json.dumps(status_json(collection, choose(collection)), indent=2))
     else:
@@ -59,11 +61,12 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
     """Say why jobs are where they are, and what to type next."""
     from hpcbench.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.logs import log_tail, telling_log
+    from hpcbench.named import gather_named
     from hpcbench.states import JobState
-    from hpcbench.status import choose_jobs, gather
+    from hpcbench.status import choose_jobs
     from hpcbench.why import explain
 
-    collection = gather(usual_save_dir(save_dir))
+    collection = gather_named(usual_save_dir(save_dir), names)
     jobs = choose_jobs(collection, names or (), parse_states(state))
     if not names and state is None:
         quiet = {JobState.PLANNED, JobState.RUNNING, JobState.COMPLETED}
@@ -89,10 +92,11 @@ def logs(
     from hpcbench.console import print_file
     from hpcbench.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.logs import log_files, newest_log
-    from hpcbench.status import choose_jobs, gather
+    from hpcbench.named import gather_named
+    from hpcbench.status import choose_jobs
 
     root = usual_save_dir(save_dir)
-    jobs = choose_jobs(gather(root), [name], parse_states(None))
+    jobs = choose_jobs(gather_named(root, [name]), [name], parse_states(None))
     need_jobs(jobs, [name])
     with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
     if not with_logs:
@@ -105,7 +109,7 @@ def logs(
         if log is None:
             continue
         if path_only:
-            print("\n".join(str(path) for path in log_files(job)))
+            print("\n".join(str(path) for path in log_files(job, attempt)))
             continue
         if len(with_logs) > 1:
             print(f"==> {job.suite}/{job.experiment}/{job.job} <==")
@@ -119,18 +123,19 @@ def cancel(
     everything: Annotated[bool, typer.Option("--all", help="All jobs that are pending or running.")] = False,
 ) -> None:
     """Cancel jobs by name glob or state; a cancelled job never comes back by itself."""
-    from hpcbench.cancel import cancel_jobs
+    from hpcbench.cancel import cancel_where_possible
+    from hpcbench.console import print_cancelled
     from hpcbench.invocation import parse_states, usual_save_dir
-    from hpcbench.status import choose_jobs, gather
+    from hpcbench.named import gather_named
+    from hpcbench.status import choose_jobs
 
     if not names and state is None and not everything:
         raise PlanError("nothing named", hint="give a name glob, --state, or --all")
     root = usual_save_dir(save_dir)
-    jobs = choose_jobs(gather(root, settle=False), names or (), parse_states(state))
-    cancelled = cancel_jobs(jobs, root)
-    for job in cancelled:
-        print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
-    print(f"{len(cancelled)} job{'s' if len(cancelled) != 1 else ''} cancelled")
+    jobs = choose_jobs(gather_named(root, names, settle=False), names or (), parse_states(state))
+    cancelled, left = cancel_where_possible(jobs, root)
+    if print_cancelled(cancelled, left):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def retry(
@@ -155,15 +160,16 @@ def retry(
         submit_by_profile,
         suite_again,
     )
+    from hpcbench.named import gather_named
     from hpcbench.plan import Options
     from hpcbench.profile import load_profile
     from hpcbench.remedy import check_remedies, find_remedies
     from hpcbench.scheduler.slurm import read_node_groups
     from hpcbench.states import FAILED_STATES
-    from hpcbench.status import choose_jobs, gather
+    from hpcbench.status import choose_jobs
 
     root = resolve_save_dir(save_dir, load_profile(cluster or "auto") if save_dir is None else None)
-    collection = gather(root)
+    collection = gather_named(root, names)
     states = parse_states(state) or tuple(FAILED_STATES)
     jobs = choose_jobs(collection, names or (), states)
     if not jobs and choose_jobs(collection, names or ()):

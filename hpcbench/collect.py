@@ -61,6 +61,8 @@ class PlannedSuite(BaseModel):
     suite: str
     suite_file: str = ""
     cluster: str = ""
+    profile_file: str = ""
+    """The cluster's profile, where its name alone does not lead there."""
     planned_at: str = ""
     overrides: tuple[str, ...] = ()
     experiments: tuple[PlannedExperiment, ...] = Field(default=())
@@ -92,7 +94,13 @@ def read_suites(save_dir: Path, names: Sequence[str] = ()) -> list[SuiteOnDisk]:
 
 
 def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
-    """Return one suite, or None when it was never planned; a broken `suite.json` is made up from the folders."""
+    """Return one suite, or None when it was never planned."""
+    plan = read_plan(paths)
+    return None if plan is None else SuiteOnDisk(paths=paths, plan=plan, submissions=tuple(read_submissions(paths)))
+
+
+def read_plan(paths: SuitePaths) -> PlannedSuite | None:
+    """Return a suite's plan, or None when it was never planned; a broken one is made up from the folders."""
     value = read_json(paths.plan)
     plan: PlannedSuite | None = None
     if value is not None:
@@ -105,8 +113,7 @@ def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
             return None
         plan = PlannedSuite(suite=paths.suite, experiments=tuple(_experiments_from_folders(paths)))
     # A folder that was copied still holds the name of the first one.
-    plan = plan.model_copy(update={"suite": paths.suite})
-    return SuiteOnDisk(paths=paths, plan=plan, submissions=tuple(read_submissions(paths)))
+    return plan.model_copy(update={"suite": paths.suite})
 
 
 def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcbench.collection import Collection, JobView
-from hpcbench.errors import ConfigError, HpcbenchError
+from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError
 from hpcbench.plan import Action, Decision
 from hpcbench.remedy import Place, Remedy
 from hpcbench.status import status_rows
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from hpcbench.preview import Preview
     from hpcbench.status_table import StatusScreen
 
+CHUNK_CHARACTERS = 65_536
 
-def print_error(error: HpcbenchError) -> None:
-    """Print an expected error and, for configurations, the number of problems."""
+
+def print_error(error: HpcbenchError | OSError) -> None:
+    """Print an expected error and, for configurations, the number of problems.
+
+    Of the system's own there are a full disk, or a folder that may not be read or written; the text names it.
+    """
     if isinstance(error, ConfigError):
         count = len(error.problems)
         print(error, file=sys.stderr)
@@ -95,6 +100,17 @@ def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> b
         print(f"{suite.name}: {plural(count, 'job')} not submitted: {reason}")
     print(f"{suite.name}: {plural(outcome.num_jobs, 'job')} submitted, results in {root / suite.name}")
     return bool(changed or outcome.refused)
+
+
+def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[JobView], SchedulerError]]) -> bool:
+    """Say what was cancelled and what was not; return whether something was not."""
+    for job in cancelled:
+        print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
+    print(f"{plural(len(cancelled), 'job')} cancelled")
+    for jobs, error in left:
+        names = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in jobs)
+        print(f"not cancelled: {names}: {error}", file=sys.stderr)
+    return bool(left)
 
 
 def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *, applied: bool) -> None:
@@ -210,12 +226,11 @@ def print_file(path: Path, *, follow: bool) -> None:
     """Print a file, and what is added to it while following."""
     with path.open(encoding="utf-8", errors="replace") as stream:
         while True:
-            text = stream.read()
+            # A part at a time: some logs are larger than a login node's memory.
+            text = stream.read(CHUNK_CHARACTERS)
             if text:
                 print(text, end="", flush=True)
             elif follow:
                 time.sleep(1)
             else:
-                return
-            if not follow and not text:
                 return

@@ -31,7 +31,7 @@ from hpcbench.doctor_checks import (
 )
 from hpcbench.doctor_profile import check_partitions, check_rights
 from hpcbench.errors import SchedulerError
-from hpcbench.jsonfile import read_json, write_text
+from hpcbench.jsonfile import links_work, read_json, write_text
 from hpcbench.paths import DoctorPaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
@@ -123,6 +123,7 @@ def check_save_dir(save_dir: Path, *, local_mode: bool) -> Iterator[Check]:
         write_text(folder / "first", "hpcbench doctor\n")
         (folder / "first").replace(folder / "second")
         works = (folder / "second").read_text(encoding="utf-8") == "hpcbench doctor\n"
+        links = "hard links too" if links_work(folder) else "hard links do not: claims do without, models are copied"
     except OSError as error:
         message = f"{save_dir}: {error.strerror or error}"
         yield Check(
@@ -135,7 +136,7 @@ def check_save_dir(save_dir: Path, *, local_mode: bool) -> Iterator[Check]:
         message = f"{save_dir}: what was renamed reads differently"
         yield Check(name="save dir write", level="error", message=message, remedy="use another file system")
         return
-    yield Check(name="save dir write", level="ok", message="mkdir, fsync and rename work")
+    yield Check(name="save dir write", level="ok", message=f"mkdir, fsync and rename work; {links}")
     if is_open_to_all(save_dir):
         remedy = f"chmod o-w {save_dir}: anybody could change what your jobs read"
         yield Check(name="save dir mode", level="warning", message="writable by everybody", remedy=remedy)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from hpcbench.collect import read_suite
 from hpcbench.collection import JobView
 from hpcbench.config import load_suites
-from hpcbench.console import print_line, print_summary
+from hpcbench.console import print_error, print_line, print_outcome, print_summary, print_warning
 from hpcbench.entitlement import asks_for_rights, find_refused
-from hpcbench.errors import ConfigError, PlanError
+from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile, load_profile
+from hpcbench.profile import LOCAL, ClusterProfile, file_to_remember, load_profile
 from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
@@ -110,7 +110,43 @@ def submit_by_profile(
         max_jobs=jobs_allowed(scheduler, max_jobs),
         max_array=max_array,
         keep=None if profile is None else profile.keep,
+        profile_file=file_to_remember(profile),
     )
+
+
+def submit_in_turn(
+    suites: Sequence[Suite],
+    root: Path,
+    profile: ClusterProfile | None,
+    cluster: tuple[Scheduler, int],
+    options: Options,
+    *,
+    max_jobs: int | None = None,
+) -> tuple[list[str], bool, Exception | None]:
+    """Submit suites one after the other, each as `submit_by_profile` does, and say what was done.
+
+    In local mode nobody but the caller runs what was queued, so an error after that is printed and returned.
+
+    Returns:
+        The suites that were submitted, whether something was refused or changed, and what ended it early.
+    """
+    scheduler = cluster[0]
+    names: list[str] = []
+    failed = False
+    for suite in suites:
+        try:
+            outcome = submit_by_profile(suite, root, profile, cluster, options, max_jobs=max_jobs)
+        except (HpcbenchError, OSError) as error:
+            if scheduler.name != LOCAL or not names:
+                raise
+            print_error(error)
+            rest = ", ".join(other.name for other in suites[len(names) :])
+            print_warning(f"not submitted: {rest}; what was queued before runs now")
+            return names, failed, error
+        names.append(suite.name)
+        max_jobs = None if max_jobs is None else max_jobs - outcome.num_jobs
+        failed |= print_outcome(suite, outcome, scheduler.name, root)
+    return names, failed, None
 
 
 def preview_by_profile(
@@ -165,12 +201,14 @@ def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
 
 
 def suite_again(root: Path, name: str) -> tuple[Suite, str]:
-    """Load a suite from the file it was submitted from; return it and its cluster."""
+    """Load a suite from the file it was submitted from; return it and its cluster, by name or by its profile's file."""
     known = read_suite(SuitePaths(root, name))
     if known is None or not Path(known.plan.suite_file).is_file():
         file = "" if known is None else known.plan.suite_file
         raise PlanError(f"{name}: its suite file {file} is gone", hint="hpcbench submit CONFIG --retry failed")
-    return load_suites([Path(known.plan.suite_file)], overrides=known.plan.overrides)[0], known.plan.cluster
+    file = known.plan.profile_file
+    cluster = file if file and Path(file).is_file() else known.plan.cluster
+    return load_suites([Path(known.plan.suite_file)], overrides=known.plan.overrides)[0], cluster
 
 
 def run_local(root: Path, names: Sequence[str], *, detach: bool) -> bool:

@@ -6,6 +6,7 @@ each. It must never raise on a file that somebody else is writing or has broken:
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -16,6 +17,9 @@ from typing import Any, cast
 logger = logging.getLogger(__name__)
 
 JsonObject = dict[str, Any]
+
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What link(2) gives where a file system has no hard links (some of FUSE, SMB and BeeGFS)."""
 
 
 def dump_json(value: object) -> str:
@@ -60,21 +64,78 @@ def create_json(path: Path, value: object) -> bool:
     """Create `path` with the JSON of `value` unless it is there already; return whether it was created.
 
     The whole text is linked into place in one step, so two writers never both succeed and readers never see half of it.
+    Where there are no hard links the file is made with O_EXCL: still one writer succeeds, but for a moment, or for good
+    if that writer dies, readers see a file that is "not there yet".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    text = dump_json(value)
     try:
         with staging.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(dump_json(value))
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         try:
             os.link(staging, path)
-        except FileExistsError:
-            return False
+        except OSError as error:
+            if error.errno in NO_LINKS:
+                return _create_exclusively(path, text)
+            # NFS sends a request again whose answer was lost, and then finds its own link there: open(2), O_EXCL.
+            if _count_links(staging) != 2:  # noqa: PLR2004  # its own name and the one that was asked for
+                if isinstance(error, FileExistsError):
+                    return False
+                raise
     finally:
         staging.unlink(missing_ok=True)
     sync_folder(path.parent)
+    return True
+
+
+def _count_links(path: Path) -> int:
+    """Return how many names a file has; opening it makes a network file system look anew."""
+    with path.open("rb") as stream:
+        return os.fstat(stream.fileno()).st_nlink
+
+
+def _create_exclusively(path: Path, text: str) -> bool:
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as stream:
+            mine = os.fstat(stream.fileno()).st_ino
+            try:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        return False
+    sync_folder(path.parent)
+    try:
+        # Who is slow to write may have been taken for dead, and its file replaced.
+        return path.stat().st_ino == mine
+    except FileNotFoundError:
+        return False
+
+
+def links_work(folder: Path) -> bool:
+    """Try whether files in a folder can be given a second name, which `create_json` does without but better with.
+
+    Raises:
+        OSError: no file can be written there.
+    """
+    first = folder / f".link.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    second = first.with_suffix(".second")
+    first.touch()
+    try:
+        os.link(first, second)
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            return False
+        raise
+    finally:
+        first.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
     return True
 
 

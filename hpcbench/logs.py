@@ -16,8 +16,11 @@ LOG_TAIL_BYTES = 16_384
 LOG_LINES = 12
 
 
-def log_files(job: JobView) -> list[Path]:
-    """Return the logs of a job, oldest first: Slurm's own, then each attempt's."""
+def log_files(job: JobView, attempt: int | None = None) -> list[Path]:
+    """Return the logs of a job, oldest first: Slurm's own, then each attempt's; or only those of the asked attempt."""
+    if attempt is not None:
+        path = JobPaths(job.folder).attempt(attempt).log
+        return [path] if path.is_file() else []
     paths = JobPaths(job.folder)
     suite = SuitePaths(job.folder.parents[2], job.suite)
     found: list[Path] = []
@@ -31,10 +34,7 @@ def log_files(job: JobView) -> list[Path]:
 
 def newest_log(job: JobView, attempt: int | None = None) -> Path | None:
     """Return the log to show: the asked attempt's, else the last attempt's, else Slurm's own."""
-    if attempt is not None:
-        path = JobPaths(job.folder).attempt(attempt).log
-        return path if path.is_file() else None
-    files = log_files(job)
+    files = log_files(job, attempt)
     return files[-1] if files else None
 
 

@@ -5,6 +5,7 @@ In: a save directory, suite, experiment, job. Out: paths. It never touches the d
     <save_dir>/<suite>/suite.json
                        submissions/<key>.json  .sh          one per sbatch call
                        submissions/<key>.started/<index>    start marks, dropped by the batch script's first line
+                       submissions/<key>.evals/<key>        evals that wait for this submission
                        submissions/<key>.started/<index>.after    wishes of a job in a container
                        slurm/%A_%a.out                      Slurm's own logs
     <save_dir>/local/queue/ elements/ cancels/ runner.json       the local queue, for all suites of the save directory
@@ -188,6 +189,10 @@ class SuitePaths:
 
     def start_marks(self, key: str) -> Path:
         return self.submissions / f"{key}.started"
+
+    def evals_of(self, key: str) -> Path:
+        """Folder of empty files, one for each submission of evals after this one, by its key."""
+        return self.submissions / f"{key}.evals"
 
     def wishes(self, key: str, index: int) -> Path:
         """What a job in a container leaves for the batch script to do."""

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from hpcbench.errors import ConfigError, Problem
 from hpcbench.reserved_options import reserved_option
@@ -133,6 +142,12 @@ class ClusterProfile(BaseModel):
     """Whether jobs run with the hubs switched off."""
     extra_sbatch: Annotated[dict[str, Line | bool], AfterValidator(_check_options)] = Field(default_factory=dict)
     """Any other sbatch option, without dashes; true is a bare flag. Those that hpcbench writes itself are refused."""
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it was read, absolute; None of values that no file gave."""
+        return self._file
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -216,6 +231,7 @@ def read_profile(file: Path) -> ClusterProfile:
         raise ConfigError([*_describe_mistakes(error, file, text), *reserved]) from error
     if reserved:
         raise ConfigError(reserved)
+    profile._file = file.absolute()  # noqa: SLF001  # no key of the file, so no field
     return profile
 
 
@@ -239,6 +255,14 @@ def _find_reserved(value: Mapping[str, object], file: Path, text: str) -> list[P
                 )
             )
     return found
+
+
+def file_to_remember(profile: ClusterProfile | None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the file of a profile that its name alone does not lead to from everywhere, else None."""
+    if profile is None or profile.file is None:
+        return None
+    # What is found below the current folder is relative, and so never the same.
+    return None if _find(profile.name, os.environ if environ is None else environ) == profile.file else profile.file
 
 
 def _describe_mistakes(error: ValidationError, file: Path, text: str) -> list[Problem]:

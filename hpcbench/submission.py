@@ -124,6 +124,15 @@ def read_submissions(paths: SuitePaths) -> list[Submission]:
     return sorted(found, key=lambda submission: (submission.created_at, submission.key))
 
 
+def read_evals_of(paths: SuitePaths, key: str) -> list[Submission]:
+    """Return the submissions of evals that wait for this one, without reading those of a thousand others."""
+    try:
+        keys = sorted(entry.name for entry in paths.evals_of(key).iterdir())
+    except FileNotFoundError:
+        return []
+    return [submission for name in keys if (submission := read_submission(paths.submission(name))) is not None]
+
+
 def unusable_submissions(paths: SuitePaths) -> list[Path]:
     """Return the submission files that are there but cannot be used."""
     files = [entry for entry in paths.submissions.glob("*.json") if entry != paths.claim and entry.name[0] != "."]
@@ -131,5 +140,9 @@ def unusable_submissions(paths: SuitePaths) -> list[Path]:
 
 
 def write_submission(paths: SuitePaths, submission: Submission) -> None:
-    """Write the submission's file, synced to disk before this returns."""
+    """Write the submission's file, synced to disk before this returns; what it waits for gets a note of it first."""
+    if submission.after_key is not None:
+        note = paths.evals_of(submission.after_key) / submission.key
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
     write_json(paths.submission(submission.key), submission.model_dump(mode="json"))

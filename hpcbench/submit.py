@@ -49,6 +49,7 @@ def submit_suite(
     max_jobs: int | None = None,
     max_array: int = 1001,
     keep: Keep | None = None,
+    profile_file: Path | None = None,
 ) -> Outcome:
     """Submit what is neither under way nor done.
 
@@ -60,6 +61,7 @@ def submit_suite(
         max_jobs: how many jobs may go out at most; the rest stays planned.
         max_array: one more than the largest array index; 1 submits single jobs.
         keep: what stays of the checkpoints of experiments that are over; None keeps all.
+        profile_file: see `profile.file_to_remember`.
 
     Raises:
         PlanError: the save directory cannot be used, or another submit holds it.
@@ -78,7 +80,8 @@ def submit_suite(
     with claim_suite(paths):
         _refuse_unreadable(paths)
         outcome.adopted = adopt_intents(paths, scheduler)
-        write_json(paths.plan, _plan_value(suite, requests, scheduler, read_suite(paths) if suite.grows else None))
+        before = read_suite(paths) if suite.grows else None
+        write_json(paths.plan, _plan_value(suite, requests, scheduler, before, profile_file))
         settle_suite(paths, scheduler)
         views, collection = look_up(paths, requests, scheduler)
         if collection.unanswered:
@@ -176,7 +179,11 @@ def _has_started(paths: SuitePaths, submission: Submission) -> bool:
 
 
 def _plan_value(
-    suite: Suite, requests: Sequence[JobRequest], scheduler: Scheduler, before: SuiteOnDisk | None
+    suite: Suite,
+    requests: Sequence[JobRequest],
+    scheduler: Scheduler,
+    before: SuiteOnDisk | None,
+    profile_file: Path | None,
 ) -> dict[str, object]:
     """Return `suite.json`; what was planned `before` keeps its place."""
     planned = {} if before is None else {experiment.name: experiment for experiment in before.plan.experiments}
@@ -186,6 +193,7 @@ def _plan_value(
             "suite": suite.name,
             "suite_file": str(suite.file),
             "cluster": scheduler.name,
+            "profile_file": "" if profile_file is None else str(profile_file),
             "planned_at": now_text(),
             "overrides": suite.overrides,
             "experiments": experiments,

@@ -16,14 +16,19 @@ from pathlib import Path
 
 from hpcbench.clock import now_text
 from hpcbench.errors import PlanError
+from hpcbench.file_clock import file_age_s
 from hpcbench.jsonfile import create_json, read_json
 from hpcbench.paths import SuitePaths
+from hpcbench.processes import read_stat
 
 logger = logging.getLogger(__name__)
 
 CLAIM_PATIENCE_S = 120.0
 CLAIM_STALE_S = 900.0
-"""A claim from another host, where nobody can be asked, is given up after this long."""
+"""A claim from another host, where nobody can be asked, is given up after this long without a call of the scheduler."""
+POLL_S = 0.1
+POLL_FAR_S = 1.0
+"""Of another host's claim only the age is known, and asking that makes a file."""
 
 
 @contextmanager
@@ -33,7 +38,7 @@ def claim_suite(paths: SuitePaths) -> Iterator[None]:
     Raises:
         PlanError: another submit held the suite for two minutes.
     """
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "at": now_text(), "token": secrets.token_hex(8)}
+    mine = _claim_value()
     deadline = time.monotonic() + CLAIM_PATIENCE_S
     while not create_json(paths.claim, mine):
         other = read_json(paths.claim)
@@ -46,7 +51,7 @@ def claim_suite(paths: SuitePaths) -> Iterator[None]:
                 f"{paths.folder}: {holder} is submitting this suite",
                 hint=f"wait for it; if it is gone for good, delete {paths.claim}",
             )
-        time.sleep(0.1)
+        time.sleep(POLL_S if _is_of_this_host(other) else POLL_FAR_S)
     try:
         yield
     finally:
@@ -67,19 +72,44 @@ def keep_claim(paths: SuitePaths) -> None:
     os.utime(paths.claim)
 
 
+def _claim_value() -> dict[str, object]:
+    stat = read_stat(os.getpid())
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        # Told apart from a later process with the same pid; unknown where there is no /proc.
+        "process_start": None if stat is None else stat.start_ticks,
+        "at": now_text(),
+        "token": secrets.token_hex(8),
+    }
+
+
 def _is_stale(path: Path, claim: Mapping[str, object] | None) -> bool:
-    if claim is not None and claim.get("host") == socket.gethostname():
-        try:
-            os.kill(int(str(claim.get("pid"))), 0)
-        except (ProcessLookupError, ValueError):
-            return True
-        except PermissionError:
-            return False
+    """Say whether a claim's owner is gone: its process on this host has ended, or it was not touched for long."""
+    if claim is not None and _is_of_this_host(claim):
+        return not _is_running(claim)
+    age_s = file_age_s(path)
+    return age_s is not None and age_s > CLAIM_STALE_S
+
+
+def _is_of_this_host(claim: Mapping[str, object] | None) -> bool:
+    return claim is not None and claim.get("host") == socket.gethostname()
+
+
+def _is_running(claim: Mapping[str, object]) -> bool:
+    """Say whether the process of a claim of this host lives."""
+    pid = claim.get("pid")
+    if not isinstance(pid, int):
         return False
     try:
-        return time.time() - path.stat().st_mtime > CLAIM_STALE_S
-    except OSError:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    except PermissionError:
+        # Another user's: the same pid, or the same person's other account.
+        logger.debug("process %s may not be signalled", pid)
+    stat, start = read_stat(pid), claim.get("process_start")
+    return stat is None or start is None or stat.start_ticks == start
 
 
 def _drop_claim(path: Path, claim: Mapping[str, object] | None) -> None:

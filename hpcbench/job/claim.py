@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from hpcbench.states import FINISHED_WELL
 logger = logging.getLogger(__name__)
 
 CLAIM_TRIES = 5
+PAUSE_S = 1.0
+"""Between two looks at a claim that cannot be read: where there are no hard links, it may be half written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +50,17 @@ def take_claim(context: JobContext) -> Claim | None:
     if record is not None and record.fingerprint == fingerprint and record.state in FINISHED_WELL:
         logger.info("%s is %s already; leaving", paths.folder, record.state)
         return None
-    for _ in range(CLAIM_TRIES):
+    for number in range(1, CLAIM_TRIES + 1):
         claim = Claim(token=secrets.token_hex(8), attempt=next_attempt(paths.folder))
         value = _claim_value(context, claim)
         if create_json(paths.claim, value):
             return claim
         owner = read_json(paths.claim)
-        if owner is None:
+        if owner is None and number < CLAIM_TRIES:
+            time.sleep(PAUSE_S)
             continue
-        if not may_take_over(context, owner):
+        # Whoever began to write it and did not end is dead, or finds this one's claim in its place.
+        if owner is not None and not may_take_over(context, owner):
             logger.warning("%s belongs to job %s; leaving", paths.folder, owner.get("scheduler_id"))
             return None
         write_json(paths.claim, value)
@@ -102,8 +107,6 @@ def holds_claim(path: Path, token: str) -> bool:
 
 def wait_for_head_claim(context: JobContext, timeout_s: float = 120.0) -> Claim | None:
     """On nodes other than the first: return the claim that the head node's supervisor took for this start."""
-    import time
-
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = read_json(context.paths.claim)

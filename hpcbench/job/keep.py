@@ -7,11 +7,13 @@ scheduler; whatever it cannot be sure of stays, for the next `hpcbench submit` o
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Collection
 
 from hpcbench.clean import Keep, find_removals, remove
-from hpcbench.collect import collect_suites, read_suite
+from hpcbench.collect import SuiteOnDisk, collect_suites, read_plan
 from hpcbench.job.context import JobContext
+from hpcbench.paths import JobPaths
+from hpcbench.record import read_record
 
 logger = logging.getLogger(__name__)
 
@@ -21,21 +23,27 @@ def reduce_own_checkpoints(context: JobContext, keep: Keep) -> None:
 
     Of two evals that end together each writes its record before it looks, so one of them sees both.
     """
-    suite = read_suite(context.suite_paths)
-    if suite is None:
+    plan = read_plan(context.suite_paths)
+    if plan is None:
         return
     name = context.submission.elements[context.index].experiment
-    own = tuple(planned for planned in suite.plan.experiments if planned.name == name)
-    # Of a thousand experiments only this one's files are read.
-    submissions = tuple(
-        submission.model_copy(update={"elements": elements})
-        for submission in suite.submissions
-        if (elements := {i: e for i, e in submission.elements.items() if e.experiment == name})
-    )
-    suite = replace(suite, plan=suite.plan.model_copy(update={"experiments": own}), submissions=submissions)
+    # Of a thousand experiments only this one's files are read, and of those no submission: the records say all.
+    own = tuple(planned for planned in plan.experiments if planned.name == name)
+    if _is_awaited(context, {job for planned in own for job in planned.jobs}):
+        return
+    suite = SuiteOnDisk(paths=context.suite_paths, plan=plan.model_copy(update={"experiments": own}), submissions=())
     removals = find_removals(collect_suites([suite], lambda _cluster: None), (), keep)
     failed = remove(removals)
     for removal in removals:
         logger.info("keep: %s: removed %s", keep, removal.folder)
     for words in failed:
         logger.warning("not removed: %s", words)
+
+
+def _is_awaited(context: JobContext, planned: Collection[str]) -> bool:
+    """Say whether an eval that an earlier version of the suite had may still read the checkpoints."""
+    jobs = [JobPaths(file.parent) for file in context.paths.folder.parent.glob("eval-*/job.json")]
+    return any(
+        job.folder.name not in planned and read_record(job.record) is None and not job.cancelled.exists()
+        for job in jobs
+    )

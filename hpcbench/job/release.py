@@ -19,7 +19,7 @@ from hpcbench.jsonfile import write_text
 from hpcbench.scheduler.slurm import release_element, run_command
 from hpcbench.scheduler.slurm_own_job import ask_own_job, requeue_ended, requeue_running
 from hpcbench.states import JobState
-from hpcbench.submission import read_submissions
+from hpcbench.submission import read_evals_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def own_evals(context: JobContext) -> list[str]:
     experiment = context.submission.elements[context.index].experiment
     return [
         element_id
-        for submission in read_submissions(context.suite_paths)
+        for submission in read_evals_of(context.suite_paths, context.submission.key)
         if submission.after_key == context.submission.key and submission.state == "submitted"
         for index, element in submission.elements.items()
         if element.experiment == experiment and (element_id := submission.element_id(index)) is not None

@@ -6,13 +6,18 @@ here.
 
 from __future__ import annotations
 
+import functools
+import logging
 import shutil
 from pathlib import Path
 
 from hpcbench.errors import ConfigError
-from hpcbench.profile import LOCAL, ClusterProfile, load_profile
+from hpcbench.jsonfile import read_json
+from hpcbench.profile import LOCAL, ClusterProfile, load_profile, read_profile
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm import SlurmScheduler
+
+logger = logging.getLogger(__name__)
 
 
 def open_scheduler(profile: ClusterProfile | None, save_dir: Path) -> Scheduler:
@@ -26,12 +31,36 @@ def scheduler_of(cluster: str, save_dir: Path) -> Scheduler | None:
         return _local(save_dir)
     if shutil.which("squeue") is None:
         return None
+    return SlurmScheduler(_profile_of(cluster, save_dir), save_dir)
+
+
+def _profile_of(cluster: str, save_dir: Path) -> ClusterProfile:
+    """Return the profile that suites of this cluster were submitted with, as its file says now."""
     try:
-        profile = load_profile(cluster)
-    except ConfigError:
-        # Reading needs nothing of a profile but its name.
-        profile = ClusterProfile(name=cluster)
-    return SlurmScheduler(profile or ClusterProfile(name=cluster), save_dir)
+        file = _remembered_file(cluster, save_dir)
+        profile = load_profile(cluster) if file is None else read_profile(file)
+    except ConfigError as error:
+        _warn_once(cluster, error.problems[0].render())
+        profile = None
+    # Asking and cancelling need nothing of a profile but its name, and the file may give it another one by now.
+    return ClusterProfile(name=cluster) if profile is None else profile.model_copy(update={"name": cluster})
+
+
+def _remembered_file(cluster: str, save_dir: Path) -> Path | None:
+    """Return the profile that the newest suite of this cluster names, if it is still there."""
+    plans = [plan for file in save_dir.glob("*/suite.json") if (plan := read_json(file)) is not None]
+    named = [
+        (str(plan.get("planned_at", "")), file)
+        for plan in plans
+        if plan.get("cluster") == cluster and isinstance(file := plan.get("profile_file"), str) and file
+    ]
+    file = Path(max(named)[1]) if named else None
+    return file if file is not None and file.is_file() else None
+
+
+@functools.cache
+def _warn_once(cluster: str, problem: str) -> None:
+    logger.warning("%s: its profile's settings, such as poll_s, are not known: %s", cluster, problem)
 
 
 def _local(save_dir: Path) -> Scheduler:

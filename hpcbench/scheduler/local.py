@@ -173,7 +173,7 @@ def _describe_running(
     process = state.process
     if runner is not None:
         return _told(JobState.RUNNING, state, "is being cancelled" if is_cancelled else "")
-    if process is not None and (not is_here(process) or is_alive(process)):
+    if process is not None and is_here(process) and is_alive(process):
         return _told(JobState.RUNNING, state, "its runner died; it has been told to stop")
     if has_result(element):
         return _told(JobState.COMPLETED, state)

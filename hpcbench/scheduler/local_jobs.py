@@ -21,6 +21,7 @@ from hpcbench.processes import (
     ProcessIdentity,
     identify_process,
     is_alive,
+    is_here,
     kill_processes,
     send_signal,
     start_child,
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 STOP_GRACE_S = 30.0
 """From TERM to KILL. The supervisor gives its worker 22 s to checkpoint and then writes the record."""
+ABANDON_POLL_S = 0.1
 LOST_REASON = "the local runner died while it ran, so its exit code is not known"
 
 
@@ -55,7 +57,7 @@ class RunningJob:
         """Say whether its first process has ended."""
         if self.handle is not None:
             return self.handle.poll() is not None
-        return self.process is None or not is_alive(self.process)
+        return self.process is None or not is_here(self.process) or not is_alive(self.process)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,6 +129,16 @@ class JobTable:
         job.deadline = time.monotonic() + self.stop_grace_s
         if job.process is not None:
             send_signal(job.process, signal.SIGTERM)
+
+    def abandon_all(self) -> None:
+        """End all jobs and write nothing: the queue is another runner's by now."""
+        for job in self.running.values():
+            self.ask_to_stop(job)
+        while any(not job.has_exited() and time.monotonic() < (job.deadline or 0) for job in self.running.values()):
+            time.sleep(ABANDON_POLL_S)
+        for job in self.running.values():
+            kill_processes(job.token, job.process)
+        self.running.clear()
 
     def settle_exited(self) -> bool:
         """Settle the jobs that have ended or outlived their grace; return whether there were any."""

@@ -93,6 +93,9 @@ class ElementState(BaseModel):
     ended_at: str | None = None
 
 
+NOT_STARTED = ElementState()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedElement:
     """One job of the queue."""
@@ -191,7 +194,7 @@ class LocalQueue:
 
     def state(self, element_id: str) -> ElementState:
         """Return the state of one job."""
-        return self._states.get(element_id, ElementState())
+        return self._states.get(element_id, NOT_STARTED)
 
     def write_state(self, element_id: str, state: ElementState) -> None:
         """Keep a state and put it on disk; for the runner alone."""

@@ -10,22 +10,28 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 from hpcbench.clock import now_text
 from hpcbench.errors import HpcbenchError, SchedulerError
 from hpcbench.paths import LocalPaths
-from hpcbench.processes import ProcessIdentity
-from hpcbench.scheduler.local_claim import leave_claim, live_runner, note_stopped, take_claim, was_stopped
+from hpcbench.processes import ProcessIdentity, is_here
+from hpcbench.scheduler.local_claim import (
+    HEARTBEAT_S,
+    SILENCE_S,
+    last_runner,
+    leave_claim,
+    live_runner,
+    note_stopped,
+    renew_claim,
+    take_claim,
+    was_stopped,
+)
 from hpcbench.scheduler.local_display import LineDisplay, LocalDisplay, open_display
 from hpcbench.scheduler.local_jobs import STOP_GRACE_S, JobTable
 from hpcbench.scheduler.local_launch import JobCommand, supervisor_command
@@ -41,29 +47,20 @@ from hpcbench.scheduler.local_queue import (
     read_cancels,
 )
 from hpcbench.scheduler.slots import Machine, Waiting, choose_starts, need_of, refuse_job
+from hpcbench.scheduler.stop_signals import StopSignals, catch_signals
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 SCAN_S = 1.0
 FOLLOW_S = 0.5
+FOLLOW_FAR_S = 2.0
+"""Of another machine's runner only the age of its claim is known, and asking that makes a file."""
 DETACH_TIMEOUT_S = 15.0
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 HOW_TO_CONTINUE = "run the same `hpcbench submit` again to continue"
-
-
-@dataclass(slots=True)
-class StopSignals:
-    """How often this process was asked to stop."""
-
-    count: int = 0
-
-    def note(self, number: int, _frame: FrameType | None = None) -> None:
-        """Count one signal; nothing else is safe in a handler."""
-        del number
-        self.count += 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -276,9 +273,12 @@ def _drive(setup: _Setup, display: LocalDisplay, *, follow: bool) -> int:
     queue = _read_queue(setup.save_dir)
     ended_before = {name for name in queue.elements if queue.state(name).status not in OPEN}
     display.show(queue)
-    with _catch_signals() as signals:
+    with catch_signals() as signals:
         while queue.open_elements():
+            before = last_runner(paths)
             if take_claim(paths):
+                if before is not None and not is_here(before):
+                    display.say(f"{_silence(before)}: this process takes its place")
                 interrupted = _run(setup, display, signals)
             elif (runner := live_runner(paths)) is None:
                 continue
@@ -302,7 +302,12 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
     try:
         runner = setup.make_runner()
         runner.take_over()
+        heard_at = time.monotonic()
         while not runner.is_idle():
+            if time.monotonic() - heard_at > HEARTBEAT_S:
+                heard_at = time.monotonic()
+                if not renew_claim(paths):
+                    _give_way(runner, paths, display)
             runner.step()
             display.show(runner.queue)
             if signals.count:
@@ -321,10 +326,32 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
             leave_claim(paths)
 
 
+def _give_way(runner: LocalRunner, paths: LocalPaths, display: LocalDisplay) -> NoReturn:
+    """Stop the jobs of this runner, whose place another one has taken.
+
+    Raises:
+        SchedulerError: always.
+    """
+    other = last_runner(paths)
+    who = "another local runner" if other is None else f"process {other.pid} on {other.host}"
+    display.say(f"{who} has taken this runner's place; stopping {len(runner.jobs.running)} running")
+    runner.jobs.abandon_all()
+    raise SchedulerError(
+        f"{who} runs the local queue now: this machine was not heard of for {SILENCE_S:.0f} s",
+        hint="hpcbench status shows what became of the jobs",
+    )
+
+
+def _silence(runner: ProcessIdentity) -> str:
+    return f"nothing was heard of the local runner, process {runner.pid} on {runner.host}, for {SILENCE_S:.0f} s"
+
+
 def _follow(setup: _Setup, runner: ProcessIdentity, display: LocalDisplay, signals: StopSignals) -> bool:
     """Show what another runner does until it is gone; return whether this or that process was interrupted."""
     paths = LocalPaths(setup.save_dir)
-    display.say(f"following the local runner, process {runner.pid} on {runner.host}")
+    is_far = not is_here(runner)
+    until = f"; this one takes its place once it is silent for {SILENCE_S:.0f} s" if is_far else ""
+    display.say(f"following the local runner, process {runner.pid} on {runner.host}{until}")
     queue = LocalQueue(setup.save_dir)
     while True:
         is_there = live_runner(paths) == runner
@@ -336,7 +363,7 @@ def _follow(setup: _Setup, runner: ProcessIdentity, display: LocalDisplay, signa
             return True
         if not is_there:
             break
-        time.sleep(FOLLOW_S)
+        time.sleep(FOLLOW_FAR_S if is_far else FOLLOW_S)
     if queue.open_elements() and was_stopped(paths, runner):
         display.say(f"the local runner was stopped; {setup.how_to_continue}")
         return True
@@ -360,24 +387,6 @@ def _blocked_reason(parent: ElementState) -> str:
             return "its train job was lost"
         case _:
             return "its train job failed" + (f" ({parent.reason})" if parent.reason else "")
-
-
-@contextmanager
-def _catch_signals() -> Iterator[StopSignals]:
-    """Count INT, TERM and HUP instead of dying of them; what was ignored (nohup) stays ignored."""
-    signals = StopSignals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, signals.note)
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

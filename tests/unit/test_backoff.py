@@ -116,9 +116,9 @@ def test_two_profiles_of_one_slurm_are_asked_together(tmp_path: Path, monkeypatc
     def find(cluster: str) -> OneSlurm:
         return OneSlurm(ClusterProfile(name=cluster, poll_s={"short": 30, "long": 60}[cluster]), tmp_path)
 
-    answers, warnings = ask_schedulers(read_suites(tmp_path), find)
+    answers, warnings, unanswered = ask_schedulers(read_suites(tmp_path), find)
     assert questions == [["long", "short"]]
-    assert (sorted(answers), warnings) == (["long", "short"], ("told",))
+    assert (sorted(answers), warnings, unanswered) == (["long", "short"], ("told",), {})
 
     questions.clear()
     now_s = 0.0

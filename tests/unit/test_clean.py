@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,3 +157,41 @@ def test_the_verb_frees_what_the_policy_says_and_leaves_every_record(tmp_path: P
         assert f"remove {checkpoints / gone}\n" in ended.out
         files.remove(checkpoints / gone / "model")
         assert {path for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+class Killed(BaseException):
+    """Ends a removal where a kill would."""
+
+
+@pytest.mark.parametrize("on_scratch", [False, True])
+@pytest.mark.parametrize("again", ["best", "none"])
+def test_what_a_killed_removal_left_goes_with_the_next(
+    again: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, on_scratch: bool
+) -> None:
+    collection = finished(tmp_path)
+    train = tmp_path / "tuners" / "lora" / "train"
+    old = train / "old-0123" / "checkpoints"
+    places = {name: tmp_path / "scratch" / name if on_scratch else train / name for name in ("resume", "checkpoints")}
+    for name, place in places.items():
+        (train / name / "step-1").mkdir(parents=True, exist_ok=True)
+        if on_scratch:
+            place.parent.mkdir(exist_ok=True)
+            (train / name).rename(place)
+            (train / name).symlink_to(place)
+    (old / "best").mkdir(parents=True)
+
+    def kill(folder: Path) -> None:
+        raise Killed(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", kill)
+        for removal in find_removals(collection, (), "none"):
+            with pytest.raises(Killed):
+                remove([removal])
+    left = [*tmp_path.rglob("*.removed")]
+    assert len(left) == 6
+    removals = find_removals(collection, (), again)
+    assert {removal.folder.resolve() for removal in removals} == set(left)
+    assert remove(removals) == []
+    assert [*tmp_path.rglob("*.removed")] == []
+    assert (train / "record.json").exists()

@@ -8,7 +8,8 @@ import pytest
 
 from hpcbench.job.context import read_context
 from hpcbench.job.keep import reduce_own_checkpoints
-from hpcbench.jsonfile import read_json, write_json
+from hpcbench.job.release import own_evals
+from hpcbench.jsonfile import JsonObject, read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import CHECKPOINT_GONE, Action, Options
 from hpcbench.record import PUSH_PENDING, Metrics
@@ -28,12 +29,14 @@ TWO = experiment("lora", eval_dataset=("gsm8k", "arc"))
 def submit(save_dir: Path, *experiments: Experiment, **options: object) -> Outcome:
     keep = options.pop("keep", None)
     scheduler = options.pop("scheduler", FakeScheduler(says={}))
+    max_array = options.pop("max_array", 1001)
     return submit_suite(
         suite(*experiments),
         save_dir=save_dir,
         scheduler=scheduler,  # type: ignore[arg-type]
         options=Options(**options),  # type: ignore[arg-type]
         keep=keep,  # type: ignore[arg-type]
+        max_array=max_array,  # type: ignore[arg-type]
     )
 
 
@@ -72,6 +75,52 @@ def test_the_last_job_of_an_experiment_reduces_its_checkpoints(
     finish(tmp_path, evals[1], second)
     reduce_own_checkpoints(context, "best")
     assert kept(tmp_path) == left
+
+
+def test_the_end_of_a_job_reads_its_own_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"lora-{number}" for number in range(20)]
+    outcome = submit(tmp_path, *(experiment(name) for name in (*names, "lora")), max_array=1)
+    assert len(outcome.submitted) == 42
+    paths = SuitePaths(tmp_path, "tuners")
+    for decision in outcome.decisions:
+        if decision.request.experiment == "lora":
+            finish(tmp_path, decision.request)
+    own = {s.elements[0].job: s.key for s in outcome.submitted if s.elements[0].experiment == "lora"}
+    trains, evals = (read_context(paths.submission(own[job]), None, {}) for job in ("train", "eval-gsm8k"))
+    read: list[Path] = []
+
+    def note(path: Path) -> JsonObject | None:
+        read.append(path)
+        return read_json(path)
+
+    for module in ("submission", "collect", "record", "request"):
+        monkeypatch.setattr(f"hpcbench.{module}.read_json", note)
+    expected = next(s for s in outcome.submitted if s.key == own["eval-gsm8k"])
+    assert own_evals(trains) == [expected.element_id(0)]
+    assert read == [paths.submission(expected.key)]
+    read.clear()
+    reduce_own_checkpoints(evals, "best")
+    assert kept(tmp_path) == ["best"]
+    folder = paths.folder / "lora"
+    assert [path for path in read if path != paths.plan and not path.is_relative_to(folder)] == []
+
+
+def test_an_eval_that_left_the_suite_and_may_still_run_keeps_its_checkpoints(tmp_path: Path) -> None:
+    before = submit(tmp_path, TWO, scheduler=FakeScheduler(says={"eval-arc": PENDING}))
+    for decision in before.decisions:
+        if decision.request.job != "eval-arc":
+            finish(tmp_path, decision.request)
+    outcome = submit(tmp_path, ONE, scheduler=FakeScheduler(says={"eval-arc": PENDING}))
+    assert outcome.num_jobs == 0
+    paths = SuitePaths(tmp_path, "tuners")
+    gsm8k = next(s for s in before.submitted if s.elements[0].job == "eval-gsm8k")
+    context = read_context(paths.submission(gsm8k.key), 0, {})
+    reduce_own_checkpoints(context, "best")
+    assert kept(tmp_path) == ["best", "last"]
+    left = next(d.request for d in before.decisions if d.request.job == "eval-arc")
+    finish(tmp_path, left)
+    reduce_own_checkpoints(context, "best")
+    assert kept(tmp_path) == ["best"]
 
 
 def test_submit_reduces_what_a_dead_node_left(tmp_path: Path) -> None:

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.errors import SchedulerError
+from hpcbench.jsonfile import write_json
 from hpcbench.paths import LocalPaths, SuitePaths
-from hpcbench.processes import is_alive
+from hpcbench.processes import ProcessIdentity, is_alive
+from hpcbench.scheduler import local_claim, local_runner
 from hpcbench.scheduler.local import NO_RUNNER
+from hpcbench.scheduler.local_claim import last_runner
+from hpcbench.scheduler.local_queue import ElementState, ElementStatus, LocalQueue
 from hpcbench.scheduler.local_runner import run_queue, start_detached
 from hpcbench.scheduler.slots import Machine
 from hpcbench.states import JobState
@@ -307,3 +312,45 @@ def test_a_detached_runner_outlives_its_starter(world: World) -> None:
     paths = LocalPaths(world.save_dir)
     world.wait_for(lambda: not paths.runner.exists())
     assert "> demo/a train  started  1 core\n" in paths.log.read_text(encoding="utf-8")
+
+
+FAR = ProcessIdentity(host="another-machine", pid=7, start_ticks=1)
+
+
+def claim_of(process: ProcessIdentity) -> dict[str, object]:
+    return {"schema_version": 1, "process": process.model_dump(), "at": ""}
+
+
+def test_a_runner_whose_machine_is_gone_is_followed_until_it_has_been_silent_for_long(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (local_claim, local_runner):
+        monkeypatch.setattr(module, "SILENCE_S", 1.0)
+    world.submit("k1", {"a": world.note("a"), "b": world.note("b")})
+    queue = LocalQueue(world.save_dir)
+    first = ElementState(status=ElementStatus.RUNNING, process=FAR, token="t", num_starts=1)
+    queue.write_state(f"{world.submissions['k1'].scheduler_id}_0", first)
+    write_json(LocalPaths(world.save_dir).runner, claim_of(FAR))
+    assert world.states()["a"] is JobState.RUNNING
+    assert world.run(display=True) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "following the local runner, process 7 on another-machine" in "".join(lines)
+    silent = (
+        "nothing was heard of the local runner, process 7 on another-machine, for 1 s: this process takes its place"
+    )
+    assert silent in lines
+    assert world.states() == {"a": JobState.LOST, "b": JobState.COMPLETED}
+
+
+def test_a_runner_that_was_replaced_stops_its_jobs_and_leaves_the_queue_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_runner, "HEARTBEAT_S", 0.0)
+    write_json(world.save_dir / "other.json", claim_of(FAR))
+    take = 'cp "$WORLD/other.json" "$WORLD/local/runner.json"'
+    world.submit("k1", {"a": f"{world.note('a')}; {take}; sleep 60 & wait"})
+    with pytest.raises(SchedulerError, match="process 7 on another-machine runs the local queue now"):
+        world.run()
+    assert world.processes() == []
+    assert last_runner(LocalPaths(world.save_dir)) == FAR
+    assert world.states() == {"a": JobState.RUNNING}

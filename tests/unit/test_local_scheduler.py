@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
@@ -11,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.file_clock import file_age_s
 from hpcbench.jsonfile import create_json
 from hpcbench.paths import LocalPaths
 from hpcbench.processes import ProcessIdentity, identify_process
+from hpcbench.scheduler import local_claim
 from hpcbench.scheduler.local import LocalScheduler
-from hpcbench.scheduler.local_claim import leave_claim, live_runner, take_claim
+from hpcbench.scheduler.local_claim import SILENCE_S, last_runner, leave_claim, live_runner, renew_claim, take_claim
 from hpcbench.scheduler.local_machine import read_machine
 from tests.unit.local_world import FOLDER, World, make_world
+
+FAR = ProcessIdentity(host="another-machine", pid=1, start_ticks=1)
 
 
 @pytest.fixture
@@ -53,13 +58,65 @@ def test_of_many_that_take_a_dead_runners_place_one_gets_it(tmp_path: Path, roun
     assert sorted(taken) == [False] * 5 + [True]
 
 
-def test_a_runner_of_another_machine_is_never_declared_dead(tmp_path: Path) -> None:
-    paths = LocalPaths(tmp_path)
-    other = ProcessIdentity(host="another-machine", pid=1, start_ticks=1)
+def leave_claim_of(other: ProcessIdentity, paths: LocalPaths, *, age_s: float = 0.0) -> None:
     create_json(paths.runner, {"schema_version": 1, "process": other.model_dump(), "at": ""})
+    moment = paths.runner.stat().st_mtime - age_s
+    os.utime(paths.runner, (moment, moment))
+
+
+@pytest.mark.parametrize("skew_s", [0.0, 2 * SILENCE_S])
+def test_a_runner_of_another_machine_that_is_heard_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew_s: float
+) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + skew_s)
+    paths = LocalPaths(tmp_path)
+    leave_claim_of(FAR, paths, age_s=SILENCE_S / 2)
     assert not take_claim(paths)
     leave_claim(paths)
-    assert live_runner(paths) == other
+    assert live_runner(paths) == FAR
+
+
+def test_a_runner_of_another_machine_that_is_silent_is_replaced_and_told(tmp_path: Path) -> None:
+    paths = LocalPaths(tmp_path)
+    leave_claim_of(FAR, paths, age_s=SILENCE_S + 10)
+    assert live_runner(paths) is None
+    assert take_claim(paths)
+    assert renew_claim(paths)
+    paths.runner.unlink()
+    leave_claim_of(FAR, paths)
+    assert not renew_claim(paths)
+    leave_claim(paths)
+    assert live_runner(paths) == FAR
+    assert list(paths.folder.iterdir()) == [paths.runner]
+
+
+def test_a_runner_that_touches_its_claim_is_heard(tmp_path: Path) -> None:
+    paths = LocalPaths(tmp_path)
+    assert take_claim(paths)
+    os.utime(paths.runner, (0, 0))
+    assert renew_claim(paths)
+    age_s = file_age_s(paths.runner)
+    assert age_s is not None
+    assert age_s < 60
+    paths.runner.unlink()
+    assert renew_claim(paths)
+    assert live_runner(paths) == identify_process(os.getpid())
+
+
+def test_of_two_machines_that_replace_a_silent_runner_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = LocalPaths(tmp_path)
+    leave_claim_of(FAR, paths, age_s=SILENCE_S + 10)
+    farther = FAR.model_copy(update={"host": "a-third-machine"})
+
+    def look(_: LocalPaths) -> None:
+        """Say that nobody runs the queue, just before a third machine begins to."""
+        paths.runner.unlink()
+        leave_claim_of(farther, paths)
+
+    monkeypatch.setattr(local_claim, "live_runner", look)
+    assert not take_claim(paths)
+    assert last_runner(paths) == farther
 
 
 def test_a_submission_is_queued_once_and_found_by_its_key(world: World) -> None:
