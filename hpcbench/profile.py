@@ -99,8 +99,8 @@ class ClusterProfile(BaseModel):
     qos: Line | None = None
     gpu_flag: Literal["gres", "gpus", "gpus-per-node", "gpus-per-task"] | None = "gres"
     """The one flag that asks for GPUs."""
-    mem_flag: Literal["mem", "mem-per-cpu"] | None = "mem"
-    """The one flag that asks for host memory."""
+    mem_flag: Literal["mem", "mem-per-cpu", "mem-per-gpu"] | None = "mem"
+    """The one flag that asks for host memory; jobs without a GPU take `mem` for `mem-per-gpu`."""
     mem_gb: float | None = Field(default=None, gt=0)
     """Host memory per node in GiB for jobs that do not say."""
     time_min: int = Field(default=240, ge=1)

@@ -199,13 +199,25 @@ def node_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str |
     cpus = node_cpus(resources, profile)
     flags: dict[str, str | bool] = {"requeue" if profile.requeue else "no-requeue": True}
     flags |= gpu_flags(resources, profile)
-    memory_gb = resources.mem_gb or profile.mem_gb
-    if memory_gb is not None and profile.mem_flag == "mem":
-        flags["mem"] = f"{round(memory_gb * 1024)}M"
-    elif memory_gb is not None and profile.mem_flag == "mem-per-cpu":
-        flags["mem-per-cpu"] = f"{-(-round(memory_gb * 1024) // cpus)}M"
+    flags |= memory_flags(resources, profile, cpus)
     flags |= profile.extra_sbatch
     return flags
+
+
+def memory_flags(resources: Resources, profile: ClusterProfile, cpus: int) -> dict[str, str | bool]:
+    """Return the one flag that asks for a node's memory, shared out by its `cpus` or GPUs where the profile says so."""
+    memory_gb = resources.mem_gb or profile.mem_gb
+    if memory_gb is None or profile.mem_flag is None:
+        return {}
+    memory_mib = round(memory_gb * 1024)
+    per_node = resources.gpu // resources.nodes
+    match profile.mem_flag:
+        case "mem-per-cpu":
+            return {"mem-per-cpu": f"{-(-memory_mib // cpus)}M"}
+        case "mem-per-gpu" if per_node:
+            return {"mem-per-gpu": f"{-(-memory_mib // per_node)}M"}
+        case _:
+            return {"mem": f"{memory_mib}M"}
 
 
 def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | bool]:

@@ -16,7 +16,7 @@ from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.save_dir import save_dir_error
-from hpcbench.scheduler.slurm_script import gpu_flags, render_script
+from hpcbench.scheduler.slurm_script import gpu_flags, memory_flags, render_script
 from tests.conftest import Golden
 from tests.unit.job_cases import submission
 
@@ -79,6 +79,21 @@ def test_everything_a_profile_may_say(golden: Golden) -> None:
 def test_exactly_one_flag_asks_for_gpus(flag: str | None, expected: dict[str, str]) -> None:
     profile = ClusterProfile.model_validate({"gpu_flag": flag})
     assert gpu_flags(Resources(gpu=4, ddp=4, nodes=2, gpu_type="a100"), profile) == expected
+
+
+@pytest.mark.parametrize(
+    ("flag", "gpu", "expected"),
+    [
+        ("mem", 4, {"mem": "65536M"}),
+        ("mem-per-cpu", 4, {"mem-per-cpu": "8192M"}),
+        ("mem-per-gpu", 4, {"mem-per-gpu": "32768M"}),
+        ("mem-per-gpu", 0, {"mem": "65536M"}),
+        (None, 4, {}),
+    ],
+)
+def test_exactly_one_flag_asks_for_a_nodes_memory(flag: str | None, gpu: int, expected: dict[str, str]) -> None:
+    profile = ClusterProfile.model_validate({"mem_flag": flag})
+    assert memory_flags(Resources(gpu=gpu, nodes=2, mem_gb=64), profile, cpus=8) == expected
 
 
 def test_a_job_without_gpus_asks_for_none() -> None:
