@@ -20,6 +20,7 @@ from hpcbench.scheduler import local_claim
 from hpcbench.scheduler.local import LocalScheduler
 from hpcbench.scheduler.local_claim import SILENCE_S, last_runner, leave_claim, live_runner, renew_claim, take_claim
 from hpcbench.scheduler.local_machine import read_machine
+from hpcbench.scheduler.local_queue import ElementStatus, LocalQueue
 from tests.unit.local_world import FOLDER, World, make_world
 
 FAR = ProcessIdentity(host="another-machine", pid=1, start_ticks=1)
@@ -151,3 +152,9 @@ def test_cuda_visible_devices_limits_the_slots() -> None:
     assert read_machine({"CUDA_VISIBLE_DEVICES": "3,5"}).gpus == ("3", "5")
     assert read_machine({"CUDA_VISIBLE_DEVICES": ""}).gpus == ()
     assert read_machine({"CUDA_VISIBLE_DEVICES": ""}).cpus == len(os.sched_getaffinity(0))
+
+
+def test_the_state_of_a_job_that_never_started_is_made_once(world: World) -> None:
+    queue = LocalQueue(world.save_dir)
+    assert queue.state("a") is queue.state("b")
+    assert queue.state("a").status is ElementStatus.PENDING
