@@ -92,6 +92,7 @@ REASONS = {
         "your environment could not be read on the node, and it is held", "if the node is mended, let it go on"
     ),
     "job requeued in held state": _held("was requeued and is held", "nobody but you lets it go on"),
+    "job requeued in special exit state": _held("was requeued and is held", "nobody but you lets it go on"),
     "JobLaunchFailure": _held(
         "could not be launched", "a node or file system was broken; if it is mended, let it go on"
     ),
@@ -129,6 +130,12 @@ REASONS = {
     "AccountNotAllowed": _stuck(
         "its account may not use the partition, so it can never start", f"{ANOTHER_PARTITION}, or {ANOTHER_ACCOUNT}"
     ),
+    "Job's account not known": _stuck(
+        "its account is not known, and the partition takes only some, so it can never start", ANOTHER_ACCOUNT
+    ),
+    "Job's QOS not known": _stuck(
+        "its QOS is not known, and the partition takes only some, so it can never start", ANOTHER_QOS
+    ),
     "InvalidQOS": _stuck("its QOS is not valid, so it can never start", ANOTHER_QOS),
     "QOSNotAllowed": _stuck(
         "its QOS is not allowed in the partition or for your account, so it can never start",
@@ -147,7 +154,12 @@ REASONS = {
     "InactiveLimit": _waits("was inactive for too long"),
     "OutOfMemory": _waits("ran out of memory"),
 }
-"""The words that are no limit; those with blanks are sentences of slurmctld's own, up to their first comma."""
+"""The words that are no limit; those with blanks are sentences of slurmctld's own, up to their comma or bracket."""
+DETAILED = {
+    "Job's account not permitted to use this partition": "AccountNotAllowed",
+    "Job's QOS not permitted to use this partition": "QOSNotAllowed",
+}
+"""Sentences that stand for a word, and name in brackets what the partition takes."""
 
 RESOURCES = {
     "cpu": ("CPUs", "CPU minutes", "requirements.cpus_per_gpu"),
@@ -180,7 +192,7 @@ def read_reason(text: str) -> Reason | None:
     word, detail = _split(text)
     if word == "ReqNodeNotAvail":
         return _not_available(detail)
-    if (known := REASONS.get(word)) is not None:
+    if (known := REASONS.get(DETAILED.get(word, word))) is not None:
         return known
     if re.fullmatch(r"Reservation \S+ was deleted", word):
         return REASONS["ReservationDeleted"]
@@ -190,11 +202,13 @@ def read_reason(text: str) -> Reason | None:
 
 def explain_reason(text: str) -> str:
     """Return Slurm's pending reason in words, with Slurm's own word in brackets."""
-    word, _ = _split(text)
+    word, detail = _split(text)
     if word in {"", "None", "N/A"}:
         return ""
     reason = read_reason(text)
-    return _clean(text) if reason is None else f"{reason.words} ({word})"
+    if reason is None:
+        return _clean(text)
+    return f"{reason.words} ({detail if word in DETAILED else word})"
 
 
 def _clean(text: str) -> str:
@@ -203,8 +217,11 @@ def _clean(text: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return the word before the comma and what comes after it; scontrol writes blanks as underscores."""
-    word, _, detail = _clean(text).partition(",")
+    """Return the word and what comes after its comma or in its brackets; scontrol writes blanks as underscores."""
+    text = _clean(text)
+    if match := re.fullmatch(r"([^,(]+)[ _]\((.*)\)", text):
+        return match[1].replace("_", " ").strip(), match[2].replace("_", " ").strip()
+    word, _, detail = text.partition(",")
     return word.strip().replace("_", " "), detail.strip(" _")
 
 

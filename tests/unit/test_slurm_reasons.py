@@ -46,6 +46,14 @@ def test_no_word_of_ours_is_unknown_to_slurm() -> None:
             "waits for nodes that are down, drained or reserved for jobs of higher priority (Nodes required for job are DOWN)",
         ),
         ("Reservation course was deleted", "its reservation is gone, so it can never start (Reservation course was deleted)"),
+        (
+            "Job's account not permitted to use this partition (gpu allows lab not root)",
+            "its account may not use the partition, so it can never start (gpu allows lab not root)",
+        ),
+        (
+            "(Job's_QOS_not_permitted_to_use_this_partition_(gpu_denies_long_including_long))",
+            "its QOS is not allowed in the partition or for your account, so it can never start (gpu denies long including long)",
+        ),
         ("QOSMaxGRESPerUser", "with it, you would take more GPUs than your QOS allows you (QOSMaxGRESPerUser)"),
         ("QOSMaxWallDurationPerJobLimit", "asks for more time than your QOS allows for one job, so it can never start (QOSMaxWallDurationPerJobLimit)"),
         ("QOSMaxCpuPerNode", "asks for more CPUs than your QOS allows on a node, so it can never start (QOSMaxCpuPerNode)"),
