@@ -29,6 +29,7 @@ from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
 from hpcbench.job.environment import describe_environment
+from hpcbench.job.keeper import finish, start_keeper
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reserve import is_full, release_reserve, take_reserve
@@ -122,6 +123,7 @@ class Supervisor:
             hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
             absent = Cause(type="cannot_start", message=f"cannot be started: {program}: {error.strerror}", hint=hint)
             return self._finish(launch, JobState.FAILED, absent, None, None)
+        keeper = start_keeper(self.claim.token, os.environ)
         sampler = Sampler(child.pid)
         sampler.start()
         if self.context.is_head:
@@ -132,6 +134,7 @@ class Supervisor:
         finally:
             sampled = sampler.stop()
             kill_tree(child)
+            finish(keeper)
         if not self.context.is_head:
             return None
         # A notice of preemption looks like that of a time limit (USR2) or like a cancellation (TERM).
