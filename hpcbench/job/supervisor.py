@@ -27,6 +27,7 @@ from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
 from hpcbench.job.environment import describe_environment
+from hpcbench.job.keeper import finish, start_keeper
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reserve import is_full, release_reserve, take_reserve
@@ -102,6 +103,7 @@ class Supervisor:
             hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
             absent = Cause(type="cannot_start", message=f"cannot be started: {program}: {error.strerror}", hint=hint)
             return self._finish(launch, JobState.FAILED, absent, None, None)
+        keeper = start_keeper(self.claim.token, os.environ)
         sampler = Sampler(child.pid)
         sampler.start()
         if self.context.is_head:
@@ -112,6 +114,7 @@ class Supervisor:
         finally:
             sampled = sampler.stop()
             kill_tree(child)
+            finish(keeper)
         if not self.context.is_head:
             return None
         reason, own = find_stop_reason(self.stop, self.context)

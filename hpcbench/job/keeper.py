@@ -1,0 +1,112 @@
+"""The keeper: a tiny process beside a job's launcher that ends whatever is left of the job when its supervisor is gone.
+
+In: the claim's token, which all processes of the job carry in their environment, and a pipe that the supervisor holds.
+Out: nothing; once the pipe is closed, by the supervisor's end or by its death, all that carry the token are killed.
+A child that has left its parent, session and process group is found as well. Where Slurm uses no cgroups, nobody else
+would end it. This file runs as a program of its own, so it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+
+CLAIM_VARIABLE = "HPCBENCH_CLAIM"
+ROUNDS = 50
+PAUSE_S = 0.02
+PATIENCE_S = 10.0
+"""How long a supervisor waits for its keeper at the end."""
+
+
+def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the keeper of a job.
+
+    Args:
+        token: of the claim.
+        environ: the supervisor's. A job that this one submits inherits the token, and is told apart by its Slurm id.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    import subprocess
+
+    marks = [f"{CLAIM_VARIABLE}={token}"]
+    if "SLURM_JOB_ID" in environ:
+        marks.append(f"SLURM_JOB_ID={environ['SLURM_JOB_ID']}")
+    # Isolated and without site packages it starts in hundredths of a second. It must not hold srun's output open, nor
+    # be in the job's process group.
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, *marks],
+        env={name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def finish(keeper: subprocess.Popen[bytes]) -> None:
+    """Have the keeper end what is left of the job, and wait until it has: then it closes its own end."""
+    import logging
+    import subprocess
+
+    try:
+        keeper.communicate(timeout=PATIENCE_S)
+        is_done = keeper.returncode == 0
+    except subprocess.TimeoutExpired:
+        is_done = False
+    if not is_done:
+        logging.getLogger(__name__).warning("children of the job may still run: its keeper failed")
+
+
+def find_marked(marks: set[bytes]) -> list[int]:
+    """Return the processes of this user that have all these variables in their environment."""
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib takes longer to import than the rest to run
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as stream:  # noqa: PTH123
+                variables = set(stream.read().split(b"\0"))
+        except OSError:
+            continue
+        if marks <= variables:
+            found.append(int(name))
+    return found
+
+
+def kill_marked(marks: set[bytes]) -> None:
+    """Kill them until there are none."""
+    for _ in range(ROUNDS):
+        pids = find_marked(marks)
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(PAUSE_S)
+
+
+def main() -> None:
+    """Wait for the end of the pipe, then kill."""
+    # Slurm sends the signals of a job to all its processes.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # The last signal nobody can ignore; Slurm sends it to the descendants of its own process, so this is none of them.
+    if os.fork():
+        os._exit(0)
+    while os.read(0, 1):
+        pass
+    kill_marked({mark.encode() for mark in sys.argv[1:]})
+
+
+if __name__ == "__main__":
+    main()

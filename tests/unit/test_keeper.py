@@ -1,0 +1,73 @@
+"""Nothing that a job started outlives it, whoever ends it. Real processes, without Slurm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpcbench.job.keeper import finish, start_keeper
+from hpcbench.paths import SuitePaths
+from hpcbench.plan import Options
+from hpcbench.record import read_record
+from hpcbench.submission import read_submissions
+from hpcbench.submit import submit_suite
+from tests.slurm.suites import command_experiment, command_suite
+from tests.slurm.trainings import processes_of
+from tests.unit.fake_scheduler import FakeScheduler
+
+FAMILY = "sleep 3001 & (sleep 3002 & exec sleep 3003) & setsid sleep 3004 & (sleep 3005 &); (setsid sleep 3006 &);"
+"""Children and grandchildren, with parents and without, in the job's session and in their own."""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+@pytest.mark.parametrize(
+    ("last", "number", "code", "state"),
+    [
+        ("wait", signal.SIGTERM, 1, "cancelled"),
+        ("wait", signal.SIGKILL, -signal.SIGKILL, None),
+        ("sleep 0.5", None, 0, "completed"),
+        ("exit 3", None, 1, "failed"),
+    ],
+)
+def test_no_child_of_a_program_outlives_its_supervisor(
+    tmp_path: Path, last: str, number: signal.Signals | None, code: int, state: str | None
+) -> None:
+    suite = command_suite([command_experiment("a", ("bash", "-c", f"{FAMILY} {last}"))])
+    submit_suite(suite, save_dir=tmp_path, scheduler=FakeScheduler(), options=Options())
+    paths = SuitePaths(tmp_path, "commands")
+    [submission] = read_submissions(paths)
+    command = [sys.executable, "-m", "hpcbench.job", str(paths.submission(submission.key)), "--index", "0"]
+    job = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    if number is not None:
+        wait_for(lambda: sum(words.startswith("sleep 300") for words in processes_of(tmp_path).values()) == 6)
+        job.send_signal(number)
+    assert job.wait(timeout=30) == code
+    if number is signal.SIGKILL:
+        wait_for(lambda: not processes_of(tmp_path))
+    assert processes_of(tmp_path) == {}
+    found = read_record(paths.job("a", "train").record)
+    assert (None if found is None else found.state.value) == state
+
+
+def test_a_job_that_a_job_submitted_is_left_alone() -> None:
+    keeper = start_keeper("token", {"SLURM_JOB_ID": "7"})
+    environ = {**os.environ, "HPCBENCH_CLAIM": "token"}
+    own, other = (subprocess.Popen(["sleep", "3000"], env={**environ, "SLURM_JOB_ID": number}) for number in ("7", "8"))
+    finish(keeper)
+    assert own.wait(timeout=10) == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait()
