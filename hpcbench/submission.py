@@ -70,7 +70,7 @@ class Submission(BaseModel):
     submitted_at: str | None = None
     array: bool = True
     """Whether the scheduler job is an array; a single job has index 0."""
-    after_key: str | None = None
+    after_key: FolderName | None = None
     """Submission whose element of the same index must complete first."""
     resources: Resources
     elements: dict[int, Element] = Field(min_length=1)
