@@ -125,13 +125,17 @@ def _note_refusal(batch: Batch, error: SubmitError, outcome: Outcome) -> None:
 
 
 def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after: Submission | None) -> Submission:
-    """Write the requests and the intent, call the scheduler, write the id; the suite is claimed."""
+    """Write the intent and the requests, call the scheduler, write the id; the suite is claimed.
+
+    The intent goes first: what is killed while old records are put away is found by the next submit, which brings
+    them back.
+    """
     keep_claim(paths)
     submission = describe_batch(batch, scheduler.name, after)
     submission = submission.model_copy(update={"cluster_name": scheduler.cluster_name})
+    write_submission(paths, submission)
     for request in batch.requests.values():
         prepare_job(paths, request)
-    write_submission(paths, submission)
     try:
         scheduler_id = _call_scheduler(scheduler, submission, paths, None if after is None else after.scheduler_id)
     except SubmitError:

@@ -15,6 +15,7 @@ from hpcbench.collect import collect_suites, read_suites
 from hpcbench.collection import JobView
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
 from hpcbench.job import gate
+from hpcbench.job_folder import prepare_job
 from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options
@@ -65,6 +66,27 @@ def test_a_retry_that_is_refused_leaves_the_old_record(tmp_path: Path) -> None:
     left = leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), JobState.FAILED)
     scheduler.refusal = REFUSED
     assert submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED).refused
+    assert look(tmp_path, scheduler)["train"].record == left
+
+
+@pytest.mark.parametrize("state", [JobState.OUT_OF_MEMORY, JobState.COMPLETED])
+def test_a_submit_killed_while_it_prepares_jobs_loses_no_record(
+    state: JobState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = FakeScheduler()
+    left = leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), state)
+    age(tmp_path)
+
+    def prepare_and_die(paths: SuitePaths, request: JobRequest) -> None:
+        prepare_job(paths, request)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hpcbench.submit_batches.prepare_job", prepare_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            submit(tmp_path, scheduler, command("a"), options=Options(retry=frozenset({state})))
+    assert look(tmp_path, scheduler)["train"].record is None
+    assert submit(tmp_path, scheduler, command("a")).num_jobs == 0
     assert look(tmp_path, scheduler)["train"].record == left
 
 
