@@ -7,7 +7,7 @@ job by its name.
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +37,8 @@ from hpcbench.submit_batches import Outcome, abandon, complete, submit_batches, 
 from hpcbench.suite import Suite
 from hpcbench.suite_claim import claim_suite
 
-logger = logging.getLogger(__name__)
+MARKED_ID = re.compile(r"[1-9][0-9]*(?=[ _])")
+"""What a start mark begins with: the id of a single job, or of the array."""
 
 
 def submit_suite(
@@ -144,8 +145,6 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
             adopted.append(complete(paths, submission, found[submission.key]))
         elif (marked := _id_from_its_jobs(paths, submission)) is not None:
             adopted.append(complete(paths, submission, marked))
-        elif _has_started(paths, submission):
-            logger.warning("%s was taken, since jobs of it have started, but its id is not known", submission.key)
         else:
             abandon(paths, submission)
     return adopted
@@ -154,28 +153,20 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
 def _id_from_its_jobs(paths: SuitePaths, submission: Submission) -> str | None:
     """Return the scheduler's id when a job of this submission has started, whatever the queue says now.
 
-    A claim holds it. A start mark, which is older than the profile's setup lines, holds Slurm's SLURM_JOB_ID: that of a
-    single job, but for an element of an array a number of its own, from which the array's id cannot be told.
+    A claim holds it, and so does a start mark, which is older than the profile's setup lines.
     """
     for element in submission.elements.values():
         claim = read_json(paths.job(element.experiment, element.job).claim)
         if claim is not None and claim.get("key") == submission.key and claim.get("scheduler_id"):
             return str(claim["scheduler_id"]).partition("_")[0]
-    if submission.array:
-        return None
-    try:
-        words = (paths.start_marks(submission.key) / "0").read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return None
-    return words[0] if words else None
-
-
-def _has_started(paths: SuitePaths, submission: Submission) -> bool:
-    """Say whether a job of it has started, whose id nobody knows: then it stays open, and counts as under way.
-
-    Such a submission was taken, so it may not be made a second time; the next submit looks for its id again.
-    """
-    return any((paths.start_marks(submission.key) / str(index)).exists() for index in submission.elements)
+    for index in submission.elements:
+        try:
+            mark = (paths.start_marks(submission.key) / str(index)).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if match := MARKED_ID.match(mark):
+            return match[0]
+    return None
 
 
 def _plan_value(

@@ -154,7 +154,7 @@ exit $code"""
 def _setup(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> list[str]:
     marks = shlex.quote(str(paths.start_marks(submission.key)))
     index = "${SLURM_ARRAY_TASK_ID:-0}"
-    mark = f'echo "$SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}} $(hostname)" >> {marks}/{index}'
+    mark = f'echo "${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}} ${{SLURM_RESTART_COUNT:-0}} $(hostname)" >> {marks}/{index}'
     exports = _exports(profile)
     lead = signal_lead_s(submission.resources.time_min or profile.time_min)
     exports.append(f"export HPCBENCH_SIGNAL_LEAD_S={lead}")

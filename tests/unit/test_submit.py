@@ -157,17 +157,10 @@ def leave_intent(save_dir: Path, scheduler: FakeScheduler, *, marks: str, **chan
     return intent
 
 
-def test_an_array_that_has_started_was_taken_although_nobody_knows_its_id(tmp_path: Path) -> None:
+@pytest.mark.parametrize("array", [False, True])
+def test_what_has_started_is_adopted_by_its_mark(tmp_path: Path, *, array: bool) -> None:
     scheduler = FakeScheduler()
-    leave_intent(tmp_path, scheduler, marks="713 0 node1\n")
-    outcome = submit(tmp_path, scheduler, command("a"))
-    assert (outcome.num_jobs, outcome.adopted, scheduler.taken) == (0, [], {})
-    assert look(tmp_path, scheduler)["train"].state is JobState.UNKNOWN
-
-
-def test_a_single_job_that_has_started_is_adopted_by_its_mark(tmp_path: Path) -> None:
-    scheduler = FakeScheduler()
-    leave_intent(tmp_path, scheduler, marks="713 0 node1\n", array=False)
+    leave_intent(tmp_path, scheduler, marks="713 0 node1\n", array=array)
     outcome = submit(tmp_path, scheduler, command("a"))
     assert (outcome.num_jobs, [s.scheduler_id for s in outcome.adopted]) == (0, ["713"])
 
