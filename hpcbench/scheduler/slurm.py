@@ -1,7 +1,7 @@
 """Slurm: submit through submitit, ask with one squeue and at most one sacct, whatever the number of jobs.
 
-slurmctld itself gets at most two messages of one look: the second only where neither command knows a single one of the
-jobs, so that the cluster has to say its name.
+The cluster is asked for its name only where neither command knows a single one of the jobs and slurm.conf does not say
+it.
 
 In: submissions. Out: ids and states. A query that fails raises SchedulerError; only what Slurm said is concluded.
 """
@@ -25,6 +25,7 @@ from hpcbench.paths import SuitePaths
 from hpcbench.processes import find_processes
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
+from hpcbench.scheduler.slurm_conf import confirm_cluster
 from hpcbench.scheduler.slurm_environment import describe_kept
 from hpcbench.scheduler.slurm_facts import (
     SINFO_FORMAT,
@@ -63,8 +64,7 @@ NO_ACCOUNTING = re.compile(
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
 BUSY = re.compile(r"socket timed out|zero bytes|temporarily|try again", re.IGNORECASE)
 """A controller that is there and has too much to do."""
-SQUEUE = ("squeue", "--me", "--states=all", "--noheader", "-r", "--sort=i")
-"""Sorted by partition, as is the default, it sends slurmctld a second message, for the order of the partitions."""
+SQUEUE = ("squeue", "--me", "--states=all", "--noheader", "-r")
 QUICK_FAILURE_S = 3.0
 """Slurm's commands try for many seconds to reach a controller that is away; where they have done so, it is."""
 ASK_AGAIN_AFTER_S = 1.0
@@ -184,14 +184,16 @@ class SlurmScheduler:
     def _find_elsewhere(self, wanted: Sequence[Submission], seen: AbstractSet[str]) -> dict[str, str]:
         """Return the submissions of which Slurm said nothing because they are another cluster's, with its name.
 
-        A key is unique, so a job that was seen tells which cluster this is, and the cluster need not be asked.
+        A key is unique, so a job that was seen tells which cluster this is; else slurm.conf may, and the cluster need
+        not be asked.
         """
         named = [submission for submission in wanted if submission.cluster_name is not None]
         silent = [submission for submission in named if submission.key not in seen]
         if not silent:
             return {}
         told = (submission.cluster_name for submission in named if submission.key in seen)
-        here = next(told, None) or self.cluster_name
+        names = {submission.cluster_name for submission in silent if submission.cluster_name is not None}
+        here = next(told, None) or confirm_cluster(names, os.environ) or self.cluster_name
         return {s.key: other for s in silent if (other := cluster_elsewhere(s, here)) is not None}
 
     def release(self, element_ids: Iterable[str]) -> None:
@@ -226,7 +228,7 @@ class SlurmScheduler:
         """
         if self._profile.max_submitted is None:
             return None
-        lines = ask(["squeue", "--me", "-r", "--noheader", "--sort=i", "--format=%i"]).splitlines()
+        lines = ask(["squeue", "--me", "-r", "--noheader", "--format=%i"]).splitlines()
         queued = sum(_QUEUED_ID.fullmatch(line.strip()) is not None for line in lines)  # and not a banner
         return max(self._profile.max_submitted - queued, 0)
 

@@ -77,10 +77,14 @@ class Cluster:
         """Cancel all jobs and end every process of the cluster."""
         stop_cluster(self.directory)
 
-    def restart_slurmctld(self) -> None:
-        """End slurmctld and start it again, on the state that it saved."""
+    def restart_slurmctld(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """End slurmctld and start it again, on the state that it saved; in between something else may be done."""
         self._end("slurmctld")
-        self._start_slurmctld()
+        try:
+            if meanwhile is not None:
+                meanwhile()
+        finally:
+            self._start_slurmctld()
         self._await_nodes()
 
     @contextlib.contextmanager

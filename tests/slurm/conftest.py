@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from hpcbench.scheduler.slurm import run_command
 
 from .cluster import Cluster, start_cluster
 from .installation import ClusterUnavailableError
@@ -58,3 +61,15 @@ def slurm_cluster() -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.stop()
+
+
+@pytest.fixture
+def held(slurm_cluster: Cluster) -> Iterator[None]:
+    """A partition that takes jobs and starts none, so that thousands of them cost nothing."""
+    run_command(["scontrol", "create", "PartitionName=held", "Nodes=gpu1", "State=DOWN"])
+    yield
+    run_command(["scancel", "--partition=held"])
+    deadline = time.monotonic() + 30
+    while run_command(["squeue", "--noheader", "--partition=held"]) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    run_command(["scontrol", "delete", "PartitionName=held"])

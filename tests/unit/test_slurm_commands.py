@@ -13,6 +13,7 @@ from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler import slurm
 from hpcbench.scheduler.slurm import SlurmScheduler, ask
+from hpcbench.scheduler.slurm_conf import confirm_cluster
 from hpcbench.scheduler.slurm_script import read_failure, render_script
 from hpcbench.scheduler.slurm_states import parse_indices
 from hpcbench.submission import Submission
@@ -99,6 +100,7 @@ def test_a_cluster_is_asked_for_its_name_only_where_it_knows_no_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     called: list[str] = []
+    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
 
     def run(command: Sequence[str], **_: object) -> str:
         called.append(command[0])
@@ -114,6 +116,23 @@ def test_a_cluster_is_asked_for_its_name_only_where_it_knows_no_job(
     assert answer.elsewhere == elsewhere
     assert ("scontrol" in called) is asked_for_name
     assert called[:2] == ["squeue", "sacct"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "confirmed"),
+    [
+        ("SlurmctldPort=1\nclustername = TestBed # ours\n", ["other", "testbed"], "testbed"),
+        ("ClusterName=third\n", ["other", "testbed"], None),
+        ("#ClusterName=testbed\nInclude more.conf\n", ["testbed"], None),
+        (None, ["testbed"], None),
+    ],
+)
+def test_slurm_conf_confirms_a_name_and_says_no_other(
+    text: str | None, names: list[str], confirmed: str | None, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "slurm.conf").write_text(text)
+    assert confirm_cluster(names, {"SLURM_CONF": str(tmp_path / "slurm.conf")}) == confirmed
 
 
 @pytest.mark.parametrize(

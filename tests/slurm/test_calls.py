@@ -1,0 +1,52 @@
+"""How much hpcbench asks of slurmctld, counted by slurmctld itself (sdiag), all kinds of messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpcbench.profile import ClusterProfile
+from tests.slurm.suites import command_experiment, command_suite, count_client_rpcs, hpcbench, submit
+
+pytestmark = pytest.mark.slurm
+
+HELD = ClusterProfile(partition="held")
+
+
+def test_a_thousand_experiments_with_two_evals_cost_slurm_a_handful_of_messages(held: None, tmp_path: Path) -> None:
+    place = ("--save-dir", str(tmp_path))
+    many = [command_experiment(f"e{i:04}", ("true",), evals=("first", "second")) for i in range(1000)]
+    before = count_client_rpcs()
+    outcome = submit(command_suite(many), tmp_path, profile=HELD)
+    asked = count_client_rpcs() - before
+    print("submit", dict(asked))
+    assert (outcome.num_jobs, outcome.refused) == (3000, [])
+    assert asked["REQUEST_SUBMIT_BATCH_JOB"] == 3
+
+    # Another profile of the same Slurm is no other queue.
+    few = command_suite([command_experiment("one", ("true",), suite="few")])
+    submit(few, tmp_path, profile=HELD.model_copy(update={"name": "another"}))
+    before = count_client_rpcs()
+    shown = json.loads(hpcbench("status", "--json", *place).stdout)
+    asked = count_client_rpcs() - before
+    print("status", dict(asked))
+    assert {(job["suite"], job["state"]) for job in shown["jobs"]} == {("commands", "pending"), ("few", "pending")}
+    assert (len(shown["jobs"]), shown["warnings"]) == (3001, [])
+    assert 1 <= asked.total() <= 2
+
+    before = count_client_rpcs()
+    assert "3001 jobs cancelled" in hpcbench("cancel", "--all", *place).stdout
+    asked = count_client_rpcs() - before
+    print("cancel", dict(asked))
+    assert asked["REQUEST_KILL_JOB"] == 4
+    assert asked.total() <= 6
+
+    # All are gone, and what is left is asked for in the queue and in accounting.
+    before = count_client_rpcs()
+    shown = json.loads(hpcbench("status", "--json", *place).stdout)
+    asked = count_client_rpcs() - before
+    print("status", dict(asked))
+    assert {job["state"] for job in shown["jobs"]} <= {"cancelled", "blocked"}
+    assert asked.total() <= 2
