@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SLURM_DIR ?= .slurm
+# Processes that run the tests; trainings take one core each.
+WORKERS ?= 2
 MODEL ?=
 DATA ?=
 TOOLS ?=
@@ -38,10 +40,10 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed
-	$(BIN)/pytest tests/unit -m "not long"
+	$(BIN)/pytest tests/unit -m "not long" --numprocesses $(WORKERS)
 
 train: $(VENV)/.installed
-	$(BIN)/pytest tests/train -m "not long"
+	$(BIN)/pytest tests/train -m "not long" --numprocesses $(WORKERS) --dist worksteal
 
 slurm-test: $(VENV)/.installed
 	@$(BIN)/python tests/slurm/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"
