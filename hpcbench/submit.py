@@ -8,6 +8,7 @@ job by its name.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,10 @@ from hpcbench.suite import Suite
 from hpcbench.suite_claim import claim_suite
 
 logger = logging.getLogger(__name__)
+
+SETTLE_S = 1.0
+"""How old an intent has to be before the queue's silence means anything: a submit that was killed between fork and exec
+leaves a child that nobody can tell for its sbatch yet (seen on 22.05: it was taken 100 ms later, and doubled)."""
 
 
 def submit_suite(
@@ -124,6 +129,7 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
         SchedulerError: the scheduler did not answer, so it is not known what became of them.
     """
     open_intents = [s for s in read_submissions(paths) if s.state == "intent"]
+    _let_settle([paths.submission(intent.key) for intent in open_intents])
     find = find_scheduler(scheduler, paths.save_dir)
     adopted = []
     for submission in open_intents:
@@ -138,6 +144,15 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
         else:
             abandon(paths, submission)
     return adopted
+
+
+def _let_settle(intents: Sequence[Path]) -> None:
+    """Wait until every intent is `SETTLE_S` old."""
+    for intent in intents:
+        age_s = time.time() - intent.stat().st_mtime
+        # The clock of the file system may be another.
+        if 0 <= age_s < SETTLE_S:
+            time.sleep(SETTLE_S - age_s)
 
 
 def _id_from_start_marks(paths: SuitePaths, submission: Submission) -> str | None:
