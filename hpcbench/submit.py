@@ -8,6 +8,7 @@ job by its name.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from hpcbench.deciding import (
     planned_experiments,
 )
 from hpcbench.errors import PlanError, RecordError, SchedulerError
+from hpcbench.file_clock import file_age_s
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Options, plan_suite
@@ -39,6 +41,10 @@ from hpcbench.suite_claim import claim_suite
 
 MARKED_ID = re.compile(r"[1-9][0-9]*(?=[ _])")
 """What a start mark begins with: the id of a single job, or of the array."""
+
+SETTLE_S = 1.0
+"""How old an intent has to be before the queue's silence means anything: a submit that was killed between fork and exec
+leaves a child that nobody can tell for its sbatch yet (seen on 22.05: it was taken 100 ms later, and doubled)."""
 
 
 def submit_suite(
@@ -134,6 +140,7 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
     """
     mine = [submission for submission in read_submissions(paths) if submitted_by_other(submission) is None]
     open_intents = [submission for submission in mine if submission.state == "intent"]
+    _let_settle([paths.submission(intent.key) for intent in open_intents])
     find = find_scheduler(scheduler, paths.save_dir)
     adopted = []
     for submission in open_intents:
@@ -148,6 +155,14 @@ def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:
         else:
             abandon(paths, submission)
     return adopted
+
+
+def _let_settle(intents: Sequence[Path]) -> None:
+    """Wait until every intent is `SETTLE_S` old."""
+    for intent in intents:
+        age_s = file_age_s(intent)
+        if age_s is not None and age_s < SETTLE_S:
+            time.sleep(min(SETTLE_S - age_s, SETTLE_S))
 
 
 def _id_from_its_jobs(paths: SuitePaths, submission: Submission) -> str | None:
