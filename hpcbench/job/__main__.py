@@ -111,7 +111,14 @@ def run_attempt(
     supervisor = Supervisor(
         context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop, signal_lead_s=lead
     )
-    record = supervisor.run()
+    try:
+        record = supervisor.run()
+    except (HpcbenchError, OSError):
+        raise
+    except Exception as error:
+        # A job without a record would leave nothing but a riddle.
+        logger.exception("hpcbench itself failed")
+        record = supervisor.record_own_failure(error)
     shutil.rmtree(node_caches(context, os.environ), ignore_errors=True)
     if record is None:
         return EXIT_COMPLETED

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 import hpcbench
 from hpcbench.clock import now_text
 from hpcbench.job.context import JobContext
-from hpcbench.job.environment import describe_environment
+from hpcbench.job.environment import MachineQuestion, describe_environment
 from hpcbench.jsonfile import JsonObject, read_json, write_json
 from hpcbench.paths import AttemptPaths, JobPaths
 from hpcbench.record import ATTEMPTS_USED_UP, TERMINATED, Attempt, Cause, Record
@@ -65,7 +65,7 @@ def give_up(context: JobContext, request: JobRequest, *, before: int) -> Record:
         ),
         attempts=earlier,
         request=request.model_dump(mode="json"),
-        environment=describe_environment(request.suite_file),
+        environment=describe_environment(MachineQuestion(request.suite_file)),
         started_at=earlier[0].started_at if earlier else now_text(),
         finished_at=now_text(),
     )

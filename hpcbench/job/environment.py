@@ -1,7 +1,7 @@
 """What a job ran on: versions, git, GPUs, driver, host, scheduler ids.
 
 In: the machine. Out: plain values for the record. Anything that cannot be found out is null; nothing here imports
-torch.
+torch. GPUs and git are asked beside the job, since a driver or a file system that hangs must not hold it up.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -31,12 +32,32 @@ PACKAGES = (
     "numpy",
     "submitit",
 )
-QUERY_TIMEOUT_S = 15
+QUERY_TIMEOUT_S = 15.0
 
 
-def describe_environment(suite_file: str, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+class MachineQuestion:
+    """The GPUs and the state of the suite's git repository, asked for in a thread."""
+
+    def __init__(self, suite_file: str, environ: Mapping[str, str] = os.environ) -> None:
+        self._answer: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._ask, args=(suite_file, environ), daemon=True)
+        self._thread.start()
+
+    def _ask(self, suite_file: str, environ: Mapping[str, str]) -> None:
+        self._answer = {"gpus": _gpus(environ), "git": _git(suite_file)}
+
+    def wait(self, patience_s: float) -> dict[str, Any]:
+        """Return the answer, nulls where it does not come in time."""
+        self._thread.join(patience_s)
+        return self._answer or {"gpus": None, "git": None}
+
+
+def describe_environment(
+    machine: MachineQuestion, *, patience_s: float = QUERY_TIMEOUT_S, environ: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
     """Return what a record says about where and with what a job ran."""
     return {
+        **machine.wait(patience_s),
         "hpcbench": hpcbench.__version__,
         "python": platform.python_version(),
         "python_executable": sys.executable,
@@ -45,8 +66,6 @@ def describe_environment(suite_file: str, environ: Mapping[str, str] = os.enviro
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "num_cpus": len(os.sched_getaffinity(0)),
-        "gpus": _gpus(environ),
-        "git": _git(suite_file),
         "slurm": {
             name.removeprefix("SLURM_").lower(): environ[name]
             for name in (
@@ -111,7 +130,7 @@ def _git(suite_file: str) -> dict[str, Any] | None:
 
 def _output(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=QUERY_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""

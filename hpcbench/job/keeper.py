@@ -26,16 +26,14 @@ PATIENCE_S = 10.0
 """How long a supervisor waits for its keeper at the end."""
 
 
-def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start the keeper of a job.
+def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
+    """Start the keeper of a job; return None where it cannot be started, which is no reason to end the job.
 
     Args:
         token: of the claim.
         environ: the supervisor's. A job that this one submits inherits the token, and is told apart by its Slurm id.
-
-    Raises:
-        OSError: it cannot be started.
     """
+    import logging
     import subprocess
 
     marks = [f"{CLAIM_VARIABLE}={token}"]
@@ -43,20 +41,27 @@ def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[byt
         marks.append(f"SLURM_JOB_ID={environ['SLURM_JOB_ID']}")
     # Isolated and without site packages it starts in hundredths of a second. It must not hold srun's output open, nor
     # be in the job's process group.
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, *marks],
-        env={name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, *marks],
+            env={name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        logging.getLogger(__name__).warning("no keeper: children of the job may outlive it: %s", error)
+        return None
 
 
-def finish(keeper: subprocess.Popen[bytes]) -> None:
+def finish(keeper: subprocess.Popen[bytes] | None) -> None:
     """Have the keeper end what is left of the job, and wait until it has: then it closes its own end."""
     import logging
     import subprocess
+
+    if keeper is None:
+        return
 
     try:
         keeper.communicate(timeout=PATIENCE_S)

@@ -159,7 +159,7 @@ def _program_metrics(
             None,
             CommandMetrics(values=values, output_model=None if output is None else str(output)),
         )
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, OverflowError) as error:
         message = f"{attempt.values.name}: not usable: {error}".splitlines()[0]
         return JobState.FAILED, Cause(type="bad_metrics", message=message, exit_code=0), None
 

@@ -15,10 +15,10 @@ import os
 import signal
 import subprocess
 import time
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import hpcbench
 from hpcbench.clock import now_text
@@ -26,7 +26,7 @@ from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
-from hpcbench.job.environment import describe_environment
+from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment
 from hpcbench.job.keeper import finish, start_keeper
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
@@ -47,6 +47,8 @@ POLL_S = 0.2
 TERM_GRACE_S = 22.0
 """Slurm kills KillWait (30 s by default) after TERM; the record has to be written before."""
 LATE_SIGNAL_S = 1.0
+HURRIED_PATIENCE_S = 2.0
+INTERNAL_ERROR = "internal_error"
 USR2_MARGIN_S = 25.0
 HEARTBEAT_S = 30.0
 """How often the claim is touched: a job is missed `conclude.GRACE_S` after it was last heard of."""
@@ -64,7 +66,7 @@ class Supervisor:
     stop: StopRequest = field(default_factory=StopRequest)
     signal_lead_s: float = 300.0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    environment: dict[str, Any] = field(default_factory=dict)
+    machine: MachineQuestion | None = None
 
     @property
     def attempt(self) -> AttemptPaths:
@@ -97,19 +99,19 @@ class Supervisor:
             child = self._start(launch)
         except WorkerError as error:
             refused = Cause(type="cannot_start", message=error.message, hint=error.hint)
-            return self._finish(launch, JobState.FAILED, refused, None, None)
+            return self._finish(launch.argv, JobState.FAILED, refused)
         except OSError as error:
             program = launch.argv[0]
             hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
             absent = Cause(type="cannot_start", message=f"cannot be started: {program}: {error.strerror}", hint=hint)
-            return self._finish(launch, JobState.FAILED, absent, None, None)
+            return self._finish(launch.argv, JobState.FAILED, absent)
         keeper = start_keeper(self.claim.token, os.environ)
         sampler = Sampler(child.pid)
         sampler.start()
-        if self.context.is_head:
-            # Now and not at the end: after TERM there is no time to ask nvidia-smi and git.
-            self.environment = describe_environment(self.request.suite_file)
         try:
+            if self.context.is_head:
+                # Now and not at the end: after TERM there is no time to ask nvidia-smi and git.
+                self.machine = MachineQuestion(self.request.suite_file)
             killed = self._wait(child, launch)
         finally:
             sampled = sampler.stop()
@@ -127,7 +129,20 @@ class Supervisor:
             disk_full=child.returncode != 0 and is_full(self.attempt.folder),
         )
         state, cause, metrics = conclude(self.request, ending, job=self.context.paths, attempt=self.attempt)
-        return self._finish(launch, state, cause, metrics, sampled)
+        return self._finish(launch.argv, state, cause, metrics, sampled)
+
+    def record_own_failure(self, error: Exception) -> Record | None:
+        """Write the record of an attempt that a mistake in hpcbench itself ended; None on nodes that write none."""
+        if not self.context.is_head:
+            return None
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        cause = Cause(
+            type=INTERNAL_ERROR,
+            message=f"a mistake in hpcbench: {type(error).__name__}: {error} ({place})",
+            hint="please report it, with Slurm's log of the job (hpcbench logs NAME --path); retry runs the job again",
+        )
+        return self._finish((), JobState.FAILED, cause)
 
     def _start(self, launch: Launch) -> subprocess.Popen[bytes]:
         """Start the launcher with its output in a file; it dies with this process."""
@@ -211,15 +226,16 @@ class Supervisor:
 
     def _finish(
         self,
-        launch: Launch,
+        argv: tuple[str, ...],
         state: JobState,
         cause: Cause | None,
-        metrics: Metrics | None,
-        sampled: SampledMemory | None,
+        metrics: Metrics | None = None,
+        sampled: SampledMemory | None = None,
     ) -> Record:
         finished = datetime.now(UTC)
-        if not self.environment:
-            self.environment = describe_environment(self.request.suite_file)
+        machine = self.machine or MachineQuestion(self.request.suite_file)
+        # After TERM every second counts.
+        patience_s = QUERY_TIMEOUT_S if self.stop.reason is None else HURRIED_PATIENCE_S
         current = Attempt(
             number=self.claim.attempt,
             state=state,
@@ -247,8 +263,8 @@ class Supervisor:
             attempts=(*earlier, current),
             metrics=metrics,
             request=self.request.model_dump(mode="json"),
-            argv=launch.argv,
-            environment=self.environment,
+            argv=argv,
+            environment=describe_environment(machine, patience_s=patience_s),
             started_at=(earlier[0] if earlier else current).started_at,
             finished_at=current.finished_at,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.job import environment
 from hpcbench.job import supervisor as supervisor_room
+from hpcbench.job.__main__ import run_attempt
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.context import JobContext, read_context
@@ -22,7 +25,7 @@ from hpcbench.job.stop import StopRequest
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.logs import log_tail
 from hpcbench.paths import SuitePaths
-from hpcbench.record import Attempt, Cause, Record
+from hpcbench.record import Attempt, Cause, Record, read_record
 from hpcbench.request import Resources
 from hpcbench.states import JobState
 from hpcbench.submission import Element, write_submission
@@ -249,20 +252,56 @@ def test_a_program_that_dies_of_term_before_its_supervisor_hears_of_it_was_cance
     assert found.state is JobState.CANCELLED
 
 
-def test_the_environment_is_described_while_the_program_runs(
-    context: JobContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_machine_is_asked_while_the_program_runs(context: JobContext, monkeypatch: pytest.MonkeyPatch) -> None:
     # After TERM there may be no time left for it.
-    flag = context.suite_paths.save_dir / "described"
+    flag = context.suite_paths.save_dir / "asked"
 
-    def describe(_: str) -> dict[str, str]:
+    def ask(_: object) -> dict[str, object]:
         flag.touch()
-        return {"host": "here"}
+        return {"names": ["A100"]}
 
-    monkeypatch.setattr(supervisor_room, "describe_environment", describe)
+    monkeypatch.setattr(environment, "_gpus", ask)
     waits = ("sh", "-c", f'for i in 1 2 3 4 5 6 7 8 9; do [ -e "{flag}" ] && exit 0; sleep 0.2; done; exit 1')
     found = run_program(context, waits)
-    assert (found.state, found.environment) == (JobState.COMPLETED, {"host": "here"})
+    assert (found.state, found.environment["gpus"]) == (JobState.COMPLETED, {"names": ["A100"]})
+
+
+def test_a_driver_that_never_answers_holds_no_job_up(context: JobContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(environment, "_gpus", lambda _: answers.wait(60))
+    monkeypatch.setattr(supervisor_room, "QUERY_TIMEOUT_S", 0.1)
+    found = run_program(context, ("true",))
+    answers.set()
+    assert (found.state, found.environment["gpus"]) == (JobState.COMPLETED, None)
+    assert found.environment["python"]
+
+
+def test_words_that_are_no_text_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shim = tmp_path / "nvidia-smi"
+    shim.write_bytes(b"#!/bin/sh\nprintf '0, caf\\351, 81920, 550.1\\n'\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = environment.describe_environment(environment.MachineQuestion(""))
+    assert found["gpus"]["names"] == ["caf\N{REPLACEMENT CHARACTER}"]
+
+
+def test_a_mistake_of_our_own_leaves_a_record(context: JobContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    def conclude_wrongly(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(supervisor_room, "conclude", conclude_wrongly)
+    request, *_ = plan(command("a"))
+    claim = take_claim(context)
+    assert claim is not None
+    assert run_attempt(context, request, claim, checkpoint=None, stop=StopRequest()) == 1
+    found = read_record(context.paths.record)
+    assert found is not None
+    assert found.cause is not None
+    assert (found.state, found.cause.type) == (JobState.FAILED, "internal_error")
+    assert re.fullmatch(
+        r"a mistake in hpcbench: ZeroDivisionError: by nothing \(test_job.py:\d+\)", found.cause.message
+    )
 
 
 def test_attempts_that_were_preempted_or_killed_are_told_apart(context: JobContext) -> None:
