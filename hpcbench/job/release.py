@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from hpcbench.errors import SchedulerError
 from hpcbench.job.context import JobContext
 from hpcbench.jsonfile import write_text
-from hpcbench.scheduler.slurm import release_element, run_command
+from hpcbench.scheduler.slurm import release_elements, run_command
 from hpcbench.scheduler.slurm_own_job import ask_own_job, requeue_ended, requeue_running
 from hpcbench.states import JobState
 from hpcbench.submission import read_evals_of
@@ -47,16 +47,16 @@ def settle_own_evals(context: JobContext, state: JobState) -> None:
         verb = "release" if state is JobState.COMPLETED else "cancel"
         leave_wishes(context, [f"{verb} {element_id}" for element_id in evals])
         return
-    if state is JobState.COMPLETED:
-        released = [element_id for element_id in evals if release_element(element_id)]
-        logger.info("released evals: %s of %s", released, evals)
-        return
     try:
-        # No filter such as --state: with one, scancel takes the whole unsplit rest of the array for the one element.
-        run_command(["scancel", "--quiet", *evals], check=False)
-        logger.info("cancelled evals: %s", evals)
+        if state is JobState.COMPLETED:
+            release_elements(evals)
+            logger.info("released evals: %s", evals)
+        else:
+            # No filter such as --state: with one, scancel takes an array's whole unsplit rest for the one element.
+            run_command(["scancel", "--quiet", *evals], check=False)
+            logger.info("cancelled evals: %s", evals)
     except SchedulerError as error:
-        logger.warning("evals were not cancelled: %s", error.message)
+        logger.warning("evals were not settled: %s", error.message)
 
 
 def requeue(context: JobContext) -> bool:

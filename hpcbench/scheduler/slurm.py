@@ -198,8 +198,7 @@ class SlurmScheduler:
 
     def release(self, element_ids: Iterable[str]) -> None:
         """Drop the dependency of jobs whose train job has completed."""
-        for element_id in element_ids:
-            release_element(element_id)
+        release_elements(list(element_ids))
 
     def cancel(self, element_ids: Sequence[str]) -> None:
         """Cancel jobs, those of one array with one message; `scancel` takes unknown ids without complaint.
@@ -271,14 +270,24 @@ def await_sbatch(keys: Sequence[str]) -> None:
         time.sleep(0.1)
 
 
-def release_element(element_id: str) -> bool:
-    """Drop one job's dependency; return whether Slurm took it (a job that has started or ended needs none)."""
-    try:
-        run_command(["scontrol", "update", f"JobId={element_id}", "Dependency="])
-    except SchedulerError as error:
-        logger.info("%s was not released: %s", element_id, error.message)
-        return False
-    return True
+def release_elements(element_ids: Sequence[str]) -> None:
+    """Drop the dependency of jobs, those of one array with one message.
+
+    Jobs that have started or ended need no release; that scontrol says so of some is no reason not to release the rest
+    (22.05 updates all others of an expression such as `7_[0-2,5]`).
+
+    Raises:
+        SchedulerError: the controller does not answer.
+    """
+    words = group_elements(element_ids)
+    for start in range(0, len(words), IDS_PER_CALL):
+        chunk = words[start : start + IDS_PER_CALL]
+        try:
+            run_command(["scontrol", "update", f"JobId={','.join(chunk)}", "Dependency="])
+        except SchedulerError as error:
+            if "exit code" not in error.message or TRANSIENT.search(error.message):
+                raise
+            logger.info("not all of %s were released: %s", ",".join(chunk), error.message)
 
 
 def ask(command: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:

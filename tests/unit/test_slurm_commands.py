@@ -55,6 +55,35 @@ def test_accounting_that_is_down_is_told_from_accounting_that_is_off(monkeypatch
     assert [(a.history_known, a.history_failed) for a in found.values()] == [(False, True), (False, False)]
 
 
+def test_the_evals_of_an_array_are_released_with_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run(command: Sequence[str], **_: object) -> str:
+        asked.append(command)
+        # Of some it says this, and has released the others.
+        raise SchedulerError("scontrol: exit code 1: 7_0: Job is no longer pending execution")
+
+    monkeypatch.setattr(slurm, "run_command", run)
+    scheduler().release(["7_0", "7_1", "9", "7_5", *(f"8_{index}" for index in range(2000))])
+    assert asked == [["scontrol", "update", "JobId=7_[0-1,5],9,8_[0-1999]", "Dependency="]]
+
+
+@pytest.mark.parametrize("words", ["scontrol: no answer within 90 s", "scontrol: exit code 1: Socket timed out"])
+def test_a_controller_that_is_away_is_not_asked_to_release_the_rest(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run(command: Sequence[str], **_: object) -> str:
+        asked.append(command)
+        raise SchedulerError(words)
+
+    monkeypatch.setattr(slurm, "run_command", run)
+    with pytest.raises(SchedulerError):
+        scheduler().release([str(number) for number in range(2000)])
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("count", [1, 2000])
 def test_a_look_is_one_squeue_and_one_sacct_whatever_the_number_of_jobs(
     count: int, monkeypatch: pytest.MonkeyPatch
