@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -118,9 +119,9 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
     for collection in look_again(save_dir, names):
         last = collection
         jobs = [job for job in last.jobs if not only or any(fnmatchcase(job.experiment, glob) for glob in only)]
-        if (counts := count_states(jobs)) != shown:
-            print_line(counts)
-            shown = counts
+        if (words := "\n".join([count_states(jobs), *_stuck_lines(jobs)])) != shown:
+            print_line(words)
+            shown = words
         if is_over(jobs):
             break
     print_summary(last)
@@ -130,6 +131,14 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
         or (job.state is JobState.BLOCKED and (job.suite, job.experiment, job.job) not in excused)
         for job in jobs
     )
+
+
+def _stuck_lines(jobs: Sequence[JobView]) -> list[str]:
+    """Return a line for each reason for which pending jobs never start by themselves (pure)."""
+    reasons = Counter(job.reason for job in jobs if job.state is JobState.PENDING and job.hint)
+    return [
+        f"  {count} of them never start by themselves: {reason}; see hpcbench why" for reason, count in reasons.items()
+    ]
 
 
 def _blocked_by_results(collection: Collection) -> set[tuple[str, str, str]]:

@@ -100,6 +100,19 @@ def test_waiting_ends_with_the_report_and_says_whether_a_job_failed(
     assert capsys.readouterr().out.startswith("1 running\n1 timeout\n")
 
 
+def test_jobs_that_never_start_are_told_while_one_waits_for_them(
+    looks: list[Collection], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stuck = [replace(job(PENDING, name=name, reason="is held"), hint="release it") for name in "ab"]
+    looks += [
+        look(*stuck, job(PENDING, name="c", reason="waits for GPUs")),
+        look(*(job(COMPLETED, name=n) for n in "abc")),
+    ]
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
+    told = "3 pending\n  2 of them never start by themselves: is held; see hpcbench why\n3 completed\n"
+    assert capsys.readouterr().out.startswith(told)
+
+
 def test_waiting_for_some_experiments_ends_with_them(looks: list[Collection]) -> None:
     looks += [look(job(COMPLETED), job(RUNNING, name="b"), job(JobState.PLANNED, name="c"))]
     assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], ["a"])
