@@ -132,7 +132,9 @@ class World:
             except OSError:
                 continue
             ids = [s.scheduler_id or "" for s in self.submissions.values()]
-            if state != "Z" and any(f"HPCBENCH_LOCAL_ID={i}_".encode() in environ for i in ids):
+            # Ids are alike in the worlds of other tests, which may run beside this one.
+            is_here = f"WORLD={self.save_dir}\0".encode() in environ
+            if state != "Z" and is_here and any(f"HPCBENCH_LOCAL_ID={i}_".encode() in environ for i in ids):
                 found.append(int(entry.name))
         return found
 
