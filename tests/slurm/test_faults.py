@@ -211,6 +211,7 @@ def test_a_command_line_killed_at_any_moment_loses_and_doubles_nothing(held: Hel
     started = time.monotonic()
     hpcbench(*arguments, "--save-dir", str(tmp_path / "whole"))
     whole_s = time.monotonic() - started
+    start_s = min(0.3, whole_s / 2)
     count_jobs(tmp_path / "whole", held)
     held.clear()
     left: Counter[str] = Counter()
@@ -218,8 +219,8 @@ def test_a_command_line_killed_at_any_moment_loses_and_doubles_nothing(held: Hel
         save_dir = tmp_path / f"killed-{number}"
         words = [sys.executable, "-m", "hpcbench.cli", *arguments, "--save-dir", str(save_dir)]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # Until then Python itself is starting.
-        delay_s = min(0.3, whole_s / 2) + whole_s * number / 40
+        # Before start_s Python itself is starting.
+        delay_s = start_s + (whole_s - start_s) * number / 40
         time.sleep(delay_s)
         process.kill()
         was_killed = process.wait() == -signal.SIGKILL
