@@ -43,11 +43,11 @@ unit: $(VENV)/.installed
 	$(BIN)/pytest tests/unit -m "not long" --numprocesses $(WORKERS)
 
 train: $(VENV)/.installed
-	$(BIN)/pytest tests/train -m "not long" --numprocesses $(WORKERS) --dist worksteal
+	$(BIN)/pytest tests/train -m "not long" --numprocesses $(WORKERS) --dist worksteal --durations 12
 
 slurm-test: $(VENV)/.installed
 	@$(BIN)/python tests/slurm/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"
-	$(BIN)/pytest tests/slurm -m "not long"
+	$(BIN)/pytest tests/slurm -m "not long" --durations 25
 
 test-long: $(VENV)/.installed
 	@$(BIN)/python tests/slurm/cluster.py install || true
