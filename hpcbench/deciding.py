@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.collect import PlannedExperiment, SuiteOnDisk, collect_suites, read_suite
+from hpcbench.collect import collect_suites
 from hpcbench.collection import Collection, JobView
 from hpcbench.inputs import hash_inputs
 from hpcbench.job.gate import choose_checkpoint
@@ -22,6 +22,7 @@ from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.states import ALIVE, FINISHED_WELL, JobState
 from hpcbench.suite import Suite
+from hpcbench.suite_on_disk import PlannedExperiment, SuiteOnDisk, read_suite
 
 SHOWN_NAMES = 5
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcbench.collect import read_suite
 from hpcbench.collection import JobView
 from hpcbench.config import load_suites
 from hpcbench.console import print_error, print_line, print_outcome, print_summary, print_warning
@@ -29,6 +28,7 @@ from hpcbench.states import JobState
 from hpcbench.status import gather
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Suite
+from hpcbench.suite_on_disk import read_suite
 
 if TYPE_CHECKING:
     from hpcbench.preview import Preview

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.batches import describe_batch, make_batches, make_late_batches
-from hpcbench.collect import read_suite
 from hpcbench.deciding import decide_suite, hash_suite, limit_jobs, list_warnings, look_up
 from hpcbench.paths import SuitePaths
 from hpcbench.plan import Action, Decision, Options, plan_suite
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.submission import Submission
 from hpcbench.suite import Suite
+from hpcbench.suite_on_disk import read_suite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from hpcbench.collect import SuiteOnDisk
 from hpcbench.collection import Collection, ExperimentView, JobView
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.states import JobState
 from hpcbench.submission import Submission
+from hpcbench.suite_on_disk import SuiteOnDisk
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.collect import FindQueue, collect_suites, read_suites
+from hpcbench.collect import FindQueue, collect_suites
 from hpcbench.collection import Collection, JobView
 from hpcbench.headline import headline
 from hpcbench.progress import progress_text
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.settle import settle_evals
 from hpcbench.states import JobState
+from hpcbench.suite_on_disk import read_suites
 
 
 def gather(

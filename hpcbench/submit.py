@@ -15,7 +15,7 @@ from pathlib import Path
 from hpcbench.batches import make_batches, make_late_batches
 from hpcbench.clean import Keep, find_removals, remove
 from hpcbench.clock import now_text
-from hpcbench.collect import PlannedSuite, SuiteOnDisk, collect_suites, read_suite
+from hpcbench.collect import collect_suites
 from hpcbench.deciding import (
     decide_suite,
     find_scheduler,
@@ -38,6 +38,7 @@ from hpcbench.submission import Submission, read_submissions, submitted_by_other
 from hpcbench.submit_batches import Outcome, abandon, complete, submit_batches, submit_late_evals
 from hpcbench.suite import Suite
 from hpcbench.suite_claim import claim_suite
+from hpcbench.suite_on_disk import PlannedSuite, SuiteOnDisk, read_suite
 
 MARKED_ID = re.compile(r"[1-9][0-9]*(?=[ _])")
 """What a start mark begins with: the id of a single job, or of the array."""

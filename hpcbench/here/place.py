@@ -10,11 +10,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hpcbench.collect import read_suite
 from hpcbench.config.names import fit_name, name_error
 from hpcbench.errors import PlanError
 from hpcbench.paths import SuitePaths
 from hpcbench.suite import Experiment, Suite
+from hpcbench.suite_on_disk import read_suite
 
 
 def suite_of(experiment: Experiment, *, root: Path, name: str | None, prefix: str | None) -> Suite:

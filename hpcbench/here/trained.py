@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcbench.arguments import EvalArgs
-from hpcbench.collect import read_suite
 from hpcbench.errors import ConfigError, PlanError, Problem
 from hpcbench.here.options import options_of
 from hpcbench.here.typed import Typed
@@ -19,6 +18,7 @@ from hpcbench.paths import JobPaths, SuitePaths
 from hpcbench.plan import EVAL_PREFIX, TRAIN, eval_job_name
 from hpcbench.request import JobRequest, read_request
 from hpcbench.suite import Experiment, Suite
+from hpcbench.suite_on_disk import read_suite
 
 CKPT_DIR = "ckpt_dir"
 _CHOICES = ("best", "last")

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Collection
 
 from hpcbench.clean import Keep, find_removals, remove
-from hpcbench.collect import SuiteOnDisk, collect_suites, read_plan
+from hpcbench.collect import collect_suites
 from hpcbench.job.context import JobContext
 from hpcbench.paths import JobPaths
 from hpcbench.record import read_record
+from hpcbench.suite_on_disk import SuiteOnDisk, read_plan
 
 logger = logging.getLogger(__name__)
 

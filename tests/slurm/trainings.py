@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcbench.collect import SuiteOnDisk, read_suites
 from hpcbench.jsonfile import read_json
 from hpcbench.paths import AttemptPaths, JobPaths
 from hpcbench.record import Record, TrainMetrics, read_record
 from hpcbench.scheduler.slurm import run_command
+from hpcbench.suite_on_disk import SuiteOnDisk, read_suites
 from hpcbench.worker.progress import read_eval_losses, read_steps
 from tests.slurm.suites import hpcbench, wait_until, write_suite
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench import lookout, submit_batches
-from hpcbench.collect import ask_schedulers, read_suites
+from hpcbench.collect import ask_schedulers
 from hpcbench.errors import SchedulerError
 from hpcbench.lookout import look_again
 from hpcbench.paths import SuitePaths
@@ -21,6 +21,7 @@ from hpcbench.scheduler.slurm import SlurmScheduler
 from hpcbench.submission import Submission, read_submissions
 from hpcbench.submit import submit_suite
 from hpcbench.suite import Suite
+from hpcbench.suite_on_disk import read_suites
 from tests.unit.fake_scheduler import PENDING, FakeScheduler
 from tests.unit.job_cases import command, suite
 

@@ -11,7 +11,7 @@ import pytest
 
 from hpcbench import collect
 from hpcbench.cancel import cancel_jobs
-from hpcbench.collect import collect_suites, read_suites
+from hpcbench.collect import collect_suites
 from hpcbench.collection import Collection
 from hpcbench.conclude import Evidence, conclude_state
 from hpcbench.errors import SchedulerError
@@ -28,6 +28,7 @@ from hpcbench.submission import Submitter, read_submissions, write_submission
 from hpcbench.submit import submit_suite
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment
+from hpcbench.suite_on_disk import read_suites
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.unit.job_cases import command, experiment, record, suite, view
 from tests.unit.test_plan import plan

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from hpcbench import cli
-from hpcbench.collect import read_suite
 from hpcbench.collection import ExperimentView, JobView
 from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
@@ -29,6 +28,7 @@ from hpcbench.scheduler.local_runner import EXIT_INTERRUPTED, run_queue
 from hpcbench.states import JobState
 from hpcbench.submission import Submission
 from hpcbench.suite import Experiment
+from hpcbench.suite_on_disk import read_suite
 from tests.unit.job_cases import record
 
 ROWS = '{"query": "a", "response": "b"}\n' * 8

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.collect import read_suite
 from hpcbench.invocation import submit_by_profile, suite_again
 from hpcbench.jsonfile import read_json, write_json
 from hpcbench.paths import SuitePaths
@@ -15,6 +14,7 @@ from hpcbench.profile import file_to_remember, load_profile
 from hpcbench.scheduler import choose
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.scheduler.slurm import SlurmScheduler
+from hpcbench.suite_on_disk import read_suite
 from tests.unit.fake_scheduler import FakeScheduler
 from tests.unit.suite_writer import load
 

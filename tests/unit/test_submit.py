@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.collect import collect_suites, read_suites
+from hpcbench.collect import collect_suites
 from hpcbench.collection import JobView
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
 from hpcbench.job import gate
@@ -28,6 +28,7 @@ from hpcbench.submission import Submission, Submitter, read_submissions, write_s
 from hpcbench.submit import settle_suite, submit_suite
 from hpcbench.submit_batches import Outcome
 from hpcbench.suite import Experiment
+from hpcbench.suite_on_disk import read_suites
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.unit.job_cases import command, experiment, record, suite
 
