@@ -7,6 +7,7 @@ what `submit` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from hpcbench.collect import collect_suites
 from hpcbench.collection import Collection, JobView
 from hpcbench.inputs import hash_inputs
 from hpcbench.job.gate import choose_checkpoint
-from hpcbench.paths import SuitePaths
 from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
 from hpcbench.record import TrainMetrics
 from hpcbench.request import JobRequest
@@ -22,7 +22,7 @@ from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.states import ALIVE, FINISHED_WELL, JobState
 from hpcbench.suite import Suite
-from hpcbench.suite_on_disk import PlannedExperiment, SuiteOnDisk, read_suite
+from hpcbench.suite_on_disk import PlannedExperiment, SuiteOnDisk
 
 SHOWN_NAMES = 5
 
@@ -49,19 +49,13 @@ def planned_experiments(requests: Sequence[JobRequest]) -> tuple[PlannedExperime
 
 
 def look_up(
-    paths: SuitePaths, requests: Sequence[JobRequest], scheduler: Scheduler | None
+    suite: SuiteOnDisk | None, requests: Sequence[JobRequest], scheduler: Scheduler | None
 ) -> tuple[dict[tuple[str, str], JobView], Collection]:
     """Return what is known of each job of the plan, and all of it with the scheduler's warnings."""
-    suite = read_suite(paths)
     if suite is None:
         return {}, Collection(suites=(), collected_at="")
-    planned = planned_experiments(requests)
-    suite = SuiteOnDisk(
-        paths=paths,
-        plan=suite.plan.model_copy(update={"experiments": planned}),
-        submissions=suite.submissions,
-    )
-    collection = collect_suites([suite], find_scheduler(scheduler, paths.save_dir))
+    planned = suite.plan.model_copy(update={"experiments": planned_experiments(requests)})
+    collection = collect_suites([replace(suite, plan=planned)], find_scheduler(scheduler, suite.paths.save_dir))
     return {(view.experiment, view.job): view for view in collection.jobs}, collection
 
 

@@ -54,9 +54,9 @@ def preview_suite(
     max_array: int = 1001,
 ) -> Preview:
     """Return what `submit_suite` would do with the same arguments. Changes nothing."""
-    paths = SuitePaths(save_dir, suite.name)
+    on_disk = read_suite(SuitePaths(save_dir, suite.name))
     requests = plan_suite(suite, save_dir=save_dir, inputs=hash_suite(suite, save_dir))
-    views, collection = look_up(paths, requests, scheduler)
+    views, collection = look_up(on_disk, requests, scheduler)
     decisions = decide_suite(requests, views, options, cluster=scheduler.name)
     chosen = limit_jobs(decisions, max_jobs)
     found: list[tuple[Submission, str]] = []
@@ -66,7 +66,6 @@ def preview_suite(
         for evals in batch.evals:
             child = describe_batch(evals, scheduler.name, parent)
             found.append((child, scheduler.render(child, f"<id-of-train-array-{number}>")))
-    on_disk = read_suite(paths)
     for parent, evals in make_late_batches(chosen, {} if on_disk is None else on_disk.latest()):
         late = describe_batch(evals, scheduler.name, parent)
         found.append((late, scheduler.render(late, parent.scheduler_id)))

@@ -90,14 +90,15 @@ def submit_suite(
         outcome.adopted = adopt_intents(paths, scheduler)
         before = read_suite(paths) if suite.grows else None
         write_json(paths.plan, _plan_value(suite, requests, scheduler, before, profile_file))
-        settle_suite(paths, scheduler)
-        views, collection = look_up(paths, requests, scheduler)
+        on_disk = read_suite(paths)
+        views, collection = look_up(on_disk, requests, scheduler)
         if collection.unanswered:
             words = "; ".join(f"{cluster}: {said}" for cluster, said in collection.unanswered.items())
             raise SchedulerError(
                 f"the scheduler did not answer ({words})",
                 hint="nothing was submitted; run the same command again later",
             )
+        settle_evals([] if on_disk is None else [on_disk], collection, scheduler)
         outcome.warnings += list_warnings(collection)
         if keep is not None:
             outcome.removed = find_removals(collection, (), keep)
@@ -106,7 +107,6 @@ def submit_suite(
         chosen = limit_jobs(outcome.decisions, max_jobs)
         outcome.num_left = len(limit_jobs(outcome.decisions, None)) - len(chosen)
         submit_batches(make_batches(chosen, max_array), paths, scheduler, outcome)
-        on_disk = read_suite(paths)
         latest = {} if on_disk is None else on_disk.latest()
         submit_late_evals(make_late_batches(chosen, latest), paths, scheduler, outcome)
         if any(submission.after_key for submission in outcome.submitted):
