@@ -43,7 +43,9 @@ def main(names: Sequence[str]) -> None:
         for name in names or tools:
             rows += tools[name](Path(folder))
             wait_for_empty_queue()
-    print(tabulate(rows, headers=["tool", "jobs", "what", "seconds", "messages to slurmctld"], tablefmt="github"))
+    headers = ["tool", "jobs", "what", "seconds", "messages to slurmctld"]
+    sides = ("left", "right", "left", "right", "left")
+    print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True, colalign=sides))
 
 
 def timed(what: str, tool: str, jobs: int, *command: str) -> list[object]:
