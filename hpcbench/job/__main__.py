@@ -32,7 +32,7 @@ from hpcbench.job.keep import reduce_own_checkpoints
 from hpcbench.job.launch import node_caches, program_of
 from hpcbench.job.outcome import EXIT_START_ME_AGAIN
 from hpcbench.job.push import push_weights, wants_push
-from hpcbench.job.release import requeue, settle_own_evals
+from hpcbench.job.release import requeue, settle_own_evals, stay_if_preempted
 from hpcbench.job.stop import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor, die_with_parent
 from hpcbench.record import Record, read_record
@@ -125,7 +125,7 @@ def run_attempt(
     if record.state is JobState.PREEMPTED:
         wait_for_preemption(context)
         return EXIT_NOT_COMPLETED
-    if requeue_after_timeout(context, request, record):
+    if requeue_after_timeout(context, request, record) or stay_if_preempted(context, record):
         return EXIT_NOT_COMPLETED
     if request.job == "train" and (record.state is JobState.COMPLETED or record.state in _FINAL):
         settle_own_evals(context, record.state)

@@ -1,9 +1,9 @@
 """After a train job: its evals are released when it completed, and cancelled when it failed for good.
 
 In: the context of a train job. Out: calls of scontrol and scancel, or, in a container that has neither, wishes for the
-batch script outside. Slurm itself judges only the first ten waiting
-elements of an array one by one (`correspond_after_task_cnt`), so the dependency only holds evals back and this lets
-them go. Whatever cannot be done here is done by the next hpcbench command.
+batch script outside. Slurm itself judges only the first ten waiting elements of an array one by one
+(`correspond_after_task_cnt`), so the dependency only holds evals back and this lets them go. Whatever cannot be done
+here is done by the next hpcbench command.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Sequence
 
 from hpcbench.errors import SchedulerError
 from hpcbench.job.context import JobContext
+from hpcbench.job.stop import is_cancelled
 from hpcbench.jsonfile import write_text
+from hpcbench.record import Record
 from hpcbench.scheduler.slurm import release_elements, run_command
 from hpcbench.scheduler.slurm_own_job import ask_own_job, requeue_ended, requeue_running
 from hpcbench.states import JobState
@@ -72,6 +74,19 @@ def requeue(context: JobContext) -> bool:
     if own is not None and own.is_at_limit:
         return requeue_ended(context.scheduler_id)
     return requeue_running(context.scheduler_id)
+
+
+def stay_if_preempted(context: JobContext, record: Record) -> bool:
+    """Have the batch script outside a container stay if this job is being preempted; return whether it was asked to.
+
+    In the container a preemption looks like a cancellation, or like a time limit. The batch script can ask Slurm: it
+    leaves at once where it is none, and a cancellation ends it.
+    """
+    is_stopped = record.cause is not None and record.cause.type == "interrupted"
+    if not is_stopped or not context.on_slurm or shutil.which("scontrol") is not None or is_cancelled(context):
+        return False
+    leave_wishes(context, [f"stay {context.scheduler_id}"])
+    return True
 
 
 def leave_wishes(context: JobContext, lines: Sequence[str]) -> None:

@@ -64,7 +64,8 @@ def judge_stop(stop: StopRequest, *, is_noted: bool, own: OwnJob | None, restart
     3. Slurm is ending the job, even if its TERM has not been heard yet: a time limit where it gives that as its reason;
        preempted where it has counted one more requeue than this start knows of; else terminated.
     4. Slurm cannot be asked (in a container): what the signals say. There a preemption is put down as a cancellation,
-       and corrected by the next attempt.
+       and corrected by the next attempt; the batch script outside sees to it that there is one, see
+       `release.stay_if_preempted`.
 
     Args:
         stop: the signals.

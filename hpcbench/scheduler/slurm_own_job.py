@@ -20,6 +20,8 @@ ASK_TIMEOUT_S = 5
 NEVER = frozenset({"None", "N/A", "Unknown"})
 RUNNING = frozenset({"RUNNING", "SIGNALING", "RESIZING", "SUSPENDED", "STOPPED"})
 """Slurm's words for a job that it has not begun to end; it is SIGNALING just when a notice comes."""
+BEING_PREEMPTED = "JobState=(RUNNING|SIGNALING) .* PreemptTime=[0-9]"
+"""What `OwnJob.is_being_preempted` is to `grep -E`: a batch script has no Python."""
 AT_LIMIT = "TimeLimit"
 """Slurm's reason for having ended a job. Its state is COMPLETING then, as that of a cancelled one."""
 

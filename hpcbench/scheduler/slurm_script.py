@@ -26,6 +26,7 @@ from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm_environment import clean_environment
+from hpcbench.scheduler.slurm_own_job import BEING_PREEMPTED
 from hpcbench.scheduler.slurm_states import compress_indices
 from hpcbench.submission import KEEP_VARIABLE, Submission
 
@@ -115,7 +116,8 @@ def _command(submission: Submission, *, profile: ClusterProfile, paths: SuitePat
     command = shlex.join([*srun_command(cpus), *python, *job])
     if profile.container is None:
         return command
-    return command + "\n" + _AFTER_CONTAINER.format(marks=shlex.quote(str(paths.start_marks(submission.key))))
+    marks = shlex.quote(str(paths.start_marks(submission.key)))
+    return command + "\n" + _AFTER_CONTAINER.format(marks=marks, being_preempted=shlex.quote(BEING_PREEMPTED))
 
 
 def srun_command(cpus: int) -> list[str]:
@@ -145,6 +147,8 @@ if mv "$after" "$after.done" 2>/dev/null; then
       release) scontrol update JobId="$id" Dependency= ;;
       cancel) scancel --quiet "$id" ;;
       requeue) scontrol requeue Incomplete "$id" ;;
+      # A preempted job that leaves before Slurm ends it would not be requeued.
+      stay) while scontrol show job -o "$id" | grep -Eq {being_preempted}; do sleep 15; done ;;
     esac
   done < "$after.done"
 fi

@@ -14,6 +14,7 @@ from hpcbench.jsonfile import read_json
 from hpcbench.record import read_record
 from hpcbench.scheduler.slurm import run_command
 from hpcbench.states import JobState
+from hpcbench.status import gather
 from hpcbench.why import explain
 from tests.slurm.causes import ECC, ONE_GPU, SAVES, WAITS, shell
 from tests.slurm.cluster import Cluster
@@ -58,9 +59,9 @@ def test_a_job_is_preempted_as_often_as_its_attempts_allow(slurm_cluster: Cluste
     assert [attempt.state for attempt in record.attempts] == [JobState.PREEMPTED]
     assert record.cause is not None
     assert record.cause.message.startswith("all attempts are used up (max_attempts: 1); the last one: preempted")
-    # It ran no second time, and Slurm has let it go.
+    # It ran no second time, and Slurm lets it go; for a moment it is COMPLETING.
     assert not job.attempt(2).folder.exists()
-    assert slurm_state(element_id) in {"FAILED", ""}
+    wait_until(lambda: slurm_state(element_id) in {"FAILED", ""}, timeout_s=15, what="Slurm lets it go")
 
 
 def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_path: Path) -> None:
@@ -198,11 +199,9 @@ def test_a_job_that_still_saves_at_its_time_limit_comes_back(slurm_cluster: Clus
     assert "asked 2" in job_of(save_dir, "late", "retries").attempt(1).log.read_text(encoding="utf-8")
 
 
-@pytest.mark.long
-def test_in_a_container_the_batch_script_requeues_and_dies_with_a_cancelled_job(
-    slurm_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A stand-in that shows the job none of Slurm's commands, as an image would.
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A profile whose jobs see none of Slurm's commands, as in an image, through a stand-in for apptainer."""
     inside = tmp_path / "inside"
     inside.mkdir()
     for name in ("sh", "sleep"):
@@ -212,23 +211,62 @@ def test_in_a_container_the_batch_script_requeues_and_dies_with_a_cancelled_job(
     clusters.mkdir(parents=True)
     profile = {"python": sys.executable, "container": {"image": "image.sif"}}
     (clusters / "images.yaml").write_text(json.dumps(profile), encoding="utf-8")
-    works = f'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; {SAVES}'
     with shims(tmp_path, apptainer=enter) as folder:
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-        save_dir = submit_commands(
-            tmp_path,
-            {"name": "resumes", **shell(works)},
-            {"name": "stays-away", **shell(SAVES_SLOWLY)},
-            cluster="images",
-        )
-        await_word(save_dir, "working", "resumes", "stays-away")
-        warn(save_dir, "resumes", "stays-away")
-        await_word(save_dir, "saving", "stays-away")
-        run_command(["scancel", scheduler_id(save_dir, "stays-away", "retries")])
-        start_requeued(scheduler_id(save_dir, "resumes", "retries"))
-        collection = wait_until_over(save_dir, timeout_s=60)
+    return "images"
+
+
+def wishes_in(save_dir: Path) -> dict[str, str]:
+    """Return what jobs in containers left to their batch scripts, by file; what was read ends in `.done`."""
+    found = save_dir.glob("retries/submissions/*.started/*.after*")
+    return {path.name: path.read_text(encoding="utf-8").strip() for path in found}
+
+
+@pytest.mark.long
+def test_in_a_container_the_batch_script_requeues_and_dies_with_a_cancelled_job(
+    slurm_cluster: Cluster, tmp_path: Path, images: str
+) -> None:
+    works = f'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; {SAVES}'
+    save_dir = submit_commands(
+        tmp_path, {"name": "resumes", **shell(works)}, {"name": "stays-away", **shell(SAVES_SLOWLY)}, cluster=images
+    )
+    comes, stays = (scheduler_id(save_dir, name, "retries") for name in ("resumes", "stays-away"))
+    await_word(save_dir, "working", "resumes", "stays-away")
+    warn(save_dir, "resumes", "stays-away")
+    await_word(save_dir, "saving", "stays-away")
+    run_command(["scancel", stays])
+    start_requeued(comes)
+    collection = wait_until_over(save_dir, timeout_s=60)
     assert states(collection, "train") == {"resumes": "completed", "stays-away": "cancelled"}
     assert not job_of(save_dir, "stays-away", "retries").attempt(2).folder.exists()
-    assert [path.read_text(encoding="utf-8") for path in save_dir.glob("retries/submissions/*.started/*.after*")] == [
-        f"requeue {scheduler_id(save_dir, 'resumes', 'retries')}\n"
-    ]
+    # The cancelled one's batch script was gone before it could read.
+    assert wishes_in(save_dir) == {"0.after.done": f"requeue {comes}", "1.after": f"stay {stays}"}
+
+
+@pytest.mark.long
+def test_in_a_container_the_batch_script_stays_until_a_preempted_job_is_requeued(
+    slurm_cluster: Cluster, tmp_path: Path, images: str
+) -> None:
+    works = f'case "$HPCBENCH_ATTEMPT" in */attempt-2) exit 0;; esac; {WAITS}'
+    requirements = {"mem_gb": 0.1, "time": "10m", "partition": "grace"}
+    names = ("comes-back", "stays-away")
+    save_dir = submit_commands(
+        tmp_path, *({"name": name, **shell(works)} for name in names), cluster=images, requirements=requirements
+    )
+    comes, stays = (scheduler_id(save_dir, name, "retries") for name in names)
+    await_word(save_dir, "working", *names)
+    preempt()
+    expected = {"0.after.done": f"stay {comes}", "1.after.done": f"stay {stays}"}
+    wait_until(lambda: wishes_in(save_dir) == expected, timeout_s=30, what="both jobs have left their containers")
+    # Nobody inside could tell, but to Slurm both still run.
+    assert record_of(job_of(save_dir, "comes-back", "retries")).state is JobState.CANCELLED
+    assert states(gather(save_dir), "train") == dict.fromkeys(names, "running")
+    run_command(["scancel", stays])
+    start_requeued(comes)
+    collection = wait_until_over(save_dir, timeout_s=60)
+
+    assert states(collection, "train") == {"comes-back": "completed", "stays-away": "cancelled"}
+    attempts = record_of(job_of(save_dir, "comes-back", "retries")).attempts
+    assert [attempt.state for attempt in attempts] == [JobState.PREEMPTED, JobState.COMPLETED]
+    assert slurm_state(stays) in {"CANCELLED", ""}
+    assert not job_of(save_dir, "stays-away", "retries").attempt(2).folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hpcbench.jsonfile import write_json
 from hpcbench.paths import SuitePaths
 from hpcbench.record import Cause, Record
 from hpcbench.scheduler import slurm_own_job
-from hpcbench.scheduler.slurm_own_job import OwnJob, parse_own_job
+from hpcbench.scheduler.slurm_own_job import BEING_PREEMPTED, OwnJob, parse_own_job
 from hpcbench.states import JobState
 from hpcbench.submission import Element, write_submission
 from tests.unit.job_cases import command, experiment, record, submission
@@ -130,7 +131,11 @@ def test_the_first_of_each_signal_counts_for_the_grace_time() -> None:
     ],
 )
 def test_slurms_word_on_the_job_that_asks_is_read(words: str, expected: OwnJob | None) -> None:
-    assert parse_own_job(f"JobId=99 ArrayJobId=98 JobName=a {words} Restarts=0\n") == expected
+    line = f"JobId=99 ArrayJobId=98 JobName=a {words} Restarts=0\n"
+    assert parse_own_job(line) == expected
+    # The batch script outside a container reads it likewise.
+    found = subprocess.run(["grep", "-Eq", BEING_PREEMPTED], input=line, text=True, check=False)
+    assert (found.returncode == 0) == (expected == IN_GRACE)
 
 
 def test_a_job_that_was_requeued_before_it_started_is_not_being_requeued() -> None:
@@ -214,6 +219,33 @@ def test_a_job_that_slurm_ends_is_put_back_only_at_its_limit(
     monkeypatch.setattr(release, "ask_own_job", lambda _: own)
     assert release.requeue(context)
     assert calls == [words]
+
+
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.TIMEOUT])
+def test_in_a_container_a_stopped_job_is_left_to_the_batch_script(
+    context: JobContext, monkeypatch: pytest.MonkeyPatch, state: JobState
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    wishes = context.suite_paths.wishes(context.submission.key, 3)
+    wishes.parent.mkdir(parents=True)
+    failed = record(JobState.FAILED, cause=Cause(type="exit_code", message="exit code 1"))
+    assert not release.stay_if_preempted(context, record(JobState.COMPLETED))
+    assert not release.stay_if_preempted(context, failed)
+    assert not release.stay_if_preempted(replace(context, on_slurm=False), timed_out(state))
+    assert not wishes.exists()
+    assert release.stay_if_preempted(context, timed_out(state))
+    assert wishes.read_text() == "stay 98_3\n"
+
+
+def test_only_a_container_leaves_a_stopped_job_to_the_batch_script_and_no_cancelled_one(
+    context: JobContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/scontrol")
+    assert not release.stay_if_preempted(context, timed_out(JobState.CANCELLED))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    cancel(context)
+    assert not release.stay_if_preempted(context, timed_out(JobState.CANCELLED))
+    assert not context.suite_paths.wishes(context.submission.key, 3).exists()
 
 
 def test_a_job_whose_cancellation_did_not_reach_slurm_does_not_start(

@@ -34,6 +34,8 @@ if mv "$after" "$after.done" 2>/dev/null; then
       release) scontrol update JobId="$id" Dependency= ;;
       cancel) scancel --quiet "$id" ;;
       requeue) scontrol requeue Incomplete "$id" ;;
+      # A preempted job that leaves before Slurm ends it would not be requeued.
+      stay) while scontrol show job -o "$id" | grep -Eq 'JobState=(RUNNING|SIGNALING) .* PreemptTime=[0-9]'; do sleep 15; done ;;
     esac
   done < "$after.done"
 fi
