@@ -6,7 +6,6 @@ before it starts leaves no row anywhere in Slurm.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,14 +17,12 @@ from hpcbench.paths import JobPaths
 from hpcbench.scheduler.choose import scheduler_of
 from hpcbench.states import ALIVE
 
-logger = logging.getLogger(__name__)
-
 
 def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
-    """Cancel those jobs that are pending or running; those of other users are left alone.
+    """Cancel those jobs that are pending or running.
 
     Raises:
-        SchedulerError: the scheduler cannot be asked from this machine, or did not answer, or all are another user's.
+        SchedulerError: the scheduler cannot be asked from this machine, or did not answer, or some are another user's.
     """
     alive = [job for job in jobs if job.state in ALIVE and job.scheduler_id is not None]
     if not alive:
@@ -38,10 +35,7 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
     foreign = [job.submitter for job in alive if job.submitter is not None]
     if foreign:
         words = f"{len(foreign)} of these jobs were submitted by {', '.join(sorted(set(foreign)))}"
-        alive = [job for job in alive if job.submitter is None]
-        if not alive:
-            raise SchedulerError(words, hint="who submitted them has to cancel them")
-        logger.warning("%s, and are left alone", words)
+        raise SchedulerError(words, hint="who submitted them has to cancel them")
     by_cluster: dict[str, list[JobView]] = {}
     for job in alive:
         by_cluster.setdefault(job.cluster or "", []).append(job)
@@ -60,10 +54,10 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
 def cancel_where_possible(
     jobs: Sequence[JobView], save_dir: Path
 ) -> tuple[list[JobView], list[tuple[list[JobView], SchedulerError]]]:
-    """Cancel those jobs that are pending or running on each cluster that can be asked; return the others with why."""
-    by_place: dict[tuple[str | None, str | None], list[JobView]] = {}
+    """Cancel one's own jobs that are pending or running wherever that can be asked; return the others with why."""
+    by_place: dict[tuple[str | None, str | None, str | None], list[JobView]] = {}
     for job in jobs:
-        by_place.setdefault((job.cluster, job.elsewhere), []).append(job)
+        by_place.setdefault((job.cluster, job.elsewhere, job.submitter), []).append(job)
     cancelled: list[JobView] = []
     left: list[tuple[list[JobView], SchedulerError]] = []
     for members in by_place.values():

@@ -52,6 +52,11 @@ class JobView:
     node: str | None = None
     """Where it ran last, by the scheduler's name, of a job that failed."""
 
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether its scheduler job is another user's or on another cluster, so that nobody here can ask about it."""
+        return self.submitter is not None or self.elsewhere is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentView:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CHUNK_CHARACTERS = 65_536
 
 
+SHOWN_NAMES = 5
+"""How many jobs a line names."""
+
+
 def print_error(error: HpcbenchError | OSError) -> None:
     """Print an expected error and, for configurations, the number of problems.
 
@@ -108,8 +112,9 @@ def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[
         print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
     print(f"{plural(len(cancelled), 'job')} cancelled")
     for jobs, error in left:
-        names = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in jobs)
-        print(f"not cancelled: {names}: {error}", file=sys.stderr)
+        names = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in jobs[:SHOWN_NAMES])
+        more = f" and {len(jobs) - SHOWN_NAMES} more" if len(jobs) > SHOWN_NAMES else ""
+        print(f"not cancelled: {names}{more}: {error}", file=sys.stderr)
     return bool(left)
 
 

@@ -5,6 +5,7 @@ In: a path. Out: seconds. It makes a file beside the one that is looked at, and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -22,5 +23,6 @@ def file_age_s(path: Path) -> float | None:
     except OSError:
         return None
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink()
     return now - written_at

@@ -293,7 +293,7 @@ def decide(
                 trains[request.experiment] = decision
         else:
             train_view = views.get((request.experiment, TRAIN))
-            decision = _decide_eval(request, view, trains[request.experiment], train_view, options, cluster)
+            decision = _decide_eval(request, view, trains[request.experiment], train_view, options, cluster=cluster)
             runs = decision.action is Action.SUBMIT and not decision.after_train
             if runs and (request.experiment, request.job) in without_checkpoint:
                 decision = Decision(request=request, action=Action.CHANGED, why=CHECKPOINT_GONE)
@@ -315,7 +315,9 @@ def _spare_running_evals(
     return decision
 
 
-def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -> Decision:
+def _decide_alone(  # noqa: PLR0911  # one rule a return
+    request: JobRequest, view: JobView | None, options: Options
+) -> Decision:
     """Decide on a job that depends on no other."""
     if view is None:
         return Decision(request=request, action=Action.SUBMIT, why="new")
@@ -323,10 +325,12 @@ def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -
     known = view.request or view.record
     changed = known is not None and known.fingerprint != request.fingerprint
     what = "its job.json cannot be read" if view.request is None else describe_change(view.request, request)
+    if view.state in ALIVE and view.is_out_of_reach and options.is_retried(view):
+        return Decision(request=request, action=Action.SUBMIT, why=f"retry: {view.reason}")
     if view.state in ALIVE:
         note = f"; changed since ({what}): cancel it first" if changed else ""
         action = Action.CHANGED if changed else Action.SKIP
-        return Decision(request=request, action=action, why=f"already {view.state}{note}")
+        return Decision(request=request, action=action, why=f"{_under_way(view)}{note}")
     if view.state in {JobState.PLANNED, JobState.BLOCKED}:
         return Decision(request=request, action=Action.SUBMIT, why="new" if view.reason == "" else view.reason)
     if changed:
@@ -342,6 +346,14 @@ def _decide_alone(request: JobRequest, view: JobView | None, options: Options) -
     return Decision(request=request, action=Action.SKIP, why=f"is {view.state}{': ' + hint if hint else ''}")
 
 
+def _under_way(view: JobView) -> str:
+    """Say that a job is under way, or why nobody here can tell."""
+    if view.state is not JobState.UNKNOWN:
+        return f"already {view.state}"
+    way_out = "; --retry unknown runs it here all the same" if view.is_out_of_reach else ""
+    return f"is unknown: {view.reason}{way_out}"
+
+
 def _note_push(request: JobRequest, view: JobView) -> str:
     """Say that a finished training was not pushed although it is to be pushed: that is done once, at its end."""
     metrics = None if view.record is None else view.record.metrics
@@ -351,12 +363,13 @@ def _note_push(request: JobRequest, view: JobView) -> str:
     return "" if metrics.pushed_to is not None else f"; not pushed to a hub ({why}): retrain with --retry completed"
 
 
-def _decide_eval(  # noqa: PLR0917
+def _decide_eval(
     request: JobRequest,
     view: JobView | None,
     train: Decision,
     train_view: JobView | None,
     options: Options,
+    *,
     cluster: str,
 ) -> Decision:
     """Decide on an eval of a train job, given what happens to that."""
@@ -364,13 +377,13 @@ def _decide_eval(  # noqa: PLR0917
         return Decision(request=request, action=Action.CHANGED, why="its train job changed")
     if train.action is Action.SUBMIT:
         if view is not None and view.state in ALIVE:
-            return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
+            return Decision(request=request, action=Action.SKIP, why=_under_way(view))
         return Decision(request=request, action=Action.SUBMIT, why="after its train job", after_train=True)
     state = JobState.PLANNED if train_view is None else train_view.state
     if state is JobState.COMPLETED:
         return _decide_alone(request, view, options)
     if view is not None and view.state in ALIVE:
-        return Decision(request=request, action=Action.SKIP, why=f"already {view.state}")
+        return Decision(request=request, action=Action.SKIP, why=_under_way(view))
     is_queued = train_view is not None and train_view.scheduler_id is not None and state is not JobState.UNKNOWN
     is_here = train_view is not None and train_view.cluster == cluster
     if state in ALIVE and is_queued and is_here and (view is None or view.state is JobState.PLANNED):

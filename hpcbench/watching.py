@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.collection import Collection, JobView
-from hpcbench.console import print_line, print_status, print_summary, print_warnings, status_json, status_screen
+from hpcbench.console import plural, print_line, print_status, print_summary, print_warnings, status_json, status_screen
 from hpcbench.jsonfile import write_text
 from hpcbench.lookout import look_again
 from hpcbench.states import ALIVE, FAILED_STATES, JobState
@@ -24,8 +24,15 @@ Choose = Callable[[Collection], list[JobView]]
 
 
 def is_over(jobs: Sequence[JobView]) -> bool:
-    """Say whether none of the jobs is pending, running or unknown (pure)."""
-    return not any(job.state in ALIVE for job in jobs)
+    """Say whether none of the jobs is pending, running or unknown, besides those out of reach (pure)."""
+    return not any(job.state in ALIVE and not job.is_out_of_reach for job in jobs)
+
+
+def end_line(jobs: Sequence[JobView]) -> str:
+    """Return what is said when nothing is waited for any more (pure)."""
+    num_far = sum(job.state in ALIVE and job.is_out_of_reach for job in jobs)
+    far = f", besides {plural(num_far, 'job')} of other users or on other clusters" if num_far else ""
+    return f"no job is under way any more{far}"
 
 
 def what_matters(jobs: Sequence[JobView]) -> tuple[object, ...]:
@@ -50,6 +57,7 @@ def watch_status(save_dir: Path, choose: Choose, *, every_s: float | None, as_js
 
 
 def _watch_in_place(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+    jobs: Sequence[JobView] = ()
     with status_screen() as screen:
         for collection in look_again(save_dir, every_s=every_s):
             jobs = choose(collection)
@@ -57,7 +65,7 @@ def _watch_in_place(save_dir: Path, choose: Choose, every_s: float | None) -> No
             screen.show(collection, jobs, complete=over)
             if over:
                 break
-    print_line("no job is under way any more")
+    print_line(end_line(jobs))
 
 
 def _watch_as_lines(save_dir: Path, choose: Choose, every_s: float | None) -> None:
@@ -69,8 +77,8 @@ def _watch_as_lines(save_dir: Path, choose: Choose, every_s: float | None) -> No
             print_line(f"{collection.collected_at}:")
             print_status(collection, jobs)
         if is_over(jobs):
+            print_line(end_line(jobs))
             break
-    print_line("no job is under way any more")
 
 
 def _watch_as_json(save_dir: Path, choose: Choose, every_s: float | None) -> None:
@@ -98,15 +106,15 @@ def watch_report(
             write_text(output, render(collection))
             print_line(f"{collection.collected_at}: wrote {output} ({count_states(collection.jobs) or 'no jobs'})")
         if is_over(collection.jobs):
+            print_line(end_line(collection.jobs))
             break
-    print_line("no job is under way any more")
 
 
 def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = ()) -> bool:
     """Wait until no job of the suites is under way; return whether one failed.
 
-    What stays planned was counted when it was submitted, and running out of GPU memory is a result: neither is a
-    failure.
+    What was left planned was counted when it was submitted, and running out of GPU memory is a result: neither is a
+    failure. What was submitted and never ran is one.
 
     Args:
         save_dir: root of everything on disk.
@@ -128,6 +136,7 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
     excused = _blocked_by_results(last)
     return any(
         job.state in FAILED_STATES
+        or (job.state is JobState.PLANNED and job.reason)
         or (job.state is JobState.BLOCKED and (job.suite, job.experiment, job.job) not in excused)
         for job in jobs
     )
@@ -136,9 +145,7 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
 def _stuck_lines(jobs: Sequence[JobView]) -> list[str]:
     """Return a line for each reason for which pending jobs never start by themselves (pure)."""
     reasons = Counter(job.reason for job in jobs if job.state is JobState.PENDING and job.hint)
-    return [
-        f"  {count} of them never start by themselves: {reason}; see hpcbench why" for reason, count in reasons.items()
-    ]
+    return [f"  {count} will not start without help: {reason}; see hpcbench why" for reason, count in reasons.items()]
 
 
 def _blocked_by_results(collection: Collection) -> set[tuple[str, str, str]]:
