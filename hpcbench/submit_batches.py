@@ -169,6 +169,7 @@ def _call_scheduler(scheduler: Scheduler, submission: Submission, paths: SuitePa
     After a try of which it is not known what became, nothing is submitted before a query that worked has not found it.
     """
     may_be_there = False
+    said = ""
     for wait_s in WAITS_S:
         try:
             if may_be_there and (found := scheduler.find([submission.key]).get(submission.key)) is not None:
@@ -177,7 +178,7 @@ def _call_scheduler(scheduler: Scheduler, submission: Submission, paths: SuitePa
             keep_claim(paths)
             return scheduler.submit(submission, after_id)
         except SchedulerError as error:
-            may_be_there = True
+            may_be_there, said = True, error.message
             again = f"looking for {submission.key} before trying again"
             logger.warning("%s; %s in %.0f s", error.message, again, wait_s)
             time.sleep(wait_s)
@@ -190,5 +191,6 @@ def _call_scheduler(scheduler: Scheduler, submission: Submission, paths: SuitePa
         return found
     # It may still turn up: the intent stays open, and the next submit looks for it again before anything else.
     raise SchedulerError(
-        f"the scheduler did not take {submission.key} in {len(WAITS_S)} tries", hint="run the same command again later"
+        f"the scheduler did not take {submission.key} in {len(WAITS_S)} tries; it said at last: {said}",
+        hint="run the same command again later",
     )

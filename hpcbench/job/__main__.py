@@ -47,6 +47,7 @@ EXIT_COMPLETED = 0
 EXIT_NOT_COMPLETED = 1
 EXIT_NOT_WRITTEN = os.EX_IOERR
 PREEMPTION_POLL_S = 15.0
+MAX_SILENCES = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         context = read_context(options.submission.absolute(), options.index)
         if context.on_slurm:
             die_with_parent()
+            # It came along from the login node; here it would have scontrol ask slurmdbd, which nodes may not reach.
+            os.environ.pop("SLURM_CLUSTERS", None)
         return run_job(context, stop)
     except HpcbenchError as error:
         logger.error("%s", error)
@@ -116,14 +119,17 @@ def run_attempt(
     except (HpcbenchError, OSError):
         raise
     except Exception as error:
+        if not context.is_head:
+            raise
         # A job without a record would leave nothing but a riddle.
         logger.exception("hpcbench itself failed")
         record = supervisor.record_own_failure(error)
     shutil.rmtree(node_caches(context, os.environ), ignore_errors=True)
     if record is None:
         return EXIT_COMPLETED
-    if record.state is JobState.PREEMPTED:
+    if context.on_slurm and record.state in {JobState.PREEMPTED, JobState.CANCELLED} and not is_cancelled(context):
         wait_for_preemption(context)
+    if record.state is JobState.PREEMPTED:
         return EXIT_NOT_COMPLETED
     if requeue_after_timeout(context, request, record) or stay_if_preempted(context, record):
         return EXIT_NOT_COMPLETED
@@ -154,8 +160,16 @@ _FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_O
 
 
 def wait_for_preemption(context: JobContext) -> None:
-    """Stay until Slurm ends this job: one that leaves within its grace time has failed to Slurm and is not requeued."""
-    while (own := ask_own_job(context.scheduler_id)) is not None and own.is_being_preempted:
+    """Stay until Slurm ends this job: one that leaves within its grace time has failed to Slurm and is not requeued.
+
+    The record is written, so waiting is free; a controller that does not answer has many jobs to preempt.
+    """
+    silences = 0
+    while shutil.which("scontrol") is not None and silences < MAX_SILENCES:
+        own = ask_own_job(context.scheduler_id)
+        if own is not None and not own.is_being_preempted:
+            return
+        silences = silences + 1 if own is None else 0
         time.sleep(PREEMPTION_POLL_S)
 
 

@@ -39,17 +39,18 @@ class MachineQuestion:
     """The GPUs and the state of the suite's git repository, asked for in a thread."""
 
     def __init__(self, suite_file: str, environ: Mapping[str, str] = os.environ) -> None:
-        self._answer: dict[str, Any] = {}
+        self._answer: dict[str, Any] = {"gpus": None, "git": None}
         self._thread = threading.Thread(target=self._ask, args=(suite_file, environ), daemon=True)
         self._thread.start()
 
     def _ask(self, suite_file: str, environ: Mapping[str, str]) -> None:
-        self._answer = {"gpus": _gpus(environ), "git": _git(suite_file)}
+        self._answer["gpus"] = _gpus(environ)
+        self._answer["git"] = _git(suite_file)
 
     def wait(self, patience_s: float) -> dict[str, Any]:
         """Return the answer, nulls where it does not come in time."""
         self._thread.join(patience_s)
-        return self._answer or {"gpus": None, "git": None}
+        return dict(self._answer)
 
 
 def describe_environment(
@@ -125,7 +126,9 @@ def _git(suite_file: str) -> dict[str, Any] | None:
     commit = _output(["git", "-C", folder, "rev-parse", "HEAD"]).strip()
     if not commit:
         return None
-    return {"commit": commit, "dirty": bool(_output(["git", "-C", folder, "status", "--porcelain"]).strip())}
+    # Hundreds of jobs that start at once must not lock the user's repository.
+    status = ["git", "--no-optional-locks", "-C", folder, "status", "--porcelain"]
+    return {"commit": commit, "dirty": bool(_output(status).strip())}
 
 
 def _output(command: list[str]) -> str:

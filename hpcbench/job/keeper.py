@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CLAIM_VARIABLE = "HPCBENCH_CLAIM"
+DONE = b"1"
 ROUNDS = 50
 PAUSE_S = 0.02
 PATIENCE_S = 10.0
@@ -55,8 +56,8 @@ def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[byt
         return None
 
 
-def finish(keeper: subprocess.Popen[bytes] | None) -> None:
-    """Have the keeper end what is left of the job, and wait until it has: then it closes its own end."""
+def finish(keeper: subprocess.Popen[bytes] | None, patience_s: float = PATIENCE_S) -> None:
+    """Have the keeper end what is left of the job, and wait until it says that it has."""
     import logging
     import subprocess
 
@@ -64,8 +65,7 @@ def finish(keeper: subprocess.Popen[bytes] | None) -> None:
         return
 
     try:
-        keeper.communicate(timeout=PATIENCE_S)
-        is_done = keeper.returncode == 0
+        is_done = keeper.communicate(timeout=patience_s)[0] == DONE
     except subprocess.TimeoutExpired:
         is_done = False
     if not is_done:
@@ -88,16 +88,17 @@ def find_marked(marks: set[bytes]) -> list[int]:
     return found
 
 
-def kill_marked(marks: set[bytes]) -> None:
-    """Kill them until there are none."""
+def kill_marked(marks: set[bytes]) -> bool:
+    """Kill them until there are none; return whether that was reached."""
     for _ in range(ROUNDS):
         pids = find_marked(marks)
         if not pids:
-            return
+            return True
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(PAUSE_S)
+    return False
 
 
 def main() -> None:
@@ -110,7 +111,10 @@ def main() -> None:
         os._exit(0)
     while os.read(0, 1):
         pass
-    kill_marked({mark.encode() for mark in sys.argv[1:]})
+    if kill_marked({mark.encode() for mark in sys.argv[1:]}):
+        # The supervisor may be gone.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(1, DONE)
 
 
 if __name__ == "__main__":

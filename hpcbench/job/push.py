@@ -181,7 +181,7 @@ def run_push(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  # no threads run; there is no other way to PR_SET_PDEATHSIG
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  # it calls the kernel alone, and nothing else can set PR_SET_PDEATHSIG
             start_new_session=True,
         )
     started = time.monotonic()

@@ -42,23 +42,27 @@ def settle_own_evals(context: JobContext, state: JobState) -> None:
     """Release or cancel the evals of a train job that has ended in `state`."""
     if not context.on_slurm or os.environ.get("HPCBENCH_RELEASE_EVALS") == "0":
         return
-    evals = own_evals(context)
-    if not evals:
-        return
+    try:
+        evals = own_evals(context)
+        if evals:
+            _settle(context, evals, state)
+    except (SchedulerError, OSError) as error:
+        # The record stands; the next hpcbench command does it.
+        logger.warning("evals were not settled: %s", error)
+
+
+def _settle(context: JobContext, evals: Sequence[str], state: JobState) -> None:
     if shutil.which("scontrol") is None:
         verb = "release" if state is JobState.COMPLETED else "cancel"
         leave_wishes(context, [f"{verb} {element_id}" for element_id in evals])
         return
-    try:
-        if state is JobState.COMPLETED:
-            release_elements(evals)
-            logger.info("released evals: %s", evals)
-        else:
-            # No filter such as --state: with one, scancel takes an array's whole unsplit rest for the one element.
-            run_command(["scancel", "--quiet", *evals], check=False)
-            logger.info("cancelled evals: %s", evals)
-    except SchedulerError as error:
-        logger.warning("evals were not settled: %s", error.message)
+    if state is JobState.COMPLETED:
+        logger.info("releasing evals: %s", evals)
+        release_elements(evals)
+    else:
+        logger.info("cancelling evals: %s", evals)
+        # No filter such as --state: with one, scancel takes an array's whole unsplit rest for the one element.
+        run_command(["scancel", "--quiet", *evals], check=False)
 
 
 def requeue(context: JobContext) -> bool:

@@ -27,7 +27,7 @@ from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
 from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment
-from hpcbench.job.keeper import finish, start_keeper
+from hpcbench.job.keeper import PATIENCE_S, finish, start_keeper
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reserve import is_full, release_reserve, take_reserve
@@ -98,13 +98,11 @@ class Supervisor:
                 link_scratch(self.context.paths, self.request, os.environ.get("HPCBENCH_SCRATCH"))
             child = self._start(launch)
         except WorkerError as error:
-            refused = Cause(type="cannot_start", message=error.message, hint=error.hint)
-            return self._finish(launch.argv, JobState.FAILED, refused)
+            return self._refuse(launch, error.message, error.hint)
         except OSError as error:
             program = launch.argv[0]
             hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
-            absent = Cause(type="cannot_start", message=f"cannot be started: {program}: {error.strerror}", hint=hint)
-            return self._finish(launch.argv, JobState.FAILED, absent)
+            return self._refuse(launch, f"cannot be started: {program}: {error.strerror}", hint)
         keeper = start_keeper(self.claim.token, os.environ)
         sampler = Sampler(child.pid)
         sampler.start()
@@ -116,7 +114,7 @@ class Supervisor:
         finally:
             sampled = sampler.stop()
             kill_tree(child)
-            finish(keeper)
+            finish(keeper, PATIENCE_S if self.stop.reason is None else HURRIED_PATIENCE_S)
         if not self.context.is_head:
             return None
         reason, own = find_stop_reason(self.stop, self.context)
@@ -131,10 +129,18 @@ class Supervisor:
         state, cause, metrics = conclude(self.request, ending, job=self.context.paths, attempt=self.attempt)
         return self._finish(launch.argv, state, cause, metrics, sampled)
 
-    def record_own_failure(self, error: Exception) -> Record | None:
-        """Write the record of an attempt that a mistake in hpcbench itself ended; None on nodes that write none."""
+    def _refuse(self, launch: Launch, message: str, hint: str | None) -> Record:
+        """Write the record of a job that cannot be started.
+
+        Raises:
+            HpcbenchError: on another node than the head; that this one leaves ends the job there.
+        """
         if not self.context.is_head:
-            return None
+            raise HpcbenchError(message, hint=hint)
+        return self._finish(launch.argv, JobState.FAILED, Cause(type="cannot_start", message=message, hint=hint))
+
+    def record_own_failure(self, error: Exception) -> Record:
+        """Write the record of an attempt that a mistake in hpcbench itself ended; on the head node."""
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}:{last.lineno}"
         cause = Cause(

@@ -302,10 +302,10 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
     try:
         runner = setup.make_runner()
         runner.take_over()
-        heard_at = time.monotonic()
+        heard_at = _now_s()
         while not runner.is_idle():
-            if time.monotonic() - heard_at > HEARTBEAT_S:
-                heard_at = time.monotonic()
+            if _now_s() - heard_at > HEARTBEAT_S:
+                heard_at = _now_s()
                 if not renew_claim(paths):
                     _give_way(runner, paths, display)
             runner.step()
@@ -324,6 +324,11 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
                 runner.stop_all(signals, display)
         finally:
             leave_claim(paths)
+
+
+def _now_s() -> float:
+    """Return seconds that also pass while this machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _give_way(runner: LocalRunner, paths: LocalPaths, display: LocalDisplay) -> NoReturn:

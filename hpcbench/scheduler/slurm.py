@@ -25,7 +25,6 @@ from hpcbench.paths import SuitePaths
 from hpcbench.processes import find_processes
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
-from hpcbench.scheduler.slurm_conf import confirm_cluster
 from hpcbench.scheduler.slurm_environment import describe_kept
 from hpcbench.scheduler.slurm_facts import (
     SINFO_FORMAT,
@@ -64,6 +63,8 @@ NO_ACCOUNTING = re.compile(
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
 BUSY = re.compile(r"socket timed out|zero bytes|temporarily|try again", re.IGNORECASE)
 """A controller that is there and has too much to do."""
+FILTERING = ("SQUEUE_", "SACCT_", "SACCTMGR_", "SCANCEL_", "SCONTROL_", "SINFO_")
+"""Beginnings of variables that are options of Slurm's commands: a user's SQUEUE_PARTITION would hide jobs from us."""
 SQUEUE = ("squeue", "--me", "--states=all", "--noheader", "-r")
 QUICK_FAILURE_S = 3.0
 """Slurm's commands try for many seconds to reach a controller that is away; where they have done so, it is."""
@@ -184,16 +185,14 @@ class SlurmScheduler:
     def _find_elsewhere(self, wanted: Sequence[Submission], seen: AbstractSet[str]) -> dict[str, str]:
         """Return the submissions of which Slurm said nothing because they are another cluster's, with its name.
 
-        A key is unique, so a job that was seen tells which cluster this is; else slurm.conf may, and the cluster need
-        not be asked.
+        A key is unique, so a job that was seen tells which cluster this is, and Slurm need not be asked.
         """
         named = [submission for submission in wanted if submission.cluster_name is not None]
         silent = [submission for submission in named if submission.key not in seen]
         if not silent:
             return {}
         told = (submission.cluster_name for submission in named if submission.key in seen)
-        names = {submission.cluster_name for submission in silent if submission.cluster_name is not None}
-        here = next(told, None) or confirm_cluster(names, os.environ) or self.cluster_name
+        here = next(told, None) or self.cluster_name
         return {s.key: other for s in silent if (other := cluster_elsewhere(s, here)) is not None}
 
     def release(self, element_ids: Iterable[str]) -> None:
@@ -314,13 +313,13 @@ def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float 
     Raises:
         SchedulerError: it is missing, failed, or did not answer in time.
     """
-    environment = {**os.environ, "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
-    environment.pop("SQUEUE_FORMAT", None)
-    environment.pop("SACCT_FORMAT", None)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FILTERING)}
+    environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
     name = command[0]
     try:
         done = subprocess.run(
             list(command),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -343,7 +342,7 @@ def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float 
 def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
     """Return accounting's rows, whether it answered, and a warning; a cluster without accounting is no error."""
     try:
-        return list(parse_sacct(ask(["sacct", *options]))), True, ""
+        return list(parse_sacct(ask(["sacct", *_accounted_clusters(), *options]))), True, ""
     except SchedulerError as error:
         if NO_ACCOUNTING.search(error.message):
             return [], False, ""
@@ -352,6 +351,12 @@ def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
             False,
             f"accounting did not answer ({error.message}); ended jobs without a record are shown as unknown",
         )
+
+
+def _accounted_clusters() -> list[str]:
+    """Return sacct's option for SLURM_CLUSTERS, which all other commands go by without one."""
+    clusters = os.environ.get("SLURM_CLUSTERS")
+    return [f"--clusters={clusters}"] if clusters else []
 
 
 def _match(rows: Iterable[SlurmRow], wanted: Mapping[str, Submission]) -> dict[Place, SchedulerJob]:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from hpcbench.profile import ClusterProfile
 from hpcbench.submission import KEY_VARIABLE
 
-KEPT_SLURM = frozenset({"SLURM_CONF", "SLURM_CLUSTERS"})
-"""They say which Slurm all its commands talk to."""
+KEPT_SLURM = frozenset({"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT"})
+"""They say which Slurm all its commands talk to, and who asks."""
 BREAKING = frozenset({"SBATCH_WAIT", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS"})
 """Hidden always: sbatch would wait for the job's end, single jobs would become arrays, and jobs would go where squeue,
 which knows only SLURM_CLUSTERS, does not look for them."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass
 
 from hpcbench.errors import SchedulerError
-from hpcbench.scheduler.slurm import run_command
+from hpcbench.scheduler.slurm import TRANSIENT, run_command
 
 logger = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S = 5
+REQUEUE_WAITS_S = (2.0, 5.0, 10.0, 20.0)
 NEVER = frozenset({"None", "N/A", "Unknown"})
 RUNNING = frozenset({"RUNNING", "SIGNALING", "RESIZING", "SUSPENDED", "STOPPED"})
 """Slurm's words for a job that it has not begun to end; it is SIGNALING just when a notice comes."""
@@ -44,7 +45,10 @@ class OwnJob:
 
 def parse_own_job(text: str) -> OwnJob | None:
     """Return what one line of `scontrol show job -o` says, or None when it shows no job (pure)."""
-    words = dict(word.partition("=")[::2] for word in text.split() if "=" in word)
+    words: dict[str, str] = {}
+    for name, _, value in (word.partition("=") for word in text.split() if "=" in word):
+        # Paths and comments, which may hold anything, come last.
+        words.setdefault(name, value)
     if "JobState" not in words:
         return None
     is_running = words["JobState"] in RUNNING
@@ -77,20 +81,26 @@ def requeue_running(element_id: str) -> bool:
     """Put a job back into the queue if it still runs; return whether Slurm took the request.
 
     `Incomplete` has slurmctld itself look whether the job runs, so no cancellation can come in between; a job that it
-    is ending already it leaves alone without a complaint.
+    is ending already it leaves alone without a complaint. So it may be asked again where the controller is busy.
     """
-    return _requeue(["Incomplete", element_id])
+    for wait_s in REQUEUE_WAITS_S:
+        try:
+            run_command(["scontrol", "requeue", "Incomplete", element_id])
+        except SchedulerError as error:
+            logger.warning("%s was not requeued: %s", element_id, error.message)
+            if not TRANSIENT.search(error.message):
+                return False
+            time.sleep(wait_s)
+        else:
+            return True
+    return False
 
 
 def requeue_ended(element_id: str) -> bool:
     """Put a job back into the queue whatever its state is, a cancelled one too; return whether Slurm did."""
-    return _requeue([element_id])
-
-
-def _requeue(words: Sequence[str]) -> bool:
     try:
-        run_command(["scontrol", "requeue", *words])
+        run_command(["scontrol", "requeue", element_id])
     except SchedulerError as error:
-        logger.warning("%s was not requeued: %s", words[-1], error.message)
+        logger.warning("%s was not requeued: %s", element_id, error.message)
         return False
     return True

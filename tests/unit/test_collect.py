@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hpcbench import collect
-from hpcbench.cancel import cancel_jobs
+from hpcbench.cancel import cancel_jobs, cancel_where_possible
 from hpcbench.collect import collect_suites
 from hpcbench.collection import Collection
 from hpcbench.conclude import Evidence, conclude_state
@@ -297,5 +297,6 @@ def test_jobs_of_another_user_are_neither_concluded_upon_nor_cancelled(
     assert not any(JobPaths(job.folder).cancelled.exists() for job in jobs)
     scheduler.says = {"train": PENDING}
     [own] = submit(tmp_path, scheduler, command("b")).submitted
-    cancelled = cancel_jobs(choose_jobs(look(tmp_path, scheduler)), tmp_path)
+    cancelled, left = cancel_where_possible(choose_jobs(look(tmp_path, scheduler)), tmp_path)
     assert [job.scheduler_id for job in cancelled] == [own.element_id(0)] == scheduler.cancelled
+    assert [[job.experiment for job in jobs] for jobs, _ in left] == [["a", "a"]]

@@ -125,6 +125,17 @@ def test_a_failed_job_is_run_again_on_request_and_names_the_command_otherwise() 
     assert decide_train(JobState.FAILED, retry) == (Action.SUBMIT, "retry: was failed")
 
 
+def test_a_job_that_nobody_here_can_ask_is_run_again_only_when_that_is_said() -> None:
+    [request] = plan(command("a"))
+    for far in ({"submitter": "ada"}, {"elsewhere": "other"}, {}):
+        unknown = {("a", "train"): view(request, JobState.UNKNOWN, reason="was submitted by ada", **far)}
+        [usual] = decide([request], unknown, Options(), cluster="slurm")
+        [asked] = decide([request], unknown, Options(retry=frozenset({JobState.UNKNOWN})), cluster="slurm")
+        assert usual.action is Action.SKIP
+        assert usual.why.startswith("is unknown: was submitted by ada")
+        assert ("--retry unknown" in usual.why, asked.action is Action.SUBMIT) == (bool(far), bool(far))
+
+
 def test_a_retry_of_one_job_leaves_the_others_of_its_experiment_alone() -> None:
     train, first, second = plan(command("a", evals=("x", "y")))
     views = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,7 @@ from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
 from hpcbench.paths import SuitePaths
 from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler import slurm
-from hpcbench.scheduler.slurm import SlurmScheduler, ask
-from hpcbench.scheduler.slurm_conf import confirm_cluster
+from hpcbench.scheduler.slurm import SlurmScheduler, ask, run_command
 from hpcbench.scheduler.slurm_script import read_failure, render_script
 from hpcbench.scheduler.slurm_states import parse_indices
 from hpcbench.submission import Submission
@@ -148,23 +148,6 @@ def test_a_cluster_is_asked_for_its_name_only_where_it_knows_no_job(
 
 
 @pytest.mark.parametrize(
-    ("text", "names", "confirmed"),
-    [
-        ("SlurmctldPort=1\nclustername = TestBed # ours\n", ["other", "testbed"], "testbed"),
-        ("ClusterName=third\n", ["other", "testbed"], None),
-        ("#ClusterName=testbed\nInclude more.conf\n", ["testbed"], None),
-        (None, ["testbed"], None),
-    ],
-)
-def test_slurm_conf_confirms_a_name_and_says_no_other(
-    text: str | None, names: list[str], confirmed: str | None, tmp_path: Path
-) -> None:
-    if text is not None:
-        (tmp_path / "slurm.conf").write_text(text)
-    assert confirm_cluster(names, {"SLURM_CONF": str(tmp_path / "slurm.conf")}) == confirmed
-
-
-@pytest.mark.parametrize(
     ("words", "took_s", "tries"),
     [
         ("slurm_load_jobs error: Socket timed out on send/recv operation", 10, 2),
@@ -270,3 +253,33 @@ def test_a_single_job_has_no_array_and_waits_with_afterok() -> None:
 
 def test_a_digit_that_is_no_number_is_not_an_index() -> None:
     assert parse_indices("\u00b2") == [None]
+
+
+def test_options_in_the_users_environment_filter_no_question_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shim = tmp_path / "squeue"
+    shim.write_text("#!/bin/sh\nenv\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("SQUEUE_PARTITION", "SACCT_FORMAT", "SCANCEL_STATE", "SINFO_ALL", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    seen = {line.partition("=")[0] for line in run_command(["squeue"]).splitlines()}
+    assert {name for name in seen if name.startswith(("SQUEUE", "SACCT", "SCANCEL", "SINFO", "SLURM"))} == {
+        "SLURM_CONF",
+        "SLURM_BITSTR_LEN",
+        "SLURM_TIME_FORMAT",
+    }
+
+
+def test_accounting_is_asked_about_the_cluster_that_all_other_commands_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run(command: Sequence[str], **_: object) -> str:
+        asked.append(command)
+        return ""
+
+    monkeypatch.setattr(slurm, "run_command", run)
+    monkeypatch.setenv("SLURM_CLUSTERS", "far")
+    scheduler().query([submission(scheduler_id="7", state="submitted")])
+    assert [command[1] for command in asked if command[0] == "sacct"] == ["--clusters=far"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.errors import SchedulerError
 from hpcbench.job import __main__ as entry
 from hpcbench.job import release
 from hpcbench.job.context import JobContext, read_context
@@ -268,3 +269,49 @@ def test_a_job_whose_cancellation_did_not_reach_slurm_does_not_start(
     context.paths.cancelled.unlink()
     assert entry.run_job(context, StopRequest()) == 0
     assert starts == ["98_3"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "num_asked"),
+    [
+        ([IN_GRACE, None, None, IN_GRACE, RUNS], 5),
+        ([ENDED], 1),
+        # A controller that never answers is not waited for without end.
+        ([None] * 9, 5),
+    ],
+)
+def test_a_job_that_is_being_preempted_stays_though_the_controller_is_busy(
+    answers: list[OwnJob | None], num_asked: int, context: JobContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(element_id: str) -> OwnJob | None:
+        asked.append(element_id)
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(entry, "ask_own_job", ask)
+    monkeypatch.setattr(entry, "PREEMPTION_POLL_S", 0)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/scontrol")
+    entry.wait_for_preemption(context)
+    assert asked == ["98_3"] * num_asked
+
+
+@pytest.mark.parametrize(
+    ("failures", "is_done"),
+    [
+        (["scontrol: exit code 1: Socket timed out on send/recv operation"] * 2, True),
+        (["scontrol: exit code 1: Socket timed out on send/recv operation"] * 9, False),
+        (["scontrol: exit code 1: Requested operation is presently disabled"], False),
+    ],
+)
+def test_a_busy_controller_is_asked_again_to_requeue(
+    failures: list[str], *, is_done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: object) -> str:
+        if failures:
+            raise SchedulerError(failures.pop(0))
+        return ""
+
+    monkeypatch.setattr(slurm_own_job, "run_command", run)
+    monkeypatch.setattr(slurm_own_job, "REQUEUE_WAITS_S", (0.0,) * 4)
+    assert slurm_own_job.requeue_running("98_3") is is_done

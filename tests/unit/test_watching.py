@@ -123,6 +123,22 @@ def test_what_a_limit_left_planned_is_no_failure(looks: list[Collection]) -> Non
     assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
 
 
+def test_what_was_submitted_and_never_ran_is_a_failure(looks: list[Collection]) -> None:
+    looks += [look(job(COMPLETED), job(JobState.PLANNED, name="b", reason="started too early and did not run"))]
+    assert watching.wait_for_slurm(Path("/logs"), ["tuners"])
+
+
+@pytest.mark.parametrize("far", [{"submitter": "ada"}, {"elsewhere": "other"}])
+def test_nobody_waits_for_jobs_that_nobody_here_can_ask(
+    far: dict[str, str], looks: list[Collection], capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = (job(COMPLETED), job(JobState.UNKNOWN, name="b", **far))
+    looks += [look(*jobs)]
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
+    assert watching.end_line(jobs).endswith(", besides 1 job of other users or on other clusters")
+    assert not watching.is_over((job(JobState.UNKNOWN),))
+
+
 def test_evals_of_a_training_without_enough_gpu_memory_are_no_failure(looks: list[Collection]) -> None:
     train, score = plan_suite(suite(command("a", evals=("x",))), save_dir=Path("/logs"), inputs={})
     for state, failed in ((JobState.OUT_OF_MEMORY, False), (JobState.FAILED, True)):
