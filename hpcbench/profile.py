@@ -186,7 +186,9 @@ def load_profile(
     if cluster == AUTO:
         if shutil.which("sbatch") is None:
             return None
-        file = _find_by_host(socket.getfqdn() if host is None else host, environ) or _find("default", environ)
+        # Either may be no more than "localhost".
+        hosts = (socket.getfqdn(), socket.gethostname()) if host is None else (host,)
+        file = _find_by_host(hosts, environ) or _find("default", environ)
         return ClusterProfile() if file is None else read_profile(file)
     file = Path(cluster) if cluster.endswith((".yaml", ".yml")) else _find(cluster, environ)
     if file is None and cluster == PLAIN:
@@ -314,9 +316,9 @@ def _find(name: str, environ: Mapping[str, str]) -> Path | None:
     return next((file for file in _profile_files(environ) if file.stem == name), None)
 
 
-def _find_by_host(host: str, environ: Mapping[str, str]) -> Path | None:
-    """Return the first profile with a glob for this host, by its full or its short name."""
-    names = {host.lower(), host.lower().split(".", 1)[0]}
+def _find_by_host(hosts: Sequence[str], environ: Mapping[str, str]) -> Path | None:
+    """Return the first profile with a glob for this host, by its full or its short names."""
+    names = {name for host in hosts for name in (host.lower(), host.lower().split(".", 1)[0])}
     for file in _profile_files(environ):
         try:
             value = yaml.safe_load(file.read_text(encoding="utf-8"))

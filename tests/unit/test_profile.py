@@ -138,6 +138,17 @@ def test_a_file_that_is_no_profile_is_refused(text: str, tmp_path: Path) -> None
         read_profile(file)
 
 
+def test_a_host_is_known_by_either_of_its_names(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # /etc/hosts often makes the one of them "localhost".
+    monkeypatch.setattr("socket.getfqdn", lambda: "localhost")
+    monkeypatch.setattr("socket.gethostname", lambda: "login7")
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/sbatch")
+    write_profile(environ, "uni", "hosts: ['login*']\n")
+    found = load_profile("auto", environ)
+    assert found is not None
+    assert found.name == "uni"
+
+
 def test_auto_takes_the_profile_whose_hosts_match(environ: dict[str, str]) -> None:
     write_profile(environ, "default", "partition: any\n")
     write_profile(environ, "uni", "hosts: ['login*']\npartition: uni\n")
