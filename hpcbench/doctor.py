@@ -108,7 +108,7 @@ def _examine_cluster(profile: ClusterProfile) -> Iterator[Check]:
     known = read_entitlements(needs_rights=True)
     yield from check_grace(known.partitions, profile)
     yield from check_partitions(read_node_groups(), profile, known.partitions)
-    yield from check_rights(profile, known)
+    yield from check_rights(profile, known, os.environ)
 
 
 def check_save_dir(save_dir: Path, *, local_mode: bool) -> Iterator[Check]:

@@ -6,10 +6,10 @@ refuses by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hpcbench.doctor_checks import Check, Level
-from hpcbench.entitlement import judge_rights
+from hpcbench.entitlement import NOTHING, charged_profile, judge_rights
 from hpcbench.feasibility import HINTS, Partitions, judge_resources
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
@@ -18,6 +18,8 @@ from hpcbench.scheduler.slurm_accounts import Entitlements
 from hpcbench.scheduler.slurm_facts import NodeGroup
 
 ASK_FOR_ONE = "ask the site for an account (sacctmgr add user); until then sbatch refuses every job"
+SHOW_YOURS = "sacctmgr show user $USER withassoc"
+POWERED_DOWN = "fine where the site starts nodes on demand; else name another partition"
 
 
 def check_partitions(
@@ -41,10 +43,15 @@ def check_partitions(
         names = ", ".join(dict.fromkeys(group.partition for group in there))
         yield Check(name="partitions", level="error", message=f"{names}: down", remedy="ask the site's support")
     fields = {field for field, _, _ in wrong}
+    shown = [group for group in there if group.num_nodes]
+    if there and not shown:
+        names = ", ".join(dict.fromkeys(group.partition for group in there))
+        yield Check(name="partitions", level="warning", message=f"{names}: sinfo shows no nodes", remedy=POWERED_DOWN)
+        return
     if not fields:
-        yield _describe_partitions(there)
+        yield _describe_partitions(shown)
     if not fields & {"partition", "time", "gpu", "gpu_type"}:
-        yield from _describe_request(resources, profile, there, partitions or {}, fields)
+        yield from _describe_request(resources, profile, shown, partitions or {}, fields)
 
 
 def _describe_partitions(there: Sequence[NodeGroup]) -> Check:
@@ -81,16 +88,19 @@ def _describe_request(
         yield Check(name="nodes", level="ok", message=", ".join(told))
 
 
-def check_rights(profile: ClusterProfile, known: Entitlements) -> Iterator[Check]:
-    """Judge the profile's account and QOS, a line each."""
-    refusals = {refusal.field: refusal for refusal in judge_rights(profile, profile.partition or "", known)}
+def check_rights(profile: ClusterProfile, known: Entitlements, environ: Mapping[str, str] = NOTHING) -> Iterator[Check]:
+    """Judge the profile's account and QOS, or those of the environment where it names none, a line each."""
+    refusals = {refusal.field: refusal for refusal in judge_rights(profile, profile.partition or "", known, environ)}
+    charged = charged_profile(profile, environ)
     for field in ("account", "qos"):
         refusal = refusals.get(field)
         if refusal is None:
-            yield _describe_account(profile, known) if field == "account" else _describe_qos(profile, known)
+            yield _describe_account(charged, known) if field == "account" else _describe_qos(charged, known)
             continue
+        level: Level = "warning" if known.submit_plugins else "error"
+        unless = f", unless job_submit/{known.submit_plugins} sets another" if known.submit_plugins else ""
         remedy = f"{refusal.hint} ({refusal.expected})"
-        yield Check(name=f"profile {field}", level="error", message=refusal.message, remedy=remedy)
+        yield Check(name=f"profile {field}", level=level, message=refusal.message + unless, remedy=remedy)
 
 
 def _describe_account(profile: ClusterProfile, known: Entitlements) -> Check:
@@ -99,6 +109,9 @@ def _describe_account(profile: ClusterProfile, known: Entitlements) -> Check:
         return Check(name="account", level="ok", message=message)
     rights = known.rights
     if rights is None:
+        message = "jobs have to name one of yours, and accounting does not say which are yours"
+        return Check(name="account", level="warning", message=message, remedy=SHOW_YOURS)
+    if not rights.associations:
         message = "jobs have to name one of yours, and accounting lists none"
         return Check(name="account", level="warning", message=message, remedy=ASK_FOR_ONE)
     yours = ", ".join(dict.fromkeys(found.account for found in rights.associations))

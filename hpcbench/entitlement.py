@@ -2,13 +2,13 @@
 
 In: a profile, the partitions that its jobs name, and what the cluster says of its user. Out: what is wrong. Pure. Only
 what sbatch would refuse, or what would wait for ever, is wrong: without AccountingStorageEnforce any account and QOS is
-taken, and what is not known is never a problem.
+taken, a job_submit plugin may set another one, and what is not known is never a problem.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcbench.errors import Problem
 from hpcbench.feasibility import requests_of
@@ -22,6 +22,9 @@ ANOTHER = {
     "qos": "name one of these as qos in the profile, or null for the default one",
 }
 ELSEWHERE = "name another partition, or another {field} in the profile"
+VARIABLES = {"account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS"}
+"""What sbatch goes by where a script names none."""
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +39,44 @@ class Refusal:
     """What to do about it."""
 
 
+def charged_profile(profile: ClusterProfile, environ: Mapping[str, str]) -> ClusterProfile:
+    """Return the profile with the account and QOS that sbatch takes from the environment where it names none."""
+    taken = {
+        field: environ[name]
+        for field, name in VARIABLES.items()
+        if environ.get(name) and getattr(profile, field) is None
+    }
+    return profile.model_copy(update=taken)
+
+
 def asks_for_rights(profile: ClusterProfile) -> bool:
     """Say whether a profile names an account or a QOS at all."""
-    return _asked(profile, "account") is not None or _asked(profile, "qos") is not None
+    return profile.account is not None or profile.qos is not None
 
 
 def find_refused(
-    suites: Iterable[Suite], profile: ClusterProfile, known: Entitlements, only: Sequence[str] = ()
+    suites: Iterable[Suite],
+    profile: ClusterProfile,
+    known: Entitlements,
+    only: Sequence[str] = (),
+    environ: Mapping[str, str] = NOTHING,
 ) -> list[Problem]:
-    """Return what is wrong with the profile's account and QOS for the jobs of these suites, each once."""
+    """Return what is wrong with the account and QOS of the jobs of these suites, each once.
+
+    Args:
+        suites: what is about to be submitted.
+        profile: how jobs are asked for.
+        known: what the cluster says.
+        only: globs of the experiments that are meant; nothing means all.
+        environ: the environment that sbatch will see.
+    """
+    if known.submit_plugins:
+        return []
     named = {resources.partition for suite in suites for _, _, resources in requests_of(suite, only)}
     refusals = dict.fromkeys(
         refusal
         for partition in sorted(name or profile.partition or "" for name in named)
-        for refusal in judge_rights(profile, partition, known)
+        for refusal in judge_rights(profile, partition, known, environ)
     )
     return [
         Problem(
@@ -64,14 +91,27 @@ def find_refused(
     ]
 
 
-def judge_rights(profile: ClusterProfile, partition: str, known: Entitlements) -> Iterator[Refusal]:
-    """Yield what is wrong with the profile's account and QOS in these partitions (comma-separated; empty: any)."""
+def judge_rights(
+    profile: ClusterProfile, partition: str, known: Entitlements, environ: Mapping[str, str] = NOTHING
+) -> Iterator[Refusal]:
+    """Yield what is wrong with account and QOS in these partitions (comma-separated; empty: any).
+
+    A job_submit plugin may set others: that is left to the caller.
+    """
     names = [name for name in partition.split(",") if name]
-    account, qos = _asked(profile, "account"), _asked(profile, "qos")
-    if account is not None:
-        yield from _judge_account(account, names, known)
-    if qos is not None:
-        yield from _judge_qos(qos, account, names, known)
+    charged = charged_profile(profile, environ)
+    refusals: list[Refusal] = []
+    if charged.account is not None:
+        refusals += _judge_account(charged.account, names, known)
+    if charged.qos is not None:
+        refusals += _judge_qos(charged.qos, charged.account, names, known)
+    for refusal in refusals:
+        if getattr(profile, refusal.field) is None:
+            name = VARIABLES[refusal.field]
+            hint = f"unset {name}, or name another {refusal.field} in the profile"
+            yield replace(refusal, message=f"{refusal.message} ({name} of your environment)", hint=hint)
+        else:
+            yield refusal
 
 
 def _judge_account(account: str, names: Sequence[str], known: Entitlements) -> Iterator[Refusal]:
@@ -97,7 +137,7 @@ def _judge_account(account: str, names: Sequence[str], known: Entitlements) -> I
                 hint=ELSEWHERE.format(field="account"),
             )
             return
-    closed = _closed(names, known, "Accounts", account, exact=known.accounts_are_flat)
+    closed = _closed(names, known, "Accounts", [account.lower()], exact=known.accounts_are_flat)
     if closed:
         message = f"{account!r} may not use {', '.join(names)}"
         yield Refusal(field="account", message=message, expected=closed, hint=ELSEWHERE.format(field="account"))
@@ -105,12 +145,15 @@ def _judge_account(account: str, names: Sequence[str], known: Entitlements) -> I
 
 def _judge_qos(qos: str, account: str | None, names: Sequence[str], known: Entitlements) -> Iterator[Refusal]:
     rights = known.rights
-    if rights is None or "qos" not in known.enforced:
+    if rights is None or not rights.associations or "qos" not in known.enforced:
         return
     payer = account or rights.default_account
     mine = rights.associations if payer is None else _charging(payer, rights.associations)
     yours = list(dict.fromkeys(word for found in mine for word in found.qos))
-    if yours and qos.lower() not in {word.lower() for word in yours}:
+    # Slurm 24.11 and later take several, and any of them will do.
+    words = qos.lower().split(",")
+    usable = [word for word in words if word in {allowed.lower() for allowed in yours}] if yours else words
+    if not usable:
         whose = "" if payer is None else f" of the account {payer}"
         yield Refusal(
             field="qos",
@@ -119,7 +162,7 @@ def _judge_qos(qos: str, account: str | None, names: Sequence[str], known: Entit
             hint=ANOTHER["qos"],
         )
         return
-    closed = "" if rights.is_root else _closed(names, known, "Qos", qos, exact=True)
+    closed = "" if rights.is_root else _closed(names, known, "Qos", usable, exact=True)
     if closed:
         yield Refusal(
             field="qos",
@@ -134,14 +177,14 @@ def _charging(account: str, associations: Iterable[Association]) -> list[Associa
     return [found for found in associations if found.account.lower() == account.lower()]
 
 
-def _closed(names: Sequence[str], known: Entitlements, what: str, word: str, *, exact: bool) -> str:
-    """Return what these partitions take, if none of them takes this account or QOS; else nothing.
+def _closed(names: Sequence[str], known: Entitlements, what: str, words: Sequence[str], *, exact: bool) -> str:
+    """Return what these partitions take, if none of them takes this account or one of these QOS; else nothing.
 
     Args:
         names: partitions; without any, Slurm or the site chooses one, and nothing is known.
         known: what the cluster says.
         what: `Accounts` or `Qos`, as in AllowAccounts and DenyQos.
-        word: the account or QOS.
+        words: the account, or the QOS of which one will do, in small letters.
         exact: whether a list of what is allowed leaves out all that it does not name.
     """
     told = []
@@ -149,18 +192,11 @@ def _closed(names: Sequence[str], known: Entitlements, what: str, word: str, *, 
         settings: Mapping[str, str] = known.partitions.get(name, {})
         allowed, denied = settings.get(f"Allow{what}", "ALL"), settings.get(f"Deny{what}", "")
         if allowed.upper() not in {"ALL", "(NULL)", ""}:
-            if not exact or word.lower() in allowed.lower().split(","):
+            if not exact or set(words) & set(allowed.lower().split(",")):
                 return ""
             told.append(f"in {name}: {allowed}")
-        elif word.lower() in denied.lower().split(","):
+        elif set(words) <= set(denied.lower().split(",")):
             told.append(f"in {name}: any but {denied}")
         else:
             return ""
     return "; ".join(told)
-
-
-def _asked(profile: ClusterProfile, field: str) -> str | None:
-    """Return the profile's account or QOS; a raw sbatch option beats the field."""
-    raw = profile.extra_sbatch.get(field)
-    value = raw if isinstance(raw, str) else getattr(profile, field)
-    return None if value is None else str(value)

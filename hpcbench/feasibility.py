@@ -106,12 +106,19 @@ def judge_resources(
         known = ", ".join(dict.fromkeys(group.partition for group in groups))
         yield "partition", f"there is no partition {named!r}", known
         return
-    long_enough = [group for group in there if group.time_max_min is None or time_min <= group.time_max_min]
+    # A QOS may lift the partition's limits (its flags PartitionTimeLimit and PartitionMaxNodes).
+    limits_hold = profile.qos is None
+    long_enough = [
+        group for group in there if not limits_hold or group.time_max_min is None or time_min <= group.time_max_min
+    ]
     if not long_enough:
         limits = ", ".join(dict.fromkeys(f"{group.partition} {group.time_max_min}" for group in there))
         yield "time", f"{time_min} minutes are more than any partition allows", f"at most (minutes): {limits}"
         return
-    yield from _judge_nodes(resources, profile, long_enough, groups, partitions or {})
+    if all(group.num_nodes for group in long_enough):
+        settings = partitions if partitions and limits_hold else {}
+        yield from _judge_nodes(resources, profile, long_enough, groups, settings)
+    # Else sinfo hides nodes that are powered down, and nobody knows what they have.
 
 
 def _judge_nodes(
@@ -162,7 +169,7 @@ def _judge_memory(
 ) -> tuple[Sequence[NodeGroup], Wrong | None]:
     """Return the nodes with enough memory, or what is wrong."""
     mem_gb = resources.mem_gb or profile.mem_gb
-    if mem_gb is None or profile.mem_flag is None or any(flag.startswith("mem") for flag in profile.extra_sbatch):
+    if mem_gb is None or profile.mem_flag is None:
         return groups, None
     enough = [group for group in groups if group.is_least or round(mem_gb * 1024) <= round(group.mem_gib * 1024)]
     if enough:
@@ -178,8 +185,6 @@ def _judge_cpus(
 ) -> tuple[Sequence[NodeGroup], Wrong | None]:
     """Return the nodes with enough CPUs, or what is wrong."""
     cpus = node_cpus(resources, profile)
-    if profile.extra_sbatch.keys() & {"c", "cpus-per-task", "cpus-per-gpu", "n", "ntasks", "ntasks-per-node"}:
-        return groups, None
     enough = [group for group in groups if group.is_least or cpus <= group.cpus]
     if enough:
         return enough, None

@@ -15,9 +15,19 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from hpcbench.entitlement import judge_rights
 from hpcbench.errors import SchedulerError
+from hpcbench.profile import ClusterProfile
 from hpcbench.scheduler.slurm import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
-from hpcbench.scheduler.slurm_accounts import enforced_rules, read_rights
+from hpcbench.scheduler.slurm_accounts import (
+    Entitlements,
+    UserRights,
+    accounts_are_flat,
+    enforced_rules,
+    read_partitions,
+    read_rights,
+    submit_plugins,
+)
 from hpcbench.scheduler.slurm_facts import (
     Association,
     NodeGroup,
@@ -34,6 +44,8 @@ class ClusterFacts:
 
     config: Mapping[str, str] = field(default_factory=dict)
     groups: Sequence[NodeGroup] = ()
+    partitions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The settings of each partition."""
     associations: Sequence[Association] = ()
     default_account: str | None = None
     host: str = "localhost"
@@ -56,6 +68,7 @@ def gather_facts(environ: Mapping[str, str] = os.environ) -> ClusterFacts:
     return ClusterFacts(
         config=config,
         groups=read_node_groups(),
+        partitions=read_partitions(),
         associations=associations,
         default_account=None if rights is None else rights.default_account,
         host=host,
@@ -116,11 +129,21 @@ def _partition_lines(facts: ClusterFacts, group: NodeGroup | None) -> list[str]:
 
 def choose_account(facts: ClusterFacts, partition: str | None) -> str:
     """Return the account to charge: the default one, or the first of the user's that may be charged there (pure)."""
-    bound: dict[str, set[str]] = {} if facts.default_account is None else {facts.default_account: set()}
-    for found in facts.associations:
-        bound.setdefault(found.account, set()).add(found.partition)
-    fitting = (account for account, places in bound.items() if partition is None or places & {"", partition})
-    return next(fitting, next(iter(bound)))
+    names = [account for account in (facts.default_account,) if account is not None]
+    names += [found.account for found in facts.associations]
+    known = Entitlements(
+        enforced=frozenset({"associations"}),
+        # Of another account, which a plugin may set, the lists say nothing here.
+        partitions={} if submit_plugins(facts.config) else facts.partitions,
+        rights=UserRights(associations=tuple(facts.associations), default_account=facts.default_account),
+        accounts_are_flat=accounts_are_flat(facts.config),
+    )
+    for name in names:
+        # Not checked: sshare may name what no profile takes.
+        profile = ClusterProfile().model_copy(update={"account": name})
+        if not any(judge_rights(profile, partition or "", known)):
+            return name
+    return names[0]
 
 
 def _account_lines(facts: ClusterFacts, partition: str | None) -> list[str]:

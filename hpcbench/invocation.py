@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hpcbench.collection import JobView
 from hpcbench.config import load_suites
 from hpcbench.console import print_error, print_line, print_outcome, print_summary, print_warning
-from hpcbench.entitlement import asks_for_rights, find_refused
+from hpcbench.entitlement import asks_for_rights, charged_profile, find_refused
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 from hpcbench.feasibility import find_impossible
 from hpcbench.paths import SuitePaths
@@ -22,8 +22,8 @@ from hpcbench.profile import LOCAL, ClusterProfile, file_to_remember, load_profi
 from hpcbench.save_dir import refuse_unusable
 from hpcbench.scheduler.choose import open_scheduler
 from hpcbench.scheduler.protocol import Scheduler
-from hpcbench.scheduler.slurm import SlurmScheduler, read_node_groups
-from hpcbench.scheduler.slurm_accounts import read_entitlements
+from hpcbench.scheduler.slurm import SlurmScheduler, read_config, read_node_groups
+from hpcbench.scheduler.slurm_accounts import read_entitlements, submit_plugins
 from hpcbench.states import JobState
 from hpcbench.status import gather
 from hpcbench.submit_batches import Outcome
@@ -75,9 +75,13 @@ def refuse_impossible(suites: Sequence[Suite], profile: ClusterProfile | None, o
     """
     if profile is None:
         return
-    known = read_entitlements(needs_rights=asks_for_rights(profile))
-    problems = find_refused(suites, profile, known, only or ())
-    problems += find_impossible(suites, profile, read_node_groups(), only or (), partitions=known.partitions)
+    config = read_config()
+    charged = charged_profile(profile, os.environ)
+    known = read_entitlements(needs_rights=asks_for_rights(charged) and not submit_plugins(config))
+    problems = find_refused(suites, profile, known, only or (), os.environ)
+    # Where scontrol did not answer, sinfo would only wait for the same.
+    groups = read_node_groups() if config else ()
+    problems += find_impossible(suites, charged, groups, only or (), partitions=known.partitions)
     if problems:
         raise ConfigError(problems)
 

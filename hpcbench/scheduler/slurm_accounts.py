@@ -50,6 +50,8 @@ class Entitlements:
     rights: UserRights | None = None
     accounts_are_flat: bool = False
     """Whether a partition's AllowAccounts means exactly the accounts that it names."""
+    submit_plugins: str = ""
+    """The site's job_submit plugins: each may give a job another account or QOS than it names."""
 
 
 def enforced_rules(config: Mapping[str, str]) -> frozenset[str]:
@@ -58,10 +60,17 @@ def enforced_rules(config: Mapping[str, str]) -> frozenset[str]:
     return frozenset(words.union(*(IMPLIED.get(word, set()) for word in words)) - {"", "none", "0", "(null)"})
 
 
-def parse_rights(text: str) -> UserRights | None:
-    """Return the rights in `sacctmgr -nP show user NAME withassoc format=USER_FORMAT`, or None where it names none.
+def submit_plugins(config: Mapping[str, str]) -> str:
+    """Return the site's job_submit plugins as slurm.conf names them; nothing where there are none."""
+    names = config.get("JobSubmitPlugins", "")
+    return "" if names.lower() == "(null)" else names
 
-    sacctmgr answers with exit code 0 and words when accounting is off; those are no accounts.
+
+def parse_rights(text: str) -> UserRights | None:
+    """Return the rights in `sacctmgr -nP show user NAME withassoc format=USER_FORMAT`, or None where it does not say.
+
+    sacctmgr answers with exit code 0 and words when accounting is off; those are no accounts. An answer without a
+    line means that the user has none.
     """
     found: list[Association] = []
     default = None
@@ -80,7 +89,7 @@ def parse_rights(text: str) -> UserRights | None:
                 max_submitted=int(limit) if limit.isdecimal() else None,
             )
         )
-    if not found:
+    if not found and text.strip():
         return None
     return UserRights(associations=tuple(found), default_account=default)
 
@@ -135,4 +144,5 @@ def read_entitlements(*, needs_rights: bool) -> Entitlements:
         partitions=read_partitions(),
         rights=read_rights() if needs_rights and "associations" in enforced else None,
         accounts_are_flat=accounts_are_flat(config),
+        submit_plugins=submit_plugins(config),
     )

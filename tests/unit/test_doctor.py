@@ -147,8 +147,46 @@ def test_the_profile_is_held_against_what_its_user_may_charge() -> None:
     assert levels(list(check_rights(ClusterProfile(qos="long"), known)))["profile qos"] == "error"
     open_to_all = {check.name: check.message for check in check_rights(ClusterProfile(account="x"), Entitlements())}
     assert open_to_all == {"account": "x; any is taken here", "qos": "none is asked for here"}
-    unknown = levels(list(check_rights(PLAIN, Entitlements(enforced=frozenset({"associations"})))))
-    assert unknown["account"] == "warning"
+
+
+def test_an_account_that_the_environment_names_is_shown() -> None:
+    known = Entitlements(enforced=frozenset({"associations"}), rights=parse_rights(recorded("sacctmgr-user")))
+    [account, _] = check_rights(PLAIN, known, {"SBATCH_ACCOUNT": "lab"})
+    assert (account.level, account.message) == ("ok", "lab; yours: bound, lab, root")
+
+
+def test_an_account_that_a_plugin_may_change_is_only_warned_about() -> None:
+    rights = parse_rights(recorded("sacctmgr-user"))
+    known = Entitlements(enforced=frozenset({"associations"}), rights=rights, submit_plugins="lua")
+    [account, _] = check_rights(ClusterProfile(account="nobody"), known)
+    assert (account.level, account.message) == (
+        "warning",
+        "'nobody' is no account that you may charge, unless job_submit/lua sets another",
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "message", "remedy"),
+    [
+        (None, "accounting does not say which are yours", "sacctmgr show user $USER withassoc"),
+        ("You are not running a supported accounting_storage plugin\n", "accounting does not say which are yours", "sacctmgr show user $USER withassoc"),
+        ("", "accounting lists none", "ask the site for an account (sacctmgr add user); until then sbatch refuses every job"),
+    ],
+)  # fmt: skip
+def test_no_account_and_no_answer_are_told_apart(answer: str | None, message: str, remedy: str) -> None:
+    rights = None if answer is None else parse_rights(answer)
+    [account, _] = check_rights(PLAIN, Entitlements(enforced=frozenset({"associations"}), rights=rights))
+    assert (account.level, account.message, account.remedy) == (
+        "warning",
+        f"jobs have to name one of yours, and {message}",
+        remedy,
+    )
+
+
+def test_a_partition_without_a_node_to_see_is_warned_about() -> None:
+    groups = tuple(parse_sinfo("cloud|up|8:00:00|0|0|0|(null)\n"))
+    [check] = check_partitions(groups, ClusterProfile(mem_gb=64))
+    assert (check.level, check.message) == ("warning", "cloud: sinfo shows no nodes")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from hpcbench.entitlement import asks_for_rights, find_refused, judge_rights
+from hpcbench.entitlement import asks_for_rights, charged_profile, find_refused, judge_rights
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.scheduler.slurm_accounts import Entitlements, UserRights, parse_rights
@@ -28,7 +30,6 @@ def told(profile: ClusterProfile, partition: str, known: Entitlements) -> list[t
         (ClusterProfile(account="lab", qos="four"), "gpu", None),
         (ClusterProfile(account="LAB", qos="Four"), "gpu", None),
         (ClusterProfile(account="nobody"), "", ("account", "'nobody' is no account that you may charge", "bound, lab, root")),
-        (ClusterProfile(extra_sbatch={"account": "nobody"}), "", ("account", "'nobody' is no account that you may charge", "bound, lab, root")),
         (ClusterProfile(account="bound"), "low", None),
         (ClusterProfile(account="bound"), "gpu,low", None),
         (ClusterProfile(account="bound"), "", None),
@@ -50,7 +51,10 @@ def test_without_enforcement_any_account_is_taken() -> None:
 
 
 def test_what_accounting_does_not_say_is_not_refused() -> None:
-    assert told(ClusterProfile(account="nobody", qos="nothing"), "gpu", Entitlements(enforced=ENFORCED)) == []
+    wrong = ClusterProfile(account="nobody", qos="nothing")
+    assert told(wrong, "gpu", Entitlements(enforced=ENFORCED)) == []
+    none = Entitlements(enforced=ENFORCED, rights=parse_rights(""), partitions={"gpu": {"AllowQos": "four"}})
+    assert told(wrong, "gpu", none) == []
 
 
 PARTITIONS = {
@@ -107,4 +111,45 @@ def test_a_thousand_experiments_name_a_wrong_account_once() -> None:
 def test_accounting_is_asked_only_where_the_profile_names_something() -> None:
     assert not asks_for_rights(ClusterProfile())
     assert asks_for_rights(ClusterProfile(qos="four"))
-    assert asks_for_rights(ClusterProfile(extra_sbatch={"account": "lab"}))
+    assert asks_for_rights(charged_profile(ClusterProfile(), {"SBATCH_ACCOUNT": "lab"}))
+
+
+def test_where_a_plugin_may_rewrite_them_no_account_and_no_qos_is_refused() -> None:
+    jobs = [suite(experiment("e", eval_dataset=()))]
+    for profile in (ClusterProfile(account="nobody", qos="nothing"), ClusterProfile(account="root", partition="gpu")):
+        known = Entitlements(enforced=ENFORCED, rights=RIGHTS, accounts_are_flat=True, partitions=PARTITIONS)
+        assert find_refused(jobs, profile, known)
+        assert find_refused(jobs, profile, replace(known, submit_plugins="lua")) == []
+
+
+@pytest.mark.parametrize(
+    ("profile", "environ", "expected"),
+    [
+        (ClusterProfile(qos="four"), {"SBATCH_ACCOUNT": "lab"}, None),
+        (ClusterProfile(account="root", qos="four"), {"SBATCH_ACCOUNT": "lab"}, "'four' is no QOS that you may use of the account root"),
+        (ClusterProfile(qos="four"), {"SBATCH_ACCOUNT": ""}, "'four' is no QOS that you may use of the account root"),
+        (ClusterProfile(), {"SBATCH_ACCOUNT": "nobody"}, "'nobody' is no account that you may charge (SBATCH_ACCOUNT of your environment)"),
+        (ClusterProfile(account="lab"), {"SBATCH_QOS": "five"}, "'five' is no QOS that you may use of the account lab (SBATCH_QOS of your environment)"),
+        (ClusterProfile(account="lab", qos="four"), {"SBATCH_QOS": "five"}, None),
+    ],
+)  # fmt: skip
+def test_what_the_environment_names_goes_where_the_profile_names_none(
+    profile: ClusterProfile, environ: dict[str, str], expected: str | None
+) -> None:
+    messages = [problem.message for problem in find_refused([suite(experiment("e"))], profile, KNOWN, (), environ)]
+    assert messages == ([] if expected is None else [expected])
+
+
+def test_of_several_qos_one_will_do() -> None:
+    known = replace(KNOWN, partitions=PARTITIONS | {"most": {"DenyQos": "four,six"}})
+    assert told(ClusterProfile(account="lab", qos="five,FOUR"), "gpu", known) == []
+    assert told(ClusterProfile(account="lab", qos="normal,four"), "most", known) == []
+    [(_, message, _)] = told(ClusterProfile(account="lab", qos="five,six"), "", known)
+    assert message == "'five,six' is no QOS that you may use of the account lab"
+    # What only the partition takes and what only the user may use are no way in together.
+    [(_, message, _)] = told(
+        ClusterProfile(account="root", qos="normal,four"),
+        "gpu",
+        replace(known, partitions={"gpu": {"AllowQos": "four"}}),
+    )
+    assert message == "'normal,four' may not be used in gpu"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcbench.errors import ConfigError
 from hpcbench.feasibility import find_impossible, judge_resources
+from hpcbench.invocation import refuse_impossible
 from hpcbench.profile import ClusterProfile
 from hpcbench.request import Resources
 from hpcbench.scheduler.slurm_facts import NodeGroup, parse_sinfo
@@ -37,7 +41,7 @@ PLAIN = ClusterProfile()
         (Resources(gpu=1, mem_gb=501), PLAIN, ("mem_gb", "501 GiB on one node are more than any node has that such a job may run on", "at most (GiB per node): gpu 500, old 0.0009766")),
         (Resources(gpu=0, partition="cpu"), ClusterProfile(mem_gb=300), ("mem_gb", "300 GiB on one node are more than any node has that such a job may run on (mem_gb of the profile slurm)", "at most (GiB per node): cpu 250")),
         (Resources(gpu=0, mem_gb=999), ClusterProfile(mem_flag=None), None),
-        (Resources(gpu=0, mem_gb=999), ClusterProfile(extra_sbatch={"mem": "0"}), None),
+        (Resources(gpu=0, mem_gb=300, partition="cpu"), ClusterProfile(extra_sbatch={"mem-bind": "local"}), ("mem_gb", "300 GiB on one node are more than any node has that such a job may run on", "at most (GiB per node): cpu 250")),
         (Resources(gpu=4), ClusterProfile(cpus_per_gpu=17), ("cpus_per_gpu", "68 CPUs on one node are more than any node has that such a job may run on (17 for each of 4 GPUs)", "at most (CPUs per node): gpu 64")),
         (Resources(gpu=4), ClusterProfile(cpus_per_gpu=16), None),
         (Resources(gpu=0, ddp=65), PLAIN, ("ddp", "65 CPUs on one node are more than any node has that such a job may run on", "at most (CPUs per node): cpu 64, gpu 64, old 8")),
@@ -45,6 +49,10 @@ PLAIN = ClusterProfile()
         (Resources(gpu=36, ddp=9, nodes=9), PLAIN, ("nodes", "9 nodes are more than any partition gives such a job", "at most (nodes that fit): gpu 8")),
         (Resources(gpu=0, nodes=9, ddp=9, partition="gpu"), PLAIN, ("nodes", "9 nodes are more than any partition gives such a job", "at most (nodes that fit): gpu 8")),
         (Resources(gpu=0, nodes=5, ddp=5, partition="cpu"), PLAIN, ("nodes", "5 nodes are more than any partition gives such a job", "at most (nodes that fit): cpu 4")),
+        (Resources(gpu=0, nodes=120, ddp=120, partition="cpu"), ClusterProfile(qos="big"), None),
+        (Resources(gpu=0, nodes=121, ddp=121, partition="cpu"), ClusterProfile(qos="big"), ("nodes", "121 nodes are more than any partition gives such a job", "at most (nodes that fit): cpu 120")),
+        (Resources(gpu=1, partition="gpu", time_min=3000), ClusterProfile(qos="long"), None),
+        (Resources(gpu=1, partition="gpu", time_min=3000), ClusterProfile(qos="long", time_min=30, time_max_min=60), ("time", "3000 minutes are more than the profile allows", "at most 60 minutes (time_max_min of the profile slurm)")),
         (Resources(gpu=1), ClusterProfile(partition="gpu", time_min=3000), ("time", "3000 minutes are more than any partition allows", "at most (minutes): gpu 2880")),
     ],
 )  # fmt: skip
@@ -70,6 +78,30 @@ def test_one_node_has_to_have_all_that_a_job_asks_for() -> None:
 def test_where_only_the_smallest_of_some_nodes_is_known_the_others_may_be_large_enough() -> None:
     groups = tuple(parse_sinfo("a|up|infinite|2|8+|1024+|(null)\n"))
     assert list(judge_resources(Resources(gpu=0, ddp=64, mem_gb=64), PLAIN, groups)) == []
+
+
+def test_a_partition_whose_nodes_are_powered_down_refuses_no_shape() -> None:
+    groups = tuple(parse_sinfo("cloud|up|1:00:00|0|0|0|(null)\nsmall|up|1:00:00|1|8|1024|(null)\n"))
+    large = Resources(gpu=8, ddp=64, nodes=2, mem_gb=999, time_min=60, partition="cloud")
+    assert list(judge_resources(large, PLAIN, groups)) == []
+    assert list(judge_resources(large.model_copy(update={"partition": "cloud,small"}), PLAIN, groups)) == []
+    assert list(judge_resources(large.model_copy(update={"partition": "small"}), PLAIN, groups))
+    assert [field for field, _, _ in judge_resources(large.model_copy(update={"time_min": 61}), PLAIN, groups)] == [
+        "time"
+    ]
+
+
+def test_where_scontrol_does_not_answer_sinfo_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in {"scontrol": "exit 1", "sinfo": "touch asked"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    tuners = suite(experiment("e", requirements=Resources(gpu=16, time_min=90)))
+    refuse_impossible([tuners], PLAIN, None)
+    with pytest.raises(ConfigError, match="90 minutes are more than the profile allows"):
+        refuse_impossible([tuners], ClusterProfile(time_min=30, time_max_min=60), None)
+    assert not (tmp_path / "asked").exists()
 
 
 def test_nothing_is_refused_when_the_cluster_did_not_answer() -> None:

@@ -68,6 +68,28 @@ def test_an_account_that_the_partition_does_not_take_is_not_chosen(tmp_path: Pat
     assert load(render_profile(facts), tmp_path).account == "lab"
 
 
+@pytest.mark.parametrize(
+    ("settings", "plugins", "account"),
+    [
+        ({"AllowAccounts": "lab,other"}, "(null)", "lab"),
+        ({"AllowAccounts": "ALL", "DenyAccounts": "course"}, "(null)", "lab"),
+        ({"AllowAccounts": "nobody"}, "(null)", "course"),
+        ({"AllowAccounts": "lab"}, "lua", "course"),
+    ],
+)
+def test_an_account_that_the_partition_shuts_out_is_not_chosen(
+    tmp_path: Path, settings: dict[str, str], plugins: str, account: str
+) -> None:
+    facts = ClusterFacts(
+        config={"SLURM_VERSION": "22.05.8", "AccountingStorageEnforce": "associations", "JobSubmitPlugins": plugins},
+        groups=tuple(parse_sinfo("gpu*|up|1:00|2|8|8000|gpu:4\n")),
+        partitions={"gpu": settings},
+        associations=[Association(account="course"), Association(account="lab")],
+        default_account="course",
+    )
+    assert load(render_profile(facts), tmp_path).account == account
+
+
 def test_gpu_nodes_are_preferred_to_a_default_partition_without(tmp_path: Path) -> None:
     text = "cpu*|up|8:00:00|120|64|256000|(null)\ngpu|up|infinite|8|64|512000|gpu:a100:4\ndown|down|1:00|99|8|1|gpu:8\n"
     profile = load(render_profile(ClusterFacts(groups=tuple(parse_sinfo(text)))), tmp_path)

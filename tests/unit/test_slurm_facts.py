@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.scheduler.slurm_accounts import accounts_are_flat, enforced_rules, parse_rights
+from hpcbench.scheduler.slurm_accounts import accounts_are_flat, enforced_rules, parse_rights, submit_plugins
 from hpcbench.scheduler.slurm_facts import (
     correspond_count,
     max_array_size,
@@ -97,7 +97,15 @@ def test_accounts_and_what_is_none() -> None:
         "You are not running a supported accounting_storage plugin\nOnly 'accounting_storage/slurmdbd' is supported.\n"
     )
     assert parse_rights(off) is None
+    nothing = parse_rights("\n")
+    assert nothing is not None
+    assert nothing.associations == ()
     assert parse_sshare(recorded("sshare"), "root") == ["root"]
+
+
+def test_the_plugins_that_may_change_a_job() -> None:
+    assert submit_plugins(parse_config(recorded("scontrol-config"))) == submit_plugins({}) == ""
+    assert submit_plugins({"JobSubmitPlugins": "lua,throttle"}) == "lua,throttle"
 
 
 @pytest.mark.parametrize(
