@@ -17,7 +17,7 @@ _CPUS = "cpus_per_gpu in the profile, or requirements.cpus_per_gpu in the suite"
 RESERVED: Mapping[str, str] = {
     "account": "account in the profile",
     "array": "array_throttle, arrays and max_array_size in the profile",
-    "clusters": "squeue would not find the jobs; set SLURM_CLUSTERS, which all of Slurm's commands go by",
+    "clusters": "squeue would not find the jobs; set SLURM_CLUSTERS, which hpcbench and Slurm's commands go by",
     "constraint": "constraint in the profile",
     "cpus-per-gpu": _CPUS,
     "cpus-per-task": _CPUS,
