@@ -38,8 +38,8 @@ def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[byt
     import subprocess
 
     marks = [f"{CLAIM_VARIABLE}={token}"]
-    if "SLURM_JOB_ID" in environ:
-        marks.append(f"SLURM_JOB_ID={environ['SLURM_JOB_ID']}")
+    # Nodes of one job may be on one machine: slurmd can play several.
+    marks += [f"{name}={environ[name]}" for name in ("SLURM_JOB_ID", "SLURM_NODEID") if name in environ]
     # Isolated and without site packages it starts in hundredths of a second. It must not hold srun's output open, nor
     # be in the job's process group.
     try:

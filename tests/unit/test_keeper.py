@@ -62,12 +62,19 @@ def test_no_child_of_a_program_outlives_its_supervisor(
     assert (None if found is None else found.state.value) == state
 
 
-def test_a_job_that_a_job_submitted_is_left_alone() -> None:
-    keeper = start_keeper("token", {"SLURM_JOB_ID": "7"})
-    environ = {**os.environ, "HPCBENCH_CLAIM": "token"}
-    own, other = (subprocess.Popen(["sleep", "3000"], env={**environ, "SLURM_JOB_ID": number}) for number in ("7", "8"))
+def test_a_job_that_a_job_submitted_and_another_node_of_its_own_are_left_alone() -> None:
+    keeper = start_keeper("token", {"SLURM_JOB_ID": "7", "SLURM_NODEID": "1"})
+    places = [("7", "1"), ("7", "0"), ("8", "1")]
+    own, *others = [
+        subprocess.Popen(
+            ["sleep", "3000"],
+            env={**os.environ, "HPCBENCH_CLAIM": "token", "SLURM_JOB_ID": job, "SLURM_NODEID": node},
+        )
+        for job, node in places
+    ]
     finish(keeper)
     assert own.wait(timeout=10) == -signal.SIGKILL
-    assert other.poll() is None
-    other.kill()
-    other.wait()
+    assert [other.poll() for other in others] == [None, None]
+    for other in others:
+        other.kill()
+        other.wait()
