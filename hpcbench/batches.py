@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcbench.clock import now_text
-from hpcbench.plan import TRAIN, Decision, resource_shape
+from hpcbench.plan import TRAIN, Decision
 from hpcbench.request import JobRequest
 from hpcbench.submission import Element, Submission, this_user
 
@@ -45,7 +45,7 @@ def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
     groups: dict[tuple[str, str], list[JobRequest]] = {}
     for request in sorted(alone, key=lambda request: request.job == TRAIN):
         kind = "train" if request.job == TRAIN else "eval"
-        groups.setdefault((kind, resource_shape(request)), []).append(request)
+        groups.setdefault((kind, _resource_shape(request)), []).append(request)
     batches = []
     for (kind, _), requests in groups.items():
         for start in range(0, len(requests), max_array):
@@ -61,7 +61,7 @@ def _eval_batches(
     groups: dict[tuple[str, str], dict[int, JobRequest]] = {}
     for index, train in chunk.items():
         for request in evals_of.get(train.experiment, []) if train.job == TRAIN else []:
-            groups.setdefault((request.job, resource_shape(request)), {})[index] = request
+            groups.setdefault((request.job, _resource_shape(request)), {})[index] = request
     return tuple(Batch(job=job, requests=requests, array=array) for (job, _), requests in groups.items())
 
 
@@ -85,7 +85,7 @@ def make_late_batches(
         place = places.get((request.experiment, TRAIN))
         if decision.after_train and request.experiment not in trains and place is not None:
             parents[place[0].key] = place[0]
-            groups.setdefault((place[0].key, request.job, resource_shape(request)), {})[place[1]] = request
+            groups.setdefault((place[0].key, request.job, _resource_shape(request)), {})[place[1]] = request
     return [
         (parents[key], Batch(job=job, requests=requests, array=parents[key].array))
         for (key, job, _), requests in groups.items()
@@ -129,3 +129,8 @@ def make_key(suite: str, job: str) -> str:
     tail = f"-{stamp}-{secrets.token_hex(4)}"
     head = re.sub(r"[^A-Za-z0-9._-]", "_", f"{suite}-{job}")
     return head[: KEY_LIMIT - len(tail)] + tail
+
+
+def _resource_shape(request: JobRequest) -> str:
+    """Return what must be equal for two jobs to share an array."""
+    return request.resources.model_dump_json()

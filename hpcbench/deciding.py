@@ -15,7 +15,7 @@ from hpcbench.collect import collect_suites
 from hpcbench.collection import Collection, JobView
 from hpcbench.inputs import hash_inputs
 from hpcbench.job.gate import choose_checkpoint
-from hpcbench.plan import TRAIN, Action, Decision, Options, decide, plan_suite, unique_local_paths
+from hpcbench.plan import TRAIN, Action, Decision, Options, decide, input_paths, plan_suite
 from hpcbench.record import TrainMetrics
 from hpcbench.request import JobRequest
 from hpcbench.scheduler.choose import scheduler_of
@@ -30,6 +30,11 @@ SHOWN_NAMES = 5
 def hash_suite(suite: Suite, save_dir: Path) -> dict[str, str]:
     """Return the hashes of the local files that decide the suite's results."""
     return hash_inputs(unique_local_paths(plan_suite(suite, save_dir=save_dir, inputs={})))
+
+
+def unique_local_paths(requests: Iterable[JobRequest]) -> set[str]:
+    """Return all local inputs that the requests name."""
+    return {path for request in requests for path in input_paths(request)}
 
 
 def planned_experiments(requests: Sequence[JobRequest]) -> tuple[PlannedExperiment, ...]:

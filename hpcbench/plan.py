@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -396,13 +396,3 @@ def _decide_eval(
         why = f"its train job is still under way{where}; submit again when it is done"
         return Decision(request=request, action=Action.WAIT, why=why)
     return Decision(request=request, action=Action.SKIP, why=f"blocked: its train job is {state}")
-
-
-def resource_shape(request: JobRequest) -> str:
-    """Return what must be equal for two jobs to share an array."""
-    return request.resources.model_dump_json()
-
-
-def unique_local_paths(requests: Iterable[JobRequest]) -> set[str]:
-    """Return all local inputs that the requests name."""
-    return {path for request in requests for path in input_paths(request)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from hpcbench.deciding import unique_local_paths
 from hpcbench.inputs import hash_inputs
-from hpcbench.plan import plan_suite, unique_local_paths
+from hpcbench.plan import plan_suite
 from tests.unit.suite_writer import load, load_one, refusal
 
 SUITE = "cmd: sft\nargs: {model_type: qwen-7b-chat, dataset: maths}\nexperiment: [{name: a}]\n"
