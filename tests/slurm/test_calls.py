@@ -54,15 +54,17 @@ def test_a_thousand_experiments_with_two_evals_cost_slurm_a_handful_of_messages(
 
 
 def test_evals_are_released_with_one_message_though_some_have_started(held: None) -> None:
-    options = ["--parsable", "--output=/dev/null", "--mem=10M"]
-    train = run_command(["sbatch", *options, "--hold", "--array=0-9", "--wrap=true"]).strip()
-    waits = [*options, "--array=0-9", f"--dependency=aftercorr:{train}", "--kill-on-invalid-dep=no"]
-    evals = run_command(["sbatch", *waits, "--partition=held", "--wrap=true"]).strip()
-    before = count_client_rpcs()
-    release_elements([f"{evals}_{index}" for index in (0, 1, 5)])
-    assert count_client_rpcs() - before == {"REQUEST_UPDATE_JOB": 1}
-    run_command(["scancel", f"{evals}_5"])
-    release_elements([f"{evals}_{index}" for index in (5, 6)])
-    held_back = run_command(["squeue", "-r", "--noheader", f"--job={evals}", "--format=%K %E"]).splitlines()
-    released = {index for line in held_back for index, why in [line.split()] if why == "(null)"}
-    assert released == {"0", "1", "6"}
+    options = ["--parsable", "--output=/dev/null", "--mem=10M", "--array=0-9", "--wrap=true"]
+    train = run_command(["sbatch", "--hold", *options]).strip()
+    try:
+        waits = [f"--dependency=aftercorr:{train}", "--kill-on-invalid-dep=no", "--partition=held"]
+        evals = run_command(["sbatch", *waits, *options]).strip()
+        before = count_client_rpcs()
+        release_elements([f"{evals}_{index}" for index in (0, 1, 5)])
+        assert count_client_rpcs() - before == {"REQUEST_UPDATE_JOB": 1}
+        run_command(["scancel", f"{evals}_5"])
+        release_elements([f"{evals}_{index}" for index in (5, 6)])
+        waiting = run_command(["squeue", "-r", "--noheader", f"--job={evals}", "--format=%K %E"]).splitlines()
+        assert {line.split()[0] for line in waiting if line.endswith("(null)")} == {"0", "1", "6"}
+    finally:
+        run_command(["scancel", "--me"])

@@ -210,7 +210,10 @@ def find_process(save_dir: Path, module: str, **variables: str) -> int:
     for pid, words in processes_of(save_dir).items():
         if f" -m {module} " not in words or words.startswith("srun") or "torch.distributed" in words:
             continue
-        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        try:
+            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has just ended
         if "rank" in variables and f"RANK={variables['rank']}".encode() not in environ:
             continue
         index = _index_of(save_dir, variables.get("experiment"))
