@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcbench.collection import Collection, JobView
+from hpcbench.deciding import SHOWN_NAMES
 from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError
 from hpcbench.plan import Action, Decision
 from hpcbench.remedy import Place, Remedy
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from hpcbench.status_table import StatusScreen
 
 CHUNK_CHARACTERS = 65_536
-
-
-SHOWN_NAMES = 5
-"""How many jobs a line names."""
 
 
 def print_error(error: HpcbenchError | OSError) -> None:

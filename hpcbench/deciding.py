@@ -25,6 +25,7 @@ from hpcbench.suite import Suite
 from hpcbench.suite_on_disk import PlannedExperiment, SuiteOnDisk
 
 SHOWN_NAMES = 5
+"""How many jobs a line names."""
 
 
 def hash_suite(suite: Suite, save_dir: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from hpcbench.batches import make_batches, make_late_batches
 from hpcbench.clean import Keep, find_removals, remove
 from hpcbench.clock import now_text
 from hpcbench.collect import collect_suites
+from hpcbench.collection import Collection
 from hpcbench.deciding import (
     decide_suite,
     find_scheduler,
@@ -92,12 +93,7 @@ def submit_suite(
         write_json(paths.plan, _plan_value(suite, requests, scheduler, before, profile_file))
         on_disk = read_suite(paths)
         views, collection = look_up(on_disk, requests, scheduler)
-        if collection.unanswered:
-            words = "; ".join(f"{cluster}: {said}" for cluster, said in collection.unanswered.items())
-            raise SchedulerError(
-                f"the scheduler did not answer ({words})",
-                hint="nothing was submitted; run the same command again later",
-            )
+        _refuse_silence(collection)
         settle_evals([] if on_disk is None else [on_disk], collection, scheduler)
         outcome.warnings += list_warnings(collection)
         if keep is not None:
@@ -122,6 +118,13 @@ def _refuse_unreadable(paths: SuitePaths) -> None:
             f"{broken[0]}: cannot be read, so its jobs would be submitted a second time",
             hint=f"mend it, or move it away once `squeue --me --name={broken[0].stem}` shows nothing",
         )
+
+
+def _refuse_silence(collection: Collection) -> None:
+    if collection.unanswered:
+        words = "; ".join(f"{cluster}: {said}" for cluster, said in collection.unanswered.items())
+        hint = "nothing was submitted; run the same command again later"
+        raise SchedulerError(f"the scheduler did not answer ({words})", hint=hint)
 
 
 def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
