@@ -7,10 +7,12 @@ from typing import Any
 
 from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.collection import JobView
+from hpcbench.job.context import JobContext, read_context
+from hpcbench.paths import SuitePaths
 from hpcbench.record import Record
 from hpcbench.request import JobRequest, Resources
 from hpcbench.states import JobState
-from hpcbench.submission import Element, Submission
+from hpcbench.submission import Element, Submission, write_submission
 from hpcbench.suite import Experiment, Suite
 
 CPU = Resources(gpu=0, cpus=1)
@@ -88,3 +90,12 @@ def submission(**changes: Any) -> Submission:
         },
     }
     return Submission.model_validate(values | changes)
+
+
+def array_job(save_dir: Path) -> JobContext:
+    """Return what element 3 of array 98 knows of itself."""
+    suite_paths = SuitePaths(save_dir, "tuners")
+    mine = submission(elements={3: Element(experiment="a", job="train", fingerprint="f" * 64)})
+    write_submission(suite_paths, mine)
+    environ = {"SLURM_JOB_ID": "99", "SLURM_ARRAY_JOB_ID": "98", "SLURM_ARRAY_TASK_ID": "3", "SLURM_NODEID": "0"}
+    return read_context(suite_paths.submission(mine.key), None, environ)

@@ -17,29 +17,23 @@ from hpcbench.job import supervisor as supervisor_room
 from hpcbench.job.__main__ import run_attempt
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import holds_claim, may_take_over, take_claim
-from hpcbench.job.context import JobContext, read_context
+from hpcbench.job.context import JobContext
 from hpcbench.job.gate import judge_train
 from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.stop import StopRequest
 from hpcbench.jsonfile import create_json, read_json, write_json
 from hpcbench.logs import log_tail
-from hpcbench.paths import SuitePaths
 from hpcbench.record import Attempt, Cause, Record, read_record
 from hpcbench.request import Resources
 from hpcbench.states import JobState
-from hpcbench.submission import Element, write_submission
-from tests.unit.job_cases import command, experiment, record, submission
+from tests.unit.job_cases import array_job, command, experiment, record
 from tests.unit.test_plan import plan
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> JobContext:
-    suite_paths = SuitePaths(tmp_path, "tuners")
-    mine = submission(elements={3: Element(experiment="a", job="train", fingerprint="f" * 64)})
-    write_submission(suite_paths, mine)
-    environ = {"SLURM_JOB_ID": "99", "SLURM_ARRAY_JOB_ID": "98", "SLURM_ARRAY_TASK_ID": "3", "SLURM_NODEID": "0"}
-    return read_context(suite_paths.submission(mine.key), None, environ)
+    return array_job(tmp_path)
 
 
 def test_a_job_finds_its_folder_from_the_array_index(context: JobContext) -> None:

@@ -13,16 +13,15 @@ import pytest
 from hpcbench.errors import SchedulerError
 from hpcbench.job import __main__ as entry
 from hpcbench.job import release
-from hpcbench.job.context import JobContext, read_context
+from hpcbench.job.context import JobContext
 from hpcbench.job.stop import StopReason, StopRequest, find_stop_reason, is_cancelled, judge_stop
 from hpcbench.jsonfile import write_json
-from hpcbench.paths import SuitePaths
 from hpcbench.record import Cause, Record
 from hpcbench.scheduler import slurm_own_job
 from hpcbench.scheduler.slurm_own_job import BEING_PREEMPTED, OwnJob, parse_own_job
 from hpcbench.states import JobState
-from hpcbench.submission import Element, write_submission
-from tests.unit.job_cases import command, experiment, record, submission
+from hpcbench.submission import Element
+from tests.unit.job_cases import array_job, command, experiment, record, submission
 from tests.unit.test_plan import plan
 
 USR2, TERM = signal.SIGUSR2, signal.SIGTERM
@@ -35,11 +34,7 @@ REQUEUED = OwnJob(is_running=False, num_requeues=1)
 
 @pytest.fixture
 def context(tmp_path: Path) -> JobContext:
-    suite_paths = SuitePaths(tmp_path, "tuners")
-    mine = submission(elements={3: Element(experiment="a", job="train", fingerprint="f" * 64)})
-    write_submission(suite_paths, mine)
-    environ = {"SLURM_JOB_ID": "99", "SLURM_ARRAY_JOB_ID": "98", "SLURM_ARRAY_TASK_ID": "3", "SLURM_NODEID": "0"}
-    return read_context(suite_paths.submission(mine.key), None, environ)
+    return array_job(tmp_path)
 
 
 def heard(*signals: int) -> StopRequest:
