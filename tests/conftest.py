@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler import slurm, slurm_accounts
+from hpcbench.scheduler.slurm import accounts as slurm_accounts
+from hpcbench.scheduler.slurm import scheduler as slurm
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 

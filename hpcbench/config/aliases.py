@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpcbench.config.located_yaml import Located, show
 from hpcbench.config.names import did_you_mean
-from hpcbench.config.yaml_lines import Located, show
 from hpcbench.errors import Problem
 
 ALIASES: Mapping[str, str] = {

@@ -12,9 +12,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.config.yaml_lines import shorten
-from hpcbench.dataset_fields import describe_field_sets, match_fields
-from hpcbench.dataset_registry import RowLayout
+from hpcbench.catalog.dataset_columns import describe_field_sets, match_fields
+from hpcbench.catalog.datasets import RowLayout
+from hpcbench.config.located_yaml import shorten
 
 PROBE_BYTES = 1 << 20
 DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow"})

@@ -12,20 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcbench.arguments import EVAL_LOSS_ONLY, CommandArgs, EvalArgs, SftArgs
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
-from hpcbench.config.durations import FORMS, LONGEST_MIN, parse_minutes
 from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
+from hpcbench.config.local_inputs import SuitePlace
+from hpcbench.config.located_yaml import Located, show, to_plain
 from hpcbench.config.names import EVAL_NAME_RULE, did_you_mean, eval_name_error
 from hpcbench.config.request_checks import check_args, check_resources, has_validation
-from hpcbench.config.suite_place import SuitePlace
 from hpcbench.config.typed_fields import build, take_count, take_words
-from hpcbench.config.yaml_lines import Located, show, to_plain
 from hpcbench.errors import Problem
-from hpcbench.hub_names import TOKEN_VARIABLES
-from hpcbench.request import Command, Device, Resources
-from hpcbench.suite import Experiment
-from hpcbench.tuner_names import list_sft_types
+from hpcbench.hub.repository import TOKEN_VARIABLES
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
+from hpcbench.schemas.request import Command, Device, Resources
+from hpcbench.schemas.suite import Experiment
+from hpcbench.schemas.tuners import list_sft_types
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
 # fmt: off

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.config.aliases import ArgumentNames
+from hpcbench.config.located_yaml import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 from hpcbench.config.names import did_you_mean, is_text
-from hpcbench.config.yaml_lines import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 from hpcbench.errors import Problem
-from hpcbench.request import Resources
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.request import Resources
 
 SECTIONS = ("args", "requirements", "eval_requirements", "eval_args", "env", "info")
 """Mappings; merged key by key."""

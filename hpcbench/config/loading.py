@@ -25,15 +25,15 @@ from hpcbench.config.layers import (
     read_layer,
     read_section,
 )
+from hpcbench.config.local_inputs import OVERRIDE, SuitePlace
+from hpcbench.config.located_yaml import Located, relocate, show
 from hpcbench.config.matrix import Target, expand_matrix, variant_names
 from hpcbench.config.names import NAME_RULE, did_you_mean, fit_name, name_error
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
-from hpcbench.config.suite_place import OVERRIDE, SuitePlace
 from hpcbench.config.typed_fields import take_count, take_text
-from hpcbench.config.yaml_lines import Located, relocate, show
 from hpcbench.errors import ConfigError, Problem
-from hpcbench.hub_names import repository_of
-from hpcbench.suite import Experiment, Suite
+from hpcbench.hub.repository import repository_of
+from hpcbench.schemas.suite import Experiment, Suite
 
 MAX_REPEATS = 1000
 

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hpcbench.config.located_yaml import Located, show, to_plain
 from hpcbench.config.names import did_you_mean, fit_name
-from hpcbench.config.yaml_lines import Located, show, to_plain
 from hpcbench.errors import Problem
 
 MAX_VARIANTS = 10_000

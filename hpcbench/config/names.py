@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from hpcbench.paths import RESERVED_EXPERIMENT_NAMES
+from hpcbench.storage.paths import RESERVED_EXPERIMENT_NAMES
 
 MAX_NAME_LENGTH = 64
 NAME_RULE = f"letters a-z A-Z, digits, . _ + = -, at most {MAX_NAME_LENGTH}, not starting with . or -"

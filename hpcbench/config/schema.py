@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.config.aliases import ALIASES
-from hpcbench.config.durations import FORMS
 from hpcbench.config.experiment_builder import COMMANDS, DEVICES
 from hpcbench.config.layers import PER_DATASET
 from hpcbench.config.names import MAX_NAME_LENGTH
-from hpcbench.jsonfile import JsonObject
-from hpcbench.request import Resources
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.durations import FORMS
+from hpcbench.schemas.request import Resources
+from hpcbench.storage.json_files import JsonObject
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

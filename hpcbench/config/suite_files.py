@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcbench.config.located_yaml import MAX_BYTES, Located, read_yaml
 from hpcbench.config.names import is_text
-from hpcbench.config.yaml_lines import MAX_BYTES, Located, read_yaml
 from hpcbench.errors import Problem
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})

@@ -22,24 +22,24 @@ import time
 from pathlib import Path
 from typing import cast
 
-from hpcbench.clean import Keep
 from hpcbench.errors import HpcbenchError
 from hpcbench.job.attempts import give_up
+from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
 from hpcbench.job.claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
-from hpcbench.job.gate import check_train, choose_checkpoint, note_refusal
-from hpcbench.job.keep import reduce_own_checkpoints
+from hpcbench.job.eval_release import requeue, settle_own_evals, stay_if_preempted
+from hpcbench.job.hub_push import push_weights, wants_push
 from hpcbench.job.launch import node_caches, program_of
 from hpcbench.job.outcome import EXIT_START_ME_AGAIN
-from hpcbench.job.push import push_weights, wants_push
-from hpcbench.job.release import requeue, settle_own_evals, stay_if_preempted
-from hpcbench.job.stop import StopRequest, install_handlers, is_cancelled
+from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor, die_with_parent
-from hpcbench.record import Record, read_record
-from hpcbench.request import JobRequest, read_request
-from hpcbench.scheduler.slurm_own_job import ask_own_job
-from hpcbench.states import FINISHED_WELL, JobState
-from hpcbench.submission import KEEP_VARIABLE
+from hpcbench.job.train_check import check_train, choose_checkpoint, note_refusal
+from hpcbench.retention import Keep
+from hpcbench.scheduler.slurm.own_job import ask_own_job
+from hpcbench.schemas.record import Record, read_record
+from hpcbench.schemas.request import JobRequest, read_request
+from hpcbench.schemas.states import FINISHED_WELL, JobState
+from hpcbench.schemas.submission import KEEP_VARIABLE
 
 logger = logging.getLogger("hpcbench.job")
 

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 import hpcbench
-from hpcbench.clock import now_text
 from hpcbench.job.context import JobContext
 from hpcbench.job.environment import MachineQuestion, describe_environment
-from hpcbench.jsonfile import JsonObject, read_json, write_json
-from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import ATTEMPTS_USED_UP, TERMINATED, Attempt, Cause, Record
-from hpcbench.request import JobRequest
-from hpcbench.states import JobState
+from hpcbench.schemas.record import ATTEMPTS_USED_UP, TERMINATED, Attempt, Cause, Record
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.clock import now_text
+from hpcbench.storage.json_files import JsonObject, read_json, write_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
 
 logger = logging.getLogger(__name__)
 

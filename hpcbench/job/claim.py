@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.clock import now_text
 from hpcbench.job.context import JobContext
-from hpcbench.jsonfile import JsonObject, create_json, read_json, write_json
 from hpcbench.processes import read_stat
-from hpcbench.record import read_record
-from hpcbench.states import FINISHED_WELL
+from hpcbench.schemas.record import read_record
+from hpcbench.schemas.states import FINISHED_WELL
+from hpcbench.storage.clock import now_text
+from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

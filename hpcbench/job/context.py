@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.errors import RecordError
-from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.submission import Submission, read_submission
+from hpcbench.schemas.submission import Submission, read_submission
+from hpcbench.storage.paths import JobPaths, SuitePaths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from hpcbench.errors import WorkerError
 from hpcbench.job.context import JobContext
-from hpcbench.paths import AttemptPaths
-from hpcbench.request import JobRequest
+from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.paths import AttemptPaths
 
 PORT_BASE = 10000
 PORT_RANGE = 50000
@@ -95,7 +95,7 @@ def torchrun(request: JobRequest, context: JobContext) -> list[str]:
 
 def head_host(context: JobContext) -> str:
     """Return the first node's name, as its supervisor wrote it into the claim."""
-    from hpcbench.jsonfile import read_json
+    from hpcbench.storage.json_files import read_json
 
     claim = read_json(context.paths.claim)
     return str(claim["host"]) if claim is not None and "host" in claim else context.host

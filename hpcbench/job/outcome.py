@@ -16,13 +16,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hpcbench.clues import DISK_FULL, FREE_SPACE, find_clue
-from hpcbench.jsonfile import read_json
-from hpcbench.logs import log_tail
-from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import TERMINATED, Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
-from hpcbench.request import JobRequest
-from hpcbench.states import JobState
+from hpcbench.schemas.record import TERMINATED, Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import JobState
+from hpcbench.status.log_patterns import DISK_FULL, FREE_SPACE, find_clue
+from hpcbench.status.logs import log_tail
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
 
 METRICS: TypeAdapter[Metrics] = TypeAdapter(Metrics)
 OUT_OF_MEMORY_TYPES = frozenset({"OutOfMemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError"})

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from hpcbench.processes import descendants
-from hpcbench.record import SampledMemory
+from hpcbench.schemas.record import SampledMemory
 
 INTERVAL_S = 1.0
 GIB = 2**30

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 
 from hpcbench.errors import WorkerError
-from hpcbench.paths import JobPaths
-from hpcbench.request import JobRequest
+from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.paths import JobPaths
 
 
 def scratch_folder(scratch: Path, job: JobPaths, request: JobRequest) -> Path:

@@ -21,25 +21,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import hpcbench
-from hpcbench.clock import now_text
 from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
+from hpcbench.job.disk import is_full, release_reserve, take_reserve
 from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment
-from hpcbench.job.keeper import PATIENCE_S, finish, start_keeper
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
-from hpcbench.job.reserve import is_full, release_reserve, take_reserve
+from hpcbench.job.reaper import PATIENCE_S, finish, start_keeper
 from hpcbench.job.sampler import Sampler
 from hpcbench.job.scratch import link_scratch
-from hpcbench.job.stop import StopRequest, find_stop_reason
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.paths import AttemptPaths
+from hpcbench.job.stop_reason import StopRequest, find_stop_reason
 from hpcbench.processes import PR_SET_PDEATHSIG, descendants
-from hpcbench.record import Attempt, Cause, Metrics, Record, SampledMemory
-from hpcbench.request import JobRequest
-from hpcbench.states import JobState
+from hpcbench.schemas.record import Attempt, Cause, Metrics, Record, SampledMemory
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.clock import now_text
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import AttemptPaths
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hpcbench.collection import Collection
 from hpcbench.errors import ReportError
 from hpcbench.report.csv_table import render_csv
 from hpcbench.report.document import build_document
 from hpcbench.report.json_report import render_json
 from hpcbench.report.layouts import Layout
 from hpcbench.report.markdown import render_markdown
+from hpcbench.schemas.views import Collection
 
 Format = Literal["markdown", "csv", "json", "html"]
 

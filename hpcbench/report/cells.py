@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpcbench.arguments import SftArgs
 from hpcbench.report.facts import Facts
+from hpcbench.schemas.arguments import SftArgs
 
 _WIDE = 1e12
 """No figure of ours is larger; what is gets an exponent, so that a cell stays a cell."""

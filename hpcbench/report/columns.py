@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from hpcbench.arguments import EVAL_LOSS_ONLY, SftArgs
 from hpcbench.report.cells import (
     dataset_label,
     eval_loss,
@@ -24,7 +23,8 @@ from hpcbench.report.cells import (
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.facts import Facts, cause_text, gpu_names, hardware, host_name, state_text
 from hpcbench.report.memory import memory_brief, memory_mark, memory_of, memory_text
-from hpcbench.states import JobState
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
+from hpcbench.schemas.states import JobState
 
 
 def _model(facts: Facts) -> str | None:

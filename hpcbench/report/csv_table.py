@@ -10,12 +10,12 @@ import csv
 import io
 from collections.abc import Container
 
-from hpcbench.collection import Collection
 from hpcbench.report.column import Raw
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.score_columns import value_columns
+from hpcbench.schemas.views import Collection
 
 
 def render_csv(collection: Collection) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hpcbench.collection import Collection, SuiteView
 from hpcbench.report.column import Column
 from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
@@ -23,6 +22,7 @@ from hpcbench.report.layouts import (
 )
 from hpcbench.report.remarks import Failure, failures_of, notes_of, others_note, warnings_of
 from hpcbench.report.rows import Cell, Row, column_cells, merge_repeats, row_state_text
+from hpcbench.schemas.views import Collection, SuiteView
 
 SWIFT_NOTES = (
     (

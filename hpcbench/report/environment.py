@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hpcbench.record import Record
 from hpcbench.report.escape import one_line
+from hpcbench.schemas.record import Record
 
 _FIRST = ("hpcbench", "gpus", "driver", "cpu", "host", "python", "torch", "transformers", "peft", "lm_eval")
 _LABELS = {"gpus.names": "gpus", "gpus.driver": "driver"}

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hpcbench.arguments import SftArgs
-from hpcbench.collection import ExperimentView, JobView
-from hpcbench.progress import progress_text
-from hpcbench.record import Cause, CommandMetrics, EvalMetrics, Record, TrainMetrics
 from hpcbench.report.escape import one_line
-from hpcbench.states import FAILED_STATES, FINISHED_WELL, JobState
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.progress import progress_text
+from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Record, TrainMetrics
+from hpcbench.schemas.states import FAILED_STATES, FINISHED_WELL, JobState
+from hpcbench.schemas.views import ExperimentView, JobView
 
 CAUSE_LIMIT = 60
 _FOLDERS = re.compile(r"(?<![^\s'\"(=])/(?:[^\s/:'\"]+/)+(?=[^\s/])")

@@ -12,7 +12,7 @@ import jinja2
 from hpcbench.report import plots
 from hpcbench.report.document import Document
 from hpcbench.report.escape import code_spans, one_line, printable
-from hpcbench.shipped import shipped_file
+from hpcbench.storage.package_data import shipped_file
 
 TEMPLATE = "report.html.j2"
 

@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpcbench.collection import Collection, JobView, SuiteView
-from hpcbench.jsonfile import JsonObject, dump_json
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.csv_table import score_values
 from hpcbench.report.facts import Facts, facts_of, job_cause
 from hpcbench.report.rows import averaged, merge_repeats
 from hpcbench.report.score_columns import value_columns
+from hpcbench.schemas.views import Collection, JobView, SuiteView
+from hpcbench.storage.json_files import JsonObject, dump_json
 
 SCHEMA_VERSION = 1
 

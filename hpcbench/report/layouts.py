@@ -17,7 +17,7 @@ from hpcbench.report.facts import Facts
 from hpcbench.report.memory import MARKS, memory_of
 from hpcbench.report.rows import Row
 from hpcbench.report.score_columns import eval_columns, value_columns
-from hpcbench.states import JobState
+from hpcbench.schemas.states import JobState
 
 Layout = Literal["default", "swift"]
 

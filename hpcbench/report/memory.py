@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcbench.record import Record
 from hpcbench.report.facts import Facts
+from hpcbench.schemas.record import Record
 
 Source = Literal["cuda", "nvml", "host"]
 MARKS: Mapping[Source, str] = {"cuda": "", "nvml": " (nvml)", "host": " (host)"}

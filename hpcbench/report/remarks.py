@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from hpcbench.arguments import EVAL_LOSS_ONLY
-from hpcbench.collection import JobView, SuiteView
-from hpcbench.paths import JobPaths
 from hpcbench.report.column import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
 from hpcbench.report.rows import Row, column_cells
-from hpcbench.states import FAILED_STATES, JobState
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
+from hpcbench.schemas.states import FAILED_STATES, JobState
+from hpcbench.schemas.views import JobView, SuiteView
+from hpcbench.storage.paths import JobPaths
 
 COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
 _NAMES_SHOWN = 4

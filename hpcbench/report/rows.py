@@ -17,7 +17,7 @@ from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column, cell_text
 from hpcbench.report.columns import NAME, STATE
 from hpcbench.report.facts import Facts
-from hpcbench.states import JobState
+from hpcbench.schemas.states import JobState
 
 MISSING = "-"
 VARIES = "varies"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hpcbench.arguments import EVAL_LOSS_ONLY
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Better, Column, Raw
 from hpcbench.report.facts import Facts, Score
-from hpcbench.states import JobState
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
+from hpcbench.schemas.states import JobState
 
 
 def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:

@@ -15,8 +15,6 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from hpcbench.collection import Collection, SuiteView
-from hpcbench.progress import parse_progress
 from hpcbench.report import columns as c
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column
@@ -26,7 +24,9 @@ from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.remarks import Failure, failures_of, others_note, warnings_of
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
 from hpcbench.report.score_columns import eval_columns, value_columns
-from hpcbench.states import ALIVE, FAILED_STATES, JobState
+from hpcbench.schemas.progress import parse_progress
+from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
+from hpcbench.schemas.views import Collection, SuiteView
 
 _NAME_LIMIT = 30
 _TEXT_LIMIT = 24

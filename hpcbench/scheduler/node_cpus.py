@@ -5,8 +5,8 @@ In: what a job needs, and the cluster's profile. Out: a number. Pure.
 
 from __future__ import annotations
 
-from hpcbench.profile import ClusterProfile
-from hpcbench.request import Resources
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.schemas.request import Resources
 
 
 def node_cpus(resources: Resources, profile: ClusterProfile) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hpcbench.states import JobState
-from hpcbench.submission import Submission
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission
 
 Place = tuple[str, int]
 """Submission key and array index: one job, whatever the scheduler calls it."""

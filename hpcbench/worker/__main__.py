@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import HpcbenchError, WorkerError
-from hpcbench.jsonfile import write_json
-from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.worker.interrupt import die_with_launcher, ignore_signals
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.worker.signals import die_with_launcher, ignore_signals
 
 if TYPE_CHECKING:
     # Loaded in main(): until the kernel knows whom to die with, nothing slow may happen.
-    from hpcbench.request import JobRequest
+    from hpcbench.schemas.request import JobRequest
 
 logger = logging.getLogger("hpcbench.worker")
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     if len(argv) != 2:
         sys.stderr.write("usage: python -m hpcbench.worker JOB_FOLDER ATTEMPT_FOLDER\n")
         return 2
-    from hpcbench.request import read_request
+    from hpcbench.schemas.request import read_request
 
     job, attempt = JobPaths(Path(argv[0])), AttemptPaths(Path(argv[1]))
     rank = int(os.environ.get("RANK", "0"))
@@ -61,16 +61,16 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
     Raises:
         WorkerError: the command is not one for a worker, or a library that it needs is missing.
     """
-    from hpcbench.worker.libraries import check_libraries
+    from hpcbench.worker.requirements import check_libraries
 
     check_libraries(request)
     _prepare_libraries()
     if request.cmd == "sft":
-        from hpcbench.worker import sft
+        from hpcbench.worker.train import sft
 
         sft.run(request, job, attempt)
     elif request.cmd == "eval":
-        from hpcbench.worker import evaluate
+        from hpcbench.worker.evaluate import evaluate
 
         evaluate.run(request, job, attempt)
     else:
@@ -80,7 +80,7 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
 
 def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> None:
     """Write why this rank failed, for the record and for people."""
-    from hpcbench.worker.progress import now
+    from hpcbench.worker.progress_file import now
 
     type_name = getattr(error, "type_name", type(error).__name__)
     message, hint = str(error) or type(error).__name__, None

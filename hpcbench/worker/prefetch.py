@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from hpcbench.arguments import EVAL_LOSS_ONLY, SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.jsonfile import write_json
-from hpcbench.request import JobRequest
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
+from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.json_files import write_json
 
 ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE")
 IGNORED = ["*.bin", "*.pth", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]
@@ -90,7 +90,7 @@ def list_tasks(requests: Sequence[JobRequest], *, download: bool) -> Iterator[Ta
 
 def fetch_model(args: SftArgs) -> str:
     """Download a model's safetensors, configuration and tokenizer; return where they are."""
-    from hpcbench.worker.model import model_source
+    from hpcbench.worker.models.loading import model_source
 
     source = model_source(args)
     if Path(source).is_dir():
@@ -106,7 +106,7 @@ def find_model(args: SftArgs) -> str:
     Raises:
         WorkerError: they are not all on this machine.
     """
-    from hpcbench.worker.model import model_source
+    from hpcbench.worker.models.loading import model_source
 
     source = model_source(args)
     folder = Path(source)
@@ -122,7 +122,7 @@ def find_model(args: SftArgs) -> str:
 
 def fetch_data(args: SftArgs) -> str:
     """Read the training data as a training would; return how many rows there are."""
-    from hpcbench.worker.data import load_splits
+    from hpcbench.worker.data.samples import load_splits
 
     splits = load_splits(args)
     return f"{len(splits.train)} training and {len(splits.validation)} validation rows"
@@ -130,7 +130,7 @@ def fetch_data(args: SftArgs) -> str:
 
 def fetch_eval(dataset: str, include_path: tuple[str, ...]) -> str:
     """Load an eval dataset's tasks as an eval would; return the headline's name."""
-    from hpcbench.worker.eval_tasks import load_eval_tasks
+    from hpcbench.worker.evaluate.tasks import load_eval_tasks
 
     return f"ready as {load_eval_tasks(dataset, include_path).name}"
 

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from hpcbench.scheduler.slurm import run_command
+from hpcbench.scheduler.slurm.scheduler import run_command
 from tests.slurm.suites import SCORE, count_client_rpcs
 
 EXPERIMENTS = 1000
 EVALS = ("first", "second")
 SUBMITIT_EXPERIMENTS = 100
 """Each of its calls waits for a tenth of a second and more."""
-HPCBENCH = (sys.executable, "-m", "hpcbench.cli")
+HPCBENCH = (sys.executable, "-m", "hpcbench")
 SBATCH_LOOP = (
     f"for i in $(seq {EXPERIMENTS}); do "
     "id=$(sbatch --parsable --hold -o /dev/null --mem=100M --wrap 'sleep 600'); "

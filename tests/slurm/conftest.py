@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from hpcbench.scheduler.slurm import run_command
+from hpcbench.scheduler.slurm.scheduler import run_command
 
 from .cluster import Cluster, start_cluster
 from .installation import ClusterUnavailableError

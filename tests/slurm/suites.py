@@ -16,17 +16,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpcbench.arguments import CommandArgs, EvalArgs
-from hpcbench.collection import Collection, JobView
-from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile
-from hpcbench.request import Resources
-from hpcbench.scheduler.slurm import SlurmScheduler, run_command
-from hpcbench.states import ALIVE
-from hpcbench.status import gather
-from hpcbench.submit import submit_suite
-from hpcbench.submit_batches import Outcome
-from hpcbench.suite import Experiment, Suite
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.plan.decide import Options
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, run_command
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import ALIVE
+from hpcbench.schemas.suite import Experiment, Suite
+from hpcbench.schemas.views import Collection, JobView
+from hpcbench.status.gather import gather
+from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.submit import submit_suite
 
 TINY = Resources(gpu=0, cpus=1, mem_gb=0.1, time_min=10)
 NOT_CLIENTS = frozenset(
@@ -121,7 +121,7 @@ def states(collection: Collection, job: str) -> dict[str, str]:
 def hpcbench(*arguments: str, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
     done = subprocess.run(
-        [sys.executable, "-m", "hpcbench.cli", *arguments],
+        [sys.executable, "-m", "hpcbench", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import submit_batches
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler import slurm, slurm_script
-from hpcbench.scheduler.slurm import SlurmScheduler, run_command
-from hpcbench.scheduler.slurm_states import SQUEUE_FORMAT, parse_squeue
-from hpcbench.status import gather
-from hpcbench.submission import read_submissions
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm import scheduler as slurm
+from hpcbench.scheduler.slurm import script as slurm_script
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, run_command
+from hpcbench.scheduler.slurm.states import SQUEUE_FORMAT, parse_squeue
+from hpcbench.schemas.submission import read_submissions
+from hpcbench.status.gather import gather
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit import send_arrays as submit_batches
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import command_experiment, command_suite, hpcbench, states, submit, wait_until
 from tests.slurm.trainings import shims

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm import release_elements, run_command
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.scheduler import release_elements, run_command
 from tests.slurm.suites import command_experiment, command_suite, count_client_rpcs, hpcbench, submit
 
 pytestmark = pytest.mark.slurm

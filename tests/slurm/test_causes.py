@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.collection import Collection
 from hpcbench.report import render
-from hpcbench.scheduler.slurm import run_command
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.views import Collection
 from tests.conftest import Golden
 from tests.slurm.causes import (
     KEPT,

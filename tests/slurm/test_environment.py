@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.paths import SuitePaths
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.states import JobState
-from hpcbench.submission import read_submissions
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import read_submissions
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import wait_until_over, write_suite
 

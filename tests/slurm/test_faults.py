@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.scheduler.slurm_states import SQUEUE_FORMAT, parse_squeue
-from hpcbench.states import JobState
-from hpcbench.submission import read_submissions
-from hpcbench.suite import Suite
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.states import SQUEUE_FORMAT, parse_squeue
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import read_submissions
+from hpcbench.schemas.suite import Suite
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import (
     SCORE,
@@ -217,7 +217,7 @@ def test_a_command_line_killed_at_any_moment_loses_and_doubles_nothing(held: Hel
     left: Counter[str] = Counter()
     for number in range(40):
         save_dir = tmp_path / f"killed-{number}"
-        words = [sys.executable, "-m", "hpcbench.cli", *arguments, "--save-dir", str(save_dir)]
+        words = [sys.executable, "-m", "hpcbench", *arguments, "--save-dir", str(save_dir)]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # Before start_s Python itself is starting.
         delay_s = start_s + (whole_s - start_s) * number / 40

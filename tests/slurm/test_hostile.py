@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from hpcbench.jsonfile import read_json
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.states import JobState
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import (
     command_experiment,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hpcbench.jsonfile import read_json
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.states import JobState
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.json_files import read_json
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import view, wait_until, wait_until_over
 from tests.slurm.trainings import (

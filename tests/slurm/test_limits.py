@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.states import JobState
-from hpcbench.status import gather
-from hpcbench.submission import read_submissions
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import read_submissions
+from hpcbench.status.gather import gather
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import (
     command_experiment,

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hpcbench.cli.invocation import refuse_impossible
+from hpcbench.cluster.doctor import examine
+from hpcbench.cluster.init_profile import gather_facts, render_profile
 from hpcbench.config import load_suites
-from hpcbench.doctor import examine
+from hpcbench.config.profile import ClusterProfile, read_profile
 from hpcbench.errors import ConfigError
-from hpcbench.init import gather_facts, render_profile
-from hpcbench.invocation import refuse_impossible
-from hpcbench.profile import ClusterProfile, read_profile
-from hpcbench.request import Resources
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.status import gather
-from hpcbench.suite import Suite
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.suite import Suite
+from hpcbench.status.gather import gather
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import command_experiment, command_suite, hpcbench, submit, wait_until, write_suite
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm import run_command
+from hpcbench.scheduler.slurm.scheduler import run_command
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import command_experiment, command_suite, submit, wait_until
 from tests.slurm.trainings import assert_no_orphans, find_process, processes_of, scheduler_id

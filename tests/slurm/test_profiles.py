@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile, read_profile
-from hpcbench.scheduler.slurm import read_config, read_node_groups, run_command
-from hpcbench.submission import read_submissions
+from hpcbench.config.profile import ClusterProfile, read_profile
+from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups, run_command
+from hpcbench.schemas.submission import read_submissions
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import (
     command_experiment,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.states import JobState
-from hpcbench.status import gather
+from hpcbench.schemas.states import JobState
+from hpcbench.status.gather import gather
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import wait_until, wait_until_over, write_suite
 
@@ -58,7 +58,7 @@ def test_the_commands_of_the_readme_work_in_their_order(slurm_cluster: Cluster, 
 
 def run(words: list[str], folder: Path) -> str:
     """Run one command; a followed log is left after a few seconds, as a reader would with Ctrl-C."""
-    command = [sys.executable, "-m", "hpcbench.cli", *words]
+    command = [sys.executable, "-m", "hpcbench", *words]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         out, err = process.communicate(timeout=4 if "-f" in words else 60)

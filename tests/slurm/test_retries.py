@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.jsonfile import read_json
-from hpcbench.record import read_record
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.states import JobState
-from hpcbench.status import gather
-from hpcbench.why import explain
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.record import read_record
+from hpcbench.schemas.states import JobState
+from hpcbench.status.explain import explain
+from hpcbench.status.gather import gather
+from hpcbench.storage.json_files import read_json
 from tests.slurm.causes import ECC, ONE_GPU, SAVES, WAITS, shell
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import SCORE, hpcbench, states, view, wait_until, wait_until_over, write_suite

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile, read_profile
-from hpcbench.request import Resources
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.states import JobState
-from hpcbench.status import gather
-from hpcbench.submission import read_submissions, write_submission
+from hpcbench.config.profile import ClusterProfile, read_profile
+from hpcbench.plan.decide import Options
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import read_submissions, write_submission
+from hpcbench.status.gather import gather
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster, start_cluster
 from tests.slurm.suites import (
     command_experiment,

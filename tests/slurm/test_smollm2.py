@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.collection import Collection
-from hpcbench.record import EvalMetrics, TrainMetrics
-from hpcbench.states import JobState
+from hpcbench.schemas.record import EvalMetrics, TrainMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import Collection
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import hpcbench, view, wait_until_over
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.jsonfile import read_json
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm import SlurmScheduler, run_command
-from hpcbench.states import JobState
-from hpcbench.status import gather
-from hpcbench.submission import read_submissions, write_submission
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.plan.decide import Options
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, run_command
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import read_submissions, write_submission
+from hpcbench.status.gather import gather
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import (
     command_experiment,
@@ -122,7 +122,7 @@ def test_a_submit_killed_after_sbatch_returned_is_adopted(slurm_cluster: Cluster
     shim = shims / "sbatch"
     shim.write_text(f'#!/bin/sh\n"{real}" "$@" > "{tmp_path}/sbatch.out"\n{KILL_HPCBENCH}\n')
     shim.chmod(0o755)
-    command = [sys.executable, "-m", "hpcbench.cli", "submit", str(suite_file), "--save-dir", str(save_dir)]
+    command = [sys.executable, "-m", "hpcbench", "submit", str(suite_file), "--save-dir", str(save_dir)]
     environment = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}"}
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -150,7 +150,7 @@ def test_a_submit_killed_before_sbatch_leaves_nothing_behind(slurm_cluster: Clus
         {"cmd": "command", "device": "cpu", "args": {"command": ["true"]}, "experiment": [{"name": "one"}]},
     )
     save_dir = tmp_path / "logs"
-    command = [sys.executable, "-m", "hpcbench.cli", "submit", str(suite_file), "--save-dir", str(save_dir)]
+    command = [sys.executable, "-m", "hpcbench", "submit", str(suite_file), "--save-dir", str(save_dir)]
     environment = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}"}
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == -signal.SIGKILL
 

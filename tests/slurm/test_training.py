@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hpcbench.jsonfile import read_json
-from hpcbench.record import EvalMetrics, TrainMetrics
-from hpcbench.states import JobState
-from hpcbench.status import gather
+from hpcbench.schemas.record import EvalMetrics, TrainMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.status.gather import gather
+from hpcbench.storage.json_files import read_json
 from tests.slurm.cluster import Cluster
 from tests.slurm.suites import hpcbench, states, view, wait_until, wait_until_over, write_suite
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.paths import SuitePaths
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.status import gather
-from hpcbench.submission import read_submissions, write_submission
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.submission import read_submissions, write_submission
+from hpcbench.status.gather import gather
+from hpcbench.storage.paths import SuitePaths
 from tests.slurm.cluster import Cluster, start_cluster
 from tests.slurm.suites import command_experiment, command_suite, states, submit, view, wait_until, wait_until_over
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcbench.jsonfile import read_json
-from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import Record, TrainMetrics, read_record
-from hpcbench.scheduler.slurm import run_command
-from hpcbench.suite_on_disk import SuiteOnDisk, read_suites
-from hpcbench.worker.progress import read_eval_losses, read_steps
+from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.schemas.record import Record, TrainMetrics, read_record
+from hpcbench.schemas.suite_folder import SuiteOnDisk, read_suites
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.worker.progress_file import read_eval_losses, read_steps
 from tests.slurm.suites import hpcbench, wait_until, write_suite
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"

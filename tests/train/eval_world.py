@@ -13,11 +13,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.jsonfile import write_json
-from hpcbench.record import Parameters, Record, TrainMetrics
-from hpcbench.request import JobRequest, Resources
-from hpcbench.states import JobState
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.record import Parameters, Record, TrainMetrics
+from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.json_files import write_json
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 """Real data and models beside the repository; tests that need them skip where they are not there."""

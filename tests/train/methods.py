@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
-from hpcbench.jsonfile import read_json
-from hpcbench.paths import JobPaths
-from hpcbench.record import TrainMetrics
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import TrainMetrics
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import JobPaths
 from tests.train.world import make_job, read_metrics, read_weights, train_here
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -89,7 +89,7 @@ class Trainings:
 
 def train_and_look(job: JobPaths) -> Training:
     """Train in this process, and keep the trained model."""
-    from hpcbench.worker import sft
+    from hpcbench.worker.train import sft
 
     trained: list[Any] = []
     finish = sft._finish
@@ -129,7 +129,7 @@ def assert_same_weights(job: JobPaths, reference: JobPaths) -> None:
 def train_until_killed(job_folder: Path, attempt_folder: Path, num_batches: int) -> None:
     """Be the worker, which SIGKILL ends in the forward pass of its `num_batches`-th batch."""
     from hpcbench.worker import __main__ as worker
-    from hpcbench.worker.meter import Meter
+    from hpcbench.worker.measure.meter import Meter
 
     attempt_folder.mkdir(parents=True, exist_ok=True)
     with (attempt_folder / "worker.log").open("wb", buffering=0) as log:
@@ -152,7 +152,7 @@ def write_logits(jobs: list[str], output: str) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from hpcbench.worker import model
+    from hpcbench.worker.models import loading as model
 
     torch.set_num_threads(1)
     found = {}

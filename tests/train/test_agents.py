@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from hpcbench.arguments import SftArgs
 from hpcbench.catalog.agents import lookup_agent_format
 from hpcbench.errors import WorkerError
-from hpcbench.worker.chats import to_messages
-from hpcbench.worker.template import MASKED, Template
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.messages import to_messages
+from hpcbench.worker.data.templates import MASKED, Template
 from tests.train.world import (
     make_job,
     make_model_folder,

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.worker.batches import BatchPlan
-from hpcbench.worker.chats import to_messages
-from hpcbench.worker.data import Sample, draw_rows, encode_samples, load_splits, split_rows
-from hpcbench.worker.template import Template
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.batches import BatchPlan
+from hpcbench.worker.data.messages import to_messages
+from hpcbench.worker.data.samples import Sample, draw_rows, encode_samples, load_splits, split_rows
+from hpcbench.worker.data.templates import Template
 
 pytestmark = pytest.mark.train
 

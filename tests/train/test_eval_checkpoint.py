@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hpcbench.errors import WorkerError
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.record import CommandMetrics
-from hpcbench.states import JobState
-from hpcbench.worker.eval_checkpoint import choose_checkpoint
+from hpcbench.schemas.record import CommandMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.worker.evaluate.checkpoint import choose_checkpoint
 from tests.train import eval_world
 
 pytestmark = pytest.mark.train

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.worker.eval_model import EvalModel
-from hpcbench.worker.eval_prompts import ChatPrompts, fold_description
-from hpcbench.worker.eval_tasks import load_eval_tasks
-from hpcbench.worker.evaluate import run_lm_eval
-from hpcbench.worker.template import Template
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.evaluate.evaluate import run_lm_eval
+from hpcbench.worker.evaluate.model import EvalModel
+from hpcbench.worker.evaluate.prompts import ChatPrompts, fold_description
+from hpcbench.worker.evaluate.tasks import load_eval_tasks
 from tests.train import eval_world
 
 pytestmark = pytest.mark.train

@@ -15,18 +15,18 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import Qwen2ForCausalLM
 
-from hpcbench.arguments import EvalArgs, SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import EvalMetrics, Parameters
-from hpcbench.request import JobRequest
-from hpcbench.worker import evaluate
-from hpcbench.worker.eval_model import EvalModel
-from hpcbench.worker.eval_prompts import ChatPrompts
-from hpcbench.worker.eval_tasks import BUILT_IN_FOLDER, load_eval_tasks
-from hpcbench.worker.loss import mean_cross_entropy
-from hpcbench.worker.template import Template
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.record import EvalMetrics, Parameters
+from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.evaluate import evaluate
+from hpcbench.worker.evaluate.model import EvalModel
+from hpcbench.worker.evaluate.prompts import ChatPrompts
+from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, load_eval_tasks
+from hpcbench.worker.measure.loss import mean_cross_entropy
 from tests.train import eval_world
 
 pytestmark = [
@@ -298,7 +298,7 @@ def test_eval_loss_of_a_baseline_is_that_of_its_validation_split(world: World, t
 
     metrics = run_eval(tmp_path / "job", eval_world.make_request(world.base, "where", args=args, eval_args=options))
 
-    from hpcbench.worker.data import encode_samples, load_splits
+    from hpcbench.worker.data.samples import encode_samples, load_splits
 
     sft_args = SftArgs(model_id_or_path=str(world.base), **args)
     template = Template.from_args(sft_args, eval_world.make_tokenizer())

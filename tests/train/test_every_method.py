@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import torch
 
-from hpcbench.jsonfile import read_json
-from hpcbench.paths import JobPaths
-from hpcbench.worker import trainer as trainer_module
-from hpcbench.worker.data import encode_samples, load_splits
-from hpcbench.worker.loss import mean_cross_entropy
-from hpcbench.worker.progress import read_eval_losses, read_steps
-from hpcbench.worker.template import Template
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import JobPaths
+from hpcbench.worker.data.samples import encode_samples, load_splits
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.measure.loss import mean_cross_entropy
+from hpcbench.worker.progress_file import read_eval_losses, read_steps
+from hpcbench.worker.train import trainer as trainer_module
 from tests.train import eval_world
 from tests.train.methods import (
     ARCHITECTURES,
@@ -55,7 +55,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, base_model: Path, chats:
 def processes() -> Iterator[ForkServerContext]:
     """Processes that are forked from one which has imported the libraries and done nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hpcbench.worker.sft", "peft.tuners.lora", "tests.train.methods"])
+    context.set_forkserver_preload(["hpcbench.worker.train.sft", "peft.tuners.lora", "tests.train.methods"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("HF_HUB_OFFLINE", "1")

@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.record import TrainMetrics
-from hpcbench.worker import model
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import TrainMetrics
+from hpcbench.worker.models import loading as model
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.galore import GaLoreAdamW
 from hpcbench.worker.tuners.lisa import LisaCallback, draw_layers

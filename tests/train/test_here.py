@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.paths import SuitePaths
-from hpcbench.record import TrainMetrics, read_record
-from hpcbench.states import JobState
+from hpcbench.schemas.record import TrainMetrics, read_record
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.paths import SuitePaths
 
 pytestmark = pytest.mark.train
 
@@ -35,7 +35,7 @@ def start(folder: Path, base_model: Path, chats: Path) -> subprocess.Popen[str]:
     }  # fmt: skip
     typed = [word for name, value in words.items() for word in (f"--{name}", str(value))]
     return subprocess.Popen(
-        [sys.executable, "-m", "hpcbench.cli", "sft", *typed],
+        [sys.executable, "-m", "hpcbench", "sft", *typed],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -93,7 +93,7 @@ def test_the_commands_of_the_readme_train_evaluate_and_report(tmp_path: Path) ->
     said: dict[str, str] = {}
     for command in COMMANDS:
         verb, *words = ("pig_latin" if word == "arc" else word for word in shlex.split(command)[1:])
-        typed = [sys.executable, "-m", "hpcbench.cli", verb, *words, *more.get(verb, ())]
+        typed = [sys.executable, "-m", "hpcbench", verb, *words, *more.get(verb, ())]
         done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         said[verb] = done.stdout

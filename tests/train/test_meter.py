@@ -11,14 +11,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from hpcbench import metrics
-from hpcbench.arguments import SftArgs
-from hpcbench.worker import trainer as trainer_module
-from hpcbench.worker.batches import Collator
-from hpcbench.worker.checkpoint import CheckpointStore
-from hpcbench.worker.flops import count_flops_per_token
-from hpcbench.worker.loss import mean_cross_entropy
-from hpcbench.worker.meter import Meter
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.batches import Collator
+from hpcbench.worker.measure import metrics
+from hpcbench.worker.measure.flops import count_flops_per_token
+from hpcbench.worker.measure.loss import mean_cross_entropy
+from hpcbench.worker.measure.meter import Meter
+from hpcbench.worker.train import trainer as trainer_module
+from hpcbench.worker.train.checkpoints import CheckpointStore
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.lisa import count_trained, draw_layers
 from tests.train.world import make_job, read_history, read_metrics, train_here

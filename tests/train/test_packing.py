@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.worker import trainer as trainer_module
-from hpcbench.worker.batches import Collator, PackCollator, Samples
-from hpcbench.worker.data import LazyRows, encode_samples, load_splits
-from hpcbench.worker.packing import check_packing, pack_lengths
-from hpcbench.worker.template import Template
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.batches import Collator, PackCollator, Samples
+from hpcbench.worker.data.packing import check_packing, pack_lengths
+from hpcbench.worker.data.samples import LazyRows, encode_samples, load_splits
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.train import trainer as trainer_module
 from tests.train.world import (
     make_job,
     make_model_folder,

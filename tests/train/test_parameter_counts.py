@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from hpcbench.arguments import SftArgs
-from hpcbench.worker.result import inspect_model
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.train.result import inspect_model
 from hpcbench.worker.tuners import load_tuner
 
 pytestmark = pytest.mark.train

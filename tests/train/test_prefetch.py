@@ -39,7 +39,7 @@ def write_suite(folder: Path) -> Path:
 
 def run(*arguments: str) -> str:
     """Run the command line, which finds one model missing, and return what it printed."""
-    command = [sys.executable, "-m", "hpcbench.cli", *arguments]
+    command = [sys.executable, "-m", "hpcbench", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

@@ -10,12 +10,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.jsonfile import read_json
-from hpcbench.worker import evaluate, model, sft
-from hpcbench.worker.eval_checkpoint import Checkpoint
-from hpcbench.worker.result import inspect_model
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.storage.json_files import read_json
+from hpcbench.worker.evaluate import evaluate
+from hpcbench.worker.evaluate.checkpoint import Checkpoint
+from hpcbench.worker.models import loading as model
+from hpcbench.worker.train import sft
+from hpcbench.worker.train.result import inspect_model
 from tests.train.methods import read_args
 from tests.train.test_resume import stop_in_step
 from tests.train.test_tuners import losses, validation_loss

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def hpcbench(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "hpcbench.cli", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-m", "hpcbench", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

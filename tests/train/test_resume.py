@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from hpcbench.jsonfile import read_json
-from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.worker import interrupt
-from hpcbench.worker import trainer as trainer_module
-from hpcbench.worker.progress import read_eval_losses, read_steps
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.worker import signals as interrupt
+from hpcbench.worker.progress_file import read_eval_losses, read_steps
+from hpcbench.worker.train import trainer as trainer_module
 from tests.train.world import make_job, read_history, read_metrics, read_weights, start_worker, train_here
 
 pytestmark = pytest.mark.train
@@ -149,7 +149,7 @@ def test_a_killed_finish_is_done_again_from_the_last_steps_checkpoint(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hpcbench.worker.sft._keep_checkpoints", fail)
+        patch.setattr("hpcbench.worker.train.sft._keep_checkpoints", fail)
         with pytest.raises(KeyboardInterrupt):
             train_here(job)
     metrics = read_metrics(train_here(job, 2))

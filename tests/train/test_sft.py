@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.worker import model
-from hpcbench.worker.batches import BatchPlan
-from hpcbench.worker.data import encode_samples, load_splits
-from hpcbench.worker.loss import mean_cross_entropy
-from hpcbench.worker.template import Template
-from hpcbench.worker.trainer import DIVERGED_STEPS
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.worker.data.batches import BatchPlan
+from hpcbench.worker.data.samples import encode_samples, load_splits
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.measure.loss import mean_cross_entropy
+from hpcbench.worker.models import loading as model
+from hpcbench.worker.train.trainer import DIVERGED_STEPS
 from hpcbench.worker.tuners import list_tuners, load_tuner
 from tests.train.world import (
     make_job,

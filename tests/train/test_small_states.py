@@ -12,9 +12,15 @@ import torch
 from transformers import TrainingArguments
 
 from hpcbench.errors import WorkerError
-from hpcbench.worker.small_states import pack_groups, pack_moment, stretch_gap, unpack_groups, unpack_moment
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.galore import GaLoreAdamW
+from hpcbench.worker.tuners.galore.packed_states import (
+    pack_groups,
+    pack_moment,
+    stretch_gap,
+    unpack_groups,
+    unpack_moment,
+)
 from tests.train.world import make_model_folder, prepare
 
 pytestmark = pytest.mark.train

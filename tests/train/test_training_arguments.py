@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.worker.model import load_model
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.models.loading import load_model
 from tests.train.world import make_job, make_model_folder, read_history, read_metrics, train_here
 
 pytestmark = pytest.mark.train
@@ -50,7 +50,7 @@ def test_a_push_is_noted_as_not_done_until_it_is(tmp_path: Path, base_model: Pat
 def test_a_push_without_its_package_is_refused_before_training(
     tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpcbench.worker.push.importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("hpcbench.worker.hub_push.importlib.util.find_spec", lambda _name: None)
     job = make_job(tmp_path, base_model, chats, push_to_hub=True, hub="modelscope")
     with pytest.raises(WorkerError, match=r"hpcbench-llm\[modelscope\]"):
         train_here(job)

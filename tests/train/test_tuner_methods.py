@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from transformers import TrainingArguments
 from transformers.integrations.neftune import activate_neftune
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.worker import model
-from hpcbench.worker.flops import used_weights
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.measure.flops import used_weights
+from hpcbench.worker.models import loading as model
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.llamapro import place_blocks
 from tests.train.world import make_job, prepare, read_history, read_metrics, read_weights, train_here

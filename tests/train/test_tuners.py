@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.paths import JobPaths
-from hpcbench.tuner_names import TUNERS_FOLDER, list_tuners
-from hpcbench.worker import model
-from hpcbench.worker.data import encode_samples, load_splits
-from hpcbench.worker.loss import mean_cross_entropy
-from hpcbench.worker.progress import read_steps
-from hpcbench.worker.template import Template
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.tuners import TUNERS_FOLDER, list_tuners
+from hpcbench.storage.paths import JobPaths
+from hpcbench.worker.data.samples import encode_samples, load_splits
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.measure.loss import mean_cross_entropy
+from hpcbench.worker.models import loading as model
+from hpcbench.worker.progress_file import read_steps
 from hpcbench.worker.tuners import load_tuner
 from tests.train.methods import METHODS, read_args
 from tests.train.world import (
@@ -101,7 +101,7 @@ def test_a_new_file_is_a_new_method(tmp_path: Path) -> None:
     shutil.copytree(TUNERS_FOLDER.parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(package / "worker" / "tuners" / "full.py", package / "worker" / "tuners" / "everything.py")
     code = (
-        "from hpcbench.arguments import SftArgs; from hpcbench.worker.tuners import load_tuner\n"
+        "from hpcbench.schemas.arguments import SftArgs; from hpcbench.worker.tuners import load_tuner\n"
         "print(SftArgs(model_type='m', sft_type='everything').tuner, load_tuner('everything').trains_base)"
     )
     result = subprocess.run(

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hpcbench.arguments import SftArgs
-from hpcbench.jsonfile import JsonObject, read_json, write_json
-from hpcbench.paths import AttemptPaths, JobPaths
-from hpcbench.record import TrainMetrics
-from hpcbench.request import JobRequest, Resources
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import TrainMetrics
+from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.storage.json_files import JsonObject, read_json, write_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
 
 CHATML = (
     "{% for message in messages %}"
@@ -136,7 +136,7 @@ def make_job(folder: Path, base_model: Path, dataset: Path, *, ddp: int = 1, **a
 
 def prepare(base_model: Path, **values: Any) -> tuple[Any, SftArgs]:
     """Return the model with the tuner that the arguments name, and the arguments."""
-    from hpcbench.worker import model
+    from hpcbench.worker.models import loading as model
     from hpcbench.worker.tuners import load_tuner
 
     args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", **values)
@@ -145,8 +145,8 @@ def prepare(base_model: Path, **values: Any) -> tuple[Any, SftArgs]:
 
 def train_here(job: JobPaths, number: int = 1) -> AttemptPaths:
     """Train in this process, as one attempt."""
-    from hpcbench.request import read_request
-    from hpcbench.worker import sft
+    from hpcbench.schemas.request import read_request
+    from hpcbench.worker.train import sft
 
     attempt = job.attempt(number)
     attempt.folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from hpcbench.errors import HpcbenchError, SchedulerError
 from hpcbench.scheduler.protocol import Answer, SchedulerJob, cluster_elsewhere
-from hpcbench.states import JobState
-from hpcbench.submission import Submission
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission
 
 PENDING = SchedulerJob(state=JobState.PENDING, raw_state="PENDING")
 HELD = SchedulerJob(state=JobState.PENDING, raw_state="PENDING", reason="Dependency", held_by_dependency=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
-from hpcbench.collection import JobView
 from hpcbench.job.context import JobContext, read_context
-from hpcbench.paths import SuitePaths
-from hpcbench.record import Record
-from hpcbench.request import JobRequest, Resources
-from hpcbench.states import JobState
-from hpcbench.submission import Element, Submission, write_submission
-from hpcbench.suite import Experiment, Suite
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.record import Record
+from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Element, Submission, write_submission
+from hpcbench.schemas.suite import Experiment, Suite
+from hpcbench.schemas.views import JobView
+from hpcbench.storage.paths import SuitePaths
 
 CPU = Resources(gpu=0, cpus=1)
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcbench.paths import SuitePaths
 from hpcbench.processes import ProcessIdentity
-from hpcbench.request import Resources
-from hpcbench.scheduler.local import LocalScheduler
-from hpcbench.scheduler.local_queue import LocalQueue
-from hpcbench.scheduler.local_runner import run_queue
+from hpcbench.scheduler.local.queue import LocalQueue
+from hpcbench.scheduler.local.runner import run_queue
+from hpcbench.scheduler.local.scheduler import LocalScheduler
+from hpcbench.scheduler.local.slots import Machine
 from hpcbench.scheduler.protocol import SchedulerJob
-from hpcbench.scheduler.slots import Machine
-from hpcbench.states import JobState
-from hpcbench.submission import Element, Submission, write_submission
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Element, Submission, write_submission
+from hpcbench.storage.paths import SuitePaths
 
 FOLDER = "it's logs"
 """A name that breaks careless quoting."""
@@ -29,8 +29,8 @@ MACHINE = Machine(gpus=("0", "1"), cpus=2)
 DRIVER = """
 import json, sys
 from pathlib import Path
-from hpcbench.scheduler.local_runner import run_queue
-from hpcbench.scheduler.slots import Machine
+from hpcbench.scheduler.local.runner import run_queue
+from hpcbench.scheduler.local.slots import Machine
 save_dir, grace = Path(sys.argv[1]), float(sys.argv[2])
 def job_command(submission, index):
     return ["sh", "-c", json.loads((save_dir / "commands.json").read_text())[submission.elements[index].experiment]]

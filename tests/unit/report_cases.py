@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcbench.collection import Collection, ExperimentView, SuiteView
-from hpcbench.record import Cause, CommandMetrics, EvalMetrics, SampledMemory, TrainMetrics
-from hpcbench.states import JobState
+from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, SampledMemory, TrainMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
 from tests.unit.report_parts import (
     A100,
     COLLECTED_AT,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.collection import JobView
-from hpcbench.record import (
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.record import (
     Attempt,
     Cause,
     EvalMetrics,
@@ -20,8 +19,9 @@ from hpcbench.record import (
     TaskResult,
     TrainMetrics,
 )
-from hpcbench.request import Command, JobRequest, Resources
-from hpcbench.states import JobState
+from hpcbench.schemas.request import Command, JobRequest, Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import JobView
 
 COLLECTED_AT = "2026-07-01T12:34:56+00:00"
 SAVE_DIR = Path("/shared/logs")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
-from hpcbench.suite import Experiment, Suite
+from hpcbench.schemas.suite import Experiment, Suite
 
 HEAD = "cmd: sft\nargs: {model_type: qwen-7b-chat, dataset: ms-agent}\n"
 """The least that a suite needs besides its experiments."""

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import lookout, submit_batches
-from hpcbench.collect import ask_schedulers
+from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import SchedulerError
-from hpcbench.lookout import look_again
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile
+from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Answer
-from hpcbench.scheduler.slurm import SlurmScheduler
-from hpcbench.submission import Submission, read_submissions
-from hpcbench.submit import submit_suite
-from hpcbench.suite import Suite
-from hpcbench.suite_on_disk import read_suites
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
+from hpcbench.schemas.submission import Submission, read_submissions
+from hpcbench.schemas.suite import Suite
+from hpcbench.schemas.suite_folder import read_suites
+from hpcbench.status import polling as lookout
+from hpcbench.status.collect import ask_schedulers
+from hpcbench.status.polling import look_again
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit import send_arrays as submit_batches
+from hpcbench.submit.submit import submit_suite
 from tests.unit.fake_scheduler import PENDING, FakeScheduler
 from tests.unit.job_cases import command, suite
 
@@ -55,7 +56,7 @@ class Moody(FakeScheduler):
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr("hpcbench.submit_batches.time.sleep", found.append)
+    monkeypatch.setattr("hpcbench.submit.send_arrays.time.sleep", found.append)
     return found
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
+from hpcbench.catalog.datasets import find_dataset, list_datasets, lookup_dataset
 from hpcbench.catalog.models import list_templates, lookup_model, lookup_template
-from hpcbench.dataset_registry import find_dataset, list_datasets, lookup_dataset
 from hpcbench.errors import ConfigError, WorkerError
-from hpcbench.worker.template import Template
+from hpcbench.worker.data.templates import Template
 from tests.train.world import make_tokenizer
 from tests.unit.suite_writer import load_one, refusal
 

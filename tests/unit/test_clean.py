@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.clean import Keep, count_freed, find_removals, kept_names, remove
-from hpcbench.collection import Collection, ExperimentView, SuiteView
-from hpcbench.jsonfile import write_json
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import plan_suite
-from hpcbench.record import Parameters, TrainMetrics
-from hpcbench.states import JobState
+from hpcbench.plan.decide import plan_suite
+from hpcbench.retention import Keep, count_freed, find_removals, kept_names, remove
+from hpcbench.schemas.record import Parameters, TrainMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import SuitePaths
 from tests.unit.here import run_here
 from tests.unit.job_cases import experiment, record, suite, view
 

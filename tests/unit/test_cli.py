@@ -11,20 +11,21 @@ from typing import Any
 
 import pytest
 
-from hpcbench import cli, suite_claim
-from hpcbench.console import print_file
-from hpcbench.invocation import usual_save_dir
-from hpcbench.jsonfile import write_json
-from hpcbench.logs import log_files
-from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.local import LocalScheduler
-from hpcbench.states import JobState
-from hpcbench.status import gather
-from hpcbench.submit import submit_suite
-from hpcbench.submit_batches import Outcome
-from hpcbench.suite import Suite
+from hpcbench import cli
+from hpcbench.cli.invocation import usual_save_dir
+from hpcbench.cli.output import print_file
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.plan.decide import Options
+from hpcbench.scheduler.local.scheduler import LocalScheduler
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.suite import Suite
+from hpcbench.status.gather import gather
+from hpcbench.status.logs import log_files
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import JobPaths, SuitePaths
+from hpcbench.submit import suite_claim
+from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.submit import submit_suite
 from tests.unit.fake_scheduler import FakeScheduler
 from tests.unit.job_cases import command, submission
 
@@ -73,7 +74,7 @@ def test_an_error_of_the_second_suite_leaves_no_job_of_the_first_without_a_runne
 @pytest.fixture
 def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a save directory with one job in the local queue and one on a cluster that cannot be asked."""
-    monkeypatch.setattr("hpcbench.scheduler.choose.shutil.which", lambda _: None)
+    monkeypatch.setattr("hpcbench.scheduler.registry.shutil.which", lambda _: None)
     for scheduler, name in ((LocalScheduler(tmp_path), "near"), (FakeScheduler(name="far"), "away")):
         suite = Suite(name=name, file=tmp_path / f"{name}.yaml", experiments=(command(f"{name}-1"),))
         submit_suite(suite, save_dir=tmp_path, scheduler=scheduler, options=Options())
@@ -171,8 +172,8 @@ def test_max_jobs_counts_the_jobs_of_all_suites(monkeypatch: pytest.MonkeyPatch,
         asked.append(max_jobs)
         return Outcome(submitted=[submission()])
 
-    monkeypatch.setattr("hpcbench.submit.submit_suite", submit_suite)
-    monkeypatch.setattr("hpcbench.invocation.run_local", lambda *_, **__: False)
+    monkeypatch.setattr("hpcbench.submit.submit.submit_suite", submit_suite)
+    monkeypatch.setattr("hpcbench.cli.invocation.run_local", lambda *_, **__: False)
     arguments = ["--cluster", "local", "--save-dir", str(tmp_path / "logs"), "--max-jobs", "6"]
     assert run(monkeypatch, "submit", *files, *arguments) == 0
     assert asked == [6, 2]
@@ -182,8 +183,8 @@ def test_verbs_look_where_the_profile_of_this_machine_puts_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = ClusterProfile(save_dir=str(tmp_path / "bench"))
-    monkeypatch.setattr("hpcbench.invocation.load_profile", lambda: profile)
+    monkeypatch.setattr("hpcbench.cli.invocation.load_profile", lambda: profile)
     assert usual_save_dir(None) == tmp_path / "bench"
     assert usual_save_dir(tmp_path) == tmp_path
-    monkeypatch.setattr("hpcbench.invocation.load_profile", lambda: None)
+    monkeypatch.setattr("hpcbench.cli.invocation.load_profile", lambda: None)
     assert usual_save_dir(None) == Path("logs").absolute()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpcbench.clues import explain_without_record, find_clue
-from hpcbench.states import JobState
+from hpcbench.schemas.states import JobState
+from hpcbench.status.log_patterns import explain_without_record, find_clue
 
 
 @pytest.mark.parametrize(

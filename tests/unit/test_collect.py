@@ -9,26 +9,26 @@ from typing import Any
 
 import pytest
 
-from hpcbench import collect
-from hpcbench.cancel import cancel_jobs, cancel_where_possible
-from hpcbench.collect import collect_suites
-from hpcbench.collection import Collection
-from hpcbench.conclude import Evidence, conclude_state
 from hpcbench.errors import SchedulerError
-from hpcbench.jsonfile import write_json
-from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.plan import Options
-from hpcbench.record import Record, read_record
+from hpcbench.plan.decide import Options
 from hpcbench.report.remarks import others_note
 from hpcbench.scheduler.protocol import SchedulerJob
-from hpcbench.settle import settle_evals
-from hpcbench.states import JobState
-from hpcbench.status import choose_jobs, status_rows
-from hpcbench.submission import Submitter, read_submissions, write_submission
-from hpcbench.submit import submit_suite
-from hpcbench.submit_batches import Outcome
-from hpcbench.suite import Experiment
-from hpcbench.suite_on_disk import read_suites
+from hpcbench.schemas.record import Record, read_record
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submitter, read_submissions, write_submission
+from hpcbench.schemas.suite import Experiment
+from hpcbench.schemas.suite_folder import read_suites
+from hpcbench.schemas.views import Collection
+from hpcbench.status import collect
+from hpcbench.status.collect import collect_suites
+from hpcbench.status.gather import choose_jobs, status_rows
+from hpcbench.status.held_evals import settle_evals
+from hpcbench.status.job_state import Evidence, conclude_state
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import JobPaths, SuitePaths
+from hpcbench.submit.cancel import cancel_jobs, cancel_where_possible
+from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.submit import submit_suite
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.unit.job_cases import command, experiment, record, suite, view
 from tests.unit.test_plan import plan
@@ -178,7 +178,7 @@ def test_a_job_whose_experiment_left_the_suite_is_shown_and_cancelled(
     assert [job.experiment for job in found.jobs] == ["a"]
     [shown] = status_rows(choose_jobs(found, ["b"]))
     assert (shown.state, shown.reason, shown.in_suite) == ("pending", "not in the suite any more", False)
-    monkeypatch.setattr("hpcbench.cancel.scheduler_of", lambda *_: scheduler)
+    monkeypatch.setattr("hpcbench.submit.cancel.scheduler_of", lambda *_: scheduler)
     cancel_jobs(choose_jobs(found, ["b"]), tmp_path)
     assert scheduler.cancelled == [choose_jobs(found, ["b"])[0].scheduler_id]
 
@@ -229,7 +229,7 @@ def test_jobs_whose_cancelling_failed_are_not_shown_as_cancelled(
         raise SchedulerError("scancel: Unable to contact slurm controller")
 
     monkeypatch.setattr(FakeScheduler, "cancel", fail)
-    monkeypatch.setattr("hpcbench.cancel.scheduler_of", lambda *_: scheduler)
+    monkeypatch.setattr("hpcbench.submit.cancel.scheduler_of", lambda *_: scheduler)
     with pytest.raises(SchedulerError):
         cancel_jobs(choose_jobs(found), tmp_path)
     scheduler.says = None
@@ -291,7 +291,7 @@ def test_jobs_of_another_user_are_neither_concluded_upon_nor_cancelled(
     again = Options(retry=frozenset({JobState.LOST}))
     wanted = suite(command("a", evals=("x",)))
     assert submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=again).num_jobs == 0
-    monkeypatch.setattr("hpcbench.cancel.scheduler_of", lambda *_: scheduler)
+    monkeypatch.setattr("hpcbench.submit.cancel.scheduler_of", lambda *_: scheduler)
     with pytest.raises(SchedulerError, match="2 of these jobs were submitted by ada"):
         cancel_jobs(jobs, tmp_path)
     assert not any(JobPaths(job.folder).cancelled.exists() for job in jobs)

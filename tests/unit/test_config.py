@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.catalog.dataset_columns import FIELD_SETS
 from hpcbench.config import load_suites
-from hpcbench.config.durations import parse_minutes
-from hpcbench.dataset_fields import FIELD_SETS
+from hpcbench.schemas.durations import parse_minutes
 from tests.unit.suite_writer import HEAD, load, load_one, messages_of, refusal
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "seed_example.json"

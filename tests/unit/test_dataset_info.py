@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hpcbench.deciding import unique_local_paths
-from hpcbench.inputs import hash_inputs
-from hpcbench.plan import plan_suite
+from hpcbench.plan.decide import plan_suite
+from hpcbench.plan.inputs import hash_inputs
+from hpcbench.submit.decisions import unique_local_paths
 from tests.unit.suite_writer import load, load_one, refusal
 
 SUITE = "cmd: sft\nargs: {model_type: qwen-7b-chat, dataset: maths}\nexperiment: [{name: a}]\n"

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import hpcbench
-from hpcbench.doctor import check_save_dir, probe_resources
-from hpcbench.doctor_checks import (
+from hpcbench.cluster import node_probe as probe
+from hpcbench.cluster.check_inputs import examine_inputs, jobs_are_offline
+from hpcbench.cluster.check_profile import check_partitions, check_rights
+from hpcbench.cluster.checks import (
     Check,
     check_accounting,
     check_commands,
@@ -24,13 +26,11 @@ from hpcbench.doctor_checks import (
     check_save_dir_place,
     check_settings,
 )
-from hpcbench.doctor_inputs import examine_inputs, jobs_are_offline
-from hpcbench.doctor_profile import check_partitions, check_rights
-from hpcbench.file_systems import file_system_of
-from hpcbench.job import probe
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler.slurm_accounts import Entitlements, parse_rights
-from hpcbench.scheduler.slurm_facts import parse_config, parse_partitions, parse_sinfo
+from hpcbench.cluster.doctor import check_save_dir, probe_resources
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.accounts import Entitlements, parse_rights
+from hpcbench.scheduler.slurm.facts import parse_config, parse_partitions, parse_sinfo
+from hpcbench.storage.mounts import file_system_of
 from tests.unit.job_cases import experiment, suite
 from tests.unit.test_slurm_facts import recorded
 
@@ -238,7 +238,7 @@ def test_what_the_probe_saw(change: dict[str, Any], profile: ClusterProfile | No
 
 def test_the_probe_says_what_is_there_without_hpcbench(tmp_path: Path) -> None:
     result = tmp_path / "probe.json"
-    source = (Path(hpcbench.__file__).parent / "job" / "probe.py").read_text()
+    source = (Path(hpcbench.__file__).parent / "cluster" / "node_probe.py").read_text()
     (tmp_path / "probe.py").write_text(source)
     # -S: without site packages, as in a Python that nobody prepared; no hub is asked.
     command = [sys.executable, "-S", str(tmp_path / "probe.py"), str(result)]

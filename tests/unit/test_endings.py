@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from hpcbench import metrics
+from hpcbench.job.disk import RESERVE_BYTES, release_reserve, take_reserve
 from hpcbench.job.outcome import NO_REQUEUE_HINT, Ending, conclude
-from hpcbench.job.reserve import RESERVE_BYTES, release_reserve, take_reserve
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.metrics import Step
-from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.record import Cause, Record, TrainMetrics, read_record
-from hpcbench.states import JobState
-from hpcbench.submission import Element, write_submission
+from hpcbench.schemas.record import Cause, Record, TrainMetrics, read_record
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Element, write_submission
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import JobPaths, SuitePaths
+from hpcbench.worker.measure import metrics
+from hpcbench.worker.measure.metrics import Step
 from tests.unit.job_cases import command, experiment, submission
 from tests.unit.test_plan import plan
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from hpcbench.entitlement import asks_for_rights, charged_profile, find_refused, judge_rights
-from hpcbench.profile import ClusterProfile
-from hpcbench.request import Resources
-from hpcbench.scheduler.slurm_accounts import Entitlements, UserRights, parse_rights
-from hpcbench.scheduler.slurm_facts import Association
+from hpcbench.cluster.accounts import asks_for_rights, charged_profile, find_refused, judge_rights
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.accounts import Entitlements, UserRights, parse_rights
+from hpcbench.scheduler.slurm.facts import Association
+from hpcbench.schemas.request import Resources
 from tests.unit.job_cases import experiment, suite
 from tests.unit.test_slurm_facts import recorded
 

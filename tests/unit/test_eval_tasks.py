@@ -17,8 +17,9 @@ from lm_eval.api.metrics import pooled_sample_stderr
 from lm_eval.tasks import TaskManager
 
 from hpcbench.errors import WorkerError
-from hpcbench.worker import eval_results, eval_tasks
-from hpcbench.worker.eval_tasks import BUILT_IN_FOLDER, LoadedTasks, load_eval_tasks, metric_names, primary_metric
+from hpcbench.worker.evaluate import results as eval_results
+from hpcbench.worker.evaluate import tasks as eval_tasks
+from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, LoadedTasks, load_eval_tasks, metric_names, primary_metric
 
 GSM8K_ROW = {"question": "What is 1+1?", "answer": "1+1=2\n#### 2"}
 

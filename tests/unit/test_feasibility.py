@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcbench.cli.invocation import refuse_impossible
+from hpcbench.cluster.limits import find_impossible, judge_resources
+from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import ConfigError
-from hpcbench.feasibility import find_impossible, judge_resources
-from hpcbench.invocation import refuse_impossible
-from hpcbench.profile import ClusterProfile
-from hpcbench.request import Resources
-from hpcbench.scheduler.slurm_facts import NodeGroup, parse_sinfo
+from hpcbench.scheduler.slurm.facts import NodeGroup, parse_sinfo
+from hpcbench.schemas.request import Resources
 from tests.unit.job_cases import experiment, suite
 
 GROUPS = tuple(

@@ -18,25 +18,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpcbench.cancel import cancel_jobs
-from hpcbench.clean import find_removals
-from hpcbench.collection import Collection
-from hpcbench.console import print_status, status_json
+from hpcbench.cli.output import print_status, status_json
+from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import SchedulerError
 from hpcbench.job.attempts import earlier_attempts
-from hpcbench.jsonfile import write_json
-from hpcbench.logs import log_tail, telling_log
-from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.remedy import find_remedy
 from hpcbench.report import render
-from hpcbench.request import Resources
-from hpcbench.scheduler import choose
+from hpcbench.retention import find_removals
+from hpcbench.scheduler import registry as choose
 from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
-from hpcbench.states import JobState
-from hpcbench.status import gather
-from hpcbench.submission import write_submission
-from hpcbench.why import explain
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import write_submission
+from hpcbench.schemas.views import Collection
+from hpcbench.status.explain import explain
+from hpcbench.status.gather import gather
+from hpcbench.status.logs import log_tail, telling_log
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import JobPaths, SuitePaths
+from hpcbench.submit.cancel import cancel_jobs
+from hpcbench.submit.retry import find_remedy
 from tests.unit.fake_scheduler import HELD, FakeScheduler
 from tests.unit.here import run_here
 from tests.unit.job_cases import command, record, submission
@@ -145,7 +145,7 @@ def save_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _local_profile() -> Iterator[None]:
     """Let no cluster of the machine's own be asked, and no profile of its user's be read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hpcbench.invocation.load_profile", lambda: None)
+        patch.setattr("hpcbench.cli.invocation.load_profile", lambda: None)
         yield
 
 
@@ -198,8 +198,8 @@ def test_broken_files_stop_nothing(
             mutated = mutate_json(data, good[file], KEYS, ODD) if is_json else mutate_bytes(data, good[file])
             file.write_bytes(mutated)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("hpcbench.status.scheduler_of", scheduler_of)
-            patch.setattr("hpcbench.cancel.scheduler_of", scheduler_of)
+            patch.setattr("hpcbench.status.gather.scheduler_of", scheduler_of)
+            patch.setattr("hpcbench.submit.cancel.scheduler_of", scheduler_of)
             if verb is None:
                 look(save_dir, data.draw(st.sampled_from(REPORTS)))
             else:
@@ -225,9 +225,9 @@ def test_a_name_that_is_no_folder_of_ours_is_not_followed(save_dir: Path, file: 
     write_json(path, value)
     broken = read_tree(save_dir.parent)
     try:
-        with mock.patch("hpcbench.status.scheduler_of", return_value=INTACT):
+        with mock.patch("hpcbench.status.gather.scheduler_of", return_value=INTACT):
             shown = run_here("status", "--json", "--save-dir", str(save_dir))
-            with mock.patch("hpcbench.cancel.scheduler_of", return_value=INTACT):
+            with mock.patch("hpcbench.submit.cancel.scheduler_of", return_value=INTACT):
                 cancelled = run_here("cancel", "--all", "--save-dir", str(save_dir))
         assert (shown.code, cancelled.code) == (0, 0), shown.err + cancelled.err
         assert name not in {job["experiment"] for job in json.loads(shown.out)["jobs"]}
@@ -240,8 +240,8 @@ def test_a_name_that_is_no_folder_of_ours_is_not_followed(save_dir: Path, file: 
 
 def test_the_intact_save_directory_is_understood(save_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = read_tree(save_dir)
-    monkeypatch.setattr("hpcbench.status.scheduler_of", lambda *_: INTACT)
-    monkeypatch.setattr("hpcbench.cancel.scheduler_of", lambda *_: INTACT)
+    monkeypatch.setattr("hpcbench.status.gather.scheduler_of", lambda *_: INTACT)
+    monkeypatch.setattr("hpcbench.submit.cancel.scheduler_of", lambda *_: INTACT)
     INTACT.cancelled.clear()
     states = {(job.experiment, job.job): job.state for job in look(save_dir, REPORTS[0]).jobs}
     put_back(save_dir, good)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcbench.hardware import PEAKS, Dtype, find_peak, peak_flops
+from hpcbench.worker.measure.peak_flops import PEAKS, Dtype, find_peak, peak_flops
 
 
 @pytest.mark.parametrize(

@@ -12,23 +12,23 @@ import pytest
 import yaml
 
 from hpcbench import cli
-from hpcbench.collection import ExperimentView, JobView
+from hpcbench.cli.single_run.help_text import help_text
+from hpcbench.cli.single_run.options import EVAL, SFT, Verb
+from hpcbench.cli.single_run.outcome_text import describe_job
+from hpcbench.cli.single_run.place import suite_label
+from hpcbench.cli.single_run.run import load_typed
+from hpcbench.cli.single_run.typed import read_words
 from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
-from hpcbench.here.help_text import help_text
-from hpcbench.here.options import EVAL, SFT, Verb
-from hpcbench.here.outcome_text import describe_job
-from hpcbench.here.place import suite_label
-from hpcbench.here.run import load_typed
-from hpcbench.here.typed import read_words
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.paths import JobPaths, SuitePaths
-from hpcbench.record import Cause, EvalMetrics, Parameters, TaskResult, TrainMetrics
-from hpcbench.scheduler.local_runner import EXIT_INTERRUPTED, run_queue
-from hpcbench.states import JobState
-from hpcbench.submission import Submission
-from hpcbench.suite import Experiment
-from hpcbench.suite_on_disk import read_suite
+from hpcbench.scheduler.local.runner import EXIT_INTERRUPTED, run_queue
+from hpcbench.schemas.record import Cause, EvalMetrics, Parameters, TaskResult, TrainMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.suite import Experiment
+from hpcbench.schemas.suite_folder import read_suite
+from hpcbench.schemas.views import ExperimentView, JobView
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import JobPaths, SuitePaths
 from tests.unit.job_cases import record
 
 ROWS = '{"query": "a", "response": "b"}\n' * 8
@@ -219,7 +219,7 @@ def sft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
         write_json(job.folder / "made.json", record(**names, metrics=metrics).model_dump(mode="json"))
         return ["cp", str(job.folder / "made.json"), str(job.record)]
 
-    monkeypatch.setattr("hpcbench.here.run.run_queue", partial(run_queue, job_command=job_command))
+    monkeypatch.setattr("hpcbench.cli.single_run.run.run_queue", partial(run_queue, job_command=job_command))
 
     def run(*words: str, verb: str = "sft") -> int:
         start = ("--device", "cpu", "--model", "tiny") if verb == "sft" else ()
@@ -252,7 +252,7 @@ def test_an_evaluation_follows_its_training(sft: Run, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("words", [("--output_dir", "there"), ("--save-dir", "there"), ()])
 def test_results_go_where_they_are_wanted(sft: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
     monkeypatch.setenv("HPCBENCH_SAVE_DIR", "elsewhere" if words else "there")
-    monkeypatch.setattr("hpcbench.here.run.run_queue", lambda *_, **__: EXIT_INTERRUPTED)
+    monkeypatch.setattr("hpcbench.cli.single_run.run.run_queue", lambda *_, **__: EXIT_INTERRUPTED)
     assert sft("--dataset", "rows.jsonl", *words) == 130
     assert Path("there/tiny/lora-v0/train/job.json").is_file()
 
@@ -296,7 +296,7 @@ def test_an_interrupted_run_leaves_the_queue_and_its_name_takes_it_up_again(
 ) -> None:
     words = ("--dataset", "rows.jsonl", "--name", "first")
     with monkeypatch.context() as patch:
-        patch.setattr("hpcbench.here.run.run_queue", lambda *_, **__: EXIT_INTERRUPTED)
+        patch.setattr("hpcbench.cli.single_run.run.run_queue", lambda *_, **__: EXIT_INTERRUPTED)
         assert sft(*words) == 130
     assert sft("--dataset", "rows.jsonl", "--name", "second") == 0
     assert "> tiny/first" not in capsys.readouterr().out.partition("tiny/second")[2]
@@ -307,7 +307,7 @@ def test_an_interrupted_run_leaves_the_queue_and_its_name_takes_it_up_again(
 def test_a_failed_run_says_why_and_fails(
     sft: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hpcbench.here.run.run_queue", partial(run_queue, job_command=lambda *_: ["false"]))
+    monkeypatch.setattr("hpcbench.cli.single_run.run.run_queue", partial(run_queue, job_command=lambda *_: ["false"]))
     assert sft("--dataset", "rows.jsonl") == 1
     out = capsys.readouterr().out
     assert f"tiny/lora-v0/train: {JobState.FAILED}" in out

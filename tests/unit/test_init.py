@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.init import ClusterFacts, host_glob, profile_name, render_profile
-from hpcbench.profile import ClusterProfile, read_profile
-from hpcbench.scheduler.slurm_accounts import parse_rights
-from hpcbench.scheduler.slurm_facts import Association, parse_config, parse_sinfo
+from hpcbench.cluster.init_profile import ClusterFacts, host_glob, profile_name, render_profile
+from hpcbench.config.profile import ClusterProfile, read_profile
+from hpcbench.scheduler.slurm.accounts import parse_rights
+from hpcbench.scheduler.slurm.facts import Association, parse_config, parse_sinfo
 from tests.conftest import Golden
 from tests.unit.test_slurm_facts import recorded
 

@@ -18,15 +18,15 @@ from hpcbench.job.__main__ import run_attempt
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.context import JobContext
-from hpcbench.job.gate import judge_train
 from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude
-from hpcbench.job.stop import StopRequest
-from hpcbench.jsonfile import create_json, read_json, write_json
-from hpcbench.logs import log_tail
-from hpcbench.record import Attempt, Cause, Record, read_record
-from hpcbench.request import Resources
-from hpcbench.states import JobState
+from hpcbench.job.stop_reason import StopRequest
+from hpcbench.job.train_check import judge_train
+from hpcbench.schemas.record import Attempt, Cause, Record, read_record
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.status.logs import log_tail
+from hpcbench.storage.json_files import create_json, read_json, write_json
 from tests.unit.job_cases import array_job, command, experiment, record
 from tests.unit.test_plan import plan
 

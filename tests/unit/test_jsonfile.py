@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.doctor import check_save_dir
-from hpcbench.jsonfile import create_json, links_work, read_json
+from hpcbench.cluster.doctor import check_save_dir
+from hpcbench.storage.json_files import create_json, links_work, read_json
 
 real_link = os.link
 
@@ -50,7 +50,7 @@ def test_without_hard_links_one_writer_wins_as_well(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("without_links")
 def test_a_writer_that_was_replaced_while_it_wrote_has_not_won(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "claim.json"
-    monkeypatch.setattr("hpcbench.jsonfile.sync_folder", lambda _: (tmp_path / "other").replace(file))
+    monkeypatch.setattr("hpcbench.storage.json_files.sync_folder", lambda _: (tmp_path / "other").replace(file))
     (tmp_path / "other").write_text("{}")
     assert not create_json(file, {"who": 1})
 

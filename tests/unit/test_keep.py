@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
 from hpcbench.job.context import read_context
-from hpcbench.job.keep import reduce_own_checkpoints
-from hpcbench.job.release import own_evals
-from hpcbench.jsonfile import JsonObject, read_json, write_json
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import CHECKPOINT_GONE, Action, Options
-from hpcbench.record import PUSH_PENDING, Metrics
-from hpcbench.request import JobRequest
-from hpcbench.states import JobState
-from hpcbench.submit import submit_suite
-from hpcbench.submit_batches import Outcome
-from hpcbench.suite import Experiment
+from hpcbench.job.eval_release import own_evals
+from hpcbench.plan.decide import CHECKPOINT_GONE, Action, Options
+from hpcbench.schemas.record import PUSH_PENDING, Metrics
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.suite import Experiment
+from hpcbench.storage.json_files import JsonObject, read_json, write_json
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.submit import submit_suite
 from tests.unit.fake_scheduler import PENDING, FakeScheduler
 from tests.unit.job_cases import experiment, record, suite
 from tests.unit.test_clean import METRICS
@@ -93,7 +93,7 @@ def test_the_end_of_a_job_reads_its_own_files_alone(tmp_path: Path, monkeypatch:
         read.append(path)
         return read_json(path)
 
-    for module in ("submission", "collect", "record", "request"):
+    for module in ("schemas.submission", "status.collect", "schemas.record", "schemas.request"):
         monkeypatch.setattr(f"hpcbench.{module}.read_json", note)
     expected = next(s for s in outcome.submitted if s.key == own["eval-gsm8k"])
     assert own_evals(trains) == [expected.element_id(0)]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.job.keeper import finish, start_keeper
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import Options
-from hpcbench.record import read_record
-from hpcbench.submission import read_submissions
-from hpcbench.submit import submit_suite
+from hpcbench.job.reaper import finish, start_keeper
+from hpcbench.plan.decide import Options
+from hpcbench.schemas.record import read_record
+from hpcbench.schemas.submission import read_submissions
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.submit import submit_suite
 from tests.slurm.suites import command_experiment, command_suite
 from tests.slurm.trainings import processes_of
 from tests.unit.fake_scheduler import FakeScheduler

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
-from hpcbench.request import Command, JobRequest, Resources
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.request import Command, JobRequest, Resources
 from hpcbench.worker import __main__ as worker
-from hpcbench.worker.libraries import LibraryMissingError, check_libraries, require
+from hpcbench.worker.requirements import LibraryMissingError, check_libraries, require
 
 
 def make_request(cmd: Command, **args: Any) -> JobRequest:

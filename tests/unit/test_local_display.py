@@ -13,9 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.headline import headline
-from hpcbench.jsonfile import write_json
-from hpcbench.record import (
+from hpcbench.scheduler.local.display import (
+    LineDisplay,
+    encodable,
+    end_line,
+    open_display,
+    progress_cells,
+)
+from hpcbench.scheduler.local.queue import ElementState, ElementStatus, LocalQueue, QueuedElement
+from hpcbench.schemas.headline import headline
+from hpcbench.schemas.record import (
     Cause,
     CommandMetrics,
     EvalMetrics,
@@ -25,15 +32,8 @@ from hpcbench.record import (
     TaskResult,
     TrainMetrics,
 )
-from hpcbench.scheduler.local_display import (
-    LineDisplay,
-    encodable,
-    end_line,
-    open_display,
-    progress_cells,
-)
-from hpcbench.scheduler.local_queue import ElementState, ElementStatus, LocalQueue, QueuedElement
-from hpcbench.states import JobState
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.json_files import write_json
 from tests.unit.local_world import DRIVER, FOLDER, World, make_world
 
 TRAIN = TrainMetrics(

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from hpcbench.errors import SchedulerError
-from hpcbench.jsonfile import write_json
-from hpcbench.paths import LocalPaths, SuitePaths
 from hpcbench.processes import ProcessIdentity, is_alive
-from hpcbench.scheduler import local_claim, local_runner
-from hpcbench.scheduler.local import NO_RUNNER
-from hpcbench.scheduler.local_claim import last_runner
-from hpcbench.scheduler.local_queue import ElementState, ElementStatus, LocalQueue
-from hpcbench.scheduler.local_runner import run_queue, start_detached
-from hpcbench.scheduler.slots import Machine
-from hpcbench.states import JobState
+from hpcbench.scheduler.local import claim as local_claim
+from hpcbench.scheduler.local import runner as local_runner
+from hpcbench.scheduler.local.claim import last_runner
+from hpcbench.scheduler.local.queue import ElementState, ElementStatus, LocalQueue
+from hpcbench.scheduler.local.runner import run_queue, start_detached
+from hpcbench.scheduler.local.scheduler import NO_RUNNER
+from hpcbench.scheduler.local.slots import Machine
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import LocalPaths, SuitePaths
 from tests.unit.local_world import FOLDER, GO, MACHINE, World, make_world
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.file_clock import file_age_s
-from hpcbench.jsonfile import create_json
-from hpcbench.paths import LocalPaths
 from hpcbench.processes import ProcessIdentity, identify_process
-from hpcbench.scheduler import local_claim
-from hpcbench.scheduler.local import LocalScheduler
-from hpcbench.scheduler.local_claim import SILENCE_S, last_runner, leave_claim, live_runner, renew_claim, take_claim
-from hpcbench.scheduler.local_machine import read_machine
-from hpcbench.scheduler.local_queue import ElementStatus, LocalQueue
+from hpcbench.scheduler.local import claim as local_claim
+from hpcbench.scheduler.local.claim import SILENCE_S, last_runner, leave_claim, live_runner, renew_claim, take_claim
+from hpcbench.scheduler.local.machine import read_machine
+from hpcbench.scheduler.local.queue import ElementStatus, LocalQueue
+from hpcbench.scheduler.local.scheduler import LocalScheduler
+from hpcbench.storage.file_clock import file_age_s
+from hpcbench.storage.json_files import create_json
+from hpcbench.storage.paths import LocalPaths
 from tests.unit.local_world import FOLDER, World, make_world
 
 FAR = ProcessIdentity(host="another-machine", pid=1, start_ticks=1)

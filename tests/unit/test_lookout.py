@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import lookout
+from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import SchedulerError
-from hpcbench.lookout import PatientQueue, look_again
-from hpcbench.plan import Options
-from hpcbench.profile import ClusterProfile
+from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import SchedulerJob
-from hpcbench.scheduler.slurm import SlurmScheduler
-from hpcbench.states import JobState
-from hpcbench.submission import Submission
-from hpcbench.submit import submit_suite
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission
+from hpcbench.status import polling as lookout
+from hpcbench.status.polling import PatientQueue, look_again
+from hpcbench.submit.submit import submit_suite
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.unit.job_cases import command, submission, suite
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.batches import describe_batch, make_batches, make_key, make_late_batches, take_part
-from hpcbench.plan import Action, Decision, Options, decide, describe_change, plan_suite
-from hpcbench.request import JobRequest, Resources
-from hpcbench.states import JobState
-from hpcbench.submission import Element
+from hpcbench.plan.arrays import describe_batch, make_batches, make_key, make_late_batches, take_part
+from hpcbench.plan.decide import Action, Decision, Options, decide, describe_change, plan_suite
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Element
 from tests.unit.job_cases import command, experiment, submission, suite, view
 
 ROOT = Path("/logs")

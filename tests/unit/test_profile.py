@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.config.profile import ClusterProfile, line_of_key, load_profile, read_profile
 from hpcbench.errors import ConfigError
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile, line_of_key, load_profile, read_profile
-from hpcbench.request import Resources
-from hpcbench.scheduler.slurm_script import render_script
+from hpcbench.scheduler.slurm.script import render_script
+from hpcbench.schemas.request import Resources
+from hpcbench.storage.paths import SuitePaths
 from tests.conftest import Golden
 from tests.unit.job_cases import submission
 

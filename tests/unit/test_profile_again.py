@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.invocation import submit_by_profile, suite_again
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import Options
-from hpcbench.profile import file_to_remember, load_profile
-from hpcbench.scheduler import choose
-from hpcbench.scheduler.choose import scheduler_of
-from hpcbench.scheduler.slurm import SlurmScheduler
-from hpcbench.suite_on_disk import read_suite
+from hpcbench.cli.invocation import submit_by_profile, suite_again
+from hpcbench.config.profile import file_to_remember, load_profile
+from hpcbench.plan.decide import Options
+from hpcbench.scheduler import registry as choose
+from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
+from hpcbench.schemas.suite_folder import read_suite
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import SuitePaths
 from tests.unit.fake_scheduler import FakeScheduler
 from tests.unit.suite_writer import load
 
@@ -25,7 +25,7 @@ TEXT = '{cmd: command, device: cpu, args: {command: ["true"]}, experiment: [{nam
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in an empty folder, with a home of its own, on a machine with Slurm."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("hpcbench.scheduler.choose.shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("hpcbench.scheduler.registry.shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.chdir(tmp_path)
     choose._warn_once.cache_clear()  # what an earlier test said
     (tmp_path / "config" / "hpcbench" / "clusters").mkdir(parents=True)

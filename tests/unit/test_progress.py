@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcbench.progress import duration_text, progress_text
+from hpcbench.schemas.progress import duration_text, progress_text
 
 TRAINING = {
     "phase": "training",

@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
 from hpcbench.job.claim import Claim, take_claim
 from hpcbench.job.context import JobContext, read_context
-from hpcbench.job.push import push_weights, run_push, wants_push
-from hpcbench.job.stop import StopRequest
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import plan_suite
-from hpcbench.record import Record, TrainMetrics
-from hpcbench.request import read_request
-from hpcbench.submission import Element, write_submission
-from hpcbench.worker import push as worker_push
+from hpcbench.job.hub_push import push_weights, run_push, wants_push
+from hpcbench.job.stop_reason import StopRequest
+from hpcbench.plan.decide import plan_suite
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import Record, TrainMetrics
+from hpcbench.schemas.request import read_request
+from hpcbench.schemas.submission import Element, write_submission
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.worker import hub_push as worker_push
 from tests.unit.hub_stand_in import OWNER, open_hub
 from tests.unit.job_cases import experiment, submission, suite
 from tests.unit.job_cases import record as make_record

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.arguments import SftArgs
-from hpcbench.clean import kept_names
-from hpcbench.hub_names import command_by_hand, repository_error, repository_of
-from hpcbench.job.push import build_folder, choose_sources
-from hpcbench.paths import JobPaths
-from hpcbench.plan import fingerprint, plan_suite
-from hpcbench.record import Parameters, TrainMetrics
+from hpcbench.hub.repository import command_by_hand, repository_error, repository_of
+from hpcbench.job.hub_push import build_folder, choose_sources
+from hpcbench.plan.decide import fingerprint, plan_suite
 from hpcbench.report.facts import facts_of
 from hpcbench.report.remarks import warnings_of
+from hpcbench.retention import kept_names
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import Parameters, TrainMetrics
+from hpcbench.storage.paths import JobPaths
 from tests.unit.job_cases import experiment as make_experiment
 from tests.unit.job_cases import record, suite
 from tests.unit.report_cases import quickstart

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from hpcbench.config import load_suites
-from hpcbench.profile import ClusterProfile
+from hpcbench.config.profile import ClusterProfile
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.config.aliases import UNSUPPORTED, UNSUPPORTED_TUNERS
+from hpcbench.schemas.arguments import SftArgs
 from tests.unit.test_seed_arguments import load_with
 
 HUB = {name for name in UNSUPPORTED if name.startswith(("hub_", "push_"))}

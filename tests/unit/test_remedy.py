@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from hpcbench.collection import JobView
+from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import PlanError
-from hpcbench.profile import ClusterProfile
-from hpcbench.record import Attempt, Cause, SampledMemory
-from hpcbench.remedy import Remedy, check_remedies, find_remedies, find_remedy
-from hpcbench.request import Resources
-from hpcbench.states import JobState
+from hpcbench.schemas.record import Attempt, Cause, SampledMemory
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import JobView
+from hpcbench.submit.retry import Remedy, check_remedies, find_remedies, find_remedy
 from tests.unit.job_cases import experiment, record, suite, view
 from tests.unit.test_plan import plan
 

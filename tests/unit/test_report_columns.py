@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
-from hpcbench.collection import ExperimentView
-from hpcbench.record import CommandMetrics, RankMemory, SampledMemory, TrainMetrics
 from hpcbench.report import columns as c
 from hpcbench.report.cells import dataset_label, hypers, number_text, swift_tuner_params, tuner_params
 from hpcbench.report.column import Column, cell_text
@@ -18,7 +15,10 @@ from hpcbench.report.layouts import default_columns, swift_columns, swift_export
 from hpcbench.report.remarks import notes_of
 from hpcbench.report.rows import Row, averaged, best_rows, column_cells, merge_repeats
 from hpcbench.report.score_columns import eval_column
-from hpcbench.states import JobState
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import CommandMetrics, RankMemory, SampledMemory, TrainMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import ExperimentView
 from tests.unit import report_parts as parts
 
 

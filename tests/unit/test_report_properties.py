@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hpcbench.arguments import EvalArgs, SftArgs
-from hpcbench.collection import Collection, ExperimentView, JobView, SuiteView
-from hpcbench.record import (
+from hpcbench.report import render
+from hpcbench.report.terminal import render_terminal
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.record import (
     Attempt,
     Cause,
     CommandMetrics,
@@ -28,10 +29,9 @@ from hpcbench.record import (
     TaskResult,
     TrainMetrics,
 )
-from hpcbench.report import render
-from hpcbench.report.terminal import render_terminal
-from hpcbench.request import JobRequest, Resources
-from hpcbench.states import JobState
+from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
 
 texts = st.text(max_size=20) | st.sampled_from(
     ["a|b", "`x`", "<b>&", "\\", "\n# h", "_i_", "| - |", "名前", "=====", "1. x"]

@@ -11,11 +11,11 @@ from typing import Literal
 
 import pytest
 
-from hpcbench.collection import Collection, ExperimentView, SuiteView
 from hpcbench.errors import ReportError
-from hpcbench.record import Cause, CommandMetrics
 from hpcbench.report import Format, Layout, render
-from hpcbench.states import JobState
+from hpcbench.schemas.record import Cause, CommandMetrics
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
 from tests.conftest import Golden
 from tests.unit import report_cases as cases
 from tests.unit import report_parts as parts

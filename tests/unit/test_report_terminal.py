@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from hpcbench.collection import Collection, ExperimentView, SuiteView
 from hpcbench.report.terminal import render_terminal
+from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
 from tests.conftest import Golden
 from tests.unit import report_cases as cases
 from tests.unit import report_parts as parts

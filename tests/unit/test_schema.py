@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.config.layers import REQUIREMENTS, SECTIONS, VALUES
 from hpcbench.config.schema import suite_json_schema
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "seed_example.json"
 SCHEMA = suite_json_schema()

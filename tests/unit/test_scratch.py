@@ -9,8 +9,8 @@ import pytest
 
 from hpcbench.errors import WorkerError
 from hpcbench.job.scratch import link_scratch
-from hpcbench.paths import JobPaths
-from hpcbench.plan import plan_suite
+from hpcbench.plan.decide import plan_suite
+from hpcbench.storage.paths import JobPaths
 from tests.unit.job_cases import command, experiment, suite
 
 

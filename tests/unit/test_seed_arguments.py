@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
+from hpcbench.schemas.arguments import SftArgs
 
 # name -> a value that asks for something, in the documents' own words
 ACCEPTED = {

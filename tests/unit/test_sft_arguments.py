@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from hpcbench.here.help_text import help_text
-from hpcbench.here.options import SFT, options_of
-from hpcbench.here.run import load_typed
-from hpcbench.here.typed import read_words
-from hpcbench.suite import Experiment
+from hpcbench.cli.single_run.help_text import help_text
+from hpcbench.cli.single_run.options import SFT, options_of
+from hpcbench.cli.single_run.run import load_typed
+from hpcbench.cli.single_run.typed import read_words
+from hpcbench.schemas.suite import Experiment
 
 # The document's defaults as a script would write them; null where it says None.
 DEFAULTS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import shipped
 from hpcbench.errors import HpcbenchError
-from hpcbench.shipped import shipped_file
+from hpcbench.storage import package_data as shipped
+from hpcbench.storage.package_data import shipped_file
 
 
 def test_checkout_holds_them_at_its_root() -> None:
@@ -20,7 +20,7 @@ def test_wheel_holds_them_inside_the_package(tmp_path: Path, monkeypatch: pytest
     template = package / "_shipped" / "templates" / "report.html.j2"
     template.parent.mkdir(parents=True)
     template.write_text("", encoding="utf-8")
-    monkeypatch.setattr(shipped, "__file__", str(package / "shipped.py"))
+    monkeypatch.setattr(shipped, "__file__", str(package / "storage" / "package_data.py"))
     assert shipped_file("templates", "report.html.j2") == template.resolve()
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hpcbench.batches import make_batches
 from hpcbench.errors import SubmitError
-from hpcbench.plan import Options, decide, plan_suite
+from hpcbench.plan.arrays import make_batches
+from hpcbench.plan.decide import Options, decide, plan_suite
 from hpcbench.scheduler.protocol import Answer, Scheduler
-from hpcbench.submission import Submission
-from hpcbench.submit import submit_suite
+from hpcbench.schemas.submission import Submission
+from hpcbench.submit.submit import submit_suite
 from tests.unit.job_cases import command, suite
 
 

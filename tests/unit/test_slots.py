@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from hpcbench.request import Resources
-from hpcbench.scheduler.slots import (
+from hpcbench.scheduler.local.slots import (
     MAX_OVERTAKEN,
     MAX_WAIT_S,
     Machine,
@@ -21,6 +20,7 @@ from hpcbench.scheduler.slots import (
     parse_visible_devices,
     refuse_job,
 )
+from hpcbench.schemas.request import Resources
 
 FOUR_GPUS = Machine(gpus=("0", "1", "2", "3"), cpus=16)
 NO_GPU = Machine(cpus=4)

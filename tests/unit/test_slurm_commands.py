@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.scheduler import slurm
-from hpcbench.scheduler.slurm import SlurmScheduler, ask, run_command
-from hpcbench.scheduler.slurm_script import read_failure, render_script
-from hpcbench.scheduler.slurm_states import parse_indices
-from hpcbench.submission import Submission
+from hpcbench.scheduler.slurm import scheduler as slurm
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, ask, run_command
+from hpcbench.scheduler.slurm.script import read_failure, render_script
+from hpcbench.scheduler.slurm.states import parse_indices
+from hpcbench.schemas.submission import Submission
+from hpcbench.storage.paths import SuitePaths
 from tests.unit.job_cases import submission
 
 SLURMDBD_DOWN = "sacct: error: slurm_persist_conn_open: failed to open persistent connection to slurmdbd:6819"
@@ -177,8 +177,8 @@ def test_a_question_is_asked_twice_where_a_moment_may_mend_it(
         now_s += seconds
 
     monkeypatch.setattr(slurm, "run_command", run)
-    monkeypatch.setattr("hpcbench.scheduler.slurm.time.monotonic", lambda: now_s)
-    monkeypatch.setattr("hpcbench.scheduler.slurm.time.sleep", sleep)
+    monkeypatch.setattr("hpcbench.scheduler.slurm.scheduler.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("hpcbench.scheduler.slurm.scheduler.time.sleep", sleep)
     if tries == 1:
         with pytest.raises(SchedulerError, match=re.escape(words)):
             ask(["squeue"])

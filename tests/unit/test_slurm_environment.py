@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.request import Resources
-from hpcbench.scheduler.slurm_environment import clean_environment, describe_kept, hidden_variables, rendered_options
-from hpcbench.scheduler.slurm_script import render_script
-from hpcbench.submission import KEY_VARIABLE
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.environment import clean_environment, describe_kept, hidden_variables, rendered_options
+from hpcbench.scheduler.slurm.script import render_script
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.submission import KEY_VARIABLE
+from hpcbench.storage.paths import SuitePaths
 from tests.unit.job_cases import submission
 
 PATHS = SuitePaths(Path("/logs"), "tuners")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.scheduler.slurm_accounts import accounts_are_flat, enforced_rules, parse_rights, submit_plugins
-from hpcbench.scheduler.slurm_facts import (
+from hpcbench.scheduler.slurm.accounts import accounts_are_flat, enforced_rules, parse_rights, submit_plugins
+from hpcbench.scheduler.slurm.facts import (
     correspond_count,
     max_array_size,
     parse_config,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcbench.errors import SchedulerError
-from hpcbench.scheduler.slurm_script import parse_job_id, signal_lead_s
-from hpcbench.scheduler.slurm_states import (
+from hpcbench.scheduler.slurm.script import parse_job_id, signal_lead_s
+from hpcbench.scheduler.slurm.states import (
     SLURM_STATES,
     compress_indices,
     group_elements,
@@ -17,7 +17,7 @@ from hpcbench.scheduler.slurm_states import (
     parse_squeue,
     translate_state,
 )
-from hpcbench.states import JobState
+from hpcbench.schemas.states import JobState
 
 SQUEUE = """\
 15_10|15|10|PENDING|N/A|None|aftercorr:14_*(unfulfilled)|commands-eval-score-261121045218-b61e7265

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.collection import JobView
-from hpcbench.scheduler.slurm_reasons import REASONS, explain_reason, read_reason
-from hpcbench.states import JobState
-from hpcbench.why import explain
+from hpcbench.scheduler.slurm.reasons import REASONS, explain_reason, read_reason
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import JobView
+from hpcbench.status.explain import explain
 
 RECORDED = Path(__file__).parent / "recorded" / "job-reasons-22.05.8.txt"
 SLURMS_OWN = [*RECORDED.read_text(encoding="utf-8").split(), "Constraints", "ReservationInvalid"]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from hpcbench.paths import SuitePaths
-from hpcbench.profile import ClusterProfile
-from hpcbench.request import Resources
-from hpcbench.save_dir import save_dir_error
-from hpcbench.scheduler.slurm_script import gpu_flags, memory_flags, render_script
+from hpcbench.cluster.save_dir import save_dir_error
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.scheduler.slurm.script import gpu_flags, memory_flags, render_script
+from hpcbench.schemas.request import Resources
+from hpcbench.storage.paths import SuitePaths
 from tests.conftest import Golden
 from tests.unit.job_cases import submission
 

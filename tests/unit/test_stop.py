@@ -12,15 +12,15 @@ import pytest
 
 from hpcbench.errors import SchedulerError
 from hpcbench.job import __main__ as entry
-from hpcbench.job import release
+from hpcbench.job import eval_release as release
 from hpcbench.job.context import JobContext
-from hpcbench.job.stop import StopReason, StopRequest, find_stop_reason, is_cancelled, judge_stop
-from hpcbench.jsonfile import write_json
-from hpcbench.record import Cause, Record
-from hpcbench.scheduler import slurm_own_job
-from hpcbench.scheduler.slurm_own_job import BEING_PREEMPTED, OwnJob, parse_own_job
-from hpcbench.states import JobState
-from hpcbench.submission import Element
+from hpcbench.job.stop_reason import StopReason, StopRequest, find_stop_reason, is_cancelled, judge_stop
+from hpcbench.scheduler.slurm import own_job as slurm_own_job
+from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED, OwnJob, parse_own_job
+from hpcbench.schemas.record import Cause, Record
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Element
+from hpcbench.storage.json_files import write_json
 from tests.unit.job_cases import array_job, command, experiment, record, submission
 from tests.unit.test_plan import plan
 

@@ -11,24 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.collect import collect_suites
-from hpcbench.collection import JobView
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
-from hpcbench.job import gate
-from hpcbench.job_folder import prepare_job
-from hpcbench.jsonfile import write_json
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import Options
-from hpcbench.preview import preview_suite
-from hpcbench.record import Record
-from hpcbench.request import JobRequest
+from hpcbench.job import train_check as gate
+from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
-from hpcbench.states import JobState
-from hpcbench.submission import Submission, Submitter, read_submissions, write_submission
-from hpcbench.submit import settle_suite, submit_suite
-from hpcbench.submit_batches import Outcome
-from hpcbench.suite import Experiment
-from hpcbench.suite_on_disk import read_suites
+from hpcbench.schemas.record import Record
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission, Submitter, read_submissions, write_submission
+from hpcbench.schemas.suite import Experiment
+from hpcbench.schemas.suite_folder import read_suites
+from hpcbench.schemas.views import JobView
+from hpcbench.status.collect import collect_suites
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.dry_run import preview_suite
+from hpcbench.submit.job_folder import prepare_job
+from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.submit import settle_suite, submit_suite
 from tests.unit.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.unit.job_cases import command, experiment, record, suite
 
@@ -83,7 +83,7 @@ def test_a_submit_killed_while_it_prepares_jobs_loses_no_record(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hpcbench.submit_batches.prepare_job", prepare_and_die)
+        patch.setattr("hpcbench.submit.send_arrays.prepare_job", prepare_and_die)
         with pytest.raises(KeyboardInterrupt):
             submit(tmp_path, scheduler, command("a"), options=Options(retry=frozenset({state})))
     assert look(tmp_path, scheduler)["train"].record is None
@@ -231,7 +231,7 @@ def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path, monkeypatch
     far = FakeScheduler("far", says={"train": PENDING})
     submit(tmp_path, far, command("a"))
     age(tmp_path)
-    monkeypatch.setattr("hpcbench.deciding.scheduler_of", lambda cluster, _: far if cluster == "far" else None)
+    monkeypatch.setattr("hpcbench.submit.decisions.scheduler_of", lambda cluster, _: far if cluster == "far" else None)
     near = FakeScheduler("near")
     again = Options(retry=frozenset({JobState.LOST}))
     assert submit(tmp_path, near, command("a"), options=again).num_jobs == 0
@@ -250,7 +250,7 @@ def test_jobs_of_a_cluster_that_is_not_here_are_not_lost(tmp_path: Path) -> None
 def test_a_job_that_may_be_back_in_a_queue_nobody_here_can_ask_is_not_doubled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: JobState
 ) -> None:
-    monkeypatch.setattr("hpcbench.deciding.scheduler_of", lambda *_: None)
+    monkeypatch.setattr("hpcbench.submit.decisions.scheduler_of", lambda *_: None)
     far = FakeScheduler("far")
     outcome = submit(tmp_path, far, command("a"))
     leave_record(tmp_path, outcome, state)

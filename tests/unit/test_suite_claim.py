@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import suite_claim
 from hpcbench.errors import PlanError
-from hpcbench.jsonfile import read_json, write_json
-from hpcbench.paths import SuitePaths
-from hpcbench.suite_claim import CLAIM_STALE_S, claim_suite, keep_claim
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit import suite_claim
+from hpcbench.submit.suite_claim import CLAIM_STALE_S, claim_suite, keep_claim
 from tests.unit.test_jsonfile import link_with_a_lost_answer
 
 

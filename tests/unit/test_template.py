@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.worker.template import Encoded, Template
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.templates import Encoded, Template
 from tests.train.world import make_tokenizer
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.training_words import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS
+from hpcbench.schemas.optimizers import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS
 from tests.unit.suite_writer import HEAD, load_one, refusal
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hpcbench import cli, watching
-from hpcbench.cli_conventions import EXIT_BROKEN_PIPE, complete_watch
-from hpcbench.collection import Collection, ExperimentView, JobView, SuiteView
-from hpcbench.jsonfile import write_json
-from hpcbench.paths import SuitePaths
-from hpcbench.plan import Options, plan_suite
-from hpcbench.states import JobState
-from hpcbench.status_table import choose_shown, render_status
-from hpcbench.submit import submit_suite
+from hpcbench import cli
+from hpcbench.cli import watch as watching
+from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, complete_watch
+from hpcbench.cli.status_table import choose_shown, render_status
+from hpcbench.plan.decide import Options, plan_suite
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.submit import submit_suite
 from tests.unit.fake_scheduler import FakeScheduler
 from tests.unit.job_cases import command, suite, view
 from tests.unit.test_cli import run
@@ -213,7 +214,7 @@ def test_a_reader_that_leaves_early_gets_no_words(verb: tuple[str, ...], tmp_pat
     os.close(reading)
     place = () if verb == ("schema",) else ("--save-dir", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-m", "hpcbench.cli", *verb, *place], stdout=writing, stderr=subprocess.PIPE, check=False
+        [sys.executable, "-m", "hpcbench", *verb, *place], stdout=writing, stderr=subprocess.PIPE, check=False
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (EXIT_BROKEN_PIPE, b"")
@@ -222,7 +223,7 @@ def test_a_reader_that_leaves_early_gets_no_words(verb: tuple[str, ...], tmp_pat
 def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
     submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=FakeScheduler(), options=Options())
     # Without squeue the job's state is unknown, so the watch goes on.
-    command_line = [sys.executable, "-m", "hpcbench.cli", "status", "--watch", "--save-dir", str(tmp_path)]
+    command_line = [sys.executable, "-m", "hpcbench", "status", "--watch", "--save-dir", str(tmp_path)]
     environment = {**os.environ, "PATH": "/nowhere", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command_line,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from hpcbench.conclude import Evidence, conclude_state
-from hpcbench.record import TERMINATED, Attempt, Cause, Record
 from hpcbench.scheduler.protocol import SchedulerJob
-from hpcbench.states import JobState
-from hpcbench.why import explain
+from hpcbench.schemas.record import TERMINATED, Attempt, Cause, Record
+from hpcbench.schemas.states import JobState
+from hpcbench.status.explain import explain
+from hpcbench.status.job_state import Evidence, conclude_state
 from tests.unit.job_cases import command, experiment, record, view
 from tests.unit.test_plan import plan
 

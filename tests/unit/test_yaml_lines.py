@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.config.yaml_lines import MAX_BYTES, Located, parse_yaml, read_yaml, resolve_scalar, to_plain
+from hpcbench.config.located_yaml import MAX_BYTES, Located, parse_yaml, read_yaml, resolve_scalar, to_plain
 from hpcbench.errors import Problem
 
 

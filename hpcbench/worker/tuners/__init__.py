@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.tuner_names import list_tuners
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.tuners import list_tuners
 
 __all__ = ["Tuner", "list_tuners", "load_tuner"]
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 import torch
 from transformers import TrainerCallback
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
-from hpcbench.worker.tuner_files import TUNER_STATE
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.models.adapter_files import TUNER_STATE
 from hpcbench.worker.tuners import Tuner
 from hpcbench.worker.tuners.lora import add_adapter
 

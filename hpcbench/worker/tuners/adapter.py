@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from hpcbench.arguments import SftArgs
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.layers import find_layers, find_mlp
 from hpcbench.worker.tuners import Tuner
 

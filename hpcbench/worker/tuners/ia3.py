@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.tuners import Tuner
 
 DEFAULTS: Final = (

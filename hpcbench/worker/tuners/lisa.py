@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from transformers import TrainerCallback
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.layers import find_layers
 from hpcbench.worker.tuners import Tuner, full
 

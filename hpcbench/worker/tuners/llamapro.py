@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from hpcbench.arguments import SftArgs
 from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.layers import find_last_projections, find_layers
 from hpcbench.worker.tuners import Tuner
 

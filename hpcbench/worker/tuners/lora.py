@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hpcbench.arguments import SftArgs
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.tuners import Tuner
 
 if TYPE_CHECKING:

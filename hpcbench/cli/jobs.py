@@ -1,0 +1,200 @@
+"""The verbs about jobs that were submitted: status, why, logs, cancel, retry.
+
+In: what a person types. Out: text, exit codes as in `cli.py`. It holds no logic of its own and imports each room only
+when a verb needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hpcbench.cli.conventions import WatchingCommand
+from hpcbench.cli.options import AsJson, Names, SaveDir, States, Watch
+from hpcbench.errors import HpcbenchError, PlanError
+
+EXIT_FAILED = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command(cls=WatchingCommand)(status)
+    for verb in (why, logs, cancel, retry):
+        app.command()(verb)
+
+
+def status(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    watch: Watch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where every job stands."""
+    from hpcbench.cli.invocation import parse_states, usual_save_dir
+    from hpcbench.cli.output import print_status, status_json
+    from hpcbench.cli.selection import gather_named, refuse_unknown_jobs
+    from hpcbench.cli.watch import watch_status
+    from hpcbench.schemas.views import Collection, JobView
+    from hpcbench.status.gather import choose_jobs
+
+    root = usual_save_dir(save_dir)
+    states = parse_states(state)
+
+    def choose(collection: Collection) -> list[JobView]:
+        return choose_jobs(collection, names or (), states)
+
+    if watch is not None:
+        refuse_unknown_jobs(root, names)
+        watch_status(root, choose, every_s=watch or None, as_json=as_json)
+        return
+    collection = gather_named(root, names)
+    if as_json:
+        print(json.dumps(status_json(collection, choose(collection)), indent=2))
+    else:
+        print_status(collection, choose(collection))
+
+
+def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
+    """Say why jobs are where they are, and what to type next."""
+    from hpcbench.cli.invocation import need_jobs, parse_states, usual_save_dir
+    from hpcbench.cli.selection import gather_named
+    from hpcbench.schemas.states import JobState
+    from hpcbench.status.explain import explain
+    from hpcbench.status.gather import choose_jobs
+    from hpcbench.status.logs import log_tail, telling_log
+
+    collection = gather_named(usual_save_dir(save_dir), names)
+    jobs = choose_jobs(collection, names or (), parse_states(state))
+    if not names and state is None:
+        quiet = {JobState.PLANNED, JobState.RUNNING, JobState.COMPLETED}
+        # A pending job with a hint never starts by itself.
+        jobs = [job for job in jobs if job.state not in quiet and (job.state is not JobState.PENDING or job.hint)]
+        if not jobs:
+            print("nothing has failed")
+            return
+    need_jobs(jobs, names)
+    for job in jobs:
+        log = telling_log(job)
+        print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="experiment, suite/experiment or suite/experiment/job.")],
+    save_dir: SaveDir = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing as the log grows.")] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="This attempt instead of the last.")] = None,
+    path_only: Annotated[bool, typer.Option("--path", help="Print the log's path instead of its text.")] = False,
+) -> None:
+    """Print a job's log."""
+    from hpcbench.cli.invocation import need_jobs, parse_states, usual_save_dir
+    from hpcbench.cli.output import print_file
+    from hpcbench.cli.selection import gather_named
+    from hpcbench.status.gather import choose_jobs
+    from hpcbench.status.logs import log_files, newest_log
+
+    root = usual_save_dir(save_dir)
+    jobs = choose_jobs(gather_named(root, [name]), [name], parse_states(None))
+    need_jobs(jobs, [name])
+    with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
+    if not with_logs:
+        raise HpcbenchError(f"{name}: no log yet", hint=f"hpcbench why {name}")
+    if len(with_logs) > 1 and follow:
+        options = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in with_logs)
+        raise HpcbenchError(f"{name}: several jobs have logs; follow one of: {options}")
+    for job in with_logs:
+        log = newest_log(job, attempt)
+        if log is None:
+            continue
+        if path_only:
+            print("\n".join(str(path) for path in log_files(job, attempt)))
+            continue
+        if len(with_logs) > 1:
+            print(f"==> {job.suite}/{job.experiment}/{job.job} <==")
+        print_file(log, follow=follow)
+
+
+def cancel(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    everything: Annotated[bool, typer.Option("--all", help="All jobs that are pending or running.")] = False,
+) -> None:
+    """Cancel jobs by name glob or state; a cancelled job never comes back by itself."""
+    from hpcbench.cli.invocation import parse_states, usual_save_dir
+    from hpcbench.cli.output import print_cancelled
+    from hpcbench.cli.selection import gather_named
+    from hpcbench.status.gather import choose_jobs
+    from hpcbench.submit.cancel import cancel_where_possible
+
+    if not names and state is None and not everything:
+        raise PlanError("nothing named", hint="give a name glob, --state, or --all")
+    root = usual_save_dir(save_dir)
+    jobs = choose_jobs(gather_named(root, names, settle=False), names or (), parse_states(state))
+    cancelled, left = cancel_where_possible(jobs, root)
+    if print_cancelled(cancelled, left):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def retry(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Default: where the suite was submitted.")] = None,
+    adjust: Annotated[
+        bool, typer.Option("--adjust", help="Ask for what would mend them: more memory, more time, another node.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would mend them, change nothing.")] = False,
+) -> None:
+    """Run failed jobs again, with the suite file and --set values they were submitted with."""
+    from hpcbench.cli.invocation import (
+        need_jobs,
+        open_cluster,
+        parse_states,
+        refuse_impossible,
+        resolve_save_dir,
+        run_local,
+        submit_by_profile,
+        suite_again,
+    )
+    from hpcbench.cli.output import print_outcome, print_remedies
+    from hpcbench.cli.selection import gather_named
+    from hpcbench.config.profile import load_profile
+    from hpcbench.plan.decide import Options
+    from hpcbench.scheduler.slurm.scheduler import read_node_groups
+    from hpcbench.schemas.states import FAILED_STATES
+    from hpcbench.status.gather import choose_jobs
+    from hpcbench.submit.retry import check_remedies, find_remedies
+
+    root = resolve_save_dir(save_dir, load_profile(cluster or "auto") if save_dir is None else None)
+    collection = gather_named(root, names)
+    states = parse_states(state) or tuple(FAILED_STATES)
+    jobs = choose_jobs(collection, names or (), states)
+    if not jobs and choose_jobs(collection, names or ()):
+        print("nothing to retry: no such job has failed")
+        return
+    need_jobs(jobs, names)
+    failed = False
+    for suite_name in dict.fromkeys(job.suite for job in jobs):
+        suite, where = suite_again(root, suite_name)
+        profile = load_profile(cluster or where)
+        scheduler, max_array = open_cluster(profile, root)
+        wanted = frozenset((job.experiment, job.job) for job in jobs if job.suite == suite_name)
+        experiments = tuple(sorted({experiment for experiment, _ in wanted}))
+        refuse_impossible([suite], profile, experiments)
+        remedies = {} if profile is None else find_remedies(jobs, suite, profile)
+        print_remedies([job for job in jobs if job.suite == suite_name], remedies, applied=adjust)
+        if dry_run:
+            continue
+        resources = {place: remedy.resources for place, remedy in remedies.items()} if adjust else {}
+        if profile is not None and adjust:
+            check_remedies(remedies, profile, read_node_groups())
+        options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted, resources=resources)
+        outcome = submit_by_profile(suite, root, profile, (scheduler, max_array), options)
+        failed |= print_outcome(suite, outcome, scheduler.name, root)
+        if scheduler.name == "local":
+            failed |= run_local(root, [suite_name], detach=False)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)

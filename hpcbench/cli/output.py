@@ -1,0 +1,238 @@
+"""What the verbs print, and the JSON that they print for machines.
+
+In: values. Out: text on standard output and standard error. Besides `cli.py` the only room that prints; it decides
+nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError
+from hpcbench.plan.decide import Action, Decision
+from hpcbench.schemas.suite import Suite
+from hpcbench.schemas.views import Collection, JobView
+from hpcbench.status.gather import status_rows
+from hpcbench.submit.decisions import SHOWN_NAMES
+from hpcbench.submit.retry import Place, Remedy
+from hpcbench.submit.send_arrays import Outcome
+
+if TYPE_CHECKING:
+    from hpcbench.cli.status_table import StatusScreen
+    from hpcbench.submit.dry_run import Preview
+
+CHUNK_CHARACTERS = 65_536
+
+
+def print_error(error: HpcbenchError | OSError) -> None:
+    """Print an expected error and, for configurations, the number of problems.
+
+    Of the system's own there are a full disk, or a folder that may not be read or written; the text names it.
+    """
+    if isinstance(error, ConfigError):
+        count = len(error.problems)
+        print(error, file=sys.stderr)
+        print(f"{count} problem{'s' if count != 1 else ''} found; nothing was submitted", file=sys.stderr)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 job`, `2 jobs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def print_line(text: str) -> None:
+    """Print one line at once."""
+    print(text, flush=True)
+
+
+def print_warning(text: str) -> None:
+    """Print one line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_summary(collection: Collection) -> None:
+    """Print the terminal's report."""
+    from hpcbench.cli.status_table import Terminal
+    from hpcbench.report.terminal import render_terminal
+
+    Terminal().print(render_terminal(collection))
+    print(f"full report: hpcbench collect {' '.join(suite.name for suite in collection.suites)}")
+
+
+def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> bool:
+    """Say what a submit did; return whether something was refused or changed. A limit that leaves jobs is neither."""
+    for submission in outcome.adopted:
+        jobs_adopted = plural(len(submission.elements), "job")
+        print(f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({jobs_adopted})")
+    for submission in outcome.submitted:
+        jobs = sorted({element.job for element in submission.elements.values()})
+        size = len(submission.elements)
+        print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {size} x {', '.join(jobs)}")
+    if outcome.removed:
+        folders = plural(len(outcome.removed), "folder")
+        print(f"{suite.name}: removed {folders} of finished experiments' checkpoints (keep in the profile)")
+    for warning in outcome.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    changed = [decision for decision in outcome.decisions if decision.action is Action.CHANGED]
+    for decision in changed:
+        print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
+    for words in outcome.refused:
+        print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
+    if outcome.limit:
+        total = plural(outcome.num_jobs + outcome.num_left, "job")
+        stay = f"{outcome.num_left} stay{'s' if outcome.num_left == 1 else ''} planned"
+        again = "run the same command again when some are done"
+        print(f"{suite.name}: {outcome.num_jobs} of {total} submitted; {stay}: {outcome.limit}; {again}")
+    elif outcome.num_left:
+        print(
+            f"{suite.name}: {plural(outcome.num_left, 'job')} left planned (no more may go out now); submit again later"
+        )
+    skipped = Counter(decision.why for decision in outcome.decisions if decision.action in {Action.SKIP, Action.WAIT})
+    for reason, count in skipped.items():
+        print(f"{suite.name}: {plural(count, 'job')} not submitted: {reason}")
+    print(f"{suite.name}: {plural(outcome.num_jobs, 'job')} submitted, results in {root / suite.name}")
+    return bool(changed or outcome.refused)
+
+
+def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[JobView], SchedulerError]]) -> bool:
+    """Say what was cancelled and what was not; return whether something was not."""
+    for job in cancelled:
+        print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
+    print(f"{plural(len(cancelled), 'job')} cancelled")
+    for jobs, error in left:
+        names = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in jobs[:SHOWN_NAMES])
+        more = f" and {len(jobs) - SHOWN_NAMES} more" if len(jobs) > SHOWN_NAMES else ""
+        print(f"not cancelled: {names}{more}: {error}", file=sys.stderr)
+    return bool(left)
+
+
+def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *, applied: bool) -> None:
+    """Say why each job failed and what would mend it."""
+    for job in jobs:
+        reason = f": {job.reason}" if job.reason else ""
+        print(f"{job.suite}/{job.experiment}/{job.job}: was {job.state}{reason}")
+        remedy = remedies.get((job.experiment, job.job))
+        if remedy is not None:
+            print(f"  {'changed' if applied else 'would help'}: {remedy.change}")
+    if remedies and not applied:
+        print("hpcbench retry --adjust asks for what would help")
+
+
+def print_preview(preview: Preview, cluster: str, *, with_script: bool) -> None:
+    """Print the plan's table, and with `with_script` the exact text of every submission."""
+    _print_decisions(preview.suite, preview.decisions, cluster)
+    for line in preview.environment:
+        print(line)
+    for warning in preview.warnings:
+        print_warning(f"warning: {warning}")
+    for submission, text in preview.submissions if with_script else ():
+        print(f"\n# ---- {submission.key}: {plural(len(submission.elements), 'job')} ----\n{text}", end="")
+    left = f"; {preview.num_left} more stay planned: no more may go out now" if preview.num_left else ""
+    print(f"{plural(preview.num_jobs, 'job')} in {plural(len(preview.submissions), 'submission')}{left}")
+
+
+def _print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
+    from tabulate import tabulate
+
+    rows = [
+        [
+            decision.request.experiment,
+            decision.request.job,
+            decision.action.value,
+            _describe_resources(decision),
+            decision.why,
+        ]
+        for decision in decisions
+    ]
+    print(f"{suite.name} ({suite.file}) on {cluster}:")
+    print(
+        tabulate(
+            rows, headers=["experiment", "job", "action", "resources", "why"], tablefmt="simple", disable_numparse=True
+        )
+    )
+
+
+def _describe_resources(decision: Decision) -> str:
+    wanted = decision.request.resources
+    kind = f" {wanted.gpu_type}" if wanted.gpu_type else ""
+    parts = [f"{wanted.gpu} GPU{kind}" if wanted.gpu or decision.request.device == "cuda" else "CPU"]
+    parts += [f"{wanted.ddp} ranks"] if wanted.ddp > 1 else []
+    parts += [f"{wanted.nodes} nodes"] if wanted.nodes > 1 else []
+    return ", ".join(parts)
+
+
+def plan_json(preview: Preview) -> dict[str, object]:
+    """Return the plan for machines."""
+    jobs = [
+        {
+            "experiment": d.request.experiment,
+            "job": d.request.job,
+            "action": d.action.value,
+            "why": d.why,
+            "fingerprint": d.request.fingerprint,
+        }
+        for d in preview.decisions
+    ]
+    file = str(preview.suite.file)
+    environment = list(preview.environment)
+    name, num_left = preview.suite.name, preview.num_left
+    return {"suite": name, "file": file, "jobs": jobs, "num_left": num_left, "environment": environment}
+
+
+def print_warnings(collection: Collection) -> None:
+    """Print what made the look incomplete."""
+    for warning in collection.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def print_status(collection: Collection, jobs: Sequence[JobView]) -> None:
+    """Print the status table."""
+    from hpcbench.cli.status_table import Terminal, render_status
+
+    print_warnings(collection)
+    Terminal(width=None if sys.stdout.isatty() else 160).print(render_status(jobs))
+
+
+@contextmanager
+def status_screen() -> Iterator[StatusScreen]:
+    """Open a place on the terminal where the status is drawn again and again."""
+    from rich.live import Live
+
+    from hpcbench.cli.status_table import StatusScreen, Terminal
+
+    with Live(console=Terminal(), auto_refresh=False, vertical_overflow="crop") as live:
+        yield StatusScreen(live)
+
+
+def status_json(collection: Collection, jobs: Sequence[JobView]) -> dict[str, object]:
+    """Return the status for machines."""
+    rows = status_rows(jobs)
+    return {
+        "schema_version": 1,
+        "collected_at": collection.collected_at,
+        "warnings": list(collection.warnings),
+        "jobs": [{**asdict(row), "progress_values": dict(job.progress)} for row, job in zip(rows, jobs, strict=True)],
+    }
+
+
+def print_file(path: Path, *, follow: bool) -> None:
+    """Print a file, and what is added to it while following."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        while True:
+            # A part at a time: some logs are larger than a login node's memory.
+            text = stream.read(CHUNK_CHARACTERS)
+            if text:
+                print(text, end="", flush=True)
+            elif follow:
+                time.sleep(1)
+            else:
+                return

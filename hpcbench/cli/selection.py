@@ -1,0 +1,89 @@
+"""What a person named means something: a name or glob that matches nothing at all is a typo, and refused.
+
+In: names and globs, and what there is. Out: what was asked for, or an error that names what may have been meant. A name
+that matches jobs in other states than those a verb is for is no typo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Words
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hpcbench.config.names import did_you_mean
+from hpcbench.errors import PlanError
+from hpcbench.schemas.suite import Suite
+from hpcbench.schemas.views import Collection
+from hpcbench.status.gather import gather, matches
+
+NO_SUITES = "there are no suites; hpcbench submit CONFIG first, or name the right --save-dir"
+
+
+def gather_named(save_dir: Path, names: Sequence[str] | None, *, settle: bool = True) -> Collection:
+    """Collect all suites, where each of these names and globs matches a job.
+
+    Raises:
+        PlanError: one matches none.
+    """
+    collection = gather(save_dir, settle=settle)
+    _refuse_unknown(collection, save_dir, names)
+    return collection
+
+
+def refuse_unknown_jobs(save_dir: Path, names: Sequence[str] | None) -> None:
+    """Refuse names and globs that match no job, going by files alone.
+
+    Raises:
+        PlanError: one matches none.
+    """
+    if names:
+        _refuse_unknown(gather(save_dir, settle=False, find=lambda _: None), save_dir, names)
+
+
+def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str] | None) -> None:
+    jobs = collection.all_jobs
+    suites = {suite.name for suite in collection.suites}
+    unknown = [
+        name
+        for name in names or ()
+        if not any(fnmatchcase(suite, name) for suite in suites) and not any(matches(job, name) for job in jobs)
+    ]
+    if unknown:
+        known = suites | {job.experiment for job in jobs} | {f"{job.suite}/{job.experiment}" for job in jobs}
+        known |= {f"{job.suite}/{job.experiment}/{job.job}" for job in jobs}
+        raise _refusal(f"{save_dir}: no such job", unknown, known, "hpcbench status shows all names")
+
+
+def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:
+    """Collect these suites, or all.
+
+    Raises:
+        PlanError: there is none of this name, or none at all.
+    """
+    collection = gather(save_dir, names or ())
+    if not collection.suites and not names:
+        raise PlanError(f"{save_dir}: no suites found", hint=NO_SUITES)
+    found = {suite.name for suite in collection.suites}
+    unknown = [name for name in names or () if name not in found]
+    if unknown:
+        known = {suite.name for suite in gather(save_dir, settle=False, find=lambda _: None).suites}
+        raise _refusal(f"{save_dir}: no such suite", unknown, known, f"there are: {', '.join(sorted(known))}")
+    return collection
+
+
+def refuse_unknown_experiments(suites: Sequence[Suite], only: Sequence[str] | None) -> None:
+    """Refuse an `--only` that no experiment matches.
+
+    Raises:
+        PlanError: which, and what may have been meant.
+    """
+    names = {experiment.name for suite in suites for experiment in suite.experiments}
+    unknown = [glob for glob in only or () if not any(fnmatchcase(name, glob) for name in names)]
+    if unknown:
+        raise _refusal("--only: no such experiment", unknown, names, "hpcbench plan CONFIG shows all names")
+
+
+def _refusal(what: str, unknown: Sequence[str], known: Words[str], otherwise: str) -> PlanError:
+    hints = dict.fromkeys(hint for name in unknown if (hint := did_you_mean(name, sorted(known))) is not None)
+    return PlanError(f"{what}: {' '.join(unknown)}", hint="; ".join(hints) or (otherwise if known else NO_SUITES))

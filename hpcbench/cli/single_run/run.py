@@ -1,0 +1,152 @@
+"""One experiment run to its end on this machine: planned, queued, run, told, by the same rooms as a submitted suite.
+
+In: words of a command line. Out: job folders with records, lines on standard output, whether all went well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcbench.cli.output import print_line, print_warning
+from hpcbench.cli.single_run.options import DEFAULT_OUTPUT_DIR, Verb, options_of
+from hpcbench.cli.single_run.outcome_text import describe_job
+from hpcbench.cli.single_run.place import suite_of
+from hpcbench.cli.single_run.suite_file import put_experiment
+from hpcbench.cli.single_run.trained import CKPT_DIR, eval_jobs, find_training, suite_with_evals
+from hpcbench.cli.single_run.typed import RUN_ALIASES, Typed, make_document, read_words
+from hpcbench.config.loading import load_document
+from hpcbench.plan.decide import TRAIN, Action, Decision, Options
+from hpcbench.scheduler.local.machine import read_machine
+from hpcbench.scheduler.local.runner import EXIT_INTERRUPTED, run_queue
+from hpcbench.scheduler.registry import open_scheduler
+from hpcbench.schemas.states import FAILED_STATES, JobState
+from hpcbench.schemas.suite import Experiment, Suite
+from hpcbench.schemas.views import ExperimentView, JobView
+from hpcbench.status.gather import choose_jobs, gather
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.cancel import cancel_jobs
+from hpcbench.submit.dry_run import preview_suite
+from hpcbench.submit.submit import submit_suite
+from hpcbench.submit.suite_claim import claim_suite
+
+RUN_AGAIN = frozenset({*FAILED_STATES, JobState.OUT_OF_MEMORY})
+"""Who types the command again wants it tried again."""
+
+
+def run_here(verb: Verb, words: Sequence[str], *, default_root: str | None) -> bool:
+    """Run what was typed and say how it went; return whether all of it completed.
+
+    Args:
+        verb: sft or eval.
+        words: everything after the verb.
+        default_root: folder of results where `--output_dir` was not typed; None is the seed's `output`.
+
+    Raises:
+        ConfigError: what was typed is wrong; nothing was made.
+        KeyboardInterrupt: a person stopped it. The job has written a checkpoint and left the queue.
+    """
+    typed = read_words(verb, words)
+    if typed.text(CKPT_DIR) is not None:
+        return _evaluate_training(typed)
+    device_is_clear = {"device", "gpu"} <= typed.values.keys()
+    experiment = load_typed(typed, has_gpu=not device_is_clear and bool(read_machine().gpus))
+    root = _root(typed, default_root)
+    suite = suite_of(experiment, root=root, name=typed.text("name"), prefix=verb.folder_prefix)
+    return _run(suite, root, Options(retry=RUN_AGAIN, force=typed.is_on("force")))
+
+
+def _evaluate_training(typed: Typed) -> bool:
+    """Evaluate a checkpoint; what else the experiment has is neither run nor told."""
+    training = find_training(typed)
+    evaluation = load_typed(typed, has_gpu=training.request.device == "cuda")
+    suite = suite_with_evals(training, evaluation)
+    jobs = eval_jobs(evaluation)
+    pairs = frozenset((training.request.experiment, job) for job in jobs)
+    options = Options(retry=RUN_AGAIN, force=typed.is_on("force"), retry_jobs=pairs)
+    return _run(suite, training.root, options, jobs)
+
+
+def load_typed(typed: Typed, *, has_gpu: bool) -> Experiment:
+    """Return the experiment that was typed, checked as one of a suite in the current folder.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    name = typed.verb.name
+    document = make_document(typed, has_gpu=has_gpu)
+    suite = load_document(document, file=Path.cwd() / f"{name}.yaml", also=(*options_of(name), *RUN_ALIASES))
+    return suite.experiments[0]
+
+
+def _root(typed: Typed, default: str | None) -> Path:
+    given = typed.text("output_dir") or default or DEFAULT_OUTPUT_DIR
+    # Path.expanduser raises where there is no such user.
+    return Path(os.path.expanduser(given)).absolute()  # noqa: PTH111
+
+
+def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = frozenset()) -> bool:
+    """Run the suite's one experiment, or these of its jobs; return whether they completed."""
+    (experiment,) = suite.experiments
+    scheduler = open_scheduler(None, root)
+    preview = preview_suite(suite, save_dir=root, scheduler=scheduler, options=options)
+    for warning in preview.warnings:
+        print_warning(warning)
+    changed = [decision for decision in preview.decisions if _is_refused(decision, jobs)]
+    decisions = [decision for decision in preview.decisions if not jobs or decision.request.job in jobs]
+    if changed:
+        for decision in changed:
+            print_warning(f"not run: {decision.name}: {decision.why}")
+        return False
+    print_line(
+        f"{suite.name}/{experiment.name}: {_intention(decisions)}, results in {root / suite.name / experiment.name}"
+    )
+    if any(decision.action is Action.SUBMIT for decision in decisions):
+        paths = SuitePaths(root, suite.name)
+        paths.submissions.mkdir(parents=True, exist_ok=True)
+        with claim_suite(paths):
+            put_experiment(suite.file, experiment)
+        submit_suite(suite, save_dir=root, scheduler=scheduler, options=options)
+    if any(decision.action is not Action.SKIP or "already completed" not in decision.why for decision in decisions):
+        _run_queue(suite, root)
+    view = _experiment(suite, root)
+    told = [job for job in view.jobs if not jobs or job.job in jobs]
+    for job in told:
+        print_line(describe_job(job, view))
+    print_line(f"all runs of {suite.name}: hpcbench collect {suite.name} --save-dir {root}; as a suite: {suite.file}")
+    return all(job.state is JobState.COMPLETED for job in told)
+
+
+def _is_refused(decision: Decision, jobs: frozenset[str]) -> bool:
+    """Say whether this keeps the run from starting: something changed, or a training would run for an eval's sake."""
+    if jobs and decision.request.job == TRAIN:
+        return decision.action in {Action.CHANGED, Action.SUBMIT}
+    return decision.action is Action.CHANGED and (not jobs or decision.request.job in jobs)
+
+
+def _intention(decisions: Sequence[Decision]) -> str:
+    """Say in a few words what happens now."""
+    if all(decision.action is Action.SKIP for decision in decisions):
+        return decisions[0].why
+    first = next(decision for decision in decisions if decision.action is not Action.SKIP)
+    return "starts" if first.why in {"new", "after its train job"} else first.why
+
+
+def _run_queue(suite: Suite, root: Path) -> None:
+    """Run the queue until it is empty; an interrupted job is taken out of it, so that no later run starts it again."""
+    name = suite.experiments[0].name
+    how = f"to resume, run the same command with --name {name}"
+    if run_queue(root, display=True, how_to_continue=how) == EXIT_INTERRUPTED:
+        cancel_jobs(_jobs(suite, root), root)
+        raise KeyboardInterrupt
+
+
+def _jobs(suite: Suite, root: Path) -> list[JobView]:
+    return choose_jobs(gather(root, [suite.name]), [f"{suite.name}/{suite.experiments[0].name}"])
+
+
+def _experiment(suite: Suite, root: Path) -> ExperimentView:
+    found = gather(root, [suite.name])
+    name = suite.experiments[0].name
+    return next(view for view in found.suites[0].experiments if view.name == name)

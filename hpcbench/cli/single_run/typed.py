@@ -1,0 +1,208 @@
+"""What was typed after a verb, read into the suite of one experiment.
+
+In: the words of a command line, as the original's scripts write them (`--lora_rank 8`, `--lora-rank=8`, `--packing`).
+Out: a located document, so that every check and message is the one that a suite file would get. It touches no disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hpcbench.cli.single_run.options import Option, Verb, options_of
+from hpcbench.config.aliases import ALIASES
+from hpcbench.config.located_yaml import Located, parse_yaml, shorten
+from hpcbench.config.typed_fields import TRUE_WORDS, take
+from hpcbench.errors import ConfigError, Problem
+
+NO_NAME = "run"
+"""Stands in the document where no name was typed; the version number is not known yet."""
+
+_NOTHING = frozenset({"null", "None"})
+RUN_ALIASES = {"save_dir": "output_dir"}
+_MODEL_NAMES = frozenset({"model_type", "model_id_or_path"})
+_OF_A_SCHEDULER = frozenset({"nodes", "gpu_type", "cpus_per_gpu", "time", "partition", "cluster"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """A command line, read but not checked."""
+
+    verb: Verb
+    values: Mapping[str, Located]
+    """By the option's or argument's name, with underscores."""
+
+    def text(self, name: str) -> str | None:
+        """Return the text of an option of the run itself, None where it was not typed."""
+        found = self.values.get(name)
+        return None if found is None or not isinstance(found.value, str) else found.value
+
+    def is_on(self, name: str) -> bool:
+        """Say whether a switch of the run itself was typed and is on."""
+        return (self.text(name) or "").lower() in TRUE_WORDS
+
+
+@dataclass(slots=True)
+class _Word:
+    """One option as it was typed, and the words that follow it."""
+
+    written: str
+    values: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        name = self.written.removeprefix("--").replace("-", "_")
+        return RUN_ALIASES.get(name, name)
+
+
+def read_words(verb: Verb, words: Sequence[str]) -> Typed:
+    """Return what was typed.
+
+    Raises:
+        ConfigError: with everything that is no option with its value.
+    """
+    problems: list[Problem] = []
+    found: dict[str, Located] = {}
+    first: dict[str, str] = {}
+    for word in _split_options(verb, words, problems):
+        if word.name in first:
+            message = "given twice" if first[word.name] == word.written else f"the same as {first[word.name]}"
+            problems.append(_at(verb, word.written).problem(message, hint="keep one of them"))
+            continue
+        first[word.name] = word.written
+        value = _read_value(verb, word, problems)
+        if value is not None:
+            found[word.name] = value
+    _check_run_options(verb, found, problems)
+    if problems:
+        raise ConfigError(problems)
+    return Typed(verb=verb, values=found)
+
+
+def make_document(typed: Typed, *, has_gpu: bool) -> Located:
+    """Return the suite of one experiment that the command line means.
+
+    Args:
+        typed: the command line.
+        has_gpu: whether this machine has a GPU; decides what `device` and `gpu` are where they were not typed.
+    """
+    verb, options = typed.verb, options_of(typed.verb.name)
+    sections: dict[str, dict[str, Located]] = {"suite": {}, "requirements": {}, "eval_args": {}, "args": {}}
+    for name, value in typed.values.items():
+        option = options.get(name)
+        section, key = ("args", name) if option is None else (option.section, option.key)
+        if section != "run":
+            sections[section][key] = value
+    top, requirements = sections["suite"], sections["requirements"]
+    gpus = requirements.get("gpu")
+    wants_gpu = has_gpu if gpus is None else gpus.value != "0"
+    device = top.setdefault("device", _at(verb, "--device", "cuda" if wants_gpu else "cpu"))
+    ranks = requirements.get("ddp")
+    if gpus is None:
+        # Else --ddp 2 on a machine with GPUs would have to say --gpu 2 as well.
+        count = "0" if device.value == "cpu" else "1" if ranks is None else ranks.value
+        requirements["gpu"] = _at(verb, "--gpu", count)
+    args = sections["args"]
+    own_names = {ALIASES.get(name, name) for name in args}
+    defaults = {name: value for name, value in verb.defaults.items() if name not in own_names}
+    if not own_names & _MODEL_NAMES:
+        defaults["model_type"] = verb.default_model
+    entry = {
+        "name": typed.values.get("name") or _at(verb, "--name", NO_NAME),
+        "cmd": _at(verb, "", verb.name),
+        **top,
+        "requirements": _at(verb, "", requirements),
+        "eval_requirements": _at(verb, "", _for_evals(verb, requirements, device)),
+        "eval_args": _at(verb, "", sections["eval_args"]),
+        "args": _at(verb, "", {**{name: _at(verb, f"--{name}", text) for name, text in defaults.items()}, **args}),
+    }
+    return _at(verb, "", {"experiment": _at(verb, "", (_at(verb, "", entry),))})
+
+
+def _for_evals(verb: Verb, requirements: Mapping[str, Located], device: Located) -> dict[str, Located]:
+    """Return what an eval asks for: after a training one GPU, however many ranks trained."""
+    if verb.name == "eval":
+        return dict(requirements)
+    kept = {name: value for name, value in requirements.items() if name not in {"gpu", "ddp"}}
+    return {**kept, "gpu": _at(verb, "--gpu", "0" if device.value == "cpu" else "1")}
+
+
+def _split_options(verb: Verb, words: Sequence[str], problems: list[Problem]) -> list[_Word]:
+    """Return the options in the order in which they were typed, each with the words up to the next one."""
+    found: list[_Word] = []
+    for text in words:
+        if text.startswith("--") and len(text) > len("--"):
+            written, equals, value = text.partition("=")
+            found.append(_Word(written, [value] if equals else []))
+        elif text.startswith("-") and text[1:2].isalpha():
+            found.append(_Word(text))
+        elif found:
+            found[-1].values.append(text)
+        else:
+            is_suite = text.endswith((".yaml", ".yml", ".json"))
+            hint = f"hpcbench submit {text} runs a suite" if is_suite else f"hpcbench {verb.name} --help"
+            problems.append(
+                _at(verb, text).problem(
+                    "a word without an option", expected="--NAME VALUE, for example --seed 1", hint=hint
+                )
+            )
+    return found
+
+
+def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | None:
+    """Return the value of one option, or None with the reason in `problems`."""
+    here = _at(verb, word.written)
+    if not word.written.startswith("--"):
+        problems.append(here.problem("unknown option", hint="options have two dashes"))
+        return None
+    if word.name in _OF_A_SCHEDULER:
+        hint = "write a suite with `requirements`, and run it with `hpcbench submit`"
+        problems.append(here.problem("is for jobs that wait in a queue; this verb runs one here and now", hint=hint))
+        return None
+    option = _option(verb, word.name)
+    if not word.values:
+        if option is None or option.kind.base is bool:
+            return _at(verb, word.written, "true")
+        problems.append(here.problem("no value", expected=option.kind.describe()))
+        return None
+    takes_list = option is not None and option.kind.base is tuple
+    if takes_list and len(word.values) > 1:
+        parts = [part for value in word.values for part in value.split(",") if part]
+        return _at(verb, word.written, tuple(_at(verb, word.written, part) for part in parts))
+    if option is not None and len(word.values) > 1:
+        extra = shorten(repr(word.values[1]))
+        problems.append(here.problem(f"{extra} stands after its value", hint="quote text that holds spaces"))
+        return None
+    text = " ".join(word.values)
+    if option is not None and option.kind.base is dict:
+        return _read_mapping(here, text, problems)
+    return _at(verb, word.written, None if text in _NOTHING else text)
+
+
+def _check_run_options(verb: Verb, found: Mapping[str, Located], problems: list[Problem]) -> None:
+    """Report values of the run's own options, which no suite knows and so nothing else checks."""
+    for name, option in options_of(verb.name).items():
+        if option.section == "run" and name in found:
+            if not found[name].value:
+                problems.append(found[name].problem("no value", expected=option.kind.describe()))
+            else:
+                take(found[name], option.kind, problems)
+
+
+def _option(verb: Verb, name: str) -> Option | None:
+    """Return the option of that name or alias; None where the arguments' own rules have to say what it is."""
+    options = options_of(verb.name)
+    return options.get(name) or options.get(ALIASES.get(name, ""))
+
+
+def _read_mapping(here: Located, text: str, problems: list[Problem]) -> Located | None:
+    found = parse_yaml(text, file=here.file, problems=[])
+    if found is None or found.mapping is None:
+        expected = "a mapping, for example '{max_gen_toks: 64}'"
+        problems.append(here.problem(f"got {shorten(repr(text))}", expected=expected))
+        return None
+    return found
+
+
+def _at(verb: Verb, path: str, value: object = None) -> Located:
+    return Located(value=value, file=f"hpcbench {verb.name}", line=None, path=path)  # type: ignore[arg-type]

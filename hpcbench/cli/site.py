@@ -1,0 +1,146 @@
+"""The verbs about a cluster and its storage: init, doctor, prefetch, clean.
+
+In: what a person types. Out: text, exit codes as in `cli.py`. It holds no logic of its own and imports each room only
+when a verb needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from hpcbench.cli.options import AsJson, Cluster, Configs, Names, Overrides, SaveDir
+from hpcbench.errors import PlanError
+
+EXIT_FAILED = 1
+SCHEMA_VERSION = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for verb in (init, doctor, prefetch, clean):
+        app.command()(verb)
+
+
+def init(
+    name: Annotated[str | None, typer.Option("--name", help="The profile's name; default: the cluster's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; - prints. Default: among your profiles.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a cluster profile from what sinfo, scontrol and sacctmgr say."""
+    from hpcbench.cluster.init_profile import gather_facts, profile_name, render_profile
+    from hpcbench.config.profile import user_folder
+    from hpcbench.storage.json_files import write_text
+
+    facts = gather_facts()
+    if name is not None and (not name or "/" in name or name.startswith(".")):
+        raise PlanError(f"--name {name}: not a file name")
+    stem = name or profile_name(facts)
+    text = render_profile(facts)
+    if str(output) == "-":
+        print(text, end="")
+        return
+    target = output or user_folder(os.environ) / f"{stem}.yaml"
+    if target.exists() and not force:
+        raise PlanError(f"{target}: is there already", hint="another --name or -o, or --force to overwrite it")
+    write_text(target, text)
+    print(f"wrote {target}")
+    if not facts.groups:
+        print("warning: sinfo did not answer; partition and GPUs are left open", file=sys.stderr)
+    chosen = stem if output is None else target
+    print(f"look through it, then: hpcbench doctor --cluster {chosen}")
+
+
+def doctor(
+    configs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CONFIG...]", help="Look for these suites' models and data too.")
+    ] = None,
+    cluster: Cluster = "auto",
+    save_dir: SaveDir = None,
+    no_job: Annotated[bool, typer.Option("--no-job", help="Send no probe job.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds that the probe job may wait and run.")
+    ] = 180,
+    as_json: AsJson = False,
+) -> None:
+    """Check what makes jobs fail silently, each with what to do about it."""
+    from hpcbench.cli.invocation import resolve_save_dir
+    from hpcbench.cluster.check_inputs import examine_inputs
+    from hpcbench.cluster.checks import Check
+    from hpcbench.cluster.doctor import examine
+    from hpcbench.config import load_suites
+    from hpcbench.config.profile import load_profile
+
+    profile = load_profile(cluster)
+    root = resolve_save_dir(save_dir, profile)
+    found: list[Check] = []
+    suites = load_suites(configs) if configs else []
+    looks = [examine(profile, root, run_job=not no_job, timeout_s=timeout)]
+    looks += [examine_inputs(suites, profile)] if suites else []
+    for check in chain.from_iterable(looks):
+        found.append(check)
+        if not as_json:
+            print(f"{check.level:<8} {check.name}: {check.message}", flush=True)
+            if check.remedy and check.level != "ok":
+                print(f"         -> {check.remedy}", flush=True)
+    counts = {level: sum(check.level == level for check in found) for level in ("ok", "warning", "error")}
+    if as_json:
+        rows = [{"name": c.name, "level": c.level, "message": c.message, "remedy": c.remedy} for c in found]
+        name = "local" if profile is None else profile.name
+        value = {"schema_version": SCHEMA_VERSION, "cluster": name, "save_dir": str(root), "checks": rows, **counts}
+        print(json.dumps(value, indent=2))
+    else:
+        print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
+    if counts["error"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def prefetch(configs: Configs, overrides: Overrides = None) -> None:
+    """Download models, datasets and eval tasks here, so that compute nodes without internet find them."""
+    from hpcbench.config import load_suites
+    from hpcbench.plan.decide import plan_suite
+
+    suites = load_suites(configs, overrides=overrides or ())
+    requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
+    text = json.dumps([request.model_dump(mode="json") for request in requests])
+    # In a process of its own: it needs the worker's libraries, which this one must not import.
+    done = subprocess.run([sys.executable, "-m", "hpcbench.worker.prefetch"], input=text, text=True, check=False)
+    if done.returncode != 0:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def clean(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    keep: Annotated[str, typer.Option("--keep", help="best, adapter, last or none: what stays.")] = "best",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
+) -> None:
+    """Remove checkpoints of experiments that are over, evals included; never records."""
+    from hpcbench.cli.invocation import usual_save_dir
+    from hpcbench.cli.selection import gather_named
+    from hpcbench.retention import KEEPS, Keep, count_freed, find_removals, remove
+
+    if keep not in KEEPS:
+        raise PlanError(f"--keep {keep}: unknown; expected {', '.join(KEEPS)}")
+    root = usual_save_dir(save_dir)
+    removals = find_removals(gather_named(root, names, settle=False), names or (), cast("Keep", keep))
+    size = count_freed([removal.folder for removal in removals]) / 2**30
+    for removal in removals:
+        print(f"{'would remove' if dry_run else 'remove'} {removal.folder}")
+    failed = [] if dry_run else remove(removals)
+    for words in failed:
+        print(f"not removed: {words}", file=sys.stderr)
+    verb = "would free" if dry_run else "freed"
+    experiments = len({removal.experiment for removal in removals})
+    print(f"{verb} {size:.2f} GiB in {len(removals)} folders of {experiments} experiments")
+    if failed:
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,167 @@
+"""The commands that stay: `status --watch`, `collect --watch` and `submit --wait`.
+
+In: what to watch. Out: text, through `console.py`, until no job is under way any more: what was forgotten in some
+terminal asks no scheduler for ever. How often is looked stands in `lookout.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hpcbench.cli.output import (
+    plural,
+    print_line,
+    print_status,
+    print_summary,
+    print_warnings,
+    status_json,
+    status_screen,
+)
+from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
+from hpcbench.schemas.views import Collection, JobView
+from hpcbench.status.gather import count_states
+from hpcbench.status.polling import look_again
+from hpcbench.storage.json_files import write_text
+
+Choose = Callable[[Collection], list[JobView]]
+
+
+def is_over(jobs: Sequence[JobView]) -> bool:
+    """Say whether none of the jobs is pending, running or unknown, besides those out of reach (pure)."""
+    return not any(job.state in ALIVE and not job.is_out_of_reach for job in jobs)
+
+
+def end_line(jobs: Sequence[JobView]) -> str:
+    """Return what is said when nothing is waited for any more (pure)."""
+    num_far = sum(job.state in ALIVE and job.is_out_of_reach for job in jobs)
+    far = f", besides {plural(num_far, 'job')} of other users or on other clusters" if num_far else ""
+    return f"no job is under way any more{far}"
+
+
+def what_matters(jobs: Sequence[JobView]) -> tuple[object, ...]:
+    """Return what makes two looks differ for a reader of lines: states, reasons and results, not progress (pure)."""
+    return tuple(
+        (job.suite, job.experiment, job.job, job.state, job.scheduler_id, job.reason, _recorded_at(job)) for job in jobs
+    )
+
+
+def _recorded_at(job: JobView) -> str | None:
+    return None if job.record is None else job.record.finished_at
+
+
+def watch_status(save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool) -> None:
+    """Show the jobs until they are over: in place on a terminal, elsewhere again when something changed."""
+    if as_json:
+        _watch_as_json(save_dir, choose, every_s)
+    elif sys.stdout.isatty():
+        _watch_in_place(save_dir, choose, every_s)
+    else:
+        _watch_as_lines(save_dir, choose, every_s)
+
+
+def _watch_in_place(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+    jobs: Sequence[JobView] = ()
+    with status_screen() as screen:
+        for collection in look_again(save_dir, every_s=every_s):
+            jobs = choose(collection)
+            over = is_over(jobs)
+            screen.show(collection, jobs, complete=over)
+            if over:
+                break
+    print_line(end_line(jobs))
+
+
+def _watch_as_lines(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+    shown: object = None
+    for collection in look_again(save_dir, every_s=every_s):
+        jobs = choose(collection)
+        if (now := (what_matters(jobs), collection.warnings)) != shown:
+            shown = now
+            print_line(f"{collection.collected_at}:")
+            print_status(collection, jobs)
+        if is_over(jobs):
+            print_line(end_line(jobs))
+            break
+
+
+def _watch_as_json(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+    """Print one line of JSON whenever something changed, progress included."""
+    shown: object = None
+    for collection in look_again(save_dir, every_s=every_s):
+        jobs = choose(collection)
+        value = status_json(collection, jobs)
+        if (now := (value["jobs"], value["warnings"])) != shown:
+            shown = now
+            print_line(json.dumps(value))
+        if is_over(jobs):
+            break
+
+
+def watch_report(
+    save_dir: Path, names: Sequence[str], output: Path, render: Callable[[Collection], str], *, every_s: float | None
+) -> None:
+    """Rewrite a report whenever something but progress changed, until no job is under way."""
+    shown: object = None
+    for collection in look_again(save_dir, names, every_s=every_s):
+        if (now := (what_matters(collection.jobs), collection.warnings)) != shown:
+            shown = now
+            print_warnings(collection)
+            write_text(output, render(collection))
+            print_line(f"{collection.collected_at}: wrote {output} ({count_states(collection.jobs) or 'no jobs'})")
+        if is_over(collection.jobs):
+            print_line(end_line(collection.jobs))
+            break
+
+
+def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = ()) -> bool:
+    """Wait until no job of the suites is under way; return whether one failed.
+
+    What was left planned was counted when it was submitted, and running out of GPU memory is a result: neither is a
+    failure. What was submitted and never ran is one.
+
+    Args:
+        save_dir: root of everything on disk.
+        names: suites.
+        only: globs of experiments, where the others do not matter.
+    """
+    shown = ""
+    last = Collection(suites=(), collected_at="")
+    jobs: Sequence[JobView] = ()
+    for collection in look_again(save_dir, names):
+        last = collection
+        jobs = [job for job in last.jobs if not only or any(fnmatchcase(job.experiment, glob) for glob in only)]
+        if (words := "\n".join([count_states(jobs), *_stuck_lines(jobs)])) != shown:
+            print_line(words)
+            shown = words
+        if is_over(jobs):
+            break
+    print_summary(last)
+    excused = _blocked_by_results(last)
+    return any(
+        job.state in FAILED_STATES
+        or (job.state is JobState.PLANNED and job.reason)
+        or (job.state is JobState.BLOCKED and (job.suite, job.experiment, job.job) not in excused)
+        for job in jobs
+    )
+
+
+def _stuck_lines(jobs: Sequence[JobView]) -> list[str]:
+    """Return a line for each reason for which pending jobs never start by themselves (pure)."""
+    reasons = Counter(job.reason for job in jobs if job.state is JobState.PENDING and job.hint)
+    return [f"  {count} will not start without help: {reason}; see hpcbench why" for reason, count in reasons.items()]
+
+
+def _blocked_by_results(collection: Collection) -> set[tuple[str, str, str]]:
+    """Return the jobs that cannot run because their train job ran out of GPU memory: that is a result (pure)."""
+    return {
+        (job.suite, job.experiment, job.job)
+        for suite in collection.suites
+        for experiment in suite.experiments
+        if experiment.train is not None and experiment.train.state is JobState.OUT_OF_MEMORY
+        for job in experiment.evals
+    }

@@ -1,0 +1,1 @@
+"""What the cluster can do: `init`, `doctor`, limits and accounts."""

@@ -1,0 +1,78 @@
+"""Looks for what suites will read: models, data and eval tasks, found as an offline job would find them.
+
+In: suites and a profile. Out: checks. The looking is done by the worker's own code in a process of its own with the
+hubs switched off; only where something is missing and jobs may download is the hub asked whether it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcbench.cluster.checks import Check, check_input
+from hpcbench.cluster.node_probe import HUB, ask_hub
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.plan.decide import plan_suite
+from hpcbench.schemas.suite import Suite
+from hpcbench.storage.json_files import read_json
+
+LOOK_TIMEOUT_S = 900
+"""Reading a large dataset takes minutes; more than that is no answer."""
+
+
+def examine_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> Iterator[Check]:
+    """Yield a check for each model, dataset and eval dataset of the suites."""
+    environ = {**os.environ, **({} if profile is None else profile.env)}
+    found, why = _look(suites, environ)
+    if found is None:
+        remedy = "install hpcbench-llm[worker] here, or run doctor where it is installed"
+        yield Check(name="inputs", level="warning", message=f"nobody looked: {why}", remedy=remedy)
+        return
+    configs = " ".join(str(suite.file) for suite in suites)
+    hub_error = None
+    are_offline = jobs_are_offline(profile, environ)
+    if any(not item["ok"] for item in found):
+        hub_error = ask_hub(environ.get("HF_ENDPOINT", HUB))
+        in_reach = "in reach" if hub_error is None else f"out of reach: {hub_error}"
+        yield Check(name="hub from here", level="ok" if hub_error is None else "warning", message=in_reach)
+    for item in found:
+        yield check_input(item, configs=configs, are_offline=are_offline, hub_error=hub_error)
+
+
+def jobs_are_offline(profile: ClusterProfile | None, environ: Mapping[str, str]) -> bool:
+    """Say whether jobs run with the hubs switched off (pure); see `job/launch.py`."""
+    if profile is not None:
+        return profile.offline
+    return environ.get("HF_HUB_OFFLINE", "1") not in {"0", ""}
+
+
+def _look(suites: Sequence[Suite], environ: Mapping[str, str]) -> tuple[list[dict[str, Any]] | None, str]:
+    """Return what was found, or None and why nobody looked."""
+    requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
+    text = json.dumps([request.model_dump(mode="json") for request in requests])
+    with tempfile.TemporaryDirectory(prefix="hpcbench-doctor-") as folder:
+        result = Path(folder) / "found.json"
+        command = [sys.executable, "-m", "hpcbench.worker.prefetch", "--check", str(result)]
+        try:
+            done = subprocess.run(
+                command,
+                input=text,
+                text=True,
+                capture_output=True,
+                check=False,
+                env=dict(environ),
+                timeout=LOOK_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            return None, f"that took more than {LOOK_TIMEOUT_S // 60} min"
+        value = read_json(result)
+    if value is None:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return None, lines[-1]
+    return value["found"], ""

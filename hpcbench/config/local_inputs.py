@@ -1,0 +1,156 @@
+"""Where a suite stands on disk, and the files that it names: found, made absolute and looked at.
+
+In: located values of one suite. Out: the same values with absolute paths, Problems for what is missing or of the wrong
+kind. It opens data files for their first row only, each once per suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hpcbench.catalog.datasets import REGISTRY_NAME, find_dataset, read_registry
+from hpcbench.config.dataset_probe import Fault, probe_dataset
+from hpcbench.config.local_paths import find_local, is_model_folder, looks_like_data, looks_local, missing_hint
+from hpcbench.config.located_yaml import Located
+from hpcbench.config.typed_fields import take_text, take_words
+from hpcbench.errors import Problem, WorkerError
+
+OVERRIDE = "--set"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuitePlace:
+    """A suite's name and file; relative paths start from the file's folder, those of --set from the current one."""
+
+    name: str
+    file: Path
+    """Absolute."""
+    probed: dict[Path, Fault | None] = field(default_factory=dict)
+
+    def base_of(self, value: Located) -> Path:
+        """Return the folder that paths in this value are relative to."""
+        return Path.cwd() if value.source == OVERRIDE else self.file.parent
+
+    def localise_args(self, args: Mapping[str, Located], problems: list[Problem]) -> dict[str, Located]:
+        """Return training arguments with absolute paths."""
+        found = dict(args)
+        registry = self._find_registry(found, problems)
+        for name in ("dataset", "val_dataset", "train_dataset_mix_ds"):
+            if name in found:
+                found[name] = self.localise_data(found[name], problems, registry=registry)
+        if "model_id_or_path" in found:
+            found["model_id_or_path"] = self._localise_model(found["model_id_or_path"], problems)
+        if "resume_from_checkpoint" in found:
+            found["resume_from_checkpoint"] = self.localise_folder(found["resume_from_checkpoint"], problems)
+        return found
+
+    def _find_registry(self, args: dict[str, Located], problems: list[Problem]) -> Path | None:
+        """Put the registry's absolute path into the arguments: the one that they name, or the one beside the suite."""
+        value = args.get("dataset_info")
+        if value is not None and value.value is not None:
+            if (text := take_text(value, problems)) is None:
+                return None
+            file = find_local(text, base=self.base_of(value))
+            if file is None or not file.is_file():
+                hint = missing_hint(text, base=self.base_of(value))
+                problems.append(value.problem(f"no such file: {text[:200]!r}", hint=hint))
+                return None
+            args["dataset_info"] = replace(value, value=str(file), raw=None)
+            return file
+        file = self.file.parent / REGISTRY_NAME
+        named = args.get("dataset")
+        if value is not None or named is None or not file.is_file():
+            return None
+        args["dataset_info"] = replace(named, value=str(file), raw=None)
+        return file
+
+    def localise_data(self, value: Located, problems: list[Problem], *, registry: Path | None = None) -> Located:
+        """Return datasets with absolute paths for those that are files; names and hub ids stay."""
+        if value.value is None:
+            return value
+        parts = value.items
+        if parts is None:
+            text = take_text(value, problems)
+            if text is None:
+                return value
+            # A file whose name holds spaces or commas is one word all the same.
+            whole = [text] if find_local(text, base=self.base_of(value)) else take_words(value, problems)
+            parts = tuple(replace(value, value=word, raw=None) for word in whole)
+        found = tuple(self._localise_dataset(part, problems, registry=registry) for part in parts)
+        return replace(value, value=found, raw=None)
+
+    def localise_folder(self, value: Located, problems: list[Problem]) -> Located:
+        """Return the absolute path of a folder that must exist."""
+        if value.value is None or (text := take_text(value, problems)) is None:
+            return value
+        found = find_local(text, base=self.base_of(value))
+        if found is None:
+            problems.append(
+                value.problem(f"no such folder: {text[:200]!r}", hint=missing_hint(text, base=self.base_of(value)))
+            )
+        elif not found.is_dir():
+            problems.append(value.problem(f"{text!r} is a file", expected="a folder"))
+        return value if found is None else replace(value, value=str(found), raw=None)
+
+    def localise_folders(self, value: Located, problems: list[Problem]) -> Located:
+        """Return a list of folders that must exist, from a list or one text."""
+        if value.value is None:
+            return value
+        parts = (value,) if value.items is None else value.items
+        return replace(value, value=tuple(self.localise_folder(part, problems) for part in parts), raw=None)
+
+    def has_model(self, value: Located) -> bool:
+        """Say whether the value names a model folder that exists."""
+        found = find_local(value.value, base=self.base_of(value)) if isinstance(value.value, str) else None
+        return found is not None and is_model_folder(found)
+
+    def _localise_dataset(self, value: Located, problems: list[Problem], *, registry: Path | None) -> Located:
+        """Return one dataset, made absolute and looked at when it is a file."""
+        if (text := take_text(value, problems)) is None:
+            return value
+        if registry is not None and self._is_registered(text, registry, value, problems):
+            return value
+        found = find_local(text, base=self.base_of(value))
+        if found is not None and found.is_dir() and "/" not in text and not looks_local(text):
+            return value
+        if found is None:
+            if looks_like_data(text):
+                hint = missing_hint(text, base=self.base_of(value))
+                problems.append(value.problem(f"no such file: {text[:200]!r}", hint=hint))
+            return value
+        if found.is_file():
+            if found not in self.probed:
+                self.probed[found] = probe_dataset(found)
+            if (fault := self.probed[found]) is not None:
+                problems.append(value.problem(fault.message, expected=fault.expected))
+        return replace(value, value=str(found), raw=None)
+
+    def _is_registered(self, name: str, registry: Path, value: Located, problems: list[Problem]) -> bool:
+        """Say whether the registry has the name, and look at the file that it stands for."""
+        try:
+            if name not in read_registry(registry):
+                return False
+            source = find_dataset(name, registry=str(registry))
+        except WorkerError as error:
+            problems.append(value.problem(error.message, hint=error.hint))
+            return True
+        if source.path is not None and (fault := probe_dataset(source.path, source.layout)) is not None:
+            problems.append(value.problem(fault.message, expected=fault.expected))
+        return True
+
+    def _localise_model(self, value: Located, problems: list[Problem]) -> Located:
+        """Return a model with the absolute path of its folder, or the hub id as it is."""
+        if value.value is None or (text := take_text(value, problems)) is None:
+            return value
+        base = self.base_of(value)
+        found = find_local(text, base=base)
+        if found is not None and is_model_folder(found):
+            return replace(value, value=str(found), raw=None)
+        if found is None and looks_local(text):
+            problems.append(value.problem(f"no such folder: {text[:200]!r}", hint=missing_hint(text, base=base)))
+        elif found is not None and ("/" in text or looks_local(text)):
+            what = "a file" if found.is_file() else "a folder without config.json"
+            problems.append(value.problem(f"{text[:200]!r} is {what}", expected="a model folder, or a hub id"))
+        return value

@@ -1,0 +1,100 @@
+"""After a train job: its evals are released when it completed, and cancelled when it failed for good.
+
+In: the context of a train job. Out: calls of scontrol and scancel, or, in a container that has neither, wishes for the
+batch script outside. Slurm itself judges only the first ten waiting elements of an array one by one
+(`correspond_after_task_cnt`), so the dependency only holds evals back and this lets them go. Whatever cannot be done
+here is done by the next hpcbench command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+
+from hpcbench.errors import SchedulerError
+from hpcbench.job.context import JobContext
+from hpcbench.job.stop_reason import is_cancelled
+from hpcbench.scheduler.slurm.own_job import ask_own_job, requeue_ended, requeue_running
+from hpcbench.scheduler.slurm.scheduler import release_elements, run_command
+from hpcbench.schemas.record import Record
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import read_evals_of
+from hpcbench.storage.json_files import write_text
+
+logger = logging.getLogger(__name__)
+
+
+def own_evals(context: JobContext) -> list[str]:
+    """Return the scheduler ids of the evals that wait for exactly this job."""
+    experiment = context.submission.elements[context.index].experiment
+    return [
+        element_id
+        for submission in read_evals_of(context.suite_paths, context.submission.key)
+        if submission.after_key == context.submission.key and submission.state == "submitted"
+        for index, element in submission.elements.items()
+        if element.experiment == experiment and (element_id := submission.element_id(index)) is not None
+    ]
+
+
+def settle_own_evals(context: JobContext, state: JobState) -> None:
+    """Release or cancel the evals of a train job that has ended in `state`."""
+    if not context.on_slurm or os.environ.get("HPCBENCH_RELEASE_EVALS") == "0":
+        return
+    try:
+        evals = own_evals(context)
+        if evals:
+            _settle(context, evals, state)
+    except (SchedulerError, OSError) as error:
+        # The record stands; the next hpcbench command does it.
+        logger.warning("evals were not settled: %s", error)
+
+
+def _settle(context: JobContext, evals: Sequence[str], state: JobState) -> None:
+    if shutil.which("scontrol") is None:
+        verb = "release" if state is JobState.COMPLETED else "cancel"
+        leave_wishes(context, [f"{verb} {element_id}" for element_id in evals])
+        return
+    if state is JobState.COMPLETED:
+        logger.info("releasing evals: %s", evals)
+        release_elements(evals)
+    else:
+        logger.info("cancelling evals: %s", evals)
+        # No filter such as --state: with one, scancel takes an array's whole unsplit rest for the one element.
+        run_command(["scancel", "--quiet", *evals], check=False)
+
+
+def requeue(context: JobContext) -> bool:
+    """Put this job back into the queue after its time limit; return whether that was done or left to the batch script.
+
+    A plain `scontrol requeue` takes a cancelled job as well, which would come back to life; it is for a job that Slurm
+    itself is ending because its time is over. See `stop.judge_stop`.
+    """
+    if shutil.which("scontrol") is None:
+        leave_wishes(context, [f"requeue {context.scheduler_id}"])
+        return True
+    own = ask_own_job(context.scheduler_id)
+    if own is not None and own.is_at_limit:
+        return requeue_ended(context.scheduler_id)
+    return requeue_running(context.scheduler_id)
+
+
+def stay_if_preempted(context: JobContext, record: Record) -> bool:
+    """Have the batch script outside a container stay if this job is being preempted; return whether it was asked to.
+
+    In the container a preemption looks like a cancellation, or like a time limit. The batch script can ask Slurm: it
+    leaves at once where it is none, and a cancellation ends it.
+    """
+    is_stopped = record.cause is not None and record.cause.type == "interrupted"
+    if not is_stopped or not context.on_slurm or shutil.which("scontrol") is not None or is_cancelled(context):
+        return False
+    leave_wishes(context, [f"stay {context.scheduler_id}"])
+    return True
+
+
+def leave_wishes(context: JobContext, lines: Sequence[str]) -> None:
+    """Write down what the batch script does once this process has left; see `scheduler/slurm_script.py`."""
+    path = context.suite_paths.wishes(context.submission.key, context.index)
+    write_text(path, "".join(f"{line}\n" for line in lines))
+    logger.info("left to the batch script: %s", "; ".join(lines))

@@ -1,0 +1,80 @@
+"""The check that an eval makes before it starts: is its train job really done, and is it the right one?
+
+In: an eval's request. Out: the train's record, or None with a reason. A dependency that Slurm thought satisfied proves
+nothing (a purged failed job counts as done), so the record alone decides. NFS may show it up to two minutes late.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from hpcbench.schemas.record import CommandMetrics, EvalMetrics, Record, TrainMetrics, may_come_back, read_record
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission
+from hpcbench.storage.clock import now_text
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import JobPaths, SuitePaths
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 130.0
+POLL_S = 2.0
+
+
+def check_train(request: JobRequest, *, patience_s: float = PATIENCE_S) -> tuple[Record | None, str]:
+    """Return the completed train record that this eval may use, or None and the reason why there is none."""
+    if request.train_folder is None:
+        return None, ""
+    train = JobPaths(Path(request.train_folder))
+    deadline = time.monotonic() + patience_s
+    while True:
+        # Listing the folder makes an NFS client look again.
+        entries = sorted(entry.name for entry in train.folder.iterdir()) if train.folder.is_dir() else []
+        record = read_record(train.record) if train.record.name in entries else None
+        verdict = judge_train(request, record)
+        if verdict is None and record is not None:
+            return record, ""
+        # A train job that comes back writes another record, which NFS may show late.
+        final = record is not None and record.state is not JobState.COMPLETED and not may_come_back(record)
+        if final or time.monotonic() > deadline:
+            return None, verdict or "no record"
+        time.sleep(POLL_S)
+
+
+def note_refusal(paths: SuitePaths, submission: Submission, index: int, reason: str) -> None:
+    """Leave word that this eval was not run: it has not failed, and a later submit sends it again."""
+    note = {"schema_version": 1, "at": now_text(), "reason": reason}
+    try:
+        write_json(paths.refusal(submission.key, index), note)
+    except OSError as error:
+        logger.warning("%s: cannot be written: %s", paths.refusal(submission.key, index), error)
+
+
+def judge_train(request: JobRequest, record: Record | None) -> str | None:
+    """Return why the record does not allow the eval to run, or None when it does (pure)."""
+    if record is None:
+        return "its train job has left no record"
+    if record.fingerprint != request.train_fingerprint:
+        return "its train job's record belongs to another configuration"
+    if record.state is not JobState.COMPLETED:
+        return f"its train job is {record.state}"
+    return None
+
+
+def choose_checkpoint(request: JobRequest, record: Record) -> Path | None:
+    """Return the folder of the model to evaluate for a user's eval program, or None when training left none."""
+    metrics = record.metrics
+    folder = Path(request.train_folder or "")
+    match metrics:
+        case TrainMetrics():
+            wanted = None if request.eval_args is None else request.eval_args.checkpoint
+            best = metrics.best_checkpoint if wanted != "last" else None
+            chosen = best or metrics.last_checkpoint
+            return None if chosen is None else folder / chosen
+        case CommandMetrics():
+            return None if metrics.output_model is None else Path(metrics.output_model)
+        case EvalMetrics() | None:
+            return None

@@ -1,0 +1,1 @@
+"""What an experiment becomes: jobs, fingerprints, decisions and arrays. Pure."""

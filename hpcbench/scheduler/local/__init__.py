@@ -1,0 +1,1 @@
+"""This machine as a scheduler: a queue, slots and a runner."""

@@ -1,0 +1,215 @@
+"""The jobs that a local runner has running: started, adopted from a dead runner, asked to stop, settled.
+
+In: elements with their slots. Out: processes, and the states that tell what became of them. It decides nothing about
+who starts; `slots.py` does. After a job has been settled no process of it is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from hpcbench.processes import (
+    ProcessIdentity,
+    identify_process,
+    is_alive,
+    is_here,
+    kill_processes,
+    send_signal,
+    start_child,
+)
+from hpcbench.scheduler.local.launch import JobCommand, job_environment
+from hpcbench.scheduler.local.queue import ElementState, ElementStatus, LocalQueue, QueuedElement, has_result
+from hpcbench.scheduler.local.slots import Machine, Start
+from hpcbench.storage.clock import now_text
+
+logger = logging.getLogger(__name__)
+
+STOP_GRACE_S = 30.0
+"""From TERM to KILL. The supervisor gives its worker 22 s to checkpoint and then writes the record."""
+ABANDON_POLL_S = 0.1
+LOST_REASON = "the local runner died while it ran, so its exit code is not known"
+
+
+@dataclass(slots=True, kw_only=True)
+class RunningJob:
+    """One start of one job."""
+
+    element: QueuedElement
+    token: str
+    process: ProcessIdentity | None = None
+    handle: subprocess.Popen[bytes] | None = None
+    """None for a job that a dead runner started: its exit code will never be known."""
+    gpus: tuple[str, ...] = ()
+    cpus: int = 0
+    deadline: float | None = None
+    """Monotonic time at which it is killed; set once it was asked to stop."""
+    is_cancelled: bool = False
+
+    def has_exited(self) -> bool:
+        """Say whether its first process has ended."""
+        if self.handle is not None:
+            return self.handle.poll() is not None
+        return self.process is None or not is_here(self.process) or not is_alive(self.process)
+
+
+@dataclass(slots=True, kw_only=True)
+class JobTable:
+    """All running jobs of this runner."""
+
+    queue: LocalQueue
+    machine: Machine
+    job_command: JobCommand
+    stop_grace_s: float = STOP_GRACE_S
+    running: dict[str, RunningJob] = field(default_factory=dict)
+
+    def free_gpus(self) -> list[str]:
+        """Return the GPUs that no job holds."""
+        taken = {gpu for job in self.running.values() for gpu in job.gpus}
+        return [gpu for gpu in self.machine.gpus if gpu not in taken]
+
+    def free_cpus(self) -> int:
+        """Return the number of cores that no job holds; never below 0."""
+        return max(0, self.machine.cpus - sum(job.cpus for job in self.running.values()))
+
+    def adopt_all(self) -> None:
+        """Take over what a dead runner left: its jobs got TERM when it died; they hold their slots until they end."""
+        for element in self.queue.open_elements():
+            state = self.queue.state(element.element_id)
+            if state.status is not ElementStatus.RUNNING:
+                continue
+            token = state.token or secrets.token_hex(16)
+            if state.process is None and kill_processes(token) == 0:
+                self.queue.write_state(element.element_id, ElementState(num_starts=state.num_starts))
+                continue
+            job = RunningJob(element=element, token=token, process=state.process, gpus=state.gpus, cpus=state.cpus)
+            self.running[element.element_id] = job
+            self.ask_to_stop(job)
+
+    def start(self, start: Start) -> None:
+        """Start a job with its slots; one that cannot be started is refused."""
+        element = self.queue.elements[start.element_id]
+        token = secrets.token_hex(16)
+        state = ElementState(
+            status=ElementStatus.RUNNING,
+            token=token,
+            gpus=start.gpus,
+            cpus=start.cpus,
+            num_starts=self.queue.state(start.element_id).num_starts + 1,
+            started_at=now_text(),
+        )
+        # Written before the process is there: should this process die now, the next runner finds the job by its token.
+        self.queue.write_state(start.element_id, state)
+        env = job_environment(
+            element, start, machine=self.machine, environ=os.environ, token=token, num_starts=state.num_starts
+        )
+        try:
+            _mark_start(element, state.num_starts)
+            handle = start_child(self.job_command(element.submission, element.index), env=env, log=element.log)
+        except (OSError, subprocess.SubprocessError) as error:
+            self._end(element, ElementStatus.REFUSED, reason=f"cannot be started: {error}")
+            return
+        process = identify_process(handle.pid)
+        self.running[start.element_id] = RunningJob(
+            element=element, token=token, process=process, handle=handle, gpus=start.gpus, cpus=start.cpus
+        )
+        self.queue.write_state(start.element_id, state.model_copy(update={"process": process}))
+
+    def ask_to_stop(self, job: RunningJob) -> None:
+        """Send TERM to a job's supervisor, once; it checkpoints, writes its record and leaves."""
+        if job.deadline is not None:
+            return
+        job.deadline = time.monotonic() + self.stop_grace_s
+        if job.process is not None:
+            send_signal(job.process, signal.SIGTERM)
+
+    def abandon_all(self) -> None:
+        """End all jobs and write nothing: the queue is another runner's by now."""
+        for job in self.running.values():
+            self.ask_to_stop(job)
+        while any(not job.has_exited() and time.monotonic() < (job.deadline or 0) for job in self.running.values()):
+            time.sleep(ABANDON_POLL_S)
+        for job in self.running.values():
+            kill_processes(job.token, job.process)
+        self.running.clear()
+
+    def settle_exited(self) -> bool:
+        """Settle the jobs that have ended or outlived their grace; return whether there were any."""
+        over = [
+            job
+            for job in self.running.values()
+            if job.has_exited() or (job.deadline is not None and time.monotonic() > job.deadline)
+        ]
+        for job in over:
+            self.settle(job)
+        return bool(over)
+
+    def settle(self, job: RunningJob) -> None:
+        """Kill what is left of a job and write what became of it."""
+        has_exited = job.has_exited()
+        num_left = kill_processes(job.token, job.process)
+        if num_left and has_exited:
+            logger.info("%s: killed %s processes that it left behind", job.element.element_id, num_left)
+        code: int | None = None
+        if job.handle is not None:
+            # It can only be stuck in the kernel (a dead network file system); its slots are given up all the same.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = job.handle.wait(timeout=self.stop_grace_s)
+        del self.running[job.element.element_id]
+        self._conclude(job, code)
+
+    def _conclude(self, job: RunningJob, code: int | None) -> None:
+        """Write the final state, or put a job that was only interrupted back into the queue."""
+        element = job.element
+        if job.handle is None:
+            if has_result(element):
+                self._end(element, ElementStatus.ENDED, code=0)
+            elif job.is_cancelled:
+                self._end(element, ElementStatus.CANCELLED)
+            else:
+                self._end(element, ElementStatus.LOST, reason=LOST_REASON)
+            return
+        was_asked = job.deadline is not None
+        record = element.read_record() if was_asked else None
+        # A supervisor may leave with 0 although it was interrupted; then its record says so.
+        ended_by_itself = has_result(element) or (code == 0 and record is None)
+        if not was_asked or ended_by_itself:
+            self._end(element, ElementStatus.ENDED, code=code, reason=describe_exit(code))
+        elif job.is_cancelled:
+            self._end(element, ElementStatus.CANCELLED, code=code)
+        else:
+            state = self.queue.state(element.element_id)
+            pending = ElementState(num_starts=state.num_starts, reason="was interrupted")
+            self.queue.write_state(element.element_id, pending)
+
+    def _end(self, element: QueuedElement, status: ElementStatus, *, code: int | None = None, reason: str = "") -> None:
+        ended = {"status": status, "exit_code": code, "reason": reason, "ended_at": now_text()}
+        self.queue.write_state(element.element_id, self.queue.state(element.element_id).model_copy(update=ended))
+
+
+def describe_exit(code: int | None) -> str:
+    """Return an exit code in words, nothing for 0."""
+    if code is None:
+        return "does not end, although it was killed"
+    if code >= 0:
+        return f"exit code {code}" if code else ""
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"killed by {name}" + (", perhaps because host memory ran out" if -code == signal.SIGKILL else "")
+
+
+def _mark_start(element: QueuedElement, num_starts: int) -> None:
+    """Drop the start mark that a batch script drops on a cluster."""
+    mark = element.suite_paths.start_marks(element.entry.key) / str(element.index)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    with mark.open("a", encoding="utf-8") as stream:
+        stream.write(f"{element.element_id} {num_starts - 1} {socket.gethostname()}\n")

@@ -1,0 +1,69 @@
+"""Which scheduler a command talks to.
+
+In: `--cluster`, or the name that a suite was submitted to. Out: a scheduler, or a clear error. Nothing is asked of it
+here.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+from pathlib import Path
+
+from hpcbench.config.profile import LOCAL, ClusterProfile, load_profile, read_profile
+from hpcbench.errors import ConfigError
+from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
+from hpcbench.storage.json_files import read_json
+
+logger = logging.getLogger(__name__)
+
+
+def open_scheduler(profile: ClusterProfile | None, save_dir: Path) -> Scheduler:
+    """Return the scheduler for a profile; None is local mode."""
+    return _local(save_dir) if profile is None else SlurmScheduler(profile, save_dir)
+
+
+def scheduler_of(cluster: str, save_dir: Path) -> Scheduler | None:
+    """Return the scheduler that a suite was submitted to, or None when it cannot be asked from this machine."""
+    if cluster == LOCAL:
+        return _local(save_dir)
+    if shutil.which("squeue") is None:
+        return None
+    return SlurmScheduler(_profile_of(cluster, save_dir), save_dir)
+
+
+def _profile_of(cluster: str, save_dir: Path) -> ClusterProfile:
+    """Return the profile that suites of this cluster were submitted with, as its file says now."""
+    try:
+        file = _remembered_file(cluster, save_dir)
+        profile = load_profile(cluster) if file is None else read_profile(file)
+    except ConfigError as error:
+        _warn_once(cluster, error.problems[0].render())
+        profile = None
+    # Asking and cancelling need nothing of a profile but its name, and the file may give it another one by now.
+    return ClusterProfile(name=cluster) if profile is None else profile.model_copy(update={"name": cluster})
+
+
+def _remembered_file(cluster: str, save_dir: Path) -> Path | None:
+    """Return the profile that the newest suite of this cluster names, if it is still there."""
+    plans = [plan for file in save_dir.glob("*/suite.json") if (plan := read_json(file)) is not None]
+    named = [
+        (str(plan.get("planned_at", "")), file)
+        for plan in plans
+        if plan.get("cluster") == cluster and isinstance(file := plan.get("profile_file"), str) and file
+    ]
+    file = Path(max(named)[1]) if named else None
+    return file if file is not None and file.is_file() else None
+
+
+@functools.cache
+def _warn_once(cluster: str, problem: str) -> None:
+    logger.warning("%s: its profile's settings, such as poll_s, are not known: %s", cluster, problem)
+
+
+def _local(save_dir: Path) -> Scheduler:
+    from hpcbench.scheduler.local.scheduler import LocalScheduler
+
+    return LocalScheduler(save_dir)

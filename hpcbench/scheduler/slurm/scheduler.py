@@ -1,0 +1,391 @@
+"""Slurm: submit through submitit, ask with one squeue and at most one sacct, whatever the number of jobs.
+
+The cluster is asked for its name only where neither command knows a single one of the jobs and slurm.conf does not say
+it.
+
+In: submissions. Out: ids and states. A query that fails raises SchedulerError; only what Slurm said is concluded.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.processes import find_processes
+from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
+from hpcbench.scheduler.slurm.environment import describe_kept
+from hpcbench.scheduler.slurm.facts import (
+    SINFO_FORMAT,
+    NodeGroup,
+    correspond_count,
+    max_array_size,
+    parse_config,
+    parse_sinfo,
+)
+from hpcbench.scheduler.slurm.reasons import NEVER_SATISFIED, explain_reason, read_reason
+from hpcbench.scheduler.slurm.states import (
+    SACCT_FORMAT,
+    SQUEUE_FORMAT,
+    SlurmRow,
+    group_elements,
+    parse_sacct,
+    parse_squeue,
+)
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import KEY_VARIABLE, Submission
+from hpcbench.storage.paths import SuitePaths
+
+logger = logging.getLogger(__name__)
+
+COMMAND_TIMEOUT_S = 90
+IDS_PER_CALL = 500
+IDS_PER_QUERY = 8000
+"""Base ids that fit into one argument (128 KiB), so that sacct is asked once; an array is one id."""
+TRANSIENT = re.compile(
+    r"timed? out|unable to contact|connection refused|zero bytes|communication connection failure|temporarily"
+    r"|slurm_receive_msg|resource temporarily|try again",
+    re.IGNORECASE,
+)
+NO_ACCOUNTING = re.compile(
+    r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
+)
+"""Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
+BUSY = re.compile(r"socket timed out|zero bytes|temporarily|try again", re.IGNORECASE)
+"""A controller that is there and has too much to do."""
+FILTERING = ("SQUEUE_", "SACCT_", "SACCTMGR_", "SCANCEL_", "SCONTROL_", "SINFO_")
+"""Beginnings of variables that are options of Slurm's commands: a user's SQUEUE_PARTITION would hide jobs from us."""
+SQUEUE = ("squeue", "--me", "--states=all", "--noheader", "-r")
+QUICK_FAILURE_S = 3.0
+"""Slurm's commands try for many seconds to reach a controller that is away; where they have done so, it is."""
+ASK_AGAIN_AFTER_S = 1.0
+FACTS_TIMEOUT_S = 30
+_QUEUED_ID = re.compile(r"\d+(?:_\d+|\+\d+)?")
+
+
+class SlurmScheduler:
+    """A Slurm cluster as its clients on this machine see it."""
+
+    def __init__(self, profile: ClusterProfile, save_dir: Path) -> None:
+        self._profile = profile
+        self._save_dir = save_dir
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self._profile.name
+
+    @property
+    def cluster_name(self) -> str | None:
+        """Slurm's ClusterName, asked once; None when the cluster does not answer."""
+        return read_config().get("ClusterName")
+
+    @property
+    def queue_name(self) -> str:
+        """The one Slurm that this machine's commands talk to: a profile says how to ask for jobs, not where."""
+        return "slurm"
+
+    @property
+    def profile(self) -> ClusterProfile:
+        """How jobs are asked for here."""
+        return self._profile
+
+    def render(self, submission: Submission, after_id: str | None) -> str:
+        """Return the sbatch script."""
+        from hpcbench.scheduler.slurm.script import render_script  # submitit is not needed to look at the queue
+
+        return render_script(submission, profile=self._profile, paths=self._paths(submission), after_id=after_id)
+
+    def describe_environment(self, texts: Sequence[str]) -> list[str]:
+        """Return what sbatch takes from the user's SBATCH_ variables besides what these scripts say."""
+        return describe_kept(os.environ, texts, self._profile)
+
+    def submit(self, submission: Submission, after_id: str | None) -> str:
+        """Submit one script; see `Scheduler.submit`."""
+        from hpcbench.scheduler.slurm.script import submit_script
+
+        missing = [name for name in ("sbatch", "srun", "timeout") if shutil.which(name) is None]
+        if missing:
+            raise SubmitError(f"{', '.join(missing)}: not found on this machine")
+        text = self.render(submission, after_id)
+        try:
+            return submit_script(text, submission=submission, profile=self._profile, paths=self._paths(submission))
+        except SubmitError as error:
+            if TRANSIENT.search(error.message):
+                raise SchedulerError(f"sbatch did not answer: {error.message}") from error
+            raise
+
+    def find(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Return the ids of submissions by job name, from the queue and then from accounting."""
+        if not keys:
+            return {}
+        await_sbatch(keys)
+        rows = list(parse_squeue(ask([*SQUEUE, f"--format={SQUEUE_FORMAT}", f"--name={','.join(keys)}"])))
+        found = {row.name: row.job_id for row in rows}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            since = (datetime.now().astimezone() - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%S")
+            options = [
+                "-X",
+                "-n",
+                "-P",
+                f"--format={SACCT_FORMAT}",
+                "-S",
+                since,
+                "-E",
+                "now",
+                f"--name={','.join(missing)}",
+            ]
+            rows, _, warning = _sacct(options)
+            if warning:
+                raise SchedulerError(warning)
+            found |= {row.name: row.job_id for row in rows if row.name in missing}
+        return {key: found[key] for key in keys if key in found}
+
+    def query(self, submissions: Sequence[Submission]) -> Answer:
+        """Look up all elements: one squeue, then one sacct for those that the queue has forgotten."""
+        wanted = {s.key: s for s in submissions if s.scheduler_id is not None}
+        if not wanted:
+            return Answer(history_known=True)
+        # No -j: a purged id makes squeue fail. The name guards against ids that were used again.
+        jobs = _match(parse_squeue(ask([*SQUEUE, f"--format={SQUEUE_FORMAT}"])), wanted)
+        gone = [
+            submission
+            for submission in wanted.values()
+            if any((submission.key, index) not in jobs for index in submission.elements)
+        ]
+        history_known = True
+        warnings: list[str] = []
+        gone_ids = list(dict.fromkeys(s.scheduler_id for s in gone if s.scheduler_id is not None))
+        for start in range(0, len(gone_ids), IDS_PER_QUERY):
+            ids = ",".join(gone_ids[start : start + IDS_PER_QUERY])
+            rows, answered, warning = _sacct(["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-j", ids])
+            history_known &= answered
+            warnings += [warning] if warning else []
+            for place, job in _match(rows, wanted).items():
+                jobs.setdefault(place, job)
+        return Answer(
+            jobs=jobs,
+            history_known=history_known,
+            history_failed=bool(warnings),
+            elsewhere=self._find_elsewhere(list(wanted.values()), {key for key, _ in jobs}),
+            warnings=tuple(dict.fromkeys(warnings)),
+        )
+
+    def _find_elsewhere(self, wanted: Sequence[Submission], seen: AbstractSet[str]) -> dict[str, str]:
+        """Return the submissions of which Slurm said nothing because they are another cluster's, with its name.
+
+        A key is unique, so a job that was seen tells which cluster this is, and Slurm need not be asked.
+        """
+        named = [submission for submission in wanted if submission.cluster_name is not None]
+        silent = [submission for submission in named if submission.key not in seen]
+        if not silent:
+            return {}
+        told = (submission.cluster_name for submission in named if submission.key in seen)
+        here = next(told, None) or self.cluster_name
+        return {s.key: other for s in silent if (other := cluster_elsewhere(s, here)) is not None}
+
+    def release(self, element_ids: Iterable[str]) -> None:
+        """Drop the dependency of jobs whose train job has completed."""
+        release_elements(list(element_ids))
+
+    def cancel(self, element_ids: Sequence[str]) -> None:
+        """Cancel jobs, those of one array with one message; `scancel` takes unknown ids without complaint.
+
+        No filter such as --state: with one, scancel takes the whole unsplit rest of an array for one element.
+        """
+        words = group_elements(element_ids)
+        for start in range(0, len(words), IDS_PER_CALL):
+            run_command(["scancel", "--quiet", *words[start : start + IDS_PER_CALL]])
+
+    def max_array_size(self) -> int:
+        """Return one more than the largest array index to use on this cluster; 1 where arrays are not allowed."""
+        if not self._profile.arrays:
+            return 1
+        if self._profile.max_array_size is not None and self._profile.release_evals:
+            return self._profile.max_array_size
+        config = read_config()
+        size = self._profile.max_array_size or max_array_size(config)
+        return size if self._profile.release_evals else min(size, correspond_count(config))
+
+    def room_left(self) -> int | None:
+        """Return how many more jobs the profile lets you have in the queue, or None where it sets no limit.
+
+        Raises:
+            SchedulerError: the queue was not answered, so nothing may be submitted.
+        """
+        if self._profile.max_submitted is None:
+            return None
+        lines = ask(["squeue", "--me", "-r", "--noheader", "--format=%i"]).splitlines()
+        queued = sum(_QUEUED_ID.fullmatch(line.strip()) is not None for line in lines)  # and not a banner
+        return max(self._profile.max_submitted - queued, 0)
+
+    def _paths(self, submission: Submission) -> SuitePaths:
+        return SuitePaths(self._save_dir, submission.suite)
+
+
+@functools.cache
+def read_config() -> Mapping[str, str]:
+    """Return the cluster's settings, asked once; nothing when it does not answer."""
+    try:
+        return parse_config(ask(["scontrol", "show", "config"], timeout_s=FACTS_TIMEOUT_S))
+    except SchedulerError as error:
+        logger.info("the cluster's settings are not known: %s", error.message)
+        return {}
+
+
+@functools.cache
+def read_node_groups() -> tuple[NodeGroup, ...]:
+    """Return what each partition has, asked once; nothing when the cluster does not answer."""
+    try:
+        # --all: a partition that is hidden from this user may still be one that the job is routed to.
+        text = ask(["sinfo", "--all", "--exact", "--noheader", f"--format={SINFO_FORMAT}"], timeout_s=FACTS_TIMEOUT_S)
+    except SchedulerError as error:
+        logger.info("the cluster's partitions are not known: %s", error.message)
+        return ()
+    return tuple(parse_sinfo(text))
+
+
+def await_sbatch(keys: Sequence[str]) -> None:
+    """Wait for what a killed submit left behind: its sbatch may live on, and its job be in the queue a moment later.
+
+    Raises:
+        SchedulerError: it does not end, so it is not known what becomes of the job.
+    """
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    while find_processes("sbatch", variable=KEY_VARIABLE, values=keys):
+        if time.monotonic() > deadline:
+            raise SchedulerError("the sbatch of an earlier submit is still waiting for its answer")
+        time.sleep(0.1)
+
+
+def release_elements(element_ids: Sequence[str]) -> None:
+    """Drop the dependency of jobs, those of one array with one message.
+
+    Jobs that have started or ended need no release; that scontrol says so of some is no reason not to release the rest
+    (22.05 updates all others of an expression such as `7_[0-2,5]`).
+
+    Raises:
+        SchedulerError: the controller does not answer.
+    """
+    words = group_elements(element_ids)
+    for start in range(0, len(words), IDS_PER_CALL):
+        chunk = words[start : start + IDS_PER_CALL]
+        try:
+            run_command(["scontrol", "update", f"JobId={','.join(chunk)}", "Dependency="])
+        except SchedulerError as error:
+            if "exit code" not in error.message or TRANSIENT.search(error.message):
+                raise
+            logger.info("not all of %s were released: %s", ",".join(chunk), error.message)
+
+
+def ask(command: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    """Run a command that changes nothing, once more where its failure is one of a moment.
+
+    Raises:
+        SchedulerError: as `run_command`. A controller that is away is not waited for a second time.
+    """
+    started = time.monotonic()
+    try:
+        return run_command(command, timeout_s=timeout_s)
+    except SchedulerError as error:
+        was_quick = time.monotonic() - started < QUICK_FAILURE_S
+        if not (BUSY.search(error.message) or (was_quick and TRANSIENT.search(error.message))):
+            raise
+        logger.info("%s; asked once more", error.message)
+    time.sleep(ASK_AGAIN_AFTER_S)
+    return run_command(command, timeout_s=timeout_s)
+
+
+def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    """Run one Slurm command and return what it printed.
+
+    Raises:
+        SchedulerError: it is missing, failed, or did not answer in time.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FILTERING)}
+    environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
+    name = command[0]
+    try:
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=environment,
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        raise SchedulerError(
+            f"{name}: not found on this machine", hint="load the Slurm module, or --cluster local"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SchedulerError(f"{name}: no answer within {timeout_s:.0f} s") from error
+    if check and done.returncode != 0:
+        words = done.stderr.strip() or done.stdout.strip() or "no message"
+        raise SchedulerError(f"{name}: exit code {done.returncode}: {words}")
+    return done.stdout
+
+
+def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
+    """Return accounting's rows, whether it answered, and a warning; a cluster without accounting is no error."""
+    try:
+        return list(parse_sacct(ask(["sacct", *_accounted_clusters(), *options]))), True, ""
+    except SchedulerError as error:
+        if NO_ACCOUNTING.search(error.message):
+            return [], False, ""
+        return (
+            [],
+            False,
+            f"accounting did not answer ({error.message}); ended jobs without a record are shown as unknown",
+        )
+
+
+def _accounted_clusters() -> list[str]:
+    """Return sacct's option for SLURM_CLUSTERS, which all other commands go by without one."""
+    clusters = os.environ.get("SLURM_CLUSTERS")
+    return [f"--clusters={clusters}"] if clusters else []
+
+
+def _match(rows: Iterable[SlurmRow], wanted: Mapping[str, Submission]) -> dict[Place, SchedulerJob]:
+    """Return the rows that belong to our submissions, given by key: id and name must both be right."""
+    jobs: dict[Place, SchedulerJob] = {}
+    for row in rows:
+        submission = wanted.get(row.name)
+        if submission is None or row.job_id != submission.scheduler_id:
+            continue
+        # A single job, or an array that was cancelled before it was split, stands for all its elements.
+        indices = list(submission.elements) if row.index is None else [row.index]
+        for index in indices:
+            if index in submission.elements:
+                jobs[(submission.key, index)] = _scheduler_job(row)
+    return jobs
+
+
+def _scheduler_job(row: SlurmRow) -> SchedulerJob:
+    held = row.state is JobState.PENDING and row.has_dependency
+    state = JobState.BLOCKED if held and NEVER_SATISFIED in row.reason else row.state
+    stuck = read_reason(row.reason) if state is JobState.PENDING else None
+    element_id = row.job_id if row.index is None else f"{row.job_id}_{row.index}"
+    return SchedulerJob(
+        state=state,
+        raw_state=row.raw_state,
+        reason=explain_reason(row.reason) if state in {JobState.PENDING, JobState.BLOCKED} else "",
+        expected_start=row.expected_start if row.state is JobState.PENDING else None,
+        exit_code=row.exit_code,
+        held_by_dependency=held,
+        remedy="" if stuck is None else stuck.remedy,
+        command="" if stuck is None else stuck.command.format(id=element_id),
+    )

@@ -1,0 +1,328 @@
+"""The sbatch script of one submission, rendered by submitit. The only file that knows submitit's private names.
+
+In: a submission, a profile, paths. Out: text, or a job id after `sbatch` took it. submitit 1.5 has no public way to
+render a script or to submit a plain command; `pyproject.toml` pins it and a contract test fails when these names
+change.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from contextlib import redirect_stderr
+from pathlib import Path
+
+from submitit.core.utils import FailedJobError
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
+from hpcbench.scheduler.node_cpus import node_cpus
+from hpcbench.scheduler.slurm.environment import clean_environment
+from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED
+from hpcbench.scheduler.slurm.states import compress_indices
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.submission import KEEP_VARIABLE, Submission
+from hpcbench.storage.json_files import write_text
+from hpcbench.storage.paths import DoctorPaths, SuitePaths
+
+JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
+SUBMITIT_WCKEY = "#SBATCH --wckey=submitit"
+"""Sites without wckeys refuse it."""
+SBATCH_TIMEOUT_S = 90
+SBATCH_KILL_AFTER_S = 5
+TIMEOUT_EXIT_CODE = 124
+"""coreutils' timeout, when it had to end the program; 128 and more is a signal."""
+SIGNAL_LEAD_CAP_S = 300
+SIGNAL_LEAD_FLOOR_S = 60
+
+
+def render_script(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, after_id: str | None) -> str:
+    """Return the text of the sbatch script (pure)."""
+    resources = submission.resources
+    time_min = resources.time_min or profile.time_min
+    cpus = node_cpus(resources, profile)
+    text: str = _make_sbatch_string(
+        command=_command(submission, profile=profile, paths=paths, cpus=cpus),
+        folder=paths.slurm_logs,
+        job_name=submission.key,
+        partition=resources.partition or profile.partition,
+        time=time_min,
+        nodes=resources.nodes,
+        ntasks_per_node=1,
+        cpus_per_task=cpus,
+        qos=profile.qos,
+        account=profile.account,
+        constraint=profile.constraint,
+        exclude=",".join(names for names in (profile.exclude, resources.exclude) if names) or None,
+        setup=_setup(submission, profile, paths),
+        signal_delay_s=signal_lead_s(time_min),
+        comment=f"hpcbench {submission.suite}",
+        dependency=_dependency(submission, profile, after_id),
+        stderr_to_stdout=True,
+        additional_parameters=_flags(submission, profile, paths),
+        use_srun=False,
+    )
+    # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
+    lines = [line for line in text.split("\n") if line != SUBMITIT_WCKEY]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resources) -> str:
+    """Return the sbatch script of doctor's tiny job, asked for just as real jobs are (pure)."""
+    cpus = node_cpus(resources, profile)
+    python = python_command(profile, save_dir=paths.save_dir, has_gpus=resources.gpu > 0)
+    text: str = _make_sbatch_string(
+        command=shlex.join([*srun_command(cpus), *python, str(paths.probe), str(paths.result)]),
+        folder=paths.folder,
+        job_name="hpcbench-doctor",
+        partition=resources.partition or profile.partition,
+        time=resources.time_min or profile.time_min,
+        nodes=1,
+        ntasks_per_node=1,
+        cpus_per_task=cpus,
+        qos=profile.qos,
+        account=profile.account,
+        constraint=profile.constraint,
+        exclude=profile.exclude,
+        setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *profile.setup],
+        stderr_to_stdout=True,
+        additional_parameters={
+            **node_flags(resources, profile),
+            "output": str(paths.log).replace("%", "%%"),
+        },
+        use_srun=False,
+    )
+    lines = [line for line in text.split("\n") if line != SUBMITIT_WCKEY and not line.startswith("#SBATCH --signal")]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def signal_lead_s(time_min: int) -> int:
+    """Return how long before the time limit USR2 is sent, in seconds: a fifth of it, between one and five minutes.
+
+    Slurm sends signals up to a minute early, and one that comes before the handlers stand would kill the job.
+    """
+    fifth = time_min * 60 // 5
+    return max(min(fifth, SIGNAL_LEAD_CAP_S), min(SIGNAL_LEAD_FLOOR_S, time_min * 60 // 2))
+
+
+def _command(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, cpus: int) -> str:
+    python = python_command(profile, save_dir=paths.save_dir, has_gpus=submission.resources.gpu > 0)
+    job = ["-m", "hpcbench.job", str(paths.submission(submission.key))]
+    command = shlex.join([*srun_command(cpus), *python, *job])
+    if profile.container is None:
+        return command
+    marks = shlex.quote(str(paths.start_marks(submission.key)))
+    return command + "\n" + _AFTER_CONTAINER.format(marks=marks, being_preempted=shlex.quote(BEING_PREEMPTED))
+
+
+def srun_command(cpus: int) -> list[str]:
+    """Return srun and its options."""
+    # --export=ALL mends SBATCH_EXPORT=NONE; since Slurm 22.05 srun does not inherit --cpus-per-task.
+    return ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={cpus}"]
+
+
+def python_command(profile: ClusterProfile, *, save_dir: Path, has_gpus: bool) -> list[str]:
+    """Return what starts Python on a compute node: the profile's, or this one, or the one in the container."""
+    container = profile.container
+    if container is None:
+        return [profile.python or sys.executable]
+    nv = ["--nv"] if container.nv and has_gpus else []
+    binds = [part for bind in (str(save_dir), *container.binds) for part in ("--bind", bind)]
+    image = [container.program, "exec", *nv, *binds, *container.options, container.image]
+    return [*image, profile.python or "python"]
+
+
+_AFTER_CONTAINER = """\
+code=$?
+# A container has no scontrol: what the job asked for is done out here.
+after={marks}/${{SLURM_ARRAY_TASK_ID:-0}}.after
+if mv "$after" "$after.done" 2>/dev/null; then
+  while read -r verb id; do
+    case $verb in
+      release) scontrol update JobId="$id" Dependency= ;;
+      cancel) scancel --quiet "$id" ;;
+      requeue) scontrol requeue Incomplete "$id" ;;
+      # A preempted job that leaves before Slurm ends it would not be requeued.
+      stay) while scontrol show job -o "$id" | grep -Eq {being_preempted}; do sleep 15; done ;;
+    esac
+  done < "$after.done"
+fi
+exit $code"""
+
+
+def _setup(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> list[str]:
+    marks = shlex.quote(str(paths.start_marks(submission.key)))
+    index = "${SLURM_ARRAY_TASK_ID:-0}"
+    mark = f'echo "${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}} ${{SLURM_RESTART_COUNT:-0}} $(hostname)" >> {marks}/{index}'
+    exports = _exports(profile)
+    lead = signal_lead_s(submission.resources.time_min or profile.time_min)
+    exports.append(f"export HPCBENCH_SIGNAL_LEAD_S={lead}")
+    if not profile.release_evals:
+        exports.append("export HPCBENCH_RELEASE_EVALS=0")
+    if profile.scratch is not None:
+        exports.append(f"export HPCBENCH_SCRATCH={shlex.quote(profile.scratch)}")
+    if profile.keep is not None:
+        exports.append(f"export {KEEP_VARIABLE}={profile.keep}")
+    if not profile.offline:
+        exports += [f"export {name}=0" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")]
+    # srun refuses to start when this and SLURM_TRES_PER_TASK disagree; the value stands on its command line.
+    return [mark, "unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *exports, *profile.setup]
+
+
+def _exports(profile: ClusterProfile) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(profile.env.items())]
+
+
+def _dependency(submission: Submission, profile: ClusterProfile, after_id: str | None) -> str | None:
+    if after_id is None:
+        return None
+    return f"aftercorr:{after_id}" if submission.array and profile.arrays else f"afterok:{after_id}"
+
+
+def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> dict[str, str | bool]:
+    resources = submission.resources
+    pattern = "%A_%a.out" if submission.array else "%j.out"
+    flags: dict[str, str | bool] = {"output": f"{str(paths.slurm_logs).replace('%', '%%')}/{pattern}"}
+    if submission.array:
+        throttle = f"%{profile.array_throttle}" if profile.array_throttle else ""
+        flags["array"] = compress_indices(sorted(submission.elements)) + throttle
+    if profile.kill_on_invalid_dep is not None:
+        flags["kill-on-invalid-dep"] = "yes" if profile.kill_on_invalid_dep else "no"
+    elif submission.after_key is not None:
+        flags["kill-on-invalid-dep"] = "no"
+    return flags | node_flags(resources, profile)
+
+
+def node_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | bool]:
+    """Return the flags that ask for GPUs and memory and say whether the job comes back, and the profile's own."""
+    cpus = node_cpus(resources, profile)
+    flags: dict[str, str | bool] = {"requeue" if profile.requeue else "no-requeue": True}
+    flags |= gpu_flags(resources, profile)
+    flags |= memory_flags(resources, profile, cpus)
+    flags |= profile.extra_sbatch
+    return flags
+
+
+def memory_flags(resources: Resources, profile: ClusterProfile, cpus: int) -> dict[str, str | bool]:
+    """Return the one flag that asks for a node's memory, shared out by its `cpus` or GPUs where the profile says so."""
+    memory_gb = resources.mem_gb or profile.mem_gb
+    if memory_gb is None or profile.mem_flag is None:
+        return {}
+    memory_mib = round(memory_gb * 1024)
+    per_node = resources.gpu // resources.nodes
+    match profile.mem_flag:
+        case "mem-per-cpu":
+            return {"mem-per-cpu": f"{-(-memory_mib // cpus)}M"}
+        case "mem-per-gpu" if per_node:
+            return {"mem-per-gpu": f"{-(-memory_mib // per_node)}M"}
+        case _:
+            return {"mem": f"{memory_mib}M"}
+
+
+def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | bool]:
+    """Return the one flag that asks for the job's GPUs, or none."""
+    if resources.gpu == 0 or profile.gpu_flag is None:
+        return {}
+    kind = f"{resources.gpu_type}:" if resources.gpu_type else ""
+    per_node = resources.gpu // resources.nodes
+    match profile.gpu_flag:
+        case "gres":
+            return {"gres": f"gpu:{kind}{per_node}"}
+        case "gpus":
+            return {"gpus": f"{kind}{resources.gpu}"}
+        case "gpus-per-node":
+            return {"gpus-per-node": f"{kind}{per_node}"}
+        case "gpus-per-task":  # one task per node
+            return {"gpus-per-task": f"{kind}{per_node}"}
+
+
+class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
+    """submitit's Slurm executor, submitting a script that is already rendered and written.
+
+    submitit's own file of it is left empty: it would be written in the locale's encoding, and under a folder whose `%j`
+    submitit takes for its own pattern. So the folder is one of no further use.
+    """
+
+    def __init__(self, folder: Path, script: Path) -> None:
+        super().__init__(folder=folder)
+        self._script = script
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        del command, uid
+        return ""
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        del submission_file_path
+        # submitit waits for ever. timeout also ends what sbatch has started, and keeps Ctrl-C from ending it half-way.
+        limit = ["timeout", f"--kill-after={SBATCH_KILL_AFTER_S}", str(SBATCH_TIMEOUT_S)]
+        return [*limit, "sbatch", "--parsable", str(self._script)]
+
+    @staticmethod
+    def _get_job_id_from_submission_command(string: bytes | str) -> str:
+        text = string.decode(errors="replace") if isinstance(string, bytes) else string
+        return parse_job_id(text)
+
+
+def parse_job_id(text: str) -> str:
+    """Return the id in `sbatch --parsable`'s output: the last line that is nothing but an id (banners are skipped).
+
+    Raises:
+        SchedulerError: there is none, so it is not known what became of the job.
+    """
+    for line in reversed(text.strip().splitlines()):
+        if match := JOB_ID.match(line.strip()):
+            return match.group(1)
+    raise SchedulerError(f"sbatch printed no job id: {text.strip()[:200]!r}")
+
+
+def submit_script(text: str, *, submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> str:
+    """Submit a rendered script through submitit and return the job id.
+
+    Raises:
+        SubmitError: sbatch refused it; the message is sbatch's own.
+        SchedulerError: sbatch did not say what it did, in time or at all.
+    """
+    paths.slurm_logs.mkdir(parents=True, exist_ok=True)
+    paths.start_marks(submission.key).mkdir(parents=True, exist_ok=True)
+    # Slurm keeps its own copy at once; ours stays beside the submission.
+    script = paths.script(submission.key)
+    write_text(script, text)
+    with (
+        clean_environment(profile, script=text, key=submission.key),
+        tempfile.TemporaryDirectory(prefix="hpcbench-", ignore_cleanup_errors=True) as folder,
+    ):
+        executor = CommandExecutor(Path(folder), script)
+        try:
+            # submitit prints a refusal and raises it too; a limit that is met many times is told once.
+            with redirect_stderr(io.StringIO()):
+                job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
+        except FailedJobError as error:
+            cause = error.__cause__
+            code = cause.returncode if isinstance(cause, subprocess.CalledProcessError) else -1
+            raise read_failure(code, str(error)) from error
+    return str(job.job_id)
+
+
+def read_failure(code: int, text: str) -> HpcbenchError:
+    """Return what a failed sbatch means: a refusal, or that nobody knows what it did (pure).
+
+    Args:
+        code: exit code, negative for a signal.
+        text: what it printed on standard error.
+    """
+    words = _last_words(text)
+    if code == TIMEOUT_EXIT_CODE:
+        return SchedulerError(f"sbatch: no answer within {SBATCH_TIMEOUT_S} s")
+    if code < 0 or code > TIMEOUT_EXIT_CODE + 3:
+        return SchedulerError(f"sbatch was killed (exit code {code}){': ' if words else ''}{words}")
+    return SubmitError(words) if words else SchedulerError(f"sbatch failed without a word (exit code {code})")
+
+
+def _last_words(text: str) -> str:
+    lines = [line for line in text.splitlines() if "sbatch: error" in line or "sbatch: fatal" in line]
+    return "; ".join(line.split("error: ", 1)[-1].strip() for line in lines) or text.strip()

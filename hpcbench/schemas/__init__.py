@@ -1,0 +1,1 @@
+"""What lies on disk or crosses from the login node to the job: values only."""

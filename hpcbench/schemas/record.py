@@ -1,0 +1,311 @@
+"""The record: what one job leaves behind, as `record.json`, schema version 1.
+
+In: what the supervisor knows and what the worker measured (`metrics.json`). Out: validated values for status, report.
+Unknown figures are null with a reason in `unknown`; NaN and Infinity never get in. Units are in the names; GiB is 2^30.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpcbench.schemas.states import JobState
+from hpcbench.storage.json_files import read_json
+
+SCHEMA_VERSION = 1
+PUSH_PENDING = "not pushed: the job ended before"
+"""Why a training has no repository until its push is over."""
+TERMINATED = "terminated by the scheduler or the user"
+"""What a job knows of its cancellation; readers of its record may know more."""
+ATTEMPTS_USED_UP = "attempts_used_up"
+"""`cause.type` of the record that a start leaves instead of running."""
+STRICT = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class RankMemory(BaseModel):
+    """Peak memory of one rank since the model was loaded."""
+
+    model_config = STRICT
+
+    rank: Count
+    reserved_gib: Finite | None = None
+    """torch.cuda.max_memory_reserved summed over the rank's GPUs, null on CPU."""
+    allocated_gib: Finite | None = None
+    host_rss_gib: Finite | None = None
+    """Peak resident set size of the process."""
+
+
+class Parameters(BaseModel):
+    """Parameter counts over logical (unpacked) shapes."""
+
+    model_config = STRICT
+
+    trainable: Count
+    total: Count
+    """Base plus adapter."""
+    trained_at_once: Count | None = None
+    """Of the trainable ones those that one step trains (lisa draws layers); null where that is all of them."""
+
+
+class TokenStats(BaseModel):
+    """Lengths of the encoded training samples, as the seed documents print them."""
+
+    model_config = STRICT
+
+    mean: Finite
+    std: Finite
+    min: Count
+    max: Count
+    num_samples: Count
+    num_truncated: Count = 0
+    num_dropped: Count = 0
+
+
+class TrainMetrics(BaseModel):
+    """What a training job measured, over all its attempts."""
+
+    model_config = STRICT
+
+    kind: Literal["train"] = "train"
+    parameters: Parameters
+    memory: tuple[RankMemory, ...] = ()
+    train_loss: Finite | None = None
+    """Mean over all optimizer steps of all attempts of the step's token-mean loss."""
+    eval_loss: Finite | None = None
+    """Token-weighted plain cross-entropy on the validation split, of the best checkpoint."""
+    last_eval_loss: Finite | None = None
+    rouge_l: Finite | None = None
+    """Mean ROUGE-L (0 to 1) of generated answers, of the best checkpoint; only with predict_with_generate."""
+    first_eval_loss: Finite | None = None
+    """Before the first step, when asked for."""
+    num_steps: Count
+    num_epochs: Finite | None = None
+    num_train_rows: Count = 0
+    """Rows of the training set."""
+    num_val_rows: Count = 0
+    num_samples: Count
+    """Source samples trained on, all epochs and ranks, redone steps once."""
+    num_tokens: Count
+    """Non-padding input tokens, all epochs and ranks, redone steps once."""
+    train_time_s: Finite | None = None
+    """Time of the optimizer steps without evaluation and saving, redone steps once."""
+    samples_per_second: Finite | None = None
+    tokens_per_second: Finite | None = None
+    tokens_per_second_per_device: Finite | None = None
+    steady_samples_per_second: Finite | None = None
+    """Without the warm-up steps (`num_warmup_steps_excluded`)."""
+    steady_tokens_per_second: Finite | None = None
+    num_warmup_steps_excluded: Count = 0
+    step_time_median_s: Finite | None = None
+    step_time_p10_s: Finite | None = None
+    step_time_p90_s: Finite | None = None
+    time_to_first_step_s: Finite | None = None
+    """From process start to the end of the first optimizer step of the last attempt."""
+    mfu: Finite | None = None
+    """Model FLOPs utilisation, 0 to 1; null where the device's peak is unknown."""
+    flops_per_token: Finite | None = None
+    best_checkpoint: str | None = None
+    """Relative to the job's folder."""
+    best_step: Count | None = None
+    last_checkpoint: str | None = None
+    last_step: Count | None = None
+    resumed_from_steps: tuple[int, ...] = ()
+    """Step at which each later attempt took over."""
+    tokens: TokenStats | None = None
+    diverged_at_step: Count | None = None
+    """First step after which no loss was finite any more; such a training has failed."""
+    dtypes: dict[str, str] = Field(default_factory=dict)
+    """Dtypes of weights, adapter, optimizer state and autocast."""
+    attention: str | None = None
+    """Attention implementation that really ran."""
+    global_batch_size: Count = 0
+    pushed_to: str | None = None
+    """Address of the hub's repository that holds the weights; only with push_to_hub."""
+    unknown: dict[str, str] = Field(default_factory=dict)
+    """Reason for each figure that is null."""
+
+
+class TaskResult(BaseModel):
+    """One eval task's or group's result."""
+
+    model_config = STRICT
+
+    metrics: dict[str, Finite | str | None]
+    """lm-eval's keys verbatim, for example `exact_match,strict-match` and its `_stderr`."""
+    num_samples: Count
+    """Documents evaluated."""
+    num_samples_available: Count | None = None
+    num_fewshot: Count | None = None
+    version: str | None = None
+    task_hash: str | None = None
+    higher_is_better: dict[str, bool] = Field(default_factory=dict)
+
+
+class InferSpeed(BaseModel):
+    """Generation speed, measured during the eval."""
+
+    model_config = STRICT
+
+    num_tokens: Count
+    """Generated tokens without padding."""
+    time_s: Finite
+    tokens_per_second: Finite
+    """num_tokens over time_s, prefill included, as the original counts."""
+    num_prompt_tokens: Count = 0
+    prefill_tokens_per_second: Finite | None = None
+    decode_tokens_per_second: Finite | None = None
+    batch_size: Count = 1
+
+
+class EvalMetrics(BaseModel):
+    """What an eval job measured."""
+
+    model_config = STRICT
+
+    kind: Literal["eval"] = "eval"
+    dataset: str
+    """Name in the suite."""
+    primary_metric: str | None = None
+    """Key in the headline task's metrics that the report shows."""
+    primary_task: str
+    tasks: dict[str, TaskResult]
+    infer: InferSpeed | None = None
+    eval_loss: Finite | None = None
+    """Only when `eval_args.eval_loss` asked for it."""
+    num_val_rows: Count | None = None
+    memory: tuple[RankMemory, ...] = ()
+    parameters: Parameters | None = None
+    checkpoint: str | None = None
+    """Absolute folder of the evaluated checkpoint; null for a baseline."""
+    checkpoint_choice: Literal["best", "last", "baseline", "output_model"] = "baseline"
+    chat_template_applied: bool | None = None
+    eval_time_s: Finite | None = None
+    lm_eval_version: str | None = None
+    dtypes: dict[str, str] = Field(default_factory=dict)
+    attention: str | None = None
+    debug: bool = False
+    """True when `limit` cut the documents: not a result to publish."""
+    unknown: dict[str, str] = Field(default_factory=dict)
+
+
+class CommandMetrics(BaseModel):
+    """What a `cmd: command` job reported through HPCBENCH_METRICS, if anything."""
+
+    model_config = STRICT
+
+    kind: Literal["command"] = "command"
+    values: dict[str, Finite | str | bool | None] = Field(default_factory=dict)
+    output_model: str | None = None
+    """Absolute folder of the model that the program left behind."""
+
+
+Metrics = Annotated[TrainMetrics | EvalMetrics | CommandMetrics, Field(discriminator="kind")]
+
+
+class Cause(BaseModel):
+    """Why a job did not complete."""
+
+    model_config = STRICT
+
+    type: str
+    """Exception class, `exit_code`, `signal`, `gpu_not_found`, ..."""
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    log: str | None = None
+    """File to look at, relative to the job's folder."""
+    hint: str | None = None
+    lines: tuple[str, ...] = ()
+    """The last lines of the log that show it."""
+
+
+class SampledMemory(BaseModel):
+    """What the supervisor saw from outside; works for any framework."""
+
+    model_config = STRICT
+
+    gpu_peak_gib: tuple[Finite, ...] = ()
+    """Per visible GPU, NVML's used memory."""
+    gpu_utilization_mean_pct: Finite | None = None
+    gpu_power_mean_w: Finite | None = None
+    gpu_energy_wh: Finite | None = None
+    host_rss_peak_gib: Finite | None = None
+    """Largest sum of resident sets of the job's processes on node 0."""
+
+
+class Attempt(BaseModel):
+    """One start of a job."""
+
+    model_config = STRICT
+
+    number: int = Field(ge=1)
+    state: JobState
+    started_at: str
+    """UTC, ISO 8601."""
+    finished_at: str
+    duration_s: Finite
+    scheduler_id: str | None = None
+    restart_count: int = 0
+    host: str
+    cause: Cause | None = None
+    sampled: SampledMemory | None = None
+
+
+class Record(BaseModel):
+    """One job's result (`record.json`), in every outcome that the job survives to tell."""
+
+    model_config = STRICT
+
+    schema_version: Literal[1] = 1
+    hpcbench_version: str
+    suite: str
+    experiment: str
+    job: str
+    cmd: str
+    state: JobState
+    fingerprint: str
+    cause: Cause | None = None
+    attempts: tuple[Attempt, ...] = ()
+    metrics: Metrics | None = None
+    request: dict[str, Any] = Field(default_factory=dict)
+    """The job request as it ran."""
+    argv: tuple[str, ...] = ()
+    """The launcher's command line."""
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Versions, git, GPUs, driver, host, scheduler ids of the last attempt."""
+    started_at: str
+    finished_at: str
+
+
+def may_come_back(record: Record) -> bool:
+    """Say whether the scheduler may start the job once more after it has left this record (pure).
+
+    Preemption and cancellation look alike inside a job, and only the scheduler knows whether it requeues. After a time
+    limit the job requeues itself while attempts are left.
+    """
+    if record.cause is not None and record.cause.type == ATTEMPTS_USED_UP:
+        return False
+    if record.state is JobState.TIMEOUT:
+        most = record.request.get("max_attempts")
+        used = record.attempts[-1].restart_count + 1 if record.attempts else 0
+        return not isinstance(most, int) or used < most
+    return record.state in {JobState.PREEMPTED, JobState.CANCELLED}
+
+
+def parse_record(value: object) -> Record | None:
+    """Return the record in `value`, or None when it is none of this schema version."""
+    try:
+        return Record.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def read_record(path: Path) -> Record | None:
+    """Return the record in `path`, or None when it is missing or unusable; broken files are logged by the JSON door."""
+    value = read_json(path)
+    return None if value is None else parse_record(value)

@@ -1,0 +1,105 @@
+"""The job request: everything that decides what one job does, as `job.json`.
+
+In: what the plan resolved on the login node. Out: the only thing that goes into a job. It holds no torch, no profile
+setting (partition, account) and nothing executable: a job reads values, never code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpcbench.errors import RecordError
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.storage.json_files import read_json
+
+SCHEMA_VERSION = 1
+
+Command = Literal["sft", "eval", "command"]
+Device = Literal["cuda", "cpu"]
+
+
+class Resources(BaseModel):
+    """What one job asks the scheduler for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    gpu: int = Field(ge=0, default=1)
+    """GPUs in all, over all nodes."""
+    ddp: int = Field(ge=1, default=1)
+    """Data-parallel ranks in all; each gets gpu / ddp GPUs."""
+    nodes: int = Field(ge=1, default=1)
+    gpu_type: str | None = None
+    """Type as the cluster names it, for example a100."""
+    cpus_per_gpu: int | None = Field(ge=1, default=None)
+    cpus: int | None = Field(ge=1, default=None)
+    """CPU cores per node; by default cpus_per_gpu x GPUs, without GPUs one per rank."""
+    mem_gb: float | None = Field(gt=0, default=None)
+    """Host memory per node in GiB."""
+    time_min: int | None = Field(ge=1, default=None)
+    """Time limit in minutes; None takes the profile's."""
+    partition: str | None = None
+    exclude: str | None = None
+    """Nodes not to run on, as Slurm writes them, for example node3,node[7-9]."""
+
+
+class JobRequest(BaseModel):
+    """One job as the scheduler will run it (`job.json`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    schema_version: Literal[1] = 1
+    suite: str
+    experiment: str
+    job: str
+    """`train`, or `eval-<dataset>`; also the name of the job's folder."""
+    cmd: Command
+    """sft trains, eval evaluates `eval_dataset`, command runs `command.command`."""
+    fingerprint: str
+    """SHA-256 (hex) of everything that decides the result; see `plan.fingerprint`."""
+    train_folder: str | None = None
+    """Folder of the train job whose checkpoint is evaluated, or None for an untrained baseline. Absolute."""
+    train_fingerprint: str | None = None
+    """Fingerprint that the train record must carry."""
+    device: Device = "cuda"
+    resources: Resources
+    env: dict[str, str] = Field(default_factory=dict)
+    args: SftArgs | None = None
+    """Training arguments; evals carry their train's, for model, template and system prompt."""
+    command: CommandArgs | None = None
+    eval_dataset: str | None = None
+    """Evaluation dataset by the name that the suite uses: an lm-eval task or group, or a seed name such as `arc`."""
+    eval_args: EvalArgs | None = None
+    repeat: int | None = None
+    """Number of this repetition (from 0), or None."""
+    base_experiment: str | None = None
+    """Name before `repeats` expanded it; rows with the same base are averaged in the report."""
+    max_attempts: int = Field(ge=1, default=10)
+    """Starts that time limits, preemption and node failures may use up."""
+    info: dict[str, Any] = Field(default_factory=dict)
+    """Free text of the user; carried into the record."""
+    suite_file: str = ""
+    source_of: dict[str, str] = Field(default_factory=dict)
+    """Where each argument came from: default, suite, experiment, matrix or --set."""
+
+
+def read_request(path: Path) -> JobRequest:
+    """Read a `job.json`.
+
+    Raises:
+        RecordError: the file is missing, broken, or of another schema version.
+    """
+    value = read_json(path)
+    if value is None:
+        raise RecordError(f"{path}: no valid job request", hint="run `hpcbench submit` again to write it anew")
+    try:
+        return JobRequest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordError(
+            f"{path}: not a job request of schema version {SCHEMA_VERSION}: {place}: {first['msg']}",
+            hint="jobs have to run the hpcbench that submitted them: see `python` and `setup` of the cluster profile",
+        ) from error

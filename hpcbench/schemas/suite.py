@@ -1,0 +1,53 @@
+"""A suite after loading: experiments with every value resolved, typed and checked.
+
+In: what `config.py` read. Out: what `plan.py` turns into jobs. Values only: nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.request import Command, Device, Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One named entry of a suite, after matrix and repeats were expanded."""
+
+    suite: str
+    name: str
+    cmd: Command
+    device: Device
+    requirements: Resources
+    eval_requirements: Resources
+    eval_dataset: tuple[str, ...] = ()
+    eval_args: Mapping[str, EvalArgs] = field(default_factory=dict)
+    """Resolved arguments per eval dataset."""
+    args: SftArgs | None = None
+    """Set for sft and eval; for command where the suite names a model."""
+    command: CommandArgs | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    max_attempts: int = 10
+    """Starts that time limits, preemption and node failures may use up."""
+    repeat: int | None = None
+    base_experiment: str | None = None
+    source_of: Mapping[str, str] = field(default_factory=dict)
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One config file; its stem is the report's group."""
+
+    name: str
+    file: Path
+    experiments: tuple[Experiment, ...]
+    overrides: tuple[str, ...] = ()
+    """`--set` values it was loaded with; `retry` uses them again."""
+    grows: bool = False
+    """Whether the experiments that were planned before stay in the plan beside these."""

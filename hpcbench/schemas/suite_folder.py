@@ -1,0 +1,105 @@
+"""A suite as it lies on disk: what was planned last, and what was submitted.
+
+In: a save directory. Out: `SuiteOnDisk`. A plan that cannot be read is made up from the folders, so that no job is
+dropped because of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpcbench.plan.decide import TRAIN
+from hpcbench.schemas.submission import Submission, read_submissions
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import FolderName, SuitePaths
+
+logger = logging.getLogger(__name__)
+
+
+class PlannedExperiment(BaseModel):
+    """One experiment of `suite.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: FolderName
+    base_experiment: str | None = None
+    cmd: str
+    jobs: tuple[FolderName, ...]
+
+
+class PlannedSuite(BaseModel):
+    """`suite.json`: what was planned last, in file order."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: int = 1
+    suite: str
+    suite_file: str = ""
+    cluster: str = ""
+    profile_file: str = ""
+    """The cluster's profile, where its name alone does not lead there."""
+    planned_at: str = ""
+    overrides: tuple[str, ...] = ()
+    experiments: tuple[PlannedExperiment, ...] = Field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteOnDisk:
+    """One suite's plan and submissions as they were read."""
+
+    paths: SuitePaths
+    plan: PlannedSuite
+    submissions: tuple[Submission, ...]
+
+    def latest(self) -> dict[tuple[str, str], tuple[Submission, int]]:
+        """Return the newest submission and index of each job."""
+        return {
+            (element.experiment, element.job): (submission, index)
+            for submission in self.submissions
+            for index, element in submission.elements.items()
+            if submission.state != "abandoned"
+        }
+
+
+def read_suites(save_dir: Path, names: Sequence[str] = ()) -> list[SuiteOnDisk]:
+    """Return the suites below a save directory that were planned at least once, by name."""
+    found = sorted(entry.name for entry in save_dir.iterdir() if entry.is_dir()) if save_dir.is_dir() else []
+    wanted = [name for name in found if not names or name in names]
+    return [suite for name in wanted if (suite := read_suite(SuitePaths(save_dir, name))) is not None]
+
+
+def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
+    """Return one suite, or None when it was never planned."""
+    plan = read_plan(paths)
+    return None if plan is None else SuiteOnDisk(paths=paths, plan=plan, submissions=tuple(read_submissions(paths)))
+
+
+def read_plan(paths: SuitePaths) -> PlannedSuite | None:
+    """Return a suite's plan, or None when it was never planned; a broken one is made up from the folders."""
+    value = read_json(paths.plan)
+    plan: PlannedSuite | None = None
+    if value is not None:
+        try:
+            plan = PlannedSuite.model_validate(value)
+        except ValidationError:
+            logger.warning("%s: not a plan; the experiments are taken from the folders", paths.plan)
+    if plan is None:
+        if not paths.submissions.is_dir() and not paths.plan.exists():
+            return None
+        plan = PlannedSuite(suite=paths.suite, experiments=tuple(_experiments_from_folders(paths)))
+    # A folder that was copied still holds the name of the first one.
+    return plan.model_copy(update={"suite": paths.suite})
+
+
+def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
+    for folder in sorted(entry for entry in paths.folder.iterdir() if entry.is_dir()):
+        jobs = sorted(
+            (job.name for job in folder.iterdir() if (job / "job.json").exists()), key=lambda j: (j != TRAIN, j)
+        )
+        if jobs:
+            yield PlannedExperiment(name=folder.name, cmd="sft" if TRAIN in jobs else "eval", jobs=tuple(jobs))

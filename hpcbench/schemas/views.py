@@ -1,0 +1,122 @@
+"""What is known about all jobs of some suites at one moment: the value that status, why and report read.
+
+In: built by `collect.py` from plans, records, submissions and one scheduler query. Out: plain values, no disk, no
+clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcbench.schemas.record import Record
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import ALIVE, JobState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One job: what was asked, where it stands, what it left."""
+
+    suite: str
+    experiment: str
+    job: str
+    """`train` or `eval-<dataset>`."""
+    state: JobState
+    reason: str = ""
+    """Why it is in this state, in words: a pending reason, a failure's cause, or what blocks it."""
+    hint: str = ""
+    """What mends it, where no record says so; of a pending job what a person has to do before it can start."""
+    command: str = ""
+    """What to type for that, where the scheduler's word tells."""
+    folder: Path
+    request: JobRequest | None = None
+    record: Record | None = None
+    """Only a record that belongs to the current fingerprint."""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    """The running job's progress.json, empty when there is none."""
+    scheduler_id: str | None = None
+    cluster: str | None = None
+    """Where it was submitted last."""
+    elsewhere: str | None = None
+    """Name of the other cluster that it was submitted to, which cannot be asked from here."""
+    submitter: str | None = None
+    """Name of the other user who submitted it, and who alone can ask for it and cancel it."""
+    held: bool = False
+    """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
+    expected_start: str | None = None
+    in_suite: bool = True
+    """False for a job that a later version of the suite no longer has."""
+    node: str | None = None
+    """Where it ran last, by the scheduler's name, of a job that failed."""
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether its scheduler job is another user's or on another cluster, so that nobody here can ask about it."""
+        return self.submitter is not None or self.elsewhere is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentView:
+    """One experiment with its jobs, in the suite's order."""
+
+    suite: str
+    name: str
+    base_experiment: str | None = None
+    cmd: str
+    train: JobView | None = None
+    """The sft or command job; None for a baseline row."""
+    evals: tuple[JobView, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[JobView, ...]:
+        """The train job, if any, before the evals."""
+        return self.evals if self.train is None else (self.train, *self.evals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteView:
+    """One suite's experiments, in file order."""
+
+    name: str
+    experiments: tuple[ExperimentView, ...]
+    others: tuple[ExperimentView, ...] = ()
+    """Of experiments that an earlier version of the suite had: jobs in the queue, and what they wait for."""
+    num_left_out: int = 0
+    """Experiments that an earlier version of the suite submitted and this one does not have, under way or over."""
+
+    @property
+    def other_jobs(self) -> tuple[JobView, ...]:
+        """The jobs under way that are not in the suite any more."""
+        return tuple(
+            job for experiment in self.others for job in experiment.jobs if not job.in_suite and job.state in ALIVE
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """Everything that was found."""
+
+    suites: tuple[SuiteView, ...]
+    collected_at: str
+    """UTC, ISO 8601."""
+    warnings: tuple[str, ...] = ()
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    """Clusters whose scheduler was asked and did not answer, each with what was said instead."""
+
+    @property
+    def jobs(self) -> tuple[JobView, ...]:
+        """All jobs of all suites, in file order."""
+        return tuple(job for suite in self.suites for experiment in suite.experiments for job in experiment.jobs)
+
+    @property
+    def all_jobs(self) -> tuple[JobView, ...]:
+        """Each suite's jobs and, after them, those under way that it does not have any more."""
+        return tuple(
+            job
+            for suite in self.suites
+            for jobs in (*(experiment.jobs for experiment in suite.experiments), suite.other_jobs)
+            for job in jobs
+        )

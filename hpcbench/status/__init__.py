@@ -1,0 +1,1 @@
+"""Where every job stands, and why."""

@@ -1,0 +1,313 @@
+"""What is known of every job: records first, then one look at the scheduler.
+
+In: a save directory, and a scheduler's answer. Out: a `Collection`. It reads; it never changes anything. Files that
+cannot be read are "not there yet" and named in the warnings, and no job is dropped because of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hpcbench.config.profile import LOCAL
+from hpcbench.errors import RecordError, SchedulerError
+from hpcbench.plan.decide import TRAIN
+from hpcbench.scheduler.protocol import Answer, Queue
+from hpcbench.schemas.record import Record, read_record
+from hpcbench.schemas.request import JobRequest, read_request
+from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
+from hpcbench.schemas.submission import Submission, submitted_by_other
+from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
+from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
+from hpcbench.status.job_state import Evidence, conclude_state, is_final
+from hpcbench.status.log_patterns import explain_without_record
+from hpcbench.status.logs import log_tail, telling_log
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.mounts import is_own_disk
+from hpcbench.storage.paths import JobPaths, SuitePaths
+
+CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
+
+NOT_IN_SUITE = "not in the suite any more"
+
+FindQueue = Callable[[str], Queue | None]
+"""From a cluster's name to its queue, or None when it cannot be asked from this machine."""
+
+
+def ask_schedulers(
+    suites: Sequence[SuiteOnDisk], find: FindQueue
+) -> tuple[dict[str, Answer], tuple[str, ...], dict[str, str]]:
+    """Ask each queue once about its jobs that no record settles, whatever the number of its profiles.
+
+    Returns:
+        The answers that came, warnings, and what was said instead where no answer came; each by profile.
+    """
+    by_cluster: dict[str, list[Submission]] = {}
+    for submission in (submission for suite in suites for submission in _unsettled(suite)):
+        by_cluster.setdefault(submission.cluster, []).append(submission)
+    queues: dict[str, Queue] = {}
+    clusters: dict[str, list[str]] = {}
+    warnings: list[str] = []
+    unanswered: dict[str, str] = {}
+    for cluster in by_cluster:
+        queue = find(cluster)
+        if queue is None:
+            warnings.append(CANNOT_ASK.format(cluster=cluster))
+            continue
+        queues.setdefault(queue.queue_name, queue)
+        clusters.setdefault(queue.queue_name, []).append(cluster)
+    answers: dict[str, Answer] = {}
+    for name, queue in queues.items():
+        try:
+            answer = queue.query([submission for cluster in clusters[name] for submission in by_cluster[cluster]])
+        except SchedulerError as error:
+            unanswered |= dict.fromkeys(clusters[name], error.message)
+            warnings.append(f"the scheduler did not answer ({error.message}); unfinished jobs are shown as unknown")
+            continue
+        answers |= dict.fromkeys(clusters[name], answer)
+        warnings += answer.warnings
+    return answers, tuple(warnings), unanswered
+
+
+def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
+    latest = suite.latest()
+    keys = {
+        submission.key
+        for (experiment, job), (submission, _) in latest.items()
+        if not _is_settled(suite.paths.job(experiment, job))
+    }
+    return [
+        submission
+        for submission in suite.submissions
+        if submission.key in keys and submission.scheduler_id is not None and submitted_by_other(submission) is None
+    ]
+
+
+def _is_settled(job: JobPaths) -> bool:
+    record = read_record(job.record)
+    return record is not None and is_final(record)
+
+
+def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None) -> Collection:
+    """Return everything that is known about the jobs of these suites."""
+    now = datetime.now(UTC) if now is None else now
+    answers, warnings, unanswered = ask_schedulers(suites, find)
+    views = tuple(_view_suite(suite, answers, now) for suite in suites)
+    return Collection(
+        suites=views, collected_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"), warnings=warnings, unanswered=unanswered
+    )
+
+
+def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
+    latest = suite.latest()
+    look = _Look(suite=suite, latest=latest, answers=answers, now=now, own_disk=is_own_disk(suite.paths.folder))
+    experiments = tuple(_view_experiment(planned, look) for planned in suite.plan.experiments)
+    planned_jobs = {(planned.name, job) for planned in suite.plan.experiments for job in planned.jobs}
+    names = {planned.name for planned in suite.plan.experiments}
+    return SuiteView(
+        name=suite.plan.suite,
+        experiments=experiments,
+        others=tuple(_view_others(look, planned_jobs, experiments)),
+        num_left_out=len({name for name, _ in latest} - names),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What one look at a suite goes by."""
+
+    suite: SuiteOnDisk
+    latest: Mapping[tuple[str, str], tuple[Submission, int]]
+    answers: Mapping[str, Answer]
+    now: datetime
+    own_disk: bool
+    """Whether the files are on a disk of this machine, which shows none of them late."""
+
+    def view(self, experiment: str, job: str, train: JobView | None) -> JobView:
+        return _view_job(self, experiment, job, train)
+
+
+def _view_experiment(planned: PlannedExperiment, look: _Look) -> ExperimentView:
+    train: JobView | None = None
+    evals: list[JobView] = []
+    for job in planned.jobs:
+        view = look.view(planned.name, job, train)
+        if job == TRAIN:
+            train = view
+        else:
+            evals.append(view)
+    return ExperimentView(
+        suite=look.suite.plan.suite,
+        name=planned.name,
+        base_experiment=planned.base_experiment,
+        cmd=planned.cmd,
+        train=train,
+        evals=tuple(evals),
+    )
+
+
+def _view_others(
+    look: _Look, planned: AbstractSet[tuple[str, str]], experiments: Sequence[ExperimentView]
+) -> Iterator[ExperimentView]:
+    """Yield what an earlier version of the suite submitted, this one does not have, and is still under way."""
+    gone = sorted(look.latest.keys() - planned)
+    for name in dict.fromkeys(experiment for experiment, _ in gone):
+        train = next((found.train for found in experiments if found.name == name), None)
+        jobs = [job for experiment, job in gone if experiment == name]
+        if TRAIN in jobs:
+            train = _not_in_suite(look.view(name, TRAIN, None))
+        evals = [_not_in_suite(look.view(name, job, train)) for job in jobs if job != TRAIN]
+        alive = tuple(view for view in evals if view.state in ALIVE or view.held)
+        if alive or (train is not None and not train.in_suite and train.state in ALIVE):
+            cmd = "eval" if train is None else "sft"
+            yield ExperimentView(suite=look.suite.plan.suite, name=name, cmd=cmd, train=train, evals=alive)
+
+
+def _not_in_suite(view: JobView) -> JobView:
+    reason = "; ".join(part for part in (NOT_IN_SUITE, view.reason) if part)
+    return replace(view, in_suite=False, reason=reason)
+
+
+def _view_job(look: _Look, experiment: str, job: str, train: JobView | None) -> JobView:
+    suite, place = look.suite, look.latest.get((experiment, job))
+    paths = suite.paths.job(experiment, job)
+    request = _try_request(paths.request)
+    if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
+        # The submission of this configuration was refused; the one before it was of another.
+        place = None
+    evidence = _gather_evidence(look, paths, request, place, train)
+    record, told = evidence.record, evidence.told
+    state, reason = conclude_state(evidence)
+    view = JobView(
+        suite=suite.plan.suite,
+        experiment=experiment,
+        job=job,
+        state=state,
+        reason=reason,
+        folder=paths.folder,
+        request=request,
+        record=record,
+        # How far it came says how much more time it needs.
+        progress=(read_json(paths.progress) or {}) if state in {JobState.RUNNING, JobState.TIMEOUT} else {},
+        scheduler_id=None if place is None else place[0].element_id(place[1]),
+        cluster=None if place is None else place[0].cluster,
+        elsewhere=evidence.elsewhere,
+        submitter=evidence.submitter,
+        held=told is not None and told.held_by_dependency,
+        expected_start=None if told is None else told.expected_start,
+        hint=told.remedy if told is not None and state is JobState.PENDING else "",
+        command=told.command if told is not None and state is JobState.PENDING else "",
+        node=_read_node(paths) if state in FAILED_STATES else None,
+    )
+    return view if record is not None or state not in FAILED_STATES else _explain_from_log(view)
+
+
+def _gather_evidence(
+    look: _Look, job: JobPaths, request: JobRequest | None, place: tuple[Submission, int] | None, train: JobView | None
+) -> Evidence:
+    """Return what the files and the scheduler's answer say of one job."""
+    record = _read_own_record(job, request)
+    if place is None:
+        return Evidence(record=record, train=train)
+    submission, index = place
+    answer = look.answers.get(submission.cluster)
+    told = None if answer is None else answer.jobs.get((submission.key, index))
+    has_ended = answer is not None and (told is None or told.state not in ALIVE)
+    if record is None and submission.state == "submitted" and has_ended and _is_listed(job.record):
+        record = _read_own_record(job, request)
+    return Evidence(
+        record=record,
+        submitted=submission.state == "submitted",
+        intended=submission.state == "intent",
+        answered=answer is not None,
+        elsewhere=None if answer is None else answer.elsewhere.get(submission.key),
+        submitter=submitted_by_other(submission),
+        history_known=answer is not None and answer.history_known,
+        history_failed=answer is not None and answer.history_failed,
+        told=told,
+        started=(look.suite.paths.start_marks(submission.key) / str(index)).exists(),
+        refused=_read_refusal(look.suite.paths, job, submission, index) if has_ended else None,
+        # The local queue's jobs write their files on the machine that looks at them.
+        seen_late=not look.own_disk and submission.cluster != LOCAL,
+        cancelled=_is_cancelled(job, submission, index),
+        age_s=_age_s(submission, job, look.now),
+        train=train,
+    )
+
+
+def _read_own_record(job: JobPaths, request: JobRequest | None) -> Record | None:
+    """Return the job's record, unless it belongs to another configuration."""
+    record = read_record(job.record)
+    if record is not None and request is not None and record.fingerprint != request.fingerprint:
+        return None
+    return record
+
+
+def _is_listed(path: Path) -> bool:
+    """Say whether a file is there now: NFS remembers absence for up to a minute, unless the folder is listed."""
+    try:
+        return path in path.parent.iterdir()
+    except OSError:
+        return False
+
+
+def _is_cancelled(job: JobPaths, submission: Submission, index: int) -> bool:
+    """Say whether hpcbench has cancelled this submission of the job, and not the one before it."""
+    note = read_json(job.cancelled)
+    scheduler_id = submission.element_id(index)
+    return note is not None and scheduler_id is not None and note.get("scheduler_id") == scheduler_id
+
+
+def _read_refusal(paths: SuitePaths, job: JobPaths, submission: Submission, index: int) -> str | None:
+    """Return why this submission of an eval has not run; None when it has, perhaps at another start."""
+    note = read_json(paths.refusal(submission.key, index))
+    if note is None or (read_json(job.claim) or {}).get("key") == submission.key:
+        return None
+    return str(note.get("reason"))
+
+
+def _read_node(job: JobPaths) -> str | None:
+    """Return the node of the last attempt; a start that found no attempts left has claimed the job, but not run it."""
+    names = (entry.name.removeprefix("attempt-") for entry in job.folder.glob("attempt-*"))
+    last = max((int(name) for name in names if name.isdecimal()), default=None)
+    node = (read_json(job.claim if last is None else job.attempt(last).claim) or {}).get("node")
+    return node if isinstance(node, str) else None
+
+
+def _explain_from_log(view: JobView) -> JobView:
+    """Let Slurm's own log say why a job left no record."""
+    log = telling_log(view)
+    has_gpu = view.request is not None and view.request.resources.gpu > 0
+    clue = None if log is None else explain_without_record(view.state, log_tail(log), has_gpu=has_gpu)
+    if clue is None:
+        return view
+    return replace(view, state=clue.state or view.state, reason=clue.message, hint=clue.hint or "")
+
+
+def _try_request(path: Path) -> JobRequest | None:
+    try:
+        return read_request(path)
+    except RecordError:
+        return None
+
+
+def _age_s(submission: Submission, job: JobPaths, now: datetime) -> float:
+    moments = [submission.submitted_at or submission.created_at]
+    for path in (job.claim, job.progress, job.record):
+        try:
+            moments.append(datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat())
+        except OSError:
+            continue
+    times = [moment for text in moments if (moment := _parse_time(text)) is not None]
+    return (now - max(times)).total_seconds() if times else float("inf")
+
+
+def _parse_time(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,105 @@
+"""One look at all suites below a save directory, and the table that shows it.
+
+In: a save directory. Out: a `Collection`, and rows of text. One squeue and at most one sacct per cluster, whatever the
+number of jobs; evals that a dead node left held are settled on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.schemas.headline import headline
+from hpcbench.schemas.progress import progress_text
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.suite_folder import read_suites
+from hpcbench.schemas.views import Collection, JobView
+from hpcbench.status.collect import FindQueue, collect_suites
+from hpcbench.status.held_evals import settle_evals
+
+
+def gather(
+    save_dir: Path, names: Sequence[str] = (), *, settle: bool = True, find: FindQueue | None = None
+) -> Collection:
+    """Collect the named suites, or all, asking each cluster once; `find` names other queues than the clusters' own."""
+    suites = read_suites(save_dir, names)
+    collection = collect_suites(suites, find or (lambda cluster: scheduler_of(cluster, save_dir)))
+    held = {
+        job.cluster
+        for suite in collection.suites
+        for experiment in (*suite.experiments, *suite.others)
+        for job in experiment.jobs
+        if job.held and job.cluster is not None
+    }
+    for cluster in sorted(held):
+        scheduler = scheduler_of(cluster, save_dir)
+        if scheduler is not None and settle:
+            settle_evals(suites, collection, scheduler)
+    return collection
+
+
+def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:
+    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob.
+
+    Jobs under way that are not in the suite any more are among them.
+    """
+    return [
+        job
+        for job in collection.all_jobs
+        if (not states or job.state in states) and (not patterns or any(matches(job, pattern) for pattern in patterns))
+    ]
+
+
+def matches(job: JobView, pattern: str) -> bool:
+    """Say whether a name glob means this job."""
+    names = (job.experiment, f"{job.suite}/{job.experiment}", f"{job.suite}/{job.experiment}/{job.job}")
+    return any(fnmatchcase(name, pattern) for name in (*names, f"{job.experiment}/{job.job}", job.suite))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRow:
+    """One line of the status table."""
+
+    suite: str
+    experiment: str
+    job: str
+    state: str
+    scheduler_id: str
+    progress: str
+    reason: str
+    expected_start: str | None = None
+    """The scheduler's local time."""
+    in_suite: bool = True
+
+
+def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
+    """Return the table's rows (pure)."""
+    return [
+        StatusRow(
+            suite=job.suite,
+            experiment=job.experiment,
+            job=job.job,
+            state=job.state.value,
+            scheduler_id=job.scheduler_id or "-",
+            progress=progress_text(job.progress) if job.state is JobState.RUNNING else headline(job.record),
+            reason=describe_reason(job),
+            expected_start=job.expected_start,
+            in_suite=job.in_suite,
+        )
+        for job in jobs
+    ]
+
+
+def describe_reason(job: JobView) -> str:
+    """Return why a job is where it is, with its expected start when the scheduler names one."""
+    start = f"expected start {job.expected_start}" if job.expected_start else ""
+    return "; ".join(part for part in (job.reason, start) if part)
+
+
+def count_states(jobs: Sequence[JobView]) -> str:
+    """Return `3 completed, 1 failed` in a fixed order."""
+    counts = {state: sum(job.state is state for job in jobs) for state in JobState}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)

@@ -1,0 +1,61 @@
+"""Evals whose train job is over: released when it completed, cancelled when it failed.
+
+In: a collection and the submissions. Out: calls of the scheduler. The train's supervisor does the same for its own
+evals; this is for what a dead node, a slow file system or a quick train job left undone. Doing it twice does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from hpcbench.errors import SchedulerError
+from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.suite_folder import SuiteOnDisk
+from hpcbench.schemas.views import Collection, ExperimentView, JobView
+
+logger = logging.getLogger(__name__)
+
+
+def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tuple[Submission, int]]) -> list[JobView]:
+    """Return the evals that the queue holds back until their train job is over."""
+    held = []
+    for view in experiment.evals:
+        place = latest.get((view.experiment, view.job))
+        if place is not None and place[0].after_key is not None and view.record is None and view.held:
+            held.append(view)
+    return held
+
+
+def settle_evals(suites: Sequence[SuiteOnDisk], collection: Collection, scheduler: Scheduler) -> tuple[int, int]:
+    """Release and cancel held evals as their train records say; return how many of each.
+
+    Only jobs that the queue was just seen to hold are touched: not what waits for resources, not what left long ago
+    (ids are used again), and nothing at all when the queue was not seen. A scheduler that does not answer changes
+    nothing; the next command tries again.
+    """
+    latest = {suite.plan.suite: suite.latest() for suite in suites}
+    release: list[str] = []
+    cancel: list[str] = []
+    for suite in collection.suites:
+        for experiment in (*suite.experiments, *suite.others):
+            if experiment.train is None:
+                continue
+            for view in held_evals(experiment, latest[suite.name]):
+                if view.scheduler_id is None or view.cluster != scheduler.name:
+                    continue
+                if experiment.train.state is JobState.COMPLETED and view.state is JobState.PENDING:
+                    release.append(view.scheduler_id)
+                elif view.state is JobState.BLOCKED:
+                    cancel.append(view.scheduler_id)
+    try:
+        if release:
+            scheduler.release(release)
+        if cancel:
+            scheduler.cancel(cancel)
+    except SchedulerError as error:
+        logger.warning("evals were not settled: %s", error.message)
+        return 0, 0
+    return len(release), len(cancel)

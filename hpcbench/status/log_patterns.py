@@ -1,0 +1,148 @@
+"""What a line of a log gives away of why a job failed: full disks, broken nodes, wrong setups.
+
+In: the last lines of a log. Out: the cause in words, what mends it, and the line that shows it. Pure. Jobs that end
+with a record say themselves what happened; this is for what only the words of other programs tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpcbench.schemas.states import JobState
+
+DISK_FULL = "disk_full"
+BAD_NODE = "bad_node"
+
+FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that nothing needs any more), then retry"
+
+_PROFILE = "mend `setup` or `python` in the cluster profile; hpcbench doctor checks both with a tiny job"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clue:
+    """A cause that a log line shows."""
+
+    type: str
+    """Word for the record's `cause.type`."""
+    words: str
+    hint: str | None
+    line: str
+    state: JobState | None = None
+    """The state that it proves, where that is another than FAILED."""
+
+    @property
+    def message(self) -> str:
+        """The cause, and the line that shows it."""
+        return f"{self.words}: {self.line}"
+
+
+_PREFIX = re.compile(r"^(\S*/(?=slurm_script: )|slurmstepd\S*: error: |\d{4}-\d\d-\d\d \S+ [A-Z]+ [\w.]+: )")
+"""What Slurm and our own logging put before their words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    type: str
+    text: re.Pattern[str]
+    words: str
+    hint: str | None = None
+    states: frozenset[JobState] = frozenset({JobState.FAILED, JobState.LOST})
+    """States without a record that it may explain."""
+    proves: JobState | None = None
+
+
+_ANY_PROGRAM = (
+    # ENOSPC and EDQUOT as libc, Python and Rust (safetensors) spell them.
+    _Pattern(
+        DISK_FULL,
+        re.compile(r"No space left on device|Disk quota exceeded|StorageFull|QuotaExceeded"),
+        "the disk is full, or a quota is used up",
+        FREE_SPACE,
+    ),
+)
+
+_ANY_GPU_PROGRAM = (
+    # Words of CUDA's runtime and of the NVIDIA driver for a GPU or driver that is broken, whatever runs on it.
+    _Pattern(
+        BAD_NODE,
+        re.compile(
+            r"uncorrectable (NVLink |ECC )?error|GPU is lost|fallen off the bus|no CUDA-capable device is detected"
+            r"|Unable to determine the device handle|CUDA driver initialization failed"
+            r"|couldn't communicate with the NVIDIA driver"
+        ),
+        "the node's GPU or its driver is broken",
+        "run it on another node, and tell the administrators",
+    ),
+)
+
+_NO_RECORD = (
+    _Pattern(
+        "host_out_of_memory",
+        re.compile(r"oom[-_ ]kill event|[Ee]xceeded (job |step )?memory limit|OUT OF MEMORY"),
+        "the node's memory was not enough",
+        "ask for more mem_gb",
+        # Of a job whose step was killed Slurm itself may say no more than FAILED (seen on 22.05).
+        frozenset({JobState.HOST_OUT_OF_MEMORY, JobState.FAILED, JobState.LOST}),
+        JobState.HOST_OUT_OF_MEMORY,
+    ),
+    _Pattern(
+        "node_failed",
+        re.compile(r"DUE TO NODE FAILURE"),
+        "its node failed",
+        "Slurm did not requeue it (requeue: false in the profile, or not allowed)",
+        frozenset({JobState.NODE_FAILED, JobState.FAILED, JobState.LOST}),
+        JobState.NODE_FAILED,
+    ),
+    _Pattern(
+        "no_package",
+        re.compile(r"(?P<shown>No module named [^)]+)"),
+        "the job's Python lacks hpcbench or something it needs",
+        _PROFILE,
+    ),
+    _Pattern(
+        "no_python",
+        re.compile(r"execve\(\): .*(No such file or directory|Permission denied)"),
+        "the job's Python cannot be started on the node",
+        _PROFILE,
+    ),
+    _Pattern(
+        "setup",
+        re.compile(
+            r"slurm_script: (line \d+: )?.*(command not found|No such file or directory|Permission denied)"
+            r"|Unable to locate a modulefile|unknown module|EnvironmentNameNotFound|EnvironmentLocationNotFound"
+        ),
+        "a setup line of the cluster profile failed",
+        _PROFILE,
+    ),
+)
+
+
+def find_clue(lines: Sequence[str], *, has_gpu: bool) -> Clue | None:
+    """Return what the log of a program that failed gives away, whatever the program.
+
+    Args:
+        lines: of the log.
+        has_gpu: whether the job asked for one; torch warns of missing drivers where nobody needs them.
+    """
+    return _search(lines, _any_program(has_gpu=has_gpu))
+
+
+def explain_without_record(state: JobState, lines: Sequence[str], *, has_gpu: bool) -> Clue | None:
+    """Return what Slurm's own log gives away of a job in this state that left no record."""
+    return _search(lines, [p for p in (*_any_program(has_gpu=has_gpu), *_NO_RECORD) if state in p.states])
+
+
+def _any_program(*, has_gpu: bool) -> tuple[_Pattern, ...]:
+    return (*_ANY_PROGRAM, *_ANY_GPU_PROGRAM) if has_gpu else _ANY_PROGRAM
+
+
+def _search(lines: Sequence[str], patterns: Sequence[_Pattern]) -> Clue | None:
+    """Return the earliest line that says something: what follows is often only its consequence."""
+    for line in lines:
+        for pattern in patterns:
+            if match := pattern.text.search(line):
+                shown = match.groupdict().get("shown") or _PREFIX.sub("", line.strip())
+                return Clue(type=pattern.type, words=pattern.words, hint=pattern.hint, line=shown, state=pattern.proves)
+    return None

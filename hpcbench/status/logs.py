@@ -1,0 +1,61 @@
+"""Where a job's words are: its attempts' logs, or Slurm's own log when it never got that far.
+
+In: a job view. Out: paths, newest last, and a log's last lines. It only looks.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hpcbench.schemas.states import FAILED_STATES
+from hpcbench.schemas.views import JobView
+from hpcbench.storage.paths import JobPaths, SuitePaths
+
+LOG_TAIL_BYTES = 16_384
+LOG_LINES = 12
+
+
+def log_files(job: JobView, attempt: int | None = None) -> list[Path]:
+    """Return the logs of a job, oldest first: Slurm's own, then each attempt's; or only those of the asked attempt."""
+    if attempt is not None:
+        path = JobPaths(job.folder).attempt(attempt).log
+        return [path] if path.is_file() else []
+    paths = JobPaths(job.folder)
+    suite = SuitePaths(job.folder.parents[2], job.suite)
+    found: list[Path] = []
+    if job.scheduler_id is not None:
+        found.append(suite.slurm_logs / f"{job.scheduler_id}.out")
+    attempts = [entry for entry in job.folder.glob("attempt-*") if entry.name.removeprefix("attempt-").isdigit()]
+    numbers = sorted(int(entry.name.removeprefix("attempt-")) for entry in attempts)
+    found += [paths.attempt(number).log for number in numbers]
+    return [path for path in found if path.is_file()]
+
+
+def newest_log(job: JobView, attempt: int | None = None) -> Path | None:
+    """Return the log to show: the asked attempt's, else the last attempt's, else Slurm's own."""
+    files = log_files(job, attempt)
+    return files[-1] if files else None
+
+
+def telling_log(job: JobView) -> Path | None:
+    """Return the log that shows why a job is where it is: of one that ended without a record, Slurm's own."""
+    if job.record is None and job.state in FAILED_STATES:
+        return next((path for path in log_files(job) if path.stat().st_size > 0), None)
+    return newest_log(job)
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:
+    """Return the last non-empty lines of a log as text without control characters."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - LOG_TAIL_BYTES))
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ()
+    # A progress bar rewrites its line with carriage returns; only its last state is worth keeping.
+    cleaned = [
+        re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f]", "", line.rsplit("\r", 1)[-1]) for line in text.split("\n")
+    ]
+    return tuple(line[:500] for line in cleaned if line.strip())[-lines:]

@@ -1,0 +1,115 @@
+"""Looking again and again: at files often, at a scheduler seldom.
+
+In: a save directory and how often to look. Out: one `Collection` per look, for ever; who looks decides when it is over.
+The one mechanism behind `status --watch`, `collect --watch` and `submit --wait`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hpcbench.errors import SchedulerError
+from hpcbench.scheduler.protocol import Answer, Queue
+from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
+from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.views import Collection
+from hpcbench.status.gather import gather
+
+FILES_EVERY_S = 5.0
+"""How often progress and records are read."""
+IDLE_PER_WORK = 9
+"""A look at thousands of files on a busy file system takes at most a tenth of the time."""
+
+Clock = Callable[[], float]
+
+
+class PatientQueue:
+    """A queue that is asked at most once in `every_s` seconds; in between its last answer stands, failures included.
+
+    A submission that it was never asked about is a reason to ask at once.
+    """
+
+    def __init__(self, queue: Queue, every_s: float, clock: Clock = time.monotonic) -> None:
+        self._queue = queue
+        self.every_s = every_s
+        self._clock = clock
+        self._asked_at = float("-inf")
+        self._known: frozenset[str] = frozenset()
+        self._answer: Answer | SchedulerError = Answer()
+
+    @property
+    def queue_name(self) -> str:
+        """The queue's own."""
+        return self._queue.queue_name
+
+    def query(self, submissions: Sequence[Submission]) -> Answer:
+        """Return the queue's answer about these submissions, or what is left of the last one.
+
+        Raises:
+            SchedulerError: the queue did not answer when it was asked last.
+        """
+        keys = frozenset(submission.key for submission in submissions)
+        is_repeated = self._clock() - self._asked_at < self.every_s and keys <= self._known
+        if not is_repeated:
+            self._known = keys
+            try:
+                self._answer = self._queue.query(submissions)
+            except SchedulerError as error:
+                self._answer = error
+            self._asked_at = self._clock()
+        if isinstance(self._answer, SchedulerError):
+            raise self._answer
+        return _repeat(self._answer, keys) if is_repeated else self._answer
+
+
+def _repeat(answer: Answer, keys: frozenset[str]) -> Answer:
+    """Return an old answer about these submissions; what was held then need not be so now."""
+    jobs = {
+        place: replace(job, held_by_dependency=False) if job.held_by_dependency else job
+        for place, job in answer.jobs.items()
+        if place[0] in keys
+    }
+    return replace(answer, jobs=jobs)
+
+
+def look_again(
+    save_dir: Path,
+    names: Sequence[str] = (),
+    *,
+    every_s: float | None = None,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Collection]:
+    """Yield what is known now, again and again.
+
+    Args:
+        save_dir: root of all results.
+        names: suites; none are all.
+        every_s: how often a cluster's scheduler is asked; None goes by its profile's `poll_s`, of several profiles by
+            the longest. The local queue is made of files and asks nobody.
+        clock: seconds that only grow.
+        sleep: waits so many of them.
+    """
+    queues: dict[str, Queue | None] = {}
+    patient: dict[str, PatientQueue] = {}
+
+    def find(cluster: str) -> Queue | None:
+        if cluster not in queues:
+            scheduler = scheduler_of(cluster, save_dir)
+            queues[cluster] = scheduler
+            if isinstance(scheduler, SlurmScheduler):
+                wait_s = every_s or scheduler.profile.poll_s
+                shared = patient.setdefault(scheduler.queue_name, PatientQueue(scheduler, wait_s, clock))
+                shared.every_s = max(shared.every_s, wait_s)
+                queues[cluster] = shared
+        return queues[cluster]
+
+    while True:
+        started = clock()
+        yield gather(save_dir, names, find=find)
+        files_s = min([FILES_EVERY_S, *(queue.every_s for queue in patient.values())])
+        sleep(max(files_s, IDLE_PER_WORK * (clock() - started)))

@@ -1,0 +1,1 @@
+"""Files on shared disks: paths, JSON, clocks; no schema."""

@@ -1,0 +1,1 @@
+"""One way to the scheduler: plan, send, retry, cancel."""

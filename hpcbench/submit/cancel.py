@@ -1,0 +1,68 @@
+"""Cancelling jobs: a note on disk first, then the scheduler.
+
+In: job views. Out: the ones that were cancelled. The note comes first, because an array element that is cancelled
+before it starts leaves no row anywhere in Slurm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcbench.errors import SchedulerError
+from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.schemas.states import ALIVE
+from hpcbench.schemas.views import JobView
+from hpcbench.storage.clock import now_text
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import JobPaths
+
+
+def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
+    """Cancel those jobs that are pending or running.
+
+    Raises:
+        SchedulerError: the scheduler cannot be asked from this machine, or did not answer, or some are another user's.
+    """
+    alive = [job for job in jobs if job.state in ALIVE and job.scheduler_id is not None]
+    if not alive:
+        return []
+    # Their ids may be those of other jobs here.
+    far = [job for job in alive if job.elsewhere is not None]
+    if far:
+        others = ", ".join(sorted({job.elsewhere for job in far if job.elsewhere is not None}))
+        raise SchedulerError(f"{len(far)} of these jobs are on another cluster ({others})", hint="cancel them there")
+    foreign = [job.submitter for job in alive if job.submitter is not None]
+    if foreign:
+        words = f"{len(foreign)} of these jobs were submitted by {', '.join(sorted(set(foreign)))}"
+        raise SchedulerError(words, hint="who submitted them has to cancel them")
+    by_cluster: dict[str, list[JobView]] = {}
+    for job in alive:
+        by_cluster.setdefault(job.cluster or "", []).append(job)
+    for cluster, members in by_cluster.items():
+        scheduler = scheduler_of(cluster, save_dir)
+        if scheduler is None:
+            raise SchedulerError(f"{cluster}: its scheduler cannot be reached from this machine")
+        for job in members:
+            note = {"schema_version": 1, "at": now_text(), "scheduler_id": job.scheduler_id}
+            # Not flushed: that would take seconds for thousands of jobs, and only a crash of this machine loses a note.
+            write_json(JobPaths(job.folder).cancelled, note, sync=False)
+        scheduler.cancel([job.scheduler_id for job in members if job.scheduler_id is not None])
+    return alive
+
+
+def cancel_where_possible(
+    jobs: Sequence[JobView], save_dir: Path
+) -> tuple[list[JobView], list[tuple[list[JobView], SchedulerError]]]:
+    """Cancel one's own jobs that are pending or running wherever that can be asked; return the others with why."""
+    by_place: dict[tuple[str | None, str | None, str | None], list[JobView]] = {}
+    for job in jobs:
+        by_place.setdefault((job.cluster, job.elsewhere, job.submitter), []).append(job)
+    cancelled: list[JobView] = []
+    left: list[tuple[list[JobView], SchedulerError]] = []
+    for members in by_place.values():
+        try:
+            cancelled += cancel_jobs(members, save_dir)
+        except SchedulerError as error:
+            left.append(([job for job in members if job.state in ALIVE], error))
+    return cancelled, left

@@ -1,0 +1,56 @@
+"""A job's folder before it runs: the request is written, and what earlier runs left is put out of the way.
+
+In: a suite's paths and a request. Out: a folder that the next run finds in order. No result is ever thrown away.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hpcbench.schemas.record import read_record
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import FINISHED_WELL
+from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import SuitePaths
+
+
+def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
+    """Write job.json and put away what an earlier run of this job left in the way of the new one."""
+    job = paths.job(request.experiment, request.job)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    old = read_json(job.request)
+    if old is not None and old.get("fingerprint") != request.fingerprint:
+        fingerprint = str(old.get("fingerprint", "unknown"))
+        if job.record.exists():
+            job.record.replace(_free_name(job.old_record(fingerprint)))
+        _put_away_attempts(job.folder, fingerprint)
+    else:
+        # The record of a failed run stays in its attempt's folder, that of a good one under its fingerprint as well.
+        record = read_record(job.record)
+        if record is not None and record.state in FINISHED_WELL:
+            job.record.replace(_free_name(job.old_record(record.fingerprint)))
+        job.record.unlink(missing_ok=True)
+        # Its owner is over, whatever the clocks say.
+        job.claim.unlink(missing_ok=True)
+    job.progress.unlink(missing_ok=True)
+    job.cancelled.unlink(missing_ok=True)
+    write_json(job.request, request.model_dump(mode="json"), sync=False)
+
+
+def _put_away_attempts(folder: Path, fingerprint: str) -> None:
+    """Move what belongs to another configuration aside, so that nothing resumes from it."""
+    target = folder / f"old-{re.sub(r'[^0-9a-zA-Z]', '', fingerprint)[:12] or 'unknown'}"
+    for entry in [*folder.glob("attempt-*"), folder / "resume", folder / "checkpoints", folder / "claim.json"]:
+        if entry.exists():
+            target.mkdir(exist_ok=True)
+            entry.rename(_free_name(target / entry.name))
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.name}.{number}")
+        number += 1
+    return free

@@ -1,0 +1,149 @@
+"""What would mend a failed job: more memory, more time, another node.
+
+In: a job view, what would be asked for now, and the cluster's defaults. Out: changed resources, and the change in
+words. Pure. None of it is in the fingerprint, so results stay comparable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hpcbench.cluster.limits import judge_resources
+from hpcbench.config.profile import ClusterProfile
+from hpcbench.errors import PlanError
+from hpcbench.plan.decide import TRAIN
+from hpcbench.scheduler.slurm.facts import NodeGroup
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.suite import Suite
+from hpcbench.schemas.views import JobView
+from hpcbench.status.log_patterns import BAD_NODE
+
+MEMORY_FACTOR = 1.5
+TIME_FACTOR = 2.0
+REST_FACTOR = 1.25
+"""Safety on the time that the steps left would take at the speed of the last one."""
+REST_START_MIN = 10
+"""Added to that: loading the model, evaluating, saving."""
+WHOLE_GIB = 8
+"""From here on memory is asked for in whole GiB."""
+
+Place = tuple[str, str]
+"""Experiment and job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What to ask for instead."""
+
+    resources: Resources
+    change: str
+    """For example `mem_gb 16 -> 24`."""
+
+
+def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile) -> dict[Place, Remedy]:
+    """Return what would mend each of a suite's failed jobs, where more or other resources would."""
+    planned = {experiment.name: experiment for experiment in suite.experiments}
+    found: dict[Place, Remedy] = {}
+    for job in jobs:
+        experiment = planned.get(job.experiment)
+        if job.suite != suite.name or experiment is None:
+            continue
+        asked = experiment.requirements if job.job == TRAIN else experiment.eval_requirements
+        remedy = find_remedy(job, asked, profile)
+        if remedy is not None:
+            found[job.experiment, job.job] = remedy
+    return found
+
+
+def find_remedy(job: JobView, planned: Resources, profile: ClusterProfile) -> Remedy | None:
+    """Return what would mend one failed job, or None: nothing would, or the suite asks for it by now.
+
+    Args:
+        job: as it ended; its request says what it had.
+        planned: what the suite asks for now.
+        profile: for what neither says.
+    """
+    cause = None if job.record is None else job.record.cause
+    base = _keep_earlier(job, planned, profile)
+    remedy: Remedy | None = None
+    if job.state is JobState.HOST_OUT_OF_MEMORY:
+        remedy = _more_memory(job, base, profile)
+    elif job.state is JobState.TIMEOUT:
+        remedy = _more_time(job, base, profile)
+    elif job.state in {JobState.NODE_FAILED, JobState.LOST} or (cause is not None and cause.type == BAD_NODE):
+        remedy = _other_node(job, base)
+    if remedy is None and base != planned:
+        return Remedy(resources=base, change="what an earlier retry changed stays changed")
+    return remedy
+
+
+def _keep_earlier(job: JobView, planned: Resources, profile: ClusterProfile) -> Resources:
+    """Return what the suite asks for, with what an earlier retry of this job added."""
+    if job.request is None:
+        return planned
+    had = job.request.resources
+    more: dict[str, object] = {}
+    if had.mem_gb is not None and had.mem_gb > (planned.mem_gb or profile.mem_gb or 0.0):
+        more["mem_gb"] = had.mem_gb
+    if had.time_min is not None and had.time_min > (planned.time_min or profile.time_min):
+        more["time_min"] = had.time_min
+    if had.exclude is not None and had.exclude.startswith("" if planned.exclude is None else f"{planned.exclude},"):
+        more["exclude"] = had.exclude
+    return planned.model_copy(update=more)
+
+
+def _more_memory(job: JobView, planned: Resources, profile: ClusterProfile) -> Remedy | None:
+    had = (job.request.resources.mem_gb if job.request is not None else None) or profile.mem_gb
+    attempts = () if job.record is None else job.record.attempts
+    peaks = [a.sampled.host_rss_peak_gib or 0.0 for a in attempts if a.sampled is not None]
+    basis = max([had or 0.0, *peaks])
+    if basis == 0.0:
+        return None
+    wanted = basis * MEMORY_FACTOR
+    wanted = float(math.ceil(wanted)) if wanted >= WHOLE_GIB else math.ceil(wanted * 10) / 10
+    if (planned.mem_gb or profile.mem_gb or 0.0) >= wanted:
+        return None
+    before = f"{had:g}" if had else f"the cluster's default (its peak was {basis:.1f})"
+    return Remedy(resources=planned.model_copy(update={"mem_gb": wanted}), change=f"mem_gb {before} -> {wanted:g}")
+
+
+def _more_time(job: JobView, planned: Resources, profile: ClusterProfile) -> Remedy | None:
+    had = (job.request.resources.time_min if job.request is not None else None) or profile.time_min
+    left_s = job.progress.get("eta_s")
+    wanted = math.ceil(had * TIME_FACTOR)
+    if isinstance(left_s, (int, float)) and job.request is not None and job.request.cmd == "sft":
+        # It resumes from its checkpoint, so only the rest counts.
+        wanted = math.ceil(left_s * REST_FACTOR / 60) + REST_START_MIN
+    if profile.time_max_min is not None:
+        wanted = min(wanted, profile.time_max_min)
+    if max(had, planned.time_min or profile.time_min) >= wanted:
+        return None
+    return Remedy(resources=planned.model_copy(update={"time_min": wanted}), change=f"time {had} min -> {wanted} min")
+
+
+def _other_node(job: JobView, planned: Resources) -> Remedy | None:
+    # Which of several nodes it was is not known.
+    if job.node is None or planned.nodes > 1:
+        return None
+    excluded = [] if planned.exclude is None else planned.exclude.split(",")
+    if job.node in excluded:
+        return None
+    names = ",".join([*excluded, job.node])
+    return Remedy(resources=planned.model_copy(update={"exclude": names}), change=f"exclude {job.node}")
+
+
+def check_remedies(remedies: Mapping[Place, Remedy], profile: ClusterProfile, groups: Sequence[NodeGroup]) -> None:
+    """Refuse changes that no partition of the cluster can give.
+
+    Raises:
+        PlanError: the first of them.
+    """
+    for (experiment, job), remedy in remedies.items():
+        for _, message, expected in judge_resources(remedy.resources, profile, groups):
+            raise PlanError(
+                f"{experiment} {job}: {remedy.change} is not possible here: {message}; expected: {expected}",
+                hint="retry it without --adjust, or change what it needs",
+            )

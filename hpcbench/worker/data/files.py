@@ -1,0 +1,123 @@
+"""Data files to rows: JSON, CSV, parquet, arrow, folders saved by datasets, and hub datasets from the local cache.
+
+In: where a dataset is. Out: its rows as plain objects. JSON and CSV are read here, so that errors name the file's own
+row and text stays text; the rest by pyarrow and datasets. It knows nothing of chats and never downloads.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from hpcbench.catalog.datasets import DatasetSource
+from hpcbench.errors import WorkerError
+
+Row = dict[str, Any]
+
+
+def read_rows(source: DatasetSource) -> list[Row]:
+    """Read one dataset under the field names that hpcbench knows.
+
+    Raises:
+        WorkerError: it is not there, or not readable.
+    """
+    return [source.layout.apply(row) for row in _read(source)]
+
+
+def _read(source: DatasetSource) -> list[Row]:
+    path = source.path
+    if path is None:
+        return _read_hub(source)
+    try:
+        if path.is_file():
+            return _read_file(path)
+        if path.is_dir():
+            return _read_folder(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise WorkerError(f"{path}: cannot be read: {error}") from error
+    raise WorkerError(f"{path}: no such dataset file or folder")
+
+
+def _read_file(path: Path) -> list[Row]:
+    match path.suffix.lower():
+        case ".json" | ".jsonl":
+            return _read_json_rows(path)
+        case ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as stream:
+                return [dict(row) for row in csv.DictReader(stream)]
+        case ".parquet":
+            from pyarrow import parquet  # type: ignore[import-untyped]  # has no stubs
+
+            return list(parquet.read_table(path).to_pylist())
+        case ".arrow":
+            from datasets import Dataset
+
+            return [dict(row) for row in Dataset.from_file(str(path))]
+        case _:
+            pass
+    raise WorkerError(f"{path}: unknown kind of dataset file; expected: json, jsonl, csv, parquet, arrow")
+
+
+def _read_json_rows(path: Path) -> list[Row]:
+    """Read a JSON list of objects, or one object per line, whatever the suffix says."""
+    text = path.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise WorkerError(f"{path}: not valid JSON: {error}") from error
+        return [_check_object(value, path, f"row {number}") for number, value in enumerate(values, start=1)]
+    rows = []
+    # Not splitlines(): JSON strings may hold U+2028, which is no line end in JSON lines.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise WorkerError(f"{path}: line {number}: not valid JSON: {error}") from error
+            rows.append(_check_object(value, path, f"line {number}"))
+    return rows
+
+
+def _check_object(value: object, path: Path, place: str) -> Row:
+    if not isinstance(value, dict):
+        raise WorkerError(f"{path}: {place}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _read_folder(path: Path) -> list[Row]:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        saved = load_from_disk(str(path))
+    except FileNotFoundError as error:
+        raise WorkerError(
+            f"{path}: not a folder saved by datasets (save_to_disk)", hint="name the data file itself"
+        ) from error
+    if isinstance(saved, DatasetDict):
+        if "train" not in saved:
+            raise WorkerError(f"{path}: no split `train`; found: {', '.join(saved)}")
+        saved = saved["train"]
+    return [dict(row) for row in saved]
+
+
+def _read_hub(source: DatasetSource) -> list[Row]:
+    from datasets import load_dataset
+
+    name = source.name
+    if source.huggingface is None:
+        raise WorkerError(
+            f"dataset {name!r}: no Hugging Face id is known"
+            + (f", and ModelScope's ({source.modelscope}) is not read by hpcbench" if source.modelscope else ""),
+            hint="download it and name the local file, or add its id to ~/.config/hpcbench/datasets.yaml",
+        )
+    try:
+        loaded = load_dataset(source.huggingface, source.subset, split=source.split)
+    except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
+        raise WorkerError(
+            f"dataset {name!r}: no such local file, and not in the local cache: {type(error).__name__}: {error}",
+            hint="run `hpcbench prefetch CONFIG` where there is internet, or name a local file",
+        ) from error
+    return [dict(row) for row in loaded]

@@ -1,0 +1,251 @@
+"""Datasets to encoded training and validation samples.
+
+In: the arguments' datasets. Out: rows as chats, split, drawn and mixed as the arguments say, and their tokens. It never
+shuffles by anything but the seeds of the arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import random
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, overload
+
+from hpcbench.catalog.agents import AgentFormat
+from hpcbench.catalog.dataset_columns import describe_field_sets
+from hpcbench.catalog.datasets import find_dataset
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.files import read_rows
+from hpcbench.worker.data.messages import to_messages
+from hpcbench.worker.data.templates import Encoded, Message, Template, find_agent_format
+
+logger = logging.getLogger(__name__)
+
+_MAX_SHOWN_ERRORS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One row as a chat, with the place it came from."""
+
+    messages: tuple[Message, ...]
+    place: str
+    """`file: row N`, counted from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Training and validation samples before tokenizing."""
+
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    num_discarded: int = 0
+    """Rows without the needed fields that `check_dataset_strategy` dropped."""
+    num_mixed: int = 0
+    """Rows of `train_dataset_mix_ds` at the end of the training samples."""
+    note: str | None = None
+    """What the record says about them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedRows:
+    """Samples after tokenizing."""
+
+    rows: Sequence[Encoded]
+    num_truncated: int
+    """0 where rows are tokenized when asked for."""
+    num_dropped: int
+    """Samples that `delete` dropped for their length."""
+
+
+class LazyRows(Sequence[Encoded]):
+    """Samples that are tokenized each time they are asked for: no wait before training, no memory for tokens."""
+
+    def __init__(self, samples: Sequence[Sample], template: Template) -> None:
+        self._samples = samples
+        self._template = template
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Encoded]: ...
+    def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
+        if isinstance(index, slice):
+            return [_encode_one(sample, self._template) for sample in self._samples[index]]
+        return _encode_one(self._samples[index], self._template)
+
+
+def load_splits(args: SftArgs) -> Splits:
+    """Read all datasets, split each, put the parts together and draw the samples that the arguments ask for.
+
+    Raises:
+        WorkerError: a dataset cannot be read, a row lacks its fields, or nothing is left to train on.
+    """
+    train: list[Sample] = []
+    validation: list[Sample] = []
+    num_discarded = 0
+    for dataset in args.dataset:
+        samples, discarded = _load_samples(dataset, args)
+        num_discarded += discarded
+        ratio = 0.0 if args.val_dataset else args.dataset_test_ratio
+        kept, held_out = split_rows(samples, ratio=ratio, seed=args.dataset_split_seed)
+        train += kept
+        validation += held_out
+    for dataset in args.val_dataset:
+        samples, discarded = _load_samples(dataset, args)
+        num_discarded += discarded
+        validation += samples
+    train = draw_rows(train, count=args.train_dataset_sample, seed=args.dataset_split_seed)
+    count = -1 if args.val_dataset_sample is None else args.val_dataset_sample
+    validation = draw_rows(validation, count=count, seed=args.dataset_split_seed)
+    if not train:
+        raise WorkerError("no training rows: " + (", ".join(args.dataset) or "dataset is empty"))
+    mixed, discarded, note = _draw_mixed_rows(args, num_train=len(train))
+    return Splits(
+        train=(*train, *mixed),
+        validation=tuple(validation),
+        num_discarded=num_discarded + discarded,
+        num_mixed=len(mixed),
+        note=note,
+    )
+
+
+def split_rows(rows: Sequence[Sample], *, ratio: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Return (training, validation) rows in their order; a ratio above 0 takes at least one and leaves at least one."""
+    count = min(max(1, int(len(rows) * ratio)), len(rows) - 1) if ratio > 0 else 0
+    held_out = set(_draw(len(rows), count, seed=seed)) if count > 0 else set()
+    train = [row for index, row in enumerate(rows) if index not in held_out]
+    return train, [rows[index] for index in sorted(held_out)]
+
+
+def draw_rows(rows: Sequence[Sample], *, count: int, seed: int) -> list[Sample]:
+    """Return `count` rows drawn by the seed, in their order; all of them for -1 or where there are no more."""
+    if count < 0 or count >= len(rows):
+        return list(rows)
+    return [rows[index] for index in _draw(len(rows), count, seed=seed)]
+
+
+def encode_samples(
+    samples: Sequence[Sample],
+    template: Template,
+    *,
+    num_proc: int = 1,
+    on_row: Callable[[int], None] = lambda _count: None,
+) -> EncodedRows:
+    """Tokenize samples in their order.
+
+    Args:
+        samples: chats.
+        template: decides tokens, labels and length.
+        num_proc: processes to use.
+        on_row: called with the number of rows done, now and then.
+
+    Raises:
+        WorkerError: a sample cannot be encoded; the message names its place.
+    """
+    rows: list[Encoded] = []
+    num_truncated = num_dropped = 0
+    for count, encoded in enumerate(_encode_all(samples, template, num_proc=num_proc), start=1):
+        if count % 64 == 0:
+            on_row(count)
+        if not encoded.input_ids:
+            num_dropped += 1
+            continue
+        num_truncated += encoded.truncated
+        rows.append(encoded)
+    return EncodedRows(rows=tuple(rows), num_truncated=num_truncated, num_dropped=num_dropped)
+
+
+def _draw(total: int, count: int, *, seed: int) -> list[int]:
+    """Return `count` different indices below `total`, sorted."""
+    return sorted(random.Random(seed).sample(range(total), count))  # noqa: S311  # no secret
+
+
+def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], int, str | None]:
+    """Return the rows to mix in, how many bad ones were left out, and what the record says about it.
+
+    As ms-swift 2.x (swift/llm/utils/argument.py): int(training rows x ratio) rows of the mixed datasets, drawn after
+    the training rows; all of them, with a warning, where there are fewer. None of them is validated on.
+    """
+    if args.train_dataset_mix_ratio <= 0:
+        return [], 0, None
+    if not args.train_dataset_mix_ds:
+        raise WorkerError("train_dataset_mix_ratio: train_dataset_mix_ds names no dataset to mix in")
+    wanted = int(num_train * args.train_dataset_mix_ratio)
+    rows: list[Sample] = []
+    num_discarded = 0
+    for dataset in args.train_dataset_mix_ds:
+        samples, discarded = _load_samples(dataset, args)
+        rows += samples
+        num_discarded += discarded
+    drawn = draw_rows(rows, count=wanted, seed=args.dataset_split_seed)
+    note = f"{len(drawn)} of them mixed in from {', '.join(args.train_dataset_mix_ds)}"
+    if len(drawn) < wanted:
+        ratio = len(drawn) / num_train
+        note += f"; train_dataset_mix_ratio asks for {wanted} and there are no more: the ratio is {ratio:.4g}"
+        logger.warning("num_train_rows: %s", note)
+    return drawn, num_discarded, note
+
+
+def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
+    """Return a dataset's chats, and how many rows were left out."""
+    agent: AgentFormat = find_agent_format(args)
+    samples = []
+    num_discarded = 0
+    for number, row in enumerate(read_rows(find_dataset(dataset, registry=args.dataset_info)), start=1):
+        messages = to_messages(row, agent)
+        if messages is not None and messages and messages[-1]["role"] == "assistant":
+            samples.append(Sample(messages=messages, place=f"{dataset}: row {number}"))
+            continue
+        message = (
+            f"{dataset}: row {number}: needed fields are missing or not text; "
+            f"found: {', '.join(sorted(row)) or 'nothing'}; expected: {describe_field_sets()}, ending with an answer"
+        )
+        if args.check_dataset_strategy not in {"discard", "warning"}:
+            raise WorkerError(message, hint="check_dataset_strategy: discard leaves such rows out")
+        num_discarded += 1
+        if args.check_dataset_strategy == "warning" or num_discarded <= _MAX_SHOWN_ERRORS:
+            logger.warning("%s; row left out", message)
+    return samples, num_discarded
+
+
+def _encode_all(samples: Sequence[Sample], template: Template, *, num_proc: int) -> Iterator[Encoded]:
+    if num_proc == 1 or len(samples) < 2 * num_proc:
+        for sample in samples:
+            yield _encode_one(sample, template)
+        return
+    # Forked before anything has touched a GPU; the template is inherited, not pickled.
+    _Inherited.template = template
+    with multiprocessing.get_context("fork").Pool(num_proc) as pool:
+        yield from pool.imap(_encode_inherited, samples, chunksize=64)
+
+
+class _Inherited:
+    template: Template
+
+
+def _encode_inherited(sample: Sample) -> Encoded:
+    return _encode_one(sample, _Inherited.template)
+
+
+def _encode_one(sample: Sample, template: Template) -> Encoded:
+    try:
+        encoded = template.encode(sample.messages)
+    except WorkerError as error:
+        raise WorkerError(f"{sample.place}: {error.message}", hint=error.hint) from error
+    if encoded.input_ids and encoded.num_label_tokens == 0:
+        raise WorkerError(f"{sample.place}: no token is left to learn from", hint="raise max_length")
+    weights = None if encoded.weights is None else array("f", encoded.weights)
+    return replace(encoded, input_ids=_compact(encoded.input_ids), labels=_compact(encoded.labels), weights=weights)
+
+
+def _compact(values: Iterable[int]) -> array[int]:
+    """Return four bytes per token instead of a Python list's thirty."""
+    return array("i", values)

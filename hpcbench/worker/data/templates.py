@@ -1,0 +1,297 @@
+"""Chats to tokens and labels, by the tokenizer's own chat template.
+
+In: messages as `{"role": ..., "content": ...}`. Out: token ids with -100 where no loss is taken.
+What is trained on follows exactly the tokens that an evaluation's prompt ends with; where a template breaks that,
+encoding raises instead of training on something else. It never reads data or loads a model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from jinja2 import TemplateError
+
+from hpcbench.catalog.agents import AgentFormat, list_agent_formats, lookup_agent_format
+from hpcbench.catalog.models import list_templates, lookup_model, lookup_template
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
+
+logger = logging.getLogger(__name__)
+
+IGNORED_LABEL: Final = -100
+MASKED: Final = "masked"
+"""Key of a message: texts in its content that are never learnt (what tools returned); templates do not see it."""
+TruncationStrategy = Literal["truncation_left", "delete"]
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """One sample; a sample that `delete` drops for its length has no tokens and counts as truncated."""
+
+    input_ids: Sequence[int]
+    labels: Sequence[int]
+    """The token itself where loss is taken, else -100; the model shifts them."""
+    weights: Sequence[float] | None = None
+    """Loss weight of each label, 0 where there is none; None weighs all labels 1."""
+    truncated: bool = False
+
+    @property
+    def num_label_tokens(self) -> int:
+        """Tokens that are predicted; the first position never is."""
+        return sum(label != IGNORED_LABEL for label in self.labels[1:])
+
+
+class Template:
+    """How chats become prompts and training samples for one tokenizer.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        system: system prompt for chats without one, or None.
+        max_length: longest sample in tokens.
+        truncation_strategy: what happens to longer samples.
+        loss_on_all_rounds: train on every answer instead of the last.
+        chat_template: Jinja text that replaces the tokenizer's, or None.
+        loss_scale: weighs the parts of answers, or None.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        system: str | None = None,
+        max_length: int = 2048,
+        truncation_strategy: TruncationStrategy = "truncation_left",
+        loss_on_all_rounds: bool = False,
+        chat_template: str | None = None,
+        loss_scale: AgentFormat | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.system = system
+        self._max_length = max_length
+        self._delete_long = truncation_strategy == "delete"
+        self._all_rounds = loss_on_all_rounds
+        self._loss_scale = loss_scale
+        self._chat_template = chat_template or tokenizer.chat_template
+        if tokenizer.eos_token_id is None:
+            raise WorkerError("the tokenizer has no end-of-sequence token, so no answer could ever end")
+
+    @classmethod
+    def from_args(cls, args: SftArgs, tokenizer: Any) -> Template:
+        """Return the template that the arguments ask for.
+
+        Raises:
+            WorkerError: `template_type` names no template of the catalog.
+        """
+        entry = lookup_model(args.model_type) if args.model_type is not None else None
+        chat_template = None
+        if args.template_type is not None:
+            chat_template = lookup_template(args.template_type)
+            if chat_template is None:
+                raise WorkerError(
+                    f"template_type: no template {args.template_type!r}; known: {', '.join(list_templates())}",
+                    hint="leave template_type out to use the tokenizer's own chat template",
+                )
+        elif tokenizer.chat_template is None and entry is not None and entry.template is not None:
+            chat_template = lookup_template(entry.template)
+        return cls(
+            tokenizer,
+            system=args.system,
+            max_length=args.max_length,
+            truncation_strategy=args.truncation_strategy,
+            loss_on_all_rounds=args.loss_on_all_rounds,
+            chat_template=chat_template,
+            loss_scale=find_agent_format(args) if args.use_loss_scale else None,
+        )
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether there is one; without it prompts are the plain messages, one per line."""
+        return self._chat_template is not None
+
+    def prefix_text(self, messages: Sequence[Message]) -> str:
+        """Return the prompt for the next answer, as text without the special tokens a tokenizer adds by itself."""
+        return self._render(self._with_system(messages), is_prompt=True)
+
+    def prefix_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Return the prompt for the next answer, as the tokens that training conditions on."""
+        return self._prompt_ids(self._with_system(messages))
+
+    def encode(self, messages: Sequence[Message]) -> Encoded:
+        """Return one training sample; loss is on the last answer and its end, or on all answers.
+
+        Raises:
+            WorkerError: the chat does not end with an answer, or the template's prompt is not what training would see.
+        """
+        chat = self._with_system(messages)
+        if not chat or chat[-1]["role"] != "assistant":
+            raise WorkerError("a training chat must end with an assistant message")
+        answers = [index for index, message in enumerate(chat) if message["role"] == "assistant"]
+        input_ids: list[int] = []
+        labels: list[int] = []
+        weights: list[float] = []
+        text = ""
+        for answer in answers if self._all_rounds else answers[-1:]:
+            prompt = self._render(chat[:answer], is_prompt=True)
+            full = self._render(chat[: answer + 1], is_prompt=False)
+            self._check_starts_with(prompt, text)
+            self._check_starts_with(full, prompt)
+            prompt_ids = self._continue(input_ids, text, prompt)
+            labels += [IGNORED_LABEL] * (len(prompt_ids) - len(input_ids))
+            answer_ids = self._continue(prompt_ids, prompt, full)[len(prompt_ids) :]
+            ended_ids = self._end_answer(answer_ids)
+            if answer == answers[-1]:
+                answer_ids = ended_ids
+            scale = self._weigh(chat[answer], prompt, full, prompt_ids, ended_ids[: len(answer_ids)])
+            scale += [0.0] * (len(answer_ids) - len(scale))
+            labels += [token if weight else IGNORED_LABEL for token, weight in zip(answer_ids, scale, strict=True)]
+            weights += [0.0] * (len(prompt_ids) - len(input_ids)) + scale
+            input_ids, text = prompt_ids + answer_ids, full
+        self._check_prompt(chat, input_ids, labels)
+        return self._fit(input_ids, labels, None if self._loss_scale is None else weights)
+
+    def _with_system(self, messages: Sequence[Message]) -> list[Message]:
+        chat = list(messages)
+        if self.system is not None and not (chat and chat[0]["role"] == "system"):
+            chat.insert(0, {"role": "system", "content": self.system})
+        return chat
+
+    def _render(self, chat: Sequence[Message], *, is_prompt: bool) -> str:
+        if self._chat_template is None:
+            return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [{key: value for key, value in message.items() if key != MASKED} for message in chat],
+                chat_template=self._chat_template,
+                add_generation_prompt=is_prompt,
+                tokenize=False,
+            )
+        except (TemplateError, TypeError, KeyError) as error:
+            roles = ", ".join(str(message["role"]) for message in chat)
+            raise WorkerError(f"the chat template refuses a chat with the roles {roles}: {error}") from error
+        return str(text)
+
+    def _prompt_ids(self, chat: Sequence[Message]) -> list[int]:
+        return self._tokenize(self._render(chat, is_prompt=True), is_start=True)
+
+    def _tokenize(self, text: str, *, is_start: bool) -> list[int]:
+        """Tokenize; the plain fallback takes the tokenizer's own start token, a chat template writes its own."""
+        add_start = is_start and self._chat_template is None
+        ids = list(self.tokenizer(text, add_special_tokens=add_start)["input_ids"])
+        if add_start and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(self.tokenizer.eos_token):
+            ids.pop()
+        return ids
+
+    def _continue(self, done_ids: list[int], done: str, full: str) -> list[int]:
+        """Return the tokens of `full` that begin with `done_ids`, which are those of its beginning `done`.
+
+        The tokens of the whole text are taken where they agree; where a token would span the border (as it never does
+        when a model generates), the rest is tokenized by itself.
+        """
+        if not done_ids:
+            return self._tokenize(full, is_start=True)
+        joint = self._tokenize(full, is_start=True)
+        if joint[: len(done_ids)] == done_ids:
+            return joint
+        rest = self._tokenize(full[len(done) :], is_start=False)
+        return done_ids + rest
+
+    def _end_answer(self, answer_ids: list[int]) -> list[int]:
+        """Cut what follows the answer's end token if it is only white space, and add an end token where none is."""
+        for index in range(len(answer_ids) - 1, -1, -1):
+            if self._is_special(answer_ids[index]):
+                return answer_ids[: index + 1]
+            if self.tokenizer.decode([answer_ids[index]]).strip():
+                break
+        return [*answer_ids, self.tokenizer.eos_token_id]
+
+    def _is_special(self, token_id: int) -> bool:
+        added = self.tokenizer.added_tokens_decoder.get(token_id)
+        return token_id == self.tokenizer.eos_token_id or (added is not None and bool(added.special))
+
+    def _check_starts_with(self, text: str, beginning: str) -> None:
+        if not text.startswith(beginning):
+            raise WorkerError(
+                "the chat template writes a chat with its answer differently from the prompt for that answer, so "
+                f"training would not see the evaluation's prompt: {beginning[-60:]!r} does not begin {text[-120:]!r}",
+                hint="use another template_type, or loss_on_all_rounds: false if the earlier answers are rewritten",
+            )
+
+    def _check_prompt(self, chat: Sequence[Message], input_ids: list[int], labels: list[int]) -> None:
+        """Raise unless the tokens before the last answer are those of the prompt for it."""
+        prompt_ids = self._prompt_ids(chat[:-1])
+        num_prompt = len(prompt_ids)
+        if input_ids[:num_prompt] != prompt_ids or labels[num_prompt - 1 : num_prompt] not in ([], [IGNORED_LABEL]):
+            raise WorkerError(
+                "the tokens before the answer are not those of the prompt for it, so training would not see the "
+                "evaluation's prompt",
+                hint="set loss_on_all_rounds: false",
+            )
+
+    def _weigh(
+        self, message: Message, prompt: str, full: str, prompt_ids: list[int], answer_ids: list[int]
+    ) -> list[float]:
+        """Return the loss weight of each of the answer's tokens; a token weighs what its first character does."""
+        masked = message.get(MASKED, ())
+        if self._loss_scale is None and not masked:
+            return [1.0] * len(answer_ids)
+        answer = full[len(prompt) :]
+        of_characters = [1.0] * len(answer) if self._loss_scale is None else self._loss_scale.weigh_characters(answer)
+        end = 0
+        for text in masked:
+            start = answer.find(text, end)
+            if start < 0:
+                raise WorkerError(f"the chat template rewrites what a tool returned: {text[:60]!r} is missing")
+            end = start + len(text)
+            of_characters[start:end] = [0.0] * len(text)
+        starts = self._find_starts(prompt, full, prompt_ids)
+        weights = [of_characters[max(0, start)] if start < len(answer) else 1.0 for start in starts[: len(answer_ids)]]
+        weights += [1.0] * (len(answer_ids) - len(weights))
+        # The end of an answer is the model's own decision, whatever part it closes.
+        return [1.0 if self._is_special(token) else weight for token, weight in zip(answer_ids, weights, strict=True)]
+
+    def _find_starts(self, prompt: str, full: str, prompt_ids: list[int]) -> list[int]:
+        """Return where in the answer's text each of its tokens starts, tokenized as `_continue` does."""
+        if not self.tokenizer.is_fast:
+            raise WorkerError("parts of answers cannot be weighed: the tokenizer does not tell where its tokens lie")
+        add_start = self._chat_template is None
+        joint = self.tokenizer(full, add_special_tokens=add_start, return_offsets_mapping=True)
+        if list(joint["input_ids"][: len(prompt_ids)]) == prompt_ids:
+            return [start - len(prompt) for start, _ in joint["offset_mapping"][len(prompt_ids) :]]
+        rest = self.tokenizer(full[len(prompt) :], add_special_tokens=False, return_offsets_mapping=True)
+        return [start for start, _ in rest["offset_mapping"]]
+
+    def _fit(self, input_ids: list[int], labels: list[int], weights: list[float] | None) -> Encoded:
+        if len(input_ids) <= self._max_length:
+            return Encoded(input_ids=input_ids, labels=labels, weights=weights)
+        if self._delete_long:
+            return Encoded(input_ids=[], labels=[], truncated=True)
+        start = len(input_ids) - self._max_length
+        return Encoded(
+            input_ids=input_ids[start:],
+            labels=labels[start:],
+            weights=None if weights is None else weights[start:],
+            truncated=True,
+        )
+
+
+def find_agent_format(args: SftArgs) -> AgentFormat:
+    """Return how the arguments want tool calls written.
+
+    Raises:
+        WorkerError: the catalog has no such entry.
+    """
+    found = lookup_agent_format(args.agent_template)
+    if found is None:
+        known = ", ".join(list_agent_formats())
+        raise WorkerError(f"agent_template: no entry {args.agent_template!r} in the catalog; known: {known}")
+    return found
+
+
+def _render_plain(chat: Sequence[Message], *, is_prompt: bool, eos: str) -> str:
+    """Return the messages one per line, for tokenizers without a chat template; the last answer ends with eos."""
+    lines = [str(message["content"]) for message in chat]
+    return "".join(f"{line}\n" for line in lines) if is_prompt else "\n".join(lines) + eos

@@ -1,0 +1,294 @@
+"""One eval job: load the weights, run the eval tasks, write what came out.
+
+In: a job request with cmd `eval`, for a train job's checkpoint or an untrained baseline. Out: `metrics.json` and
+`samples.jsonl` in the attempt's folder, or `interrupted.json` when the supervisor asked to stop (evals start over).
+It writes no record and catches no failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import lm_eval
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
+from hpcbench.schemas.record import EvalMetrics, Parameters, TaskResult
+from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.json_files import write_json, write_text
+from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.worker.data.samples import encode_samples, load_splits
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.evaluate.checkpoint import Checkpoint, choose_checkpoint
+from hpcbench.worker.evaluate.model import EvalModel
+from hpcbench.worker.evaluate.prompts import ChatPrompts
+from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_results
+from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, primary_metric
+from hpcbench.worker.measure.loss import mean_cross_entropy
+from hpcbench.worker.measure.meter import measure_memory, reset_peaks
+from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
+from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
+from hpcbench.worker.progress_file import Progress, now
+from hpcbench.worker.signals import StopRequestedError, stop_requested
+
+logger = logging.getLogger(__name__)
+
+BOOTSTRAP_ITERS = 1_000
+"""Draws for the few metrics without a closed-form standard error (F1, BLEU, perplexity); means never need any."""
+SYSTEM_DELIMITER = "\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is evaluated, loaded."""
+
+    checkpoint: Checkpoint
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    num_gpus: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationLoss:
+    """eval_loss on the validation split of the training data, or why there is none."""
+
+    value: float | None = None
+    num_rows: int | None = None
+    reason: str = "eval_args.eval_loss did not ask for it; a training's own eval_loss is in its record"
+
+
+def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
+    """Evaluate one dataset and write the attempt's metrics.
+
+    Args:
+        request: the job; `args` name model, template and dtype, `train_folder` the training whose weights are taken.
+        job: the job's files; its progress is rewritten every 15 s.
+        attempt: where metrics and samples go.
+
+    Raises:
+        WorkerError: the request cannot be evaluated here: no such task, no data, no checkpoint.
+    """
+    args, eval_args = _arguments(request)
+    if eval_args.command:
+        raise WorkerError("eval_args.command is run by the job's supervisor, not by the eval worker")
+    progress = Progress(job)
+
+    def between_batches(done: int, total: int) -> None:
+        if stop_requested(attempt):
+            raise StopRequestedError("stopped between two batches of an eval")
+        progress.update("evaluating", done=done, total=total)
+
+    progress.update("loading")
+    try:
+        if request.eval_dataset == EVAL_LOSS_ONLY:
+            metrics = evaluate_loss_only(load_subject(args, eval_args, request), args, between_batches)
+        else:
+            tasks = load_eval_tasks(str(request.eval_dataset), eval_args.include_path)
+            subject = load_subject(args, eval_args, request)
+            metrics = evaluate(request, subject, tasks, between_batches, attempt)
+    except StopRequestedError:
+        logger.info("asked to stop; this eval starts over with the next attempt")
+        write_json(attempt.interrupted, {"schema_version": 1, "phase": "evaluating", "at": now()})
+        return
+    write_json(attempt.metrics, metrics.model_dump(mode="json"))
+
+
+def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Subject:
+    """Load the weights, the tokenizer and the training's template."""
+    checkpoint = choose_checkpoint(request)
+    tokenizer = load_tokenizer(args)
+    num_gpus = request.resources.gpu if request.device == "cuda" else 1
+    if checkpoint.folder is None:
+        model = load_model(args, request.device, num_gpus=num_gpus, for_training=False)
+    else:
+        merge = eval_args.merge_lora
+        model = load_checkpoint(args, checkpoint.folder, request.device, merge=merge, num_gpus=num_gpus)
+    template = Template.from_args(args, tokenizer)
+    return Subject(checkpoint=checkpoint, model=model.eval(), tokenizer=tokenizer, template=template, num_gpus=num_gpus)
+
+
+def evaluate(
+    request: JobRequest,
+    subject: Subject,
+    tasks: LoadedTasks,
+    between_batches: Callable[[int, int], None],
+    attempt: AttemptPaths,
+) -> EvalMetrics:
+    """Run the eval tasks, keep the documents' answers beside the metrics, and return what was measured."""
+    args, eval_args = _arguments(request)
+    applies_template = choose_chat_template(subject.template, eval_args)
+    lm = EvalModel(
+        subject.model,
+        subject.tokenizer,
+        prompts=ChatPrompts(subject.template) if applies_template else None,
+        batch_size=eval_args.batch_size,
+        max_length=eval_args.max_length,
+        between_batches=between_batches,
+    )
+    reset_peaks()
+    started_s = time.perf_counter()
+    results = run_lm_eval(lm, tasks, eval_args, system=args.system)
+    eval_time_s = time.perf_counter() - started_s
+    if eval_args.log_samples:
+        write_text(attempt.samples, "".join(f"{line}\n" for line in sample_lines(results)))
+    val_loss = ValidationLoss()
+    if eval_args.eval_loss:
+        val_loss = measure_val_loss(args, subject, lambda: between_batches(0, 0))
+    scores = EvalMetrics(
+        dataset=str(request.eval_dataset),
+        primary_task=tasks.name,
+        primary_metric=primary_metric(tasks.headline, results["results"][tasks.name]),
+        tasks=task_results(results),
+        infer=lm.meter.speed(batch_size=eval_args.batch_size),
+        eval_loss=val_loss.value,
+        num_val_rows=val_loss.num_rows,
+        chat_template_applied=applies_template and subject.template.has_chat_template,
+        eval_time_s=eval_time_s,
+        lm_eval_version=lm_eval.__version__,
+        debug=eval_args.limit is not None,
+    )
+    return describe_subject(scores, subject, eval_loss_reason=val_loss.reason)
+
+
+def evaluate_loss_only(subject: Subject, args: SftArgs, between_batches: Callable[[int, int], None]) -> EvalMetrics:
+    """Measure eval_loss on the validation split and nothing else."""
+    reset_peaks()
+    started_s = time.perf_counter()
+    loss = measure_val_loss(args, subject, lambda: between_batches(0, 0))
+    if loss.value is None:
+        raise WorkerError(f"no eval_loss: {loss.reason}")
+    result = TaskResult(
+        metrics={EVAL_LOSS_ONLY: loss.value},
+        num_samples=loss.num_rows or 0,
+        higher_is_better={EVAL_LOSS_ONLY: False},
+    )
+    scores = EvalMetrics(
+        dataset=EVAL_LOSS_ONLY,
+        primary_task=EVAL_LOSS_ONLY,
+        primary_metric=EVAL_LOSS_ONLY,
+        tasks={EVAL_LOSS_ONLY: result},
+        eval_loss=loss.value,
+        num_val_rows=loss.num_rows,
+        eval_time_s=time.perf_counter() - started_s,
+    )
+    return describe_subject(scores, subject, eval_loss_reason=loss.reason)
+
+
+def describe_subject(scores: EvalMetrics, subject: Subject, *, eval_loss_reason: str) -> EvalMetrics:
+    """Return the scores together with what was evaluated, and why figures are missing."""
+    folder = subject.checkpoint.folder
+    parameters = find_parameters(subject)
+    reasons = {
+        "primary_metric": (scores.primary_metric, "the eval tasks have no metric in common that is a mean"),
+        "infer": (scores.infer, "these eval tasks score given answers and generate nothing"),
+        "eval_loss": (scores.eval_loss, eval_loss_reason),
+        "parameters": (parameters, "the program that trained this model did not say what it trained"),
+    }
+    return EvalMetrics.model_validate(
+        dict(scores)
+        | {
+            "memory": measure_memory(subject.model.device, num_gpus=subject.num_gpus, num_ranks=1),
+            "parameters": parameters,
+            "checkpoint": None if folder is None else str(folder),
+            "checkpoint_choice": subject.checkpoint.choice,
+            "dtypes": find_dtypes(subject.model),
+            "attention": getattr(subject.model.config, "_attn_implementation", None),
+            "unknown": {name: reason for name, (value, reason) in reasons.items() if value is None},
+        }
+    )
+
+
+def choose_chat_template(template: Template, eval_args: EvalArgs) -> bool:
+    """Return whether prompts are rendered by the training's template; by default where it is a chat template."""
+    if eval_args.apply_chat_template is not None:
+        return eval_args.apply_chat_template
+    if not template.has_chat_template:
+        logger.warning(
+            "no chat template: prompts are lm-eval's bare text, while training puts each message on a line of its own; "
+            "eval_args.apply_chat_template: true evaluates with the training's prompts"
+        )
+    return template.has_chat_template
+
+
+def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, system: str | None) -> LmEvalResults:
+    """Run lm-eval over the loaded tasks.
+
+    Args:
+        lm: the wrapped model.
+        tasks: what to evaluate.
+        eval_args: few-shot number, limit, generation arguments, seed.
+        system: the training's system prompt; where the template renders the prompts, it puts it in by itself.
+    """
+    os.environ.setdefault("DISABLE_MULTIPROC", "1")  # else lm-eval forks this process for the bootstrap
+    by_template = lm.prompts is not None
+    results = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=[tasks.headline],
+        task_manager=tasks.manager,
+        num_fewshot=eval_args.num_fewshot,
+        batch_size=eval_args.batch_size,
+        limit=eval_args.limit,
+        bootstrap_iters=BOOTSTRAP_ITERS,
+        log_samples=True,  # the task hash is made of them
+        system_instruction=None if by_template or not system else system.rstrip() + SYSTEM_DELIMITER,
+        apply_chat_template=by_template,
+        fewshot_as_multiturn=by_template and eval_args.fewshot_as_multiturn,
+        gen_kwargs=dict(eval_args.gen_kwargs) or None,
+        random_seed=eval_args.seed,
+        numpy_random_seed=eval_args.seed,
+        torch_random_seed=eval_args.seed,
+        fewshot_random_seed=eval_args.seed,
+    )
+    if results is None:
+        raise WorkerError("lm-eval returned nothing: an eval job runs in one process")
+    return results
+
+
+def measure_val_loss(args: SftArgs, subject: Subject, on_batch: Callable[[], None]) -> ValidationLoss:
+    """Return the cross-entropy that a training with these arguments would measure on its validation split."""
+    samples = load_splits(args).validation
+    rows = encode_samples(samples, subject.template, num_proc=1).rows
+    if not rows:
+        return ValidationLoss(num_rows=0, reason="there is no validation split")
+    loss, _ = mean_cross_entropy(
+        subject.model,
+        rows,
+        args.eval_batch_size or args.batch_size,
+        subject.model.device,
+        pad_token_id=subject.tokenizer.pad_token_id,
+        on_batch=on_batch,
+    )
+    return ValidationLoss(value=loss, num_rows=len(rows))
+
+
+def find_parameters(subject: Subject) -> Parameters | None:
+    """Return what the training counted, for a baseline the model's own size with nothing trained."""
+    if subject.checkpoint.train_metrics is not None:
+        return subject.checkpoint.train_metrics.parameters
+    if subject.checkpoint.choice == "output_model":
+        return None
+    return Parameters(trainable=0, total=sum(map(logical_size, subject.model.parameters())))
+
+
+def find_dtypes(model: torch.nn.Module) -> dict[str, str]:
+    """Return the dtypes of the base's weights and, where it is not merged, of the adapter; and how it is quantised."""
+    found: dict[str, set[str]] = {}
+    for name, parameter in model.named_parameters():
+        part = "adapter" if "lora_" in name else "weights"
+        found.setdefault(part, set()).add(dtype_name(parameter))
+    by_part = {part: "+".join(sorted(dtypes)) for part, dtypes in found.items()}
+    quantization = describe(model)
+    return by_part if quantization is None else {**by_part, "quantization": quantization}
+
+
+def _arguments(request: JobRequest) -> tuple[SftArgs, EvalArgs]:
+    if request.args is None or request.eval_dataset is None:
+        raise WorkerError("an eval needs eval_dataset and args")
+    return request.args, request.eval_args or EvalArgs()

@@ -1,0 +1,206 @@
+"""The model as lm-eval sees it: its prompts are the training's, its generation is measured, its progress is told.
+
+In: a loaded model, its tokenizer, the prompts' template. Out: answers to lm-eval's requests, a filled meter.
+It never loads weights and never scores: both are others' work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
+
+from hpcbench.errors import WorkerError
+from hpcbench.worker.evaluate.prompts import ChatPrompts
+from hpcbench.worker.measure.generation_meter import GenerationMeter, GenerationWatch, read_clock
+
+logger = logging.getLogger(__name__)
+
+NUM_WARMUP_TOKENS = 2
+
+BetweenBatches = Callable[[int, int], None]
+"""Called with (requests done, requests known) before every batch; may raise to leave."""
+
+
+class _DoneCounter:
+    """Stands where lm-eval keeps its response cache, which hears of every finished request exactly once."""
+
+    def __init__(self) -> None:
+        self.num_done = 0
+
+    def add_partial(self, attr: str, req: object, res: object) -> None:  # noqa: ARG002
+        self.num_done += 1
+
+
+class EvalModel(HFLM):
+    """lm-eval's Hugging Face model with the training's prompts and a meter."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prompts: ChatPrompts | None,
+        batch_size: int,
+        max_length: int | None,
+        between_batches: BetweenBatches,
+    ) -> None:
+        """Wrap a loaded model.
+
+        Args:
+            model: the model on its device, with or without an adapter.
+            tokenizer: its tokenizer.
+            prompts: the training's template, or None for bare text without chat messages.
+            batch_size: rows per batch, fixed: an automatic size would change the speed.
+            max_length: longest prompt plus answer in tokens, or None for what the model allows.
+            between_batches: told of the progress before every batch.
+        """
+        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
+        self.prompts = prompts
+        self.meter = GenerationMeter()
+        self._between_batches = between_batches
+        self._num_expected = 0
+        self._is_warm = self.device.type != "cuda"
+        self._counter = _DoneCounter()
+        self.set_cache_hook(self._counter)
+
+    # Prompts
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002
+        """Render messages by the training's template; without generation prompt the last one starts the answer."""
+        if self.prompts is None:
+            return super().apply_chat_template(chat_history, add_generation_prompt)
+        if add_generation_prompt:
+            return self.prompts.render(chat_history)
+        return self.prompts.render_started(chat_history[:-1], chat_history[-1]["content"])
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:  # noqa: FBT001
+        """Return the tokens of a text; a rendered prompt's are the template's own."""
+        ids = None if self.prompts is None else self.prompts.ids_of(string)
+        return super().tok_encode(string, add_special_tokens, **kwargs) if ids is None else ids
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,  # noqa: FBT001, FBT002
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens and attention mask, [B, P] each, left-padded; rendered prompts keep the template's tokens."""
+        if self.prompts is None:
+            return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
+        rows = [self.tok_encode(text) for text in strings]
+        if left_truncate_len:
+            self._warn_of_truncation(rows, left_truncate_len)
+            rows = [row[-left_truncate_len:] for row in rows]
+        width = max(len(row) for row in rows)
+        pads = [width - len(row) for row in rows]
+        ids_BP = [[self.tokenizer.pad_token_id] * pad + row for pad, row in zip(pads, rows, strict=True)]  # noqa: N806
+        mask_BP = [[0] * pad + [1] * len(row) for pad, row in zip(pads, rows, strict=True)]  # noqa: N806
+        return torch.tensor(ids_BP), torch.tensor(mask_BP)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Encode prompt and answer as the training does.
+
+        lm-eval moves the prompt's trailing whitespace, such as the line break after `<|im_start|>assistant`, into the
+        answer; that would score a template's token as if the model had to choose it.
+        """
+        if self.prompts is None or self.prompts.ids_of(context) is None:
+            return super()._encode_pair(context, continuation)
+        return self.prompts.encode_pair(context, continuation)
+
+    def _warn_of_truncation(self, rows: list[list[int]], limit: int) -> None:
+        num_cut = sum(len(row) > limit for row in rows)
+        if num_cut:
+            logger.warning("%d prompts are longer than %d tokens; their beginning is cut off", num_cut, limit)
+
+    # Requests
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: FBT001, FBT002
+        """Score continuations."""
+        self._num_expected += len(requests)
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:  # noqa: FBT001, FBT002
+        """Score whole texts."""
+        self._num_expected += len(requests)
+        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:  # noqa: FBT001, FBT002
+        """Generate answers.
+
+        Raises:
+            WorkerError: an answer may be as long as the model's whole context, so no prompt would fit.
+        """
+        self._num_expected += len(requests)
+        longest = max(normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests)
+        if longest >= self.max_length:
+            raise WorkerError(
+                f"answers of up to {longest} tokens leave no room for a prompt in a context of {self.max_length}",
+                hint="set eval_args.gen_kwargs.max_gen_toks lower, or eval_args.max_length where the model allows more",
+            )
+        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return nothing: lm-eval would ask the hub for a commit, and the record knows the model already."""
+        return {}
+
+    # Batches
+
+    def _model_call(self, inps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        self._between_batches(self._counter.num_done, self._num_expected)
+        return super()._model_call(inps, **kwargs)
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
+    ) -> torch.Tensor:
+        """Generate one batch and count it; the sampling rules are HFLM's (temperature 0 is greedy)."""
+        self._between_batches(self._counter.num_done, self._num_expected)
+        if generation_kwargs.get("temperature", 0.0) == 0.0 and not generation_kwargs.get("do_sample"):
+            generation_kwargs |= {"do_sample": False}
+            generation_kwargs.pop("temperature", None)
+        mask_BP = generation_kwargs["attention_mask"]  # noqa: N806
+        if not self._is_warm:
+            self._warm_up(context, mask_BP)
+        watch = GenerationWatch(self.tokenizer, stop, context)
+        output = self.model.generate(
+            input_ids=context,
+            max_length=max_length,
+            stopping_criteria=StoppingCriteriaList([watch]),
+            pad_token_id=self.tokenizer.pad_token_id,
+            use_cache=True,
+            **generation_kwargs,
+        )
+        finished_s = read_clock(self.device)
+        self.meter.add(
+            row_tokens=watch.count_tokens(output, eos_token_ids(self.model)),
+            num_prompt_tokens=int(mask_BP.sum()),
+            time_s=finished_s - watch.started_s,
+            prefill_time_s=(watch.first_token_s or finished_s) - watch.started_s,
+        )
+        return output
+
+    def _warm_up(self, context: torch.Tensor, mask_BP: torch.Tensor) -> None:  # noqa: N803
+        """Let a GPU load its kernels before the first measured batch."""
+        self._is_warm = True
+        self.model.generate(
+            input_ids=context,
+            attention_mask=mask_BP,
+            max_new_tokens=NUM_WARMUP_TOKENS,
+            do_sample=False,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+
+
+def eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    """Return the tokens that end a generation of this model."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(ids)

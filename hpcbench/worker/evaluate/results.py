@@ -1,0 +1,117 @@
+"""From lm-eval's results to the record's: same keys, plain numbers.
+
+In: what `simple_evaluate` returned. Out: a `TaskResult` per task and group, one line per document.
+It never touches disk or model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hpcbench.schemas.record import TaskResult
+
+LmEvalResults = Mapping[str, Any]
+
+MAX_SAMPLE_DOCUMENTS = 20_000
+"""Documents of one eval whose answers are kept; the metrics always come from all."""
+MAX_SAMPLE_CHARACTERS = 8_000
+"""Longer prompts and answers are cut in the middle."""
+
+
+def task_results(results: LmEvalResults) -> dict[str, TaskResult]:
+    """Return the results of all tasks and of the groups that have metrics."""
+    rows = {name: task_result(results, name) for name in results["results"]}
+    return {name: row for name, row in rows.items() if row.metrics}
+
+
+def task_result(results: LmEvalResults, name: str) -> TaskResult:
+    """Return the result of one task or group; a group's documents are those of its tasks."""
+    row = results["results"][name]
+    leaves = leaf_names(results, name)
+    counts = [results["n-samples"][leaf] for leaf in leaves]
+    version = results["versions"].get(name)
+    directions = results["higher_is_better"].get(name) or {}
+    return TaskResult(
+        metrics={key: plain_value(value) for key, value in row.items() if "," in key},
+        num_samples=sum(int(count["effective"]) for count in counts),
+        num_samples_available=sum(int(count["original"]) for count in counts),
+        num_fewshot=results["n-shot"].get(name),
+        version=None if version in (None, "N/A") else str(version),
+        task_hash=hash_samples([sample for leaf in leaves for sample in results["samples"][leaf]]),
+        higher_is_better={str(metric): higher for metric, higher in directions.items() if higher is not None},
+    )
+
+
+def leaf_names(results: LmEvalResults, name: str) -> list[str]:
+    """Return the tasks below a group, or the task itself."""
+    members = results["group_subtasks"].get(name)
+    if members is None:
+        return [name]
+    return [leaf for member in members for leaf in leaf_names(results, member)]
+
+
+def plain_value(value: object) -> float | str | None:
+    """Return a metric as a plain finite float; lm-eval's "N/A" stays, what is no number becomes None."""
+    if isinstance(value, str):
+        return value
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def hash_samples(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Return lm-eval's task hash: SHA-256 over the hashes of documents, prompts and targets."""
+    text = "".join(sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"] for sample in samples)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sample_lines(results: LmEvalResults) -> Iterator[str]:
+    """Return one JSON line per document: task, doc_id, prompt, target, and per filter the response and the metrics."""
+    num_lines = 0
+    for task, samples in results["samples"].items():
+        documents: dict[int, dict[str, Any]] = {}
+        for sample in samples:
+            line = documents.setdefault(
+                sample["doc_id"],
+                {
+                    "task": task,
+                    "doc_id": sample["doc_id"],
+                    "prompt": shorten(str(sample["arguments"][0][0])),
+                    "target": shorten(str(sample["target"])),
+                    "responses": {},
+                    "metrics": {},
+                },
+            )
+            line["responses"][sample["filter"]] = _plain_response(sample["filtered_resps"])
+            for metric in sample["metrics"]:
+                line["metrics"][f"{metric},{sample['filter']}"] = plain_value(sample[metric])
+        for line in documents.values():
+            if num_lines == MAX_SAMPLE_DOCUMENTS:
+                return
+            num_lines += 1
+            yield json.dumps(line, ensure_ascii=False, allow_nan=False, sort_keys=True)
+
+
+def shorten(text: str) -> str:
+    """Cut the middle out of a long text."""
+    if len(text) <= MAX_SAMPLE_CHARACTERS:
+        return text
+    half = MAX_SAMPLE_CHARACTERS // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+
+
+def _plain_response(responses: Sequence[Any]) -> Any:
+    """Return a generated text, or the log-probability of each choice with whether it is the greedy answer."""
+    plain = [
+        [plain_value(response[0]), bool(response[1])]
+        if isinstance(response, tuple | list) and len(response) == 2
+        else shorten(str(response))
+        for response in responses
+    ]
+    return plain[0] if len(plain) == 1 else plain

@@ -1,0 +1,120 @@
+"""Measures a training from inside: time and work of each optimizer step, peak memory of each rank.
+
+In: calls at the borders of steps. Out: plain numbers. Costs one device synchronisation per optimizer step and, with
+several ranks, one tiny reduction; evaluation, saving and logging lie outside the steps and are never timed.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hpcbench.schemas.record import RankMemory
+from hpcbench.worker.measure.metrics import GIB
+
+STARTED_AT_VARIABLE = "HPCBENCH_STARTED_AT"
+"""Optional: when the job's launcher started this attempt, seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepMeasure:
+    """One optimizer step over all ranks."""
+
+    step_time_s: float
+    num_tokens: int
+    num_samples: int
+    stop: bool
+    """Whether rank 0 wants to stop after this step."""
+
+
+class Meter:
+    """Counts and times optimizer steps.
+
+    Args:
+        device: synchronised before the clock is read when it is a GPU.
+        num_ranks: over how many processes the counts are summed.
+    """
+
+    def __init__(self, device: torch.device, *, num_ranks: int = 1) -> None:
+        self._device = device
+        self._num_ranks = num_ranks
+        self._began_at = time.perf_counter()
+        self._num_tokens = 0
+        self._num_samples = 0
+
+    def begin_step(self) -> None:
+        """Start the clock; the step's own data loading is part of it."""
+        self._began_at = time.perf_counter()
+        self._num_tokens = self._num_samples = 0
+
+    def count_batch(self, *, num_tokens: int, num_samples: int) -> None:
+        """Add one forward pass: non-padding input tokens, source samples."""
+        self._num_tokens += num_tokens
+        self._num_samples += num_samples
+
+    def end_step(self, *, stop: bool) -> StepMeasure:
+        """Stop the clock and sum over ranks; `stop` counts on rank 0, whose wish becomes everybody's."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        values = [int(stop), self._num_tokens, self._num_samples]
+        if self._num_ranks > 1:
+            shared = torch.tensor(values, dtype=torch.int64, device=self._device)
+            torch.distributed.all_reduce(shared)
+            values = shared.tolist()
+        return StepMeasure(
+            step_time_s=time.perf_counter() - self._began_at,
+            num_tokens=values[1],
+            num_samples=values[2],
+            stop=values[0] > 0,
+        )
+
+
+def reset_peaks() -> None:
+    """Forget the GPU memory peaks so far (of loading)."""
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)
+
+
+def measure_memory(device: torch.device, *, num_gpus: int, num_ranks: int) -> tuple[RankMemory, ...]:
+    """Return every rank's peaks, in order of ranks; all ranks must call it."""
+    own = _measure_own_memory(device, num_gpus=num_gpus)
+    if num_ranks == 1:
+        return (own,)
+    gathered: list[RankMemory | None] = [None] * num_ranks
+    torch.distributed.all_gather_object(gathered, own)
+    return tuple(memory for memory in gathered if memory is not None)
+
+
+def process_started_at() -> float:
+    """Return when this attempt started, in seconds since the epoch: what the launcher said, else the kernel."""
+    told = os.environ.get(STARTED_AT_VARIABLE, "")
+    try:
+        return float(told)
+    except ValueError:
+        pass
+    # proc(5): field 22 is the start in clock ticks after boot; the command in field 2 may hold spaces.
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    uptime_s = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+    age_s = uptime_s - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - age_s
+
+
+def _measure_own_memory(device: torch.device, *, num_gpus: int) -> RankMemory:
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    # Linux counts ru_maxrss in KiB, see getrusage(2).
+    host_rss_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    if device.type != "cuda":
+        return RankMemory(rank=rank, host_rss_gib=host_rss_gib)
+    indices = range(torch.cuda.device_count()) if num_gpus > 1 else [torch.cuda.current_device()]
+    return RankMemory(
+        rank=rank,
+        reserved_gib=sum(torch.cuda.max_memory_reserved(index) for index in indices) / GIB,
+        allocated_gib=sum(torch.cuda.max_memory_allocated(index) for index in indices) / GIB,
+        host_rss_gib=host_rss_gib,
+    )

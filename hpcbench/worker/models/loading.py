@@ -1,0 +1,221 @@
+"""Loads tokenizers and models: of a hub id in the local cache, of a folder, or of a finished checkpoint.
+
+In: the training arguments and a device. Out: a transformers tokenizer or model, in the dtype that was asked for.
+What is missing, unsupported or unsafe raises a WorkerError that says what to do; nothing here downloads on its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from hpcbench.catalog.model_config import MEDIA_KEYS
+from hpcbench.catalog.models import lookup_model
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.models.adapter_files import has_adapter, rebuild_adapter
+from hpcbench.worker.models.quantization import quantization_config, settle
+from hpcbench.worker.tuners import load_tuner
+
+logger = logging.getLogger(__name__)
+
+Device = Literal["cuda", "cpu"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+class GpuNotFoundError(WorkerError):
+    """A GPU was asked for and torch sees none; recorded as `GpuNotFound`."""
+
+    type_name = "GpuNotFound"
+
+
+def model_source(args: SftArgs) -> str:
+    """Return the folder or hub id to load.
+
+    Raises:
+        WorkerError: the model type is not in the catalog and no path is given.
+    """
+    if args.model_id_or_path is not None:
+        return args.model_id_or_path
+    entry = lookup_model(args.model_type or "")
+    if entry is None:
+        raise WorkerError(
+            f"model_type: {args.model_type!r} is not in the catalog", hint="give model_id_or_path: a hub id or a folder"
+        )
+    if entry.multimodal:
+        raise WorkerError(
+            f"model_type: {entry.name} takes images or sound, and hpcbench trains and evaluates on text only",
+            hint="choose a text model",
+        )
+    if entry.needs_remote_code and not args.trust_remote_code:
+        raise WorkerError(
+            f"model_type: {entry.name} needs Python code from its hub folder", hint="set trust_remote_code: true"
+        )
+    if os.environ.get("USE_MODELSCOPE_HUB", "").lower() in {"1", "true"} and entry.modelscope is not None:
+        return entry.modelscope
+    if entry.huggingface is None:
+        raise WorkerError(
+            f"model_type: no Hugging Face id is known for {entry.name}"
+            + (f"; on ModelScope it is {entry.modelscope}" if entry.modelscope is not None else ""),
+            hint="download it and give model_id_or_path: its folder",
+        )
+    return entry.huggingface
+
+
+def check_device(args: SftArgs, device: Device) -> None:
+    """Raise where the device is not there or cannot compute in the dtype.
+
+    Raises:
+        GpuNotFoundError: `cuda` without a GPU.
+        WorkerError: the dtype does not fit the device.
+    """
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            raise GpuNotFoundError(
+                f"no GPU: torch {torch.__version__} sees none (CUDA_VISIBLE_DEVICES={visible!r})",
+                hint="ask for a GPU in requirements, install a CUDA build of torch, or set device: cpu",
+            )
+        # Before Ampere bf16 is emulated: it runs, at a fraction of the speed, so torch's plain answer is too kind.
+        if args.dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise WorkerError(f"{torch.cuda.get_device_name()} cannot compute in bf16", hint="set dtype: fp16")
+    elif args.dtype == "fp16":
+        raise WorkerError("dtype: fp16 needs a GPU", hint="set dtype: bf16 or fp32 with device: cpu")
+
+
+def load_tokenizer(args: SftArgs, folder: Path | None = None) -> Any:
+    """Return the model's tokenizer, or that of a checkpoint folder.
+
+    Raises:
+        WorkerError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    source = model_source(args) if folder is None else str(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=args.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _not_loadable("tokenizer", source, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def load_model(args: SftArgs, device: Device, *, num_gpus: int = 1, for_training: bool = True) -> Any:
+    """Return the base model in its dtype on its device.
+
+    Args:
+        args: name the model, dtype and attention.
+        device: cuda or cpu.
+        num_gpus: GPUs of this rank; the layers are spread over several.
+        for_training: fp16 training of the model's own weights keeps them in fp32, everything else takes `dtype`.
+
+    Raises:
+        WorkerError: the model is not there or cannot run as asked.
+    """
+    check_device(args, device)
+    source = model_source(args)
+    keeps_fp32 = for_training and args.dtype == "fp16" and load_tuner(args.tuner).trains_in_model_dtype
+    return _from_pretrained(args, source, device, dtype="fp32" if keeps_fp32 else args.dtype, num_gpus=num_gpus)
+
+
+def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool = False, num_gpus: int = 1) -> Any:
+    """Return a finished checkpoint's model, in eval mode.
+
+    Args:
+        args: of the training; name the base that an adapter belongs to.
+        folder: a model folder, or an adapter folder of peft or of our own.
+        device: cuda or cpu.
+        merge: fold an adapter into the base's weights.
+        num_gpus: GPUs to spread the layers over.
+
+    Raises:
+        WorkerError: the checkpoint is not there or not readable.
+    """
+    check_device(args, device)
+    if has_adapter(folder):
+        if merge:
+            raise WorkerError(f"{folder}: such an adapter cannot be merged", hint="set eval_args.merge_lora: false")
+        return rebuild_adapter(load_model(args, device, num_gpus=num_gpus, for_training=False), args, folder).eval()
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        base = load_model(args, device, num_gpus=num_gpus, for_training=False)
+        if merge and args.quantization_bit:
+            # Merged into quantised weights an adapter would be rounded away with them.
+            base = base.dequantize(dtype=_DTYPES[args.dtype])
+        try:
+            model = PeftModel.from_pretrained(base, str(folder))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
+        return (model.merge_and_unload() if merge else model).eval()
+    if not (folder / "config.json").is_file():
+        raise WorkerError(f"{folder}: no checkpoint: none of adapter_config.json, tuner.json and config.json is there")
+    return _from_pretrained(args, str(folder), device, dtype=args.dtype, num_gpus=num_gpus).eval()
+
+
+def choose_attention(args: SftArgs, device: Device) -> tuple[str | None, str | None]:
+    """Return transformers' attention name (None: its own best) and why it is not what was asked for, or None."""
+    if args.use_flash_attn is False:
+        return None, None
+    from transformers.utils import is_flash_attn_2_available
+
+    wanted = args.use_flash_attn is True
+    if device == "cpu":
+        return None, "flash attention was asked for and runs on GPUs only" if wanted else None
+    if args.dtype == "fp32":
+        return None, "flash attention was asked for and needs dtype bf16 or fp16" if wanted else None
+    if not is_flash_attn_2_available():
+        return None, "flash attention was asked for and flash-attn is not installed" if wanted else None
+    return "flash_attention_2", None
+
+
+def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: str, num_gpus: int) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": _DTYPES[dtype], "trust_remote_code": args.trust_remote_code}
+    attention, _ = choose_attention(args, device)
+    if attention is not None:
+        options["attn_implementation"] = attention
+    quantization = quantization_config(args)
+    if quantization is not None:
+        # Quantised while loaded, which has to be where the model stays.
+        options["quantization_config"] = quantization
+        options["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
+    if num_gpus > 1:
+        options["device_map"] = "auto"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _not_loadable("model", source, error) from error
+    media = next((key for key in MEDIA_KEYS if getattr(model.config, key, None) is not None), None)
+    if media is not None:
+        raise WorkerError(
+            f"model: {source} takes images or sound (`{media}` in its configuration); hpcbench trains on text only",
+            hint="choose a text model",
+        )
+    if quantization is not None:
+        settle(model)
+    elif num_gpus <= 1:
+        model.to(device)
+    return model
+
+
+def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
+    path = Path(source)
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if path.is_absolute() and not path.is_dir():
+        return WorkerError(
+            f"{what}: no such folder: {source}", hint="check model_id_or_path or run `hpcbench prefetch`"
+        )
+    if path.is_dir():
+        return WorkerError(f"{what}: {source} cannot be loaded: {reason}")
+    return WorkerError(
+        f"{what} {source!r} is not in the local cache: {reason}",
+        hint="run `hpcbench prefetch CONFIG` where there is internet, or give model_id_or_path: a local folder",
+    )

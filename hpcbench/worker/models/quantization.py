@@ -1,0 +1,98 @@
+"""Base weights of 4 or 8 bits under an adapter, by bitsandbytes (QLoRA, arXiv:2305.14314; LLM.int8(), 2208.07339).
+
+In: the arguments. Out: what loads the linear layers quantised, and what a loaded model really holds. All else stays as
+without quantisation: embeddings, norms and head keep `dtype`, the adapter fp32.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, Final
+
+import torch
+
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.requirements import require
+
+_DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def quantization_config(args: SftArgs) -> Any | None:
+    """Return what `from_pretrained` takes as `quantization_config`, or None where weights are loaded as they are.
+
+    Raises:
+        WorkerError: bitsandbytes is not installed.
+    """
+    if not args.quantization_bit:
+        return None
+    require("bitsandbytes", extra="bnb", for_what=f"quantization_bit: {args.quantization_bit}")
+    from transformers import BitsAndBytesConfig
+
+    # It would say in every layer of every pass that LLM.int8() computes in fp16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    if args.quantization_bit == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_compute_dtype=_DTYPES[args.bnb_4bit_comp_dtype or args.dtype],
+        bnb_4bit_quant_type=args.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=args.bnb_4bit_use_double_quant,
+    )
+
+
+def settle(model: Any) -> None:
+    """Let layers of 4 bits compute in evaluation as in training, and right.
+
+    In its first evaluation on a CPU with AVX-512 BF16 bitsandbytes 0.50 rewrites the weights for a kernel without
+    gradients, whose scales are rounded to bf16: from then on a training would learn nothing below such a layer. And its
+    kernel for CPUs takes each row's first weight for the first of a block, which it is not where blocks cross rows.
+
+    Raises:
+        WorkerError: the weights of a layer would be read wrongly on the CPU.
+    """
+    for name, module in model.named_modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None and module.weight.device.type == "cpu" and state.shape[-1] % state.blocksize:
+            raise WorkerError(
+                f"quantization_bit: 4 does not work with this model on the CPU: {name} has {state.shape[-1]} inputs, "
+                f"and bitsandbytes reads weights right only in whole blocks of {state.blocksize}",
+                hint="set quantization_bit: 8, or train on a GPU",
+            )
+
+
+def logical_size(parameter: torch.Tensor) -> int:
+    """Return how many weights a parameter stands for; two weights of 4 bits share a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)
+
+
+def dtype_name(parameter: torch.Tensor) -> str:
+    """Return the dtype of a parameter's weights, such as bfloat16, int8 or nf4."""
+    if getattr(parameter, "quant_state", None) is not None:
+        return str(parameter.quant_type)  # bitsandbytes' Params4bit
+    return str(parameter.dtype).removeprefix("torch.")
+
+
+def describe(model: Any) -> str | None:
+    """Return how the model's linear layers are quantised, or None: `4 bit nf4, double, computed in bfloat16`."""
+    layer = next((module for module in model.modules() if _is_quantized(module)), None)
+    if layer is None:
+        return None
+    import bitsandbytes
+
+    by = f"bitsandbytes {bitsandbytes.__version__}"
+    state = getattr(layer.weight, "quant_state", None)
+    if state is None:
+        return f"8 bit, LLM.int8(), {by}"
+    double = ", double" if state.nested else ""
+    return f"4 bit {state.quant_type}{double}, computed in {str(layer.compute_dtype).removeprefix('torch.')}, {by}"
+
+
+def _is_quantized(module: Any) -> bool:
+    # A peft layer around it has its weight too.
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    return type(weight).__name__ in {"Params4bit", "Int8Params"}

@@ -1,0 +1,66 @@
+"""How a worker is told to stop, and how it dies: by file, or with its launcher.
+
+In: the attempt's folder. Out: whether a stop was asked for. Signals that the scheduler sprays over all processes are
+ignored here, for a worker in the middle of a collective cannot answer one; the supervisor translates them into a file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+from types import FrameType
+from typing import Final
+
+from hpcbench.errors import WorkerError
+from hpcbench.storage.paths import AttemptPaths
+
+logger = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG: Final = 1
+"""Linux prctl option, see prctl(2)."""
+
+
+class StopRequestedError(WorkerError):
+    """The supervisor asked to stop at a place where nothing is worth saving; not a failure."""
+
+
+def die_with_launcher() -> None:
+    """Have the kernel kill this process when its launcher dies (Linux), and leave at once if it is dead already."""
+    parent = os.getppid()
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            logger.warning("prctl failed (errno %d): this process may outlive its launcher", ctypes.get_errno())
+    except (OSError, AttributeError):
+        logger.warning("no prctl on this system: this process may outlive its launcher")
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def ignore_signals(attempt: AttemptPaths) -> None:
+    """Ignore INT and USR2; obey TERM only when another rank has failed, for then it is torchrun that sends it."""
+
+    def on_term(_signal: int, _frame: FrameType | None) -> None:
+        if any(attempt.folder.glob("failure-rank*.json")):
+            os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_term)
+
+
+def stop_requested(attempt: AttemptPaths) -> bool:
+    """Whether the supervisor's stop file is there; one stat, cheap enough for every step."""
+    return attempt.stop.exists()
+
+
+def leave_if_asked(attempt: AttemptPaths, *, num_ranks: int) -> None:
+    """Raise when a stop was asked for before training started; only where no other rank would be left waiting.
+
+    Raises:
+        StopRequestedError: a stop was asked for.
+    """
+    if num_ranks == 1 and stop_requested(attempt):
+        raise StopRequestedError("stopped before training started")

@@ -1,0 +1,312 @@
+"""Checkpoints: what an interrupted training resumes from, and what a finished one leaves.
+
+In: folders that the Trainer wrote to a staging place. Out: `resume/checkpoint-N`, `resume/best-N` and
+`checkpoints/best`, `last`, `step-N`: each either whole or not there, put in place by one rename, and only while the
+claim is still ours. Rank 0 alone calls what writes. Files of equal content are hard links where the file system has
+them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hpcbench.errors import WorkerError
+from hpcbench.storage.json_files import JsonObject, read_json, sync_folder, write_json
+from hpcbench.storage.paths import JobPaths
+
+logger = logging.getLogger(__name__)
+
+CLAIM_VARIABLE: Final = "HPCBENCH_CLAIM"
+MANIFEST: Final = "hpcbench.json"
+"""Beside a resumable checkpoint: whose it is, its step, its files with their sizes."""
+
+_STATE_FILES: Final = (
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "trainer_state.json",
+    "tuner_state.safetensors",
+)
+_NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumePoint:
+    """Where a training stands at a resumable checkpoint."""
+
+    step: int
+    best_step: int | None = None
+    best_eval_loss: float | None = None
+    eval_pending: bool = False
+    """The evaluation due at this step was put off, to leave in time."""
+    num_bad_losses: int = 0
+    """Losses in a row up to this step that were not finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The finished checkpoints, relative to the job's folder."""
+
+    best: str | None
+    last: str | None
+
+
+class CheckpointStore:
+    """The checkpoints of one job.
+
+    Args:
+        job: the job's files.
+        fingerprint: only checkpoints of this configuration are resumed from.
+        num_ranks: only checkpoints of as many ranks are resumed from.
+        attempt: name of this attempt, for the staging folder.
+        token: the claim's token, or None where nothing is claimed.
+        keeps_best: whether the best weights are kept at all.
+    """
+
+    def __init__(
+        self,
+        job: JobPaths,
+        *,
+        fingerprint: str,
+        num_ranks: int,
+        attempt: str,
+        token: str | None,
+        keeps_best: bool = True,
+    ) -> None:
+        self._job = job
+        self._keeps_best = keeps_best
+        self._fingerprint = fingerprint
+        self._num_ranks = num_ranks
+        self._token = token
+        self.staging = job.resume / f".staging-{attempt}"
+
+    def prepare(self) -> None:
+        """Make the staging folder, and remove what killed attempts left in theirs."""
+        for folder in self._job.resume.glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.staging.mkdir(parents=True, exist_ok=True)
+
+    def find(self) -> tuple[Path, ResumePoint] | None:
+        """Return the newest whole checkpoint of this configuration, or None."""
+        for step, folder in sorted(_numbered(self._job.resume, "checkpoint"), reverse=True):
+            problem = self._find_problem(folder)
+            if problem is None:
+                manifest = read_json(folder / MANIFEST) or {}
+                best_step = manifest.get("best_step")
+                if best_step is None or not self._keeps_best or (self._job.resume / f"best-{best_step}").is_dir():
+                    return folder, ResumePoint(
+                        step=step,
+                        best_step=best_step,
+                        best_eval_loss=manifest.get("best_eval_loss"),
+                        eval_pending=bool(manifest.get("eval_pending")),
+                        num_bad_losses=manifest.get("num_bad_losses", 0),
+                    )
+                problem = f"its best weights, best-{best_step}, are not there"
+            logger.warning("%s: not resumed from: %s", folder, problem)
+        return None
+
+    def place_resumable(self, point: ResumePoint) -> Path:
+        """Put the staged `checkpoint-N` in place, and remove the checkpoints that it supersedes.
+
+        Raises:
+            WorkerError: another process has claimed the job.
+        """
+        name = f"checkpoint-{point.step}"
+        staged = self.staging / name
+        for pattern in _NEVER_KEPT:
+            (staged / pattern).unlink(missing_ok=True)
+        files = {path.name: path.stat().st_size for path in staged.iterdir() if path.is_file()}
+        write_json(
+            staged / MANIFEST,
+            {
+                "schema_version": 1,
+                "fingerprint": self._fingerprint,
+                "num_ranks": self._num_ranks,
+                "step": point.step,
+                "best_step": point.best_step,
+                "best_eval_loss": point.best_eval_loss,
+                "eval_pending": point.eval_pending,
+                "num_bad_losses": point.num_bad_losses,
+                "files": files,
+            },
+        )
+        target = self._job.resume / name
+        self._place(staged, target)
+        if point.best_step == point.step and self._keeps_best:
+            self.place_best(target, step=point.step)
+        for step, folder in _numbered(self._job.resume, "checkpoint"):
+            if step != point.step:
+                shutil.rmtree(folder, ignore_errors=True)
+        for step, folder in _numbered(self._job.resume, "best"):
+            if step != point.best_step:
+                shutil.rmtree(folder, ignore_errors=True)
+        return target
+
+    def place_best(self, source: Path, *, step: int) -> None:
+        """Keep the files in `source` as the best so far; older ones go when the next checkpoint is in place."""
+        staged = self.staging / f"best-{step}"
+        _link_tree(source, staged, with_state=True)
+        self._place(staged, self._job.resume / f"best-{step}")
+
+    def keep_step(self, source: Path, *, step: int, num_kept: int | None, with_state: bool) -> None:
+        """Keep a checkpoint on the way as `checkpoints/step-N`, and only the newest `num_kept` (None: all)."""
+        staged = self.staging / f"step-{step}"
+        _link_tree(source, staged, with_state=with_state)
+        self._place(staged, self._job.checkpoints / f"step-{step}")
+        self.prune_steps(num_kept=num_kept)
+
+    def prune_steps(self, *, num_kept: int | None, besides: tuple[int | None, ...] = ()) -> None:
+        """Remove all but the newest `num_kept` of `checkpoints/step-N`, and those kept under another name."""
+        if num_kept is None:
+            return
+        folders = sorted(_numbered(self._job.checkpoints, "step"), reverse=True)
+        others = [folder for step, folder in folders if step not in besides]
+        kept = set(others[:num_kept])
+        for _, folder in folders:
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def finish(
+        self,
+        *,
+        last_step: int,
+        best_step: int | None,
+        with_state: bool,
+        limit: int,
+        save_weights: Callable[[Path], None],
+    ) -> Kept:
+        """Put the finished checkpoints in place.
+
+        Args:
+            last_step: the step that the model in memory stands at.
+            best_step: the step with the lowest eval_loss, or None without evaluation.
+            with_state: keep the optimizer's state too.
+            limit: save_total_limit; 1 keeps the best, or the last where there is no best.
+            save_weights: writes the model in memory and its tokenizer to a folder.
+
+        Raises:
+            WorkerError: another process has claimed the job.
+        """
+        resumable = self._job.resume / f"checkpoint-{last_step}"
+        last = self.staging / "last"
+        shutil.rmtree(last, ignore_errors=True)
+        if resumable.is_dir() and self._find_problem(resumable) is None:
+            _link_tree(resumable, last, with_state=with_state)
+        else:
+            save_weights(last)
+            for name in _NEVER_KEPT:
+                (last / name).unlink(missing_ok=True)
+        best = None
+        if best_step is not None:
+            best = self.staging / "best"
+            source = last if best_step == last_step else self._job.resume / f"best-{best_step}"
+            _link_tree(source, best, with_state=with_state)
+            self._place(best, self._job.checkpoints / "best")
+        keeps_last = best is None or limit != 1
+        if keeps_last:
+            self._place(last, self._job.checkpoints / "last")
+        if limit > 2:
+            self.prune_steps(num_kept=limit - 2, besides=(best_step, last_step))
+        return Kept(
+            best=None if best is None else f"{self._job.checkpoints.name}/best",
+            last=f"{self._job.checkpoints.name}/last" if keeps_last else None,
+        )
+
+    def delete_resumable(self) -> None:
+        """Remove everything that a finished job no longer needs."""
+        self._check_claim()
+        # The profile's scratch makes it a link, which rmtree would leave alone.
+        shutil.rmtree(self._job.resume.resolve(), ignore_errors=True)
+
+    def _find_problem(self, folder: Path) -> str | None:
+        manifest = read_json(folder / MANIFEST)
+        if manifest is None:
+            return f"no {MANIFEST}"
+        if manifest.get("fingerprint") != self._fingerprint:
+            return "it belongs to another configuration"
+        if manifest.get("num_ranks") != self._num_ranks:
+            return f"it was written by {manifest.get('num_ranks')} ranks, these are {self._num_ranks}"
+        return _find_damage(folder, manifest)
+
+    def _place(self, staged: Path, target: Path) -> None:
+        """Flush `staged` to disk and rename it to `target`, replacing what is there."""
+        for path in staged.rglob("*"):
+            if path.is_file():
+                _sync_file(path)
+        sync_folder(staged)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._check_claim()
+        old = self.staging / f"old-{target.name}"
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        staged.rename(target)
+        sync_folder(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _check_claim(self) -> None:
+        """Raise when another process owns the job: after a node failure the old one may still be running."""
+        if self._token is None:
+            return
+        claim = None
+        for pause_s in (0.0, 0.5, 2.0):
+            time.sleep(pause_s)
+            claim = read_json(self._job.claim)
+            if claim is not None:
+                break
+        if claim is None or claim.get("token") != self._token:
+            owner = "nobody" if claim is None else "another process"
+            raise WorkerError(f"the job is claimed by {owner} now; this process must not write its checkpoint")
+
+
+def _find_damage(folder: Path, manifest: JsonObject) -> str | None:
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        return f"{MANIFEST} lists no files"
+    for name, num_bytes in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != num_bytes:
+            return f"{name} has {path.stat().st_size} bytes instead of {num_bytes}"
+    return None
+
+
+def _numbered(folder: Path, prefix: str) -> list[tuple[int, Path]]:
+    """Return (N, path) of the folders `<prefix>-N`."""
+    found = []
+    for path in folder.glob(f"{prefix}-*"):
+        number = path.name.removeprefix(f"{prefix}-")
+        if number.isdigit() and path.is_dir():
+            found.append((int(number), path))
+    return found
+
+
+def _link_tree(source: Path, target: Path, *, with_state: bool) -> None:
+    """Make `target` hold the files of `source`, without the training state unless it is wanted."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    left_out = _NEVER_KEPT if with_state else (*_NEVER_KEPT, *_STATE_FILES)
+    for path in sorted(source.iterdir()):
+        if path.is_dir() or any(path.match(pattern) for pattern in left_out):
+            continue
+        try:
+            os.link(path, target / path.name)
+        except OSError:  # some network and FUSE file systems have no hard links
+            shutil.copy2(path, target / path.name)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

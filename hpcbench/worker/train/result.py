@@ -1,0 +1,192 @@
+"""A finished training's figures: its history and model to `TrainMetrics`.
+
+In: the histories of all attempts, the model, what the run kept. Out: a validated `TrainMetrics`; what is not known is
+null with its reason. It measures nothing itself and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import PUSH_PENDING, Parameters, RankMemory, TokenStats, TrainMetrics
+from hpcbench.schemas.request import Device, JobRequest
+from hpcbench.storage.paths import JobPaths
+from hpcbench.worker.measure import metrics
+from hpcbench.worker.measure import peak_flops as hardware
+from hpcbench.worker.measure.flops import count_flops_per_token, used_weights
+from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
+from hpcbench.worker.progress_file import list_attempts, read_eval_losses, read_steps
+from hpcbench.worker.train.checkpoints import Kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What the figures need to know of a prepared model."""
+
+    parameters: Parameters
+    flops_per_token: float | None
+    dtypes: Mapping[str, str]
+    attention: str | None
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Remarks for the record, by the field that they explain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run knows at its end beside its history."""
+
+    num_steps: int
+    num_epochs: float | None
+    num_train_rows: int
+    num_val_rows: int
+    tokens: TokenStats | None
+    memory: tuple[RankMemory, ...]
+    kept: Kept
+    best_step: int | None
+    time_to_first_step_s: float | None
+    optimizer_dtype: str
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def inspect_model(
+    model: Any,
+    *,
+    trains_base: bool,
+    tokens: TokenStats | None,
+    autocast: str,
+    num_trained_at_once: int | None = None,
+) -> ModelFacts:
+    """Return a prepared model's parameter counts, dtypes and FLOPs per token.
+
+    Args:
+        model: with its tuner in it.
+        trains_base: whether the base's weights get gradients.
+        tokens: of the training rows, for their length.
+        autocast: dtype of matrix products where it is not the weights'.
+        num_trained_at_once: weights that get gradients in one step; None is all trainable ones.
+    """
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    total = model.num_parameters() if trains_base else sum(map(logical_size, used_weights(model)))
+    base_dtypes = {dtype_name(p) for p in model.parameters() if trains_base or not p.requires_grad}
+    dtypes = {"weights": "+".join(sorted(base_dtypes)), "autocast": autocast}
+    if not trains_base:
+        dtypes["adapter"] = "+".join(sorted({dtype_name(p) for p in model.parameters() if p.requires_grad}))
+    if (quantization := describe(model)) is not None:
+        dtypes["quantization"] = quantization
+    return ModelFacts(
+        parameters=Parameters(trainable=trainable, total=total, trained_at_once=num_trained_at_once),
+        flops_per_token=count_flops_per_token(model, tokens=tokens, num_trained_at_once=num_trained_at_once),
+        dtypes=dtypes,
+        attention=getattr(model.config, "_attn_implementation", None),
+    )
+
+
+def optimizer_dtype(optimizer: Any) -> str:
+    """Return the dtype of the optimizer's state, or `none` before its first step."""
+    state = getattr(optimizer, "state", {})
+    dtypes = {
+        dtype_name(value)
+        for entry in state.values()
+        for value in entry.values()
+        if isinstance(value, torch.Tensor) and value.numel() > 1
+    }
+    return "+".join(sorted(dtypes)) if dtypes else "none"
+
+
+def assemble_metrics(
+    request: JobRequest, args: SftArgs, job: JobPaths, *, facts: ModelFacts, outcome: Outcome
+) -> TrainMetrics:
+    """Return the record's training part, from the histories of all attempts."""
+    steps = [step for step in read_steps(job, request.fingerprint) if step.step <= outcome.num_steps]
+    evals = {s: v for s, v in read_eval_losses(job, request.fingerprint).items() if s <= outcome.num_steps}
+    scores = read_eval_losses(job, request.fingerprint, key="rouge_l")
+    resumed = [step for _, _, step in list_attempts(job, request.fingerprint)][1:]
+    speed = metrics.summarise_speed(steps)
+    ranks = request.resources.ddp
+    num_devices = max(request.resources.gpu, ranks) if request.device == "cuda" else ranks
+    train_loss = metrics.mean_loss(steps)
+    steady_per_device = _divide(speed.steady_tokens_per_second, num_devices)
+    peak, peak_reason = _find_peak(request.device, args)
+    mfu = metrics.model_flops_utilisation(
+        tokens_per_second_per_device=steady_per_device, flops_per_token=facts.flops_per_token, peak_flops=peak
+    )
+    eval_loss = evals.get(outcome.best_step) if outcome.best_step is not None else None
+    unknown = {
+        **facts.notes,
+        **outcome.notes,
+        **_explain(steps=steps, num_steps=outcome.num_steps, train_loss=train_loss),
+        **_explain_evals(args.dataset_test_ratio, outcome.num_val_rows, eval_loss),
+        "first_eval_loss": "not asked for",
+    }
+    if mfu is None and "mfu" not in unknown:
+        unknown["mfu"] = peak_reason or "the architecture's sizes are not known"
+    if outcome.kept.best is None and outcome.kept.last is None:
+        unknown["last_checkpoint"] = "save_strategy is no"
+    if args.push_to_hub:
+        unknown["pushed_to"] = PUSH_PENDING
+    return TrainMetrics(
+        **asdict(speed),
+        parameters=facts.parameters,
+        memory=outcome.memory,
+        train_loss=train_loss,
+        eval_loss=eval_loss,
+        last_eval_loss=evals.get(outcome.num_steps),
+        rouge_l=None if outcome.best_step is None else scores.get(outcome.best_step),
+        num_steps=outcome.num_steps,
+        num_epochs=outcome.num_epochs,
+        num_train_rows=outcome.num_train_rows,
+        num_val_rows=outcome.num_val_rows,
+        tokens_per_second_per_device=_divide(speed.tokens_per_second, num_devices),
+        time_to_first_step_s=outcome.time_to_first_step_s,
+        mfu=mfu,
+        flops_per_token=facts.flops_per_token,
+        best_checkpoint=outcome.kept.best,
+        best_step=outcome.best_step,
+        last_checkpoint=outcome.kept.last,
+        last_step=outcome.num_steps,
+        diverged_at_step=metrics.divergence(steps),
+        resumed_from_steps=tuple(resumed),
+        tokens=outcome.tokens,
+        dtypes={**facts.dtypes, "optimizer": outcome.optimizer_dtype},
+        attention=facts.attention,
+        global_batch_size=args.batch_size * args.gradient_accumulation_steps * ranks,
+        unknown=unknown,
+    )
+
+
+def _explain(*, steps: list[metrics.Step], num_steps: int, train_loss: float | None) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    if len(steps) != num_steps:
+        missing = num_steps - len(steps)
+        reasons["num_samples"] = f"{missing} of {num_steps} steps have no history; all figures leave them out"
+    if train_loss is None:
+        bad = next((step.step for step in steps if step.loss is None), None)
+        reasons["train_loss"] = "no history" if bad is None else f"the loss was not finite at step {bad}"
+    return reasons
+
+
+def _explain_evals(ratio: float, num_val_rows: int, eval_loss: float | None) -> dict[str, str]:
+    if eval_loss is not None:
+        return {}
+    if num_val_rows == 0:
+        why = "dataset_test_ratio is 0" if ratio == 0 else "there are no validation rows"
+        return dict.fromkeys(("eval_loss", "last_eval_loss", "best_checkpoint"), why)
+    return dict.fromkeys(("eval_loss", "best_checkpoint"), "no evaluation gave a finite loss")
+
+
+def _find_peak(device: Device, args: SftArgs) -> tuple[float | None, str | None]:
+    """Return the device's peak FLOP/s, and why it is not known."""
+    if device == "cpu":
+        return None, "no peak FLOP/s is known for CPUs"
+    name = torch.cuda.get_device_name()
+    peak = hardware.peak_flops(name, args.dtype)
+    return peak, None if peak is not None else f"the peak FLOP/s of {name} in {args.dtype} is not listed"
+
+
+def _divide(value: float | None, count: int) -> float | None:
+    return None if value is None else value / count

@@ -1,0 +1,359 @@
+"""One training from its request to its checkpoints and metrics.
+
+In: the job request, its files, the ranks that torchrun names. Out: checkpoints, `history.jsonl`, `progress.json` and,
+once all is done, `metrics.json`; or `interrupted.json` where the supervisor asked to stop. It decides nothing that the
+request does not say, and never reaches for the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.worker.data.packing import check_packing
+from hpcbench.worker.hub_push import check_hub
+from hpcbench.worker.measure import meter
+from hpcbench.worker.models import loading as model
+from hpcbench.worker.progress_file import History, Progress, now
+from hpcbench.worker.signals import StopRequestedError, leave_if_asked
+from hpcbench.worker.train.checkpoints import CLAIM_VARIABLE, CheckpointStore, Kept, ResumePoint
+from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
+from hpcbench.worker.train.token_data import TokenData, load_data
+from hpcbench.worker.train.trainer import BenchTrainer, Run, wait_for_all
+from hpcbench.worker.tuners import Tuner, load_tuner
+
+logger = logging.getLogger(__name__)
+
+DDP_TIMEOUT_S = 4 * 3600
+"""How long a rank waits for another: rank 0 may write a large checkpoint to slow storage meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process among those of the job, as torchrun's environment tells."""
+
+    rank: int
+    local_rank: int
+    count: int
+    gpus_each: int
+
+    @classmethod
+    def from_environment(cls, request: JobRequest) -> Ranks:
+        """Return the ranks of this job.
+
+        Raises:
+            WorkerError: the launcher started another number of ranks than the request says.
+        """
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count != request.resources.ddp:
+            raise WorkerError(f"requirements.ddp is {request.resources.ddp}, and {count} ranks were started")
+        gpus_each = max(1, request.resources.gpu // count) if request.device == "cuda" else 0
+        if gpus_each > 1 and count > 1:
+            raise WorkerError(
+                f"{request.resources.gpu} GPUs for ddp {count}: several GPUs per rank need one rank",
+                hint="set requirements.ddp to the number of GPUs, or to 1 to spread the layers over them",
+            )
+        rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+        return cls(rank=rank, local_rank=local_rank, count=count, gpus_each=gpus_each)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What this process was started to do, and where."""
+
+    request: JobRequest
+    args: SftArgs
+    job: JobPaths
+    attempt: AttemptPaths
+    ranks: Ranks
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A model with its tuner in it."""
+
+    model: Any
+    tuner: Tuner
+    facts: ModelFacts
+
+
+def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
+    """Train as requested and leave the results in the job's folder.
+
+    Raises:
+        WorkerError: the request cannot be carried out.
+    """
+    args = request.args
+    if args is None:
+        raise WorkerError(f"{job.request}: cmd sft without args")
+    ranks = Ranks.from_environment(request)
+    progress = Progress(job, rank=ranks.rank)
+    progress.update("loading")
+    assignment = Assignment(request=request, args=args, job=job, attempt=attempt, ranks=ranks, progress=progress)
+    try:
+        _train(assignment)
+    except StopRequestedError as stop:
+        logger.info("%s", stop.message)
+        _write_interrupted(attempt, step=0, rank=ranks.rank)
+
+
+def _train(assignment: Assignment) -> None:
+    request, args, ranks, attempt = assignment.request, assignment.args, assignment.ranks, assignment.attempt
+    if args.max_steps == 0:
+        raise WorkerError("max_steps: 0 trains nothing", hint="set max_steps: -1 to train for num_train_epochs")
+    check_hub(args)
+    model.check_device(args, request.device)
+    tuner = load_tuner(args.tuner)
+    if request.device == "cuda":
+        torch.cuda.set_device(ranks.local_rank)
+    data = _load_data(assignment)
+    assignment.progress.update("loading")
+    prepared = _load_prepared(assignment, tuner, data)
+    leave_if_asked(attempt, num_ranks=ranks.count)
+    store = CheckpointStore(
+        assignment.job,
+        fingerprint=request.fingerprint,
+        num_ranks=ranks.count,
+        attempt=attempt.folder.name,
+        token=os.environ.get(CLAIM_VARIABLE),
+        keeps_best=args.save_strategy != "no",
+    )
+    # Also starts the process group, which the search for a checkpoint needs.
+    training_args = make_training_arguments(args, store.staging, device=request.device, num_ranks=ranks.count)
+    found = _find_resume_point(store, ranks)
+    with contextlib.closing(History(attempt.history if ranks.rank == 0 else None)) as history:
+        current = Run(
+            args=args,
+            attempt=attempt,
+            store=store,
+            progress=assignment.progress,
+            history=history,
+            meter=meter.Meter(training_args.device, num_ranks=ranks.count),
+            tuner=tuner,
+            rank=ranks.rank,
+            num_ranks=ranks.count,
+            train_rows=data.train.rows,
+            val_rows=data.validation.rows,
+            packs=data.packs,
+            prompts=data.prompts,
+        )
+        resume_from = _take_over(current, training_args, found)
+        if ranks.rank == 0:
+            step = found[1].step if found else 0
+            write_json(attempt.started, {"fingerprint": request.fingerprint, "resumed_from_step": step, "at": now()})
+        _run_trainer(assignment, current, training_args, prepared=prepared, data=data, resume_from=resume_from)
+
+
+def _run_trainer(
+    assignment: Assignment,
+    current: Run,
+    training_args: TrainingArguments,
+    *,
+    prepared: Prepared,
+    data: TokenData,
+    resume_from: str | None,
+) -> None:
+    """Train to the end, or to where the supervisor asks to stop."""
+    meter.reset_peaks()
+    tuner = prepared.tuner
+    trainer = BenchTrainer(
+        run=current,
+        model=prepared.model,
+        args=training_args,
+        processing_class=data.tokenizer,
+        optimizers=(tuner.create_optimizer(prepared.model, current.args, training_args), None),
+        tuner_callbacks=tuner.make_callbacks(prepared.model, current.args, Path(resume_from) if resume_from else None),
+    )
+    trainer.train(resume_from_checkpoint=resume_from)
+    if current.interrupted:
+        _write_interrupted(current.attempt, step=trainer.state.global_step, rank=current.rank)
+    else:
+        _finish(assignment, current, trainer, prepared=prepared, data=data)
+
+
+def _load_data(assignment: Assignment) -> TokenData:
+    """Return the tokenized data; a stop request ends it between rows."""
+
+    def on_tokenizing() -> None:
+        assignment.progress.update("tokenizing")
+
+    def on_row(_count: int) -> None:
+        on_tokenizing()
+        leave_if_asked(assignment.attempt, num_ranks=assignment.ranks.count)
+
+    return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
+
+
+def make_training_arguments(
+    args: SftArgs, staging: Path, *, device: model.Device, num_ranks: int = 1
+) -> TrainingArguments:
+    """Return transformers' arguments; evaluation and saving are hpcbench's own, so both are off here.
+
+    Raises:
+        WorkerError: transformers refuses a value, such as an unknown optimizer.
+    """
+    try:
+        training_args = TrainingArguments(
+            output_dir=str(staging),
+            seed=args.seed,
+            num_train_epochs=args.num_train_epochs,
+            max_steps=args.max_steps,
+            per_device_train_batch_size=args.batch_size,
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            learning_rate=args.effective_learning_rate,
+            weight_decay=args.weight_decay,
+            max_grad_norm=args.max_grad_norm,
+            lr_scheduler_type=args.lr_scheduler_type,
+            warmup_steps=args.warmup_ratio,
+            optim=args.optim,
+            neftune_noise_alpha=args.neftune_noise_alpha,
+            **_checkpointing_arguments(args),
+            fp16=args.dtype == "fp16",
+            bf16=uses_bf16_autocast(args),
+            use_cpu=device == "cpu",
+            ddp_backend=(args.ddp_backend or ("gloo" if device == "cpu" else "nccl")) if num_ranks > 1 else None,
+            ddp_find_unused_parameters=load_tuner(args.tuner).leaves_weights_unused,
+            ddp_timeout=DDP_TIMEOUT_S,
+            average_tokens_across_devices=True,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            eval_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+    except ValueError as error:
+        raise WorkerError(f"transformers refuses the training arguments: {error}") from error
+    if training_args.n_gpu > 1:
+        # One process on several visible GPUs: their number is the request's business, never torch.nn.DataParallel's.
+        training_args._n_gpu = 1  # noqa: SLF001  # what Trainer itself does for models spread over GPUs
+    return training_args
+
+
+def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
+    """Return the arguments that recompute activations; transformers 5.23 renamed them."""
+    if not args.gradient_checkpointing:
+        return {}
+    known = {field.name for field in fields(TrainingArguments)}
+    prefix = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    return {prefix: True, f"{prefix}_kwargs": {"use_reentrant": False}}
+
+
+def uses_bf16_autocast(args: SftArgs) -> bool:
+    """Whether matrix products of fp32 adapters on a bf16 base run in bf16; weights that are bf16 already need none."""
+    return args.dtype == "bf16" and not load_tuner(args.tuner).trains_in_model_dtype
+
+
+def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Prepared:
+    """Return the model with its tuner; every rank draws the same initial weights."""
+    args, device = assignment.args, assignment.request.device
+    set_seed(args.seed)
+    base = model.load_model(args, device, num_gpus=assignment.ranks.gpus_each)
+    tuned = tuner.prepare(base, args)
+    autocast = {"bf16": "bfloat16" if uses_bf16_autocast(args) else "none", "fp16": "float16", "fp32": "none"}
+    facts = inspect_model(
+        tuned,
+        trains_base=tuner.trains_base,
+        tokens=data.stats,
+        autocast=autocast[args.dtype],
+        num_trained_at_once=tuner.count_trained(tuned, args) if tuner.count_trained is not None else None,
+    )
+    notes = {**data.notes, **tuner.notes}
+    if args.packing:
+        check_packing(tuned, tuned.device)
+    _, reason = model.choose_attention(args, device)
+    if reason is not None:
+        notes["attention"] = f"{reason}; {facts.attention} ran instead"
+    if not data.has_chat_template:
+        notes["template"] = "the tokenizer has no chat template: messages are joined by line breaks"
+    return Prepared(model=tuned, tuner=tuner, facts=replace(facts, notes=notes))
+
+
+def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, ResumePoint] | None:
+    """Return rank 0's choice of checkpoint on every rank: file systems may show them different ones."""
+    found: list[tuple[Path, ResumePoint] | None] = [None]
+    if ranks.rank == 0:
+        store.prepare()
+        found = [store.find()]
+    if ranks.count > 1:
+        torch.distributed.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
+    """Continue where the found checkpoint stands; return its folder, or what `resume_from_checkpoint` names."""
+    if found is not None:
+        folder, point = found
+        current.best_step, current.best_eval_loss = point.best_step, point.best_eval_loss
+        current.eval_pending, current.num_bad_losses = point.eval_pending, point.num_bad_losses
+        training_args.eval_on_start = point.eval_pending
+        logger.info("resuming from %s", folder)
+        return str(folder)
+    named = current.args.resume_from_checkpoint
+    if named is not None and not (Path(named) / "trainer_state.json").is_file():
+        raise WorkerError(
+            f"resume_from_checkpoint: {named} holds no training state (trainer_state.json)",
+            hint="only checkpoints kept with only_save_model: false can be resumed from",
+        )
+    return named
+
+
+def _finish(
+    assignment: Assignment, current: Run, trainer: BenchTrainer, *, prepared: Prepared, data: TokenData
+) -> None:
+    """Keep the checkpoints, write the metrics, then delete what only a resume would need."""
+    current.progress.update("saving")
+    memory = meter.measure_memory(trainer.args.device, num_gpus=assignment.ranks.gpus_each, num_ranks=current.num_ranks)
+    if current.rank == 0:
+        current.history.sync()
+        first_step_at = current.first_step_at
+        outcome = Outcome(
+            num_steps=trainer.state.global_step,
+            num_epochs=trainer.state.epoch,
+            num_train_rows=len(data.train.rows),
+            num_val_rows=len(data.validation.rows),
+            tokens=data.stats,
+            memory=memory,
+            kept=_keep_checkpoints(current, trainer),
+            best_step=current.best_step,
+            time_to_first_step_s=None if first_step_at is None else first_step_at - meter.process_started_at(),
+            optimizer_dtype=optimizer_dtype(trainer.optimizer),
+            notes={} if first_step_at else {"time_to_first_step_s": "the last attempt had no step left to do"},
+        )
+        result = assemble_metrics(
+            assignment.request, assignment.args, assignment.job, facts=prepared.facts, outcome=outcome
+        )
+        write_json(current.attempt.metrics, result.model_dump(mode="json"))
+        current.store.delete_resumable()
+    wait_for_all(current.num_ranks)
+
+
+def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
+    if current.args.save_strategy == "no":
+        return Kept(best=None, last=None)
+    return current.store.finish(
+        last_step=trainer.state.global_step,
+        best_step=current.best_step,
+        with_state=not current.only_save_model,
+        limit=current.args.save_total_limit,
+        save_weights=lambda folder: trainer.save_model(str(folder)),
+    )
+
+
+def _write_interrupted(attempt: AttemptPaths, *, step: int, rank: int) -> None:
+    if rank == 0:
+        write_json(attempt.interrupted, {"schema_version": 1, "step": step, "at": now()})

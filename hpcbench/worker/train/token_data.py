@@ -1,0 +1,123 @@
+"""The data of a training, read and tokenized: rows, packs, prompts and what the record says about them.
+
+In: the training arguments. Out: `TokenData`. It decides nothing about ranks, and touches no model but its tokenizer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import TokenStats
+from hpcbench.worker.data.packing import pack_lengths
+from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.measure.metrics import summarise_lengths
+from hpcbench.worker.measure.predict import Prompt, make_prompts
+from hpcbench.worker.models import loading as model
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenData:
+    """The tokenizer and everything that it encoded."""
+
+    tokenizer: Any
+    train: EncodedRows
+    validation: EncodedRows
+    stats: TokenStats | None
+    has_chat_template: bool
+    packs: Sequence[Sequence[int]] | None = None
+    prompts: Sequence[Prompt] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Remarks for the record, by the field that they explain."""
+
+
+def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Callable[[], None]) -> TokenData:
+    """Read, split and tokenize the datasets.
+
+    Args:
+        args: name the datasets and what is made of them.
+        on_row: called with the number of rows done, now and then; may raise to leave.
+        on_tokenizing: called between reading and tokenizing.
+
+    Raises:
+        WorkerError: the tokenizer or a dataset is missing or unusable.
+        StopRequestedError: a stop was asked for meanwhile.
+    """
+    tokenizer = model.load_tokenizer(args)
+    template = Template.from_args(args, tokenizer)
+    splits = load_splits(args)
+    on_tokenizing()
+    train, lengths = _encode_training(splits, template, args, on_row=on_row)
+    validation = encode_samples(splits.validation, template, num_proc=args.preprocess_num_proc, on_row=on_row)
+    if not train.rows:
+        raise WorkerError(f"no training rows: all {len(splits.train)} are longer than max_length {args.max_length}")
+    stats = summarise_lengths(
+        lengths or [],
+        num_truncated=train.num_truncated,
+        num_dropped=train.num_dropped + splits.num_discarded,
+    )
+    logger.info(
+        "dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats
+    )
+    notes = {} if splits.note is None else {"num_train_rows": splits.note}
+    packs = _pack(lengths or [], args) if args.packing else None
+    if packs is not None:
+        fill = sum(lengths or []) / (len(packs) * args.max_length)
+        notes["global_batch_size"] = f"counts packs: {len(packs)} packs hold {len(train.rows)} rows, {fill:.1%} full"
+        logger.info("packing: %s", notes["global_batch_size"])
+    if stats is None:
+        why = "lazy_tokenize: lengths are not known before training"
+        notes |= dict.fromkeys(("tokens", "flops_per_token", "mfu"), why)
+    return TokenData(
+        tokenizer=tokenizer,
+        train=train,
+        validation=validation,
+        stats=stats,
+        has_chat_template=template.has_chat_template,
+        packs=packs,
+        prompts=make_prompts(splits.validation, template, max_length=args.max_length)
+        if args.predict_with_generate
+        else (),
+        notes=notes,
+    )
+
+
+def _pack(lengths: Sequence[int], args: SftArgs) -> list[list[int]]:
+    """Return the packs; the fullest first where running out of memory is to be seen at once."""
+    packs = pack_lengths(lengths, args.max_length)
+    if args.test_oom_error:
+        packs.sort(key=lambda pack: -sum(lengths[index] for index in pack))
+    return packs
+
+
+def _encode_training(
+    splits: Splits, template: Template, args: SftArgs, *, on_row: Callable[[int], None]
+) -> tuple[EncodedRows, list[int] | None]:
+    """Return the training rows and their lengths in tokens, which are not known where nothing asks for them."""
+    if args.lazy_tokenize and args.truncation_strategy == "delete":
+        raise WorkerError(
+            "lazy_tokenize: which rows `truncation_strategy: delete` drops is not known before training",
+            hint="set truncation_strategy: truncation_left, or lazy_tokenize: false",
+        )
+    needs_lengths = args.packing or args.test_oom_error
+    if args.lazy_tokenize and not needs_lengths:
+        rows = LazyRows(splits.train, template)
+        return EncodedRows(rows=rows, num_truncated=0, num_dropped=0), None
+    train = encode_samples(splits.train, template, num_proc=args.preprocess_num_proc, on_row=on_row)
+    lengths = [len(row.input_ids) for row in train.rows]
+    kept: Sequence[Sample] = splits.train
+    if args.test_oom_error:
+        order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+        train = replace(train, rows=[train.rows[index] for index in order])
+        lengths = [lengths[index] for index in order]
+        kept = [splits.train[index] for index in order] if args.lazy_tokenize else kept
+    if args.lazy_tokenize:
+        train = replace(train, rows=LazyRows(kept, template))
+    return train, lengths

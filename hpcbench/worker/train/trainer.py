@@ -1,0 +1,332 @@
+"""The Trainer of transformers, with hpcbench's batches, measurements, evaluation and checkpoints put in.
+
+In: a prepared model, encoded samples, a `Run` that holds the job's files. Out: history, progress and checkpoints on the
+way. Public hooks of the Trainer are used, with one exception that says so, so that a new transformers release breaks
+loudly or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, set_seed
+
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.storage.paths import AttemptPaths
+from hpcbench.worker.data.batches import BatchPlan, Collator, PackCollator, Samples, make_loader
+from hpcbench.worker.data.templates import Encoded
+from hpcbench.worker.measure.loss import mean_cross_entropy
+from hpcbench.worker.measure.meter import Meter, StepMeasure
+from hpcbench.worker.measure.predict import Prompt, mean_rouge_l
+from hpcbench.worker.models.adapter_files import load_adapter_weights, save_adapter
+from hpcbench.worker.progress_file import History, Phase, Progress
+from hpcbench.worker.signals import StopRequestedError, stop_requested
+from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
+from hpcbench.worker.train.weighted_loss import WeightedLoss, sum_weights
+from hpcbench.worker.tuners import Tuner
+
+logger = logging.getLogger(__name__)
+
+DIVERGED_STEPS = 10
+"""After so many losses in a row that are not finite the rest of the training would only burn GPU hours."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything that one attempt's training writes to, and where it stands."""
+
+    args: SftArgs
+    attempt: AttemptPaths
+    store: CheckpointStore
+    progress: Progress
+    history: History
+    meter: Meter
+    tuner: Tuner
+    rank: int
+    num_ranks: int
+    train_rows: Sequence[Encoded]
+    val_rows: Sequence[Encoded]
+    packs: Sequence[Sequence[int]] | None = None
+    """Indices of the training rows that share a sequence; None without packing."""
+    prompts: Sequence[Prompt] = ()
+    """Validation prompts to generate answers to."""
+    best_step: int | None = None
+    best_eval_loss: float | None = None
+    eval_pending: bool = False
+    interrupted: bool = False
+    num_bad_losses: int = 0
+    """Losses in a row that were not finite."""
+    measure: StepMeasure | None = None
+    first_step_at: float | None = None
+    """Seconds since the epoch."""
+
+    @property
+    def only_save_model(self) -> bool:
+        """The argument with the seed's default: weights alone for full, all of it for lora."""
+        if self.args.only_save_model is None:
+            return self.args.sft_type == "full"
+        return self.args.only_save_model
+
+    @property
+    def save_steps(self) -> int:
+        """Steps between checkpoints."""
+        return self.args.save_steps or self.args.eval_steps
+
+    @property
+    def num_steps_kept(self) -> int | None:
+        """How many checkpoints on the way are kept for now; None is all.
+
+        At the end best and last take two of them, and which those are is not known before.
+        """
+        limit = self.args.save_total_limit
+        return None if limit < 1 else limit if limit > 2 else 0
+
+
+class BenchTrainer(Trainer):
+    """A Trainer whose batches, loss counts and evaluation are hpcbench's."""
+
+    control: TrainerControl
+
+    def __init__(self, *, run: Run, tuner_callbacks: Sequence[TrainerCallback] = (), **options: Any) -> None:
+        self.run = run
+        # The tuner's come first: what they write into a checkpoint must be there when it is put in place.
+        super().__init__(callbacks=[*tuner_callbacks, RunCallback(run)], **options)
+        self.remove_callback(PrinterCallback)
+        self._weighted_loss = WeightedLoss(self.model) if run.args.use_loss_scale else None
+
+    def get_train_dataloader(self) -> Any:
+        """Return this rank's batches; not prepared by accelerate, whose shards repeat samples to even ranks out."""
+        run = self.run
+        samples = Samples(run.train_rows, run.packs)
+        plan = BatchPlan(
+            num_samples=len(samples),
+            batch_size=run.args.batch_size,
+            accumulation=run.args.gradient_accumulation_steps,
+            seed=run.args.seed,
+            rank=run.rank,
+            num_ranks=run.num_ranks,
+            shuffles=not run.args.test_oom_error,
+        )
+        return make_loader(
+            samples,
+            plan,
+            collate=Collator(self.processing_class.pad_token_id) if run.packs is None else PackCollator(),
+            num_workers=run.args.dataloader_num_workers,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Start the step's clock before its data is fetched; fetch nothing when training is over already.
+
+        The Trainer makes at least one step after a resume, even at the last step's checkpoint.
+        """
+        if self.control.should_training_stop:
+            return [], None
+        self.run.meter.begin_step()
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._weighted_loss is not None and batches:
+            num_items = sum_weights(batches, num_ranks=self.run.num_ranks, device=device)
+        return batches, num_items
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count what goes into the model, then compute the loss as ever."""
+        self.run.meter.count_batch(num_tokens=inputs.pop("num_tokens"), num_samples=inputs.pop("num_samples"))
+        if self._weighted_loss is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        self._weighted_loss.set_weights(inputs.pop("loss_weights"))
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self._weighted_loss.check_used()
+        return loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Write the weights and the tokenizer; of a method with an adapter of its own the adapter alone."""
+        if not self.run.tuner.saved_arguments:
+            super().save_model(output_dir, _internal_call)
+        elif self.run.rank == 0:
+            folder = Path(output_dir or self.args.output_dir)
+            save_adapter(self.model, self.run.args, folder)
+            self.processing_class.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Take the weights to resume with; the Trainer knows no adapters but peft's and has no public hook for this."""
+        if not self.run.tuner.saved_arguments:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_adapter_weights(self.model, Path(resume_from_checkpoint))
+
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+        """Compute eval_loss; a stop request puts the evaluation off to the next attempt (one rank only)."""
+        metrics: dict[str, float] = {}
+        try:
+            metrics = self._evaluate_run()
+        except StopRequestedError:
+            self.run.eval_pending = self.run.interrupted = True
+            # Before this attempt's first step the checkpoint that it resumed from is still right.
+            self.control.should_save = self.run.measure is not None
+            self.control.should_training_stop = True
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _evaluate_run(self) -> dict[str, float]:
+        run, step = self.run, self.state.global_step
+        run.progress.update("evaluating")
+
+        def leave_if_asked() -> None:
+            run.progress.update("evaluating")
+            if run.num_ranks == 1 and stop_requested(run.attempt):
+                raise StopRequestedError("stopped during an evaluation")
+
+        loss, num_tokens = mean_cross_entropy(
+            self.model,
+            run.val_rows,
+            run.args.eval_batch_size or run.args.batch_size,
+            self.args.device,
+            pad_token_id=self.processing_class.pad_token_id,
+            on_batch=leave_if_asked,
+        )
+        figures = {"step": step, "eval_loss": loss}
+        if run.prompts:
+            figures["rouge_l"] = mean_rouge_l(
+                self.model,
+                run.prompts,
+                self.processing_class,
+                run.args,
+                step=step,
+                device=self.args.device,
+                on_batch=leave_if_asked,
+            )
+            logger.info("step %d: ROUGE-L %.4f over %d answers", step, figures["rouge_l"], len(run.prompts))
+        run.eval_pending = False
+        run.history.append(figures)
+        logger.info("step %d: eval_loss %.6f over %d tokens", step, loss, num_tokens)
+        if math.isfinite(loss) and (run.best_eval_loss is None or loss < run.best_eval_loss):
+            run.best_step, run.best_eval_loss = step, loss
+            self._keep_best()
+        run.progress.update("saving" if self.control.should_save else "training")
+        return {"eval_loss": loss}
+
+    def _keep_best(self) -> None:
+        """Write the best weights, unless a checkpoint of the same step is about to hold them."""
+        run, step = self.run, self.state.global_step
+        saves_anyway = self.control.should_save or step >= self.state.max_steps
+        if run.rank == 0 and run.args.save_strategy != "no" and not saves_anyway:
+            folder = run.store.staging / f"weights-{step}"
+            self.save_model(str(folder))
+            run.store.place_best(folder, step=step)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class RunCallback(TrainerCallback):
+    """Decides at each step's end what follows, and writes what happened."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_train_begin(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give each rank its own dropout; stop at once where a resumed training has no step left."""
+        set_seed(self._run.args.seed + self._run.rank)
+        self._run.progress.update("training", step=state.global_step, max_steps=state.max_steps)
+        if state.global_step >= state.max_steps:
+            control.should_training_stop = True
+
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Measure the step; evaluate and save where due and at the last step; leave where asked to."""
+        run, step = self._run, state.global_step
+        wants_stop = run.rank == 0 and stop_requested(run.attempt)
+        run.measure = run.meter.end_step(stop=wants_stop)
+        if run.first_step_at is None:
+            run.first_step_at = time.time()
+        is_last = step >= state.max_steps
+        saves = run.args.save_strategy != "no"
+        control.should_log = True
+        control.should_evaluate = bool(run.val_rows) and (is_last or step % run.args.eval_steps == 0)
+        # The finished checkpoint follows the last step; a resumable one is written only if its state is kept anyway.
+        control.should_save = saves and (not run.only_save_model if is_last else step % run.save_steps == 0)
+        if run.measure.stop and not is_last:
+            run.eval_pending, control.should_evaluate = control.should_evaluate, False
+            run.interrupted = control.should_save = control.should_training_stop = True
+
+    def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Write the step's history line; the Trainer logs after each step."""
+        run = self._run
+        if not logs or "loss" not in logs or run.measure is None:
+            return
+        measure, step = run.measure, state.global_step
+        run.history.append(
+            {
+                "step": step,
+                "loss": logs["loss"],
+                "learning_rate": logs["learning_rate"],
+                "grad_norm": logs.get("grad_norm"),
+                "step_time_s": measure.step_time_s,
+                "num_tokens": measure.num_tokens,
+                "num_samples": measure.num_samples,
+                "epoch": state.epoch,
+            }
+        )
+        self._watch_divergence(logs["loss"], step, control)
+        phase: Phase = "evaluating" if control.should_evaluate else "saving" if control.should_save else "training"
+        run.progress.update(
+            phase,
+            step=step,
+            max_steps=state.max_steps,
+            epoch=state.epoch,
+            loss=logs["loss"],
+            samples_per_second=measure.num_samples / measure.step_time_s,
+            tokens_per_second=measure.num_tokens / measure.step_time_s,
+            eta_s=(state.max_steps - step) * measure.step_time_s,
+        )
+        if step % run.args.logging_steps == 0 or step == state.max_steps:
+            logger.info(
+                "step %d/%d: loss %.4f, learning rate %.3g, %.2f samples/s, %.0f tokens/s",
+                step,
+                state.max_steps,
+                logs["loss"],
+                logs["learning_rate"],
+                measure.num_samples / measure.step_time_s,
+                measure.num_tokens / measure.step_time_s,
+            )
+
+    def _watch_divergence(self, loss: float, step: int, control: Any) -> None:
+        """Say when losses stop being finite, and end a training that stays so; the loss is the same on all ranks."""
+        run = self._run
+        run.num_bad_losses = 0 if math.isfinite(loss) else run.num_bad_losses + 1
+        if run.num_bad_losses == 1:
+            logger.warning("step %d: the loss is %s, which is not finite", step, loss)
+        if run.num_bad_losses == DIVERGED_STEPS:
+            logger.error("step %d: no finite loss in %d steps; the training ends here", step, DIVERGED_STEPS)
+            control.should_training_stop = True
+
+    def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Put the checkpoint that all ranks have just written in place."""
+        run, step = self._run, state.global_step
+        wait_for_all(run.num_ranks)
+        if run.rank == 0:
+            run.history.sync()
+            placed = run.store.place_resumable(
+                ResumePoint(
+                    step=step,
+                    best_step=run.best_step,
+                    best_eval_loss=run.best_eval_loss,
+                    eval_pending=run.eval_pending,
+                    num_bad_losses=run.num_bad_losses,
+                )
+            )
+            if not run.interrupted and run.args.save_strategy != "no" and run.num_steps_kept != 0:
+                run.store.keep_step(placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model)
+        wait_for_all(run.num_ranks)
+        run.progress.update("training")
+
+
+def wait_for_all(num_ranks: int) -> None:
+    """Wait until every rank is here."""
+    if num_ranks > 1:
+        torch.distributed.barrier()
