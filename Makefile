@@ -46,19 +46,19 @@ train: $(VENV)/.installed
 	$(BIN)/pytest tests/train -m "not long" --numprocesses $(WORKERS) --dist worksteal --durations 12
 
 slurm-test: $(VENV)/.installed
-	@$(BIN)/python tests/slurm/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"
+	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"
 	$(BIN)/pytest tests/slurm -m "not long" --durations 25
 
 test-long: $(VENV)/.installed
-	@$(BIN)/python tests/slurm/cluster.py install || true
+	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || true
 	$(BIN)/pytest -m long
 
 fuzz: $(VENV)/.installed
-	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/test_fuzz_suites.py tests/unit/test_fuzz_save_dir.py --timeout 3000
+	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/cli/test_fuzz_suites.py tests/unit/cli/test_fuzz_save_dir.py --timeout 3000
 
 slurm: $(VENV)/.installed
-	$(BIN)/python tests/slurm/cluster.py install
-	$(BIN)/python tests/slurm/cluster.py start --dir $(SLURM_DIR)
+	$(BIN)/python tests/support/slurm_cluster/cluster.py install
+	$(BIN)/python tests/support/slurm_cluster/cluster.py start --dir $(SLURM_DIR)
 
 demo-slurm: slurm
 	@test -d "$(MODEL)" && test -d "$(DATA)" || { echo "make demo-slurm MODEL=<model folder> DATA=<folder made by configs/smollm2/prepare.py>"; exit 2; }
@@ -86,7 +86,7 @@ demo-tuners: slurm
 	. $(SLURM_DIR)/env && $(BIN)/hpcbench collect smollm2_fudan_tuners smollm2_gsm8k_tuners smollm2_tools --save-dir logs
 
 slurm-stop: $(VENV)/.installed
-	$(BIN)/python tests/slurm/cluster.py stop --dir $(SLURM_DIR)
+	$(BIN)/python tests/support/slurm_cluster/cluster.py stop --dir $(SLURM_DIR)
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

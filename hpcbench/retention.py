@@ -18,10 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from hpcbench.schemas.record import PUSH_PENDING, TrainMetrics
+from hpcbench.schemas.record import (
+    PUSH_PENDING,
+    CommandMetrics,
+    EvalMetrics,
+    Record,
+    TrainMetrics,
+)
+from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import FINISHED_WELL, JobState
-from hpcbench.schemas.views import Collection, ExperimentView
-from hpcbench.status.gather import matches
+from hpcbench.schemas.views import Collection, ExperimentView, matches
 from hpcbench.storage.paths import JobPaths
 
 Keep = Literal["best", "adapter", "last", "none"]
@@ -156,3 +162,19 @@ def count_freed(folders: Sequence[Path]) -> int:
                 links[place] = links.get(place, 0) + 1
                 stats[place] = stat
     return sum(stats[place].st_size for place, count in links.items() if count >= stats[place].st_nlink)
+
+
+def choose_checkpoint(request: JobRequest, record: Record) -> Path | None:
+    """Return the folder of the model to evaluate for a user's eval program, or None when training left none."""
+    metrics = record.metrics
+    folder = Path(request.train_folder or "")
+    match metrics:
+        case TrainMetrics():
+            wanted = None if request.eval_args is None else request.eval_args.checkpoint
+            best = metrics.best_checkpoint if wanted != "last" else None
+            chosen = best or metrics.last_checkpoint
+            return None if chosen is None else folder / chosen
+        case CommandMetrics():
+            return None if metrics.output_model is None else Path(metrics.output_model)
+        case EvalMetrics() | None:
+            return None

@@ -15,14 +15,15 @@ from hpcbench.cluster.accounts import asks_for_rights, charged_profile, find_ref
 from hpcbench.cluster.limits import find_impossible
 from hpcbench.cluster.save_dir import refuse_unusable
 from hpcbench.config import load_suites
-from hpcbench.config.profile import LOCAL, ClusterProfile, file_to_remember, load_profile
+from hpcbench.config.profile import file_to_remember, load_profile
 from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.registry import open_scheduler
 from hpcbench.scheduler.slurm.accounts import read_entitlements, submit_plugins
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, read_config, read_node_groups
-from hpcbench.schemas.states import JobState
+from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.states import LOCAL, JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import read_suite
 from hpcbench.schemas.views import JobView

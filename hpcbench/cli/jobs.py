@@ -37,8 +37,7 @@ def status(
     from hpcbench.cli.output import print_status, status_json
     from hpcbench.cli.selection import gather_named, refuse_unknown_jobs
     from hpcbench.cli.watch import watch_status
-    from hpcbench.schemas.views import Collection, JobView
-    from hpcbench.status.gather import choose_jobs
+    from hpcbench.schemas.views import Collection, JobView, choose_jobs
 
     root = usual_save_dir(save_dir)
     states = parse_states(state)
@@ -62,8 +61,8 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
     from hpcbench.cli.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.cli.selection import gather_named
     from hpcbench.schemas.states import JobState
+    from hpcbench.schemas.views import choose_jobs
     from hpcbench.status.explain import explain
-    from hpcbench.status.gather import choose_jobs
     from hpcbench.status.logs import log_tail, telling_log
 
     collection = gather_named(usual_save_dir(save_dir), names)
@@ -92,7 +91,7 @@ def logs(
     from hpcbench.cli.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.cli.output import print_file
     from hpcbench.cli.selection import gather_named
-    from hpcbench.status.gather import choose_jobs
+    from hpcbench.schemas.views import choose_jobs
     from hpcbench.status.logs import log_files, newest_log
 
     root = usual_save_dir(save_dir)
@@ -126,7 +125,7 @@ def cancel(
     from hpcbench.cli.invocation import parse_states, usual_save_dir
     from hpcbench.cli.output import print_cancelled
     from hpcbench.cli.selection import gather_named
-    from hpcbench.status.gather import choose_jobs
+    from hpcbench.schemas.views import choose_jobs
     from hpcbench.submit.cancel import cancel_where_possible
 
     if not names and state is None and not everything:
@@ -165,7 +164,7 @@ def retry(
     from hpcbench.plan.decide import Options
     from hpcbench.scheduler.slurm.scheduler import read_node_groups
     from hpcbench.schemas.states import FAILED_STATES
-    from hpcbench.status.gather import choose_jobs
+    from hpcbench.schemas.views import choose_jobs
     from hpcbench.submit.retry import check_remedies, find_remedies
 
     root = resolve_save_dir(save_dir, load_profile(cluster or "auto") if save_dir is None else None)

@@ -14,8 +14,8 @@ from pathlib import Path
 from hpcbench.config.names import did_you_mean
 from hpcbench.errors import PlanError
 from hpcbench.schemas.suite import Suite
-from hpcbench.schemas.views import Collection
-from hpcbench.status.gather import gather, matches
+from hpcbench.schemas.views import Collection, matches
+from hpcbench.status.gather import gather
 
 NO_SUITES = "there are no suites; hpcbench submit CONFIG first, or name the right --save-dir"
 

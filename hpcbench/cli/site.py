@@ -107,7 +107,7 @@ def doctor(
 def prefetch(configs: Configs, overrides: Overrides = None) -> None:
     """Download models, datasets and eval tasks here, so that compute nodes without internet find them."""
     from hpcbench.config import load_suites
-    from hpcbench.plan.decide import plan_suite
+    from hpcbench.plan.jobs import plan_suite
 
     suites = load_suites(configs, overrides=overrides or ())
     requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]

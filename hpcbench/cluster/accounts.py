@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hpcbench.cluster.limits import requests_of
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import Problem
 from hpcbench.scheduler.slurm.accounts import Entitlements
 from hpcbench.scheduler.slurm.facts import Association
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.suite import Suite
 
 ANOTHER = {

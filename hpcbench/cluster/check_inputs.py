@@ -17,8 +17,8 @@ from typing import Any
 
 from hpcbench.cluster.checks import Check, check_input
 from hpcbench.cluster.node_probe import HUB, ask_hub
-from hpcbench.config.profile import ClusterProfile
-from hpcbench.plan.decide import plan_suite
+from hpcbench.plan.jobs import plan_suite
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.suite import Suite
 from hpcbench.storage.json_files import read_json
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from hpcbench.cluster.accounts import NOTHING, charged_profile, judge_rights
 from hpcbench.cluster.checks import Check, Level
 from hpcbench.cluster.limits import HINTS, Partitions, judge_resources
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm.accounts import Entitlements
 from hpcbench.scheduler.slurm.facts import NodeGroup
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 
 ASK_FOR_ONE = "ask the site for an account (sacctmgr add user); until then sbatch refuses every job"

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.scheduler.slurm.facts import (
     CORRESPOND_AFTER_TASK_CNT,
     correspond_count,
     max_array_size,
     scheduler_option,
 )
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.storage.mounts import LOCAL_TYPES, SHARED_TYPES, file_system_of
 
 Level = Literal["ok", "warning", "error"]

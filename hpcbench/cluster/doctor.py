@@ -31,12 +31,13 @@ from hpcbench.cluster.checks import (
     check_settings,
 )
 from hpcbench.cluster.save_dir import is_open_to_all, save_dir_error
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.slurm.accounts import read_entitlements
+from hpcbench.scheduler.slurm.commands import FACTS_TIMEOUT_S, run_command
 from hpcbench.scheduler.slurm.reasons import explain_reason, read_reason
-from hpcbench.scheduler.slurm.scheduler import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
+from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
 from hpcbench.scheduler.slurm.states import translate_state
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import ALIVE
 from hpcbench.storage.json_files import links_work, read_json, write_text

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 import yaml
 
 from hpcbench.cluster.accounts import judge_rights
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.slurm.accounts import (
     Entitlements,
@@ -27,13 +26,15 @@ from hpcbench.scheduler.slurm.accounts import (
     read_rights,
     submit_plugins,
 )
+from hpcbench.scheduler.slurm.commands import FACTS_TIMEOUT_S, run_command
 from hpcbench.scheduler.slurm.facts import (
     Association,
     NodeGroup,
     max_array_size,
     parse_sshare,
 )
-from hpcbench.scheduler.slurm.scheduler import FACTS_TIMEOUT_S, read_config, read_node_groups, run_command
+from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
+from hpcbench.schemas.cluster_profile import ClusterProfile
 
 DEFAULT_TIME_MIN = 240
 

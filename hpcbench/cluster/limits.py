@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import Problem
 from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm.facts import NodeGroup
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.suite import Experiment, Suite
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hpcbench.config.names import is_text
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import PlanError
+from hpcbench.schemas.cluster_profile import ClusterProfile
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

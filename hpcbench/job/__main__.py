@@ -29,16 +29,15 @@ from hpcbench.job.claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.eval_release import requeue, settle_own_evals, stay_if_preempted
 from hpcbench.job.hub_push import push_weights, wants_push
-from hpcbench.job.launch import node_caches, program_of
-from hpcbench.job.outcome import EXIT_START_ME_AGAIN
+from hpcbench.job.launch import node_caches
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor, die_with_parent
-from hpcbench.job.train_check import check_train, choose_checkpoint, note_refusal
-from hpcbench.retention import Keep
+from hpcbench.job.train_check import check_train, note_refusal
+from hpcbench.retention import Keep, choose_checkpoint
 from hpcbench.scheduler.slurm.own_job import ask_own_job
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import JobRequest, read_request
-from hpcbench.schemas.states import FINISHED_WELL, JobState
+from hpcbench.schemas.states import EXIT_START_ME_AGAIN, FINISHED_WELL, JobState
 from hpcbench.schemas.submission import KEEP_VARIABLE
 
 logger = logging.getLogger("hpcbench.job")
@@ -96,7 +95,7 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
             logger.error("not run: %s", reason)
             note_refusal(context.suite_paths, context.submission, context.index, reason)
             return EXIT_NOT_COMPLETED
-        checkpoint = choose_checkpoint(request, train) if program_of(request) else None
+        checkpoint = choose_checkpoint(request, train) if request.program else None
     claim = take_claim(context) if context.is_head else wait_for_head_claim(context)
     if claim is None:
         record = read_record(context.paths.record)
@@ -177,7 +176,7 @@ def requeue_after_timeout(context: JobContext, request: JobRequest, record: Reco
     """Put a job that ran into its time limit back into the queue while it has attempts left."""
     if record.state is not JobState.TIMEOUT or not context.on_slurm:
         return False
-    if program_of(request) and (record.cause is None or record.cause.exit_code != EXIT_START_ME_AGAIN):
+    if request.program and (record.cause is None or record.cause.exit_code != EXIT_START_ME_AGAIN):
         # Started anew it would run into the same limit.
         return False
     # Those of an earlier submission do not count: a person's retry starts anew.

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from hpcbench.errors import SchedulerError
 from hpcbench.job.context import JobContext
 from hpcbench.job.stop_reason import is_cancelled
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.scheduler.slurm.own_job import ask_own_job, requeue_ended, requeue_running
-from hpcbench.scheduler.slurm.scheduler import release_elements, run_command
+from hpcbench.scheduler.slurm.scheduler import release_elements
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_evals_of

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.errors import WorkerError
 from hpcbench.job.context import JobContext
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.paths import AttemptPaths
@@ -50,7 +49,7 @@ def build_launch(
         checkpoint: model folder for an eval program.
     """
     env = job_environment(request, context, attempt=attempt, token=token, environ=environ)
-    program = program_of(request)
+    program = request.program
     if program:
         values = {"{checkpoint}": str(checkpoint or ""), "{experiment}": request.experiment, "{suite}": request.suite}
         argv = tuple(_fill(word, values) for word in program)
@@ -60,17 +59,6 @@ def build_launch(
     target = ["-m", "hpcbench.worker", str(context.paths.folder), str(attempt.folder)]
     argv = (sys.executable, *target) if request.resources.ddp == 1 else (*torchrun(request, context), *target)
     return Launch(argv=tuple(argv), env=env, cwd=attempt.folder, is_program=False)
-
-
-def program_of(request: JobRequest) -> tuple[str, ...]:
-    """Return the user's program that the job runs, or nothing when hpcbench's worker runs."""
-    if request.cmd == "command":
-        if request.command is None:
-            raise WorkerError("a `command` job without a command")
-        return request.command.command
-    if request.cmd == "eval" and request.eval_args is not None:
-        return request.eval_args.command
-    return ()
 
 
 def torchrun(request: JobRequest, context: JobContext) -> list[str]:

@@ -6,7 +6,6 @@ folder and decides; it writes nothing.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hpcbench.schemas.record import TERMINATED, Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
 from hpcbench.schemas.request import JobRequest
-from hpcbench.schemas.states import JobState
+from hpcbench.schemas.states import COMES_BACK, JobState
 from hpcbench.status.log_patterns import DISK_FULL, FREE_SPACE, find_clue
 from hpcbench.status.logs import log_tail
 from hpcbench.storage.json_files import read_json
@@ -35,14 +34,11 @@ INTERRUPTIONS = {
 NO_REQUEUE_HINT = (
     "Slurm may not put it back into the queue: `requeue: false` in the cluster profile, or not allowed here"
 )
-COMES_BACK = frozenset({JobState.TIMEOUT, JobState.PREEMPTED})
 HOST_OOM_TYPES = frozenset({"MemoryError"})
 HOST_OOM_TEXT = re.compile(
     r"^MemoryError\b|ArrayMemoryError|DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory"
     r"|std::bad_alloc"
 )
-EXIT_START_ME_AGAIN = os.EX_TEMPFAIL
-"""With this code (75) a program that was told to stop says that, started again, it goes on where it stopped."""
 SHELL_SIGNALS = 128
 """A shell's exit code for signal n is this and n; larger ones are a program's own, as of exit(-1)."""
 TORCHRUN_SIGNAL = re.compile(r"exitcode\s*: -(\d+) \(pid")

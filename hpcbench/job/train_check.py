@@ -10,7 +10,7 @@ import logging
 import time
 from pathlib import Path
 
-from hpcbench.schemas.record import CommandMetrics, EvalMetrics, Record, TrainMetrics, may_come_back, read_record
+from hpcbench.schemas.record import Record, may_come_back, read_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
@@ -62,19 +62,3 @@ def judge_train(request: JobRequest, record: Record | None) -> str | None:
     if record.state is not JobState.COMPLETED:
         return f"its train job is {record.state}"
     return None
-
-
-def choose_checkpoint(request: JobRequest, record: Record) -> Path | None:
-    """Return the folder of the model to evaluate for a user's eval program, or None when training left none."""
-    metrics = record.metrics
-    folder = Path(request.train_folder or "")
-    match metrics:
-        case TrainMetrics():
-            wanted = None if request.eval_args is None else request.eval_args.checkpoint
-            best = metrics.best_checkpoint if wanted != "last" else None
-            chosen = best or metrics.last_checkpoint
-            return None if chosen is None else folder / chosen
-        case CommandMetrics():
-            return None if metrics.output_model is None else Path(metrics.output_model)
-        case EvalMetrics() | None:
-            return None

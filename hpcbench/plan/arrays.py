@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hpcbench.plan.decide import TRAIN, Decision
-from hpcbench.schemas.request import JobRequest
+from hpcbench.plan.decide import Decision
+from hpcbench.schemas.request import TRAIN, JobRequest
 from hpcbench.schemas.submission import Element, Submission, this_user
 from hpcbench.storage.clock import now_text
 

@@ -1,37 +1,23 @@
-"""From a suite to jobs: which jobs an experiment needs, what each is asked, and what identifies its result.
+"""What a submit does with each job, given what is known of it.
 
-In: a suite and the hashes of the local files that it names. Out: job requests and, given what is known of each job,
-what a submit does with it. Pure: no disk, no scheduler, no clock.
+In: requests, job views, the user's options. Out: a decision with its reason for each. Pure: no disk, no scheduler, no
+clock.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
-from hpcbench.catalog.datasets import REGISTRY_MARK
-from hpcbench.hub.repository import HUB_ARGUMENTS
-from hpcbench.schemas.arguments import EvalArgs
+from hpcbench.plan.fingerprint import describe_change
 from hpcbench.schemas.record import TrainMetrics
-from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.schemas.request import TRAIN, JobRequest, Resources
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
-from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.schemas.views import JobView
-from hpcbench.storage.paths import SuitePaths
 
-TRAIN = "train"
-EVAL_PREFIX = "eval-"
-SHOWN_CHANGES = 3
 CHECKPOINT_GONE = "its train job's checkpoint is gone (`keep`, or hpcbench clean): --force trains again"
-
-Inputs = Mapping[str, str]
-"""Absolute path of a local file or folder -> hash of what decides results in it."""
 
 
 class Action(StrEnum):
@@ -57,181 +43,6 @@ class Decision:
     def name(self) -> str:
         """`experiment job`, as tables show it."""
         return f"{self.request.experiment} {self.request.job}"
-
-
-def eval_job_name(dataset: str) -> str:
-    """Return the job name of one eval dataset."""
-    return f"{EVAL_PREFIX}{dataset}"
-
-
-def plan_suite(suite: Suite, *, save_dir: Path, inputs: Inputs) -> tuple[JobRequest, ...]:
-    """Return the jobs of all experiments: each one's train first, then its evals, in file order."""
-    paths = SuitePaths(save_dir, suite.name)
-    return tuple(
-        request for experiment in suite.experiments for request in _plan_experiment(experiment, suite, paths, inputs)
-    )
-
-
-def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, inputs: Inputs) -> list[JobRequest]:
-    common: dict[str, Any] = {
-        "suite": suite.name,
-        "experiment": experiment.name,
-        "device": experiment.device,
-        "env": dict(experiment.env),
-        "args": experiment.args,
-        "command": experiment.command,
-        "repeat": experiment.repeat,
-        "base_experiment": experiment.base_experiment,
-        "info": dict(experiment.info),
-        "max_attempts": experiment.max_attempts,
-        "suite_file": str(suite.file),
-        "source_of": dict(experiment.source_of),
-    }
-    jobs: list[JobRequest] = []
-    train: JobRequest | None = None
-    if experiment.cmd != "eval":
-        draft = JobRequest(job=TRAIN, cmd=experiment.cmd, resources=experiment.requirements, fingerprint="", **common)
-        train = draft.model_copy(update={"fingerprint": fingerprint(draft, inputs)})
-        jobs.append(train)
-    for dataset in experiment.eval_dataset:
-        draft = JobRequest(
-            job=eval_job_name(dataset),
-            cmd="eval",
-            resources=experiment.eval_requirements,
-            fingerprint="",
-            eval_dataset=dataset,
-            eval_args=experiment.eval_args.get(dataset, EvalArgs()),
-            train_folder=None if train is None else str(paths.job(experiment.name, TRAIN).folder),
-            train_fingerprint=None if train is None else train.fingerprint,
-            **common,
-        )
-        jobs.append(draft.model_copy(update={"fingerprint": fingerprint(draft, inputs)}))
-    return jobs
-
-
-# Names, places and times do not decide a result; neither do limits of the scheduler.
-NOT_IN_FINGERPRINT = {
-    "schema_version",
-    "suite",
-    "experiment",
-    "fingerprint",
-    "train_folder",
-    "repeat",
-    "base_experiment",
-    "max_attempts",
-    "info",
-    "suite_file",
-    "source_of",
-    "resources",
-}
-PATHS_IN_ARGS = ("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info")
-RESOURCES_IN_FINGERPRINT = ("gpu", "ddp", "nodes", "gpu_type")
-ARGS_OF_A_BASELINE = (
-    "model_type",
-    "model_id_or_path",
-    "template_type",
-    "system",
-    "dtype",
-    "use_flash_attn",
-    "trust_remote_code",
-)
-"""The training arguments that an untrained baseline depends on; changing a learning rate does not rerun it."""
-QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
-"""Those that it depends on too where its weights are quantised."""
-
-
-def fingerprint(request: JobRequest, inputs: Inputs) -> str:
-    """Return the SHA-256 (hex) of everything that decides the job's result.
-
-    In it: cmd, resolved arguments, env, gpu, ddp, nodes, gpu_type, hashes of local data, task files and model config;
-    an eval's also its train's fingerprint. Not in it: names, partition, time, memory, hpcbench's version.
-    """
-    return _digest(fingerprint_parts(request, inputs))
-
-
-def fingerprint_parts(request: JobRequest, inputs: Inputs) -> dict[str, Any]:
-    """Return what goes into the fingerprint, as plain values, so that two of them can be compared in words."""
-    parts = request.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
-    resources = request.resources.model_dump(mode="json")
-    parts["resources"] = {name: resources[name] for name in RESOURCES_IN_FINGERPRINT}
-    if request.cmd == "eval" and request.train_fingerprint is not None:
-        # The train's fingerprint covers these already.
-        parts["command"] = parts["args"] = None
-    elif request.cmd == "eval" and isinstance(parts["args"], dict) and not _needs_datasets(request):
-        quantized = QUANTIZATION_ARGS if parts["args"]["quantization_bit"] else ()
-        parts["args"] = {name: parts["args"][name] for name in (*ARGS_OF_A_BASELINE, *quantized)}
-    if isinstance(parts["args"], dict):
-        # Where the weights go once they are there does not change them.
-        parts["args"] = {name: value for name, value in parts["args"].items() if name not in HUB_ARGUMENTS}
-    # The same content at another place is the same input.
-    parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
-    return _without_places(parts)
-
-
-def input_paths(request: JobRequest) -> set[str]:
-    """Return the absolute local paths that the request names."""
-    args, eval_args = request.args, request.eval_args
-    names: list[str] = []
-    if args is not None:
-        names.append(args.model_id_or_path or "")
-    if args is not None and _needs_datasets(request):
-        mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
-        for name in (*args.dataset, *args.val_dataset, *mixed):
-            is_registered = args.dataset_info is not None and not name.startswith("/")
-            names.append(f"{args.dataset_info}{REGISTRY_MARK}{name}" if is_registered else name)
-    if eval_args is not None:
-        names += eval_args.include_path
-    return {name for name in names if name.startswith("/")}
-
-
-def _needs_datasets(request: JobRequest) -> bool:
-    """Say whether the job reads training or validation data."""
-    return request.cmd != "eval" or (request.eval_args is not None and request.eval_args.eval_loss)
-
-
-def _without_places(parts: dict[str, Any]) -> dict[str, Any]:
-    """Replace absolute input paths by their last part: moving a project folder does not change a result."""
-
-    def short(value: object) -> object:
-        if isinstance(value, str) and value.startswith("/"):
-            return value.rstrip("/").rsplit("/", 1)[-1]
-        return [short(item) for item in value] if isinstance(value, list) else value
-
-    for group, names in (("args", PATHS_IN_ARGS), ("eval_args", ("include_path",))):
-        if isinstance(parts.get(group), dict):
-            parts[group] = {k: short(v) if k in names else v for k, v in parts[group].items()}
-    return parts
-
-
-def _digest(parts: Mapping[str, Any]) -> str:
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def describe_change(old: JobRequest, new: JobRequest) -> str:
-    """Say which arguments differ between two requests of the same name, for example `args.lora_rank: 8 -> 16`."""
-    before, after = _flatten(fingerprint_parts(old, {})), _flatten(fingerprint_parts(new, {}))
-    ignored = {"train_fingerprint"}
-    names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
-    changes = [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if name not in ignored]
-    if not changes:
-        return (
-            "its train job changed"
-            if "train_fingerprint" in names
-            else "the content of its data, tasks or model changed"
-        )
-    more = len(changes) - SHOWN_CHANGES
-    return "; ".join(changes[:SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, item in value.items():
-        if isinstance(item, Mapping):
-            flat |= _flatten(item, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = item
-    return flat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

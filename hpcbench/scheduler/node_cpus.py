@@ -5,7 +5,7 @@ In: what a job needs, and the cluster's profile. Out: a number. Pure.
 
 from __future__ import annotations
 
-from hpcbench.config.profile import ClusterProfile
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 
 

@@ -11,10 +11,12 @@ import logging
 import shutil
 from pathlib import Path
 
-from hpcbench.config.profile import LOCAL, ClusterProfile, load_profile, read_profile
+from hpcbench.config.profile import load_profile, read_profile
 from hpcbench.errors import ConfigError
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
+from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.states import LOCAL
 from hpcbench.storage.json_files import read_json
 
 logger = logging.getLogger(__name__)

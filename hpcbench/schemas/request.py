@@ -15,6 +15,11 @@ from hpcbench.errors import RecordError
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.storage.json_files import read_json
 
+TRAIN = "train"
+
+EVAL_PREFIX = "eval-"
+
+
 SCHEMA_VERSION = 1
 
 Command = Literal["sft", "eval", "command"]
@@ -84,6 +89,15 @@ class JobRequest(BaseModel):
     source_of: dict[str, str] = Field(default_factory=dict)
     """Where each argument came from: default, suite, experiment, matrix or --set."""
 
+    @property
+    def program(self) -> tuple[str, ...]:
+        """The user's program that the job runs; empty where hpcbench's worker runs."""
+        if self.cmd == "command" and self.command is not None:
+            return self.command.command
+        if self.cmd == "eval" and self.eval_args is not None:
+            return self.eval_args.command
+        return ()
+
 
 def read_request(path: Path) -> JobRequest:
     """Read a `job.json`.
@@ -103,3 +117,8 @@ def read_request(path: Path) -> JobRequest:
             f"{path}: not a job request of schema version {SCHEMA_VERSION}: {place}: {first['msg']}",
             hint="jobs have to run the hpcbench that submitted them: see `python` and `setup` of the cluster profile",
         ) from error
+
+
+def eval_job_name(dataset: str) -> str:
+    """Return the job name of one eval dataset."""
+    return f"{EVAL_PREFIX}{dataset}"

@@ -5,6 +5,7 @@ In: a state. Out: facts about it. The mapping from a scheduler's own words stand
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 
 
@@ -53,3 +54,11 @@ FAILED_STATES = frozenset(
     }
 )
 """Ended without a result; only a person's `retry` runs them again."""
+
+COMES_BACK = frozenset({JobState.TIMEOUT, JobState.PREEMPTED})
+
+EXIT_START_ME_AGAIN = os.EX_TEMPFAIL
+"""With this code (75) a program that was told to stop says that, started again, it goes on where it stopped."""
+
+
+LOCAL = "local"

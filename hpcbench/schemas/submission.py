@@ -15,8 +15,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcbench.config.profile import LOCAL
 from hpcbench.schemas.request import Resources
+from hpcbench.schemas.states import LOCAL
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import FolderName, SuitePaths
 

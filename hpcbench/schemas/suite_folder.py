@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcbench.plan.decide import TRAIN
+from hpcbench.schemas.request import TRAIN
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import FolderName, SuitePaths

@@ -6,8 +6,9 @@ clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,21 @@ class Collection:
             for jobs in (*(experiment.jobs for experiment in suite.experiments), suite.other_jobs)
             for job in jobs
         )
+
+
+def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:
+    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob.
+
+    Jobs under way that are not in the suite any more are among them.
+    """
+    return [
+        job
+        for job in collection.all_jobs
+        if (not states or job.state in states) and (not patterns or any(matches(job, pattern) for pattern in patterns))
+    ]
+
+
+def matches(job: JobView, pattern: str) -> bool:
+    """Say whether a name glob means this job."""
+    names = (job.experiment, f"{job.suite}/{job.experiment}", f"{job.suite}/{job.experiment}/{job.job}")
+    return any(fnmatchcase(name, pattern) for name in (*names, f"{job.experiment}/{job.job}", job.suite))

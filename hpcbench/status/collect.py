@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hpcbench.config.profile import LOCAL
 from hpcbench.errors import RecordError, SchedulerError
-from hpcbench.plan.decide import TRAIN
 from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.schemas.record import Record, read_record
-from hpcbench.schemas.request import JobRequest, read_request
-from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
+from hpcbench.schemas.request import TRAIN, JobRequest, read_request
+from hpcbench.schemas.states import ALIVE, FAILED_STATES, LOCAL, JobState
 from hpcbench.schemas.submission import Submission, submitted_by_other
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
 from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView

@@ -8,9 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from hpcbench.job.launch import program_of
-from hpcbench.job.outcome import COMES_BACK, EXIT_START_ME_AGAIN
-from hpcbench.schemas.states import JobState
+from hpcbench.schemas.states import COMES_BACK, EXIT_START_ME_AGAIN, JobState
 from hpcbench.schemas.views import JobView
 from hpcbench.status.log_patterns import BAD_NODE, DISK_FULL
 
@@ -73,7 +71,7 @@ def _why_not_again(job: JobView) -> str:
         return ""
     last = record.attempts[-1]
     asked = last.cause is not None and last.cause.exit_code == EXIT_START_ME_AGAIN
-    if job.state is JobState.TIMEOUT and program_of(request) and last.state is JobState.TIMEOUT and not asked:
+    if job.state is JobState.TIMEOUT and request.program and last.state is JobState.TIMEOUT and not asked:
         return f"; the program did not ask to be started again (exit code {EXIT_START_ME_AGAIN})"
     # Those of an earlier submission do not count.
     if last.restart_count + 1 >= request.max_attempts:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.scheduler.registry import scheduler_of
@@ -39,24 +38,6 @@ def gather(
         if scheduler is not None and settle:
             settle_evals(suites, collection, scheduler)
     return collection
-
-
-def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[JobView]:
-    """Return the jobs in these states whose `experiment` or `suite/experiment[/job]` matches a glob.
-
-    Jobs under way that are not in the suite any more are among them.
-    """
-    return [
-        job
-        for job in collection.all_jobs
-        if (not states or job.state in states) and (not patterns or any(matches(job, pattern) for pattern in patterns))
-    ]
-
-
-def matches(job: JobView, pattern: str) -> bool:
-    """Say whether a name glob means this job."""
-    names = (job.experiment, f"{job.suite}/{job.experiment}", f"{job.suite}/{job.experiment}/{job.job}")
-    return any(fnmatchcase(name, pattern) for name in (*names, f"{job.experiment}/{job.job}", job.suite))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

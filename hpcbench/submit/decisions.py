@@ -11,13 +11,15 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.job.train_check import choose_checkpoint
-from hpcbench.plan.decide import TRAIN, Action, Decision, Options, decide, input_paths, plan_suite
+from hpcbench.plan.decide import Action, Decision, Options, decide
+from hpcbench.plan.fingerprint import input_paths
 from hpcbench.plan.inputs import hash_inputs
+from hpcbench.plan.jobs import plan_suite
+from hpcbench.retention import choose_checkpoint
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.registry import scheduler_of
 from hpcbench.schemas.record import TrainMetrics
-from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.request import TRAIN, JobRequest
 from hpcbench.schemas.states import ALIVE, FINISHED_WELL, JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.plan.arrays import describe_batch, make_batches, make_late_batches
-from hpcbench.plan.decide import Action, Decision, Options, plan_suite
+from hpcbench.plan.decide import Action, Decision, Options
+from hpcbench.plan.jobs import plan_suite
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.suite import Suite

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcbench.cluster.limits import judge_resources
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import PlanError
-from hpcbench.plan.decide import TRAIN
 from hpcbench.scheduler.slurm.facts import NodeGroup
-from hpcbench.schemas.request import Resources
+from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.request import TRAIN, Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.views import JobView

@@ -15,7 +15,8 @@ from pathlib import Path
 from hpcbench.cluster.save_dir import warn_of_open_folders
 from hpcbench.errors import PlanError, RecordError, SchedulerError
 from hpcbench.plan.arrays import make_batches, make_late_batches
-from hpcbench.plan.decide import Options, plan_suite
+from hpcbench.plan.decide import Options
+from hpcbench.plan.jobs import plan_suite
 from hpcbench.retention import Keep, find_removals, remove
 from hpcbench.scheduler.protocol import Scheduler, cluster_elsewhere
 from hpcbench.schemas.request import JobRequest

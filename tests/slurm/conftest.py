@@ -15,10 +15,9 @@ from typing import NoReturn
 
 import pytest
 
-from hpcbench.scheduler.slurm.scheduler import run_command
-
-from .cluster import Cluster, start_cluster
-from .installation import ClusterUnavailableError
+from hpcbench.scheduler.slurm.commands import run_command
+from tests.support.slurm_cluster.cluster import Cluster, start_cluster
+from tests.support.slurm_cluster.installation import ClusterUnavailableError
 
 # What a developer's shell may set for Slurm's clients, which would change what a test sees.
 _CLIENT_PREFIXES = ("SLURM_", "SBATCH_", "SALLOC_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_")

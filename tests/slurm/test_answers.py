@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.profile import ClusterProfile
-from hpcbench.scheduler.slurm import scheduler as slurm
+from hpcbench.scheduler.slurm import commands
 from hpcbench.scheduler.slurm import script as slurm_script
-from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, run_command
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.scheduler.slurm.states import SQUEUE_FORMAT, parse_squeue
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.status.gather import gather
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit import send_arrays as submit_batches
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import command_experiment, command_suite, hpcbench, states, submit, wait_until
-from tests.slurm.trainings import shims
+from tests.support.interrupted_trainings import shims
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import command_experiment, command_suite, hpcbench, states, submit, wait_until
 
 pytestmark = pytest.mark.slurm
 
@@ -38,7 +39,7 @@ Stand = Callable[..., None]
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
     """Put scripts in front of Slurm's commands; {real} is the command itself, waits are short."""
     monkeypatch.setattr(submit_batches, "WAITS_S", (0.1,) * 5)
-    monkeypatch.setattr(slurm, "ASK_AGAIN_AFTER_S", 0.1)
+    monkeypatch.setattr(commands, "ASK_AGAIN_AFTER_S", 0.1)
 
     def put(**scripts: str) -> None:
         filled = {name: text.replace("{real}", f'"{shutil.which(name)}" "$@"') for name, text in scripts.items()}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.profile import ClusterProfile
-from hpcbench.scheduler.slurm.scheduler import release_elements, run_command
-from tests.slurm.suites import command_experiment, command_suite, count_client_rpcs, hpcbench, submit
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.scheduler.slurm.scheduler import release_elements
+from hpcbench.schemas.cluster_profile import ClusterProfile
+from tests.support.slurm_suites import command_experiment, command_suite, count_client_rpcs, hpcbench, submit
 
 pytestmark = pytest.mark.slurm
 

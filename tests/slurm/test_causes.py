@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hpcbench.report import render
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.schemas.views import Collection
 from tests.conftest import Golden
-from tests.slurm.causes import (
+from tests.support.failure_causes import (
     KEPT,
     SETUPS,
     Death,
@@ -24,10 +24,10 @@ from tests.slurm.causes import (
     suite_of,
     write_profiles,
 )
-from tests.slurm.cluster import Cluster
-from tests.slurm.cluster_config import MEMORY_PER_NODE_MIB
-from tests.slurm.suites import hpcbench, view, wait_until, wait_until_over, write_suite
-from tests.slurm.trainings import assert_no_orphans, job_of, scheduler_id
+from tests.support.interrupted_trainings import assert_no_orphans, job_of, scheduler_id
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_cluster.config import MEMORY_PER_NODE_MIB
+from tests.support.slurm_suites import hpcbench, view, wait_until, wait_until_over, write_suite
 
 pytestmark = [pytest.mark.slurm, pytest.mark.train]
 

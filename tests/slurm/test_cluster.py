@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import Cluster, main, start_cluster, stop_cluster
-from .cluster_config import ClusterSettings, merge_lines, render_cgroup_conf, render_env, render_files
-from .conftest import leave_out
-from .daemons import end_processes, list_job_processes, read_live, start_daemon, wait_until
-from .installation import ClusterError
+from tests.slurm.conftest import leave_out
+from tests.support.slurm_cluster.cluster import Cluster, main, start_cluster, stop_cluster
+from tests.support.slurm_cluster.config import (
+    ClusterSettings,
+    merge_lines,
+    render_cgroup_conf,
+    render_env,
+    render_files,
+)
+from tests.support.slurm_cluster.daemons import end_processes, list_job_processes, read_live, start_daemon, wait_until
+from tests.support.slurm_cluster.installation import ClusterError
 
 SETTINGS = ClusterSettings(
     directory=Path("/srv/c"),

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import wait_until_over, write_suite
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import wait_until_over, write_suite
 
 pytestmark = pytest.mark.slurm
 

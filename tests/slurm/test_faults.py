@@ -15,15 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.profile import ClusterProfile
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.scheduler.slurm.states import SQUEUE_FORMAT, parse_squeue
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.schemas.suite import Suite
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import (
+from tests.support.interrupted_trainings import shims
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import (
     SCORE,
     command_experiment,
     command_suite,
@@ -34,7 +35,6 @@ from tests.slurm.suites import (
     wait_until_over,
     write_suite,
 )
-from tests.slurm.trainings import shims
 
 pytestmark = pytest.mark.slurm
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.profile import ClusterProfile
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import (
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import (
     command_experiment,
     command_suite,
     hpcbench,

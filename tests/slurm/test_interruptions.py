@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import view, wait_until, wait_until_over
-from tests.slurm.trainings import (
+from tests.support.interrupted_trainings import (
     assert_no_orphans,
     assert_same_result,
     await_record,
@@ -35,6 +33,8 @@ from tests.slurm.trainings import (
     submit_trainings,
     training,
 )
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import view, wait_until, wait_until_over
 
 pytestmark = [pytest.mark.slurm, pytest.mark.train]
 

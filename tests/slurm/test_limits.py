@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.profile import ClusterProfile
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.status.gather import gather
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import (
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import (
     command_experiment,
     command_suite,
     hpcbench,

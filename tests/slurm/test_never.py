@@ -15,14 +15,15 @@ from hpcbench.cli.invocation import refuse_impossible
 from hpcbench.cluster.doctor import examine
 from hpcbench.cluster.init_profile import gather_facts, render_profile
 from hpcbench.config import load_suites
-from hpcbench.config.profile import ClusterProfile, read_profile
+from hpcbench.config.profile import read_profile
 from hpcbench.errors import ConfigError
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.suite import Suite
 from hpcbench.status.gather import gather
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import command_experiment, command_suite, hpcbench, submit, wait_until, write_suite
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import command_experiment, command_suite, hpcbench, submit, wait_until, write_suite
 
 pytestmark = pytest.mark.slurm
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm.scheduler import run_command
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import command_experiment, command_suite, submit, wait_until
-from tests.slurm.trainings import assert_no_orphans, find_process, processes_of, scheduler_id
+from hpcbench.scheduler.slurm.commands import run_command
+from tests.support.interrupted_trainings import assert_no_orphans, find_process, processes_of, scheduler_id
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import command_experiment, command_suite, submit, wait_until
 
 pytestmark = pytest.mark.slurm
 

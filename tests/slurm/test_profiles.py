@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpcbench.config.profile import ClusterProfile, read_profile
-from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups, run_command
+from hpcbench.config.profile import read_profile
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import (
+from tests.support.places import ROOT
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import (
     command_experiment,
     command_suite,
     hpcbench,
@@ -32,7 +35,6 @@ from tests.slurm.suites import (
 
 pytestmark = pytest.mark.slurm
 
-ROOT = Path(__file__).parents[2]
 NO_ARRAYS = ROOT / "configs" / "clusters" / "no-arrays.yaml"
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from hpcbench.schemas.states import JobState
 from hpcbench.status.gather import gather
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import wait_until, wait_until_over, write_suite
+from tests.support.places import ROOT
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import wait_until, wait_until_over, write_suite
 
 pytestmark = pytest.mark.slurm
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 ON_A_CLUSTER = README.split("## On a cluster", 1)[1].split("\n### ", 1)[0]
 COMMANDS = [line.split("#", 1)[0].strip() for line in ON_A_CLUSTER.splitlines() if line.startswith("    hpcbench ")]
 

@@ -10,16 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.status.explain import explain
 from hpcbench.status.gather import gather
 from hpcbench.storage.json_files import read_json
-from tests.slurm.causes import ECC, ONE_GPU, SAVES, WAITS, shell
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import SCORE, hpcbench, states, view, wait_until, wait_until_over, write_suite
-from tests.slurm.trainings import job_of, preempt, record_of, scheduler_id, shims, slurm_state, start_requeued
+from tests.support.failure_causes import ECC, ONE_GPU, SAVES, WAITS, shell
+from tests.support.interrupted_trainings import (
+    job_of,
+    preempt,
+    record_of,
+    scheduler_id,
+    shims,
+    slurm_state,
+    start_requeued,
+)
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import SCORE, hpcbench, states, view, wait_until, wait_until_over, write_suite
 
 pytestmark = pytest.mark.slurm
 

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.profile import ClusterProfile, read_profile
+from hpcbench.config.profile import read_profile
 from hpcbench.plan.decide import Options
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_submissions, write_submission
 from hpcbench.status.gather import gather
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster, start_cluster
-from tests.slurm.suites import (
+from tests.support.places import ROOT
+from tests.support.slurm_cluster.cluster import Cluster, start_cluster
+from tests.support.slurm_suites import (
     command_experiment,
     command_suite,
     hpcbench,
@@ -32,7 +34,6 @@ from tests.slurm.suites import (
 
 pytestmark = pytest.mark.slurm
 
-ROOT = Path(__file__).parents[2]
 NO_ARRAYS = read_profile(ROOT / "configs" / "clusters" / "no-arrays.yaml").model_copy(update={"account": "lab"})
 LUA = """
 function slurm_job_submit(job_desc, part_list, submit_uid)

@@ -11,10 +11,10 @@ import pytest
 from hpcbench.schemas.record import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.views import Collection
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import hpcbench, view, wait_until_over
+from tests.support.places import ROOT
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import hpcbench, view, wait_until_over
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 
 pytestmark = [

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.plan.decide import Options
-from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, run_command
+from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_submissions, write_submission
 from hpcbench.status.gather import gather
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import (
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import (
     command_experiment,
     command_suite,
     count_rpcs,

@@ -14,12 +14,11 @@ from hpcbench.schemas.record import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.status.gather import gather
 from hpcbench.storage.json_files import read_json
-from tests.slurm.cluster import Cluster
-from tests.slurm.suites import hpcbench, states, view, wait_until, wait_until_over, write_suite
+from tests.support.places import QUICKSTART
+from tests.support.slurm_cluster.cluster import Cluster
+from tests.support.slurm_suites import hpcbench, states, view, wait_until, wait_until_over, write_suite
 
 pytestmark = [pytest.mark.slurm, pytest.mark.train]
-
-QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
 
 
 def tiny_suite(experiments: list[dict[str, Any]]) -> dict[str, Any]:

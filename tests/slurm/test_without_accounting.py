@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm.scheduler import run_command
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.schemas.submission import read_submissions, write_submission
 from hpcbench.status.gather import gather
 from hpcbench.storage.paths import SuitePaths
-from tests.slurm.cluster import Cluster, start_cluster
-from tests.slurm.suites import command_experiment, command_suite, states, submit, view, wait_until, wait_until_over
+from tests.support.slurm_cluster.cluster import Cluster, start_cluster
+from tests.support.slurm_suites import (
+    command_experiment,
+    command_suite,
+    states,
+    submit,
+    view,
+    wait_until,
+    wait_until_over,
+)
 
 pytestmark = pytest.mark.slurm
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.train.world import make_model_folder, write_chats
+from tests.support.tiny_models import make_model_folder, write_chats
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.messages import to_messages
 from hpcbench.worker.data.templates import MASKED, Template
-from tests.train.world import (
+from tests.support.places import SHARED
+from tests.support.tiny_models import (
     make_job,
     make_model_folder,
     make_tokenizer,
@@ -38,7 +38,6 @@ TURNS = [
 CALL = 'Action: add\nAction Input: {"a": 2, "b": 3}'
 CHATS = {"messages": "messages"}
 TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-SHARED = Path(os.environ.get("HPCBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 ANSWER = f'{CALL}\nObservation: {{"sum": 5}}\nFinal Answer: Five.'
 
 

@@ -12,7 +12,7 @@ from hpcbench.schemas.record import CommandMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.worker.evaluate.checkpoint import choose_checkpoint
-from tests.train import eval_world
+from tests.support import evaluations as eval_world
 
 pytestmark = pytest.mark.train
 

@@ -16,7 +16,8 @@ from hpcbench.worker.evaluate.evaluate import run_lm_eval
 from hpcbench.worker.evaluate.model import EvalModel
 from hpcbench.worker.evaluate.prompts import ChatPrompts, fold_description
 from hpcbench.worker.evaluate.tasks import load_eval_tasks
-from tests.train import eval_world
+from tests.support import evaluations as eval_world
+from tests.support.places import SHARED
 
 pytestmark = pytest.mark.train
 
@@ -38,7 +39,7 @@ def load_tokenizer(name: str) -> Any:
     """Return the byte tokenizer with a Qwen-like template, or the real Llama one with the template of that name."""
     if name == "qwen-like":
         return eval_world.make_tokenizer()
-    folder = eval_world.SHARED / "models" / "stories15M"
+    folder = SHARED / "models" / "stories15M"
     if not folder.is_dir():
         pytest.skip(f"no {folder}: the Llama tokenizer is not here")
     tokenizer = AutoTokenizer.from_pretrained(folder)

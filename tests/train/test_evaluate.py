@@ -27,7 +27,9 @@ from hpcbench.worker.evaluate.model import EvalModel
 from hpcbench.worker.evaluate.prompts import ChatPrompts
 from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, load_eval_tasks
 from hpcbench.worker.measure.loss import mean_cross_entropy
-from tests.train import eval_world
+from tests.support import evaluations as eval_world
+from tests.support.places import ROOT as REPOSITORY
+from tests.support.places import SHARED
 
 pytestmark = [
     pytest.mark.train,
@@ -35,7 +37,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 
-REPOSITORY = Path(__file__).parents[2]
 CHOICES = ["north", "south", "east", "west"]
 
 
@@ -247,7 +248,7 @@ def test_arc_is_easy_and_challenge_by_size(world: World, tmp_path: Path) -> None
 
 
 def test_arc_with_real_questions(world: World, tmp_path: Path) -> None:
-    source = eval_world.SHARED / "data" / "arc"
+    source = SHARED / "data" / "arc"
     if not source.is_dir():
         pytest.skip(f"no {source}: the real ARC questions are not here")
     sizes = {"arc_easy": 20, "arc_challenge": 8}

@@ -23,8 +23,8 @@ from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.progress_file import read_eval_losses, read_steps
 from hpcbench.worker.train import trainer as trainer_module
-from tests.train import eval_world
-from tests.train.methods import (
+from tests.support import evaluations as eval_world
+from tests.support.methods import (
     ARCHITECTURES,
     BATCHES_PER_STEP,
     MERGEABLE,
@@ -36,8 +36,9 @@ from tests.train.methods import (
     read_args,
     train_until_killed,
 )
+from tests.support.places import ROOT
+from tests.support.tiny_models import make_llama_folder, read_history, read_metrics, train_here
 from tests.train.test_evaluate import CHOICES, read_samples, run_eval
-from tests.train.world import make_llama_folder, read_history, read_metrics, train_here
 
 pytestmark = [pytest.mark.train, pytest.mark.parametrize("architecture", ARCHITECTURES)]
 
@@ -55,7 +56,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, base_model: Path, chats:
 def processes() -> Iterator[ForkServerContext]:
     """Processes that are forked from one which has imported the libraries and done nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hpcbench.worker.train.sft", "peft.tuners.lora", "tests.train.methods"])
+    context.set_forkserver_preload(["hpcbench.worker.train.sft", "peft.tuners.lora", "tests.support.methods"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("HF_HUB_OFFLINE", "1")
@@ -128,9 +129,9 @@ def fresh_logits(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory)
 
     jobs = [str(trainings.get(method, architecture).job.folder) for method in METHODS for architecture in ARCHITECTURES]
     output = tmp_path_factory.mktemp("fresh") / "logits.safetensors"
-    code = f"from tests.train.methods import write_logits\nwrite_logits({jobs!r}, {str(output)!r})"
+    code = f"from tests.support.methods import write_logits\nwrite_logits({jobs!r}, {str(output)!r})"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    folder = Path(__file__).parents[2]
+    folder = ROOT
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True, timeout=300)
     return load_file(output)
 

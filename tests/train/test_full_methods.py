@@ -18,7 +18,7 @@ from hpcbench.worker.models import loading as model
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.galore import GaLoreAdamW
 from hpcbench.worker.tuners.lisa import LisaCallback, draw_layers
-from tests.train.world import (
+from tests.support.tiny_models import (
     make_job,
     make_llama_folder,
     make_model_folder,

@@ -21,7 +21,7 @@ from hpcbench.worker.train import trainer as trainer_module
 from hpcbench.worker.train.checkpoints import CheckpointStore
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.lisa import count_trained, draw_layers
-from tests.train.world import make_job, read_history, read_metrics, train_here
+from tests.support.tiny_models import make_job, read_history, read_metrics, train_here
 
 pytestmark = pytest.mark.train
 

@@ -17,7 +17,7 @@ from hpcbench.worker.data.packing import check_packing, pack_lengths
 from hpcbench.worker.data.samples import LazyRows, encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.train import trainer as trainer_module
-from tests.train.world import (
+from tests.support.tiny_models import (
     make_job,
     make_model_folder,
     read_history,

@@ -10,7 +10,7 @@ import pytest
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.measure.predict import Prompt, mean_rouge_l
 from hpcbench.worker.measure.rouge import rouge_l, split_words
-from tests.train.world import make_job, read_history, read_metrics, start_worker, train_here
+from tests.support.tiny_models import make_job, read_history, read_metrics, start_worker, train_here
 
 pytestmark = pytest.mark.train
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.train
+from tests.support.places import QUICKSTART
 
-QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
+pytestmark = pytest.mark.train
 
 
 def write_suite(folder: Path) -> Path:

@@ -18,10 +18,10 @@ from hpcbench.worker.evaluate.checkpoint import Checkpoint
 from hpcbench.worker.models import loading as model
 from hpcbench.worker.train import sft
 from hpcbench.worker.train.result import inspect_model
-from tests.train.methods import read_args
+from tests.support.methods import read_args
+from tests.support.tiny_models import make_job, make_model_folder, prepare, read_metrics, read_weights, train_here
 from tests.train.test_resume import stop_in_step
 from tests.train.test_tuners import losses, validation_loss
-from tests.train.world import make_job, make_model_folder, prepare, read_metrics, read_weights, train_here
 
 pytestmark = pytest.mark.train
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.train
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.train
 
 
 def hpcbench(*arguments: str) -> str:

@@ -17,7 +17,7 @@ from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker import signals as interrupt
 from hpcbench.worker.progress_file import read_eval_losses, read_steps
 from hpcbench.worker.train import trainer as trainer_module
-from tests.train.world import make_job, read_history, read_metrics, read_weights, start_worker, train_here
+from tests.support.tiny_models import make_job, read_history, read_metrics, read_weights, start_worker, train_here
 
 pytestmark = pytest.mark.train
 

@@ -20,7 +20,7 @@ from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.models import loading as model
 from hpcbench.worker.train.trainer import DIVERGED_STEPS
 from hpcbench.worker.tuners import list_tuners, load_tuner
-from tests.train.world import (
+from tests.support.tiny_models import (
     make_job,
     make_model_folder,
     read_history,

@@ -11,7 +11,7 @@ import pytest
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.models.loading import load_model
-from tests.train.world import make_job, make_model_folder, read_history, read_metrics, train_here
+from tests.support.tiny_models import make_job, make_model_folder, read_history, read_metrics, train_here
 
 pytestmark = pytest.mark.train
 

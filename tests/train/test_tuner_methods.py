@@ -18,7 +18,7 @@ from hpcbench.worker.measure.flops import used_weights
 from hpcbench.worker.models import loading as model
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.llamapro import place_blocks
-from tests.train.world import make_job, prepare, read_history, read_metrics, read_weights, train_here
+from tests.support.tiny_models import make_job, prepare, read_history, read_metrics, read_weights, train_here
 
 pytestmark = pytest.mark.train
 

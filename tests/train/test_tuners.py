@@ -20,8 +20,8 @@ from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.models import loading as model
 from hpcbench.worker.progress_file import read_steps
 from hpcbench.worker.tuners import load_tuner
-from tests.train.methods import METHODS, read_args
-from tests.train.world import (
+from tests.support.methods import METHODS, read_args
+from tests.support.tiny_models import (
     make_job,
     make_llama_folder,
     read_metrics,

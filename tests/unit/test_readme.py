@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from hpcbench.config import load_suites
-from hpcbench.config.profile import ClusterProfile
+from hpcbench.schemas.cluster_profile import ClusterProfile
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -17,14 +17,15 @@ from hpcbench.cli.single_run.suite_file import put_experiment
 from hpcbench.cli.single_run.trained import CKPT_DIR, eval_jobs, find_training, suite_with_evals
 from hpcbench.cli.single_run.typed import RUN_ALIASES, Typed, make_document, read_words
 from hpcbench.config.loading import load_document
-from hpcbench.plan.decide import TRAIN, Action, Decision, Options
+from hpcbench.plan.decide import Action, Decision, Options
 from hpcbench.scheduler.local.machine import read_machine
 from hpcbench.scheduler.local.runner import EXIT_INTERRUPTED, run_queue
 from hpcbench.scheduler.registry import open_scheduler
+from hpcbench.schemas.request import TRAIN
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Experiment, Suite
-from hpcbench.schemas.views import ExperimentView, JobView
-from hpcbench.status.gather import choose_jobs, gather
+from hpcbench.schemas.views import ExperimentView, JobView, choose_jobs
+from hpcbench.status.gather import gather
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.cancel import cancel_jobs
 from hpcbench.submit.dry_run import preview_suite

@@ -13,9 +13,8 @@ from pathlib import Path
 from hpcbench.cli.single_run.options import options_of
 from hpcbench.cli.single_run.typed import Typed
 from hpcbench.errors import ConfigError, PlanError, Problem
-from hpcbench.plan.decide import EVAL_PREFIX, TRAIN, eval_job_name
 from hpcbench.schemas.arguments import EvalArgs
-from hpcbench.schemas.request import JobRequest, read_request
+from hpcbench.schemas.request import EVAL_PREFIX, TRAIN, JobRequest, eval_job_name, read_request
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.schemas.suite_folder import read_suite
 from hpcbench.storage.paths import JobPaths, SuitePaths

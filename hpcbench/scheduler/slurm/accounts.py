@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hpcbench.errors import SchedulerError
+from hpcbench.scheduler.slurm.commands import FACTS_TIMEOUT_S, run_command
 from hpcbench.scheduler.slurm.facts import Association, parse_partitions
-from hpcbench.scheduler.slurm.scheduler import FACTS_TIMEOUT_S, read_config, run_command
+from hpcbench.scheduler.slurm.scheduler import read_config
 
 logger = logging.getLogger(__name__)
 

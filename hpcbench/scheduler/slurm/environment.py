@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from hpcbench.config.profile import ClusterProfile
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.submission import KEY_VARIABLE
 
 KEPT_SLURM = frozenset({"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT"})

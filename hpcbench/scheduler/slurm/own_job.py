@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from hpcbench.errors import SchedulerError
-from hpcbench.scheduler.slurm.scheduler import TRANSIENT, run_command
+from hpcbench.scheduler.slurm.commands import TRANSIENT, run_command
 
 logger = logging.getLogger(__name__)
 

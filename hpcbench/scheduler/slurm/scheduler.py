@@ -13,17 +13,16 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.processes import find_processes
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
+from hpcbench.scheduler.slurm.commands import COMMAND_TIMEOUT_S, FACTS_TIMEOUT_S, TRANSIENT, ask, run_command
 from hpcbench.scheduler.slurm.environment import describe_kept
 from hpcbench.scheduler.slurm.facts import (
     SINFO_FORMAT,
@@ -42,34 +41,21 @@ from hpcbench.scheduler.slurm.states import (
     parse_sacct,
     parse_squeue,
 )
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import KEY_VARIABLE, Submission
 from hpcbench.storage.paths import SuitePaths
 
 logger = logging.getLogger(__name__)
 
-COMMAND_TIMEOUT_S = 90
 IDS_PER_CALL = 500
 IDS_PER_QUERY = 8000
 """Base ids that fit into one argument (128 KiB), so that sacct is asked once; an array is one id."""
-TRANSIENT = re.compile(
-    r"timed? out|unable to contact|connection refused|zero bytes|communication connection failure|temporarily"
-    r"|slurm_receive_msg|resource temporarily|try again",
-    re.IGNORECASE,
-)
 NO_ACCOUNTING = re.compile(
     r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
 )
 """Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
-BUSY = re.compile(r"socket timed out|zero bytes|temporarily|try again", re.IGNORECASE)
-"""A controller that is there and has too much to do."""
-FILTERING = ("SQUEUE_", "SACCT_", "SACCTMGR_", "SCANCEL_", "SCONTROL_", "SINFO_")
-"""Beginnings of variables that are options of Slurm's commands: a user's SQUEUE_PARTITION would hide jobs from us."""
 SQUEUE = ("squeue", "--me", "--states=all", "--noheader", "-r")
-QUICK_FAILURE_S = 3.0
-"""Slurm's commands try for many seconds to reach a controller that is away; where they have done so, it is."""
-ASK_AGAIN_AFTER_S = 1.0
-FACTS_TIMEOUT_S = 30
 _QUEUED_ID = re.compile(r"\d+(?:_\d+|\+\d+)?")
 
 
@@ -287,56 +273,6 @@ def release_elements(element_ids: Sequence[str]) -> None:
             if "exit code" not in error.message or TRANSIENT.search(error.message):
                 raise
             logger.info("not all of %s were released: %s", ",".join(chunk), error.message)
-
-
-def ask(command: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-    """Run a command that changes nothing, once more where its failure is one of a moment.
-
-    Raises:
-        SchedulerError: as `run_command`. A controller that is away is not waited for a second time.
-    """
-    started = time.monotonic()
-    try:
-        return run_command(command, timeout_s=timeout_s)
-    except SchedulerError as error:
-        was_quick = time.monotonic() - started < QUICK_FAILURE_S
-        if not (BUSY.search(error.message) or (was_quick and TRANSIENT.search(error.message))):
-            raise
-        logger.info("%s; asked once more", error.message)
-    time.sleep(ASK_AGAIN_AFTER_S)
-    return run_command(command, timeout_s=timeout_s)
-
-
-def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-    """Run one Slurm command and return what it printed.
-
-    Raises:
-        SchedulerError: it is missing, failed, or did not answer in time.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(FILTERING)}
-    environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
-    name = command[0]
-    try:
-        done = subprocess.run(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env=environment,
-            errors="replace",
-        )
-    except FileNotFoundError as error:
-        raise SchedulerError(
-            f"{name}: not found on this machine", hint="load the Slurm module, or --cluster local"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise SchedulerError(f"{name}: no answer within {timeout_s:.0f} s") from error
-    if check and done.returncode != 0:
-        words = done.stderr.strip() or done.stdout.strip() or "no message"
-        raise SchedulerError(f"{name}: exit code {done.returncode}: {words}")
-    return done.stdout
 
 
 def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:

@@ -19,12 +19,12 @@ from pathlib import Path
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from hpcbench.config.profile import ClusterProfile
 from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
 from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm.environment import clean_environment
 from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED
 from hpcbench.scheduler.slurm.states import compress_indices
+from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.submission import KEEP_VARIABLE, Submission
 from hpcbench.storage.json_files import write_text

@@ -1,0 +1,148 @@
+"""What identifies a job's result, as a hash and as values that two requests can be compared by.
+
+In: a request and the hashes of local files. Out: SHA-256, or a description of the change. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hpcbench.catalog.datasets import REGISTRY_MARK
+from hpcbench.hub.repository import HUB_ARGUMENTS
+from hpcbench.schemas.request import JobRequest
+
+SHOWN_CHANGES = 3
+
+Inputs = Mapping[str, str]
+"""Absolute path of a local file or folder -> hash of what decides results in it."""
+
+# Names, places and times do not decide a result; neither do limits of the scheduler.
+NOT_IN_FINGERPRINT = {
+    "schema_version",
+    "suite",
+    "experiment",
+    "fingerprint",
+    "train_folder",
+    "repeat",
+    "base_experiment",
+    "max_attempts",
+    "info",
+    "suite_file",
+    "source_of",
+    "resources",
+}
+
+PATHS_IN_ARGS = ("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info")
+
+RESOURCES_IN_FINGERPRINT = ("gpu", "ddp", "nodes", "gpu_type")
+
+ARGS_OF_A_BASELINE = (
+    "model_type",
+    "model_id_or_path",
+    "template_type",
+    "system",
+    "dtype",
+    "use_flash_attn",
+    "trust_remote_code",
+)
+"""The training arguments that an untrained baseline depends on; changing a learning rate does not rerun it."""
+
+QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
+"""Those that it depends on too where its weights are quantised."""
+
+
+def fingerprint(request: JobRequest, inputs: Inputs) -> str:
+    """Return the SHA-256 (hex) of everything that decides the job's result.
+
+    In it: cmd, resolved arguments, env, gpu, ddp, nodes, gpu_type, hashes of local data, task files and model config;
+    an eval's also its train's fingerprint. Not in it: names, partition, time, memory, hpcbench's version.
+    """
+    return _digest(fingerprint_parts(request, inputs))
+
+
+def fingerprint_parts(request: JobRequest, inputs: Inputs) -> dict[str, Any]:
+    """Return what goes into the fingerprint, as plain values, so that two of them can be compared in words."""
+    parts = request.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+    resources = request.resources.model_dump(mode="json")
+    parts["resources"] = {name: resources[name] for name in RESOURCES_IN_FINGERPRINT}
+    if request.cmd == "eval" and request.train_fingerprint is not None:
+        # The train's fingerprint covers these already.
+        parts["command"] = parts["args"] = None
+    elif request.cmd == "eval" and isinstance(parts["args"], dict) and not _needs_datasets(request):
+        quantized = QUANTIZATION_ARGS if parts["args"]["quantization_bit"] else ()
+        parts["args"] = {name: parts["args"][name] for name in (*ARGS_OF_A_BASELINE, *quantized)}
+    if isinstance(parts["args"], dict):
+        # Where the weights go once they are there does not change them.
+        parts["args"] = {name: value for name, value in parts["args"].items() if name not in HUB_ARGUMENTS}
+    # The same content at another place is the same input.
+    parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
+    return _without_places(parts)
+
+
+def input_paths(request: JobRequest) -> set[str]:
+    """Return the absolute local paths that the request names."""
+    args, eval_args = request.args, request.eval_args
+    names: list[str] = []
+    if args is not None:
+        names.append(args.model_id_or_path or "")
+    if args is not None and _needs_datasets(request):
+        mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
+        for name in (*args.dataset, *args.val_dataset, *mixed):
+            is_registered = args.dataset_info is not None and not name.startswith("/")
+            names.append(f"{args.dataset_info}{REGISTRY_MARK}{name}" if is_registered else name)
+    if eval_args is not None:
+        names += eval_args.include_path
+    return {name for name in names if name.startswith("/")}
+
+
+def _needs_datasets(request: JobRequest) -> bool:
+    """Say whether the job reads training or validation data."""
+    return request.cmd != "eval" or (request.eval_args is not None and request.eval_args.eval_loss)
+
+
+def _without_places(parts: dict[str, Any]) -> dict[str, Any]:
+    """Replace absolute input paths by their last part: moving a project folder does not change a result."""
+
+    def short(value: object) -> object:
+        if isinstance(value, str) and value.startswith("/"):
+            return value.rstrip("/").rsplit("/", 1)[-1]
+        return [short(item) for item in value] if isinstance(value, list) else value
+
+    for group, names in (("args", PATHS_IN_ARGS), ("eval_args", ("include_path",))):
+        if isinstance(parts.get(group), dict):
+            parts[group] = {k: short(v) if k in names else v for k, v in parts[group].items()}
+    return parts
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_change(old: JobRequest, new: JobRequest) -> str:
+    """Say which arguments differ between two requests of the same name, for example `args.lora_rank: 8 -> 16`."""
+    before, after = _flatten(fingerprint_parts(old, {})), _flatten(fingerprint_parts(new, {}))
+    ignored = {"train_fingerprint"}
+    names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    changes = [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if name not in ignored]
+    if not changes:
+        return (
+            "its train job changed"
+            if "train_fingerprint" in names
+            else "the content of its data, tasks or model changed"
+        )
+    more = len(changes) - SHOWN_CHANGES
+    return "; ".join(changes[:SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            flat |= _flatten(item, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = item
+    return flat

@@ -1,0 +1,60 @@
+"""From a suite to job requests: which jobs an experiment needs and what each is asked.
+
+In: a suite and the hashes of the local files that it names. Out: job requests with their fingerprints. Pure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hpcbench.plan.fingerprint import Inputs, fingerprint
+from hpcbench.schemas.arguments import EvalArgs
+from hpcbench.schemas.request import TRAIN, JobRequest, eval_job_name
+from hpcbench.schemas.suite import Experiment, Suite
+from hpcbench.storage.paths import SuitePaths
+
+
+def plan_suite(suite: Suite, *, save_dir: Path, inputs: Inputs) -> tuple[JobRequest, ...]:
+    """Return the jobs of all experiments: each one's train first, then its evals, in file order."""
+    paths = SuitePaths(save_dir, suite.name)
+    return tuple(
+        request for experiment in suite.experiments for request in _plan_experiment(experiment, suite, paths, inputs)
+    )
+
+
+def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, inputs: Inputs) -> list[JobRequest]:
+    common: dict[str, Any] = {
+        "suite": suite.name,
+        "experiment": experiment.name,
+        "device": experiment.device,
+        "env": dict(experiment.env),
+        "args": experiment.args,
+        "command": experiment.command,
+        "repeat": experiment.repeat,
+        "base_experiment": experiment.base_experiment,
+        "info": dict(experiment.info),
+        "max_attempts": experiment.max_attempts,
+        "suite_file": str(suite.file),
+        "source_of": dict(experiment.source_of),
+    }
+    jobs: list[JobRequest] = []
+    train: JobRequest | None = None
+    if experiment.cmd != "eval":
+        draft = JobRequest(job=TRAIN, cmd=experiment.cmd, resources=experiment.requirements, fingerprint="", **common)
+        train = draft.model_copy(update={"fingerprint": fingerprint(draft, inputs)})
+        jobs.append(train)
+    for dataset in experiment.eval_dataset:
+        draft = JobRequest(
+            job=eval_job_name(dataset),
+            cmd="eval",
+            resources=experiment.eval_requirements,
+            fingerprint="",
+            eval_dataset=dataset,
+            eval_args=experiment.eval_args.get(dataset, EvalArgs()),
+            train_folder=None if train is None else str(paths.job(experiment.name, TRAIN).folder),
+            train_fingerprint=None if train is None else train.fingerprint,
+            **common,
+        )
+        jobs.append(draft.model_copy(update={"fingerprint": fingerprint(draft, inputs)}))
+    return jobs

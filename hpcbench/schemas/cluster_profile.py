@@ -1,0 +1,140 @@
+"""The cluster profile: what differs between clusters and never between experiments.
+
+In: nothing. Out: the values and their types; `config/profile.py` finds and reads the files.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
+
+PLAIN = "slurm"
+"""A Slurm of which no profile says anything: the name of the default profile's values."""
+
+
+def _as_text(value: object) -> object:
+    """Accounts and QOS made of digits are numbers to YAML and text to Slurm."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _in_one_line(text: str) -> str:
+    """These texts stand in `#SBATCH` lines, which end with the line: what came after would be run."""
+    if not text.isprintable():
+        raise ValueError("a line break or another control character")
+    return text
+
+
+def _check_options(options: dict[str, str | bool]) -> dict[str, str | bool]:
+    for name in options:
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) is None:
+            raise ValueError(f"{name!r} is no name of an sbatch option")
+    return options
+
+
+def _check_variables(variables: dict[str, str]) -> dict[str, str]:
+    for name in variables:
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+            raise ValueError(f"{name!r} is no name of an environment variable")
+    return variables
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+
+Line = Annotated[str, BeforeValidator(_as_text), AfterValidator(_in_one_line)]
+
+
+class Container(BaseModel):
+    """Where jobs run inside an image; the batch script itself runs outside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    image: str
+    """A `.sif` file on shared storage, or anything else that `apptainer exec` takes."""
+    binds: tuple[str, ...] = ()
+    """Folders to see inside, `source[:target[:ro]]`; the save directory is added by itself."""
+    nv: bool = True
+    """Whether jobs with GPUs get NVIDIA's driver (`--nv`)."""
+    program: Literal["apptainer", "singularity"] = "apptainer"
+    options: tuple[str, ...] = ()
+    """Any other option of `exec`, for example `--cleanenv`."""
+
+
+class ClusterProfile(BaseModel):
+    """How jobs are asked for on one cluster; null means that nothing is emitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = PLAIN
+    hosts: tuple[str, ...] = ()
+    """Globs of login node names; `--cluster auto` takes the first profile that matches this host."""
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    gpu_flag: Literal["gres", "gpus", "gpus-per-node", "gpus-per-task"] | None = "gres"
+    """The one flag that asks for GPUs."""
+    mem_flag: Literal["mem", "mem-per-cpu", "mem-per-gpu"] | None = "mem"
+    """The one flag that asks for host memory; jobs without a GPU take `mem` for `mem-per-gpu`."""
+    mem_gb: float | None = Field(default=None, gt=0)
+    """Host memory per node in GiB for jobs that do not say."""
+    time_min: int = Field(default=240, ge=1)
+    """Time limit in minutes for jobs that do not say."""
+    time_max_min: int | None = Field(default=None, ge=1)
+    """Longest time limit in minutes that a job may ask for; longer ones are refused before anything is queued."""
+    cpus_per_gpu: int | None = Field(default=4, ge=1)
+    constraint: Line | None = None
+    exclude: Line | None = None
+    array_throttle: int | None = Field(default=None, ge=1)
+    """Elements of one array that may run at once."""
+    arrays: bool = True
+    """False submits every job on its own, evals with afterok."""
+    max_array_size: int | None = Field(default=None, ge=2)
+    """One more than the largest array index; null asks `scontrol show config`."""
+    max_submitted: int | None = Field(default=None, ge=1)
+    """Jobs that you may have in the queue at once, array elements counted one by one; the rest stays planned."""
+    poll_s: float = Field(default=30, ge=1)
+    """Seconds between two questions to the scheduler while a command watches or waits; files are read more often."""
+    release_evals: bool = True
+    """Whether compute nodes may call scontrol; False caps arrays at what Slurm itself keeps apart."""
+    kill_on_invalid_dep: bool | None = None
+    requeue: bool = True
+    setup: tuple[str, ...] = ()
+    """Shell lines before the job: module load, conda or venv activation."""
+    python: str | None = None
+    """Python on the compute nodes; null is the one that submits, in a container `python`."""
+    container: Container | None = None
+    """Image that jobs run in; null runs them on the node itself."""
+    env: Annotated[dict[str, Text], AfterValidator(_check_variables)] = Field(default_factory=dict)
+    save_dir: str | None = None
+    scratch: str | None = None
+    """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
+    on the node."""
+    keep: Literal["best", "adapter", "last", "none"] | None = None
+    """The checkpoint that stays once an experiment's train job and all its evals are recorded; `adapter` is the best
+    one if it is an adapter, else none; null keeps all."""
+    offline: bool = True
+    """Whether jobs run with the hubs switched off."""
+    extra_sbatch: Annotated[dict[str, Line | bool], AfterValidator(_check_options)] = Field(default_factory=dict)
+    """Any other sbatch option, without dashes; true is a bare flag. Those that hpcbench writes itself are refused."""
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it was read, absolute; None of values that no file gave."""
+        return self._file
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.time_max_min is not None and self.time_min > self.time_max_min:
+            raise ValueError(f"time_min ({self.time_min}) is longer than time_max_min ({self.time_max_min})")
+        return self

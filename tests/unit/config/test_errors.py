@@ -1,0 +1,129 @@
+"""What config refuses: the whole text for each kind of mistake."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcbench.config import load_suites
+from hpcbench.errors import ConfigError
+from tests.support.places import GOLDEN
+from tests.support.suite_writer import HEAD, messages_of, refusal
+
+GOLDEN_FILES = GOLDEN / "config"
+CASES = sorted((GOLDEN_FILES / "errors").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.stem for case in CASES])
+def test_error_texts(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HPCBENCH_UPDATE_GOLDEN=1 writes the texts anew."""
+    monkeypatch.chdir(case.parent)
+    with pytest.raises(ConfigError) as caught:
+        load_suites([Path(case.name)])
+    text = str(caught.value).replace(str(case.parent), "FOLDER") + "\n"
+    golden = case.with_suffix(".txt")
+    if os.environ.get("HPCBENCH_UPDATE_GOLDEN"):
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_every_golden_text_has_its_case() -> None:
+    assert {path.stem for path in (GOLDEN_FILES / "errors").glob("*.txt")} == {case.stem for case in CASES}
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("lora_rank=8", "--set: lora_rank: unknown key"),
+        ("args.lora_rank=eight", "--set: args.lora_rank: got 'eight'\n  expected: integer, 1 or more"),
+        ("args.lora_rnak=8", "--set: args.lora_rnak: unknown argument 'lora_rnak'\n  hint: did you mean 'lora_rank'?"),
+        ("args.system=", "--set: args.system: no value\n  hint: write null to remove an inherited value, or '\"\"' for empty text"),
+        ("args.lora_rank", "--set: args.lora_rank: got 'args.lora_rank'\n  expected: KEY=VALUE, for example args.lora_rank=16"),
+        ("args..x=1", "--set: args..x: got 'args..x=1'\n  expected: KEY=VALUE, for example args.lora_rank=16"),
+        ("cmd.x=1", "--set: cmd.x: `cmd` can only be set as a whole"),
+        ("args=8", "--set: args: got 8\n  expected: a mapping (key: value)"),
+        ("args.lora_target_modules=[a", "--set: args.lora_target_modules: not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
+        ("args.dataset=nowhere.jsonl", "--set: args.dataset: no such file: 'nowhere.jsonl'\n  hint: looked for CWD/nowhere.jsonl"),
+    ],
+)  # fmt: skip
+def test_overrides_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = refusal(tmp_path / "x", HEAD + "experiment: [{name: a}]", override).replace(str(tmp_path), "CWD")
+    assert found == text or (
+        override == "lora_rank=8" and found.startswith(text) and "did you mean 'args.lora_rank'?" in found
+    )
+
+
+def test_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.yaml").write_text(HEAD + "experiment: [{name: a}]")
+    (tmp_path / "my suite.yaml").write_text(HEAD + "experiment: [{name: a}]")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert messages_of([]) == ["no suite given"]
+    assert messages_of(
+        [tmp_path / "empty", tmp_path / "none.yaml", tmp_path / "my suite.yaml", tmp_path / "pipe.yaml"]
+    ) == [
+        "no suite in this folder",
+        "no such file or folder",
+        "not a regular file",
+        "the name 'my suite' holds ' '",
+    ]
+    assert messages_of([tmp_path / "one", tmp_path / "two"]) == [f"{tmp_path}/one/same.yaml is a suite 'same' already"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.jsonl", '{"text": "x", "id": 1}\n', "the first row of d.jsonl has the fields id, text"),
+        ("d.json", '[{"text": "x"}]', "the first row of d.json has the fields text"),
+        ("d.csv", "text,label\na,b\n", "the first row of d.csv has the fields label, text"),
+        ("d.csv", "query,response\n", "d.csv: it holds no rows below its header"),
+        ("d.json", "[]", "d.json: it holds no rows"),
+        ("d.json", "[1, 2]", "d.json: its first row is no JSON object"),
+        ("d.json", "[{", "d.json: it is not JSON"),
+        ("d.jsonl", "query: x\n", "d.jsonl: its first line is not JSON"),
+        ("d.jsonl", "  \n", "d.jsonl is empty"),
+        ("d.jsonl", b"\xff\xfe", "d.jsonl is not UTF-8 text"),
+        ("d.jsonl", "[" * 100_000, "d.jsonl: its first line is not JSON"),
+        ("d.json", "[" * 100_000, "d.json: it is not JSON"),
+    ],
+)
+def test_datasets_that_cannot_be_trained_on(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "s.yaml").write_text(
+        f"cmd: sft\nargs: {{model: org/m, dataset: {name}}}\nexperiment: [{{name: a}}, {{name: b}}]"
+    )
+    assert messages_of([tmp_path / "s.yaml"]) == [message]
+
+
+def test_the_expected_fields_are_named(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": 1}')
+    text = refusal(tmp_path, "cmd: sft\nargs: {model: org/m, dataset: d.jsonl}\nexperiment: [{name: a}]")
+    assert text == (
+        "demo.yaml:2: args.dataset: the first row of d.jsonl has the fields text\n"
+        "  expected: messages | conversations | query + response | instruction + output | question + answer"
+    )
+
+
+def test_huge_rows_are_left_to_the_worker(tmp_path: Path) -> None:
+    for name, start in (("d.json", "["), ("d.jsonl", "")):
+        (tmp_path / name).write_text(start + '{"text": "' + "é" * (1 << 20))
+        (tmp_path / "s.yaml").write_text(
+            f"cmd: sft\nargs: {{model: org/m, dataset: {name}}}\nexperiment: [{{name: a}}]"
+        )
+        assert len(load_suites([tmp_path / "s.yaml"])) == 1
+
+
+def test_bytes_of_a_command_line_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    wrong = os.fsdecode(b"\xff")
+    folder = tmp_path / wrong
+    folder.mkdir()
+    (folder / "demo.yaml").write_text("cmd: command\nargs: {command: sleep}\nexperiment: [{name: a}]\n")
+    (tmp_path / "fine.yaml").write_text((folder / "demo.yaml").read_text())
+    assert messages_of([folder / "demo.yaml"]) == ["a path that is not UTF-8"]
+    assert messages_of([tmp_path]) == ["a path that is not UTF-8"]
+    assert messages_of([tmp_path / "fine.yaml"], f"args.command={wrong}") == ["got 'args.command=\\udcff'"]

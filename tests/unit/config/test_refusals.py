@@ -1,0 +1,58 @@
+"""What the documents name and this version does not do: each is refused with its reason and what to do instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcbench.config.aliases import UNSUPPORTED, UNSUPPORTED_TUNERS
+from hpcbench.schemas.arguments import SftArgs
+from tests.unit.config.test_seed_arguments import load_with
+
+HUB = {name for name in UNSUPPORTED if name.startswith(("hub_", "push_"))}
+ASKING = {"quant_n_samples": "128", "quant_seqlen": "512", "deepspeed": "default-zero2", "fsdp": "full_shard"}
+
+
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED.keys() - HUB))
+def test_a_refused_argument_has_its_reason_and_a_way_on(tmp_path: Path, name: str) -> None:
+    text = load_with(tmp_path, **{name: ASKING.get(name, "something")})
+    assert isinstance(text, str)
+    reason = text.partition(f"`{name}` is known but not supported by this version: ")[2]
+    assert len(reason.splitlines()[0].split()) >= 4, text
+    assert "hint: " in text
+
+
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+def test_a_value_that_asks_for_nothing_is_taken(tmp_path: Path, name: str) -> None:
+    for value in UNSUPPORTED[name]:
+        found = load_with(tmp_path, **{name: value})
+        assert isinstance(found, SftArgs), found
+
+
+@pytest.mark.parametrize("name", ["sft_type", "tuner_backend"])
+@pytest.mark.parametrize("word", ["unsloth", "Unsloth"])
+def test_unsloth_is_refused_with_a_way_to_run_it(tmp_path: Path, name: str, word: str) -> None:
+    text = load_with(tmp_path, **{name: word})
+    assert isinstance(text, str)
+    assert f"`{name}: {word}` is known but not supported by this version" in text
+    assert "needs a GPU" in text
+    assert "`cmd: command`" in text
+
+
+@pytest.mark.parametrize("word", sorted(UNSUPPORTED_TUNERS))
+def test_a_refused_method_has_a_reason(tmp_path: Path, word: str) -> None:
+    text = load_with(tmp_path, sft_type=word)
+    assert isinstance(text, str)
+    assert f"hint: {UNSUPPORTED_TUNERS[word]}" in text
+
+
+def test_arguments_of_the_originals_files_are_honoured(tmp_path: Path) -> None:
+    rows = tmp_path / "mine.jsonl"
+    rows.write_text('{"query": "a", "response": "b"}\n', encoding="utf-8")
+    given = {"custom_val_dataset_path": "mine.jsonl", "lora_bias_trainable": "all", "modules_to_save": "norm,ln_f"}
+    found = load_with(tmp_path, **given, init_lora_weights="gaussian", bnb_4bit_compute_dtype="float16")
+    assert isinstance(found, SftArgs), found
+    assert found.val_dataset == (str(rows),)
+    assert (found.lora_bias_trainable, found.lora_modules_to_save) == ("all", ("norm", "ln_f"))
+    assert (found.init_lora_weights, found.bnb_4bit_comp_dtype) == ("gaussian", "fp16")

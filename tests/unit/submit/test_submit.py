@@ -1,0 +1,319 @@
+"""Submitting to a scheduler in memory: what is kept, what is refused, and what a silent scheduler may not decide."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
+from hpcbench.job import train_check as gate
+from hpcbench.plan.decide import Options
+from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
+from hpcbench.schemas.record import Record
+from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import Submission, Submitter, read_submissions, write_submission
+from hpcbench.schemas.suite import Experiment
+from hpcbench.schemas.suite_folder import read_suites
+from hpcbench.schemas.views import JobView
+from hpcbench.status.collect import collect_suites
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.dry_run import preview_suite
+from hpcbench.submit.job_folder import prepare_job
+from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.submit import settle_suite, submit_suite
+from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
+from tests.support.job_cases import command, experiment, record, suite
+
+REFUSED = SubmitError("Invalid account")
+LONG_AGO = "2026-01-01T00:00:00.000000Z"
+RETRY_FAILED = Options(retry=frozenset({JobState.FAILED}))
+
+
+def submit(save_dir: Path, scheduler: Scheduler, *experiments: Experiment, options: Options | None = None) -> Outcome:
+    return submit_suite(suite(*experiments), save_dir=save_dir, scheduler=scheduler, options=options or Options())
+
+
+def leave_record(save_dir: Path, outcome: Outcome, state: JobState) -> Record:
+    """Leave the record of a first attempt, as a supervisor would."""
+    request: JobRequest = outcome.decisions[0].request
+    job = SuitePaths(save_dir, "tuners").job(request.experiment, request.job)
+    left = record(state, experiment=request.experiment, fingerprint=request.fingerprint)
+    for file in (job.attempt(1).record, job.record):
+        write_json(file, left.model_dump(mode="json"))
+    return left
+
+
+def look(save_dir: Path, scheduler: Scheduler) -> dict[str, JobView]:
+    return {view.job: view for view in collect_suites(read_suites(save_dir), lambda _: scheduler).jobs}
+
+
+def age(save_dir: Path) -> None:
+    """Let all submissions be long ago."""
+    paths = SuitePaths(save_dir, "tuners")
+    for submission in read_submissions(paths):
+        write_submission(paths, submission.model_copy(update={"submitted_at": LONG_AGO, "created_at": LONG_AGO}))
+
+
+def test_a_retry_that_is_refused_leaves_the_old_record(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    left = leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), JobState.FAILED)
+    scheduler.refusal = REFUSED
+    assert submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED).refused
+    assert look(tmp_path, scheduler)["train"].record == left
+
+
+@pytest.mark.parametrize("state", [JobState.OUT_OF_MEMORY, JobState.COMPLETED])
+def test_a_submit_killed_while_it_prepares_jobs_loses_no_record(
+    state: JobState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = FakeScheduler()
+    left = leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), state)
+    age(tmp_path)
+
+    def prepare_and_die(paths: SuitePaths, request: JobRequest) -> None:
+        prepare_job(paths, request)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hpcbench.submit.send_arrays.prepare_job", prepare_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            submit(tmp_path, scheduler, command("a"), options=Options(retry=frozenset({state})))
+    assert look(tmp_path, scheduler)["train"].record is None
+    assert submit(tmp_path, scheduler, command("a")).num_jobs == 0
+    assert look(tmp_path, scheduler)["train"].record == left
+
+
+def test_a_submit_whose_claim_is_anothers_stops(tmp_path: Path) -> None:
+    class Slow(FakeScheduler):
+        """Whose first call takes so long that another submit takes the suite over."""
+
+        def submit(self, submission: Submission, after_id: str | None) -> str:
+            write_json(SuitePaths(tmp_path, "tuners").claim, {"host": "login2", "pid": 1, "token": "t"})
+            return super().submit(submission, after_id)
+
+    with pytest.raises(PlanError, match="another submit has taken over"):
+        submit(tmp_path, Slow(), experiment("a"))
+
+
+def test_evals_of_a_train_job_under_way_are_previewed(tmp_path: Path) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING})
+    submit(tmp_path, scheduler, replace(experiment("a"), eval_dataset=()))
+    preview = preview_suite(suite(experiment("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
+    jobs = [[element.job for element in found.elements.values()] for found, _ in preview.submissions]
+    assert (jobs, preview.num_left) == ([["eval-gsm8k"]], 0)
+
+
+def test_a_preview_goes_as_far_as_a_submit(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    wanted = suite(*(command(name) for name in "abc"))
+    preview = preview_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=Options(), max_jobs=2)
+    outcome = submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=Options(), max_jobs=2)
+    assert (preview.num_jobs, preview.num_left) == (outcome.num_jobs, outcome.num_left) == (2, 1)
+
+
+def test_a_change_that_is_refused_stays_planned(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), JobState.COMPLETED)
+    age(tmp_path)
+    changed = replace(command("a"), env={"NEW": "1"})
+    scheduler.refusal = REFUSED
+    assert submit(tmp_path, scheduler, changed, options=Options(force=True)).refused
+    scheduler.refusal = None
+    assert submit(tmp_path, scheduler, changed).num_jobs == 1
+
+
+def test_a_submission_without_an_answer_is_looked_for_by_the_next_submit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    scheduler = FakeScheduler(refusal=SchedulerError("sbatch did not answer"))
+    with pytest.raises(SchedulerError, match="did not take"):
+        submit(tmp_path, scheduler, command("a"))
+    [intent] = read_submissions(SuitePaths(tmp_path, "tuners"))
+    assert intent.state == "intent"
+    scheduler.taken[intent.key] = "712"
+    scheduler.says = {"train": PENDING}
+    outcome = submit(tmp_path, scheduler, command("a"))
+    assert ([s.scheduler_id for s in outcome.adopted], outcome.num_jobs) == (["712"], 0)
+
+
+def leave_intent(save_dir: Path, scheduler: FakeScheduler, *, marks: str, **changes: object) -> Submission:
+    """Leave what a killed submit leaves, of a job that wrote its start mark and nothing else."""
+    [taken] = submit(save_dir, scheduler, command("a")).submitted
+    paths = SuitePaths(save_dir, "tuners")
+    intent = taken.model_copy(update={"state": "intent", "scheduler_id": None, "submitted_at": None, **changes})
+    write_submission(paths, intent)
+    paths.start_marks(taken.key).mkdir()
+    (paths.start_marks(taken.key) / "0").write_text(marks)
+    # Nothing lists it any more, and there is no accounting.
+    scheduler.taken.clear()
+    return intent
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_what_has_started_is_adopted_by_its_mark(tmp_path: Path, *, array: bool) -> None:
+    scheduler = FakeScheduler()
+    leave_intent(tmp_path, scheduler, marks="713 0 node1\n", array=array)
+    outcome = submit(tmp_path, scheduler, command("a"))
+    assert (outcome.num_jobs, [s.scheduler_id for s in outcome.adopted]) == (0, ["713"])
+
+
+def test_the_open_intent_of_another_user_is_left_alone(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    theirs = leave_intent(tmp_path, scheduler, marks="", submitter=Submitter(uid=os.getuid() + 1, name="ada"))
+    assert submit(tmp_path, scheduler, command("a")).num_jobs == 0
+    assert read_submissions(SuitePaths(tmp_path, "tuners")) == [theirs]
+
+
+def test_an_eval_that_its_gate_turned_away_goes_out_again(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    outcome = submit(tmp_path, scheduler, command("a", evals=("x",)))
+    paths = SuitePaths(tmp_path, "tuners")
+    score = outcome.submitted[1]
+    leave_record(tmp_path, outcome, JobState.FAILED)
+    start = [sys.executable, "-m", "hpcbench.job", str(paths.submission(score.key)), "--index", "0"]
+    assert subprocess.run(start, check=False, capture_output=True).returncode == 1
+    leave_record(tmp_path, outcome, JobState.COMPLETED)
+    scheduler.says = {"eval-x": SchedulerJob(state=JobState.FAILED, raw_state="FAILED")}
+    found = look(tmp_path, scheduler)["eval-x"]
+    assert found.state is JobState.PLANNED
+    assert found.reason == "started too early and did not run (its train job is failed)"
+    again = submit(tmp_path, scheduler, command("a", evals=("x",)))
+    assert [[element.job for element in s.elements.values()] for s in again.submitted] == [["eval-x"]]
+    scheduler.says = {}
+    assert look(tmp_path, scheduler)["eval-x"].state is JobState.UNKNOWN
+
+
+@pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])
+def test_an_eval_waits_for_the_record_of_a_train_job_that_came_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: JobState
+) -> None:
+    outcome = submit(tmp_path, FakeScheduler(), command("a", evals=("x",)))
+    leave_record(tmp_path, outcome, state)
+    monkeypatch.setattr(time, "sleep", lambda _: leave_record(tmp_path, outcome, JobState.COMPLETED))
+    found, reason = gate.check_train(outcome.decisions[1].request)
+    assert (found is not None, reason) == (True, "")
+
+
+def test_a_submission_file_that_cannot_be_read_stops_a_submit(tmp_path: Path) -> None:
+    submit(tmp_path, FakeScheduler(), command("a"))
+    paths = SuitePaths(tmp_path, "tuners")
+    [submission] = read_submissions(paths)
+    paths.submission(submission.key).write_text("{")
+    scheduler = FakeScheduler()
+    with pytest.raises(RecordError, match="would be submitted a second time"):
+        submit(tmp_path, scheduler, command("a"))
+    assert scheduler.taken == {}
+
+
+def test_a_save_dir_that_cannot_be_made_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PlanError, match="cannot be made: Not a directory"):
+        submit(tmp_path / "file" / "logs", FakeScheduler(), command("a"))
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o777, True), (0o1777, False), (0o775, False)])
+def test_a_save_dir_that_everybody_may_write_is_warned_about(tmp_path: Path, mode: int, warned: bool) -> None:
+    tmp_path.chmod(mode)
+    warnings = submit(tmp_path, FakeScheduler(), command("a")).warnings
+    assert ["writable by everybody" in warning for warning in warnings] == [True] * warned
+
+
+def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = FakeScheduler("far", says={"train": PENDING})
+    submit(tmp_path, far, command("a"))
+    age(tmp_path)
+    monkeypatch.setattr("hpcbench.submit.decisions.scheduler_of", lambda cluster, _: far if cluster == "far" else None)
+    near = FakeScheduler("near")
+    again = Options(retry=frozenset({JobState.LOST}))
+    assert submit(tmp_path, near, command("a"), options=again).num_jobs == 0
+    assert look(tmp_path, far)["train"].cluster == "far"
+
+
+def test_jobs_of_a_cluster_that_is_not_here_are_not_lost(tmp_path: Path) -> None:
+    submit(tmp_path, FakeScheduler("far"), command("a"))
+    age(tmp_path)
+    found = collect_suites(read_suites(tmp_path), lambda _: None)
+    assert [view.state for view in found.jobs] == [JobState.UNKNOWN]
+    assert found.warnings[0].startswith("far: its scheduler cannot be asked from this machine")
+
+
+@pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])
+def test_a_job_that_may_be_back_in_a_queue_nobody_here_can_ask_is_not_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: JobState
+) -> None:
+    monkeypatch.setattr("hpcbench.submit.decisions.scheduler_of", lambda *_: None)
+    far = FakeScheduler("far")
+    outcome = submit(tmp_path, far, command("a"))
+    leave_record(tmp_path, outcome, state)
+    age(tmp_path)
+    retry = Options(retry=frozenset({state}))
+    assert submit(tmp_path, FakeScheduler("near"), command("a"), options=retry).num_jobs == 0
+    assert SuitePaths(tmp_path, "tuners").job("a", "train").record.exists()
+
+
+def test_a_submit_stops_when_the_scheduler_does_not_answer(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    submit(tmp_path, scheduler, command("a"))
+    scheduler.says = None
+    with pytest.raises(SchedulerError, match=r"did not answer \(slurm: squeue: no answer") as raised:
+        submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED)
+    assert raised.value.hint == "nothing was submitted; run the same command again later"
+
+
+def test_jobs_of_a_cluster_of_the_same_profile_name_are_not_lost_adopted_or_doubled(tmp_path: Path) -> None:
+    far = FakeScheduler(cluster_name="far")
+    [taken] = submit(tmp_path, far, command("a")).submitted
+    near = FakeScheduler(cluster_name="near")
+    paths = SuitePaths(tmp_path, "tuners")
+    for changes in ({}, {"state": "intent", "scheduler_id": None}):
+        write_submission(paths, taken.model_copy(update={**changes, "submitted_at": LONG_AGO, "created_at": LONG_AGO}))
+        again = submit(tmp_path, near, command("a"), options=Options(retry=frozenset({JobState.LOST})))
+        assert (again.num_jobs, again.adopted) == (0, [])
+        assert look(tmp_path, near)["train"].state is JobState.UNKNOWN
+    assert near.taken == {}
+
+
+def test_a_retry_takes_away_the_claim_and_progress_of_the_run_before(tmp_path: Path) -> None:
+    # A compute node's clock may be ahead, so that the old claim looks newer than the new submission.
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), JobState.FAILED)
+    job = SuitePaths(tmp_path, "tuners").job("a", "train")
+    for file in (job.claim, job.progress):
+        write_json(file, {"claimed_at": "2999-01-01T00:00:00.000000Z"})
+    assert submit(tmp_path, scheduler, command("a"), options=RETRY_FAILED).num_jobs == 1
+    assert not job.claim.exists()
+    assert not job.progress.exists()
+
+
+@pytest.mark.parametrize(("told", "released"), [(HELD, ["101_0"]), (PENDING, [])])
+def test_only_evals_that_the_queue_holds_back_are_released(tmp_path: Path, told: object, released: list[str]) -> None:
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.COMPLETED)
+    scheduler.says = {"eval-x": told}  # type: ignore[dict-item]
+    settle_suite(SuitePaths(tmp_path, "tuners"), scheduler)
+    assert scheduler.released == released
+
+
+@pytest.mark.parametrize(
+    ("says", "cancelled"),
+    [({"eval-x": HELD}, ["101_0"]), ({}, []), (None, [])],
+    ids=["held", "left the queue long ago", "the scheduler does not answer"],
+)
+def test_only_evals_that_the_queue_holds_back_are_cancelled(
+    tmp_path: Path, says: dict[str, object] | None, cancelled: list[str]
+) -> None:
+    # After a time limit the train job may be back in the queue, which only the scheduler knows.
+    scheduler = FakeScheduler()
+    leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.TIMEOUT)
+    scheduler.says = says  # type: ignore[assignment]
+    settle_suite(SuitePaths(tmp_path, "tuners"), scheduler)
+    assert scheduler.cancelled == cancelled

@@ -1,0 +1,133 @@
+"""Chats to tokens and labels, with a tokenizer whose tokens are bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.templates import Encoded, Template
+from tests.support.tiny_models import make_tokenizer
+
+CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+TWO_ROUNDS = [*CHAT, {"role": "user", "content": "bye"}, {"role": "assistant", "content": "ciao"}]
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and loop.last %}<t>{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen3's: only the last answer carries its thinking."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return make_tokenizer()
+
+
+def text_of(tokenizer: Any, encoded: Encoded) -> tuple[str, str]:
+    """Return the whole text and the part that loss is taken on."""
+    learnt = [token for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != -100]
+    return tokenizer.decode(encoded.input_ids), tokenizer.decode(learnt)
+
+
+def test_loss_is_on_the_last_answer_and_its_end_token_only(tokenizer: Any) -> None:
+    whole, learnt = text_of(tokenizer, Template(tokenizer).encode(TWO_ROUNDS))
+    assert learnt == "ciao<|im_end|>"
+    assert whole == (
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
+        "<|im_start|>user\nbye<|im_end|>\n<|im_start|>assistant\nciao<|im_end|>"
+    )
+
+
+def test_loss_is_on_every_answer_when_asked_for(tokenizer: Any) -> None:
+    whole, learnt = text_of(tokenizer, Template(tokenizer, loss_on_all_rounds=True).encode(TWO_ROUNDS))
+    assert learnt == "yo<|im_end|>ciao<|im_end|>"
+    assert whole.endswith("bye<|im_end|>\n<|im_start|>assistant\nciao<|im_end|>")
+
+
+def test_training_prefix_is_the_evaluations_prompt_token_by_token(tokenizer: Any) -> None:
+    template = Template(tokenizer, system="be brief")
+    encoded = template.encode(TWO_ROUNDS)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "system", "content": "be brief"}, *TWO_ROUNDS[:-1]], add_generation_prompt=True, return_dict=False
+    )
+    assert encoded.input_ids[: len(prompt)] == prompt
+    assert encoded.labels[: len(prompt)] == [-100] * len(prompt)
+    assert encoded.labels[len(prompt)] == encoded.input_ids[len(prompt)]
+    assert template.prefix_ids(TWO_ROUNDS[:-1]) == prompt
+    assert tokenizer.decode(prompt) == template.prefix_text(TWO_ROUNDS[:-1])
+
+
+def test_a_rows_system_prompt_comes_before_the_arguments(tokenizer: Any) -> None:
+    chat = [{"role": "system", "content": "row"}, *CHAT]
+    whole, _ = text_of(tokenizer, Template(tokenizer, system="args").encode(chat))
+    assert whole.startswith("<|im_start|>system\nrow<|im_end|>")
+    assert "args" not in whole
+
+
+def test_too_long_samples_keep_their_last_tokens(tokenizer: Any) -> None:
+    full = Template(tokenizer).encode(CHAT)
+    cut = Template(tokenizer, max_length=10).encode(CHAT)
+    assert cut.truncated
+    assert not full.truncated
+    assert cut.input_ids == full.input_ids[-10:]
+    assert cut.labels == full.labels[-10:]
+
+
+def test_delete_drops_too_long_samples(tokenizer: Any) -> None:
+    template = Template(tokenizer, max_length=10, truncation_strategy="delete")
+    assert template.encode(CHAT) == Encoded(input_ids=[], labels=[], truncated=True)
+
+
+def test_a_template_that_drops_the_end_gets_an_end_token(tokenizer: Any) -> None:
+    no_end = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    whole, learnt = text_of(tokenizer, Template(tokenizer, chat_template=no_end).encode(CHAT))
+    assert learnt == "yo\n<|im_end|>"
+    assert whole.startswith("user: hi\nassistant: yo")
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer: Any) -> None:
+    rewriting = "{% for m in messages %}{{ m.content }}|{% endfor %}{% if add_generation_prompt %}ANSWER{% endif %}"
+    with pytest.raises(WorkerError, match="differently from the prompt"):
+        Template(tokenizer, chat_template=rewriting).encode(CHAT)
+
+
+def test_a_template_that_rewrites_earlier_answers_serves_the_last_round_but_not_all(tokenizer: Any) -> None:
+    _, learnt = text_of(tokenizer, Template(tokenizer, chat_template=THINKING).encode(TWO_ROUNDS))
+    assert learnt == "<t>ciao<|im_end|>"
+    with pytest.raises(WorkerError, match="differently from the prompt"):
+        Template(tokenizer, chat_template=THINKING, loss_on_all_rounds=True).encode(TWO_ROUNDS)
+
+
+def test_without_a_chat_template_messages_are_lines() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    template = Template(tokenizer, system="be brief")
+    assert not template.has_chat_template
+    whole, learnt = text_of(tokenizer, template.encode(TWO_ROUNDS))
+    assert whole == "be brief\nhi\nyo\nbye\nciao<|im_end|>"
+    assert learnt == "ciao<|im_end|>"
+    assert template.prefix_text(CHAT[:1]) == "be brief\nhi\n"
+
+
+def test_a_chat_must_end_with_an_answer(tokenizer: Any) -> None:
+    with pytest.raises(WorkerError, match="must end with an assistant message"):
+        Template(tokenizer).encode(CHAT[:1])
+
+
+def test_the_catalogs_template_stands_in_for_a_tokenizer_without_one() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    args = SftArgs(model_type="qwen-7b-chat", dataset="x")
+    text = Template.from_args(args, tokenizer).prefix_text(CHAT[:1])
+    assert text == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_an_unknown_template_type_is_named(tokenizer: Any) -> None:
+    args = SftArgs(model_id_or_path="m", template_type="nonsense")
+    with pytest.raises(WorkerError, match="no template 'nonsense'; known: baichuan"):
+        Template.from_args(args, tokenizer)
