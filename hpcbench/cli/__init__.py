@@ -17,14 +17,11 @@ import typer
 
 from hpcbench.cli import jobs as cli_jobs
 from hpcbench.cli import site as cli_cluster
-from hpcbench.cli.conventions import Verbs, WatchingCommand
-from hpcbench.cli.options import AsJson, Cluster, Configs, Force, MaxJobs, Only, Overrides, Retry, SaveDir, Watch
+from hpcbench.cli import submit as cli_submit
+from hpcbench.cli.conventions import EXIT_INTERRUPTED, Verbs, WatchingCommand, exit_code
+from hpcbench.cli.options import SaveDir, Watch
 from hpcbench.cli.single_run import verbs as cli_here
-from hpcbench.errors import ConfigError, HpcbenchError, PlanError
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+from hpcbench.errors import HpcbenchError, PlanError
 
 app = typer.Typer(
     name="hpcbench",
@@ -49,14 +46,10 @@ def main() -> None:
         from hpcbench.cli.output import print_error
 
         print_error(error)
-        sys.exit(_exit_code(error))
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _exit_code(error: Exception) -> int:
-    return EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED
 
 
 def _version(value: bool) -> None:
@@ -76,108 +69,7 @@ def _root(
     pass
 
 
-@app.command()
-def submit(
-    configs: Configs,
-    cluster: Cluster = "auto",
-    save_dir: SaveDir = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen, change nothing.")] = False,
-    only: Only = None,
-    retry: Retry = None,
-    force: Force = False,
-    max_jobs: MaxJobs = None,
-    overrides: Overrides = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until all jobs are over, then print the report.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
-) -> None:
-    """Submit what is neither running nor done, and return at once."""
-    from hpcbench.cli.invocation import (
-        make_options,
-        open_cluster,
-        refuse_impossible,
-        resolve_save_dir,
-        run_local,
-        submit_in_turn,
-    )
-    from hpcbench.cli.selection import refuse_unknown_experiments
-    from hpcbench.config import load_suites
-    from hpcbench.config.profile import load_profile
-
-    if dry_run:
-        plan(
-            configs,
-            cluster=cluster,
-            save_dir=save_dir,
-            only=only,
-            retry=retry,
-            force=force,
-            max_jobs=max_jobs,
-            overrides=overrides,
-        )
-        return
-    profile = load_profile(cluster)
-    root = resolve_save_dir(save_dir, profile)
-    suites = load_suites(configs, overrides=overrides or ())
-    refuse_unknown_experiments(suites, only)
-    refuse_impossible(suites, profile, only)
-    options = make_options(only, retry, force=force)
-    scheduler, max_array = open_cluster(profile, root)
-    names, failed, error = submit_in_turn(suites, root, profile, (scheduler, max_array), options, max_jobs=max_jobs)
-    if scheduler.name == "local":
-        failed |= run_local(root, names, detach=detach)
-    elif wait:
-        from hpcbench.cli.watch import wait_for_slurm
-
-        failed |= wait_for_slurm(root, names, only or ())
-    if error is not None:
-        raise typer.Exit(_exit_code(error))
-    if failed:
-        raise typer.Exit(EXIT_FAILED)
-
-
-@app.command()
-def plan(
-    configs: Configs,
-    cluster: Cluster = "auto",
-    save_dir: SaveDir = None,
-    script: Annotated[bool, typer.Option("--script", help="Print the exact text of every submission.")] = False,
-    only: Only = None,
-    retry: Retry = None,
-    force: Force = False,
-    max_jobs: MaxJobs = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what submit would do: each job, and why it runs or is skipped."""
-    from hpcbench.cli.invocation import (
-        make_options,
-        open_cluster,
-        preview_by_profile,
-        refuse_impossible,
-        resolve_save_dir,
-    )
-    from hpcbench.cli.output import plan_json, print_preview
-    from hpcbench.cli.selection import refuse_unknown_experiments
-    from hpcbench.config import load_suites
-    from hpcbench.config.profile import load_profile
-
-    profile = load_profile(cluster)
-    root = resolve_save_dir(save_dir, profile)
-    suites = load_suites(configs, overrides=overrides or ())
-    refuse_unknown_experiments(suites, only)
-    refuse_impossible(suites, profile, only)
-    options = make_options(only, retry, force=force)
-    scheduler, max_array = open_cluster(profile, root)
-    previews = preview_by_profile(suites, root, (scheduler, max_array), options, max_jobs=max_jobs)
-    if as_json:
-        print(json.dumps([plan_json(preview) for preview in previews], indent=2))
-    else:
-        for preview in previews:
-            print_preview(preview, scheduler.name, with_script=script)
-    if any(preview.num_changed for preview in previews):
-        raise typer.Exit(EXIT_FAILED)
-
-
+cli_submit.register(app)
 cli_here.register(app)
 cli_jobs.register(app)
 

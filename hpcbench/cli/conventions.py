@@ -1,6 +1,6 @@
-"""What the command line does beyond typer: readers that leave early, and `--watch` with or without a number.
+"""What the command line does beyond typer: exit codes, readers that leave early, `--watch` with or without a number.
 
-In: arguments as they were typed. Out: arguments that typer understands, and an exit code.
+In: arguments as they were typed, and errors. Out: arguments that typer understands, and exit codes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,21 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from hpcbench.errors import ConfigError, PlanError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """What a shell shows for a program that SIGPIPE ended, as `cat` in `cat file | head` is."""
 WATCH = "--watch"
 BY_PROFILE = 0.0
 """The value of a `--watch` without a number."""
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code for an expected error: 2 for wrong usage or config, else 1."""
+    return EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED
 
 
 class Verbs(TyperGroup):

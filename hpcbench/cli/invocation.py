@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcbench.cli.conventions import EXIT_INTERRUPTED
 from hpcbench.cli.output import print_error, print_line, print_outcome, print_summary, print_warning
 from hpcbench.cluster.accounts import asks_for_rights, charged_profile, find_refused
 from hpcbench.cluster.limits import find_impossible
@@ -34,7 +35,6 @@ from hpcbench.submit.send_arrays import Outcome
 if TYPE_CHECKING:
     from hpcbench.submit.dry_run import Preview
 
-EXIT_INTERRUPTED = 130
 NO_ARRAY_LIMIT = 1_000_000
 
 

@@ -11,11 +11,9 @@ from typing import Annotated
 
 import typer
 
-from hpcbench.cli.conventions import WatchingCommand
+from hpcbench.cli.conventions import EXIT_FAILED, WatchingCommand
 from hpcbench.cli.options import AsJson, Names, SaveDir, States, Watch
 from hpcbench.errors import HpcbenchError, PlanError
-
-EXIT_FAILED = 1
 
 
 def register(app: typer.Typer) -> None:

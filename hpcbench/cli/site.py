@@ -16,10 +16,10 @@ from typing import Annotated, cast
 
 import typer
 
+from hpcbench.cli.conventions import EXIT_FAILED
 from hpcbench.cli.options import AsJson, Cluster, Configs, Names, Overrides, SaveDir
 from hpcbench.errors import PlanError
 
-EXIT_FAILED = 1
 SCHEMA_VERSION = 1
 
 

@@ -11,7 +11,8 @@ import sys
 
 import typer
 
-EXIT_FAILED = 1
+from hpcbench.cli.conventions import EXIT_FAILED
+
 _RAW = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 

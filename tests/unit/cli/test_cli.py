@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hpcbench import cli
+from hpcbench.cli import conventions
 from hpcbench.cli.invocation import usual_save_dir
 from hpcbench.cli.output import print_file
 from hpcbench.plan.decide import Options
@@ -43,7 +44,7 @@ def test_a_file_that_cannot_be_written_is_a_message(
 ) -> None:
     write_json(SuitePaths(tmp_path, "tuners").plan, {"suite": "tuners"})
     target = tmp_path / "tuners" / "suite.json" / "report.md"
-    assert run(monkeypatch, "collect", "--save-dir", str(tmp_path), "-o", str(target)) == cli.EXIT_FAILED
+    assert run(monkeypatch, "collect", "--save-dir", str(tmp_path), "-o", str(target)) == conventions.EXIT_FAILED
     assert str(target.parent) in capsys.readouterr().err
 
 
@@ -68,7 +69,7 @@ def test_an_error_of_the_second_suite_leaves_no_job_of_the_first_without_a_runne
     assert "second: process 1 on login2 is submitting this suite" in printed
     assert "not submitted: second, third; what was queued before runs now" in printed
     assert {(job.suite, job.state) for job in gather(root).jobs} == {("first", JobState.COMPLETED)}
-    assert code == cli.EXIT_USAGE
+    assert code == conventions.EXIT_USAGE
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_name_that_matches_nothing_is_refused(
     words: list[str], queued: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = [] if words == ["logs"] else ["near-1"]
-    assert run(monkeypatch, *words, *good, "naer-1", "--save-dir", str(queued)) == cli.EXIT_USAGE
+    assert run(monkeypatch, *words, *good, "naer-1", "--save-dir", str(queued)) == conventions.EXIT_USAGE
     printed = capsys.readouterr()
     assert "naer-1" in printed.err
     assert "did you mean 'near-1'?" in printed.err
@@ -98,7 +99,7 @@ def test_a_name_that_matches_nothing_is_refused(
 def test_a_suite_that_is_not_there_is_refused(
     queued: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "collect", "near", "qwen", "--save-dir", str(queued)) == cli.EXIT_USAGE
+    assert run(monkeypatch, "collect", "near", "qwen", "--save-dir", str(queued)) == conventions.EXIT_USAGE
     assert "no such suite: qwen" in (printed := capsys.readouterr().err)
     assert "there are: away, near" in printed
     assert run(monkeypatch, "collect", "near", "--save-dir", str(queued)) == 0
@@ -110,7 +111,7 @@ def test_an_only_that_matches_nothing_is_refused(
 ) -> None:
     [file] = write_suites(tmp_path, "first")
     where = ["--cluster", "local", "--save-dir", str(tmp_path / "logs")]
-    assert run(monkeypatch, verb, file, "--only", "a", "--only", "b*", *where) == cli.EXIT_USAGE
+    assert run(monkeypatch, verb, file, "--only", "a", "--only", "b*", *where) == conventions.EXIT_USAGE
     assert "--only: no such experiment: b*" in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()
 
@@ -128,7 +129,7 @@ def test_a_known_job_that_is_over_is_no_typo(
 def test_a_cluster_that_cannot_be_asked_does_not_keep_others_from_being_cancelled(
     queued: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "cancel", "--all", "--save-dir", str(queued)) == cli.EXIT_FAILED
+    assert run(monkeypatch, "cancel", "--all", "--save-dir", str(queued)) == conventions.EXIT_FAILED
     printed = capsys.readouterr()
     assert "cancelled near/near-1/train (local-" in printed.out
     assert "not cancelled: away/away-1/train: far: its scheduler cannot be reached" in printed.err

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hpcbench import cli
+from hpcbench.cli import conventions
 from hpcbench.cli import watch as watching
 from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, complete_watch
 from hpcbench.cli.status_table import choose_shown, render_status
@@ -187,12 +187,12 @@ def test_watch_takes_a_number_or_none(typed: list[str], understood: list[str]) -
 def test_a_number_that_would_hurt_the_scheduler_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "status", "--watch", "1") == cli.EXIT_USAGE
+    assert run(monkeypatch, "status", "--watch", "1") == conventions.EXIT_USAGE
     assert "at least 5 seconds" in capsys.readouterr().err
 
 
 def test_collect_watch_needs_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "collect", "--watch") == cli.EXIT_USAGE
+    assert run(monkeypatch, "collect", "--watch") == conventions.EXIT_USAGE
     assert "name it with -o" in capsys.readouterr().err
 
 
@@ -241,5 +241,5 @@ def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
             _, errors = watching_process.communicate(timeout=20)
         finally:
             watching_process.kill()
-    assert watching_process.returncode == cli.EXIT_INTERRUPTED
+    assert watching_process.returncode == conventions.EXIT_INTERRUPTED
     assert "Traceback" not in errors
