@@ -22,9 +22,9 @@ from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.registry import open_scheduler
 from hpcbench.scheduler.slurm.accounts import read_entitlements, submit_plugins
-from hpcbench.scheduler.slurm.scheduler import SlurmScheduler, read_config, read_node_groups
+from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
 from hpcbench.schemas.cluster_profile import ClusterProfile
-from hpcbench.schemas.states import LOCAL, JobState
+from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import read_suite
 from hpcbench.schemas.views import JobView
@@ -34,8 +34,6 @@ from hpcbench.submit.send_arrays import Outcome
 
 if TYPE_CHECKING:
     from hpcbench.submit.dry_run import Preview
-
-NO_ARRAY_LIMIT = 1_000_000
 
 
 def usual_save_dir(given: Path | None) -> Path:
@@ -63,9 +61,7 @@ def open_cluster(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler,
     """
     refuse_unusable(root, profile)
     scheduler = open_scheduler(profile, root)
-    if isinstance(scheduler, SlurmScheduler):
-        return scheduler, scheduler.max_array_size()
-    return scheduler, NO_ARRAY_LIMIT
+    return scheduler, scheduler.max_array_size()
 
 
 def refuse_impossible(suites: Sequence[Suite], profile: ClusterProfile | None, only: Sequence[str] | None) -> None:
@@ -89,8 +85,7 @@ def refuse_impossible(suites: Sequence[Suite], profile: ClusterProfile | None, o
 
 def jobs_allowed(scheduler: Scheduler, asked: int | None) -> int | None:
     """Return how many jobs may go out now: what was asked for, and what the profile's `max_submitted` leaves."""
-    room = scheduler.room_left() if isinstance(scheduler, SlurmScheduler) else None
-    limits = [limit for limit in (asked, room) if limit is not None]
+    limits = [limit for limit in (asked, scheduler.room_left()) if limit is not None]
     return min(limits) if limits else None
 
 
@@ -142,7 +137,7 @@ def submit_in_turn(
         try:
             outcome = submit_by_profile(suite, root, profile, cluster, options, max_jobs=max_jobs)
         except (HpcbenchError, OSError) as error:
-            if scheduler.name != LOCAL or not names:
+            if not scheduler.runs_here or not names:
                 raise
             print_error(error)
             rest = ", ".join(other.name for other in suites[len(names) :])

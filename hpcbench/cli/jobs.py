@@ -191,7 +191,7 @@ def retry(
         options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted, resources=resources)
         outcome = submit_by_profile(suite, root, profile, (scheduler, max_array), options)
         failed |= print_outcome(suite, outcome, scheduler.name, root)
-        if scheduler.name == "local":
+        if scheduler.runs_here:
             failed |= run_local(root, [suite_name], detach=False)
     if failed:
         raise typer.Exit(EXIT_FAILED)

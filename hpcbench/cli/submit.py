@@ -67,7 +67,7 @@ def submit(
     options = make_options(only, retry, force=force)
     scheduler, max_array = open_cluster(profile, root)
     names, failed, error = submit_in_turn(suites, root, profile, (scheduler, max_array), options, max_jobs=max_jobs)
-    if scheduler.name == "local":
+    if scheduler.runs_here:
         failed |= run_local(root, names, detach=detach)
     elif wait:
         from hpcbench.cli.watch import wait_for_slurm

@@ -86,6 +86,28 @@ class Scheduler(Queue, Protocol):
         """What the cluster calls itself; None where it does not say, and for `local`."""
         ...
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether jobs run on this machine, started by a runner of hpcbench's, rather than by a cluster."""
+        ...
+
+    @property
+    def poll_s(self) -> float | None:
+        """How many seconds lie between two queries while watching; None where a query reads files only."""
+        ...
+
+    def max_array_size(self) -> int:
+        """Return one more than the largest array index; 1 where jobs go out one by one."""
+        ...
+
+    def room_left(self) -> int | None:
+        """Return how many more jobs may be queued, or None without a limit.
+
+        Raises:
+            SchedulerError: the queue was not answered, so nothing may be submitted.
+        """
+        ...
+
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the exact text that would be submitted (pure)."""
         ...

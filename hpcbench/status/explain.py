@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from hpcbench.schemas.states import COMES_BACK, EXIT_START_ME_AGAIN, JobState
+from hpcbench.schemas.states import COMES_BACK, EXIT_START_ME_AGAIN, LOCAL, JobState
 from hpcbench.schemas.views import JobView
 from hpcbench.status.log_patterns import BAD_NODE, DISK_FULL
 
@@ -116,7 +116,7 @@ def _next_after_failure(job: JobView, place: str) -> list[str]:
     again = f"hpcbench retry {place}"
     is_mended = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
     # This machine has what it has.
-    if job.cluster != "local" and (is_mended or (cause is not None and cause.type == BAD_NODE)):
+    if job.cluster != LOCAL and (is_mended or (cause is not None and cause.type == BAD_NODE)):
         again += f" --adjust  ({WHAT_ADJUST_CHANGES.get(job.state, 'on another node')})"
     if job.state is not JobState.FAILED or cause is None or cause.type in NOT_ITS_FAULT:
         return [again]

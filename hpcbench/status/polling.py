@@ -14,7 +14,6 @@ from pathlib import Path
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.scheduler.registry import scheduler_of
-from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.views import Collection
 from hpcbench.status.gather import gather
@@ -101,8 +100,8 @@ def look_again(
         if cluster not in queues:
             scheduler = scheduler_of(cluster, save_dir)
             queues[cluster] = scheduler
-            if isinstance(scheduler, SlurmScheduler):
-                wait_s = every_s or scheduler.profile.poll_s
+            if scheduler is not None and scheduler.poll_s is not None:
+                wait_s = every_s or scheduler.poll_s
                 shared = patient.setdefault(scheduler.queue_name, PatientQueue(scheduler, wait_s, clock))
                 shared.every_s = max(shared.every_s, wait_s)
                 queues[cluster] = shared

@@ -29,10 +29,19 @@ class FakeScheduler:
     taken: dict[str, str] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    array_size: int = 1001
+    runs_here: bool = False
+    poll_s: float | None = None
 
     @property
     def queue_name(self) -> str:
         return self.name
+
+    def max_array_size(self) -> int:
+        return self.array_size
+
+    def room_left(self) -> int | None:
+        return None
 
     def describe_environment(self, texts: Sequence[str]) -> list[str]:
         return [f"{len(texts)} texts"]

@@ -29,10 +29,11 @@ from hpcbench.scheduler.local.queue import (
     request_cancel,
 )
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
-from hpcbench.schemas.states import JobState
+from hpcbench.schemas.states import LOCAL, JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.storage.paths import LocalPaths
 
+UNLIMITED = 1_000_000
 NO_RUNNER = "no local runner; run `hpcbench submit` again to continue"
 
 
@@ -47,7 +48,7 @@ class LocalScheduler:
     @property
     def name(self) -> str:
         """Always `local`."""
-        return "local"
+        return LOCAL
 
     @property
     def queue_name(self) -> str:
@@ -57,6 +58,24 @@ class LocalScheduler:
     @property
     def cluster_name(self) -> str | None:
         """None: the queue is the save directory's own."""
+        return None
+
+    @property
+    def runs_here(self) -> bool:
+        """True: the runner of this machine starts the jobs."""
+        return True
+
+    @property
+    def poll_s(self) -> float | None:
+        """None: the queue is made of files."""
+        return None
+
+    def max_array_size(self) -> int:
+        """Return more than any suite has jobs: an array here is an entry of the queue, without a limit."""
+        return UNLIMITED
+
+    def room_left(self) -> int | None:
+        """Return None: the queue takes everything."""
         return None
 
     def render(self, submission: Submission, after_id: str | None) -> str:

@@ -82,9 +82,14 @@ class SlurmScheduler:
         return "slurm"
 
     @property
-    def profile(self) -> ClusterProfile:
-        """How jobs are asked for here."""
-        return self._profile
+    def runs_here(self) -> bool:
+        """False: a cluster runs the jobs."""
+        return False
+
+    @property
+    def poll_s(self) -> float | None:
+        """The profile's `poll_s`."""
+        return self._profile.poll_s
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the sbatch script."""

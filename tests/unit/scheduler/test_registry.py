@@ -47,11 +47,11 @@ def submit(home: Path, cluster: str) -> str:
     return profile.name
 
 
-def poll_s(home: Path, cluster: str) -> float:
+def poll_s(home: Path, cluster: str) -> float | None:
     scheduler = scheduler_of(cluster, home / "logs")
     assert isinstance(scheduler, SlurmScheduler)
     assert scheduler.name == cluster
-    return scheduler.profile.poll_s
+    return scheduler.poll_s
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,20 @@ class FullScheduler:
     def queue_name(self) -> str:
         return self.name
 
+    @property
+    def runs_here(self) -> bool:
+        return False
+
+    @property
+    def poll_s(self) -> float | None:
+        return None
+
+    def max_array_size(self) -> int:
+        return 1
+
+    def room_left(self) -> int | None:
+        return None
+
     def describe_environment(self, texts: Sequence[str]) -> list[str]:
         return []
 
