@@ -1,0 +1,242 @@
+"""REFERENCE.md, made from the schemas, so that no argument, key, field or column can be missing from it.
+
+In: the pydantic models, the suite's JSON Schema and the report's columns. Out: Markdown text. `tests/unit/
+test_reference.py` compares it with the file and rewrites the file with `--update-golden`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from hpcbench.config.aliases import ALIASES
+from hpcbench.config.schema import suite_json_schema
+from hpcbench.report.columns import DATA_ONLY
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.cluster_profile import ClusterProfile, Container
+from hpcbench.schemas.record import Record
+from hpcbench.schemas.states import JobState
+from hpcbench.schemas.tuners import SHORTHANDS
+
+NOTICE = (
+    "<!-- Made by tests/support/reference.py from the schemas; `pytest tests/unit --update-golden` rewrites it. -->"
+)
+INTRODUCTION = """\
+Everything that a suite, a cluster profile and a record may hold, and every column of a report. `hpcbench schema` prints
+the suite as a JSON Schema for editors, `hpcbench schema record` the record. [README](README.md) shows how they are used."""
+EXIT_CODES = (
+    ("0", "done"),
+    ("1", "something failed, or an experiment changed since it completed"),
+    ("2", "wrong usage, suite or profile"),
+    ("130", "interrupted by Ctrl-C"),
+    ("141", "the reader of the output left, as `head` does"),
+)
+ENVIRONMENT = (
+    ("HPCBENCH_SAVE_DIR", "the command line", "root of all results where `--save-dir` does not name one"),
+    ("HPCBENCH_METRICS", "a `cmd: command` job", "file to write figures to, as one JSON object of numbers and texts"),
+    ("HPCBENCH_CHECKPOINT", "a job of `eval_args.command`", "folder of the checkpoint to evaluate"),
+    ("HPCBENCH_SUITE, HPCBENCH_EXPERIMENT, HPCBENCH_ATTEMPT", "every job", "which suite, experiment and attempt it is"),
+)
+ANCHORS = {
+    "args": "training-arguments",
+    "eval_args": "evaluation-arguments",
+    "experiment": "suite-keys",
+    "JobState": "job-states",
+}
+"""Headings of definitions that are not called like them."""
+AS_TEXT = ("text", "text or number", "true, false, yes, no, on, off")
+FIELD_HEADER = ("name", "type", "default", "meaning")
+SCORE_KEYS = (
+    ("<dataset>_state", "state of the eval job"),
+    ("<dataset>_<metric>", "the primary metric, by lm-eval's key, for example `gsm8k_exact_match,strict-match`"),
+    ("<dataset>_<metric>_stderr", "its standard error"),
+    ("<dataset>_num_samples", "documents evaluated"),
+    ("<dataset>_debug", "whether `limit` cut the documents"),
+)
+
+
+def render_reference() -> str:
+    """Return the text of REFERENCE.md."""
+    suite = suite_json_schema()
+    parts = [
+        "# Reference",
+        NOTICE,
+        INTRODUCTION,
+        *section("Suite keys", _schema_rows(suite["properties"]), ("key", "values", "meaning")),
+        *section("Requirements", _schema_rows(suite["$defs"]["requirements"]["properties"]), ("key", "values", "meaning")),
+        *section("Matrix", _schema_rows(suite["$defs"]["matrix"]["properties"]), ("key", "values", "meaning")),
+        *_training_arguments(),
+        *_model("Evaluation arguments", EvalArgs, "`eval_args:` of a suite; `per_dataset:` overrides them by dataset."),
+        *_model("Command arguments", CommandArgs, "`args:` of `cmd: command`."),
+        *_model("Cluster profile", ClusterProfile, "`~/.config/hpcbench/clusters/NAME.yaml`; see `configs/clusters/`."),
+        *_model("Container", Container, "`container:` of a profile.", level=3),
+        *_record(),
+        *section("Job states", [(f"`{state}`", text) for state, text in member_docs(JobState)], ("state", "meaning")),
+        *_columns(),
+        *section("Exit codes", EXIT_CODES, ("code", "meaning")),
+        *section(
+            "Environment variables", [(f"`{name}`", *rest) for name, *rest in ENVIRONMENT], ("variable", "read by", "meaning")
+        ),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def section(title: str, rows: Iterable[Iterable[str]], header: tuple[str, ...], *, level: int = 2) -> list[str]:
+    """Return a heading and a table."""
+    return ["#" * level + f" {title}", table(rows, header)]
+
+
+def table(rows: Iterable[Iterable[str]], header: tuple[str, ...]) -> str:
+    """Return a Markdown table; a bar in a cell is escaped."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def member_docs(cls: type) -> list[tuple[str, str]]:
+    """Return the value of each member of an enumeration with the docstring below it."""
+    [body] = [
+        node.body for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body if isinstance(node, ast.ClassDef)
+    ]
+    found: dict[str, str] = {}
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            found[str(node.value.value)] = _docstring(following)
+    return list(found.items())
+
+
+def _docstring(node: ast.stmt | None) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return " ".join(node.value.value.split())
+    return ""
+
+
+def _training_arguments() -> list[str]:
+    parts = [
+        "## Training arguments",
+        "`args:` of a suite, options of `hpcbench sft`. Numbers and booleans may be text.",
+    ]
+    schema = SftArgs.model_json_schema()["properties"]
+    for title, names in SftArgs.groups():
+        parts += section(title, _field_rows({name: schema[name] for name in names}), FIELD_HEADER, level=3)
+    shorthands = [
+        (f"`{word}`", ", ".join(f"`{name}: {_plain(value)}`" for name, value in meant.items()))
+        for word, meant in SHORTHANDS.items()
+    ]
+    parts += section("Short forms of sft_type", shorthands, ("sft_type", "stands for"), level=3)
+    aliases = [(f"`{alias}`", f"`{name}`") for alias, name in sorted(ALIASES.items())]
+    return [*parts, *section("Other names", aliases, ("also taken", "argument"), level=3)]
+
+
+def _model(title: str, model: type[BaseModel], introduction: str, *, level: int = 2) -> list[str]:
+    heading, rows = section(title, _field_rows(model.model_json_schema()["properties"]), FIELD_HEADER, level=level)
+    return [heading, introduction, rows]
+
+
+def _record() -> list[str]:
+    schema = Record.model_json_schema()
+    parts = [
+        "## Record fields",
+        "`record.json` of a job, schema version 1. A figure that is null has its reason in `unknown`.",
+    ]
+    models = {"Record": schema, **schema["$defs"]}
+    for name, model in models.items():
+        if "properties" in model:
+            parts += [
+                f"### {name}",
+                _first_line(model),
+                table(_record_rows(model["properties"]), (*FIELD_HEADER[:2], "meaning")),
+            ]
+    return parts
+
+
+def _record_rows(properties: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [(f"`{name}`", type_text(schema), _meaning(schema)) for name, schema in properties.items()]
+
+
+def _first_line(model: Mapping[str, Any]) -> str:
+    return str(model.get("description", "")).strip().split("\n\n", 1)[0].replace("\n", " ")
+
+
+def _field_rows(properties: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    return [(f"`{name}`", type_text(schema), _default(schema), _meaning(schema)) for name, schema in properties.items()]
+
+
+def _schema_rows(properties: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [(f"`{name}`", type_text(schema), _meaning(schema)) for name, schema in properties.items()]
+
+
+def _meaning(schema: Mapping[str, Any]) -> str:
+    return " ".join(str(schema.get("description", "")).split())
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    if "default" not in schema:
+        return "" if schema.get("type") in {"object", "array"} else "required"
+    value = schema["default"]
+    if value in ([], {}):
+        return ""
+    return f"`{_plain(value)}`"
+
+
+def _plain(value: object) -> str:
+    """Return a value as YAML writes it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case list():
+            return " ".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def type_text(schema: Mapping[str, Any]) -> str:
+    """Return which values a schema takes, in a few words; null is left out, for the default shows it."""
+    if "$ref" in schema:
+        name = str(schema["$ref"]).rsplit("/", 1)[-1]
+        return f"[{name}](#{ANCHORS.get(name, name.lower())})"
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        texts = [type_text(choice) for choice in choices if choice.get("type") != "null"]
+        # A suite may write numbers and booleans as text, which the introduction says once.
+        return ", ".join(dict.fromkeys([text for text in texts if text not in AS_TEXT] or texts))
+    if "const" in schema or "enum" in schema:
+        return ", ".join(map(_plain, schema.get("enum", [schema.get("const")])))
+    kinds = [schema.get("type", "any")] if isinstance(schema.get("type", "any"), str) else schema["type"]
+    return " or ".join(_kind_text(kind, schema) for kind in kinds if kind != "null")
+
+
+def _kind_text(kind: str, schema: Mapping[str, Any]) -> str:
+    match kind:
+        case "array":
+            return f"list of {type_text(schema['items'])}" if "items" in schema else "list"
+        case "integer" | "number":
+            return kind + _bounds(schema)
+        case _:
+            return {"string": "text", "boolean": "true, false", "object": "mapping"}.get(kind, kind)
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    texts = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    return "".join(f" {text}" for text in texts)
+
+
+def _columns() -> list[str]:
+    # A note begins with the column's header, which stands beside it here.
+    rows = [(f"`{column.key}`", column.header, column.note.split(": ", 1)[-1]) for column in DATA_ONLY]
+    header, listing = section("Report columns", rows, ("CSV and JSON", "header in tables", "meaning"))
+    scores = section("Scores", [(f"`{key}`", text) for key, text in SCORE_KEYS], ("CSV and JSON", "meaning"), level=3)
+    return [
+        header,
+        "CSV and JSON hold raw values under these names; tables show those that have something to say.",
+        listing,
+        *scores,
+    ]
