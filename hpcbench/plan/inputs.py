@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def _hash_path(path: Path) -> str:
     for file in sorted(path.rglob("*")):
         if not file.is_file() or SKIPPED_FOLDERS & set(file.relative_to(path).parts):
             continue
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(os.fsencode(file.relative_to(path)) + b"\0")  # a file name may be any bytes
         if file.suffix in WEIGHT_SUFFIXES:
             digest.update(str(file.stat().st_size).encode())
         else:
