@@ -1,4 +1,4 @@
-"""What all tests share: golden files, Ctrl-C as in a terminal, and no memory of an earlier test's cluster.
+"""What all tests share: golden files, and Ctrl-C as in a terminal.
 
 `golden("report/quickstart.md", text)` compares text exactly with `tests/golden/report/quickstart.md`. A difference
 fails with a unified diff, a missing file fails as well. `pytest --update-golden` rewrites the files; read the diff
@@ -14,9 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm import accounts as slurm_accounts
-from hpcbench.scheduler.slurm import scheduler as slurm
-
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
 Golden = Callable[[str, str], None]
@@ -27,15 +24,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files that tests compare with")
-
-
-@pytest.fixture(autouse=True)
-def ask_the_cluster_anew() -> None:
-    """Forget what an earlier test's Slurm said of itself; a command line asks once, a test session meets several."""
-    slurm.read_config.cache_clear()
-    slurm.read_node_groups.cache_clear()
-    slurm_accounts.read_rights.cache_clear()
-    slurm_accounts.read_partitions.cache_clear()
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from hpcbench.errors import ConfigError, HpcbenchError, PlanError
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.registry import open_scheduler
-from hpcbench.scheduler.slurm.accounts import read_entitlements, submit_plugins
-from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
+from hpcbench.scheduler.slurm.accounts import submit_plugins
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
@@ -53,18 +53,20 @@ def resolve_save_dir(given: Path | None, profile: ClusterProfile | None) -> Path
     return Path(os.path.expanduser(given)).absolute()  # noqa: PTH111
 
 
-def open_cluster(profile: ClusterProfile | None, root: Path) -> tuple[Scheduler, int]:
+def open_cluster(profile: ClusterProfile | None, root: Path, slurm: SlurmClient) -> tuple[Scheduler, int]:
     """Return the scheduler and one more than its largest array index.
 
     Raises:
         PlanError: its jobs could not be given this save directory.
     """
     refuse_unusable(root, profile)
-    scheduler = open_scheduler(profile, root)
+    scheduler = open_scheduler(profile, root, slurm)
     return scheduler, scheduler.max_array_size()
 
 
-def refuse_impossible(suites: Sequence[Suite], profile: ClusterProfile | None, only: Sequence[str] | None) -> None:
+def refuse_impossible(
+    suites: Sequence[Suite], profile: ClusterProfile | None, only: Sequence[str] | None, slurm: SlurmClient
+) -> None:
     """Refuse what the cluster can never run or would not let this user charge, before anything is queued.
 
     Raises:
@@ -72,12 +74,11 @@ def refuse_impossible(suites: Sequence[Suite], profile: ClusterProfile | None, o
     """
     if profile is None:
         return
-    config = read_config()
     charged = charged_profile(profile, os.environ)
-    known = read_entitlements(needs_rights=asks_for_rights(charged) and not submit_plugins(config))
+    known = slurm.entitlements(needs_rights=asks_for_rights(charged) and not submit_plugins(slurm.config))
     problems = find_refused(suites, profile, known, only or (), os.environ)
     # Where scontrol did not answer, sinfo would only wait for the same.
-    groups = read_node_groups() if config else ()
+    groups = slurm.node_groups if slurm.config else ()
     problems += find_impossible(suites, charged, groups, only or (), partitions=known.partitions)
     if problems:
         raise ConfigError(problems)

@@ -160,7 +160,7 @@ def retry(
     from hpcbench.cli.selection import gather_named
     from hpcbench.config.profile import load_profile
     from hpcbench.plan.decide import Options
-    from hpcbench.scheduler.slurm.scheduler import read_node_groups
+    from hpcbench.scheduler.slurm.client import SlurmClient
     from hpcbench.schemas.states import FAILED_STATES
     from hpcbench.schemas.views import choose_jobs
     from hpcbench.submit.retry import check_remedies, find_remedies
@@ -173,21 +173,22 @@ def retry(
         print("nothing to retry: no such job has failed")
         return
     need_jobs(jobs, names)
+    slurm = SlurmClient()
     failed = False
     for suite_name in dict.fromkeys(job.suite for job in jobs):
         suite, where = suite_again(root, suite_name)
         profile = load_profile(cluster or where)
-        scheduler, max_array = open_cluster(profile, root)
+        scheduler, max_array = open_cluster(profile, root, slurm)
         wanted = frozenset((job.experiment, job.job) for job in jobs if job.suite == suite_name)
         experiments = tuple(sorted({experiment for experiment, _ in wanted}))
-        refuse_impossible([suite], profile, experiments)
+        refuse_impossible([suite], profile, experiments, slurm)
         remedies = {} if profile is None else find_remedies(jobs, suite, profile)
         print_remedies([job for job in jobs if job.suite == suite_name], remedies, applied=adjust)
         if dry_run:
             continue
         resources = {place: remedy.resources for place, remedy in remedies.items()} if adjust else {}
         if profile is not None and adjust:
-            check_remedies(remedies, profile, read_node_groups())
+            check_remedies(remedies, profile, slurm.node_groups)
         options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted, resources=resources)
         outcome = submit_by_profile(suite, root, profile, (scheduler, max_array), options)
         failed |= print_outcome(suite, outcome, scheduler.name, root)

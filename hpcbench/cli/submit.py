@@ -46,6 +46,7 @@ def submit(
     from hpcbench.cli.selection import refuse_unknown_experiments
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
+    from hpcbench.scheduler.slurm.client import SlurmClient
 
     if dry_run:
         plan(
@@ -63,9 +64,10 @@ def submit(
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
     refuse_unknown_experiments(suites, only)
-    refuse_impossible(suites, profile, only)
+    slurm = SlurmClient()
+    refuse_impossible(suites, profile, only, slurm)
     options = make_options(only, retry, force=force)
-    scheduler, max_array = open_cluster(profile, root)
+    scheduler, max_array = open_cluster(profile, root, slurm)
     names, failed, error = submit_in_turn(suites, root, profile, (scheduler, max_array), options, max_jobs=max_jobs)
     if scheduler.runs_here:
         failed |= run_local(root, names, detach=detach)
@@ -103,14 +105,16 @@ def plan(
     from hpcbench.cli.selection import refuse_unknown_experiments
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
+    from hpcbench.scheduler.slurm.client import SlurmClient
 
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
     refuse_unknown_experiments(suites, only)
-    refuse_impossible(suites, profile, only)
+    slurm = SlurmClient()
+    refuse_impossible(suites, profile, only, slurm)
     options = make_options(only, retry, force=force)
-    scheduler, max_array = open_cluster(profile, root)
+    scheduler, max_array = open_cluster(profile, root, slurm)
     previews = preview_by_profile(suites, root, (scheduler, max_array), options, max_jobs=max_jobs)
     if as_json:
         print(json.dumps([plan_json(preview) for preview in previews], indent=2))

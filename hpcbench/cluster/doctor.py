@@ -7,7 +7,6 @@ is written and renamed in the save directory, and the probe job goes through the
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import shutil
@@ -31,19 +30,15 @@ from hpcbench.cluster.checks import (
     check_settings,
 )
 from hpcbench.cluster.save_dir import is_open_to_all, save_dir_error
-from hpcbench.errors import SchedulerError
-from hpcbench.scheduler.slurm.accounts import read_entitlements
-from hpcbench.scheduler.slurm.commands import FACTS_TIMEOUT_S, run_command
+from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.scheduler.slurm.client import FACTS_TIMEOUT_S, SlurmClient
 from hpcbench.scheduler.slurm.reasons import explain_reason, read_reason
-from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
 from hpcbench.scheduler.slurm.states import translate_state
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import ALIVE
 from hpcbench.storage.json_files import links_work, read_json, write_text
 from hpcbench.storage.paths import DoctorPaths
-
-logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 SEEN_LATE_S = 20.0
@@ -53,7 +48,14 @@ PROBE_MEM_GB = 4.0
 SHOWN_LINES = 5
 
 
-def examine(profile: ClusterProfile | None, save_dir: Path, *, run_job: bool, timeout_s: float) -> Iterator[Check]:
+def examine(
+    profile: ClusterProfile | None,
+    save_dir: Path,
+    *,
+    run_job: bool,
+    timeout_s: float,
+    client: SlurmClient | None = None,
+) -> Iterator[Check]:
     """Yield what was found, the quick checks first.
 
     Args:
@@ -61,12 +63,14 @@ def examine(profile: ClusterProfile | None, save_dir: Path, *, run_job: bool, ti
         save_dir: root of all results.
         run_job: whether the probe runs: through the queue, or in local mode here.
         timeout_s: how long the probe job may wait and run.
+        client: Slurm; None is a client of its own.
     """
+    client = SlurmClient() if client is None else client
     if profile is not None:
-        yield from _examine_cluster(profile)
+        yield from _examine_cluster(profile, client)
     is_new = not save_dir.exists()
     try:
-        yield from _examine_save_dir(profile, save_dir, run_job=run_job, timeout_s=timeout_s)
+        yield from _examine_save_dir(profile, save_dir, client, run_job=run_job, timeout_s=timeout_s)
     finally:
         if is_new:
             with contextlib.suppress(OSError):
@@ -74,7 +78,7 @@ def examine(profile: ClusterProfile | None, save_dir: Path, *, run_job: bool, ti
 
 
 def _examine_save_dir(
-    profile: ClusterProfile | None, save_dir: Path, *, run_job: bool, timeout_s: float
+    profile: ClusterProfile | None, save_dir: Path, client: SlurmClient, *, run_job: bool, timeout_s: float
 ) -> Iterator[Check]:
     usable = False
     if (error := save_dir_error(save_dir, profile)) is not None:
@@ -90,25 +94,25 @@ def _examine_save_dir(
     elif profile is None:
         yield from _probe_here(save_dir)
     elif shutil.which("sbatch") is not None:
-        yield from _probe_through_queue(profile, save_dir, timeout_s)
+        yield from _probe_through_queue(profile, save_dir, client, timeout_s)
 
 
-def _examine_cluster(profile: ClusterProfile) -> Iterator[Check]:
+def _examine_cluster(profile: ClusterProfile, client: SlurmClient) -> Iterator[Check]:
     yield Check(name="profile", level="ok", message=profile.name)
     yield from check_commands({name: shutil.which(name) is not None for name in NEEDED_COMMANDS})
     if shutil.which("scontrol") is None:
         return
-    config = read_config()
+    config = client.config
     if not config:
-        # Every further question would only wait for the same answer.
+        # Every further command would only wait for the same controller.
         yield from check_settings(config, profile)
         return
     has_sacct = shutil.which("sacct") is not None
-    yield check_accounting(has_sacct=has_sacct, error=_error_of(["sacct", "-X", "-n"]), config=config)
+    yield check_accounting(has_sacct=has_sacct, error=_sacct_error(client), config=config)
     yield from check_settings(config, profile)
-    known = read_entitlements(needs_rights=True)
+    known = client.entitlements(needs_rights=True)
     yield from check_grace(known.partitions, profile)
-    yield from check_partitions(read_node_groups(), profile, known.partitions)
+    yield from check_partitions(client.node_groups, profile, known.partitions)
     yield from check_rights(profile, known, os.environ)
 
 
@@ -172,33 +176,34 @@ def probe_resources(profile: ClusterProfile) -> Resources:
     )
 
 
-def _probe_through_queue(profile: ClusterProfile, save_dir: Path, timeout_s: float) -> Iterator[Check]:
+def _probe_through_queue(
+    profile: ClusterProfile, save_dir: Path, client: SlurmClient, timeout_s: float
+) -> Iterator[Check]:
     """Submit the probe just as real jobs are, wait for its result, and judge it."""
-    from hpcbench.scheduler.slurm.environment import clean_environment
-    from hpcbench.scheduler.slurm.script import parse_job_id, render_probe
+    from hpcbench.scheduler.slurm.script import render_probe, run_sbatch
 
     resources = probe_resources(profile)
-    if not any(group.num_gpus for group in read_node_groups()):
+    if not any(group.num_gpus for group in client.node_groups):
         resources = resources.model_copy(update={"gpu": 0})
     paths = _write_probe(save_dir)
     job_id: str | None = None
     try:
         script = render_probe(paths, profile, resources)
         write_text(paths.script, script)
-        with clean_environment(profile, script=script, key=paths.folder.name):
-            job_id = parse_job_id(run_command(["sbatch", "--parsable", str(paths.script)]))
-        waiting = _await_result(paths, job_id, time.monotonic() + timeout_s)
+        job_id = run_sbatch(paths.script, script, profile=profile, key=paths.folder.name)
+        waiting = _await_result(paths, job_id, client, time.monotonic() + timeout_s)
         yield from _judge(read_json(paths.result) if paths.result.exists() else None, profile, waiting)
-    except SchedulerError as error:
+    except (SubmitError, SchedulerError) as error:
         remedy = "partition, account, qos and the GPU flag of the profile have to suit the site"
         yield Check(name="job", level="error", message=error.message, remedy=remedy)
     finally:
         if job_id is not None:
-            _output_of(["scancel", "--quiet", job_id])
+            with contextlib.suppress(SchedulerError):
+                client.cancel([job_id])
         shutil.rmtree(paths.folder, ignore_errors=True)
 
 
-def _await_result(paths: DoctorPaths, job_id: str, deadline: float) -> str:
+def _await_result(paths: DoctorPaths, job_id: str, client: SlurmClient, deadline: float) -> str:
     """Wait for the probe's result; return in words why there is none.
 
     Raises:
@@ -208,8 +213,8 @@ def _await_result(paths: DoctorPaths, job_id: str, deadline: float) -> str:
     while time.monotonic() < deadline:
         if _appears(paths.result):
             return ""
-        asked = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T|%r"]
-        state, _, reason = _output_of(asked).partition("|")
+        command = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T|%r"]
+        state, _, reason = client.query_fact(command, "the probe's state is").strip().partition("|")
         if not state or translate_state(state) not in ALIVE:
             # NFS may show the file late, but a job that failed wrote none.
             wait_s = 0 if state == "FAILED" else SEEN_LATE_S
@@ -258,18 +263,10 @@ def _judge(seen: dict[str, Any] | None, profile: ClusterProfile | None, why: str
         yield Check(name="job", level="error", message=why, remedy=remedy)
 
 
-def _output_of(command: list[str]) -> str:
-    """Return what a command printed, nothing when it failed."""
+def _sacct_error(client: SlurmClient) -> str | None:
+    """Return why sacct does not answer, None when it does."""
     try:
-        return run_command(command, timeout_s=FACTS_TIMEOUT_S).strip()
-    except SchedulerError as error:
-        logger.info("%s", error.message)
-        return ""
-
-
-def _error_of(command: list[str]) -> str | None:
-    try:
-        run_command(command, timeout_s=FACTS_TIMEOUT_S)
+        client.run(["sacct", "-X", "-n"], timeout_s=FACTS_TIMEOUT_S)
     except SchedulerError as error:
         return error.message
     return None

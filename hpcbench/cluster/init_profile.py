@@ -16,24 +16,20 @@ from dataclasses import dataclass, field
 import yaml
 
 from hpcbench.cluster.accounts import judge_rights
-from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.slurm.accounts import (
     Entitlements,
     UserRights,
     accounts_are_flat,
     enforced_rules,
-    read_partitions,
-    read_rights,
     submit_plugins,
 )
-from hpcbench.scheduler.slurm.commands import FACTS_TIMEOUT_S, run_command
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.facts import (
     Association,
     NodeGroup,
     max_array_size,
     parse_sshare,
 )
-from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
 from hpcbench.schemas.cluster_profile import ClusterProfile
 
 DEFAULT_TIME_MIN = 240
@@ -54,22 +50,23 @@ class ClusterFacts:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-def gather_facts(environ: Mapping[str, str] = os.environ) -> ClusterFacts:
-    """Ask the cluster; what does not answer stays empty."""
+def gather_facts(environ: Mapping[str, str] = os.environ, client: SlurmClient | None = None) -> ClusterFacts:
+    """Query the cluster; what does not answer stays empty."""
+    client = SlurmClient() if client is None else client
     host = socket.gethostname().split(".", 1)[0]
-    config = read_config()
-    if not config:
+    if not client.config:
         # Every further question would only wait for the same answer.
         return ClusterFacts(host=host, environ=environ)
-    rights = read_rights()
+    rights = client.rights
     associations: Sequence[Association] = () if rights is None else rights.associations
     if not associations:
-        accounts = parse_sshare(_ask(["sshare", "-nP", "-o", "Account,User"]), _user_name())
+        text = client.query_fact(["sshare", "-nP", "-o", "Account,User"], "your accounts are")
+        accounts = parse_sshare(text, _user_name())
         associations = [Association(account=account) for account in accounts]
     return ClusterFacts(
-        config=config,
-        groups=read_node_groups(),
-        partitions=read_partitions(),
+        config=client.config,
+        groups=client.node_groups,
+        partitions=client.partitions,
         associations=associations,
         default_account=None if rights is None else rights.default_account,
         host=host,
@@ -221,13 +218,6 @@ def _environment_lines(facts: ClusterFacts) -> list[str]:
 def _yaml(value: str | list[str]) -> str:
     """Return a value as YAML that reads back as this very value."""
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-
-
-def _ask(command: list[str]) -> str:
-    try:
-        return run_command(command, timeout_s=FACTS_TIMEOUT_S)
-    except SchedulerError:
-        return ""
 
 
 def _user_name() -> str:

@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from hpcbench.errors import SchedulerError
 from hpcbench.job.context import JobContext
 from hpcbench.job.stop_reason import is_cancelled
-from hpcbench.scheduler.slurm.commands import run_command
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.own_job import ask_own_job, requeue_ended, requeue_running
-from hpcbench.scheduler.slurm.scheduler import release_elements
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_evals_of
@@ -59,11 +58,10 @@ def _settle(context: JobContext, evals: Sequence[str], state: JobState) -> None:
         return
     if state is JobState.COMPLETED:
         logger.info("releasing evals: %s", evals)
-        release_elements(evals)
+        SlurmClient().release(evals)
     else:
         logger.info("cancelling evals: %s", evals)
-        # No filter such as --state: with one, scancel takes an array's whole unsplit rest for the one element.
-        run_command(["scancel", "--quiet", *evals], check=False)
+        SlurmClient().cancel(evals)
 
 
 def requeue(context: JobContext) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from hpcbench.config.profile import load_profile, read_profile
 from hpcbench.errors import ConfigError
 from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import LOCAL
@@ -22,9 +23,9 @@ from hpcbench.storage.json_files import read_json
 logger = logging.getLogger(__name__)
 
 
-def open_scheduler(profile: ClusterProfile | None, save_dir: Path) -> Scheduler:
+def open_scheduler(profile: ClusterProfile | None, save_dir: Path, slurm: SlurmClient | None = None) -> Scheduler:
     """Return the scheduler for a profile; None is local mode."""
-    return _local(save_dir) if profile is None else SlurmScheduler(profile, save_dir)
+    return _local(save_dir) if profile is None else SlurmScheduler(profile, save_dir, slurm)
 
 
 def scheduler_of(cluster: str, save_dir: Path) -> Scheduler | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm import commands
+from hpcbench.scheduler.slurm import client
 from hpcbench.scheduler.slurm import script as slurm_script
 from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
@@ -39,7 +39,7 @@ Stand = Callable[..., None]
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
     """Put scripts in front of Slurm's commands; {real} is the command itself, waits are short."""
     monkeypatch.setattr(submit_batches, "WAITS_S", (0.1,) * 5)
-    monkeypatch.setattr(commands, "ASK_AGAIN_AFTER_S", 0.1)
+    monkeypatch.setattr(client, "REPEAT_AFTER_S", 0.1)
 
     def put(**scripts: str) -> None:
         filled = {name: text.replace("{real}", f'"{shutil.which(name)}" "$@"') for name, text in scripts.items()}

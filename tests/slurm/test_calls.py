@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.commands import run_command
-from hpcbench.scheduler.slurm.scheduler import release_elements
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from tests.support.slurm_suites import command_experiment, command_suite, count_client_rpcs, hpcbench, submit
 
@@ -61,10 +61,10 @@ def test_evals_are_released_with_one_message_though_some_have_started(held: None
         waits = [f"--dependency=aftercorr:{train}", "--kill-on-invalid-dep=no", "--partition=held"]
         evals = run_command(["sbatch", *waits, *options]).strip()
         before = count_client_rpcs()
-        release_elements([f"{evals}_{index}" for index in (0, 1, 5)])
+        SlurmClient().release([f"{evals}_{index}" for index in (0, 1, 5)])
         assert count_client_rpcs() - before == {"REQUEST_UPDATE_JOB": 1}
         run_command(["scancel", f"{evals}_5"])
-        release_elements([f"{evals}_{index}" for index in (5, 6)])
+        SlurmClient().release([f"{evals}_{index}" for index in (5, 6)])
         waiting = run_command(["squeue", "-r", "--noheader", f"--job={evals}", "--format=%K %E"]).splitlines()
         assert {line.split()[0] for line in waiting if line.endswith("(null)")} == {"0", "1", "6"}
     finally:

@@ -17,6 +17,7 @@ from hpcbench.cluster.init_profile import gather_facts, render_profile
 from hpcbench.config import load_suites
 from hpcbench.config.profile import read_profile
 from hpcbench.errors import ConfigError
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
@@ -95,8 +96,8 @@ def test_what_sbatch_would_refuse_or_keep_for_ever_is_refused_first(tmp_path: Pa
     assert not (tmp_path / "logs").exists()
     suites = load_suites([suite_file])
     with pytest.raises(ConfigError, match="'long' is no QOS that you may use of the account lab"):
-        refuse_impossible(suites, read_profile(tmp_path / "wrong-qos.yaml"), ["small"])
-    refuse_impossible(suites, read_profile(tmp_path / "fine.yaml"), ["small"])
+        refuse_impossible(suites, read_profile(tmp_path / "wrong-qos.yaml"), ["small"], SlurmClient())
+    refuse_impossible(suites, read_profile(tmp_path / "fine.yaml"), ["small"], SlurmClient())
 
 
 def test_doctor_and_init_know_the_accounts(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ import yaml
 
 from hpcbench.config.profile import read_profile
 from hpcbench.scheduler.slurm.commands import run_command
-from hpcbench.scheduler.slurm.scheduler import read_config, read_node_groups
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.storage.paths import SuitePaths
@@ -36,19 +34,6 @@ from tests.support.slurm_suites import (
 pytestmark = pytest.mark.slurm
 
 NO_ARRAYS = ROOT / "configs" / "clusters" / "no-arrays.yaml"
-
-
-def forget_facts() -> None:
-    """Ask the cluster anew: a process normally meets only one."""
-    read_config.cache_clear()
-    read_node_groups.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _fresh_facts() -> Iterator[None]:
-    forget_facts()
-    yield
-    forget_facts()
 
 
 @pytest.fixture

@@ -1,25 +1,15 @@
 """Which accounts and QOS a user may charge on a cluster, and what its partitions take.
 
-In: what sacctmgr and scontrol say. Out: values, each question asked once; what does not answer is not known. One call
-of sacctmgr tells all of a user, on this cluster only: one database often serves several.
+In: what sacctmgr and scontrol printed. Out: values. Pure; `client.py` runs the commands.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
-import pwd
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from hpcbench.errors import SchedulerError
-from hpcbench.scheduler.slurm.commands import FACTS_TIMEOUT_S, run_command
-from hpcbench.scheduler.slurm.facts import Association, parse_partitions
-from hpcbench.scheduler.slurm.scheduler import read_config
-
-logger = logging.getLogger(__name__)
+from hpcbench.scheduler.slurm.facts import Association
 
 USER_FORMAT = "DefaultAccount,Account,Partition,QOS,DefaultQOS,MaxSubmitJobs"
 USER_CELLS = USER_FORMAT.count(",") + 1
@@ -96,54 +86,6 @@ def parse_rights(text: str) -> UserRights | None:
 
 
 def accounts_are_flat(config: Mapping[str, str]) -> bool:
-    """Say whether a partition's AllowAccounts leaves out the accounts below those that it names."""
+    """Return whether a partition's AllowAccounts leaves out the accounts below those that it names."""
     match = re.match(r"(\d+)\.(\d+)", config.get("SLURM_VERSION", ""))
     return match is not None and (int(match[1]), int(match[2])) <= FLAT_ACCOUNTS_UNTIL
-
-
-@functools.cache
-def read_rights() -> UserRights | None:
-    """Return what this user may charge on this cluster, asked once; None when accounting does not answer."""
-    config = read_config()
-    if not config or config.get("AccountingStorageType", "").endswith("/none"):
-        return None
-    here = [f"cluster={config['ClusterName']}"] if config.get("ClusterName") else []
-    try:
-        name = pwd.getpwuid(os.geteuid()).pw_name
-        command = ["sacctmgr", "-nP", "show", "user", "where", f"name={name}", *here, "withassoc"]
-        rights = parse_rights(run_command([*command, f"format={USER_FORMAT}"], timeout_s=FACTS_TIMEOUT_S))
-    except (SchedulerError, KeyError) as error:
-        logger.info("your accounts are not known: %s", error)
-        return None
-    return None if rights is None else replace(rights, is_root=os.geteuid() == 0)
-
-
-@functools.cache
-def read_partitions() -> Mapping[str, Mapping[str, str]]:
-    """Return the settings of each partition, asked once; nothing when the cluster does not answer."""
-    try:
-        return parse_partitions(
-            run_command(["scontrol", "--all", "show", "partition", "-o"], timeout_s=FACTS_TIMEOUT_S)
-        )
-    except SchedulerError as error:
-        logger.info("the partitions' settings are not known: %s", error.message)
-        return {}
-
-
-def read_entitlements(*, needs_rights: bool) -> Entitlements:
-    """Return who may charge what; accounting is asked only where something depends on it.
-
-    Args:
-        needs_rights: whether an account or QOS is asked for at all.
-    """
-    config = read_config()
-    if not config:
-        return Entitlements()
-    enforced = enforced_rules(config)
-    return Entitlements(
-        enforced=enforced,
-        partitions=read_partitions(),
-        rights=read_rights() if needs_rights and "associations" in enforced else None,
-        accounts_are_flat=accounts_are_flat(config),
-        submit_plugins=submit_plugins(config),
-    )

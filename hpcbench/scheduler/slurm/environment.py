@@ -1,15 +1,13 @@
 """Which of the user's variables sbatch may see: an SBATCH_X beats the `#SBATCH --x` of the script.
 
-In: an environment, a rendered script, a profile. Out: names to hide, and what stays in words. Pure but for
-`clean_environment`. Source of the names: INPUT ENVIRONMENT VARIABLES of sbatch(1), Slurm 22.05 to 25.05.
+In: an environment, a rendered script, a profile. Out: names to hide, and a line about what stays. Pure. Source of the
+names: INPUT ENVIRONMENT VARIABLES of sbatch(1), Slurm 22.05 to 25.05.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.submission import KEY_VARIABLE
@@ -86,16 +84,13 @@ def describe_kept(environ: Mapping[str, str], scripts: Sequence[str], profile: C
     return lines
 
 
-@contextmanager
-def clean_environment(profile: ClusterProfile, *, script: str, key: str) -> Iterator[None]:
-    """Hide what an enclosing job or shell would smuggle into the submission of a script.
+def in_clean_environment(
+    command: Sequence[str], environ: Mapping[str, str], *, script: str, profile: ClusterProfile, key: str
+) -> list[str]:
+    """Return the command, started by `env` without what an enclosing job or shell would add to a script (pure).
 
-    The key goes with sbatch, which may outlive this process.
+    submitit takes no environment for sbatch, so this process would have to change its own. The key goes along, since
+    sbatch may outlive this process.
     """
-    hidden = {name: os.environ.pop(name) for name in hidden_variables(os.environ, script, profile)}
-    os.environ[KEY_VARIABLE] = key
-    try:
-        yield
-    finally:
-        del os.environ[KEY_VARIABLE]
-        os.environ.update(hidden)
+    hidden = [f"--unset={name}" for name in hidden_variables(environ, script, profile)]
+    return ["env", *hidden, f"{KEY_VARIABLE}={key}", *command]

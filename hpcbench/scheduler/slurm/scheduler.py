@@ -8,47 +8,33 @@ In: submissions. Out: ids and states. A query that fails raises SchedulerError; 
 
 from __future__ import annotations
 
-import functools
-import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from hpcbench.errors import SchedulerError, SubmitError
-from hpcbench.processes import find_processes
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
-from hpcbench.scheduler.slurm.commands import COMMAND_TIMEOUT_S, FACTS_TIMEOUT_S, TRANSIENT, ask, run_command
+from hpcbench.scheduler.slurm.client import SlurmClient
+from hpcbench.scheduler.slurm.commands import TRANSIENT
 from hpcbench.scheduler.slurm.environment import describe_kept
-from hpcbench.scheduler.slurm.facts import (
-    SINFO_FORMAT,
-    NodeGroup,
-    correspond_count,
-    max_array_size,
-    parse_config,
-    parse_sinfo,
-)
+from hpcbench.scheduler.slurm.facts import correspond_count, max_array_size
 from hpcbench.scheduler.slurm.reasons import NEVER_SATISFIED, explain_reason, read_reason
 from hpcbench.scheduler.slurm.states import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,
     SlurmRow,
-    group_elements,
     parse_sacct,
     parse_squeue,
 )
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.submission import KEY_VARIABLE, Submission
+from hpcbench.schemas.submission import Submission
 from hpcbench.storage.paths import SuitePaths
 
-logger = logging.getLogger(__name__)
-
-IDS_PER_CALL = 500
 IDS_PER_QUERY = 8000
 """Base ids that fit into one argument (128 KiB), so that sacct is asked once; an array is one id."""
 NO_ACCOUNTING = re.compile(
@@ -62,9 +48,10 @@ _QUEUED_ID = re.compile(r"\d+(?:_\d+|\+\d+)?")
 class SlurmScheduler:
     """A Slurm cluster as its clients on this machine see it."""
 
-    def __init__(self, profile: ClusterProfile, save_dir: Path) -> None:
+    def __init__(self, profile: ClusterProfile, save_dir: Path, client: SlurmClient | None = None) -> None:
         self._profile = profile
         self._save_dir = save_dir
+        self._client = SlurmClient() if client is None else client
 
     @property
     def name(self) -> str:
@@ -74,7 +61,7 @@ class SlurmScheduler:
     @property
     def cluster_name(self) -> str | None:
         """Slurm's ClusterName, asked once; None when the cluster does not answer."""
-        return read_config().get("ClusterName")
+        return self._client.config.get("ClusterName")
 
     @property
     def queue_name(self) -> str:
@@ -120,8 +107,9 @@ class SlurmScheduler:
         """Return the ids of submissions by job name, from the queue and then from accounting."""
         if not keys:
             return {}
-        await_sbatch(keys)
-        rows = list(parse_squeue(ask([*SQUEUE, f"--format={SQUEUE_FORMAT}", f"--name={','.join(keys)}"])))
+        self._client.wait_for_sbatch(keys)
+        text = self._client.query([*SQUEUE, f"--format={SQUEUE_FORMAT}", f"--name={','.join(keys)}"])
+        rows = list(parse_squeue(text))
         found = {row.name: row.job_id for row in rows}
         missing = [key for key in keys if key not in found]
         if missing:
@@ -137,7 +125,7 @@ class SlurmScheduler:
                 "now",
                 f"--name={','.join(missing)}",
             ]
-            rows, _, warning = _sacct(options)
+            rows, _, warning = self._sacct(options)
             if warning:
                 raise SchedulerError(warning)
             found |= {row.name: row.job_id for row in rows if row.name in missing}
@@ -149,7 +137,7 @@ class SlurmScheduler:
         if not wanted:
             return Answer(history_known=True)
         # No -j: a purged id makes squeue fail. The name guards against ids that were used again.
-        jobs = _match(parse_squeue(ask([*SQUEUE, f"--format={SQUEUE_FORMAT}"])), wanted)
+        jobs = _match(parse_squeue(self._client.query([*SQUEUE, f"--format={SQUEUE_FORMAT}"])), wanted)
         gone = [
             submission
             for submission in wanted.values()
@@ -160,7 +148,7 @@ class SlurmScheduler:
         gone_ids = list(dict.fromkeys(s.scheduler_id for s in gone if s.scheduler_id is not None))
         for start in range(0, len(gone_ids), IDS_PER_QUERY):
             ids = ",".join(gone_ids[start : start + IDS_PER_QUERY])
-            rows, answered, warning = _sacct(["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-j", ids])
+            rows, answered, warning = self._sacct(["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-j", ids])
             history_known &= answered
             warnings += [warning] if warning else []
             for place, job in _match(rows, wanted).items():
@@ -188,16 +176,11 @@ class SlurmScheduler:
 
     def release(self, element_ids: Iterable[str]) -> None:
         """Drop the dependency of jobs whose train job has completed."""
-        release_elements(list(element_ids))
+        self._client.release(list(element_ids))
 
     def cancel(self, element_ids: Sequence[str]) -> None:
-        """Cancel jobs, those of one array with one message; `scancel` takes unknown ids without complaint.
-
-        No filter such as --state: with one, scancel takes the whole unsplit rest of an array for one element.
-        """
-        words = group_elements(element_ids)
-        for start in range(0, len(words), IDS_PER_CALL):
-            run_command(["scancel", "--quiet", *words[start : start + IDS_PER_CALL]])
+        """Cancel jobs; ids that are gone are skipped."""
+        self._client.cancel(element_ids)
 
     def max_array_size(self) -> int:
         """Return one more than the largest array index to use on this cluster; 1 where arrays are not allowed."""
@@ -205,7 +188,7 @@ class SlurmScheduler:
             return 1
         if self._profile.max_array_size is not None and self._profile.release_evals:
             return self._profile.max_array_size
-        config = read_config()
+        config = self._client.config
         size = self._profile.max_array_size or max_array_size(config)
         return size if self._profile.release_evals else min(size, correspond_count(config))
 
@@ -217,81 +200,22 @@ class SlurmScheduler:
         """
         if self._profile.max_submitted is None:
             return None
-        lines = ask(["squeue", "--me", "-r", "--noheader", "--format=%i"]).splitlines()
+        lines = self._client.query(["squeue", "--me", "-r", "--noheader", "--format=%i"]).splitlines()
         queued = sum(_QUEUED_ID.fullmatch(line.strip()) is not None for line in lines)  # and not a banner
         return max(self._profile.max_submitted - queued, 0)
 
+    def _sacct(self, options: Sequence[str]) -> tuple[list[SlurmRow], bool, str]:
+        """Return accounting's rows, whether it answered, and a warning; without accounting there is none."""
+        try:
+            return list(parse_sacct(self._client.query(["sacct", *_accounted_clusters(), *options]))), True, ""
+        except SchedulerError as error:
+            if NO_ACCOUNTING.search(error.message):
+                return [], False, ""
+            without = "ended jobs without a record are shown as unknown"
+            return [], False, f"accounting did not answer ({error.message}); {without}"
+
     def _paths(self, submission: Submission) -> SuitePaths:
         return SuitePaths(self._save_dir, submission.suite)
-
-
-@functools.cache
-def read_config() -> Mapping[str, str]:
-    """Return the cluster's settings, asked once; nothing when it does not answer."""
-    try:
-        return parse_config(ask(["scontrol", "show", "config"], timeout_s=FACTS_TIMEOUT_S))
-    except SchedulerError as error:
-        logger.info("the cluster's settings are not known: %s", error.message)
-        return {}
-
-
-@functools.cache
-def read_node_groups() -> tuple[NodeGroup, ...]:
-    """Return what each partition has, asked once; nothing when the cluster does not answer."""
-    try:
-        # --all: a partition that is hidden from this user may still be one that the job is routed to.
-        text = ask(["sinfo", "--all", "--exact", "--noheader", f"--format={SINFO_FORMAT}"], timeout_s=FACTS_TIMEOUT_S)
-    except SchedulerError as error:
-        logger.info("the cluster's partitions are not known: %s", error.message)
-        return ()
-    return tuple(parse_sinfo(text))
-
-
-def await_sbatch(keys: Sequence[str]) -> None:
-    """Wait for what a killed submit left behind: its sbatch may live on, and its job be in the queue a moment later.
-
-    Raises:
-        SchedulerError: it does not end, so it is not known what becomes of the job.
-    """
-    deadline = time.monotonic() + COMMAND_TIMEOUT_S
-    while find_processes("sbatch", variable=KEY_VARIABLE, values=keys):
-        if time.monotonic() > deadline:
-            raise SchedulerError("the sbatch of an earlier submit is still waiting for its answer")
-        time.sleep(0.1)
-
-
-def release_elements(element_ids: Sequence[str]) -> None:
-    """Drop the dependency of jobs, those of one array with one message.
-
-    Jobs that have started or ended need no release; that scontrol says so of some is no reason not to release the rest
-    (22.05 updates all others of an expression such as `7_[0-2,5]`).
-
-    Raises:
-        SchedulerError: the controller does not answer.
-    """
-    words = group_elements(element_ids)
-    for start in range(0, len(words), IDS_PER_CALL):
-        chunk = words[start : start + IDS_PER_CALL]
-        try:
-            run_command(["scontrol", "update", f"JobId={','.join(chunk)}", "Dependency="])
-        except SchedulerError as error:
-            if "exit code" not in error.message or TRANSIENT.search(error.message):
-                raise
-            logger.info("not all of %s were released: %s", ",".join(chunk), error.message)
-
-
-def _sacct(options: list[str]) -> tuple[list[SlurmRow], bool, str]:
-    """Return accounting's rows, whether it answered, and a warning; a cluster without accounting is no error."""
-    try:
-        return list(parse_sacct(ask(["sacct", *_accounted_clusters(), *options]))), True, ""
-    except SchedulerError as error:
-        if NO_ACCOUNTING.search(error.message):
-            return [], False, ""
-        return (
-            [],
-            False,
-            f"accounting did not answer ({error.message}); ended jobs without a record are shown as unknown",
-        )
 
 
 def _accounted_clusters() -> list[str]:

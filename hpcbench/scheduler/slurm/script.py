@@ -8,11 +8,13 @@ change.
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
 from hpcbench.scheduler.node_cpus import node_cpus
-from hpcbench.scheduler.slurm.environment import clean_environment
+from hpcbench.scheduler.slurm.environment import in_clean_environment
 from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED
 from hpcbench.scheduler.slurm.states import compress_indices
 from hpcbench.schemas.cluster_profile import ClusterProfile
@@ -242,15 +244,15 @@ def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | 
 
 
 class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
-    """submitit's Slurm executor, submitting a script that is already rendered and written.
+    """submitit's Slurm executor, running an sbatch whose script is already rendered and written.
 
     submitit's own file of it is left empty: it would be written in the locale's encoding, and under a folder whose `%j`
-    submitit takes for its own pattern. So the folder is one of no further use.
+    submitit takes for its own pattern. So the folder is a temporary one.
     """
 
-    def __init__(self, folder: Path, script: Path) -> None:
+    def __init__(self, folder: Path, sbatch: Sequence[str]) -> None:
         super().__init__(folder=folder)
-        self._script = script
+        self._sbatch = list(sbatch)
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
         del command, uid
@@ -258,9 +260,7 @@ class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyp
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         del submission_file_path
-        # submitit waits for ever. timeout also ends what sbatch has started, and keeps Ctrl-C from ending it half-way.
-        limit = ["timeout", f"--kill-after={SBATCH_KILL_AFTER_S}", str(SBATCH_TIMEOUT_S)]
-        return [*limit, "sbatch", "--parsable", str(self._script)]
+        return self._sbatch
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:
@@ -281,7 +281,7 @@ def parse_job_id(text: str) -> str:
 
 
 def submit_script(text: str, *, submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> str:
-    """Submit a rendered script through submitit and return the job id.
+    """Submit the rendered script of a submission and return the job id.
 
     Raises:
         SubmitError: sbatch refused it; the message is sbatch's own.
@@ -292,13 +292,19 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
     # Slurm keeps its own copy at once; ours stays beside the submission.
     script = paths.script(submission.key)
     write_text(script, text)
-    with (
-        clean_environment(profile, script=text, key=submission.key),
-        tempfile.TemporaryDirectory(prefix="hpcbench-", ignore_cleanup_errors=True) as folder,
-    ):
-        executor = CommandExecutor(Path(folder), script)
+    return run_sbatch(script, text, profile=profile, key=submission.key)
+
+
+def run_sbatch(script: Path, text: str, *, profile: ClusterProfile, key: str) -> str:
+    """Submit a script file with this text through submitit and return the job id; it raises as `submit_script`."""
+    # submitit waits for ever. timeout also ends what sbatch has started, and keeps Ctrl-C from ending it half-way.
+    command = ["timeout", f"--kill-after={SBATCH_KILL_AFTER_S}", str(SBATCH_TIMEOUT_S)]
+    command += ["sbatch", "--parsable", str(script)]
+    command = in_clean_environment(command, os.environ, script=text, profile=profile, key=key)
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", ignore_cleanup_errors=True) as folder:
+        executor = CommandExecutor(Path(folder), command)
         try:
-            # submitit prints a refusal and raises it too; a limit that is met many times is told once.
+            # submitit prints a refusal and raises it too; a limit that is met many times is reported once.
             with redirect_stderr(io.StringIO()):
                 job = executor._submit_command("")  # noqa: SLF001  # submitit has no public call for a plain command
         except FailedJobError as error:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcbench.cli.invocation import refuse_impossible
 from hpcbench.cluster.limits import find_impossible, judge_resources
-from hpcbench.errors import ConfigError
+from hpcbench.errors import ConfigError, SchedulerError
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.facts import NodeGroup, parse_sinfo
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
+from tests.support.fake_commands import FakeCommands
 from tests.support.job_cases import experiment, suite
 
 GROUPS = tuple(
@@ -91,17 +91,14 @@ def test_a_partition_whose_nodes_are_powered_down_refuses_no_shape() -> None:
     ]
 
 
-def test_where_scontrol_does_not_answer_sinfo_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, text in {"scontrol": "exit 1", "sinfo": "touch asked"}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+def test_where_scontrol_does_not_answer_sinfo_is_not_run() -> None:
+    commands = FakeCommands({"scontrol": SchedulerError("scontrol: exit code 1: no message")})
+    client = SlurmClient(run=commands)
     tuners = suite(experiment("e", requirements=Resources(gpu=16, time_min=90)))
-    refuse_impossible([tuners], PLAIN, None)
+    refuse_impossible([tuners], PLAIN, None, client)
     with pytest.raises(ConfigError, match="90 minutes are more than the profile allows"):
-        refuse_impossible([tuners], ClusterProfile(time_min=30, time_max_min=60), None)
-    assert not (tmp_path / "asked").exists()
+        refuse_impossible([tuners], ClusterProfile(time_min=30, time_max_min=60), None, client)
+    assert commands.programs == ["scontrol"]
 
 
 def test_nothing_is_refused_when_the_cluster_did_not_answer() -> None:

@@ -4,103 +4,68 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
-from hpcbench.scheduler.slurm import commands
-from hpcbench.scheduler.slurm import scheduler as slurm
-from hpcbench.scheduler.slurm.commands import ask, run_command
+from hpcbench.scheduler.slurm.client import REPEAT_AFTER_S, SlurmClient
+from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.scheduler.slurm.script import read_failure, render_script
 from hpcbench.scheduler.slurm.states import parse_indices
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.submission import Submission
 from hpcbench.storage.paths import SuitePaths
+from tests.support.fake_commands import FakeCommands
 from tests.support.job_cases import submission
 
 SLURMDBD_DOWN = "sacct: error: slurm_persist_conn_open: failed to open persistent connection to slurmdbd:6819"
 NO_ACCOUNTING = "Slurm accounting storage is disabled"
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, **texts: str | SchedulerError) -> None:
-    """Let Slurm's commands print these texts, or fail."""
-
-    def run(command: Sequence[str], **_: object) -> str:
-        text = texts[command[0]]
-        if isinstance(text, SchedulerError):
-            raise text
-        return text
-
-    monkeypatch.setattr(commands, "run_command", run)
+def scheduler(commands: FakeCommands | None = None, **profile: object) -> SlurmScheduler:
+    client = SlurmClient() if commands is None else SlurmClient(run=commands)
+    return SlurmScheduler(ClusterProfile.model_validate(profile), Path("/logs"), client)
 
 
-def scheduler(**profile: object) -> SlurmScheduler:
-    return SlurmScheduler(ClusterProfile.model_validate(profile), Path("/logs"))
-
-
-def test_a_submission_is_not_given_up_while_accounting_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer(monkeypatch, squeue="", sacct=SchedulerError(SLURMDBD_DOWN))
+def test_a_submission_is_not_given_up_while_accounting_is_down() -> None:
+    down = FakeCommands({"squeue": "", "sacct": SchedulerError(SLURMDBD_DOWN)})
     with pytest.raises(SchedulerError, match="accounting did not answer"):
-        scheduler().find(["key"])
-    answer(monkeypatch, squeue="", sacct=SchedulerError(NO_ACCOUNTING))
-    assert scheduler().find(["key"]) == {}
+        scheduler(down).find(["key"])
+    off = FakeCommands({"squeue": "", "sacct": SchedulerError(NO_ACCOUNTING)})
+    assert scheduler(off).find(["key"]) == {}
 
 
-def test_accounting_that_is_down_is_told_from_accounting_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {}
-    for words in (SLURMDBD_DOWN, NO_ACCOUNTING):
-        answer(monkeypatch, squeue="", sacct=SchedulerError(words))
-        found[words] = scheduler().query([submission(scheduler_id="7", state="submitted")])
-    assert [(a.history_known, a.history_failed) for a in found.values()] == [(False, True), (False, False)]
+@pytest.mark.parametrize(("message", "failed"), [(SLURMDBD_DOWN, True), (NO_ACCOUNTING, False)])
+def test_accounting_that_is_down_differs_from_accounting_that_is_off(message: str, *, failed: bool) -> None:
+    commands = FakeCommands({"squeue": "", "sacct": SchedulerError(message)})
+    answer = scheduler(commands).query([submission(scheduler_id="7", state="submitted")])
+    assert (answer.history_known, answer.history_failed) == (False, failed)
 
 
-def test_the_evals_of_an_array_are_released_with_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Sequence[str]] = []
-
-    def run(command: Sequence[str], **_: object) -> str:
-        asked.append(command)
-        # Of some it says this, and has released the others.
-        raise SchedulerError("scontrol: exit code 1: 7_0: Job is no longer pending execution")
-
-    monkeypatch.setattr(slurm, "run_command", run)
-    scheduler().release(["7_0", "7_1", "9", "7_5", *(f"8_{index}" for index in range(2000))])
-    assert asked == [["scontrol", "update", "JobId=7_[0-1,5],9,8_[0-1999]", "Dependency="]]
+def test_the_evals_of_an_array_are_released_with_one_message() -> None:
+    # scontrol reports this of some, and has released the others.
+    commands = FakeCommands({"scontrol": SchedulerError("scontrol: exit code 1: 7_0: Job is no longer pending")})
+    scheduler(commands).release(["7_0", "7_1", "9", "7_5", *(f"8_{index}" for index in range(2000))])
+    assert commands.calls == [["scontrol", "update", "JobId=7_[0-1,5],9,8_[0-1999]", "Dependency="]]
 
 
-@pytest.mark.parametrize("words", ["scontrol: no answer within 90 s", "scontrol: exit code 1: Socket timed out"])
-def test_a_controller_that_is_away_is_not_asked_to_release_the_rest(
-    words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Sequence[str]] = []
-
-    def run(command: Sequence[str], **_: object) -> str:
-        asked.append(command)
-        raise SchedulerError(words)
-
-    monkeypatch.setattr(slurm, "run_command", run)
+@pytest.mark.parametrize("message", ["scontrol: no answer within 90 s", "scontrol: exit code 1: Socket timed out"])
+def test_a_release_stops_at_a_controller_that_does_not_answer(message: str) -> None:
+    commands = FakeCommands({"scontrol": SchedulerError(message)})
     with pytest.raises(SchedulerError):
-        scheduler().release([str(number) for number in range(2000)])
-    assert len(asked) == 1
+        scheduler(commands).release([str(number) for number in range(2000)])
+    assert len(commands.calls) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2000])
-def test_a_look_is_one_squeue_and_one_sacct_whatever_the_number_of_jobs(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    called: list[Sequence[str]] = []
-
-    def run(command: Sequence[str], **_: object) -> str:
-        called.append(command)
-        return ""
-
-    monkeypatch.setattr(commands, "run_command", run)
+def test_a_query_is_one_squeue_and_one_sacct_whatever_the_number_of_jobs(count: int) -> None:
+    commands = FakeCommands({"squeue": "", "sacct": ""})
     single = [submission(key=f"k{n}", scheduler_id=str(9_000_000 + n), state="submitted") for n in range(count)]
-    scheduler().query(single)
-    assert [command[0] for command in called] == ["squeue", "sacct"]
-    assert max(len(word) for word in called[1]) < 128 * 1024
+    scheduler(commands).query(single)
+    assert commands.programs == ["squeue", "sacct"]
+    assert max(len(word) for word in commands.calls[1]) < 128 * 1024
 
 
 def on(cluster: str | None, key: str, job_id: str = "7") -> Submission:
@@ -123,30 +88,30 @@ def row(key: str, job_id: str = "7") -> str:
         ("", True, {"theirs": "other"}),
     ],
 )
-def test_a_cluster_is_asked_for_its_name_only_where_it_knows_no_job(
-    seen: str,
-    elsewhere: dict[str, str],
-    *,
-    asked_for_name: bool,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_cluster_is_asked_for_its_name_only_where_it_has_none_of_the_jobs(
+    seen: str, elsewhere: dict[str, str], *, asked_for_name: bool
 ) -> None:
-    called: list[str] = []
-    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
-
-    def run(command: Sequence[str], **_: object) -> str:
-        called.append(command[0])
-        return {"squeue": seen, "sacct": "", "scontrol": "ClusterName = testbed"}[command[0]]
-
-    monkeypatch.setattr(commands, "run_command", run)
-    slurm.read_config.cache_clear()
-    try:
-        # Two clusters may have given one id.
-        answer = scheduler().query([on("testbed", "mine"), on("other", "theirs"), on(None, "old", "9")])
-    finally:
-        slurm.read_config.cache_clear()
+    commands = FakeCommands({"squeue": seen, "sacct": "", "scontrol": "ClusterName = testbed"})
+    # Two clusters may have given one id.
+    answer = scheduler(commands).query([on("testbed", "mine"), on("other", "theirs"), on(None, "old", "9")])
     assert answer.elsewhere == elsewhere
-    assert ("scontrol" in called) is asked_for_name
-    assert called[:2] == ["squeue", "sacct"]
+    assert commands.programs == ["squeue", "sacct", *(["scontrol"] if asked_for_name else [])]
+
+
+def test_a_client_reads_each_fact_about_the_cluster_once() -> None:
+    commands = FakeCommands({"scontrol": "ClusterName = testbed", "sinfo": "", "sacctmgr": ""})
+    client = SlurmClient(run=commands)
+    for _ in range(2):
+        assert client.config == {"ClusterName": "testbed"}
+        assert (client.node_groups, client.partitions) == ((), {})
+        client.entitlements(needs_rights=True)
+    assert commands.programs == ["scontrol", "sinfo", "scontrol"]
+
+
+def test_a_fact_that_cannot_be_read_is_empty() -> None:
+    failure = SchedulerError("scontrol: no answer within 30 s")
+    client = SlurmClient(run=FakeCommands(dict.fromkeys(("scontrol", "sinfo", "sacctmgr"), failure)))
+    assert (client.config, client.node_groups, client.partitions, client.rights) == ({}, (), {}, None)
 
 
 @pytest.mark.parametrize(
@@ -160,17 +125,14 @@ def test_a_cluster_is_asked_for_its_name_only_where_it_knows_no_job(
         ("Invalid user: nobody", 0, 1),
     ],
 )
-def test_a_question_is_asked_twice_where_a_moment_may_mend_it(
-    words: str, took_s: float, tries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_query_is_repeated_where_the_failure_may_be_over_in_a_moment(words: str, took_s: float, tries: int) -> None:
     now_s = 0.0
-    called: list[Sequence[str]] = []
+    commands = FakeCommands()
 
-    def run(command: Sequence[str], **_: object) -> str:
+    def squeue() -> str:
         nonlocal now_s
-        called.append(command)
         now_s += took_s
-        if len(called) < 2:
+        if len(commands.calls) < 2:
             raise SchedulerError(words)
         return "answer"
 
@@ -178,22 +140,21 @@ def test_a_question_is_asked_twice_where_a_moment_may_mend_it(
         nonlocal now_s
         now_s += seconds
 
-    monkeypatch.setattr(commands, "run_command", run)
-    monkeypatch.setattr("hpcbench.scheduler.slurm.commands.time.monotonic", lambda: now_s)
-    monkeypatch.setattr("hpcbench.scheduler.slurm.commands.time.sleep", sleep)
+    commands.outputs = {"squeue": squeue}
+    client = SlurmClient(run=commands, clock=lambda: now_s, sleep=sleep)
     if tries == 1:
         with pytest.raises(SchedulerError, match=re.escape(words)):
-            ask(["squeue"])
+            client.query(["squeue"])
     else:
-        assert ask(["squeue"]) == "answer"
-        assert now_s == 2 * took_s + commands.ASK_AGAIN_AFTER_S
-    assert len(called) == tries
+        assert client.query(["squeue"]) == "answer"
+        assert now_s == 2 * took_s + REPEAT_AFTER_S
+    assert len(commands.calls) == tries
 
 
-def test_what_is_no_job_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_banner_does_not_count_as_a_job() -> None:
     banner = "*** Welcome to the cluster ***\nMaintenance on 24 December, 8 to 12\n\n"
-    answer(monkeypatch, squeue=f"{banner}101_0\n101_17\n 102\n103+1\n")
-    assert scheduler(max_submitted=10).room_left() == 6
+    commands = FakeCommands({"squeue": f"{banner}101_0\n101_17\n 102\n103+1\n"})
+    assert scheduler(commands, max_submitted=10).room_left() == 6
 
 
 @pytest.mark.parametrize(
@@ -239,11 +200,8 @@ def test_a_machine_without_sbatch_refuses_and_does_not_crash(monkeypatch: pytest
         ({"max_array_size": 50}, "", 50),
     ],
 )
-def test_how_large_an_array_may_be(
-    monkeypatch: pytest.MonkeyPatch, profile: dict[str, object], config: str, size: int
-) -> None:
-    answer(monkeypatch, scontrol=config)
-    assert scheduler(**profile).max_array_size() == size
+def test_how_large_an_array_may_be(profile: dict[str, object], config: str, size: int) -> None:
+    assert scheduler(FakeCommands({"scontrol": config}), **profile).max_array_size() == size
 
 
 def test_a_single_job_has_no_array_and_waits_with_afterok() -> None:
@@ -275,13 +233,7 @@ def test_options_in_the_users_environment_filter_no_question_of_ours(
 
 
 def test_accounting_is_asked_about_the_cluster_that_all_other_commands_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Sequence[str]] = []
-
-    def run(command: Sequence[str], **_: object) -> str:
-        asked.append(command)
-        return ""
-
-    monkeypatch.setattr(commands, "run_command", run)
+    commands = FakeCommands({"squeue": "", "sacct": ""})
     monkeypatch.setenv("SLURM_CLUSTERS", "far")
-    scheduler().query([submission(scheduler_id="7", state="submitted")])
-    assert [command[1] for command in asked if command[0] == "sacct"] == ["--clusters=far"]
+    scheduler(commands).query([submission(scheduler_id="7", state="submitted")])
+    assert [command[1] for command in commands.calls if command[0] == "sacct"] == ["--clusters=far"]

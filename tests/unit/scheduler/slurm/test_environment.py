@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm.environment import clean_environment, describe_kept, hidden_variables, rendered_options
+from hpcbench.scheduler.slurm.environment import (
+    describe_kept,
+    hidden_variables,
+    in_clean_environment,
+    rendered_options,
+)
 from hpcbench.scheduler.slurm.script import render_script
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
@@ -85,12 +90,9 @@ def test_a_kept_variable_is_told_with_the_jobs_that_it_goes_with() -> None:
     assert describe_kept(environ, [], profile) == []
 
 
-def test_a_submission_sees_its_key_and_the_environment_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBATCH_WAIT", "1")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    before = dict(os.environ)
-    with clean_environment(ClusterProfile(), script=script(ClusterProfile()), key="k"):
-        seen = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert f"{KEY_VARIABLE}=k" in seen
-    assert not any(line.startswith(("SBATCH_WAIT=", "SLURM_JOB_ID=")) for line in seen)
-    assert dict(os.environ) == before
+def test_a_submission_sees_its_key_and_nothing_of_an_enclosing_job() -> None:
+    environ = {"PATH": os.environ["PATH"], "HOME": "/home/me", "SBATCH_WAIT": "1", "SLURM_JOB_ID": "7"}
+    profile = ClusterProfile()
+    command = in_clean_environment(["env"], environ, script=script(profile), profile=profile, key="k")
+    seen = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sorted(seen) == sorted(["HOME=/home/me", f"PATH={environ['PATH']}", f"{KEY_VARIABLE}=k"])
