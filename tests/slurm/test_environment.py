@@ -33,7 +33,7 @@ def test_a_submit_from_within_a_job_makes_the_job_that_the_suite_asks_for(
     beaten |= {"WAIT": "1", "GRES": "gpu:1", "OUTPUT": f"{tmp_path}/stolen.out", "REQUEUE": "no", "CLUSTERS": "nowhere"}
     lines = [f"export SBATCH_{name}={text}" for name, text in beaten.items()]
     lines += ["export SBATCH_DISTRIBUTION=block SLURM_NTASKS=3 SLURM_JOB_NAME=y"]
-    call = f"{sys.executable} -m hpcbench.cli {{}} {suite_file} --save-dir {save_dir} || exit 1"
+    call = f"{sys.executable} -m hpcbench {{}} {suite_file} --save-dir {save_dir} || exit 1"
     script = tmp_path / "outer.sh"
     script.write_text("\n".join(["#!/bin/bash", *lines, call.format("plan"), call.format("submit")]) + "\n")
     asked = ["sbatch", "--wait", "--parsable", "--ntasks=2", "--mem=900M", f"--output={tmp_path}/outer.out"]
