@@ -7,21 +7,15 @@ each room only when a verb needs it, so that `hpcbench --help` stays quick.
 
 from __future__ import annotations
 
-import json
 import sys
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hpcbench.cli import jobs as cli_jobs
-from hpcbench.cli import site as cli_cluster
-from hpcbench.cli import submit as cli_submit
-from hpcbench.cli.conventions import EXIT_INTERRUPTED, Verbs, WatchingCommand, exit_code
-from hpcbench.cli.options import SaveDir, Watch
-from hpcbench.cli.single_run import verbs as cli_here
-from hpcbench.errors import HpcbenchError, PlanError
+from hpcbench.cli import collect, jobs, site, submit
+from hpcbench.cli.conventions import EXIT_INTERRUPTED, Verbs, exit_code
+from hpcbench.cli.single_run import verbs
+from hpcbench.errors import HpcbenchError
 
 app = typer.Typer(
     name="hpcbench",
@@ -31,7 +25,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -69,67 +63,5 @@ def _root(
     pass
 
 
-cli_submit.register(app)
-cli_here.register(app)
-cli_jobs.register(app)
-
-
-@app.command(cls=WatchingCommand)
-def collect(
-    suites: Annotated[
-        list[str] | None, typer.Argument(metavar="[SUITE...]", help="Suites by name; default: all.")
-    ] = None,
-    save_dir: SaveDir = None,
-    output_format: Annotated[str, typer.Option("--format", help="markdown, csv, json or html.")] = "markdown",
-    layout: Annotated[
-        str, typer.Option("--layout", help="default, or swift: the original's exact columns.")
-    ] = "default",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
-    ] = None,
-    watch: Watch = None,
-) -> None:
-    """Build the report from the records; idempotent, made for cron."""
-    from hpcbench.cli.invocation import usual_save_dir
-    from hpcbench.cli.output import print_warnings
-    from hpcbench.cli.selection import gather_suites
-    from hpcbench.cli.watch import watch_report
-    from hpcbench.report import render
-    from hpcbench.storage.json_files import write_text
-
-    if output_format not in {"markdown", "csv", "json", "html"}:
-        raise PlanError(f"--format {output_format}: unknown; expected markdown, csv, json or html")
-    if layout not in {"default", "swift"}:
-        raise PlanError(f"--layout {layout}: unknown; expected default or swift")
-    if watch is not None and output is None:
-        raise PlanError("--watch rewrites a file: name it with -o")
-    root = usual_save_dir(save_dir)
-    make = partial(render, format=output_format, layout=layout)  # type: ignore[arg-type]  # checked above
-    collection = gather_suites(root, suites)
-    if watch is not None and output is not None:
-        watch_report(root, suites or (), output, make, every_s=watch or None)
-        return
-    print_warnings(collection)
-    text = make(collection)
-    if output is None:
-        print(text, end="" if text.endswith("\n") else "\n")
-    else:
-        write_text(output, text)
-        print(f"wrote {output}")
-
-
-@app.command()
-def schema(
-    of: Annotated[str, typer.Argument(metavar="[suite|record]", help="What to describe.")] = "suite",
-) -> None:
-    """Print a JSON Schema: of suites, for editors, or of records, for programs that read them."""
-    from hpcbench.config.schema import suite_json_schema
-    from hpcbench.schemas.record import Record
-
-    if of not in {"suite", "record"}:
-        raise PlanError(f"schema {of}: unknown; expected suite or record")
-    value = suite_json_schema() if of == "suite" else Record.model_json_schema()
-    print(json.dumps(value, indent=2))
-
-
-cli_cluster.register(app)
+for room in (submit, verbs, jobs, collect, site):
+    room.register(app)

@@ -1,6 +1,6 @@
-"""What the command line does beyond typer: exit codes, readers that leave early, `--watch` with or without a number.
+"""What the command line does beyond typer: exit codes, help in groups, readers that leave early, a bare `--watch`.
 
-In: arguments as they were typed, and errors. Out: arguments that typer understands, and exit codes.
+In: arguments as they were typed, and errors. Out: arguments that typer understands, help texts, and exit codes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import typer
@@ -31,8 +31,53 @@ def exit_code(error: Exception) -> int:
     return EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED
 
 
+def add_verb(
+    app: typer.Typer,
+    verb: Callable[..., None],
+    *,
+    group: str,
+    example: str,
+    name: str | None = None,
+    cls: type[Verb] | None = None,
+) -> None:
+    """Add a verb to the command line.
+
+    Args:
+        app: the command line.
+        verb: the function; its docstring is the help.
+        group: title under which `hpcbench --help` lists it.
+        example: a command line that its help shows.
+        name: its name where it is not the function's.
+        cls: how its arguments are read.
+    """
+    app.command(name, cls=cls or Verb, rich_help_panel=group, epilog=example)(verb)
+
+
+class Verb(TyperCommand):
+    """A verb; its help lists the options by group and ends with an example."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options under the titles of their groups."""
+        write_sections(formatter, _option_rows(self.get_params(ctx), ctx))
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # click's signature
+        """Write the example as a shell takes it."""
+        if self.epilog:
+            with formatter.section(heading("Example")):
+                formatter.write(f"{' ' * formatter.current_indent}{self.epilog}\n")
+
+
 class Verbs(TyperGroup):
-    """All verbs; a reader of their output that leaves early, as `head` does, is no error to talk about."""
+    """All verbs, listed by group; ends quietly where a reader of their output leaves early, as `head` does."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the verbs by group, then the options."""
+        width = formatter.width - 6 - max(len(name) for name in self.commands)
+        verbs = ((name, verb) for name, verb in self.commands.items() if isinstance(verb, Verb))
+        write_sections(
+            formatter, ((str(verb.rich_help_panel), name, verb.get_short_help_str(width)) for name, verb in verbs)
+        )
+        write_sections(formatter, _option_rows(self.get_params(ctx), ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb that was named."""
@@ -46,12 +91,43 @@ class Verbs(TyperGroup):
             raise typer.Exit(EXIT_BROKEN_PIPE) from error
 
 
-class WatchingCommand(TyperCommand):
+class WatchingVerb(Verb):
     """A verb whose `--watch` may stand alone or name seconds: `--watch`, `--watch 60`, `--watch=60`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a `--watch` that stands alone its value, then parse as usual."""
         return super().parse_args(ctx, list(complete_watch(args)))
+
+
+def _option_rows(params: Iterable[Any], ctx: Any) -> Iterator[tuple[str, str, str]]:
+    for param in params:
+        record = param.get_help_record(ctx)
+        if record is not None and param.param_type_name == "argument":
+            # typer adds the Python type, as in NAME <list[str]>.
+            yield "Arguments", param.metavar, record[1]
+        elif record is not None:
+            yield getattr(param, "rich_help_panel", None) or "Options", *record
+
+
+def write_sections(formatter: Any, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write rows of title, name and text, those of one title together and in the order of first appearance."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for title, name, text in rows:
+        sections.setdefault(title, []).append((_style(name, fg="cyan"), text))
+    for title, lines in sections.items():
+        with formatter.section(heading(title)):
+            formatter.write_dl(lines)
+
+
+def heading(title: str) -> str:
+    """Return a heading of a help text."""
+    return _style(title, bold=True)
+
+
+def _style(text: str, **style: Any) -> str:
+    """Return the text in colour; click takes the colour out where the output is not a terminal, NO_COLOR it ignores."""
+    is_plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return text if is_plain else typer.style(text, **style)
 
 
 def complete_watch(arguments: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The verbs about jobs that were submitted: status, why, logs, cancel, retry.
 
-In: what a person types. Out: text, exit codes as in `cli.py`. It holds no logic of its own and imports each room only
-when a verb needs it.
+In: what a person types. Out: text, exit codes as in `conventions.py`. It holds no logic of its own and imports each
+room only when a verb needs it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from typing import Annotated
 
 import typer
 
-from hpcbench.cli.conventions import EXIT_FAILED, WatchingCommand
+from hpcbench.cli.completion import complete_cluster, complete_names
+from hpcbench.cli.conventions import EXIT_FAILED, WatchingVerb, add_verb
 from hpcbench.cli.options import AsJson, Names, SaveDir, States, Watch
 from hpcbench.errors import HpcbenchError, PlanError
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    app.command(cls=WatchingCommand)(status)
-    for verb in (why, logs, cancel, retry):
-        app.command()(verb)
+    add_verb(app, cancel, group="Run", example="hpcbench cancel 'qwen/lora-*' --state pending")
+    add_verb(app, retry, group="Run", example="hpcbench retry qwen --state out_of_memory,timeout --adjust")
+    add_verb(app, status, group="Watch", example="hpcbench status --watch", cls=WatchingVerb)
+    add_verb(app, why, group="Watch", example="hpcbench why qwen/lora-r8")
+    add_verb(app, logs, group="Watch", example="hpcbench logs qwen/lora-r8/train --follow")
 
 
 def status(
@@ -30,7 +33,7 @@ def status(
     watch: Watch = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show where every job stands."""
+    """Show the state and progress of every job."""
     from hpcbench.cli.invocation import parse_states, usual_save_dir
     from hpcbench.cli.output import print_status, status_json
     from hpcbench.cli.selection import gather_named, refuse_unknown_jobs
@@ -55,7 +58,7 @@ def status(
 
 
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
-    """Say why jobs are where they are, and what to type next."""
+    """Explain why jobs failed or wait, and what to type next."""
     from hpcbench.cli.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.cli.selection import gather_named
     from hpcbench.schemas.states import JobState
@@ -79,10 +82,17 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="experiment, suite/experiment or suite/experiment/job.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="experiment, suite/experiment or suite/experiment/job.", autocompletion=complete_names
+        ),
+    ],
     save_dir: SaveDir = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing as the log grows.")] = False,
-    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="This attempt instead of the last.")] = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", metavar="N", min=1, help="This attempt instead of the last.")
+    ] = None,
     path_only: Annotated[bool, typer.Option("--path", help="Print the log's path instead of its text.")] = False,
 ) -> None:
     """Print a job's log."""
@@ -119,7 +129,10 @@ def cancel(
     state: States = None,
     everything: Annotated[bool, typer.Option("--all", help="All jobs that are pending or running.")] = False,
 ) -> None:
-    """Cancel jobs by name glob or state; a cancelled job never comes back by itself."""
+    """Cancel jobs by name glob or state.
+
+    A cancelled job never comes back by itself; hpcbench retry runs it again.
+    """
     from hpcbench.cli.invocation import parse_states, usual_save_dir
     from hpcbench.cli.output import print_cancelled
     from hpcbench.cli.selection import gather_named
@@ -139,13 +152,24 @@ def retry(
     names: Names = None,
     save_dir: SaveDir = None,
     state: States = None,
-    cluster: Annotated[str | None, typer.Option("--cluster", help="Default: where the suite was submitted.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="NAME",
+            help="Default: where the suite was submitted.",
+            autocompletion=complete_cluster,
+        ),
+    ] = None,
     adjust: Annotated[
-        bool, typer.Option("--adjust", help="Ask for what would mend them: more memory, more time, another node.")
+        bool, typer.Option("--adjust", help="Request what would help: more memory, more time, another node.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would mend them, change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would help, change nothing.")] = False,
 ) -> None:
-    """Run failed jobs again, with the suite file and --set values they were submitted with."""
+    """Run failed jobs again.
+
+    They run with the suite file and the --set values that they were submitted with.
+    """
     from hpcbench.cli.invocation import (
         need_jobs,
         open_cluster,

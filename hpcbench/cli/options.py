@@ -10,32 +10,53 @@ from typing import Annotated
 
 import typer
 
+from hpcbench.cli.completion import complete_cluster, complete_names, complete_states
 from hpcbench.cli.conventions import BY_PROFILE
 
 MIN_WATCH_S = 5.0
 
-Configs = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Suite files, or folders that hold some.")]
+Configs = Annotated[list[Path], typer.Argument(metavar="CONFIG", help="Suite files, or folders that hold some.")]
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME...]", help="Globs: experiment, suite/experiment[/job].")
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Globs: experiment, suite/experiment[/job].", autocompletion=complete_names),
 ]
 SaveDir = Annotated[
     Path | None,
     typer.Option(
-        "--save-dir", envvar="HPCBENCH_SAVE_DIR", help="Root of all results; default: the profile's, else logs/."
+        "--save-dir",
+        metavar="DIR",
+        envvar="HPCBENCH_SAVE_DIR",
+        help="Root of all results; default: the profile's, else logs/.",
     ),
 ]
-Cluster = Annotated[str, typer.Option("--cluster", help="auto, local, a profile's name, or a profile file.")]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        metavar="NAME",
+        help="auto, local, a profile's name, or a profile file.",
+        autocompletion=complete_cluster,
+    ),
+]
 Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="GLOB", help="Only experiments that match; repeatable.")
 ]
-Retry = Annotated[str | None, typer.Option("--retry", metavar="STATE,...", help="Run jobs in these states again.")]
-MaxJobs = Annotated[int | None, typer.Option("--max-jobs", min=1, help="Submit at most so many now.")]
+Retry = Annotated[
+    str | None,
+    typer.Option(
+        "--retry", metavar="STATE,...", help="Run jobs in these states again.", autocompletion=complete_states
+    ),
+]
+MaxJobs = Annotated[int | None, typer.Option("--max-jobs", metavar="N", min=1, help="Submit at most so many now.")]
 Force = Annotated[bool, typer.Option("--force", help="Run changed experiments; old records are kept.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. args.max_steps=10.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-States = Annotated[str | None, typer.Option("--state", metavar="STATE,...", help="Only jobs in these states.")]
+States = Annotated[
+    str | None,
+    typer.Option("--state", metavar="STATE,...", help="Only jobs in these states.", autocompletion=complete_states),
+]
 
 
 def _check_watch(seconds: float | None) -> float | None:
@@ -50,7 +71,7 @@ Watch = Annotated[
         "--watch",
         callback=_check_watch,
         metavar="[SECONDS]",
-        help="Look again until no job is under way, at files every 5 s, at the scheduler every SECONDS; default: the "
-        "profile's poll_s, 30.",
+        help="Refresh until no job is under way: files every 5 s, the scheduler every SECONDS; default: the profile's "
+        "poll_s, 30.",
     ),
 ]

@@ -1,7 +1,7 @@
-"""The verbs about a cluster and its storage: init, doctor, prefetch, clean.
+"""The verbs about a cluster and its storage: init, doctor, prefetch, clean, schema.
 
-In: what a person types. Out: text, exit codes as in `cli.py`. It holds no logic of its own and imports each room only
-when a verb needs it.
+In: what a person types. Out: text, exit codes as in `conventions.py`. It holds no logic of its own and imports each
+room only when a verb needs it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,38 @@ from typing import Annotated, cast
 
 import typer
 
-from hpcbench.cli.conventions import EXIT_FAILED
+from hpcbench.cli.completion import complete_from, complete_keep
+from hpcbench.cli.conventions import EXIT_FAILED, add_verb
 from hpcbench.cli.options import AsJson, Cluster, Configs, Names, Overrides, SaveDir
 from hpcbench.errors import PlanError
 
 SCHEMA_VERSION = 1
+DESCRIBED = ("suite", "record", "profile")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (init, doctor, prefetch, clean):
-        app.command()(verb)
+    add_verb(app, clean, group="Results", example="hpcbench clean --keep adapter --dry-run")
+    for verb, example in (
+        (init, "hpcbench init && hpcbench doctor"),
+        (doctor, "hpcbench doctor --cluster mycluster configs/qwen.yaml"),
+        (prefetch, "hpcbench prefetch configs/qwen.yaml"),
+        (schema, "hpcbench schema suite > suite.schema.json"),
+    ):
+        add_verb(app, verb, group="Set up", example=example)
 
 
 def init(
-    name: Annotated[str | None, typer.Option("--name", help="The profile's name; default: the cluster's.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; - prints. Default: among your profiles.")
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The profile's name; default: the cluster's.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="File to write; - prints. Default: among your profiles."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a cluster profile from what sinfo, scontrol and sacctmgr say."""
+    """Write a cluster profile from what sinfo, scontrol and sacctmgr report."""
     from hpcbench.cluster.init_profile import gather_facts, profile_name, render_profile
     from hpcbench.config.profile import user_folder
     from hpcbench.storage.json_files import write_text
@@ -62,17 +73,17 @@ def init(
 
 def doctor(
     configs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[CONFIG...]", help="Look for these suites' models and data too.")
+        list[Path] | None, typer.Argument(metavar="CONFIG", help="Check the models and data of these suites too.")
     ] = None,
     cluster: Cluster = "auto",
     save_dir: SaveDir = None,
-    no_job: Annotated[bool, typer.Option("--no-job", help="Send no probe job.")] = False,
+    no_job: Annotated[bool, typer.Option("--no-job", help="Submit no probe job.")] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1, help="Seconds that the probe job may wait and run.")
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Seconds that the probe job may wait and run.")
     ] = 180,
     as_json: AsJson = False,
 ) -> None:
-    """Check what makes jobs fail silently, each with what to do about it."""
+    """Check what makes jobs fail silently, and name the remedies."""
     from hpcbench.cli.invocation import resolve_save_dir
     from hpcbench.cluster.check_inputs import examine_inputs
     from hpcbench.cluster.checks import Check
@@ -105,7 +116,7 @@ def doctor(
 
 
 def prefetch(configs: Configs, overrides: Overrides = None) -> None:
-    """Download models, datasets and eval tasks here, so that compute nodes without internet find them."""
+    """Download models, datasets and eval tasks for compute nodes without internet."""
     from hpcbench.config import load_suites
     from hpcbench.plan.jobs import plan_suite
 
@@ -121,10 +132,15 @@ def prefetch(configs: Configs, overrides: Overrides = None) -> None:
 def clean(
     names: Names = None,
     save_dir: SaveDir = None,
-    keep: Annotated[str, typer.Option("--keep", help="best, adapter, last or none: what stays.")] = "best",
+    keep: Annotated[
+        str,
+        typer.Option(
+            "--keep", metavar="KEEP", help="What stays: best, adapter, last or none.", autocompletion=complete_keep
+        ),
+    ] = "best",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
 ) -> None:
-    """Remove checkpoints of experiments that are over, evals included; never records."""
+    """Remove checkpoints of finished experiments; never records."""
     from hpcbench.cli.invocation import usual_save_dir
     from hpcbench.cli.selection import gather_named
     from hpcbench.retention import KEEPS, Keep, count_freed, find_removals, remove
@@ -144,3 +160,29 @@ def clean(
     print(f"{verb} {size:.2f} GiB in {len(removals)} folders of {experiments} experiments")
     if failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def schema(
+    of: Annotated[
+        str,
+        typer.Argument(
+            metavar="suite|record|profile", help="What to describe.", autocompletion=complete_from(DESCRIBED)
+        ),
+    ] = "suite",
+) -> None:
+    """Print a JSON Schema of suites, records or cluster profiles.
+
+    Editors check and complete YAML with those of suites and profiles; programs that read records use theirs.
+    """
+    from hpcbench.config.schema import suite_json_schema
+    from hpcbench.schemas.cluster_profile import ClusterProfile
+    from hpcbench.schemas.record import Record
+
+    if of not in DESCRIBED:
+        raise PlanError(f"schema {of}: unknown; expected {', '.join(DESCRIBED)}")
+    makers = {
+        "suite": suite_json_schema,
+        "record": Record.model_json_schema,
+        "profile": ClusterProfile.model_json_schema,
+    }
+    print(json.dumps(makers[of](), indent=2))

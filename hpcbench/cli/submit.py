@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from hpcbench.cli.conventions import EXIT_FAILED, exit_code
+from hpcbench.cli.conventions import EXIT_FAILED, add_verb, exit_code
 from hpcbench.cli.options import AsJson, Cluster, Configs, Force, MaxJobs, Only, Overrides, Retry, SaveDir
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (submit, plan):
-        app.command()(verb)
+    add_verb(app, submit, group="Run", example="hpcbench submit configs/qwen.yaml --only 'lora-*' --wait")
+    add_verb(app, plan, group="Run", example="hpcbench plan configs/qwen.yaml --set args.max_steps=10 --script")
 
 
 def submit(
@@ -93,7 +93,7 @@ def plan(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what submit would do: each job, and why it runs or is skipped."""
+    """Show what submit would do: which jobs run, which do not, and why."""
     from hpcbench.cli.invocation import (
         make_options,
         open_cluster,

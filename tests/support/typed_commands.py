@@ -8,6 +8,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest import mock
 
+from typer.testing import CliRunner
+
 from hpcbench import cli
 
 
@@ -33,3 +35,12 @@ def run_here(*arguments: str) -> Ended:
         out.flush()
         err.flush()
     return Ended(code=code, out=out.buffer.getvalue().decode(), err=err.buffer.getvalue().decode())
+
+
+def help_of(*verb: str, width: int = 80) -> str:
+    """Return what `hpcbench VERB --help` prints on a terminal of this width, without colours."""
+    done = CliRunner(env={"NO_COLOR": "1"}).invoke(
+        cli.app, [*verb, "--help"], terminal_width=width, prog_name="hpcbench"
+    )
+    assert done.exit_code == 0, done.output
+    return done.output

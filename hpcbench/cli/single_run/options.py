@@ -1,19 +1,19 @@
-"""The options of the verbs that run one job here and now, made from the fields of the arguments' models.
+"""The options of the verbs that run one job on this machine, made from the fields of the models that they fill.
 
 In: a verb. Out: its options, each with what it takes, its default and its help. Nothing is read and nothing is checked:
-`typed_fields.py` and `aliases.py` do that, for suites and for these verbs alike.
+`config/typed_fields.py` and `config/aliases.py` do that, for suites and for these verbs alike.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from hpcbench.config.typed_fields import Kind, kinds_of
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
@@ -27,28 +27,62 @@ GROUPS: Mapping[str, str] = {"model_type": "Model", "dataset": "Data", "seed": "
 """First argument of each group, in the order of `SftArgs` -> the group's title."""
 
 _RESOURCES = ("gpu", "ddp", "cpus", "mem_gb")
-_DEFAULTS: Mapping[str, str] = {"gpu": "1 with a GPU, else 0", "cpus": "cores shared out"}
-"""Defaults that depend on the machine."""
+_DEFAULTS: Mapping[str, str] = {
+    "gpu": "1 with a GPU, else 0",
+    "cpus": "cores shared out",
+    "device": "cuda with a GPU, else cpu",
+    "name": "the next version",
+    "ckpt_dir": "none",
+}
+"""Defaults that depend on the machine or on what is there."""
 _HELP: Mapping[str, str] = {
     "gpu": "GPUs in all; with --ddp one per rank.",
     "cpus": "CPU cores of the job.",
     "mem_gb": "Host memory in GiB; written down for a scheduler, not enforced here.",
     "dataset_info": "Registry of datasets (dataset_info.json) that names are looked up in; null takes this folder's.",
 }
-"""What a suite's help says differently."""
-_ONLY_IN_SUITES = frozenset({"command"})
-"""Eval arguments that make no sense here: a program of one's own is not one of these verbs."""
+"""Help that differs from a suite's."""
+_LEFT_OUT: Mapping[str, frozenset[str]] = {
+    # A program of yours is not one of these verbs; eval_loss is for rows that no training computes it for.
+    "sft": frozenset({"ckpt_dir", "eval_command", "eval_loss"}),
+    "eval": frozenset({"eval_command"}),
+}
+
+
+class RunOptions(BaseModel):
+    """Options of the run itself, which no suite has."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    name: str | None = None
+    """Name of this run. The same name again resumes what was interrupted, and runs nothing twice."""
+    output_dir: str = DEFAULT_OUTPUT_DIR
+    """Folder for results: <output_dir>/<model>/<name>/train/checkpoints and so on. Also --save_dir; where neither is
+    given, HPCBENCH_SAVE_DIR if it is set."""
+    ckpt_dir: str | None = None
+    """Folder of a checkpoint that hpcbench sft made: it is evaluated instead of an untrained model."""
+    force: bool = False
+    """Run a name again with other arguments; the old record is kept."""
+
+
+class _ExperimentOptions(BaseModel):
+    """Options that are keys of an experiment, beside its sections."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    device: Literal["cuda", "cpu"] | None = None
+    """Where the job runs."""
+    eval_dataset: tuple[str, ...] = ()
+    """What the model is evaluated on: lm-eval tasks or groups, or ms-swift's names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """One verb that runs a job here and now."""
+    """One verb that runs a job on this machine."""
 
     name: Literal["sft", "eval"]
-    summary: str
-    example: str
     defaults: Mapping[str, str]
-    """Arguments that the seed documents give a value where a suite has none."""
+    """Arguments that ms-swift's scripts give a value where a suite has none."""
     default_model: str
     """Taken where no argument names a model."""
     hidden: frozenset[str] = frozenset()
@@ -73,111 +107,54 @@ class Option:
 
 _SYSTEM = "you are a helpful assistant!"
 
-SFT = Verb(
-    name="sft",
-    summary="Fine-tune one model here and now, without a queue; Ctrl-C stops it with a checkpoint.",
-    example="hpcbench sft --model_id_or_path ./Qwen3-0.6B --dataset train.jsonl --sft_type lora --lora_rank 16",
-    # The defaults of the seed's `sft.sh`.
-    defaults={"dataset": "blossom-math-zh", "system": _SYSTEM},
-    default_model="qwen-7b-chat",
-)
+# The defaults of ms-swift's sft.sh and infer.sh; one system prompt makes trained and untrained rows comparable.
+SFT = Verb(name="sft", defaults={"dataset": "blossom-math-zh", "system": _SYSTEM}, default_model="qwen-7b-chat")
 EVAL = Verb(
     name="eval",
-    summary="Evaluate one model, untrained or with a checkpoint of hpcbench sft, here and now, without a queue.",
-    example="hpcbench eval --model_id_or_path ./Qwen3-0.6B --eval_dataset arc --eval_limit 50",
-    # The defaults of the seed's `infer.sh`; the same system prompt as in training makes rows comparable.
     defaults={"system": _SYSTEM},
     default_model="qwen-7b-chat",
     hidden=frozenset({"Training", "Tuner"}),
     folder_prefix="base",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Own:
-    """An option of the verb itself."""
-
-    section: Section
-    kind: Kind
-    default: str
-    help: str
-    verbs: frozenset[str] = field(default=frozenset({"sft", "eval"}))
-
-
-_OWN: Mapping[str, _Own] = {
-    "name": _Own(
-        "run",
-        Kind(str),
-        "the next version",
-        "Name of this run. The same name again resumes what was interrupted, and runs nothing twice.",
-    ),
-    "output_dir": _Own(
-        "run",
-        Kind(str),
-        DEFAULT_OUTPUT_DIR,
-        "Folder for results: <output_dir>/<model>/<name>/train/checkpoints and so on. Also --save_dir; where neither is"
-        " given, HPCBENCH_SAVE_DIR if it is set.",
-    ),
-    "ckpt_dir": _Own(
-        "run",
-        Kind(str),
-        "none",
-        "Folder of a checkpoint that hpcbench sft made: it is evaluated instead of an untrained model.",
-        frozenset({"eval"}),
-    ),
-    "force": _Own("run", Kind(bool), "false", "Run a name again with other arguments; the old record is kept."),
-    "device": _Own("suite", Kind(None, choices=("cuda", "cpu")), "cuda with a GPU, else cpu", "Where the job runs."),
-    "eval_dataset": _Own(
-        "suite",
-        Kind(tuple),
-        "none",
-        "What the model is evaluated on: lm-eval tasks or groups, or the original's names.",
-    ),
-}
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in (SFT, EVAL)}
 
 
 @cache
 def options_of(verb: str) -> Mapping[str, Option]:
     """Return the options of a verb by name, in the order of its help."""
     found = [
-        *(
-            Option(
-                name=name, section=own.section, key=name, kind=own.kind, default=own.default, help=own.help, group="Run"
-            )
-            for name, own in _OWN.items()
-            if verb in own.verbs
-        ),
+        *_from_model(RunOptions, section="run", group="Run"),
+        *_from_model(_ExperimentOptions, section="suite", group="Run"),
         *_from_model(Resources, _RESOURCES, section="requirements", group="Run"),
-        *_training_options(verb),
+        *_training_options(VERBS[verb]),
         *_eval_options(verb),
     ]
-    return {option.name: option for option in found}
+    return {option.name: option for option in found if option.name not in _LEFT_OUT[verb]}
 
 
-def _training_options(verb: str) -> Iterator[Option]:
-    defaults = VERBS[verb].defaults
+def _training_options(verb: Verb) -> Iterator[Option]:
     group = ""
-    for option in _from_model(SftArgs, tuple(SftArgs.model_fields), section="args", group=""):
+    for option in _from_model(SftArgs, section="args", group=""):
         group = GROUPS.get(option.name, group)
-        default = defaults.get(option.name, option.default)
+        default = verb.defaults.get(option.name, option.default)
         if option.name == "model_type":
-            default = f"{VERBS[verb].default_model}, where no model is named"
-        yield _with(option, group=group, default=default)
+            default = f"{verb.default_model}, where no model is named"
+        yield replace(option, group=group, default=default)
 
 
 def _eval_options(verb: str) -> Iterator[Option]:
     """Yield `eval_...` for each argument of an evaluation that a training has no argument of that name for."""
-    for option in _from_model(EvalArgs, tuple(EvalArgs.model_fields), section="eval_args", group="Evaluation"):
+    for option in _from_model(EvalArgs, section="eval_args", group="Evaluation"):
         name = EVAL_PREFIX + option.key.removeprefix(EVAL_PREFIX)
-        is_taken = name in SftArgs.model_fields and verb == "sft"
-        is_for_baselines = option.key == "eval_loss" and verb == "sft"
-        if option.key not in _ONLY_IN_SUITES and not is_taken and not is_for_baselines:
-            yield _with(option, name=name)
+        if verb != "sft" or name not in SftArgs.model_fields:
+            yield replace(option, name=name)
 
 
-def _from_model(model: type[BaseModel], names: tuple[str, ...], *, section: Section, group: str) -> Iterator[Option]:
+def _from_model(
+    model: type[BaseModel], names: Iterable[str] | None = None, *, section: Section, group: str
+) -> Iterator[Option]:
     kinds = kinds_of(model)
-    for name in names:
+    for name in model.model_fields if names is None else names:
         info = model.model_fields[name]
         yield Option(
             name=name,
@@ -197,10 +174,3 @@ def show_default(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _with(option: Option, **changes: str) -> Option:
-    return replace(option, **changes)  # type: ignore[arg-type]  # names of text fields
-
-
-VERBS: Mapping[str, Verb] = {verb.name: verb for verb in (SFT, EVAL)}

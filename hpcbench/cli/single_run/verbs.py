@@ -1,48 +1,141 @@
-"""The verbs that run one job here and now: sft, eval.
+"""The verbs that run one job on this machine: sft, eval.
 
-In: what a person types. Out: text, exit codes as in `cli.py`. It holds no logic of its own. Options are not typer's:
-they are made from the arguments' models, which are imported only when such a verb runs.
+In: what a person types. Out: text, exit codes as in `conventions.py`. The options are the fields of the arguments'
+models, so they are made when such a verb runs, shows its help or is completed, and never for another verb.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hpcbench.cli.conventions import EXIT_FAILED
+from hpcbench.cli.completion import complete_from
+from hpcbench.cli.conventions import EXIT_FAILED, Verb, add_verb, heading
 
-_RAW = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+if TYPE_CHECKING:
+    from hpcbench.cli.single_run.options import Option
+
+_METAVARS = {bool: "BOOL", int: "INTEGER", float: "NUMBER", str: "TEXT", tuple: "LIST", dict: "MAPPING"}
+
+
+class ArgumentsVerb(Verb):
+    """A verb with an option for each field of the arguments' models."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options, made on first use."""
+        if not self.params:
+            self.params = make_click_options(str(self.name))
+        return super().get_params(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Let click answer --help and completion; the verb reads the rest, since click has no form for `--dataset a b`.
+
+        ms-swift's scripts write lists that way, and all mistakes are reported together, as in a suite.
+        """
+        asks_for_help = not {"-h", "--help"}.isdisjoint(args)
+        if asks_for_help or ctx.resilient_parsing:
+            return super().parse_args(ctx, ["--help"] if asks_for_help else args)
+        ctx.args = args
+        return args
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options by group, then the arguments of ms-swift that no verb has a use for."""
+        from hpcbench.cli.single_run.options import VERBS, options_of
+        from hpcbench.config.aliases import UNSUPPORTED
+
+        super().format_options(ctx, formatter)
+        names = sorted(UNSUPPORTED.keys() - {name for verb in VERBS for name in options_of(verb)})
+        with formatter.section(heading("Not supported by this version; values that ask for nothing are taken")):
+            formatter.write_text(", ".join(names))
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (sft, evaluate):
-        name = "eval" if verb is evaluate else verb.__name__
-        app.command(name, context_settings=_RAW, add_help_option=False)(verb)
+    example = "hpcbench sft --model ./Qwen3-0.6B --dataset train.jsonl --lora_rank 16"
+    add_verb(app, sft, group="Run", example=example, cls=ArgumentsVerb)
+    example = "hpcbench eval --model ./Qwen3-0.6B --eval_dataset arc --eval_limit 50"
+    add_verb(app, evaluate, group="Run", example=example, cls=ArgumentsVerb, name="eval")
 
 
 def sft(context: typer.Context) -> None:
-    """Fine-tune one model here and now, with the arguments of the original's sft.sh."""
+    """Fine-tune one model on this machine, without a queue.
+
+    It takes the arguments of ms-swift's sft.sh. Ctrl-C stops it with a checkpoint. A bare --NAME switches on; lists are
+    a,b or a b; null takes away a default. Names may be written with - for _.
+    """
     _run("sft", context.args)
 
 
 def evaluate(context: typer.Context) -> None:
-    """Evaluate one model here and now."""
+    """Evaluate one model on this machine, without a queue.
+
+    It is an untrained model, or with --ckpt_dir a checkpoint of hpcbench sft. A bare --NAME switches on; lists are a,b
+    or a b; null takes away a default. Names may be written with - for _.
+    """
     _run("eval", context.args)
 
 
 def _run(name: str, words: list[str]) -> None:
-    from hpcbench.cli.single_run.help_text import help_text
     from hpcbench.cli.single_run.options import VERBS
     from hpcbench.cli.single_run.run import run_here
 
-    verb = VERBS[name]
-    if {"-h", "--help"} & set(words):
-        import shutil
-
-        sys.stdout.write(help_text(verb, width=shutil.get_terminal_size().columns))
-        return
-    if not run_here(verb, words, default_root=os.environ.get("HPCBENCH_SAVE_DIR")):
+    if not run_here(VERBS[name], words, default_root=os.environ.get("HPCBENCH_SAVE_DIR")):
         raise typer.Exit(EXIT_FAILED)
+
+
+def make_click_options(verb: str) -> list[Any]:
+    """Return click's options of a verb, as typer makes them."""
+    from hpcbench.cli.single_run.options import VERBS, options_of
+    from hpcbench.cli.single_run.typed import RUN_ALIASES
+    from hpcbench.config.aliases import ALIASES
+
+    parameters = []
+    for option in options_of(verb).values():
+        other_names = (alias for alias, name in {**ALIASES, **RUN_ALIASES}.items() if name == option.name)
+        default = typer.Option(
+            None,
+            *(f"--{name}" for name in (option.name, *other_names)),
+            metavar=_METAVARS[option.kind.base] if option.kind.base is not None else "CHOICE",
+            help=describe(option),
+            hidden=option.group in VERBS[verb].hidden,
+            rich_help_panel=option.group,
+            show_default=False,
+            autocompletion=complete_from(tuple(known_values(option))),
+        )
+        parameters.append(
+            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=str)
+        )
+
+    def template(**_: str) -> None: ...
+
+    template.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect's own protocol
+    app = typer.Typer(add_completion=False)
+    app.command()(template)
+    return typer.main.get_command(app).params
+
+
+def describe(option: Option) -> str:
+    """Return the help of an option: its sentence, and what it takes unless its metavar says that."""
+    takes = ", ".join(option.kind.choices) or option.kind.bounds.removeprefix(", ")
+    notes = "; ".join([*([takes] if takes else []), f"default: {option.default}"])
+    return f"{' '.join(option.help.split()).replace('`', '')}  [{notes}]"
+
+
+def known_values(option: Option) -> Iterable[str]:
+    """Return the values that completion offers: choices, and names from the catalogs."""
+    from hpcbench.catalog.datasets import list_datasets
+    from hpcbench.catalog.models import list_models, list_templates
+
+    catalogs = {
+        "model_type": list_models,
+        "template_type": list_templates,
+        "dataset": list_datasets,
+        "val_dataset": list_datasets,
+    }
+    if option.name in catalogs:
+        return catalogs[option.name]()
+    return ("true", "false") if option.kind.base is bool else option.kind.choices

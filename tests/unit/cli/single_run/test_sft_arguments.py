@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from hpcbench.cli.single_run.help_text import help_text
 from hpcbench.cli.single_run.options import SFT, options_of
 from hpcbench.cli.single_run.run import load_typed
 from hpcbench.cli.single_run.typed import read_words
 from hpcbench.schemas.suite import Experiment
+from tests.support.typed_commands import help_of
 
 # The document's defaults as a script would write them; null where it says None.
 DEFAULTS = {
@@ -63,7 +63,7 @@ def test_a_default_that_differs_on_purpose_is_taken_all_the_same(name: str) -> N
 @pytest.mark.parametrize("name", sorted(DEFAULTS))
 def test_the_help_names_it_with_a_sentence_and_its_default(name: str) -> None:
     option = options_of("sft").get(ALSO_TAKEN.get(name, name))
-    text = help_text(SFT, width=80)
+    text = help_of("sft")
     assert re.search(rf"\b{name}\b", text)
     if option is None or name in DEVIATIONS:
         return
@@ -78,4 +78,4 @@ def test_every_option_has_a_sentence() -> None:
 
 
 def test_the_help_fits_into_eighty_columns() -> None:
-    assert max(len(line) for line in help_text(SFT, width=80).splitlines()) <= 80
+    assert max(len(line) for line in help_of("sft").splitlines()) <= 80

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from hpcbench import cli
-from hpcbench.cli.single_run.help_text import help_text
 from hpcbench.cli.single_run.options import EVAL, SFT, Verb
 from hpcbench.cli.single_run.outcome_text import describe_job
 from hpcbench.cli.single_run.place import suite_label
@@ -30,6 +29,7 @@ from hpcbench.schemas.views import ExperimentView, JobView
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from tests.support.job_cases import record
+from tests.support.typed_commands import help_of
 
 ROWS = '{"query": "a", "response": "b"}\n' * 8
 
@@ -166,7 +166,7 @@ def test_after_a_training_one_gpu_evaluates() -> None:
 
 
 def test_the_help_of_eval_leaves_out_what_changes_nothing() -> None:
-    text = help_text(EVAL, width=80)
+    text = help_of("eval")
     assert "--eval_num_fewshot" in text
     assert "--learning_rate" not in text
 

@@ -1,0 +1,94 @@
+"""What the shell offers when Tab is pressed: names of suites, experiments and profiles, states, choices.
+
+In: what was typed so far. Out: candidates. It reads names of files and folders; it never asks a scheduler, and where
+something cannot be read it offers nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import typer
+
+from hpcbench.errors import HpcbenchError
+from hpcbench.storage.paths import JobPaths, SuitePaths
+
+Complete = Callable[[str], list[str]]
+
+
+def complete_from(values: Sequence[str]) -> Complete:
+    """Return a completion that offers these values."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete
+
+
+def complete_states(incomplete: str) -> list[str]:
+    """Offer states, also after a comma."""
+    from hpcbench.schemas.states import JobState
+
+    before, comma, word = incomplete.rpartition(",")
+    return [f"{before}{comma}{state}" for state in JobState if state.startswith(word)]
+
+
+def complete_keep(incomplete: str) -> list[str]:
+    """Offer what `clean --keep` takes."""
+    from hpcbench.retention import KEEPS
+
+    return [keep for keep in KEEPS if keep.startswith(incomplete)]
+
+
+def complete_cluster(incomplete: str) -> list[str]:
+    """Offer auto, local, and the names of the profiles."""
+    from hpcbench.config.profile import profile_folders
+
+    profiles = {file.stem for folder in profile_folders(os.environ) for file in folder.glob("*.y*ml")}
+    return [name for name in ("auto", "local", *sorted(profiles)) if name.startswith(incomplete)]
+
+
+def complete_suites(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the suites of the save directory."""
+    return [folder.name for folder in _suites(context) if folder.name.startswith(incomplete)]
+
+
+def complete_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer experiments, and after a slash what lies in the suite or experiment that was typed."""
+    return [name for name in _names(context, incomplete) if name.startswith(incomplete)]
+
+
+def _names(context: typer.Context, incomplete: str) -> Iterator[str]:
+    depth = incomplete.count("/")
+    for suite in _suites(context):
+        if depth == 0:
+            yield suite.name
+        elif not incomplete.startswith(f"{suite.name}/"):
+            continue
+        for experiment in _folders(suite):
+            jobs = [job.name for job in _folders(experiment) if JobPaths(job).request.is_file()]
+            if jobs and depth == 0:
+                yield experiment.name
+            elif jobs and depth == 1:
+                yield f"{suite.name}/{experiment.name}"
+            elif jobs:
+                yield from (f"{suite.name}/{experiment.name}/{job}" for job in jobs)
+
+
+def _suites(context: typer.Context) -> list[Path]:
+    from hpcbench.cli.invocation import usual_save_dir
+
+    try:
+        root = usual_save_dir(context.params.get("save_dir"))
+    except HpcbenchError:
+        return []
+    return [folder for folder in _folders(root) if SuitePaths(root, folder.name).plan.is_file()]
+
+
+def _folders(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    return []
