@@ -14,7 +14,6 @@ from pathlib import Path
 import typer
 
 from hpcbench.errors import HpcbenchError
-from hpcbench.storage.paths import JobPaths, SuitePaths
 
 Complete = Callable[[str], list[str]]
 
@@ -62,6 +61,8 @@ def complete_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _names(context: typer.Context, incomplete: str) -> Iterator[str]:
+    from hpcbench.storage.paths import JobPaths
+
     depth = incomplete.count("/")
     for suite in _suites(context):
         if depth == 0:
@@ -80,6 +81,7 @@ def _names(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 def _suites(context: typer.Context) -> list[Path]:
     from hpcbench.cli.invocation import usual_save_dir
+    from hpcbench.storage.paths import SuitePaths
 
     try:
         root = usual_save_dir(context.params.get("save_dir"))

@@ -23,8 +23,6 @@ Section = Literal["run", "suite", "requirements", "eval_args", "args"]
 
 DEFAULT_OUTPUT_DIR = "output"
 EVAL_PREFIX = "eval_"
-GROUPS: Mapping[str, str] = {"model_type": "Model", "dataset": "Data", "seed": "Training", "sft_type": "Tuner"}
-"""First argument of each group, in the order of `SftArgs` -> the group's title."""
 
 _RESOURCES = ("gpu", "ddp", "cpus", "mem_gb")
 _DEFAULTS: Mapping[str, str] = {
@@ -113,7 +111,7 @@ EVAL = Verb(
     name="eval",
     defaults={"system": _SYSTEM},
     default_model="qwen-7b-chat",
-    hidden=frozenset({"Training", "Tuner"}),
+    hidden=frozenset({"Training", "Hub", "Tuner"}),
     folder_prefix="base",
 )
 VERBS: Mapping[str, Verb] = {verb.name: verb for verb in (SFT, EVAL)}
@@ -133,13 +131,12 @@ def options_of(verb: str) -> Mapping[str, Option]:
 
 
 def _training_options(verb: Verb) -> Iterator[Option]:
-    group = ""
-    for option in _from_model(SftArgs, section="args", group=""):
-        group = GROUPS.get(option.name, group)
-        default = verb.defaults.get(option.name, option.default)
-        if option.name == "model_type":
-            default = f"{verb.default_model}, where no model is named"
-        yield replace(option, group=group, default=default)
+    for group, names in SftArgs.groups():
+        for option in _from_model(SftArgs, names, section="args", group=group):
+            default = verb.defaults.get(option.name, option.default)
+            if option.name == "model_type":
+                default = f"{verb.default_model}, where no model is named"
+            yield replace(option, default=default)
 
 
 def _eval_options(verb: str) -> Iterator[Option]:
