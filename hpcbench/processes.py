@@ -6,8 +6,8 @@ to be the one that was meant: a pid alone proves nothing, pids are used again.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import functools
 import os
 import signal
 import socket
@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
+# Loaded before any fork: between fork and exec only the kernel may be called, since other threads hold locks.
+LIBC = ctypes.CDLL(None, use_errno=True)
 TOKEN_VARIABLE = "HPCBENCH_LOCAL_TOKEN"  # noqa: S105  # a name, not a secret
 """Carried by all processes of one start of a job, whatever session or parent they end up with."""
 KILL_ROUNDS = 50
@@ -35,8 +37,8 @@ class ProcessIdentity(BaseModel):
 
     host: str
     pid: int
-    start_ticks: int
-    """Start time in clock ticks since boot (proc(5), field 22 of stat)."""
+    start_ticks: int | None
+    """Start time in clock ticks since boot (proc(5), field 22 of stat); None where /proc did not show it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +69,52 @@ def identify_process(pid: int) -> ProcessIdentity | None:
 
 
 def is_here(process: ProcessIdentity) -> bool:
-    """Say whether the process belongs to this machine, so that anything can be said of it."""
+    """Return whether the process belongs to this machine, whose /proc shows it."""
     return process.host == socket.gethostname()
 
 
 def is_alive(process: ProcessIdentity) -> bool:
-    """Say whether a process of this machine still runs; one that only waits to be reaped does not."""
+    """Return whether a process of this machine still runs; one that only waits to be reaped does not."""
     stat = read_stat(process.pid)
-    return stat is not None and stat.start_ticks == process.start_ticks and stat.state not in _DEAD
+    return stat is not None and process.start_ticks in {stat.start_ticks, None} and stat.state not in _DEAD
+
+
+def is_hidden(pid: int) -> bool:
+    """Return whether a process exists that /proc does not show: login nodes often mount it with hidepid (proc(5))."""
+    if read_stat(pid) is not None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def send_signal(process: ProcessIdentity, number: signal.Signals) -> None:
     """Signal a process if it is still the one that was meant."""
     if is_here(process) and is_alive(process):
-        _signal_pid(process.pid, number)
+        signal_pid(process.pid, number)
+
+
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> bool:
+    """Have the kernel signal this process once its parent ends; leave at once if it has ended already.
+
+    It calls the kernel alone, so it may run between fork and exec. exec(2) keeps the setting, fork(2) does not.
+
+    Args:
+        parent: process id that the parent had when this process began.
+        number: signal to be sent.
+
+    Returns:
+        Whether the kernel takes the request.
+    """
+    is_set: bool = LIBC.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) == 0
+    # A parent that ended before the call is not reported by the kernel; then init or a subreaper has taken its place.
+    if os.getppid() != parent:
+        os._exit(1)
+    return is_set
 
 
 def start_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -90,13 +124,6 @@ def start_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> su
         OSError: the program cannot be started or the log cannot be written.
     """
     parent = os.getpid()
-    libc = _libc()
-
-    def die_with_parent() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         return subprocess.Popen(
@@ -106,8 +133,18 @@ def start_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> su
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  # no threads run; prctl can be called nowhere else
+            preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),  # noqa: PLW1509  # the only place for prctl(2)
         )
+
+
+def kill_tree(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a child that leads its own session: its descendants and its process group."""
+    for pid in descendants(child.pid):
+        # A child that was waited for has given its pid back, and another process may have it by now.
+        if pid != child.pid or child.returncode is None:
+            signal_pid(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def kill_processes(token: str, process: ProcessIdentity | None = None) -> int:
@@ -127,7 +164,7 @@ def kill_processes(token: str, process: ProcessIdentity | None = None) -> int:
             break
         seen |= found
         for pid in found:
-            _signal_pid(pid, signal.SIGKILL)
+            signal_pid(pid, signal.SIGKILL)
         time.sleep(KILL_PAUSE_S)
     return len(seen)
 
@@ -187,13 +224,7 @@ def _read_environment(pid: int) -> list[bytes]:
         return []
 
 
-def _signal_pid(pid: int, number: signal.Signals) -> None:
-    try:
+def signal_pid(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

@@ -106,7 +106,7 @@ def _superfluous(job: JobPaths, kept: set[str], keep: Keep) -> Iterator[Path]:
         yield job.resume
     yield from _half_removed(job)
     if keep == "none":
-        for old in sorted(job.folder.glob("old-*")):
+        for old in job.old_folders():
             for name in LARGE:
                 yield from sorted(f for f in old.glob(f"{name}*") if f.is_dir())
 
@@ -116,7 +116,7 @@ def _half_removed(job: JobPaths) -> Iterator[Path]:
 
     What lies below `checkpoints/` is superfluous there anyway.
     """
-    places = {job.folder, *job.folder.glob("old-*")}
+    places = {job.folder, *job.old_folders()}
     links = [link for place in places for name in LARGE for link in place.glob(f"{name}*") if link.is_symlink()]
     # Not resolved: a link whose target was renamed leads nowhere, and still says where that was.
     places |= {link.parent / link.readlink().parent for link in links}

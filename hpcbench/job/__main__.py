@@ -31,8 +31,9 @@ from hpcbench.job.eval_release import requeue, settle_own_evals, stay_if_preempt
 from hpcbench.job.hub_push import push_weights, wants_push
 from hpcbench.job.launch import node_caches
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
-from hpcbench.job.supervisor import Supervisor, die_with_parent
+from hpcbench.job.supervisor import Supervisor
 from hpcbench.job.train_check import check_train, note_refusal
+from hpcbench.processes import die_with_parent
 from hpcbench.retention import Keep, choose_checkpoint
 from hpcbench.scheduler.slurm.own_job import ask_own_job
 from hpcbench.schemas.record import Record, read_record
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         context = read_context(options.submission.absolute(), options.index)
         if context.on_slurm:
-            die_with_parent()
+            # Where Slurm uses no cgroups, a supervisor would outlive its slurmstepd and go on with a job that is over.
+            die_with_parent(os.getppid())
             # It came along from the login node; here it would have scontrol ask slurmdbd, which nodes may not reach.
             os.environ.pop("SLURM_CLUSTERS", None)
         return run_job(context, stop)

@@ -17,7 +17,7 @@ from hpcbench.job.environment import MachineQuestion, describe_environment
 from hpcbench.schemas.record import ATTEMPTS_USED_UP, TERMINATED, Attempt, Cause, Record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
-from hpcbench.storage.clock import now_text
+from hpcbench.storage.clock import moment_text, now_text, parse_moment
 from hpcbench.storage.json_files import JsonObject, read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 
@@ -87,14 +87,17 @@ def _read_attempt(paths: AttemptPaths, number: int) -> Attempt | None:
 
 def _describe_killed(paths: AttemptPaths, claim: JsonObject, number: int) -> Attempt | None:
     """Return an attempt that left no record; its last sign of life counts as its end."""
+    started = parse_moment(claim.get("claimed_at"))
+    if started is None:
+        logger.warning("%s: neither its start nor its end is known", paths.folder)
+        return None
     try:
-        started = datetime.fromisoformat(str(claim["claimed_at"]))
         finished = max([started, *(datetime.fromtimestamp(e.stat().st_mtime, UTC) for e in paths.folder.iterdir())])
         return Attempt(
             number=number,
             state=JobState.LOST,
             started_at=str(claim["claimed_at"]),
-            finished_at=finished.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            finished_at=moment_text(finished),
             duration_s=(finished - started).total_seconds(),
             scheduler_id=str(claim["scheduler_id"]),
             restart_count=int(claim["restart_count"]),
@@ -104,7 +107,7 @@ def _describe_killed(paths: AttemptPaths, claim: JsonObject, number: int) -> Att
             ),
         )
     except (KeyError, TypeError, ValueError, OSError):
-        logger.warning("%s: says neither how it began nor how it ended", paths.folder)
+        logger.warning("%s: neither its start nor its end is known", paths.folder)
         return None
 
 

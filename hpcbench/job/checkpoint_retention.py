@@ -12,9 +12,10 @@ from collections.abc import Collection
 from hpcbench.job.context import JobContext
 from hpcbench.retention import Keep, find_removals, remove
 from hpcbench.schemas.record import read_record
+from hpcbench.schemas.request import EVAL_PREFIX
 from hpcbench.schemas.suite_folder import SuiteOnDisk, read_plan
 from hpcbench.status.collect import collect_suites
-from hpcbench.storage.paths import JobPaths
+from hpcbench.storage.paths import job_folders
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def reduce_own_checkpoints(context: JobContext, keep: Keep) -> None:
 
 def _is_awaited(context: JobContext, planned: Collection[str]) -> bool:
     """Say whether an eval that an earlier version of the suite had may still read the checkpoints."""
-    jobs = [JobPaths(file.parent) for file in context.paths.folder.parent.glob("eval-*/job.json")]
+    jobs = job_folders(context.paths.folder.parent, EVAL_PREFIX)
     return any(
         job.folder.name not in planned and read_record(job.record) is None and not job.cancelled.exists()
         for job in jobs

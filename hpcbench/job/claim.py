@@ -18,7 +18,7 @@ from hpcbench.job.context import JobContext
 from hpcbench.processes import read_stat
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.states import FINISHED_WELL
-from hpcbench.storage.clock import now_text
+from hpcbench.storage.clock import LONG_AGO, now_text, parse_moment
 from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,9 @@ def take_claim(context: JobContext) -> Claim | None:
         logger.info("%s is %s already; leaving", paths.folder, record.state)
         return None
     for number in range(1, CLAIM_TRIES + 1):
-        claim = Claim(token=secrets.token_hex(8), attempt=next_attempt(paths.folder))
+        claim = Claim(
+            token=secrets.token_hex(8), attempt=max((attempt.number for attempt in paths.attempts()), default=0) + 1
+        )
         value = _claim_value(context, claim)
         if create_json(paths.claim, value):
             return claim
@@ -77,7 +79,8 @@ def may_take_over(context: JobContext, owner: Mapping[str, object]) -> bool:
         return isinstance(count, int) and (context.restart_count > count or _is_dead_here(context, owner))
     if _is_dead_here(context, owner):
         return True
-    return context.submission.created_at > str(owner.get("claimed_at", ""))
+    created_at = parse_moment(context.submission.created_at)
+    return created_at is not None and created_at > (parse_moment(owner.get("claimed_at")) or LONG_AGO)
 
 
 def _is_dead_here(context: JobContext, owner: Mapping[str, object]) -> bool:
@@ -89,14 +92,6 @@ def _is_dead_here(context: JobContext, owner: Mapping[str, object]) -> bool:
         return False
     stat = read_stat(pid)
     return stat is None or stat.start_ticks != owner.get("process_start")
-
-
-def next_attempt(folder: Path) -> int:
-    """Return the number of the next attempt."""
-    numbers = [
-        int(name) for entry in folder.glob("attempt-*") if (name := entry.name.removeprefix("attempt-")).isdigit()
-    ]
-    return max(numbers, default=0) + 1
 
 
 def holds_claim(path: Path, token: str) -> bool:

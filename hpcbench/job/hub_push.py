@@ -26,8 +26,7 @@ from hpcbench.hub.repository import command_by_hand
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
 from hpcbench.job.stop_reason import StopRequest
-from hpcbench.job.supervisor import LIBC, kill_tree
-from hpcbench.processes import PR_SET_PDEATHSIG
+from hpcbench.processes import die_with_parent, kill_tree
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import Record, TrainMetrics
 from hpcbench.schemas.request import JobRequest
@@ -173,6 +172,13 @@ def run_push(
     """Push the folder in a process of its own; return the repository's address, or None and the reason."""
     attempt.push.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "hpcbench.worker.hub_push", str(job.folder), str(job.hub), str(attempt.push)]
+    parent = os.getpid()
+
+    def prepare() -> None:
+        die_with_parent(parent)
+        # Slurm sends the notice of a time limit to all processes of a job; this one is stopped by its parent.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
     with attempt.push_log.open("ab") as log:
         child = subprocess.Popen(
             argv,
@@ -181,7 +187,7 @@ def run_push(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  # it calls the kernel alone, and nothing else can set PR_SET_PDEATHSIG
+            preexec_fn=prepare,  # noqa: PLW1509  # it calls the kernel alone; there is no other place for prctl(2)
             start_new_session=True,
         )
     started = time.monotonic()
@@ -196,9 +202,3 @@ def run_push(
     if isinstance(found.get("url"), str):
         return found["url"], None
     return None, str(found.get("error") or f"the push ended with exit code {child.returncode}; see {attempt.push_log}")
-
-
-def _die_with_parent() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The notices of a time limit go to all processes of a job; this one is stopped by its parent.
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)

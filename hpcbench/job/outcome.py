@@ -10,6 +10,7 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import COMES_BACK, JobState
 from hpcbench.status.log_patterns import DISK_FULL, FREE_SPACE, find_clue
 from hpcbench.status.logs import log_tail
+from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 
@@ -264,11 +266,12 @@ def _signal_name(number: int) -> str:
 
 def first_failure(attempt: AttemptPaths) -> dict[str, Any] | None:
     """Return the failure that explains the others: an out-of-memory one, else the earliest of all ranks."""
-    found = [value for file in attempt.folder.glob("failure-rank*.json") if (value := read_json(file)) is not None]
-    if not found:
-        return None
-    found.sort(key=lambda value: (str(value.get("type")) not in OUT_OF_MEMORY_TYPES, str(value.get("at", ""))))
-    return found[0]
+    found = [value for file in attempt.failures() if (value := read_json(file)) is not None]
+
+    def order(value: dict[str, Any]) -> tuple[bool, datetime]:
+        return str(value.get("type")) not in OUT_OF_MEMORY_TYPES, parse_moment(value.get("at")) or LONG_AGO
+
+    return min(found, key=order, default=None)
 
 
 def relative(path: Path, job: JobPaths) -> str:

@@ -9,7 +9,6 @@ them.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -33,11 +32,11 @@ from hpcbench.job.reaper import PATIENCE_S, finish, start_keeper
 from hpcbench.job.sampler import Sampler
 from hpcbench.job.scratch import link_scratch
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
-from hpcbench.processes import PR_SET_PDEATHSIG, descendants
+from hpcbench.processes import descendants, die_with_parent, kill_tree, signal_pid
 from hpcbench.schemas.record import Attempt, Cause, Metrics, Record, SampledMemory
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
-from hpcbench.storage.clock import now_text
+from hpcbench.storage.clock import moment_text, now_text
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths
 
@@ -52,7 +51,6 @@ INTERNAL_ERROR = "internal_error"
 USR2_MARGIN_S = 25.0
 HEARTBEAT_S = 30.0
 """How often the claim is touched: a job is missed `conclude.GRACE_S` after it was last heard of."""
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,9 +153,7 @@ class Supervisor:
         parent = os.getpid()
 
         def prepare() -> None:
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
+            die_with_parent(parent)
             if not launch.is_program:
                 for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, signal.SIG_IGN)
@@ -215,7 +211,7 @@ class Supervisor:
         logger.info("asked to stop: %s", self.stop.reason)
         if launch.is_program:
             for pid in descendants(child.pid):
-                send_signal(pid, signal.SIGTERM)
+                signal_pid(pid, signal.SIGTERM)
         elif self.context.is_head:
             try:
                 write_json(self.attempt.stop, {"schema_version": 1, "reason": self.stop.reason, "at": now_text()})
@@ -245,8 +241,8 @@ class Supervisor:
         current = Attempt(
             number=self.claim.attempt,
             state=state,
-            started_at=time_text(self.started_at),
-            finished_at=time_text(finished),
+            started_at=moment_text(self.started_at),
+            finished_at=moment_text(finished),
             duration_s=(finished - self.started_at).total_seconds(),
             scheduler_id=self.context.scheduler_id,
             restart_count=self.context.restart_count,
@@ -286,33 +282,6 @@ class Supervisor:
         return record
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process with slurmstepd: nobody else could tell that its job is over."""
-    parent = os.getppid()
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def kill_tree(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a launcher: its descendants and its process group."""
-    for pid in descendants(child.pid):
-        if pid != child.pid or child.returncode is None:
-            send_signal(pid, signal.SIGKILL)
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def send_signal(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
 def oom_kill_count() -> int:
     """Return how often the kernel killed for memory in this process's cgroup, 0 where that cannot be told."""
     for pattern in ("/sys/fs/cgroup{path}/memory.events", "/sys/fs/cgroup/memory{path}/memory.oom_control"):
@@ -332,8 +301,3 @@ def oom_kill_count() -> int:
             if counts:
                 return counts[0]
     return 0
-
-
-def time_text(moment: datetime) -> str:
-    """Return a moment as UTC ISO 8601 with milliseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

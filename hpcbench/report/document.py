@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from hpcbench.report.column import Column
 from hpcbench.report.environment import environment_lines
@@ -23,6 +22,7 @@ from hpcbench.report.layouts import (
 from hpcbench.report.remarks import Failure, failures_of, notes_of, others_note, warnings_of
 from hpcbench.report.rows import Cell, Row, column_cells, merge_repeats, row_state_text
 from hpcbench.schemas.views import Collection, SuiteView
+from hpcbench.storage.clock import parse_moment
 
 SWIFT_NOTES = (
     (
@@ -100,16 +100,8 @@ def counts_text(experiments: Sequence[Facts]) -> str:
 
 def moment_text(moment: str) -> str:
     """Return an ISO 8601 time as `2026-07-01 12:30 UTC`; what is none is returned as it is."""
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    if parsed.tzinfo is not None:
-        try:
-            parsed = parsed.astimezone(UTC)
-        except OverflowError:
-            return moment
-    return f"{parsed:%Y-%m-%d %H:%M} UTC"
+    parsed = parse_moment(moment)
+    return moment if parsed is None else f"{parsed:%Y-%m-%d %H:%M} UTC"
 
 
 def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> SuiteSection:

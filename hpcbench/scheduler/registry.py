@@ -18,7 +18,9 @@ from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import LOCAL
+from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import plan_files
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +53,9 @@ def _profile_of(cluster: str, save_dir: Path) -> ClusterProfile:
 
 def _remembered_file(cluster: str, save_dir: Path) -> Path | None:
     """Return the profile that the newest suite of this cluster names, if it is still there."""
-    plans = [plan for file in save_dir.glob("*/suite.json") if (plan := read_json(file)) is not None]
+    plans = [plan for file in plan_files(save_dir) if (plan := read_json(file)) is not None]
     named = [
-        (str(plan.get("planned_at", "")), file)
+        (parse_moment(plan.get("planned_at")) or LONG_AGO, file)
         for plan in plans
         if plan.get("cluster") == cluster and isinstance(file := plan.get("profile_file"), str) and file
     ]

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import LOCAL
+from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import FolderName, SuitePaths
 
@@ -121,7 +122,7 @@ def read_submissions(paths: SuitePaths) -> list[Submission]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     found = [submission for file in files if (submission := read_submission(file)) is not None]
-    return sorted(found, key=lambda submission: (submission.created_at, submission.key))
+    return sorted(found, key=lambda submission: (parse_moment(submission.created_at) or LONG_AGO, submission.key))
 
 
 def read_evals_of(paths: SuitePaths, key: str) -> list[Submission]:

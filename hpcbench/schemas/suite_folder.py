@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hpcbench.schemas.request import TRAIN
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.storage.json_files import read_json
-from hpcbench.storage.paths import FolderName, SuitePaths
+from hpcbench.storage.paths import FolderName, SuitePaths, job_folders
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,6 @@ def read_plan(paths: SuitePaths) -> PlannedSuite | None:
 
 def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
     for folder in sorted(entry for entry in paths.folder.iterdir() if entry.is_dir()):
-        jobs = sorted(
-            (job.name for job in folder.iterdir() if (job / "job.json").exists()), key=lambda j: (j != TRAIN, j)
-        )
+        jobs = sorted((job.folder.name for job in job_folders(folder)), key=lambda name: (name != TRAIN, name))
         if jobs:
             yield PlannedExperiment(name=folder.name, cmd="sft" if TRAIN in jobs else "eval", jobs=tuple(jobs))

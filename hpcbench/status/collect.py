@@ -23,6 +23,7 @@ from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteVie
 from hpcbench.status.job_state import Evidence, conclude_state, is_final
 from hpcbench.status.log_patterns import explain_without_record
 from hpcbench.status.logs import log_tail, telling_log
+from hpcbench.storage.clock import moment_text, parse_moment
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.mounts import is_own_disk
 from hpcbench.storage.paths import JobPaths, SuitePaths
@@ -94,9 +95,7 @@ def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime
     now = datetime.now(UTC) if now is None else now
     answers, warnings, unanswered = ask_schedulers(suites, find)
     views = tuple(_view_suite(suite, answers, now) for suite in suites)
-    return Collection(
-        suites=views, collected_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"), warnings=warnings, unanswered=unanswered
-    )
+    return Collection(suites=views, collected_at=moment_text(now), warnings=warnings, unanswered=unanswered)
 
 
 def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
@@ -226,7 +225,7 @@ def _gather_evidence(
         history_known=answer is not None and answer.history_known,
         history_failed=answer is not None and answer.history_failed,
         told=told,
-        started=(look.suite.paths.start_marks(submission.key) / str(index)).exists(),
+        started=look.suite.paths.start_mark(submission.key, index).exists(),
         refused=_read_refusal(look.suite.paths, job, submission, index) if has_ended else None,
         # The local queue's jobs write their files on the machine that looks at them.
         seen_late=not look.own_disk and submission.cluster != LOCAL,
@@ -269,9 +268,8 @@ def _read_refusal(paths: SuitePaths, job: JobPaths, submission: Submission, inde
 
 def _read_node(job: JobPaths) -> str | None:
     """Return the node of the last attempt; a start that found no attempts left has claimed the job, but not run it."""
-    names = (entry.name.removeprefix("attempt-") for entry in job.folder.glob("attempt-*"))
-    last = max((int(name) for name in names if name.isdecimal()), default=None)
-    node = (read_json(job.claim if last is None else job.attempt(last).claim) or {}).get("node")
+    attempts = job.attempts()
+    node = (read_json(attempts[-1].claim if attempts else job.claim) or {}).get("node")
     return node if isinstance(node, str) else None
 
 
@@ -293,19 +291,11 @@ def _try_request(path: Path) -> JobRequest | None:
 
 
 def _age_s(submission: Submission, job: JobPaths, now: datetime) -> float:
-    moments = [submission.submitted_at or submission.created_at]
+    sent_at = parse_moment(submission.submitted_at or submission.created_at)
+    moments = [] if sent_at is None else [sent_at]
     for path in (job.claim, job.progress, job.record):
         try:
-            moments.append(datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat())
+            moments.append(datetime.fromtimestamp(path.stat().st_mtime, UTC))
         except OSError:
             continue
-    times = [moment for text in moments if (moment := _parse_time(text)) is not None]
-    return (now - max(times)).total_seconds() if times else float("inf")
-
-
-def _parse_time(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (now - max(moments)).total_seconds() if moments else float("inf")

@@ -25,10 +25,8 @@ def log_files(job: JobView, attempt: int | None = None) -> list[Path]:
     suite = SuitePaths(job.folder.parents[2], job.suite)
     found: list[Path] = []
     if job.scheduler_id is not None:
-        found.append(suite.slurm_logs / f"{job.scheduler_id}.out")
-    attempts = [entry for entry in job.folder.glob("attempt-*") if entry.name.removeprefix("attempt-").isdigit()]
-    numbers = sorted(int(entry.name.removeprefix("attempt-")) for entry in attempts)
-    found += [paths.attempt(number).log for number in numbers]
+        found.append(suite.scheduler_log(job.scheduler_id))
+    found += [attempt.log for attempt in paths.attempts()]
     return [path for path in found if path.is_file()]
 
 

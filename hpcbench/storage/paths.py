@@ -1,6 +1,7 @@
 """The names of all files that hpcbench keeps, and nothing else.
 
-In: a save directory, suite, experiment, job. Out: paths. It never touches the disk.
+In: a save directory, suite, experiment, job. Out: paths, also of what a folder holds by number or by fingerprint. It
+lists folders, and never reads or writes a file.
 
     <save_dir>/<suite>/suite.json
                        submissions/<key>.json  .sh          one per sbatch call
@@ -11,10 +12,13 @@ In: a save directory, suite, experiment, job. Out: paths. It never touches the d
     <save_dir>/local/queue/ elements/ cancels/ runner.json       the local queue, for all suites of the save directory
     <save_dir>/<suite>/<experiment>/<job>/job.json claim.json progress.json record.json attempt-N/ resume/
                                               checkpoints/ cancelled.json (noted before scancel)
+                                              old-<fingerprint>/    attempts of an earlier configuration
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -72,8 +76,20 @@ class JobPaths:
         """Where the record of an earlier configuration is kept after `--force`."""
         return self.folder / f"record.{fingerprint[:12]}.json"
 
+    def old_folder(self, fingerprint: str) -> Path:
+        """Where the attempts and checkpoints of an earlier configuration are kept."""
+        return self.folder / f"old-{re.sub(r'[^0-9a-zA-Z]', '', fingerprint)[:12] or 'unknown'}"
+
+    def old_folders(self) -> list[Path]:
+        return sorted(self.folder.glob("old-*"))
+
     def attempt(self, number: int) -> AttemptPaths:
         return AttemptPaths(self.folder / f"attempt-{number}")
+
+    def attempts(self) -> list[AttemptPaths]:
+        """Return the attempts that left a folder, oldest first."""
+        numbers = (entry.name.removeprefix("attempt-") for entry in self.folder.glob("attempt-*"))
+        return [self.attempt(number) for number in sorted(int(text) for text in numbers if text.isdecimal())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,10 @@ class AttemptPaths:
     """The files of one attempt (numbered from 1)."""
 
     folder: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name.removeprefix("attempt-"))
 
     @property
     def log(self) -> Path:
@@ -110,6 +130,10 @@ class AttemptPaths:
         """Error type, message and traceback, written by the rank that failed."""
         return self.folder / f"failure-rank{rank}.json"
 
+    def failures(self) -> list[Path]:
+        """Return the failures that ranks have written."""
+        return list(self.folder.glob("failure-rank*.json"))
+
     @property
     def stop(self) -> Path:
         """Written by the supervisor to ask the worker to checkpoint and leave; see `job/supervisor.py`."""
@@ -126,12 +150,8 @@ class AttemptPaths:
 
     @property
     def reserve(self) -> Path:
-        """Space kept for the record on a disk that fills up; see `job/reserve.py`."""
+        """Space kept for the record on a disk that fills up; see `job/disk.py`."""
         return self.folder / "reserve.bin"
-
-    @property
-    def supervisor_log(self) -> Path:
-        return self.folder / "supervisor.log"
 
     @property
     def push(self) -> Path:
@@ -190,6 +210,13 @@ class SuitePaths:
     def start_marks(self, key: str) -> Path:
         return self.submissions / f"{key}.started"
 
+    def start_mark(self, key: str, index: int) -> Path:
+        return self.start_marks(key) / str(index)
+
+    def scheduler_log(self, scheduler_id: str) -> Path:
+        """Return the scheduler's own log of a job: all that failing setup lines leave."""
+        return self.slurm_logs / f"{scheduler_id}.out"
+
     def evals_of(self, key: str) -> Path:
         """Folder of empty files, one for each submission of evals after this one, by its key."""
         return self.submissions / f"{key}.evals"
@@ -204,6 +231,16 @@ class SuitePaths:
 
     def job(self, experiment: str, job: str) -> JobPaths:
         return JobPaths(self.folder / experiment / job)
+
+
+def plan_files(save_dir: Path) -> Iterator[Path]:
+    """Yield the plans of all suites below a save directory."""
+    return save_dir.glob("*/suite.json")
+
+
+def job_folders(experiment: Path, prefix: str = "") -> list[JobPaths]:
+    """Return the jobs below an experiment's folder that have a request, by name."""
+    return [JobPaths(file.parent) for file in sorted(experiment.glob(f"{prefix}*/job.json"))]
 
 
 @dataclass(frozen=True, slots=True)

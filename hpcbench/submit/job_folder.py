@@ -5,14 +5,13 @@ In: a suite's paths and a request. Out: a folder that the next run finds in orde
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import FINISHED_WELL
 from hpcbench.storage.json_files import read_json, write_json
-from hpcbench.storage.paths import SuitePaths
+from hpcbench.storage.paths import JobPaths, SuitePaths
 
 
 def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
@@ -24,7 +23,7 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
         fingerprint = str(old.get("fingerprint", "unknown"))
         if job.record.exists():
             job.record.replace(_free_name(job.old_record(fingerprint)))
-        _put_away_attempts(job.folder, fingerprint)
+        _put_away_attempts(job, fingerprint)
     else:
         # The record of a failed run stays in its attempt's folder, that of a good one under its fingerprint as well.
         record = read_record(job.record)
@@ -38,10 +37,10 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
     write_json(job.request, request.model_dump(mode="json"), sync=False)
 
 
-def _put_away_attempts(folder: Path, fingerprint: str) -> None:
+def _put_away_attempts(job: JobPaths, fingerprint: str) -> None:
     """Move what belongs to another configuration aside, so that nothing resumes from it."""
-    target = folder / f"old-{re.sub(r'[^0-9a-zA-Z]', '', fingerprint)[:12] or 'unknown'}"
-    for entry in [*folder.glob("attempt-*"), folder / "resume", folder / "checkpoints", folder / "claim.json"]:
+    target = job.old_folder(fingerprint)
+    for entry in [*(attempt.folder for attempt in job.attempts()), job.resume, job.checkpoints, job.claim]:
         if entry.exists():
             target.mkdir(exist_ok=True)
             entry.rename(_free_name(target / entry.name))

@@ -148,7 +148,8 @@ def abandon(paths: SuitePaths, submission: Submission) -> None:
     """Note that the scheduler never took it; its jobs are again what their last attempts made them."""
     for element in submission.elements.values():
         job = paths.job(element.experiment, element.job)
-        attempts = sorted(job.folder.glob("attempt-*/record.json"), key=lambda file: file.stat().st_mtime)
+        records = (attempt.record for attempt in job.attempts())
+        attempts = sorted((file for file in records if file.exists()), key=lambda file: file.stat().st_mtime)
         if attempts and not job.record.exists() and (last := read_json(attempts[-1])) is not None:
             write_json(job.record, last)
     write_submission(paths, submission.model_copy(update={"state": "abandoned"}))

@@ -26,8 +26,7 @@ from hpcbench.schemas.suite_folder import PlannedSuite, SuiteOnDisk, read_suite
 from hpcbench.schemas.views import Collection
 from hpcbench.status.collect import collect_suites
 from hpcbench.status.held_evals import settle_evals
-from hpcbench.storage.clock import now_text
-from hpcbench.storage.file_clock import file_age_s
+from hpcbench.storage.clock import file_age_s, now_text
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.decisions import (
@@ -181,7 +180,7 @@ def _id_from_its_jobs(paths: SuitePaths, submission: Submission) -> str | None:
             return str(claim["scheduler_id"]).partition("_")[0]
     for index in submission.elements:
         try:
-            mark = (paths.start_marks(submission.key) / str(index)).read_text(encoding="utf-8", errors="replace")
+            mark = paths.start_mark(submission.key, index).read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
         if match := MARKED_ID.match(mark):

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from hpcbench.errors import PlanError
 from hpcbench.processes import read_stat
-from hpcbench.storage.clock import now_text
-from hpcbench.storage.file_clock import file_age_s
+from hpcbench.storage.clock import file_age_s, now_text
 from hpcbench.storage.json_files import create_json, read_json
 from hpcbench.storage.paths import SuitePaths
 

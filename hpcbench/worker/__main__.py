@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import HpcbenchError, WorkerError
+from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.signals import die_with_launcher, ignore_signals
@@ -80,8 +81,6 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
 
 def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> None:
     """Write why this rank failed, for the record and for people."""
-    from hpcbench.worker.progress_file import now
-
     type_name = getattr(error, "type_name", type(error).__name__)
     message, hint = str(error) or type(error).__name__, None
     if isinstance(error, HpcbenchError):
@@ -97,7 +96,7 @@ def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> Non
         "message": message,
         "hint": hint,
         "traceback": "".join(traceback.format_exception(error)),
-        "at": now(),
+        "at": now_text(),
         "rank": rank,
     }
     try:

@@ -10,10 +10,10 @@ import json
 import math
 import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import JsonObject, read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.measure.metrics import Step, latest_by_step
@@ -21,11 +21,6 @@ from hpcbench.worker.measure.metrics import Step, latest_by_step
 Phase = Literal["loading", "tokenizing", "training", "evaluating", "saving"]
 PROGRESS_INTERVAL_S = 15.0
 SCHEMA_VERSION = 1
-
-
-def now() -> str:
-    """Return the time as UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Progress:
@@ -49,7 +44,7 @@ class Progress:
             return
         self._written_at = time.monotonic()
         finite = {key: _finite(value) for key, value in self._values.items()}
-        write_json(self._path, {"schema_version": SCHEMA_VERSION, **finite, "updated_at": now()}, sync=False)
+        write_json(self._path, {"schema_version": SCHEMA_VERSION, **finite, "updated_at": now_text()}, sync=False)
 
 
 class History:
@@ -79,14 +74,11 @@ class History:
 def list_attempts(job: JobPaths, fingerprint: str) -> list[tuple[int, AttemptPaths, int]]:
     """Return (number, paths, step resumed from) of each attempt that started training this very configuration."""
     found = []
-    for folder in job.folder.glob("attempt-*"):
-        number = folder.name.removeprefix("attempt-")
-        if not number.isdigit():
-            continue
-        started = read_json(AttemptPaths(folder).started)
+    for attempt in job.attempts():
+        started = read_json(attempt.started)
         if started is not None and started.get("fingerprint") == fingerprint:
-            found.append((int(number), AttemptPaths(folder), int(started["resumed_from_step"])))
-    return sorted(found, key=lambda attempt: attempt[0])
+            found.append((attempt.number, attempt, int(started["resumed_from_step"])))
+    return found
 
 
 def read_steps(job: JobPaths, fingerprint: str) -> list[Step]:

@@ -6,20 +6,16 @@ ignored here, for a worker in the middle of a collective cannot answer one; the 
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 from types import FrameType
-from typing import Final
 
 from hpcbench.errors import WorkerError
+from hpcbench.processes import die_with_parent
 from hpcbench.storage.paths import AttemptPaths
 
 logger = logging.getLogger(__name__)
-
-PR_SET_PDEATHSIG: Final = 1
-"""Linux prctl option, see prctl(2)."""
 
 
 class StopRequestedError(WorkerError):
@@ -27,23 +23,16 @@ class StopRequestedError(WorkerError):
 
 
 def die_with_launcher() -> None:
-    """Have the kernel kill this process when its launcher dies (Linux), and leave at once if it is dead already."""
-    parent = os.getppid()
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            logger.warning("prctl failed (errno %d): this process may outlive its launcher", ctypes.get_errno())
-    except (OSError, AttributeError):
-        logger.warning("no prctl on this system: this process may outlive its launcher")
-    if os.getppid() != parent:
-        os._exit(1)
+    """Have the kernel kill this process when its launcher dies, and leave at once if it is dead already."""
+    if not die_with_parent(os.getppid()):
+        logger.warning("prctl failed: this process may outlive its launcher")
 
 
 def ignore_signals(attempt: AttemptPaths) -> None:
     """Ignore INT and USR2; obey TERM only when another rank has failed, for then it is torchrun that sends it."""
 
     def on_term(_signal: int, _frame: FrameType | None) -> None:
-        if any(attempt.folder.glob("failure-rank*.json")):
+        if attempt.failures():
             os._exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.request import EVAL_PREFIX, TRAIN, JobRequest, eval_job_name, read_request
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.schemas.suite_folder import read_suite
-from hpcbench.storage.paths import JobPaths, SuitePaths
+from hpcbench.storage.paths import JobPaths, SuitePaths, job_folders
 
 CKPT_DIR = "ckpt_dir"
 _CHOICES = ("best", "last")
@@ -115,5 +115,5 @@ def _contradictions(typed: Typed, request: JobRequest) -> list[Problem]:
 
 def _evals_on_disk(folder: Path) -> dict[str, EvalArgs]:
     """Return the evaluations that the experiment has already, by dataset."""
-    requests = [read_request(file) for file in sorted(folder.glob(f"{EVAL_PREFIX}*/job.json"))]
+    requests = [read_request(job.request) for job in job_folders(folder, EVAL_PREFIX)]
     return {request.eval_dataset: request.eval_args or EvalArgs() for request in requests if request.eval_dataset}

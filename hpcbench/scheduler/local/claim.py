@@ -21,8 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpcbench.errors import SchedulerError
 from hpcbench.processes import ProcessIdentity, identify_process, is_alive, is_here
-from hpcbench.storage.clock import now_text
-from hpcbench.storage.file_clock import file_age_s
+from hpcbench.storage.clock import file_age_s, now_text
 from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json
 from hpcbench.storage.paths import LocalPaths
 

@@ -21,6 +21,7 @@ from hpcbench.scheduler.local.queue import OPEN, ElementState, ElementStatus, Lo
 from hpcbench.schemas.headline import headline
 from hpcbench.schemas.progress import duration_text, parse_progress
 from hpcbench.schemas.record import Record
+from hpcbench.storage.clock import parse_moment
 from hpcbench.storage.json_files import JsonObject, read_json
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def _failure(element: QueuedElement, state: ElementState, record: Record | None)
 
 def _read_progress(element: QueuedElement, state: ElementState) -> JsonObject:
     """Return the progress of this start of the job; the file of an earlier one says nothing."""
-    started = _moment(state.started_at)
+    started = parse_moment(state.started_at)
     try:
         written = element.paths.progress.stat().st_mtime
     except OSError:
@@ -262,17 +263,13 @@ def _read_progress(element: QueuedElement, state: ElementState) -> JsonObject:
 
 
 def _elapsed(state: ElementState) -> str:
-    started = _moment(state.started_at)
+    started = parse_moment(state.started_at)
     return "" if started is None else duration_text(max(0.0, (datetime.now(UTC) - started).total_seconds()))
 
 
 def _duration_s(state: ElementState) -> float | None:
-    started, ended = _moment(state.started_at), _moment(state.ended_at)
+    started, ended = parse_moment(state.started_at), parse_moment(state.ended_at)
     return None if started is None or ended is None else max(0.0, (ended - started).total_seconds())
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _one_line(text: str) -> str:

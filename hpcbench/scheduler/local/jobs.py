@@ -209,7 +209,7 @@ def describe_exit(code: int | None) -> str:
 
 def _mark_start(element: QueuedElement, num_starts: int) -> None:
     """Drop the start mark that a batch script drops on a cluster."""
-    mark = element.suite_paths.start_marks(element.entry.key) / str(element.index)
+    mark = element.suite_paths.start_mark(element.entry.key, element.index)
     mark.parent.mkdir(parents=True, exist_ok=True)
     with mark.open("a", encoding="utf-8") as stream:
         stream.write(f"{element.element_id} {num_starts - 1} {socket.gethostname()}\n")

@@ -126,7 +126,7 @@ class QueuedElement:
     @property
     def log(self) -> Path:
         """Where the job's supervisor prints."""
-        return self.suite_paths.slurm_logs / f"{self.element_id}.out"
+        return self.suite_paths.scheduler_log(self.element_id)
 
     def read_record(self) -> Record | None:
         """Return the job's record when it belongs to this submission's configuration."""

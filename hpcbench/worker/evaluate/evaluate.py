@@ -21,6 +21,7 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
 from hpcbench.schemas.record import EvalMetrics, Parameters, TaskResult
 from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import write_json, write_text
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
@@ -34,7 +35,7 @@ from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
-from hpcbench.worker.progress_file import Progress, now
+from hpcbench.worker.progress_file import Progress
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
             metrics = evaluate(request, subject, tasks, between_batches, attempt)
     except StopRequestedError:
         logger.info("asked to stop; this eval starts over with the next attempt")
-        write_json(attempt.interrupted, {"schema_version": 1, "phase": "evaluating", "at": now()})
+        write_json(attempt.interrupted, {"schema_version": 1, "phase": "evaluating", "at": now_text()})
         return
     write_json(attempt.metrics, metrics.model_dump(mode="json"))
 

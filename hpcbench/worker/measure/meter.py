@@ -14,11 +14,9 @@ from pathlib import Path
 
 import torch
 
+from hpcbench.processes import read_stat
 from hpcbench.schemas.record import RankMemory
 from hpcbench.worker.measure.metrics import GIB
-
-STARTED_AT_VARIABLE = "HPCBENCH_STARTED_AT"
-"""Optional: when the job's launcher started this attempt, seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +90,12 @@ def measure_memory(device: torch.device, *, num_gpus: int, num_ranks: int) -> tu
 
 
 def process_started_at() -> float:
-    """Return when this attempt started, in seconds since the epoch: what the launcher said, else the kernel."""
-    told = os.environ.get(STARTED_AT_VARIABLE, "")
-    try:
-        return float(told)
-    except ValueError:
-        pass
-    # proc(5): field 22 is the start in clock ticks after boot; the command in field 2 may hold spaces.
-    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    """Return when this process started, in seconds since the epoch."""
+    stat = read_stat(os.getpid())
+    if stat is None:
+        return time.time()
     uptime_s = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
-    age_s = uptime_s - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    age_s = uptime_s - stat.start_ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age_s
 
 

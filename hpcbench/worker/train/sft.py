@@ -20,13 +20,14 @@ from transformers import TrainingArguments, set_seed
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.packing import check_packing
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading as model
-from hpcbench.worker.progress_file import History, Progress, now
+from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
 from hpcbench.worker.train.checkpoints import CLAIM_VARIABLE, CheckpointStore, Kept, ResumePoint
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
@@ -153,7 +154,9 @@ def _train(assignment: Assignment) -> None:
         resume_from = _take_over(current, training_args, found)
         if ranks.rank == 0:
             step = found[1].step if found else 0
-            write_json(attempt.started, {"fingerprint": request.fingerprint, "resumed_from_step": step, "at": now()})
+            write_json(
+                attempt.started, {"fingerprint": request.fingerprint, "resumed_from_step": step, "at": now_text()}
+            )
         _run_trainer(assignment, current, training_args, prepared=prepared, data=data, resume_from=resume_from)
 
 
@@ -356,4 +359,4 @@ def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
 
 def _write_interrupted(attempt: AttemptPaths, *, step: int, rank: int) -> None:
     if rank == 0:
-        write_json(attempt.interrupted, {"schema_version": 1, "step": step, "at": now()})
+        write_json(attempt.interrupted, {"schema_version": 1, "step": step, "at": now_text()})

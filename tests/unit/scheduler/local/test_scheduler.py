@@ -18,7 +18,7 @@ from hpcbench.scheduler.local.claim import SILENCE_S, last_runner, leave_claim, 
 from hpcbench.scheduler.local.machine import read_machine
 from hpcbench.scheduler.local.queue import ElementStatus, LocalQueue
 from hpcbench.scheduler.local.scheduler import LocalScheduler
-from hpcbench.storage.file_clock import file_age_s
+from hpcbench.storage.clock import file_age_s
 from hpcbench.storage.json_files import create_json
 from hpcbench.storage.paths import LocalPaths
 from tests.support.local_queue import FOLDER, World, make_world
@@ -43,6 +43,7 @@ def test_of_many_that_take_a_dead_runners_place_one_gets_it(tmp_path: Path, roun
     paths = LocalPaths(tmp_path)
     me = identify_process(os.getpid())
     assert me is not None
+    assert me.start_ticks is not None
     dead = ProcessIdentity(host=me.host, pid=me.pid, start_ticks=me.start_ticks - 1)  # its pid was used again
     create_json(paths.runner, {"schema_version": 1, "process": dead.model_dump(), "at": ""})
     assert live_runner(paths) is None
