@@ -114,7 +114,8 @@ def _check_words(args: SftArgs, at_key: Callable[[str], Located]) -> list[Proble
     )
     for name, word, known, refused in words:
         if word in refused:
-            found.append(at_key(name).problem(f"{word!r} cannot be used: {refused[word]}"))
+            reason, instead = refused[word]
+            found.append(at_key(name).problem(f"{word!r} cannot be used: {reason}", hint=instead))
         elif word not in known:
             message, hint = f"unknown {name} {shorten(repr(word))}", did_you_mean(word, known)
             found.append(at_key(name).problem(message, expected=", ".join(sorted(known)), hint=hint))

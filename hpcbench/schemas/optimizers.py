@@ -1,37 +1,56 @@
-"""The words that `optim` and `lr_scheduler_type` may hold, known without transformers.
+"""The values that `optim` and `lr_scheduler_type` may have, known without importing transformers.
 
-Source: transformers 5.23, `training_args.OptimizerNames` and `trainer_utils.SchedulerType`; a test compares them.
-Values only.
+Source: transformers 5.23, `training_args.OptimizerNames` and `trainer_utils.SchedulerType`; a test compares them and
+instantiates every optimizer that is accepted. Values only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
-# fmt: off
-OPTIMIZERS: Final = frozenset({
-    "adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused", "adafactor", "adamw_anyprecision",
-    "adamw_torch_4bit", "adamw_torch_8bit", "ademamix", "sgd", "adagrad", "adamw_bnb_8bit", "adamw_8bit",
-    "ademamix_8bit", "lion_8bit", "lion_32bit", "paged_adamw_32bit", "paged_adamw_8bit", "paged_ademamix_32bit",
-    "paged_ademamix_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit",
-    "rmsprop_bnb_32bit", "lomo", "adalomo", "grokadamw", "schedule_free_radam", "schedule_free_adamw",
-    "schedule_free_sgd", "apollo_adamw", "apollo_adamw_layerwise", "stable_adamw",
-})
-"""Some need a package on the compute node, which transformers names when it is missing."""
-# fmt: on
-
-REFUSED_OPTIMIZERS: Final[Mapping[str, str]] = dict.fromkeys(
-    (
-        "galore_adamw",
-        "galore_adamw_8bit",
-        "galore_adafactor",
-        "galore_adamw_layerwise",
-        "galore_adamw_8bit_layerwise",
-        "galore_adafactor_layerwise",
-    ),
-    "GaLore is hpcbench's own: set use_galore: true",
+_BITSANDBYTES: Final = (
+    *("adamw_bnb_8bit", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"),
+    *("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit"),
+    *("lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit"),
+    *("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit"),
 )
+OPTIMIZERS: Final[Mapping[str, str | None]] = {
+    **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"), None),
+    **dict.fromkeys(_BITSANDBYTES, "bitsandbytes"),
+    **dict.fromkeys(("adamw_torch_4bit", "adamw_torch_8bit"), "torchao"),
+    "grokadamw": "grokadamw",
+    "stable_adamw": "optimi",
+}
+"""Name -> the module that it needs beside torch; a job checks for it before it loads anything."""
+
+
+class Refusal(NamedTuple):
+    """Why a value of transformers' cannot be used, and what to take instead."""
+
+    reason: str
+    instead: str
+
+
+_GALORE: Final = Refusal("GaLore is hpcbench's own", "set use_galore: true")
+_APOLLO: Final = Refusal("it needs optim_target_modules, for which hpcbench has no argument", "set use_galore: true")
+_LOMO: Final = Refusal(
+    "it updates weights inside the backward pass, without accumulation and clipping",
+    "set use_galore: true with galore_per_parameter: true",
+)
+_SCHEDULE_FREE: Final = Refusal(
+    "its checkpoints hold an average of the weights, which hpcbench does not switch to", "take adamw_torch"
+)
+REFUSED_OPTIMIZERS: Final[Mapping[str, Refusal]] = {
+    **dict.fromkeys(("galore_adamw", "galore_adamw_8bit", "galore_adafactor"), _GALORE),
+    **dict.fromkeys(("galore_adamw_layerwise", "galore_adamw_8bit_layerwise", "galore_adafactor_layerwise"), _GALORE),
+    **dict.fromkeys(("apollo_adamw", "apollo_adamw_layerwise"), _APOLLO),
+    **dict.fromkeys(("schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd"), _SCHEDULE_FREE),
+    **dict.fromkeys(("lomo", "adalomo"), _LOMO),
+    "adamw_anyprecision": Refusal("its package torchdistx is no longer maintained", "take adamw_torch"),
+    "adamw_torch_xla": Refusal("it is for TPUs, which hpcbench does not run on", "take adamw_torch"),
+    "adamw_torch_npu_fused": Refusal("it is for Ascend NPUs, which hpcbench does not run on", "take adamw_torch"),
+}
 
 SCHEDULERS: Final = frozenset(
     {
@@ -45,9 +64,13 @@ SCHEDULERS: Final = frozenset(
     }
 )
 
-_NO_SETTINGS: Final = "it needs settings of its own (lr_scheduler_kwargs), for which the documents have no argument"
-_NO_METRIC: Final = "it follows a metric, so that the learning rate would not follow from the step alone"
-REFUSED_SCHEDULERS: Final[Mapping[str, str]] = {
+_NO_SETTINGS: Final = Refusal(
+    "it needs settings of its own (lr_scheduler_kwargs), for which hpcbench has no argument", "take cosine or linear"
+)
+_NO_METRIC: Final = Refusal(
+    "it follows a metric, so that the learning rate would not follow from the step alone", "take cosine or linear"
+)
+REFUSED_SCHEDULERS: Final[Mapping[str, Refusal]] = {
     **dict.fromkeys(("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay"), _NO_SETTINGS),
     **dict.fromkeys(("reduce_lr_on_plateau", "greedy"), _NO_METRIC),
 }

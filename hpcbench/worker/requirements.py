@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from hpcbench.errors import WorkerError
+from hpcbench.schemas.optimizers import OPTIMIZERS
 from hpcbench.schemas.request import JobRequest
 
 _TRAIN = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
-_OPTIMIZERS_OF_BITSANDBYTES = ("bnb", "8bit", "paged", "lion", "ademamix")
+_EXTRAS: Mapping[str, str] = {**dict.fromkeys(_TRAIN, "train"), "lm_eval": "eval", "bitsandbytes": "bnb"}
+_DISTRIBUTIONS: Mapping[str, str] = {"optimi": "torch-optimi"}
+"""Names on PyPI of modules in no extra, where the two differ."""
 
 
 class LibraryMissingError(WorkerError):
@@ -30,21 +34,16 @@ def check_libraries(request: JobRequest) -> None:
     Raises:
         LibraryMissingError: one is missing; all that are missing are named.
     """
-    missing: dict[str, list[str]] = {}
-    for module, extra in _needed(request):
-        if importlib.util.find_spec(module) is None:
-            missing.setdefault(extra, []).append(module)
+    missing = [module for module in dict.fromkeys(_needed(request)) if importlib.util.find_spec(module) is None]
     if missing:
-        names = ", ".join(name for modules in missing.values() for name in modules)
-        raise LibraryMissingError(f"{sys.executable} has no {names}", hint=_hint(",".join(missing)))
+        raise LibraryMissingError(f"{sys.executable} has no {', '.join(missing)}", hint=_hint(missing))
 
 
-def require(module: str, *, extra: str, for_what: str) -> None:
+def require(module: str, *, for_what: str) -> None:
     """Raise where a module cannot be imported.
 
     Args:
         module: its name in Python.
-        extra: hpcbench's extra that installs it.
         for_what: what asks for it, in the suite's words.
 
     Raises:
@@ -54,26 +53,27 @@ def require(module: str, *, extra: str, for_what: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise LibraryMissingError(
-            f"{for_what} needs {module}, and {sys.executable} cannot import it: {error}", hint=_hint(extra)
+            f"{for_what} needs {module}, and {sys.executable} cannot import it: {error}", hint=_hint([module])
         ) from error
 
 
-def _needed(request: JobRequest) -> Iterator[tuple[str, str]]:
-    """Yield modules and their extras."""
-    yield from ((module, "train") for module in _TRAIN)
+def _needed(request: JobRequest) -> Iterator[str]:
+    """Yield the modules that the job will import."""
+    yield from _TRAIN
     if request.cmd == "eval":
-        yield "lm_eval", "eval"
+        yield "lm_eval"
     args = request.args
     if args is None:
         return
-    # adamw_torch_8bit and its like are torchao's.
-    is_torchs = args.optim.startswith("adamw_torch")
-    by_optimizer = (
-        request.cmd == "sft" and not is_torchs and any(word in args.optim for word in _OPTIMIZERS_OF_BITSANDBYTES)
-    )
-    if args.quantization_bit or (request.cmd == "sft" and args.galore_quantization) or by_optimizer:
-        yield "bitsandbytes", "bnb"
+    if args.quantization_bit or (request.cmd == "sft" and args.galore_quantization):
+        yield "bitsandbytes"
+    if request.cmd == "sft" and (module := OPTIMIZERS.get(args.optim)) is not None:
+        yield module
 
 
-def _hint(extras: str) -> str:
-    return f"pip install 'hpcbench-llm[{extras}]' into the Python that runs the jobs"
+def _hint(modules: Iterable[str]) -> str:
+    extras = dict.fromkeys(_EXTRAS[module] for module in modules if module in _EXTRAS)
+    packages = [_DISTRIBUTIONS.get(module, module) for module in modules if module not in _EXTRAS]
+    if extras:
+        packages.insert(0, f"hpcbench-llm[{','.join(extras)}]")
+    return f"pip install {shlex.join(packages)} into the Python that runs the jobs"

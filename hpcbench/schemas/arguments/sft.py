@@ -29,7 +29,6 @@ GROUPS: Final[Mapping[str, type[Arguments]]] = {
 """Title -> its arguments, in the order of help, JSON Schema and reference."""
 QUANTIZABLE: Final = ("lora", "adalora", "ia3")
 """Values of `sft_type` that leave the base frozen in linear layers, which quantization_bit needs."""
-OWN_ADAMW: Final = ("adamw_torch", "adamw_torch_fused", "adamw_hf")
 
 
 # pydantic collects fields from the last base to the first: the first group stands last.
@@ -49,7 +48,7 @@ class SftArgs(TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelArgs):
         return self
 
     def _find_in_galore(self) -> str | None:
-        if self.use_galore and self.optim not in OWN_ADAMW:
+        if self.use_galore and self.optim not in {"adamw_torch", "adamw_torch_fused"}:
             return f"use_galore has an AdamW of its own and cannot use optim {self.optim}"
         return None
 

@@ -27,7 +27,7 @@ def quantization_config(args: SftArgs) -> Any | None:
     """
     if not args.quantization_bit:
         return None
-    require("bitsandbytes", extra="bnb", for_what=f"quantization_bit: {args.quantization_bit}")
+    require("bitsandbytes", for_what=f"quantization_bit: {args.quantization_bit}")
     from transformers import BitsAndBytesConfig
 
     # It would say in every layer of every pass that LLM.int8() computes in fp16.

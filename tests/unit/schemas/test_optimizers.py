@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.optimizers import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS
+from hpcbench.schemas.request import JobRequest
+from tests.support.job_cases import CPU
 from tests.support.suite_writer import HEAD, load_one, refusal
 
 
@@ -14,8 +18,50 @@ def test_every_word_of_transformers_is_taken_or_refused_with_a_reason() -> None:
     from transformers.trainer_utils import SchedulerType
     from transformers.training_args import OptimizerNames
 
-    assert {name.value for name in OptimizerNames} == OPTIMIZERS | REFUSED_OPTIMIZERS.keys()
+    assert {name.value for name in OptimizerNames} == OPTIMIZERS.keys() | REFUSED_OPTIMIZERS.keys()
     assert {name.value for name in SchedulerType} == SCHEDULERS | REFUSED_SCHEDULERS.keys()
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_an_accepted_optimizer_takes_a_step_on_the_cpu_or_its_library_is_named(name: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    from hpcbench.worker.requirements import LibraryMissingError, check_libraries
+
+    module = OPTIMIZERS[name]
+    if module is not None and importlib.util.find_spec(module) is None:
+        args = SftArgs(model_type="m", optim=name)
+        request = JobRequest(
+            suite="s",
+            experiment="e",
+            job="train",
+            cmd="sft",
+            fingerprint="f" * 64,
+            device="cpu",
+            resources=CPU,
+            args=args,
+        )
+        with pytest.raises(LibraryMissingError, match=f"has no {module}"):
+            check_libraries(request)
+        return
+    # Named as worker/train/sft.py names it: no optim_target_modules, no optim_args.
+    arguments = TrainingArguments(output_dir=str(tmp_path), optim=name, use_cpu=True)
+    model = torch.nn.Linear(64, 64)
+    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    optimizer = optimizer_class(model.parameters(), **options)
+    before = model.weight.detach().clone()
+    model(torch.ones(2, 64)).square().mean().backward()
+    optimizer.step()
+    assert not torch.equal(before, model.weight)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED_OPTIMIZERS))
+def test_a_refused_optimizer_has_a_reason_and_a_way_on(name: str, tmp_path: Path) -> None:
+    text = refusal(tmp_path, f"{HEAD}experiment: [{{name: a, args: {{optim: {name}}}}}]\n")
+    assert f"'{name}' cannot be used: {REFUSED_OPTIMIZERS[name].reason}" in text
+    assert f"hint: {REFUSED_OPTIMIZERS[name].instead}" in text
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))

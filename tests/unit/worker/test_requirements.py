@@ -74,10 +74,17 @@ def test_all_missing_libraries_are_named_together(monkeypatch: pytest.MonkeyPatc
     assert "hpcbench-llm[train,eval,bnb]" in str(caught.value.hint)
 
 
+def test_a_library_of_no_extra_is_named_as_pip_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "optimi", "peft")
+    with pytest.raises(LibraryMissingError, match="has no peft, optimi") as caught:
+        check_libraries(make_request("sft", optim="stable_adamw"))
+    assert "pip install 'hpcbench-llm[train]' torch-optimi into" in str(caught.value.hint)
+
+
 def test_a_broken_library_says_what_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "halfdone.py").write_text("import nothing_of_that_name\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
         LibraryMissingError, match=r"x: 1 needs halfdone, and .* No module named 'nothing_of_that_name'"
     ):
-        require("halfdone", extra="bnb", for_what="x: 1")
+        require("halfdone", for_what="x: 1")

@@ -202,7 +202,7 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any:
         "stretch": _stretch(args),
     }
     if args.galore_quantization:
-        require("bitsandbytes", extra="bnb", for_what="galore_quantization: true")
+        require("bitsandbytes", for_what="galore_quantization: true")
     groups: dict[Any, dict[str, Any]] = {}
     for index, parameter in enumerate(model.parameters()):
         is_target, is_matrix = id(parameter) in targets, parameter.ndim >= 2
