@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from hpcbench.cluster.accounts import NOTHING, charged_profile, judge_rights
 from hpcbench.cluster.checks import Check, Level
 from hpcbench.cluster.limits import HINTS, Partitions, judge_resources
-from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm.accounts import Entitlements
 from hpcbench.scheduler.slurm.facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
@@ -78,7 +77,9 @@ def _describe_request(
     if not wrong & {"cpus_per_gpu", "ddp"}:
         most = f"nodes have up to {max(group.cpus for group in there)}"
         whose = "a job with one GPU asks" if resources.gpu else "a job asks"
-        yield Check(name="CPUs", level="ok", message=f"{whose} for {node_cpus(resources, profile)}; {most}")
+        yield Check(
+            name="CPUs", level="ok", message=f"{whose} for {resources.cpus_per_node(profile.cpus_per_gpu)}; {most}"
+        )
     if "nodes" not in wrong:
         told = []
         for name in dict.fromkeys(group.partition for group in there):

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from hpcbench.errors import Problem
-from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm.facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
@@ -184,7 +183,7 @@ def _judge_cpus(
     resources: Resources, profile: ClusterProfile, groups: Sequence[NodeGroup]
 ) -> tuple[Sequence[NodeGroup], Wrong | None]:
     """Return the nodes with enough CPUs, or what is wrong."""
-    cpus = node_cpus(resources, profile)
+    cpus = resources.cpus_per_node(profile.cpus_per_gpu)
     enough = [group for group in groups if group.is_least or cpus <= group.cpus]
     if enough:
         return enough, None

@@ -49,6 +49,14 @@ class Resources(BaseModel):
     exclude: str | None = None
     """Nodes not to run on, as Slurm writes them, for example node3,node[7-9]."""
 
+    def cpus_per_node(self, usual_per_gpu: int | None) -> int:
+        """Return the CPU cores to ask for on each node; `usual_per_gpu` is the profile's `cpus_per_gpu`."""
+        if self.cpus is not None:
+            return self.cpus
+        ranks = -(-self.ddp // self.nodes)
+        gpus = -(-self.gpu // self.nodes)
+        return max(ranks, gpus * (self.cpus_per_gpu or usual_per_gpu or 1), 1)
+
 
 class JobRequest(BaseModel):
     """One job as the scheduler will run it (`job.json`)."""

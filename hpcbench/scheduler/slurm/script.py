@@ -22,7 +22,6 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
-from hpcbench.scheduler.node_cpus import node_cpus
 from hpcbench.scheduler.slurm.environment import in_clean_environment
 from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED
 from hpcbench.scheduler.slurm.states import compress_indices
@@ -47,7 +46,7 @@ def render_script(submission: Submission, *, profile: ClusterProfile, paths: Sui
     """Return the text of the sbatch script (pure)."""
     resources = submission.resources
     time_min = resources.time_min or profile.time_min
-    cpus = node_cpus(resources, profile)
+    cpus = resources.cpus_per_node(profile.cpus_per_gpu)
     text: str = _make_sbatch_string(
         command=_command(submission, profile=profile, paths=paths, cpus=cpus),
         folder=paths.slurm_logs,
@@ -76,7 +75,7 @@ def render_script(submission: Submission, *, profile: ClusterProfile, paths: Sui
 
 def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resources) -> str:
     """Return the sbatch script of doctor's tiny job, asked for just as real jobs are (pure)."""
-    cpus = node_cpus(resources, profile)
+    cpus = resources.cpus_per_node(profile.cpus_per_gpu)
     python = python_command(profile, save_dir=paths.save_dir, has_gpus=resources.gpu > 0)
     text: str = _make_sbatch_string(
         command=shlex.join([*srun_command(cpus), *python, str(paths.probe), str(paths.result)]),
@@ -202,7 +201,7 @@ def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -
 
 def node_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | bool]:
     """Return the flags that ask for GPUs and memory and say whether the job comes back, and the profile's own."""
-    cpus = node_cpus(resources, profile)
+    cpus = resources.cpus_per_node(profile.cpus_per_gpu)
     flags: dict[str, str | bool] = {"requeue" if profile.requeue else "no-requeue": True}
     flags |= gpu_flags(resources, profile)
     flags |= memory_flags(resources, profile, cpus)
