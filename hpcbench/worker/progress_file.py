@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ class History:
     def __init__(self, path: Path | None) -> None:
         self._stream = None if path is None else path.open("a", encoding="utf-8")
 
-    def append(self, values: dict[str, float | None]) -> None:
+    def append(self, values: Mapping[str, float | None]) -> None:
         """Write one line; losses that are not finite become null."""
         if self._stream is not None:
             finite = {key: _finite(value) for key, value in values.items()}

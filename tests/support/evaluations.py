@@ -70,7 +70,8 @@ def make_model(tokenizer: Any, *, seed: int = 0, layers: int = 2) -> Qwen2ForCau
         quiet = torch.ones(len(tokenizer), 1)
         quiet[letters] = 0
         model.lm_head.weight.mul_(1 - 0.99 * quiet)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def save_model(folder: Path, *, chat_template: str | None = QWEN_TEMPLATE) -> Path:
@@ -90,7 +91,7 @@ def save_adapter(base: Path, folder: Path) -> PeftModel:
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.2)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     return adapted.eval()
 
 

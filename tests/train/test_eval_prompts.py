@@ -54,8 +54,10 @@ def make_small_model(tokenizer: Any) -> Any:
     if len(tokenizer) < 1000:
         return eval_world.make_model(tokenizer, layers=1)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **sizes)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+        max_position_embeddings=256,
+    )  # fmt: skip
     return LlamaForCausalLM(config).eval()
 
 
@@ -164,7 +166,7 @@ def test_description_and_few_shots_keep_the_system_prompt_of_the_training(tmp_pa
 
     spy, _ = evaluate(tokenizer, None, tmp_path, "gen", num_fewshot=1, fewshot_as_multiturn=True, limit=1)
 
-    text = tokenizer.decode(spy.rows[0])
+    text = str(tokenizer.decode(spy.rows[0]))
     assert text.startswith("<|im_start|>system\nYou are Qwen.<|im_end|>\n<|im_start|>user\nDo this.\n\nq")
     assert text.count("<|im_start|>assistant") == 2
     assert text.endswith("q1<|im_end|>\n<|im_start|>assistant\n")

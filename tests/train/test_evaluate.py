@@ -195,7 +195,7 @@ def test_generated_tokens_are_counted_as_if_each_row_ran_alone(world: World, tmp
     template = Template.from_args(SftArgs(model_id_or_path="x"), tokenizer)
     prefixes = [template.prefix_ids([{"role": "user", "content": f"word {n}"}]) for n in range(7)]
     free = [generate_alone(model, prefix, stop="\n", tokenizer=tokenizer, limit=12) for prefix in prefixes]
-    stop = tokenizer.decode(free[0][4:6])
+    stop = str(tokenizer.decode(free[0][4:6]))
     alone = [generate_alone(model, prefix, stop=stop, tokenizer=tokenizer, limit=12) for prefix in prefixes]
     assert len({len(tokens) for tokens in alone}) > 1, "rows of a batch must end at different times"
     options = {"include_path": (str(world.tasks),), "batch_size": 3, "gen_kwargs": {"until": [stop]}}
@@ -210,7 +210,7 @@ def test_generated_tokens_are_counted_as_if_each_row_ran_alone(world: World, tmp
     assert (metrics.infer.prefill_tokens_per_second or 0) > 0
     assert (metrics.infer.decode_tokens_per_second or 0) > 0
     answers = {row["doc_id"]: row["responses"]["none"] for row in read_samples(tmp_path / "job")}
-    assert [answers[n] for n in range(7)] == [tokenizer.decode(tokens).split(stop)[0] for tokens in alone]
+    assert [answers[n] for n in range(7)] == [str(tokenizer.decode(tokens)).split(stop)[0] for tokens in alone]
     assert "infer" not in metrics.unknown
 
 

@@ -144,7 +144,7 @@ def count_flops(model: Any, num_samples: int, length: int, *, backward: bool = T
         loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         if backward:
             loss.backward()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def count_flops_of_samples(model: Any, **options: Any) -> int:

@@ -39,7 +39,8 @@ def weight_of(optimizer: GaLoreAdamW) -> torch.Tensor:
 
 
 def state_of(optimizer: GaLoreAdamW) -> dict[str, Any]:
-    return optimizer.state[weight_of(optimizer)]
+    state: dict[str, Any] = optimizer.state[weight_of(optimizer)]
+    return state
 
 
 def gradients(count: int, *, seed: int = 0, rank: int = 2, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:

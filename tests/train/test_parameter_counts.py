@@ -66,8 +66,9 @@ class QwenShapes(PreTrainedModel):
 
 
 def qwen_7b() -> Any:
-    config = PreTrainedConfig(hidden_size=4096, num_attention_heads=32, tie_word_embeddings=False)
-    config.num_hidden_layers = 32
+    config: Any = PreTrainedConfig()
+    config.hidden_size, config.num_attention_heads, config.num_hidden_layers = 4096, 32, 32
+    config.tie_word_embeddings = False
     with torch.device("meta"):
         return QwenShapes(config)
 

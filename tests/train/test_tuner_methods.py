@@ -287,7 +287,7 @@ def test_llamapro_makes_a_deeper_model_that_generates_with_a_cache(base_model: P
     for layer in (1, 3):
         torch.nn.init.normal_(prepared.model.layers[layer].mlp.down_proj.weight, std=0.1)
     prepared.save_pretrained(tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert (logits(loaded) == logits(prepared)).all()
     options = {"max_new_tokens": 8, "do_sample": False, "attention_mask": torch.ones_like(IDS)}
     with_cache = loaded.generate(IDS, use_cache=True, **options)

@@ -242,7 +242,7 @@ def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | 
             return {"gpus-per-task": f"{kind}{per_node}"}
 
 
-class CommandExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
+class CommandExecutor(SlurmExecutor):
     """submitit's Slurm executor, running an sbatch whose script is already rendered and written.
 
     submitit's own file of it is left empty: it would be written in the locale's encoding, and under a folder whose `%j`

@@ -166,28 +166,22 @@ def _count(rows: Sequence[Encoded]) -> dict[str, int]:
 
 
 class EpochLoader(DataLoader[tuple[Encoded, ...]]):
-    """A DataLoader that tells its batch plan the epoch, which is how the Trainer reaches it."""
+    """One rank's batches; `set_epoch` is how the Trainer announces the epoch."""
+
+    def __init__(
+        self, samples: Samples, plan: BatchPlan, *, collate: Collator | PackCollator, num_workers: int, pin_memory: bool
+    ) -> None:
+        self._plan = plan
+        super().__init__(
+            samples,
+            batch_sampler=plan,
+            collate_fn=collate,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            # Its own generator: seeding workers must not shift the random numbers that dropout draws.
+            generator=torch.Generator(),
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch."""
-        self.batch_sampler.set_epoch(epoch)
-
-
-def make_loader(
-    samples: Samples,
-    plan: BatchPlan,
-    *,
-    collate: Collator | PackCollator,
-    num_workers: int,
-    pin_memory: bool,
-) -> EpochLoader:
-    """Return the loader of one rank's batches."""
-    return EpochLoader(
-        samples,
-        batch_sampler=plan,
-        collate_fn=collate,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        # The loader's own generator: workers' seeds must not shift the random numbers that dropout draws.
-        generator=torch.Generator(),
-    )
+        self._plan.set_epoch(epoch)

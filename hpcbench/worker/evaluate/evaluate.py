@@ -229,7 +229,7 @@ def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, syste
     """
     os.environ.setdefault("DISABLE_MULTIPROC", "1")  # else lm-eval forks this process for the bootstrap
     by_template = lm.prompts is not None
-    results = lm_eval.simple_evaluate(
+    results: LmEvalResults | None = lm_eval.simple_evaluate(
         model=lm,
         tasks=[tasks.headline],
         task_manager=tasks.manager,

@@ -163,7 +163,7 @@ def choose_attention(args: SftArgs, device: Device) -> tuple[str | None, str | N
     """Return transformers' attention name (None: its own best) and why it is not what was asked for, or None."""
     if args.use_flash_attn is False:
         return None, None
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.import_utils import is_flash_attn_2_available
 
     wanted = args.use_flash_attn is True
     if device == "cpu":
@@ -190,7 +190,7 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: str, 
     if num_gpus > 1:
         options["device_map"] = "auto"
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable("model", source, error) from error
     media = next((key for key in MEDIA_KEYS if getattr(model.config, key, None) is not None), None)

@@ -72,8 +72,9 @@ def logical_size(parameter: torch.Tensor) -> int:
 
 def dtype_name(parameter: torch.Tensor) -> str:
     """Return the dtype of a parameter's weights, such as bfloat16, int8 or nf4."""
-    if getattr(parameter, "quant_state", None) is not None:
-        return str(parameter.quant_type)  # bitsandbytes' Params4bit
+    state = getattr(parameter, "quant_state", None)  # of bitsandbytes' Params4bit
+    if state is not None:
+        return str(state.quant_type)
     return str(parameter.dtype).removeprefix("torch.")
 
 

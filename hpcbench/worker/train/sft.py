@@ -176,7 +176,7 @@ def _run_trainer(
         run=current,
         model=prepared.model,
         args=training_args,
-        processing_class=data.tokenizer,
+        tokenizer=data.tokenizer,
         optimizers=(tuner.create_optimizer(prepared.model, current.args, training_args), None),
         tuner_callbacks=tuner.make_callbacks(prepared.model, current.args, Path(resume_from) if resume_from else None),
     )

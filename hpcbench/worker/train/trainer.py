@@ -11,17 +11,27 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, set_seed
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from typing_extensions import override
 
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.paths import AttemptPaths
-from hpcbench.worker.data.batches import BatchPlan, Collator, PackCollator, Samples, make_loader
+from hpcbench.worker.data.batches import BatchPlan, Collator, EpochLoader, PackCollator, Samples
 from hpcbench.worker.data.templates import Encoded
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import Meter, StepMeasure
@@ -95,14 +105,22 @@ class BenchTrainer(Trainer):
 
     control: TrainerControl
 
-    def __init__(self, *, run: Run, tuner_callbacks: Sequence[TrainerCallback] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        run: Run,
+        tokenizer: PreTrainedTokenizerBase,
+        tuner_callbacks: Sequence[TrainerCallback] = (),
+        **options: Any,
+    ) -> None:
         self.run = run
+        self._tokenizer = tokenizer
         # The tuner's come first: what they write into a checkpoint must be there when it is put in place.
-        super().__init__(callbacks=[*tuner_callbacks, RunCallback(run)], **options)
+        super().__init__(processing_class=tokenizer, callbacks=[*tuner_callbacks, RunCallback(run)], **options)
         self.remove_callback(PrinterCallback)
         self._weighted_loss = WeightedLoss(self.model) if run.args.use_loss_scale else None
 
-    def get_train_dataloader(self) -> Any:
+    def get_train_dataloader(self) -> EpochLoader:
         """Return this rank's batches; not prepared by accelerate, whose shards repeat samples to even ranks out."""
         run = self.run
         samples = Samples(run.train_rows, run.packs)
@@ -115,10 +133,10 @@ class BenchTrainer(Trainer):
             num_ranks=run.num_ranks,
             shuffles=not run.args.test_oom_error,
         )
-        return make_loader(
+        return EpochLoader(
             samples,
             plan,
-            collate=Collator(self.processing_class.pad_token_id) if run.packs is None else PackCollator(),
+            collate=Collator(self._tokenizer.pad_token_id) if run.packs is None else PackCollator(),
             num_workers=run.args.dataloader_num_workers,
             pin_memory=self.args.device.type == "cuda",
         )
@@ -151,9 +169,9 @@ class BenchTrainer(Trainer):
         if not self.run.tuner.saved_arguments:
             super().save_model(output_dir, _internal_call)
         elif self.run.rank == 0:
-            folder = Path(output_dir or self.args.output_dir)
+            folder = self.run.store.staging if output_dir is None else Path(output_dir)
             save_adapter(self.model, self.run.args, folder)
-            self.processing_class.save_pretrained(folder)
+            self._tokenizer.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take the weights to resume with; the Trainer knows no adapters but peft's and has no public hook for this."""
@@ -189,7 +207,7 @@ class BenchTrainer(Trainer):
             run.val_rows,
             run.args.eval_batch_size or run.args.batch_size,
             self.args.device,
-            pad_token_id=self.processing_class.pad_token_id,
+            pad_token_id=self._tokenizer.pad_token_id,
             on_batch=leave_if_asked,
         )
         figures = {"step": step, "eval_loss": loss}
@@ -197,7 +215,7 @@ class BenchTrainer(Trainer):
             figures["rouge_l"] = mean_rouge_l(
                 self.model,
                 run.prompts,
-                self.processing_class,
+                self._tokenizer,
                 run.args,
                 step=step,
                 device=self.args.device,
@@ -230,14 +248,18 @@ class RunCallback(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def on_train_begin(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+    @override
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Give each rank its own dropout; stop at once where a resumed training has no step left."""
         set_seed(self._run.args.seed + self._run.rank)
         self._run.progress.update("training", step=state.global_step, max_steps=state.max_steps)
         if state.global_step >= state.max_steps:
             control.should_training_stop = True
 
-    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+    @override
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure the step; evaluate and save where due and at the last step; leave where asked to."""
         run, step = self._run, state.global_step
         wants_stop = run.rank == 0 and stop_requested(run.attempt)
@@ -254,7 +276,15 @@ class RunCallback(TrainerCallback):
             run.eval_pending, control.should_evaluate = control.should_evaluate, False
             run.interrupted = control.should_save = control.should_training_stop = True
 
-    def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    @override
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write the step's history line; the Trainer logs after each step."""
         run = self._run
         if not logs or "loss" not in logs or run.measure is None:
@@ -295,7 +325,7 @@ class RunCallback(TrainerCallback):
                 measure.num_tokens / measure.step_time_s,
             )
 
-    def _watch_divergence(self, loss: float, step: int, control: Any) -> None:
+    def _watch_divergence(self, loss: float, step: int, control: TrainerControl) -> None:
         """Say when losses stop being finite, and end a training that stays so; the loss is the same on all ranks."""
         run = self._run
         run.num_bad_losses = 0 if math.isfinite(loss) else run.num_bad_losses + 1
@@ -305,7 +335,8 @@ class RunCallback(TrainerCallback):
             logger.error("step %d: no finite loss in %d steps; the training ends here", step, DIVERGED_STEPS)
             control.should_training_stop = True
 
-    def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    @override
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put the checkpoint that all ranks have just written in place."""
         run, step = self._run, state.global_step
         wait_for_all(run.num_ranks)

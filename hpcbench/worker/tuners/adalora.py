@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
@@ -61,7 +62,10 @@ class AdaLoraCallback(TrainerCallback):
         if resume_from is not None:
             self._load(resume_from / TUNER_STATE)
 
-    def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+    @override
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Tell peft how many steps there are, and count the orthogonality term once per step."""
         num_steps = state.max_steps - self._args.adalora_tfinal - self._args.adalora_tinit
         if num_steps < 2:
@@ -74,14 +78,18 @@ class AdaLoraCallback(TrainerCallback):
         parts = args.gradient_accumulation_steps * args.world_size
         self._config.orth_reg_weight = self._args.adalora_orth_reg_weight / parts
 
-    def on_optimizer_step(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    @override
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Update the weights' importance from their gradients, and mask the least important singular values."""
         self._config.rank_pattern = self._rank_pattern
         self._model.base_model.update_and_allocate(state.global_step + 1)
         # With a pattern in its config peft saves the kept rows alone: not enough to resume from.
         self._rank_pattern, self._config.rank_pattern = self._config.rank_pattern, None
 
-    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+    @override
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the importance of weights into the new checkpoint."""
         from safetensors.torch import save_file
 
@@ -91,7 +99,7 @@ class AdaLoraCallback(TrainerCallback):
                 for kind in _AVERAGES
                 for name, tensor in getattr(self._allocator, kind).items()
             }
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             save_file(tensors, folder / TUNER_STATE, metadata={"rank_pattern": json.dumps(self._rank_pattern)})
 
     def _load(self, path: Path) -> None:

@@ -39,7 +39,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the adapted hidden states, in their own dtype."""
-        change = self.up(self.act(self.down(hidden.to(self.down.weight.dtype))))
+        change: torch.Tensor = self.up(self.act(self.down(hidden.to(self.down.weight.dtype))))
         return hidden + change.to(hidden.dtype)
 
 
@@ -49,8 +49,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
     Raises:
         WorkerError: the architecture's layers or MLPs are not known.
     """
-    for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=False)
+    model.requires_grad_(requires_grad=False)
     for layer in find_layers(model):
         mlp = find_mlp(layer)
         device = next(mlp.parameters()).device

@@ -13,8 +13,7 @@ from hpcbench.worker.tuners import Tuner
 
 def prepare(model: Any, args: SftArgs) -> Any:  # noqa: ARG001  # the tuners' common signature
     """Return the model with all parameters trainable."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=True)
+    model.requires_grad_(requires_grad=True)
     return model
 
 

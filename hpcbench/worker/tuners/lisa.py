@@ -11,7 +11,8 @@ import random
 from pathlib import Path
 from typing import Any, Final
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
@@ -42,8 +43,8 @@ def draw_layers(num_layers: int, args: SftArgs, step: int) -> frozenset[int]:
 def count_trained(model: Any, args: SftArgs) -> int:
     """Return how many weights one step trains, all layers being equal."""
     layers = find_layers(model)
-    in_layers = sum(parameter.numel() for parameter in layers.parameters())
-    others = sum(parameter.numel() for parameter in model.parameters()) - in_layers
+    in_layers: int = sum(parameter.numel() for parameter in layers.parameters())
+    others: int = sum(parameter.numel() for parameter in model.parameters()) - in_layers
     return others + in_layers * args.lisa_activated_layers // len(layers)
 
 
@@ -55,16 +56,24 @@ class LisaCallback(TrainerCallback):
         self._args = args
         self._active: frozenset[int] | None = None
 
-    def on_step_begin(self, _args: Any, state: Any, _control: Any, optimizer: Any = None, **_: Any) -> None:
+    @override
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Make the step's draw where it is due."""
         active = draw_layers(len(self._layers), self._args, state.global_step)
         if active == self._active:
             return
         self._active = active
         for index, layer in enumerate(self._layers):
-            for parameter in layer.parameters():
-                parameter.requires_grad_(requires_grad=index in active)
-                if index not in active:
+            layer.requires_grad_(requires_grad=index in active)
+            if index not in active:
+                for parameter in layer.parameters():
                     parameter.grad = None
                     optimizer.state.pop(parameter, None)
 

@@ -29,8 +29,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
     """
     layers = find_layers(model)
     sources = place_blocks(len(layers), args.llamapro_num_new_blocks, args.llamapro_num_groups)
-    for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=False)
+    model.requires_grad_(requires_grad=False)
     expanded: list[nn.Module] = []
     for source, is_new in sources:
         expanded.append(_make_block(layers[source]) if is_new else layers[source])
@@ -38,7 +37,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
         for module in layer.modules():
             # The number of a layer's own entry in the key-value cache.
             if hasattr(module, "layer_idx"):
-                module.layer_idx = index
+                module.layer_idx = index  # type: ignore[assignment]  # torch declares tensors and modules only
     while len(layers):
         layers.pop(-1)
     layers.extend(expanded)
@@ -74,9 +73,7 @@ def place_blocks(num_layers: int, num_new: int, num_groups: int | None) -> list[
 
 def _make_block(layer: nn.Module) -> nn.Module:
     """Return a trainable copy that adds nothing to its input yet."""
-    block = copy.deepcopy(layer)
-    for parameter in block.parameters():
-        parameter.requires_grad_(requires_grad=True)
+    block = copy.deepcopy(layer).requires_grad_(requires_grad=True)
     for projection in find_last_projections(block).values():
         for parameter in projection.parameters():
             nn.init.zeros_(parameter)

@@ -64,7 +64,7 @@ def add_adapter(model: Any, args: SftArgs, config_type: type[LoraConfig], **opti
 
     config = config_type(
         task_type="CAUSAL_LM",
-        lora_alpha=args.lora_alpha,
+        lora_alpha=args.lora_alpha,  # type: ignore[arg-type]  # peft only divides by it; fractions are fine
         lora_dropout=args.lora_dropout_p,
         target_modules=choose_targets(model, args),
         **options,

@@ -10,7 +10,7 @@ Shapes: m, n of a weight; r the rank.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import torch
@@ -66,7 +66,7 @@ class GaLoreAdamW(torch.optim.Optimizer):
         super().__init__(groups, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # takes no closure
         """Update every weight that has a gradient."""
         if closure is not None:
             raise ValueError("no closures")
