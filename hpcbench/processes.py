@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -66,6 +67,17 @@ def identify_process(pid: int) -> ProcessIdentity | None:
     """Return the identity of a process of this machine, or None when it has ended."""
     stat = read_stat(pid)
     return None if stat is None else ProcessIdentity(host=socket.gethostname(), pid=pid, start_ticks=stat.start_ticks)
+
+
+def this_process() -> ProcessIdentity:
+    """Return who this process is; without a start time where there is no /proc."""
+    return _name_self(os.getpid())
+
+
+@functools.cache
+def _name_self(pid: int) -> ProcessIdentity:
+    """Keep the first answer, by pid: a machine may get another name while this runs, a fork another pid."""
+    return identify_process(pid) or ProcessIdentity(host=socket.gethostname(), pid=pid, start_ticks=None)
 
 
 def is_here(process: ProcessIdentity) -> bool:

@@ -10,34 +10,35 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.job.context import JobContext
-from hpcbench.processes import read_stat
+from hpcbench.processes import is_alive
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.states import FINISHED_WELL
 from hpcbench.storage.clock import LONG_AGO, now_text, parse_moment
-from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json
+from hpcbench.storage.json_files import JsonObject, create_json, read_json
+from hpcbench.storage.locks import holder_fields, holder_of, replace_claim
 
 logger = logging.getLogger(__name__)
 
 CLAIM_TRIES = 5
 PAUSE_S = 1.0
-"""Between two looks at a claim that cannot be read: where there are no hard links, it may be half written."""
+"""Between two reads of a claim that is not valid: on a file system without hard links it may be half written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What an owner knows of its claim."""
+    """A claim as its owner keeps it."""
 
     token: str
     attempt: int
     """Number of this attempt, from 1."""
 
 
-def take_claim(context: JobContext) -> Claim | None:
+def take_claim(context: JobContext, *, sleep: Callable[[float], None] = time.sleep) -> Claim | None:
     """Claim the job folder for this start, or return None when another start owns it or the job is done.
 
     The same scheduler job with a higher restart count takes over. Another job leaves, unless the owner is certainly
@@ -59,21 +60,19 @@ def take_claim(context: JobContext) -> Claim | None:
             return claim
         owner = read_json(paths.claim)
         if owner is None and number < CLAIM_TRIES:
-            time.sleep(PAUSE_S)
+            sleep(PAUSE_S)
             continue
-        # Whoever began to write it and did not end is dead, or finds this one's claim in its place.
+        # A writer that began and did not finish is dead, or finds this claim in its place.
         if owner is not None and not may_take_over(context, owner):
             logger.warning("%s belongs to job %s; leaving", paths.folder, owner.get("scheduler_id"))
             return None
-        write_json(paths.claim, value)
-        # Two takers may have written at once; the last writer owns it.
-        if holds_claim(paths.claim, claim.token):
+        if replace_claim(paths.claim, value):
             return claim
     return None
 
 
 def may_take_over(context: JobContext, owner: Mapping[str, object]) -> bool:
-    """Say whether this start may replace the owner in the claim."""
+    """Return whether this start may replace the owner in the claim."""
     if owner.get("scheduler_id") == context.scheduler_id and owner.get("key") == context.submission.key:
         count = owner.get("restart_count")
         return isinstance(count, int) and (context.restart_count > count or _is_dead_here(context, owner))
@@ -84,18 +83,13 @@ def may_take_over(context: JobContext, owner: Mapping[str, object]) -> bool:
 
 
 def _is_dead_here(context: JobContext, owner: Mapping[str, object]) -> bool:
-    """Say whether the owner ran on this host and its process has ended."""
-    if owner.get("host") != context.host:
-        return False
-    pid = owner.get("pid")
-    if not isinstance(pid, int):
-        return False
-    stat = read_stat(pid)
-    return stat is None or stat.start_ticks != owner.get("process_start")
+    """Return whether the owner ran on this host and its process has ended."""
+    holder = holder_of(owner)
+    return holder is not None and holder.host == context.host and not is_alive(holder)
 
 
 def holds_claim(path: Path, token: str) -> bool:
-    """Say whether the claim on disk is still the one with this token."""
+    """Return whether the claim on disk is still the one with this token."""
     found = read_json(path)
     return found is not None and found.get("token") == token
 
@@ -113,8 +107,8 @@ def wait_for_head_claim(context: JobContext, timeout_s: float = 120.0) -> Claim 
 
 
 def _claim_value(context: JobContext, claim: Claim) -> JsonObject:
-    stat = read_stat(os.getpid())
     return {
+        **holder_fields(),
         "schema_version": 1,
         "token": claim.token,
         "attempt": claim.attempt,
@@ -122,9 +116,7 @@ def _claim_value(context: JobContext, claim: Claim) -> JsonObject:
         "scheduler_id": context.scheduler_id,
         "restart_count": context.restart_count,
         "host": context.host,
-        # What the scheduler calls it, which may be another name.
+        # Slurm's NodeName, which may differ from the host's name (slurm.conf, NodeHostname).
         "node": os.environ.get("SLURMD_NODENAME"),
-        "pid": os.getpid(),
-        "process_start": None if stat is None else stat.start_ticks,
         "claimed_at": now_text(),
     }

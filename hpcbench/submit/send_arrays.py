@@ -21,7 +21,7 @@ from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.job_folder import prepare_job
 from hpcbench.submit.limits import job_limit, may_fit_smaller
-from hpcbench.submit.suite_claim import keep_claim
+from hpcbench.submit.suite_claim import renew_claim
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after
     The intent goes first: what is killed while old records are put away is found by the next submit, which brings
     them back.
     """
-    keep_claim(paths)
+    renew_claim(paths)
     submission = describe_batch(batch, scheduler.name, after)
     submission = submission.model_copy(update={"cluster_name": scheduler.cluster_name})
     write_submission(paths, submission)
@@ -176,7 +176,7 @@ def _call_scheduler(scheduler: Scheduler, submission: Submission, paths: SuitePa
             if may_be_there and (found := scheduler.find([submission.key]).get(submission.key)) is not None:
                 return found
             may_be_there = False
-            keep_claim(paths)
+            renew_claim(paths)
             return scheduler.submit(submission, after_id)
         except SchedulerError as error:
             may_be_there, said = True, error.message

@@ -7,22 +7,19 @@ laptop that slept), it finds another's claim in the place of its own and stops i
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import os
-import secrets
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from hpcbench.errors import SchedulerError
-from hpcbench.processes import ProcessIdentity, identify_process, is_alive, is_here
-from hpcbench.storage.clock import file_age_s, now_text
+from hpcbench.processes import ProcessIdentity, this_process
+from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json
+from hpcbench.storage.locks import drop_claim, holder_of, is_abandoned
 from hpcbench.storage.paths import LocalPaths
 
 logger = logging.getLogger(__name__)
@@ -35,28 +32,15 @@ SILENCE_S = 180.0
 and network file systems show times up to a minute late."""
 
 
-class RunnerClaim(BaseModel):
-    """The process that runs the queue (`runner.json`), or that was told to stop (`stopped.json`)."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    process: ProcessIdentity
-    at: str
-
-
 def live_runner(paths: LocalPaths) -> ProcessIdentity | None:
-    """Return the process that runs the queue, or None when there is none; one on another machine while it is heard."""
-    claim = _read_claim(paths)
-    if claim is None:
-        return None
-    lives = is_alive(claim.process) if is_here(claim.process) else not _is_silent(paths)
-    return claim.process if lives else None
+    """Return the process that runs the queue, or None; one on another machine while it touches its claim."""
+    runner = last_runner(paths)
+    return None if runner is None or is_abandoned(paths.runner, runner, silence_s=SILENCE_S) else runner
 
 
 def last_runner(paths: LocalPaths) -> ProcessIdentity | None:
     """Return the process whose claim is there, dead or alive."""
-    claim = _read_claim(paths)
-    return None if claim is None else claim.process
+    return holder_of(read_json(paths.runner))
 
 
 def take_claim(paths: LocalPaths) -> bool:
@@ -69,8 +53,8 @@ def take_claim(paths: LocalPaths) -> bool:
     if not create_json(paths.runner, value):
         # Between seeing a dead runner and removing its file nobody else may do the same: the file could be a new one.
         with _takeover(paths):
-            claim = _read_claim(paths)
-            if live_runner(paths) is not None or not _put_aside(paths, claim):
+            claim = read_json(paths.runner)
+            if live_runner(paths) is not None or not drop_claim(paths.runner, claim):
                 return False
             if not create_json(paths.runner, value):
                 return False
@@ -79,9 +63,9 @@ def take_claim(paths: LocalPaths) -> bool:
 
 
 def renew_claim(paths: LocalPaths) -> bool:
-    """Let other machines hear of this runner; return whether it still is the one."""
-    claim = _read_claim(paths)
-    if claim is not None and claim.process != _this_process(os.getpid()):
+    """Touch the claim, so that other machines see this runner at work; return whether it still holds the queue."""
+    runner = last_runner(paths)
+    if runner is not None and runner != this_process():
         return False
     try:
         os.utime(paths.runner)
@@ -95,69 +79,25 @@ def renew_claim(paths: LocalPaths) -> bool:
 
 def leave_claim(paths: LocalPaths) -> None:
     """Give the runner's place up, if it is this process's."""
-    claim = _read_claim(paths)
-    if claim is not None and claim.process == _this_process(os.getpid()):
+    if last_runner(paths) == this_process():
         paths.runner.unlink(missing_ok=True)
 
 
 def note_stopped(paths: LocalPaths) -> None:
-    """Tell followers that this runner leaves a queue that is not empty because it was told to."""
+    """Write for followers that this runner was asked to stop before its queue was empty."""
     write_json(paths.stopped, _claim_value())
 
 
 def was_stopped(paths: LocalPaths, runner: ProcessIdentity) -> bool:
-    """Say whether a runner that is gone had been told to stop."""
-    value = read_json(paths.stopped)
-    try:
-        return value is not None and RunnerClaim.model_validate(value).process == runner
-    except ValidationError:
-        return False
-
-
-def _read_claim(paths: LocalPaths) -> RunnerClaim | None:
-    return _parse_claim(read_json(paths.runner))
-
-
-def _parse_claim(value: JsonObject | None) -> RunnerClaim | None:
-    try:
-        return None if value is None else RunnerClaim.model_validate(value)
-    except ValidationError:
-        return None
-
-
-def _is_silent(paths: LocalPaths) -> bool:
-    age_s = file_age_s(paths.runner)
-    return age_s is not None and age_s > SILENCE_S
-
-
-def _put_aside(paths: LocalPaths, dead: RunnerClaim | None) -> bool:
-    """Remove a dead runner's claim; return False where another machine's runner has taken the place meanwhile."""
-    aside = paths.runner.with_name(f".{paths.runner.name}.{os.getpid()}.{secrets.token_hex(4)}.dropped")
-    try:
-        # Renamed first: of two machines that do it, each looks at what it has really taken away.
-        paths.runner.rename(aside)
-    except FileNotFoundError:
-        return True
-    value = read_json(aside)
-    found = _parse_claim(value)
-    aside.unlink(missing_ok=True)
-    if value is None or found is None or (dead is not None and found.process == dead.process):
-        return True
-    create_json(paths.runner, value)
-    return False
-
-
-@functools.cache
-def _this_process(pid: int) -> ProcessIdentity:
-    """Return who this process is; asked once, for a machine may get another name."""
-    process = identify_process(pid)
-    if process is None:
-        raise SchedulerError("/proc: this process is not listed", hint="local mode needs Linux with /proc mounted")
-    return process
+    """Return whether a runner that is gone had been asked to stop."""
+    return holder_of(read_json(paths.stopped)) == runner
 
 
 def _claim_value() -> JsonObject:
-    process = _this_process(os.getpid())
+    """Return what stands in `runner.json`, and in `stopped.json` of a runner that was asked to stop."""
+    process = this_process()
+    if process.start_ticks is None:
+        raise SchedulerError("/proc: this process is not listed", hint="local mode needs Linux with /proc mounted")
     return {"schema_version": 1, "process": process.model_dump(mode="json"), "at": now_text()}
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from hpcbench.status.gather import gather
 from hpcbench.status.logs import log_files
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
-from hpcbench.submit import suite_claim
+from hpcbench.submit import submit as submit_room
 from hpcbench.submit.send_arrays import Outcome
 from hpcbench.submit.submit import submit_suite
+from hpcbench.submit.suite_claim import claim_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.job_cases import command, submission
 
@@ -60,7 +62,7 @@ def write_suites(folder: Path, *names: str) -> list[str]:
 def test_an_error_of_the_second_suite_leaves_no_job_of_the_first_without_a_runner(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(suite_claim, "CLAIM_PATIENCE_S", 0.0)
+    monkeypatch.setattr(submit_room, "claim_suite", partial(claim_suite, patience_s=0.0))
     root = tmp_path / "logs"
     write_json(SuitePaths(root, "second").claim, {"host": "login2", "pid": 1, "token": "t"})
     files = write_suites(tmp_path, "first", "second", "third")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,15 @@ import pytest
 from hpcbench.errors import PlanError
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
-from hpcbench.submit import suite_claim
-from hpcbench.submit.suite_claim import CLAIM_STALE_S, claim_suite, keep_claim
+from hpcbench.submit.suite_claim import CLAIM_STALE_S, renew_claim
+from hpcbench.submit.suite_claim import claim_suite as claim_suite_patiently
 from tests.unit.storage.test_json_files import link_with_a_lost_answer
+
+claim_suite = partial(claim_suite_patiently, patience_s=0.0, poll_far_s=0.0)
 
 
 @pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SuitePaths:
-    monkeypatch.setattr(suite_claim, "CLAIM_PATIENCE_S", 0.0)
-    monkeypatch.setattr(suite_claim, "POLL_FAR_S", 0.0)
+def paths(tmp_path: Path) -> SuitePaths:
     found = SuitePaths(tmp_path, "tuners")
     found.submissions.mkdir(parents=True)
     return found
@@ -33,28 +34,30 @@ def leave(paths: SuitePaths, *, age_s: float = 0.0, **claim: object) -> None:
     os.utime(paths.claim, (moment, moment))
 
 
-def test_a_claim_whose_answer_was_lost_is_ones_own(paths: SuitePaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_is_held_although_the_answer_to_its_link_was_lost(
+    paths: SuitePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "link", link_with_a_lost_answer)
     with claim_suite(paths):
-        keep_claim(paths)
+        renew_claim(paths)
     assert not paths.claim.exists()
 
 
-def test_two_do_not_hold_a_suite(paths: SuitePaths) -> None:
+def test_a_second_submit_of_a_held_suite_is_refused(paths: SuitePaths) -> None:
     holder = f"process {os.getpid()} on .* is submitting this suite"
     with claim_suite(paths), pytest.raises(PlanError, match=holder), claim_suite(paths):
         pass
 
 
-def test_a_pid_that_was_used_again_holds_nothing(paths: SuitePaths) -> None:
+def test_a_later_process_with_the_holders_pid_does_not_hold_the_claim(paths: SuitePaths) -> None:
     with claim_suite(paths):
         mine = read_json(paths.claim) or {}
     leave(paths, **{**mine, "process_start": mine["process_start"] - 1, "token": "other"})
     with claim_suite(paths):
-        keep_claim(paths)
+        renew_claim(paths)
 
 
-def test_a_claim_that_does_not_say_when_its_process_began_goes_by_the_pid(paths: SuitePaths) -> None:
+def test_a_claim_without_a_start_time_is_held_while_its_pid_exists(paths: SuitePaths) -> None:
     leave(paths, host=socket.gethostname(), pid=os.getpid())
     with pytest.raises(PlanError), claim_suite(paths):
         pass
@@ -71,5 +74,5 @@ def test_another_hosts_claim_is_judged_by_the_file_servers_clock(
         pass
     leave(paths, host="login2", pid=1, age_s=CLAIM_STALE_S + 60)
     with claim_suite(paths):
-        keep_claim(paths)
+        renew_claim(paths)
     assert list(paths.submissions.iterdir()) == []
