@@ -18,6 +18,7 @@ from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import die_with_launcher, ignore_signals
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     from hpcbench.schemas.request import read_request
 
     job, attempt = JobPaths(Path(argv[0])), AttemptPaths(Path(argv[1]))
-    rank = int(os.environ.get("RANK", "0"))
+    rank = Ranks.from_environment().rank
     attempt.folder.mkdir(parents=True, exist_ok=True)
     ignore_signals(attempt)
     logging.basicConfig(

@@ -14,6 +14,7 @@ from types import FrameType
 from hpcbench.errors import WorkerError
 from hpcbench.processes import die_with_parent
 from hpcbench.storage.paths import AttemptPaths
+from hpcbench.worker.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +46,11 @@ def stop_requested(attempt: AttemptPaths) -> bool:
     return attempt.stop.exists()
 
 
-def leave_if_asked(attempt: AttemptPaths, *, num_ranks: int) -> None:
+def leave_if_asked(attempt: AttemptPaths, *, ranks: Ranks) -> None:
     """Raise when a stop was asked for before training started; only where no other rank would be left waiting.
 
     Raises:
         StopRequestedError: a stop was asked for.
     """
-    if num_ranks == 1 and stop_requested(attempt):
+    if ranks.is_alone and stop_requested(attempt):
         raise StopRequestedError("stopped before training started")

@@ -195,7 +195,7 @@ def describe_subject(scores: EvalMetrics, subject: Subject, *, eval_loss_reason:
     return EvalMetrics.model_validate(
         dict(scores)
         | {
-            "memory": measure_memory(subject.model.device, num_gpus=subject.num_gpus, num_ranks=1),
+            "memory": measure_memory(subject.model.device, num_gpus=subject.num_gpus),
             "parameters": parameters,
             "checkpoint": None if folder is None else str(folder),
             "checkpoint_choice": subject.checkpoint.choice,

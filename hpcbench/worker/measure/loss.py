@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
+from hpcbench.worker.ranks import ALONE, Ranks
 
 _LOGITS_PER_CHUNK = 2**26
 """Logits turned into fp32 at a time: 256 MiB."""
@@ -28,6 +29,7 @@ def mean_cross_entropy(
     device: torch.device | str,
     *,
     pad_token_id: int = 0,
+    ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, int]:
     """Return (token-weighted mean cross-entropy in nats, predicted tokens); several ranks share the rows.
@@ -38,11 +40,11 @@ def mean_cross_entropy(
         batch_size: per rank.
         device: where inputs go.
         pad_token_id: any token; padding is masked.
+        ranks: share the rows; this process takes its part.
         on_batch: called before each batch; may raise to leave early where there is one rank.
     """
-    rank, num_ranks = _world()
     # Equal lengths together: less padding, and sums do not depend on order beyond rounding.
-    ordered = sorted(encoded_rows, key=lambda row: len(row.input_ids), reverse=True)[rank::num_ranks]
+    ordered = sorted(encoded_rows, key=lambda row: len(row.input_ids), reverse=True)[ranks.rank :: ranks.count]
     totals = torch.zeros(2, dtype=torch.float64)  # [summed loss, predicted tokens]
     was_training = model.training
     model.eval()
@@ -53,10 +55,7 @@ def mean_cross_entropy(
                 totals += _sum_batch(model, ordered[start : start + batch_size], device, pad_token_id)
     finally:
         model.train(was_training)
-    if num_ranks > 1:
-        shared = totals.to(device)
-        torch.distributed.all_reduce(shared)
-        totals = shared.cpu()
+    totals = ranks.sum(totals, device)
     num_tokens = int(totals[1])
     return float(totals[0]) / num_tokens, num_tokens
 
@@ -84,9 +83,3 @@ def _sum_batch(model: Any, rows: Sequence[Encoded], device: torch.device | str, 
         losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
         total += losses.double().sum().cpu()
     return torch.stack([total, torch.tensor(float(targets_N.numel()), dtype=torch.float64)])
-
-
-def _world() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -17,6 +17,7 @@ import torch
 from hpcbench.processes import read_stat
 from hpcbench.schemas.record import RankMemory
 from hpcbench.worker.measure.metrics import GIB
+from hpcbench.worker.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,12 @@ class Meter:
 
     Args:
         device: synchronised before the clock is read when it is a GPU.
-        num_ranks: over how many processes the counts are summed.
+        ranks: the processes that the counts are summed over.
     """
 
-    def __init__(self, device: torch.device, *, num_ranks: int = 1) -> None:
+    def __init__(self, device: torch.device, ranks: Ranks = ALONE) -> None:
         self._device = device
-        self._num_ranks = num_ranks
+        self._ranks = ranks
         self._began_at = time.perf_counter()
         self._num_tokens = 0
         self._num_samples = 0
@@ -59,16 +60,13 @@ class Meter:
         """Stop the clock and sum over ranks; `stop` counts on rank 0, whose wish becomes everybody's."""
         if self._device.type == "cuda":
             torch.cuda.synchronize()
-        values = [int(stop), self._num_tokens, self._num_samples]
-        if self._num_ranks > 1:
-            shared = torch.tensor(values, dtype=torch.int64, device=self._device)
-            torch.distributed.all_reduce(shared)
-            values = shared.tolist()
+        counts = torch.tensor([int(stop), self._num_tokens, self._num_samples], dtype=torch.int64)
+        num_stops, num_tokens, num_samples = self._ranks.sum(counts, self._device).tolist()
         return StepMeasure(
             step_time_s=time.perf_counter() - self._began_at,
-            num_tokens=values[1],
-            num_samples=values[2],
-            stop=values[0] > 0,
+            num_tokens=num_tokens,
+            num_samples=num_samples,
+            stop=num_stops > 0,
         )
 
 
@@ -79,14 +77,9 @@ def reset_peaks() -> None:
             torch.cuda.reset_peak_memory_stats(index)
 
 
-def measure_memory(device: torch.device, *, num_gpus: int, num_ranks: int) -> tuple[RankMemory, ...]:
+def measure_memory(device: torch.device, *, num_gpus: int, ranks: Ranks = ALONE) -> tuple[RankMemory, ...]:
     """Return every rank's peaks, in order of ranks; all ranks must call it."""
-    own = _measure_own_memory(device, num_gpus=num_gpus)
-    if num_ranks == 1:
-        return (own,)
-    gathered: list[RankMemory | None] = [None] * num_ranks
-    torch.distributed.all_gather_object(gathered, own)
-    return tuple(memory for memory in gathered if memory is not None)
+    return tuple(ranks.gather(_measure_own_memory(device, rank=ranks.rank, num_gpus=num_gpus)))
 
 
 def process_started_at() -> float:
@@ -99,8 +92,7 @@ def process_started_at() -> float:
     return time.time() - age_s
 
 
-def _measure_own_memory(device: torch.device, *, num_gpus: int) -> RankMemory:
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+def _measure_own_memory(device: torch.device, *, rank: int, num_gpus: int) -> RankMemory:
     # Linux counts ru_maxrss in KiB, see getrusage(2).
     host_rss_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     if device.type != "cuda":

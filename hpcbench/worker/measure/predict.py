@@ -16,6 +16,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.samples import Sample
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.rouge import rouge_l
+from hpcbench.worker.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ def mean_rouge_l(
     *,
     step: int,
     device: torch.device,
+    ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
 ) -> float:
     """Return the mean ROUGE-L (0 to 1) of the generated answers; several ranks share the prompts.
@@ -56,18 +58,17 @@ def mean_rouge_l(
         args: batch size, sampling and length of the answers.
         step: goes into the seed.
         device: where inputs go.
+        ranks: share the prompts; this process takes its part.
         on_batch: called before each batch; may raise to leave early where there is one rank.
     """
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank, num_ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
-    share = prompts[rank::num_ranks]
+    share = prompts[ranks.rank :: ranks.count]
     size = args.eval_batch_size or 1
     total = torch.zeros((), dtype=torch.float64)
     was_training = model.training
     model.eval()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
-            torch.manual_seed(args.seed + 1_000_003 * step + rank)
+            torch.manual_seed(args.seed + 1_000_003 * step + ranks.rank)
             for start in range(0, len(share), size):
                 on_batch()
                 batch = share[start : start + size]
@@ -75,11 +76,7 @@ def mean_rouge_l(
                 total += sum(rouge_l(answer, row.reference) for answer, row in zip(answers, batch, strict=True))
     finally:
         model.train(was_training)
-    if num_ranks > 1:
-        shared = total.to(device)
-        torch.distributed.all_reduce(shared)
-        total = shared.cpu()
-    return float(total) / len(prompts)
+    return float(ranks.sum(total, device)) / len(prompts)
 
 
 def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs, device: torch.device) -> list[str]:

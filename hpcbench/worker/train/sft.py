@@ -28,46 +28,18 @@ from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading as model
 from hpcbench.worker.progress_file import History, Progress
+from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
 from hpcbench.worker.train.checkpoints import CLAIM_VARIABLE, CheckpointStore, Kept, ResumePoint
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.train.token_data import TokenData, load_data
-from hpcbench.worker.train.trainer import BenchTrainer, Run, wait_for_all
+from hpcbench.worker.train.trainer import BenchTrainer, Run
 from hpcbench.worker.tuners import Tuner, load_tuner
 
 logger = logging.getLogger(__name__)
 
 DDP_TIMEOUT_S = 4 * 3600
 """How long a rank waits for another: rank 0 may write a large checkpoint to slow storage meanwhile."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranks:
-    """This process among those of the job, as torchrun's environment tells."""
-
-    rank: int
-    local_rank: int
-    count: int
-    gpus_each: int
-
-    @classmethod
-    def from_environment(cls, request: JobRequest) -> Ranks:
-        """Return the ranks of this job.
-
-        Raises:
-            WorkerError: the launcher started another number of ranks than the request says.
-        """
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        if count != request.resources.ddp:
-            raise WorkerError(f"requirements.ddp is {request.resources.ddp}, and {count} ranks were started")
-        gpus_each = max(1, request.resources.gpu // count) if request.device == "cuda" else 0
-        if gpus_each > 1 and count > 1:
-            raise WorkerError(
-                f"{request.resources.gpu} GPUs for ddp {count}: several GPUs per rank need one rank",
-                hint="set requirements.ddp to the number of GPUs, or to 1 to spread the layers over them",
-            )
-        rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-        return cls(rank=rank, local_rank=local_rank, count=count, gpus_each=gpus_each)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +51,8 @@ class Assignment:
     job: JobPaths
     attempt: AttemptPaths
     ranks: Ranks
+    gpus_each: int
+    """GPUs of each rank."""
     progress: Progress
 
 
@@ -100,15 +74,36 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
     args = request.args
     if args is None:
         raise WorkerError(f"{job.request}: cmd sft without args")
-    ranks = Ranks.from_environment(request)
+    ranks = Ranks.from_environment()
+    gpus_each = _count_gpus_each(request, ranks)
     progress = Progress(job, rank=ranks.rank)
     progress.update("loading")
-    assignment = Assignment(request=request, args=args, job=job, attempt=attempt, ranks=ranks, progress=progress)
+    assignment = Assignment(
+        request=request, args=args, job=job, attempt=attempt, ranks=ranks, gpus_each=gpus_each, progress=progress
+    )
     try:
         _train(assignment)
     except StopRequestedError as stop:
         logger.info("%s", stop.message)
-        _write_interrupted(attempt, step=0, rank=ranks.rank)
+        _write_interrupted(attempt, step=0, ranks=ranks)
+
+
+def _count_gpus_each(request: JobRequest, ranks: Ranks) -> int:
+    """Return the GPUs of each rank.
+
+    Raises:
+        WorkerError: the launcher started another number of ranks than the request says, or ranks share GPUs.
+    """
+    resources = request.resources
+    if ranks.count != resources.ddp:
+        raise WorkerError(f"requirements.ddp is {resources.ddp}, and {ranks.count} ranks were started")
+    gpus_each = max(1, resources.gpu // ranks.count) if request.device == "cuda" else 0
+    if gpus_each > 1 and not ranks.is_alone:
+        raise WorkerError(
+            f"{resources.gpu} GPUs for ddp {ranks.count}: several GPUs per rank need one rank",
+            hint="set requirements.ddp to the number of GPUs, or to 1 to spread the layers over them",
+        )
+    return gpus_each
 
 
 def _train(assignment: Assignment) -> None:
@@ -123,7 +118,7 @@ def _train(assignment: Assignment) -> None:
     data = _load_data(assignment)
     assignment.progress.update("loading")
     prepared = _load_prepared(assignment, tuner, data)
-    leave_if_asked(attempt, num_ranks=ranks.count)
+    leave_if_asked(attempt, ranks=ranks)
     store = CheckpointStore(
         assignment.job,
         fingerprint=request.fingerprint,
@@ -135,24 +130,23 @@ def _train(assignment: Assignment) -> None:
     # Also starts the process group, which the search for a checkpoint needs.
     training_args = make_training_arguments(args, store.staging, device=request.device, num_ranks=ranks.count)
     found = _find_resume_point(store, ranks)
-    with contextlib.closing(History(attempt.history if ranks.rank == 0 else None)) as history:
+    with contextlib.closing(History(attempt.history if ranks.is_first else None)) as history:
         current = Run(
             args=args,
             attempt=attempt,
             store=store,
             progress=assignment.progress,
             history=history,
-            meter=meter.Meter(training_args.device, num_ranks=ranks.count),
+            meter=meter.Meter(training_args.device, ranks),
             tuner=tuner,
-            rank=ranks.rank,
-            num_ranks=ranks.count,
+            ranks=ranks,
             train_rows=data.train.rows,
             val_rows=data.validation.rows,
             packs=data.packs,
             prompts=data.prompts,
         )
         resume_from = _take_over(current, training_args, found)
-        if ranks.rank == 0:
+        if ranks.is_first:
             step = found[1].step if found else 0
             write_json(
                 attempt.started, {"fingerprint": request.fingerprint, "resumed_from_step": step, "at": now_text()}
@@ -182,7 +176,7 @@ def _run_trainer(
     )
     trainer.train(resume_from_checkpoint=resume_from)
     if current.interrupted:
-        _write_interrupted(current.attempt, step=trainer.state.global_step, rank=current.rank)
+        _write_interrupted(current.attempt, step=trainer.state.global_step, ranks=current.ranks)
     else:
         _finish(assignment, current, trainer, prepared=prepared, data=data)
 
@@ -195,7 +189,7 @@ def _load_data(assignment: Assignment) -> TokenData:
 
     def on_row(_count: int) -> None:
         on_tokenizing()
-        leave_if_asked(assignment.attempt, num_ranks=assignment.ranks.count)
+        leave_if_asked(assignment.attempt, ranks=assignment.ranks)
 
     return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
 
@@ -265,7 +259,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     """Return the model with its tuner; every rank draws the same initial weights."""
     args, device = assignment.args, assignment.request.device
     set_seed(args.seed)
-    base = model.load_model(args, device, num_gpus=assignment.ranks.gpus_each)
+    base = model.load_model(args, device, num_gpus=assignment.gpus_each)
     tuned = tuner.prepare(base, args)
     autocast = {"bf16": "bfloat16" if uses_bf16_autocast(args) else "none", "fp16": "float16", "fp32": "none"}
     facts = inspect_model(
@@ -288,13 +282,11 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
 
 def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, ResumePoint] | None:
     """Return rank 0's choice of checkpoint on every rank: file systems may show them different ones."""
-    found: list[tuple[Path, ResumePoint] | None] = [None]
-    if ranks.rank == 0:
+    found = None
+    if ranks.is_first:
         store.prepare()
-        found = [store.find()]
-    if ranks.count > 1:
-        torch.distributed.broadcast_object_list(found, src=0)
-    return found[0]
+        found = store.find()
+    return ranks.broadcast(found)
 
 
 def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
@@ -320,8 +312,8 @@ def _finish(
 ) -> None:
     """Keep the checkpoints, write the metrics, then delete what only a resume would need."""
     current.progress.update("saving")
-    memory = meter.measure_memory(trainer.args.device, num_gpus=assignment.ranks.gpus_each, num_ranks=current.num_ranks)
-    if current.rank == 0:
+    memory = meter.measure_memory(trainer.args.device, num_gpus=assignment.gpus_each, ranks=current.ranks)
+    if current.ranks.is_first:
         current.history.sync()
         first_step_at = current.first_step_at
         outcome = Outcome(
@@ -342,7 +334,7 @@ def _finish(
         )
         write_json(current.attempt.metrics, result.model_dump(mode="json"))
         current.store.delete_resumable()
-    wait_for_all(current.num_ranks)
+    current.ranks.wait_for_all()
 
 
 def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
@@ -357,6 +349,6 @@ def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
     )
 
 
-def _write_interrupted(attempt: AttemptPaths, *, step: int, rank: int) -> None:
-    if rank == 0:
+def _write_interrupted(attempt: AttemptPaths, *, step: int, ranks: Ranks) -> None:
+    if ranks.is_first:
         write_json(attempt.interrupted, {"schema_version": 1, "step": step, "at": now_text()})

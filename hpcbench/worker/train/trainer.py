@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -38,6 +37,7 @@ from hpcbench.worker.measure.meter import Meter, StepMeasure
 from hpcbench.worker.measure.predict import Prompt, mean_rouge_l
 from hpcbench.worker.models.adapter_files import load_adapter_weights, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
+from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
 from hpcbench.worker.train.weighted_loss import WeightedLoss, sum_weights
@@ -60,8 +60,7 @@ class Run:
     history: History
     meter: Meter
     tuner: Tuner
-    rank: int
-    num_ranks: int
+    ranks: Ranks
     train_rows: Sequence[Encoded]
     val_rows: Sequence[Encoded]
     packs: Sequence[Sequence[int]] | None = None
@@ -129,8 +128,8 @@ class BenchTrainer(Trainer):
             batch_size=run.args.batch_size,
             accumulation=run.args.gradient_accumulation_steps,
             seed=run.args.seed,
-            rank=run.rank,
-            num_ranks=run.num_ranks,
+            rank=run.ranks.rank,
+            num_ranks=run.ranks.count,
             shuffles=not run.args.test_oom_error,
         )
         return EpochLoader(
@@ -151,7 +150,7 @@ class BenchTrainer(Trainer):
         self.run.meter.begin_step()
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._weighted_loss is not None and batches:
-            num_items = sum_weights(batches, num_ranks=self.run.num_ranks, device=device)
+            num_items = sum_weights(batches, ranks=self.run.ranks, device=device)
         return batches, num_items
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -168,7 +167,7 @@ class BenchTrainer(Trainer):
         """Write the weights and the tokenizer; of a method with an adapter of its own the adapter alone."""
         if not self.run.tuner.saved_arguments:
             super().save_model(output_dir, _internal_call)
-        elif self.run.rank == 0:
+        elif self.run.ranks.is_first:
             folder = self.run.store.staging if output_dir is None else Path(output_dir)
             save_adapter(self.model, self.run.args, folder)
             self._tokenizer.save_pretrained(folder)
@@ -199,7 +198,7 @@ class BenchTrainer(Trainer):
 
         def leave_if_asked() -> None:
             run.progress.update("evaluating")
-            if run.num_ranks == 1 and stop_requested(run.attempt):
+            if run.ranks.is_alone and stop_requested(run.attempt):
                 raise StopRequestedError("stopped during an evaluation")
 
         loss, num_tokens = mean_cross_entropy(
@@ -208,6 +207,7 @@ class BenchTrainer(Trainer):
             run.args.eval_batch_size or run.args.batch_size,
             self.args.device,
             pad_token_id=self._tokenizer.pad_token_id,
+            ranks=run.ranks,
             on_batch=leave_if_asked,
         )
         figures = {"step": step, "eval_loss": loss}
@@ -219,6 +219,7 @@ class BenchTrainer(Trainer):
                 run.args,
                 step=step,
                 device=self.args.device,
+                ranks=run.ranks,
                 on_batch=leave_if_asked,
             )
             logger.info("step %d: ROUGE-L %.4f over %d answers", step, figures["rouge_l"], len(run.prompts))
@@ -235,7 +236,7 @@ class BenchTrainer(Trainer):
         """Write the best weights, unless a checkpoint of the same step is about to hold them."""
         run, step = self.run, self.state.global_step
         saves_anyway = self.control.should_save or step >= self.state.max_steps
-        if run.rank == 0 and run.args.save_strategy != "no" and not saves_anyway:
+        if run.ranks.is_first and run.args.save_strategy != "no" and not saves_anyway:
             folder = run.store.staging / f"weights-{step}"
             self.save_model(str(folder))
             run.store.place_best(folder, step=step)
@@ -253,7 +254,7 @@ class RunCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give each rank its own dropout; stop at once where a resumed training has no step left."""
-        set_seed(self._run.args.seed + self._run.rank)
+        set_seed(self._run.args.seed + self._run.ranks.rank)
         self._run.progress.update("training", step=state.global_step, max_steps=state.max_steps)
         if state.global_step >= state.max_steps:
             control.should_training_stop = True
@@ -262,7 +263,7 @@ class RunCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure the step; evaluate and save where due and at the last step; leave where asked to."""
         run, step = self._run, state.global_step
-        wants_stop = run.rank == 0 and stop_requested(run.attempt)
+        wants_stop = run.ranks.is_first and stop_requested(run.attempt)
         run.measure = run.meter.end_step(stop=wants_stop)
         if run.first_step_at is None:
             run.first_step_at = time.time()
@@ -339,8 +340,8 @@ class RunCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put the checkpoint that all ranks have just written in place."""
         run, step = self._run, state.global_step
-        wait_for_all(run.num_ranks)
-        if run.rank == 0:
+        run.ranks.wait_for_all()
+        if run.ranks.is_first:
             run.history.sync()
             placed = run.store.place_resumable(
                 ResumePoint(
@@ -353,11 +354,5 @@ class RunCallback(TrainerCallback):
             )
             if not run.interrupted and run.args.save_strategy != "no" and run.num_steps_kept != 0:
                 run.store.keep_step(placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model)
-        wait_for_all(run.num_ranks)
+        run.ranks.wait_for_all()
         run.progress.update("training")
-
-
-def wait_for_all(num_ranks: int) -> None:
-    """Wait until every rank is here."""
-    if num_ranks > 1:
-        torch.distributed.barrier()

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from hpcbench.errors import WorkerError
 from hpcbench.worker.data.templates import IGNORED_LABEL
+from hpcbench.worker.ranks import Ranks
 
 
 class WeightedLoss:
@@ -60,12 +61,9 @@ class WeightedLoss:
         return total / (shifted_BT.sum() if num_items_in_batch is None else num_items_in_batch).to(total)
 
 
-def sum_weights(batches: list[Any], *, num_ranks: int, device: torch.device) -> torch.Tensor:
+def sum_weights(batches: list[Any], *, ranks: Ranks, device: torch.device) -> torch.Tensor:
     """Return the sum of weights of predicted tokens over batches and ranks."""
     total = sum(
         (batch["loss_weights"][..., 1:].double().sum() for batch in batches), torch.zeros((), dtype=torch.float64)
     )
-    total = total.to(device)
-    if num_ranks > 1:
-        torch.distributed.all_reduce(total)
-    return total
+    return ranks.sum(total.to(device), device)

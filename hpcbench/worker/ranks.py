@@ -1,0 +1,75 @@
+"""This process among the ranks of its job, and what all ranks do together.
+
+In: the environment that torchrun makes, and later the process group that transformers' TrainingArguments start. Out:
+sums, objects and waits over all ranks, by accelerate; with one rank each is a plain return. It starts no process group.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process's numbers; collectives need the process group, which starts after the data is tokenized."""
+
+    rank: int = 0
+    local_rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """Return this process's numbers as torchrun names them.
+
+        accelerate's PartialState has them too, but asking it starts the process group with its own backend and timeout.
+        """
+        numbers = {"rank": "RANK", "local_rank": "LOCAL_RANK", "count": "WORLD_SIZE"}
+        return cls(**{name: int(os.environ[variable]) for name, variable in numbers.items() if variable in os.environ})
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, the only one that writes files."""
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other rank, so that this one may leave without making another wait."""
+        return self.count == 1
+
+    def sum(self, values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+        """Return the sum over all ranks, by way of the device that the process group's backend reads."""
+        if self.is_alone:
+            return values
+        from accelerate.utils import reduce
+
+        return cast("torch.Tensor", reduce(values.to(device), reduction="sum")).to(values.device)
+
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value, in order of ranks."""
+        from accelerate.utils import gather_object
+
+        return [value] if self.is_alone else cast("list[T]", gather_object([value]))
+
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value."""
+        from accelerate.utils import broadcast_object_list
+
+        return value if self.is_alone else cast("list[T]", broadcast_object_list([value]))[0]
+
+    def wait_for_all(self) -> None:
+        """Wait until every rank is here."""
+        if not self.is_alone:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+
+ALONE: Final = Ranks()
+"""One process without others: evals, and trainings of one rank."""
