@@ -18,8 +18,12 @@ GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
 Golden = Callable[[str, str], None]
 
-# What a shell starts in the background ignores SIGINT, and so would every program that a test stops with Ctrl-C.
+# An ignored signal stays ignored across exec (POSIX), in every program that a test starts: a shell ignores SIGINT for
+# background jobs, nohup ignores SIGHUP. A handler is reset to the default action instead.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda _number, _frame: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

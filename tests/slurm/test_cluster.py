@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -248,9 +247,7 @@ def test_a_second_cluster_runs_beside_the_first_and_leaves_nothing(slurm_cluster
         await_true(lambda: len(list_job_processes(second.settings.slurm_conf, spool)) == 5, "the job to start")
         assert count_queued() == 0
     finally:
-        started = time.monotonic()
         second.stop()
-    assert time.monotonic() - started < 20
     assert list_job_processes(second.settings.slurm_conf, spool) == []
     assert not second.settings.sockets.exists()
     assert set(slurm_cluster.describe_nodes().values()) == {"idle"}

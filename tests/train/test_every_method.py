@@ -97,7 +97,7 @@ def test_a_method_learns_and_resumes_to_the_last_bit(
     assert sum(found[-3:]) < sum(found[:3])
     assert (evals[num_steps] or 0.0) < (evals[5] or 0.0)
 
-    killed.join(timeout=120)
+    killed.join(timeout=300)
     where = f"killed in batch {num_batches}: {job.attempt(1).folder / 'worker.log'}"
     assert killed.exitcode == -signal.SIGKILL, where
     num_done = sum("loss" in line for line in read_history(job.attempt(1)))

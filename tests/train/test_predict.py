@@ -78,5 +78,5 @@ def test_training_records_rouge_l_and_is_not_disturbed(tmp_path: Path, base_mode
     assert 0 <= (metrics.rouge_l or 0) <= 1
     losses = [[line["loss"] for line in read_history(run.attempt(1)) if "loss" in line] for run in (plain, job)]
     assert losses[0] == losses[1]
-    assert worker.wait(timeout=120) == 0, shared.attempt(1).log.read_text()
+    assert worker.wait(timeout=300) == 0, shared.attempt(1).log.read_text()
     assert read_metrics(shared.attempt(1)).rouge_l is not None

@@ -183,7 +183,7 @@ def test_a_damaged_or_foreign_checkpoint_is_not_resumed_from(
 
 def wait_for_step(job: JobPaths, number: int, step: int, worker: subprocess.Popen[bytes]) -> None:
     history = job.attempt(number).history
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while worker.poll() is None and time.monotonic() < deadline:
         if history.exists() and history.read_text().count('"loss"') >= step:
             return
@@ -201,7 +201,7 @@ def test_a_kill_at_a_random_step_changes_nothing(tmp_path: Path, base_model: Pat
     step = random.randint(10, 120)
     wait_for_step(job, 1, step, worker)
     worker.kill()
-    assert worker.wait(timeout=30) == -signal.SIGKILL
+    assert worker.wait(timeout=300) == -signal.SIGKILL
     train_here(reference)
     metrics = read_metrics(train_here(job, 2))
     assert metrics.resumed_from_steps[0] >= step - 7 > 0, f"killed at step {step}"
@@ -220,14 +220,14 @@ def test_two_ranks_die_with_their_launcher_and_resume_to_the_same_result(
     ranks = find_children(launcher.pid)
     assert len(ranks) == 2
     launcher.kill()
-    launcher.wait(timeout=30)
-    deadline = time.monotonic() + 10
+    launcher.wait(timeout=300)
+    deadline = time.monotonic() + 300
     while any(map(is_alive, ranks)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_alive, ranks))
     uninterrupted, resumed = start_worker(reference, ddp=2), start_worker(job, 2, ddp=2)
-    assert uninterrupted.wait(timeout=120) == 0, reference.attempt(1).log.read_text()
-    assert resumed.wait(timeout=120) == 0, job.attempt(2).log.read_text()
+    assert uninterrupted.wait(timeout=300) == 0, reference.attempt(1).log.read_text()
+    assert resumed.wait(timeout=300) == 0, job.attempt(2).log.read_text()
     assert read_metrics(job.attempt(2)).resumed_from_steps[0] > 0
     assert_same_result(job, reference)
 
@@ -241,7 +241,7 @@ def test_signals_do_nothing_and_the_stop_file_makes_it_leave(tmp_path: Path, bas
     done = read_history(job.attempt(1))[-1]["step"]
     wait_for_step(job, 1, done + 5, worker)
     job.attempt(1).stop.write_text("{}")
-    assert worker.wait(timeout=60) == 0, job.attempt(1).log.read_text()
+    assert worker.wait(timeout=300) == 0, job.attempt(1).log.read_text()
     step = (read_json(job.attempt(1).interrupted) or {})["step"]
     assert (job.resume / f"checkpoint-{step}").is_dir()
     assert not job.attempt(1).metrics.exists()

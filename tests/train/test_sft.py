@@ -298,7 +298,7 @@ def test_two_ranks_train_as_one_process_with_the_same_global_batch(tmp_path: Pat
     ranks = make_job(tmp_path / "ranks", base, data, ddp=2, batch_size=1, gradient_accumulation_steps=2, **values)
     worker = start_worker(ranks, ddp=2)
     single = train_here(alone)
-    assert worker.wait(timeout=120) == 0, ranks.attempt(1).log.read_text()
+    assert worker.wait(timeout=300) == 0, ranks.attempt(1).log.read_text()
     first, second = read_history(single), read_history(ranks.attempt(1))
     assert [line["step"] for line in second] == [line["step"] for line in first]
     for one, two in zip(first, second, strict=True):
@@ -317,7 +317,7 @@ def test_a_failure_is_written_with_its_cause_and_exit_code_1(tmp_path: Path, bas
     bad = tmp_path / "bad.jsonl"
     bad.write_text(json.dumps({"text": "no question"}) + "\n", encoding="utf-8")
     job = make_job(tmp_path / "job", base_model, bad)
-    assert start_worker(job).wait(timeout=120) == 1
+    assert start_worker(job).wait(timeout=300) == 1
     failure = read_json(job.attempt(1).failure(0))
     assert failure is not None
     assert (failure["type"], failure["rank"]) == ("WorkerError", 0)

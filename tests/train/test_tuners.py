@@ -92,7 +92,7 @@ def test_lisa_on_two_ranks_is_lisa_on_one(tmp_path: Path, chats: Path) -> None:
     worker = start_worker(ranks, ddp=2)
     alone = make_job(tmp_path / "alone", base, chats, **values)
     train_here(alone)
-    assert worker.wait(timeout=180) == 0, ranks.attempt(1).log.read_text()
+    assert worker.wait(timeout=300) == 0, ranks.attempt(1).log.read_text()
     assert losses(ranks) == pytest.approx(losses(alone), abs=1e-5)
 
 

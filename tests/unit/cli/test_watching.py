@@ -238,7 +238,7 @@ def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
             assert watching_process.poll() is None
         watching_process.send_signal(signal.SIGINT)
         try:
-            _, errors = watching_process.communicate(timeout=20)
+            _, errors = watching_process.communicate(timeout=120)
         finally:
             watching_process.kill()
     assert watching_process.returncode == conventions.EXIT_INTERRUPTED

@@ -9,6 +9,7 @@ import pytest
 
 from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
+from tests.conftest import Golden
 from tests.support.places import GOLDEN
 from tests.support.suite_writer import HEAD, messages_of, refusal
 
@@ -17,16 +18,12 @@ CASES = sorted((GOLDEN_FILES / "errors").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.stem for case in CASES])
-def test_error_texts(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HPCBENCH_UPDATE_GOLDEN=1 writes the texts anew."""
+def test_error_texts(case: Path, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(case.parent)
     with pytest.raises(ConfigError) as caught:
         load_suites([Path(case.name)])
     text = str(caught.value).replace(str(case.parent), "FOLDER") + "\n"
-    golden = case.with_suffix(".txt")
-    if os.environ.get("HPCBENCH_UPDATE_GOLDEN"):
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+    golden(str(case.with_suffix(".txt").relative_to(GOLDEN)), text)
 
 
 def test_every_golden_text_has_its_case() -> None:

@@ -200,7 +200,7 @@ def test_a_terminal_shows_running_jobs_and_leaves_lines_of_ended_ones(world: Wor
             seen += chunk
     except OSError:  # Linux says EIO when the other side is closed
         pass
-    assert driver.wait(timeout=30) == 130
+    assert driver.wait(timeout=120) == 130
     os.close(master)
     text = seen.decode()
     for part in (
@@ -228,5 +228,5 @@ def test_a_terminal_that_is_closed_stops_the_jobs_cleanly(world: World) -> None:
     world.wait_for(lambda: world.lines("notes") == ["up"])
     os.close(master)
     driver.send_signal(signal.SIGHUP)
-    assert driver.wait(timeout=30) == 130
+    assert driver.wait(timeout=120) == 130
     assert world.states() == {"slow": JobState.PENDING}

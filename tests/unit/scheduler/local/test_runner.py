@@ -172,7 +172,7 @@ def test_a_running_job_is_cancelled_with_term_and_others_go_on(world: World) -> 
     driver = world.start_driver()
     world.wait_for(lambda: "up" in world.lines("notes"))
     world.scheduler.cancel([f"{first}_0"])
-    output, _ = driver.communicate(timeout=30)
+    output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 1
     assert sorted(world.lines("notes")) == ["b", "term", "up"]
     assert world.states() == {"a": JobState.CANCELLED, "b": JobState.COMPLETED}
@@ -186,7 +186,7 @@ def test_ctrl_c_leaves_no_process_and_a_rerun_continues(world: World) -> None:
     world.wait_for(lambda: world.lines("notes").count("start") == 2)
     assert world.states()["a"] is JobState.RUNNING
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=30)
+    output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130
     lines = output.splitlines()
     assert lines[:3] + sorted(lines[3:5]) + lines[5:] == [
@@ -213,7 +213,7 @@ def test_a_job_that_ignores_term_is_killed_by_a_second_ctrl_c(world: World) -> N
     time.sleep(0.4)
     assert driver.poll() is None
     driver.send_signal(signal.SIGINT)
-    driver.communicate(timeout=30)
+    driver.communicate(timeout=120)
     assert driver.returncode == 130
     assert world.processes() == []
     assert world.states() == {"a": JobState.PENDING}
@@ -224,7 +224,7 @@ def test_a_job_that_ignores_term_is_killed_when_its_grace_is_over(world: World) 
     driver = world.start_driver(grace_s=0.5)
     world.wait_for(lambda: world.lines("notes") == ["up"])
     driver.send_signal(signal.SIGINT)
-    driver.communicate(timeout=30)
+    driver.communicate(timeout=120)
     assert driver.returncode == 130
     assert world.processes() == []
 
@@ -239,7 +239,7 @@ def test_a_runner_killed_with_kill_9_takes_its_jobs_with_it_and_the_next_goes_on
     process = world.process("a")
     assert process is not None
     driver.kill()
-    driver.communicate(timeout=30)
+    driver.communicate(timeout=120)
     world.wait_for(lambda: not is_alive(process))
     jobs = world.jobs()
     assert jobs["a"].state is JobState.LOST
@@ -266,8 +266,8 @@ def test_a_second_runner_follows_the_first_and_takes_its_place_when_it_is_killed
     (world.save_dir / "go").touch()
     world.wait_for(lambda: "c" in world.lines("notes") and world.process("c") is not None)
     first.kill()
-    first.communicate(timeout=30)
-    output, _ = second.communicate(timeout=30)
+    first.communicate(timeout=120)
+    output, _ = second.communicate(timeout=120)
     assert second.returncode == 1  # c was lost
     assert "✗ demo/c train  lost: the local runner died while it ran" in output
     assert world.lines("notes") == ["a", "b", "c"]
@@ -282,11 +282,11 @@ def test_a_follower_leaves_the_runner_alone(world: World) -> None:
     assert second.stdout is not None
     assert second.stdout.readline().startswith("following")
     second.send_signal(signal.SIGINT)
-    output, _ = second.communicate(timeout=30)
+    output, _ = second.communicate(timeout=120)
     assert second.returncode == 130
     assert f"left; process {first.pid} on " in output
     (world.save_dir / "go").touch()
-    output, _ = first.communicate(timeout=30)
+    output, _ = first.communicate(timeout=120)
     assert first.returncode == 0
     assert world.lines("notes") == ["a"]
 
@@ -299,8 +299,8 @@ def test_a_follower_does_not_restart_what_was_stopped_on_purpose(world: World) -
     assert second.stdout is not None
     assert second.stdout.readline().startswith("following")
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=30)
-    output, _ = second.communicate(timeout=30)
+    first.communicate(timeout=120)
+    output, _ = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (130, 130)
     assert "the local runner was stopped; run the same `hpcbench submit` again to continue\n" in output
     assert world.lines("notes") == ["a"]
