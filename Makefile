@@ -27,9 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(BIN)/hpcbench submit configs/quickstart.yaml --cluster local --save-dir logs
-	@$(BIN)/hpcbench collect quickstart --save-dir logs --output logs/quickstart/report.md
-	@$(BIN)/hpcbench collect quickstart --save-dir logs --format html --output logs/quickstart/report.html
+	@$(BIN)/hpcbench demo --save-dir logs
 
 # Every part runs, even after one that failed; the exit code at the end counts them all.
 test: $(VENV)/.installed

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from hpcbench.cli import collect, jobs, site, submit
+from hpcbench.cli import collect, demo, jobs, site, submit
 from hpcbench.cli.conventions import EXIT_INTERRUPTED, Verbs, exit_code
 from hpcbench.cli.single_run import verbs
 from hpcbench.errors import HpcbenchError
@@ -35,7 +35,8 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
-        app()
+        # Else `python -m hpcbench` would call itself that in its messages.
+        app(prog_name=app.info.name)
     except (HpcbenchError, OSError) as error:
         from hpcbench.cli.output import print_error
 
@@ -63,5 +64,5 @@ def _root(
     pass
 
 
-for room in (submit, verbs, jobs, collect, site):
+for room in (demo, submit, verbs, jobs, collect, site):
     room.register(app)

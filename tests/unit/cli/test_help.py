@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import typer
 from typer.core import TyperGroup
@@ -41,3 +44,10 @@ def test_each_verb_has_a_summary_of_one_line_and_an_example_of_at_most_eighty_co
 def test_the_verbs_are_listed_in_groups() -> None:
     headings = [line for line in help_of().splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == ["Run:", "Watch:", "Results:", "Set up:", "Options:"]
+
+
+def test_a_module_started_by_python_calls_itself_hpcbench() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcbench", "status", "--no-such"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith("Usage: hpcbench status ")

@@ -1,0 +1,60 @@
+"""The verb that runs the quickstart, which travels with hpcbench: demo.
+
+In: a save directory. Out: the jobs of `configs/quickstart.yaml`, run on this machine, and their report. The suite and
+its data lie in the package, which may be read-only: nothing is written beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpcbench.cli.conventions import add_verb
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    add_verb(app, demo, group="Run", example="hpcbench demo --save-dir /tmp/hpcbench-demo")
+
+
+def demo(
+    save_dir: Annotated[
+        Path, typer.Option("--save-dir", metavar="DIR", help="Root of all results.", show_default=True)
+    ] = Path("logs"),
+) -> None:
+    """Run the quickstart on this machine and report it, in about a minute.
+
+    It teaches a tiny model pig latin in three ways and compares. It needs the worker's libraries but neither GPU nor
+    network. A second run finds the results and runs nothing again.
+    """
+    from hpcbench.cli.invocation import resolve_save_dir
+    from hpcbench.cli.submit import submit
+    from hpcbench.config import load_suites
+    from hpcbench.errors import HpcbenchError
+    from hpcbench.plan.jobs import plan_suite
+    from hpcbench.report import render
+    from hpcbench.status.gather import gather
+    from hpcbench.storage.json_files import write_text
+    from hpcbench.storage.package_data import shipped_file
+    from hpcbench.storage.paths import SuitePaths
+    from hpcbench.worker.requirements import LibraryMissingError, check_libraries
+
+    file = shipped_file("configs", "quickstart.yaml")
+    root = resolve_save_dir(save_dir, None)
+    [suite] = load_suites([file])
+    try:
+        for request in plan_suite(suite, save_dir=root, inputs={}):
+            check_libraries(request)
+    except LibraryMissingError as error:
+        raise HpcbenchError(f"demo: {error.message}", hint="pip install 'hpcbench-llm[worker]'") from error
+    submit([file], cluster="local", save_dir=root)
+    collection = gather(root, [suite.name])
+    for name, text in (
+        ("report.md", render(collection, format="markdown")),
+        ("report.html", render(collection, format="html")),
+    ):
+        report = SuitePaths(root, suite.name).folder / name
+        write_text(report, text)
+        print(f"wrote {report}")
