@@ -28,10 +28,11 @@ from hpcbench.job.context import JobContext
 from hpcbench.job.stop_reason import StopRequest
 from hpcbench.processes import die_with_parent, kill_tree
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.notes import Push
 from hpcbench.schemas.record import Record, TrainMetrics
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
-from hpcbench.storage.json_files import read_json, write_json, write_text
+from hpcbench.storage.json_files import write_json, write_text
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 
 logger = logging.getLogger(__name__)
@@ -198,7 +199,7 @@ def run_push(
             child.wait()
             why = "the job was asked to stop" if stop.reason is not None else f"it took more than {limit_s:.0f} s"
             return None, why
-    found = read_json(attempt.push) or {}
-    if isinstance(found.get("url"), str):
-        return found["url"], None
-    return None, str(found.get("error") or f"the push ended with exit code {child.returncode}; see {attempt.push_log}")
+    found = Push.read(attempt.push) or Push()
+    if found.url is not None:
+        return found.url, None
+    return None, found.error or f"the push ended with exit code {child.returncode}; see {attempt.push_log}"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from hpcbench.schemas.notes import Failure, Interrupted
 from hpcbench.schemas.record import TERMINATED, Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import COMES_BACK, JobState
@@ -174,10 +174,9 @@ def _interrupted(
     ending: Ending, attempt: AttemptPaths, job: JobPaths, *, is_program: bool
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     state, words = INTERRUPTIONS[ending.stop_reason or "terminate"]
-    left = read_json(attempt.interrupted)
-    saved = (
-        f"; checkpoint at step {left['step']}" if left is not None and "step" in left else "; no checkpoint was made"
-    )
+    left = Interrupted.read(attempt.interrupted)
+    has_saved = left is not None and left.step is not None
+    saved = f"; checkpoint at step {left.step}" if left is not None and has_saved else "; no checkpoint was made"
     if is_program:
         # What it saved, if anything, only it knows.
         code = ending.exit_code
@@ -195,7 +194,7 @@ def _interrupted(
 
 
 def _failed(
-    ending: Ending, failure: Mapping[str, Any] | None, job: JobPaths, attempt: AttemptPaths, *, has_gpu: bool
+    ending: Ending, failure: Failure | None, job: JobPaths, attempt: AttemptPaths, *, has_gpu: bool
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     lines = log_tail(attempt.log)
     state, cause = _judge(ending, failure, lines, has_gpu=has_gpu)
@@ -205,12 +204,12 @@ def _failed(
 
 
 def _judge(  # noqa: PLR0911  # one rule a return
-    ending: Ending, failure: Mapping[str, Any] | None, lines: Sequence[str], *, has_gpu: bool
+    ending: Ending, failure: Failure | None, lines: Sequence[str], *, has_gpu: bool
 ) -> tuple[JobState, Cause]:
     """Return what failed: what names a cause goes before what follows from it, and words before bare numbers."""
-    kind = "" if failure is None else str(failure.get("type", "Exception"))
-    message = "" if failure is None else str(failure.get("message", "")) or kind
-    hint = None if failure is None or not failure.get("hint") else str(failure["hint"])
+    kind = "" if failure is None else failure.type
+    message = "" if failure is None else failure.message or kind
+    hint = None if failure is None else failure.hint or None
     if kind in OUT_OF_MEMORY_TYPES or GPU_OOM_TEXT.search(message):
         return JobState.OUT_OF_MEMORY, Cause(type=kind, message=message, hint=hint)
     if failure is None and (line := _find_line(GPU_OOM_TEXT, lines)):
@@ -264,12 +263,12 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def first_failure(attempt: AttemptPaths) -> dict[str, Any] | None:
+def first_failure(attempt: AttemptPaths) -> Failure | None:
     """Return the failure that explains the others: an out-of-memory one, else the earliest of all ranks."""
-    found = [value for file in attempt.failures() if (value := read_json(file)) is not None]
+    found = [note for file in attempt.failures() if (note := Failure.read(file)) is not None]
 
-    def order(value: dict[str, Any]) -> tuple[bool, datetime]:
-        return str(value.get("type")) not in OUT_OF_MEMORY_TYPES, parse_moment(value.get("at")) or LONG_AGO
+    def order(note: Failure) -> tuple[bool, datetime]:
+        return note.type not in OUT_OF_MEMORY_TYPES, parse_moment(note.at) or LONG_AGO
 
     return min(found, key=order, default=None)
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from hpcbench.job.context import JobContext
 from hpcbench.scheduler.slurm.own_job import OwnJob, ask_own_job
-from hpcbench.storage.json_files import read_json
+from hpcbench.schemas.notes import Cancelled
 
 StopReason = Literal["timeout", "terminate", "preempted"]
 
@@ -96,6 +96,6 @@ def find_stop_reason(stop: StopRequest, context: JobContext) -> tuple[StopReason
 
 
 def is_cancelled(context: JobContext) -> bool:
-    """Say whether `hpcbench cancel` has left its note for this very scheduler job."""
-    note = read_json(context.paths.cancelled)
-    return note is not None and note.get("scheduler_id") == context.scheduler_id
+    """Return whether `hpcbench cancel` has left its note for this very scheduler job."""
+    note = Cancelled.read(context.paths.cancelled)
+    return note is not None and note.scheduler_id == context.scheduler_id

@@ -33,10 +33,11 @@ from hpcbench.job.sampler import Sampler
 from hpcbench.job.scratch import link_scratch
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
 from hpcbench.processes import descendants, die_with_parent, kill_tree, signal_pid
+from hpcbench.schemas.notes import Stop
 from hpcbench.schemas.record import Attempt, Cause, Metrics, Record, SampledMemory
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
-from hpcbench.storage.clock import moment_text, now_text
+from hpcbench.storage.clock import moment_text
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths
 
@@ -214,7 +215,7 @@ class Supervisor:
                 signal_pid(pid, signal.SIGTERM)
         elif self.context.is_head:
             try:
-                write_json(self.attempt.stop, {"schema_version": 1, "reason": self.stop.reason, "at": now_text()})
+                Stop(reason=self.stop.reason or "terminate").write(self.attempt.stop)
             except OSError as error:
                 logger.error("the worker cannot be asked to stop and will be killed: %s", error)  # the text says all
 

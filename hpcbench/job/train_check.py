@@ -10,12 +10,11 @@ import logging
 import time
 from pathlib import Path
 
+from hpcbench.schemas.notes import Refusal
 from hpcbench.schemas.record import Record, may_come_back, read_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
-from hpcbench.storage.clock import now_text
-from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 
 logger = logging.getLogger(__name__)
@@ -45,10 +44,9 @@ def check_train(request: JobRequest, *, patience_s: float = PATIENCE_S) -> tuple
 
 
 def note_refusal(paths: SuitePaths, submission: Submission, index: int, reason: str) -> None:
-    """Leave word that this eval was not run: it has not failed, and a later submit sends it again."""
-    note = {"schema_version": 1, "at": now_text(), "reason": reason}
+    """Write that this eval was not run: it has not failed, and a later submit sends it again."""
     try:
-        write_json(paths.refusal(submission.key, index), note)
+        Refusal(reason=reason).write(paths.refusal(submission.key, index))
     except OSError as error:
         logger.warning("%s: cannot be written: %s", paths.refusal(submission.key, index), error)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hpcbench.errors import RecordError, SchedulerError
 from hpcbench.scheduler.protocol import Answer, Queue
+from hpcbench.schemas.notes import Cancelled, Refusal
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import TRAIN, JobRequest, read_request
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, LOCAL, JobState
@@ -252,18 +253,18 @@ def _is_listed(path: Path) -> bool:
 
 
 def _is_cancelled(job: JobPaths, submission: Submission, index: int) -> bool:
-    """Say whether hpcbench has cancelled this submission of the job, and not the one before it."""
-    note = read_json(job.cancelled)
+    """Return whether hpcbench has cancelled this submission of the job, and not the one before it."""
+    note = Cancelled.read(job.cancelled)
     scheduler_id = submission.element_id(index)
-    return note is not None and scheduler_id is not None and note.get("scheduler_id") == scheduler_id
+    return note is not None and scheduler_id is not None and note.scheduler_id == scheduler_id
 
 
 def _read_refusal(paths: SuitePaths, job: JobPaths, submission: Submission, index: int) -> str | None:
     """Return why this submission of an eval has not run; None when it has, perhaps at another start."""
-    note = read_json(paths.refusal(submission.key, index))
+    note = Refusal.read(paths.refusal(submission.key, index))
     if note is None or (read_json(job.claim) or {}).get("key") == submission.key:
         return None
-    return str(note.get("reason"))
+    return note.reason
 
 
 def _read_node(job: JobPaths) -> str | None:

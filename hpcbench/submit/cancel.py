@@ -11,10 +11,9 @@ from pathlib import Path
 
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.schemas.notes import Cancelled
 from hpcbench.schemas.states import ALIVE
 from hpcbench.schemas.views import JobView
-from hpcbench.storage.clock import now_text
-from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths
 
 
@@ -44,9 +43,8 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
         if scheduler is None:
             raise SchedulerError(f"{cluster}: its scheduler cannot be reached from this machine")
         for job in members:
-            note = {"schema_version": 1, "at": now_text(), "scheduler_id": job.scheduler_id}
             # Not flushed: that would take seconds for thousands of jobs, and only a crash of this machine loses a note.
-            write_json(JobPaths(job.folder).cancelled, note, sync=False)
+            Cancelled(scheduler_id=job.scheduler_id).write(JobPaths(job.folder).cancelled, sync=False)
         scheduler.cancel([job.scheduler_id for job in members if job.scheduler_id is not None])
     return alive
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import HpcbenchError, WorkerError
-from hpcbench.storage.clock import now_text
-from hpcbench.storage.json_files import write_json
+from hpcbench.schemas.notes import Failure
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import die_with_launcher, ignore_signals
@@ -91,17 +90,9 @@ def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> Non
         type_name = "OutOfMemoryError"
         message = message.split(" See documentation")[0].split(" If reserved but")[0]
         hint = "reduce batch_size or max_length, or set gradient_checkpointing: true"
-    value = {
-        "schema_version": 1,
-        "type": type_name,
-        "message": message,
-        "hint": hint,
-        "traceback": "".join(traceback.format_exception(error)),
-        "at": now_text(),
-        "rank": rank,
-    }
+    trace = "".join(traceback.format_exception(error))
     try:
-        write_json(attempt.failure(rank), value)
+        Failure(type=type_name, message=message, hint=hint, traceback=trace, rank=rank).write(attempt.failure(rank))
     except OSError:
         logger.exception("the failure cannot be written")
 

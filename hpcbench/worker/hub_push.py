@@ -15,8 +15,8 @@ from typing import Any, Final
 from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.hub.repository import TOKEN_VARIABLES, repository_of
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.notes import Push
 from hpcbench.schemas.request import read_request
-from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths
 
 MESSAGE: Final = "Weights trained by hpcbench"
@@ -98,12 +98,12 @@ def main(argv: list[str]) -> int:
     """Push one folder; return the exit code."""
     job, folder, result = Path(argv[0]), Path(argv[1]), Path(argv[2])
     try:
-        value = {"schema_version": 1, "url": push(_read_args(job), folder)}
+        note = Push(url=push(_read_args(job), folder))
     except Exception as error:  # noqa: BLE001  # whatever a hub's library raises is told, and the training stays
-        value = {"schema_version": 1, "error": describe_error(error)}
-        sys.stderr.write(f"{value['error']}\n")
-    write_json(result, value)
-    return 0 if "url" in value else 1
+        note = Push(error=describe_error(error))
+        sys.stderr.write(f"{note.error}\n")
+    note.write(result)
+    return 1 if note.url is None else 0
 
 
 if __name__ == "__main__":

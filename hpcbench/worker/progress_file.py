@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from hpcbench.schemas.notes import Started
 from hpcbench.storage.clock import now_text
-from hpcbench.storage.json_files import JsonObject, read_json, write_json
+from hpcbench.storage.json_files import JsonObject, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.measure.metrics import Step, latest_by_step
 
@@ -76,9 +77,9 @@ def list_attempts(job: JobPaths, fingerprint: str) -> list[tuple[int, AttemptPat
     """Return (number, paths, step resumed from) of each attempt that started training this very configuration."""
     found = []
     for attempt in job.attempts():
-        started = read_json(attempt.started)
-        if started is not None and started.get("fingerprint") == fingerprint:
-            found.append((attempt.number, attempt, int(started["resumed_from_step"])))
+        started = Started.read(attempt.started)
+        if started is not None and started.fingerprint == fingerprint:
+            found.append((attempt.number, attempt, started.resumed_from_step))
     return found
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.processes import ProcessIdentity
+from hpcbench.schemas.notes import Note
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.states import FINISHED_WELL
 from hpcbench.schemas.submission import Submission, read_submission
@@ -293,8 +294,7 @@ def read_entries(paths: LocalPaths, skip: set[str] | None = None) -> list[QueueE
 def request_cancel(paths: LocalPaths, element_id: str) -> None:
     """Ask for a job, or with a submission's id for all its jobs, to be cancelled."""
     if SAFE_ID.match(element_id):
-        value = {"schema_version": 1, "requested_at": now_text()}
-        write_json(paths.cancel(element_id), value)
+        Note().write(paths.cancel(element_id))
 
 
 def read_cancels(paths: LocalPaths) -> frozenset[str]:

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
+from hpcbench.schemas.notes import Interrupted
 from hpcbench.schemas.record import EvalMetrics, Parameters, TaskResult
 from hpcbench.schemas.request import JobRequest
-from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import write_json, write_text
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
@@ -96,7 +96,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
             metrics = evaluate(request, subject, tasks, between_batches, attempt)
     except StopRequestedError:
         logger.info("asked to stop; this eval starts over with the next attempt")
-        write_json(attempt.interrupted, {"schema_version": 1, "phase": "evaluating", "at": now_text()})
+        Interrupted(phase="evaluating").write(attempt.interrupted)
         return
     write_json(attempt.metrics, metrics.model_dump(mode="json"))
 

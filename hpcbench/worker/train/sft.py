@@ -19,8 +19,8 @@ from transformers import TrainingArguments, set_seed
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.notes import Interrupted, Started
 from hpcbench.schemas.request import JobRequest
-from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.packing import check_packing
@@ -148,9 +148,7 @@ def _train(assignment: Assignment) -> None:
         resume_from = _take_over(current, training_args, found)
         if ranks.is_first:
             step = found[1].step if found else 0
-            write_json(
-                attempt.started, {"fingerprint": request.fingerprint, "resumed_from_step": step, "at": now_text()}
-            )
+            Started(fingerprint=request.fingerprint, resumed_from_step=step).write(attempt.started)
         _run_trainer(assignment, current, training_args, prepared=prepared, data=data, resume_from=resume_from)
 
 
@@ -351,4 +349,4 @@ def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
 
 def _write_interrupted(attempt: AttemptPaths, *, step: int, ranks: Ranks) -> None:
     if ranks.is_first:
-        write_json(attempt.interrupted, {"schema_version": 1, "step": step, "at": now_text()})
+        Interrupted(step=step).write(attempt.interrupted)
