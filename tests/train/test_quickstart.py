@@ -1,4 +1,4 @@
-"""What a newcomer runs first: the quickstart in local mode, twice."""
+"""What a newcomer runs first: the demo, twice."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def hpcbench(*arguments: str) -> str:
     return done.stdout
 
 
-def test_the_quickstart_beats_its_baseline_and_is_not_run_twice(tmp_path: Path) -> None:
-    arguments = ("configs/quickstart.yaml", "--cluster", "local", "--save-dir", str(tmp_path))
-    first = hpcbench("submit", *arguments)
+def test_the_demo_beats_its_baseline_and_is_not_run_twice(tmp_path: Path) -> None:
+    first = hpcbench("demo", "--save-dir", str(tmp_path))
     assert "7 jobs submitted" in first
+    assert "lora-r32" in (tmp_path / "quickstart" / "report.md").read_text()
+    assert "</html>" in (tmp_path / "quickstart" / "report.html").read_text()
     rows = csv.DictReader(io.StringIO(hpcbench("collect", "--format", "csv", "--save-dir", str(tmp_path))))
     scores = {row["experiment"]: float(row["pig_latin_exact_match"]) for row in rows}
 
@@ -34,5 +35,5 @@ def test_the_quickstart_beats_its_baseline_and_is_not_run_twice(tmp_path: Path) 
     assert min(scores["lora-r4"], scores["lora-r32"], scores["full"]) >= 0.5
     assert scores["lora-r32"] > scores["lora-r4"]
 
-    assert "0 jobs submitted" in hpcbench("submit", *arguments)
+    assert "0 jobs submitted" in hpcbench("demo", "--save-dir", str(tmp_path))
     assert [path.name for path in sorted(tmp_path.glob("quickstart/*/*/attempt-*"))] == ["attempt-1"] * 7

@@ -1,1 +1,1 @@
-"""One job here and now, from arguments on a command line: the room behind `hpcbench sft` and `hpcbench eval`."""
+"""One job on this machine, from arguments on a command line: `hpcbench sft` and `hpcbench eval`."""

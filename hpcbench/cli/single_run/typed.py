@@ -1,7 +1,7 @@
-"""What was typed after a verb, read into the suite of one experiment.
+"""A command line of sft or eval, read into the suite of one experiment.
 
-In: the words of a command line, as the original's scripts write them (`--lora_rank 8`, `--lora-rank=8`, `--packing`).
-Out: a located document, so that every check and message is the one that a suite file would get. It touches no disk.
+In: its words, as ms-swift's scripts write them (`--lora_rank 8`, `--lora-rank=8`, `--packing`, `--dataset a b`). Out: a
+located document, so that every check and message is the one that a suite file would get. It touches no disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hpcbench.config.typed_fields import TRUE_WORDS, take
 from hpcbench.errors import ConfigError, Problem
 
 NO_NAME = "run"
-"""Stands in the document where no name was typed; the version number is not known yet."""
+"""The experiment's name until its version number is chosen, where no name was typed."""
 
 _NOTHING = frozenset({"null", "None"})
 RUN_ALIASES = {"save_dir": "output_dir"}
@@ -38,7 +38,7 @@ class Typed:
         return None if found is None or not isinstance(found.value, str) else found.value
 
     def is_on(self, name: str) -> bool:
-        """Say whether a switch of the run itself was typed and is on."""
+        """Return whether a switch of the run itself was typed and is on."""
         return (self.text(name) or "").lower() in TRUE_WORDS
 
 
@@ -59,7 +59,7 @@ def read_words(verb: Verb, words: Sequence[str]) -> Typed:
     """Return what was typed.
 
     Raises:
-        ConfigError: with everything that is no option with its value.
+        ConfigError: with everything that is not an option with its value.
     """
     problems: list[Problem] = []
     found: dict[str, Located] = {}
@@ -80,7 +80,7 @@ def read_words(verb: Verb, words: Sequence[str]) -> Typed:
 
 
 def make_document(typed: Typed, *, has_gpu: bool) -> Located:
-    """Return the suite of one experiment that the command line means.
+    """Return the suite of one experiment that the command line describes.
 
     Args:
         typed: the command line.
@@ -99,7 +99,7 @@ def make_document(typed: Typed, *, has_gpu: bool) -> Located:
     device = top.setdefault("device", _at(verb, "--device", "cuda" if wants_gpu else "cpu"))
     ranks = requirements.get("ddp")
     if gpus is None:
-        # Else --ddp 2 on a machine with GPUs would have to say --gpu 2 as well.
+        # So that --ddp 2 on a machine with GPUs needs no --gpu 2 beside it.
         count = "0" if device.value == "cpu" else "1" if ranks is None else ranks.value
         requirements["gpu"] = _at(verb, "--gpu", count)
     args = sections["args"]
@@ -120,7 +120,7 @@ def make_document(typed: Typed, *, has_gpu: bool) -> Located:
 
 
 def _for_evals(verb: Verb, requirements: Mapping[str, Located], device: Located) -> dict[str, Located]:
-    """Return what an eval asks for: after a training one GPU, however many ranks trained."""
+    """Return the resources of evals: after a training one GPU, however many ranks trained."""
     if verb.name == "eval":
         return dict(requirements)
     kept = {name: value for name, value in requirements.items() if name not in {"gpu", "ddp"}}
@@ -157,7 +157,9 @@ def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | N
         return None
     if word.name in _OF_A_SCHEDULER:
         hint = "write a suite with `requirements`, and run it with `hpcbench submit`"
-        problems.append(here.problem("is for jobs that wait in a queue; this verb runs one here and now", hint=hint))
+        problems.append(
+            here.problem("is for jobs that wait in a queue; this verb runs one on this machine, at once", hint=hint)
+        )
         return None
     option = _option(verb, word.name)
     if not word.values:
@@ -171,7 +173,7 @@ def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | N
         return _at(verb, word.written, tuple(_at(verb, word.written, part) for part in parts))
     if option is not None and len(word.values) > 1:
         extra = shorten(repr(word.values[1]))
-        problems.append(here.problem(f"{extra} stands after its value", hint="quote text that holds spaces"))
+        problems.append(here.problem(f"unexpected {extra} after its value", hint="quote text that holds spaces"))
         return None
     text = " ".join(word.values)
     if option is not None and option.kind.base is dict:
@@ -180,17 +182,17 @@ def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | N
 
 
 def _check_run_options(verb: Verb, found: Mapping[str, Located], problems: list[Problem]) -> None:
-    """Report values of the run's own options, which no suite knows and so nothing else checks."""
-    for name, option in options_of(verb.name).items():
-        if option.section == "run" and name in found:
-            if not found[name].value:
-                problems.append(found[name].problem("no value", expected=option.kind.describe()))
-            else:
-                take(found[name], option.kind, problems)
+    """Report wrong values of the run's own options; no suite has them, so the suite's checks leave them out."""
+    options = options_of(verb.name)
+    for value, option in ((value, options[name]) for name, value in found.items() if name in options):
+        if option.section == "run" and not value.value:
+            problems.append(value.problem("no value", expected=option.kind.describe()))
+        elif option.section == "run":
+            take(value, option.kind, problems)
 
 
 def _option(verb: Verb, name: str) -> Option | None:
-    """Return the option of that name or alias; None where the arguments' own rules have to say what it is."""
+    """Return the option of that name or alias; None leaves the name to the rules of `config/aliases.py`."""
     options = options_of(verb.name)
     return options.get(name) or options.get(ALIASES.get(name, ""))
 
