@@ -92,10 +92,10 @@ class Verbs(TyperGroup):
 
 
 class WatchingVerb(Verb):
-    """A verb whose `--watch` may stand alone or name seconds: `--watch`, `--watch 60`, `--watch=60`."""
+    """A verb whose `--watch` may be bare or name seconds: `--watch`, `--watch 60`, `--watch=60`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a `--watch` that stands alone its value, then parse as usual."""
+        """Give a bare `--watch` its value, then parse as usual."""
         return super().parse_args(ctx, list(complete_watch(args)))
 
 

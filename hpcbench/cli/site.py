@@ -62,13 +62,13 @@ def init(
         return
     target = output or user_folder(os.environ) / f"{stem}.yaml"
     if target.exists() and not force:
-        raise PlanError(f"{target}: is there already", hint="another --name or -o, or --force to overwrite it")
+        raise PlanError(f"{target}: already exists", hint="another --name or -o, or --force to overwrite it")
     write_text(target, text)
     print(f"wrote {target}")
     if not facts.groups:
         print("warning: sinfo did not answer; partition and GPUs are left open", file=sys.stderr)
     chosen = stem if output is None else target
-    print(f"look through it, then: hpcbench doctor --cluster {chosen}")
+    print(f"read it through, then: hpcbench doctor --cluster {chosen}")
 
 
 def doctor(
@@ -95,9 +95,9 @@ def doctor(
     root = resolve_save_dir(save_dir, profile)
     found: list[Check] = []
     suites = load_suites(configs) if configs else []
-    looks = [examine(profile, root, run_job=not no_job, timeout_s=timeout)]
-    looks += [examine_inputs(suites, profile)] if suites else []
-    for check in chain.from_iterable(looks):
+    examinations = [examine(profile, root, run_job=not no_job, timeout_s=timeout)]
+    examinations += [examine_inputs(suites, profile)] if suites else []
+    for check in chain.from_iterable(examinations):
         found.append(check)
         if not as_json:
             print(f"{check.level:<8} {check.name}: {check.message}", flush=True)
@@ -123,7 +123,7 @@ def prefetch(configs: Configs, overrides: Overrides = None) -> None:
     suites = load_suites(configs, overrides=overrides or ())
     requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
     text = json.dumps([request.model_dump(mode="json") for request in requests])
-    # In a process of its own: it needs the worker's libraries, which this one must not import.
+    # A second process, since prefetching imports the worker's libraries, which no verb may import.
     done = subprocess.run([sys.executable, "-m", "hpcbench.worker.prefetch"], input=text, text=True, check=False)
     if done.returncode != 0:
         raise typer.Exit(EXIT_FAILED)
@@ -153,8 +153,8 @@ def clean(
     for removal in removals:
         print(f"{'would remove' if dry_run else 'remove'} {removal.folder}")
     failed = [] if dry_run else remove(removals)
-    for words in failed:
-        print(f"not removed: {words}", file=sys.stderr)
+    for failure in failed:
+        print(f"not removed: {failure}", file=sys.stderr)
     verb = "would free" if dry_run else "freed"
     experiments = len({removal.experiment for removal in removals})
     print(f"{verb} {size:.2f} GiB in {len(removals)} folders of {experiments} experiments")

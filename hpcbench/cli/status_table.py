@@ -13,33 +13,22 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hpcbench.schemas.states import FAILED_STATES, JobState
+from hpcbench.schemas.states import FAILED_STATES, STATE_STYLES, JobState
 from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import count_states, status_rows
 
-STYLES = {
-    JobState.COMPLETED: "green",
-    JobState.RUNNING: "cyan",
-    JobState.PENDING: "yellow",
-    JobState.PLANNED: "dim",
-    JobState.UNKNOWN: "magenta",
-    JobState.BLOCKED: "dim red",
-}
-FAILED_STYLE = "bold red"
-
-
 IMPORTANCE = (JobState.RUNNING, *sorted(FAILED_STATES), JobState.OUT_OF_MEMORY, JobState.UNKNOWN, JobState.PENDING)
-"""What is shown first where not all jobs fit; the rest comes after."""
+"""States whose jobs are kept where not all fit, the most important first; the others come after."""
 FRAME_LINES = 4
-"""Lines of a screen besides the jobs: header, counts, what is left out, and the cursor's."""
+"""Lines of a screen besides the jobs: header, counts, the number left out, and the cursor's line."""
 
 
 class Terminal(Console):
-    """A console that leaves it to the command line what to do about a reader who has gone."""
+    """A console that raises BrokenPipeError where rich would end the program."""
 
     def on_broken_pipe(self) -> None:
         """Raise again instead of ending the program here."""
-        raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
+        raise BrokenPipeError(errno.EPIPE, "the reader has closed its end")
 
 
 class StatusScreen:
@@ -49,7 +38,7 @@ class StatusScreen:
         self._live = live
 
     def show(self, collection: Collection, jobs: Sequence[JobView], *, complete: bool) -> None:
-        """Draw what fits on the screen; complete, all of it, for it stays."""
+        """Draw what fits on the screen; everything where `complete`, since that frame stays."""
         warnings = [Text(f"warning: {warning}", style="yellow") for warning in collection.warnings]
         room = None if complete else max(self._live.console.height - FRAME_LINES - len(warnings), 1)
         if complete:
@@ -74,12 +63,11 @@ def render_status(jobs: Sequence[JobView], *, room: int | None = None) -> Group:
     table.add_column("progress or result", no_wrap=room is not None)
     table.add_column("reason", no_wrap=room is not None)
     for row in status_rows(shown):
-        state = JobState(row.state)
         cells = [row.experiment, row.job]
         table.add_row(
             *([Text(row.suite)] if several else []),
             *(Text(cell) for cell in cells),
-            Text(row.state, style=STYLES.get(state, FAILED_STYLE)),
+            Text(row.state, style=STATE_STYLES[JobState(row.state)]),
             Text(row.scheduler_id, style="dim"),
             Text(row.progress),
             Text(row.reason),

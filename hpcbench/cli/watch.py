@@ -1,7 +1,7 @@
 """The commands that stay: `status --watch`, `collect --watch` and `submit --wait`.
 
-In: what to watch. Out: text, through `console.py`, until no job is under way any more: what was forgotten in some
-terminal asks no scheduler for ever. How often is looked stands in `lookout.py`.
+In: snapshots of the jobs, as `status/polling.py` takes them. Out: text, through `output.py`, until no job is under way
+any more, so that a command forgotten in some terminal does not query the scheduler for weeks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -29,22 +29,24 @@ from hpcbench.status.polling import look_again
 from hpcbench.storage.json_files import write_text
 
 Choose = Callable[[Collection], list[JobView]]
+Poll = Callable[..., Iterator[Collection]]
+"""`look_again`, or snapshots that a test made."""
 
 
 def is_over(jobs: Sequence[JobView]) -> bool:
-    """Say whether none of the jobs is pending, running or unknown, besides those out of reach (pure)."""
+    """Return whether none of the jobs is pending, running or unknown, besides those out of reach (pure)."""
     return not any(job.state in ALIVE and not job.is_out_of_reach for job in jobs)
 
 
 def end_line(jobs: Sequence[JobView]) -> str:
-    """Return what is said when nothing is waited for any more (pure)."""
+    """Return the last line of a command that waited (pure)."""
     num_far = sum(job.state in ALIVE and job.is_out_of_reach for job in jobs)
     far = f", besides {plural(num_far, 'job')} of other users or on other clusters" if num_far else ""
     return f"no job is under way any more{far}"
 
 
-def what_matters(jobs: Sequence[JobView]) -> tuple[object, ...]:
-    """Return what makes two looks differ for a reader of lines: states, reasons and results, not progress (pure)."""
+def without_progress(jobs: Sequence[JobView]) -> tuple[object, ...]:
+    """Return what differs between two snapshots for a reader of lines: all but progress (pure)."""
     return tuple(
         (job.suite, job.experiment, job.job, job.state, job.scheduler_id, job.reason, _recorded_at(job)) for job in jobs
     )
@@ -54,20 +56,23 @@ def _recorded_at(job: JobView) -> str | None:
     return None if job.record is None else job.record.finished_at
 
 
-def watch_status(save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool) -> None:
+def watch_status(
+    save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool, poll: Poll = look_again
+) -> None:
     """Show the jobs until they are over: in place on a terminal, elsewhere again when something changed."""
+    snapshots = poll(save_dir, every_s=every_s)
     if as_json:
-        _watch_as_json(save_dir, choose, every_s)
+        _watch_as_json(snapshots, choose)
     elif sys.stdout.isatty():
-        _watch_in_place(save_dir, choose, every_s)
+        _watch_in_place(snapshots, choose)
     else:
-        _watch_as_lines(save_dir, choose, every_s)
+        _watch_as_lines(snapshots, choose)
 
 
-def _watch_in_place(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+def _watch_in_place(snapshots: Iterator[Collection], choose: Choose) -> None:
     jobs: Sequence[JobView] = ()
     with status_screen() as screen:
-        for collection in look_again(save_dir, every_s=every_s):
+        for collection in snapshots:
             jobs = choose(collection)
             over = is_over(jobs)
             screen.show(collection, jobs, complete=over)
@@ -76,11 +81,11 @@ def _watch_in_place(save_dir: Path, choose: Choose, every_s: float | None) -> No
     print_line(end_line(jobs))
 
 
-def _watch_as_lines(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+def _watch_as_lines(snapshots: Iterator[Collection], choose: Choose) -> None:
     shown: object = None
-    for collection in look_again(save_dir, every_s=every_s):
+    for collection in snapshots:
         jobs = choose(collection)
-        if (now := (what_matters(jobs), collection.warnings)) != shown:
+        if (now := (without_progress(jobs), collection.warnings)) != shown:
             shown = now
             print_line(f"{collection.collected_at}:")
             print_status(collection, jobs)
@@ -89,10 +94,10 @@ def _watch_as_lines(save_dir: Path, choose: Choose, every_s: float | None) -> No
             break
 
 
-def _watch_as_json(save_dir: Path, choose: Choose, every_s: float | None) -> None:
+def _watch_as_json(snapshots: Iterator[Collection], choose: Choose) -> None:
     """Print one line of JSON whenever something changed, progress included."""
     shown: object = None
-    for collection in look_again(save_dir, every_s=every_s):
+    for collection in snapshots:
         jobs = choose(collection)
         value = status_json(collection, jobs)
         if (now := (value["jobs"], value["warnings"])) != shown:
@@ -103,12 +108,18 @@ def _watch_as_json(save_dir: Path, choose: Choose, every_s: float | None) -> Non
 
 
 def watch_report(
-    save_dir: Path, names: Sequence[str], output: Path, render: Callable[[Collection], str], *, every_s: float | None
+    save_dir: Path,
+    names: Sequence[str],
+    output: Path,
+    render: Callable[[Collection], str],
+    *,
+    every_s: float | None,
+    poll: Poll = look_again,
 ) -> None:
     """Rewrite a report whenever something but progress changed, until no job is under way."""
     shown: object = None
-    for collection in look_again(save_dir, names, every_s=every_s):
-        if (now := (what_matters(collection.jobs), collection.warnings)) != shown:
+    for collection in poll(save_dir, names, every_s=every_s):
+        if (now := (without_progress(collection.jobs), collection.warnings)) != shown:
             shown = now
             print_warnings(collection)
             write_text(output, render(collection))
@@ -118,7 +129,7 @@ def watch_report(
             break
 
 
-def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = ()) -> bool:
+def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (), *, poll: Poll = look_again) -> bool:
     """Wait until no job of the suites is under way; return whether one failed.
 
     What was left planned was counted when it was submitted, and running out of GPU memory is a result: neither is a
@@ -128,16 +139,17 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
         save_dir: root of everything on disk.
         names: suites.
         only: globs of experiments, where the others do not matter.
+        poll: yields snapshots of the jobs.
     """
     shown = ""
     last = Collection(suites=(), collected_at="")
     jobs: Sequence[JobView] = ()
-    for collection in look_again(save_dir, names):
+    for collection in poll(save_dir, names):
         last = collection
         jobs = [job for job in last.jobs if not only or any(fnmatchcase(job.experiment, glob) for glob in only)]
-        if (words := "\n".join([count_states(jobs), *_stuck_lines(jobs)])) != shown:
-            print_line(words)
-            shown = words
+        if (text := "\n".join([count_states(jobs), *_stuck_lines(jobs)])) != shown:
+            print_line(text)
+            shown = text
         if is_over(jobs):
             break
     print_summary(last)

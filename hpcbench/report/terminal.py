@@ -25,7 +25,7 @@ from hpcbench.report.remarks import Failure, failures_of, others_note, warnings_
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
 from hpcbench.report.score_columns import eval_columns, value_columns
 from hpcbench.schemas.progress import parse_progress
-from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
+from hpcbench.schemas.states import STATE_STYLES, JobState
 from hpcbench.schemas.views import Collection, SuiteView
 
 _NAME_LIMIT = 30
@@ -43,15 +43,6 @@ _LEAST_TOLD = (
 )
 """Columns that go first where the console is too narrow, in this order; then scores and reported values."""
 
-_STYLES = {
-    JobState.COMPLETED: "green",
-    JobState.RUNNING: "cyan",
-    JobState.OUT_OF_MEMORY: "magenta",
-    JobState.BLOCKED: "dim",
-    JobState.PLANNED: "dim",
-    **dict.fromkeys(ALIVE - {JobState.RUNNING}, "yellow"),
-    **dict.fromkeys(FAILED_STATES, "red"),
-}
 _NOT_ASCII = str.maketrans({"±": "+-", "…": "...", "●": "*", "✔": "ok", "\N{MULTIPLICATION SIGN}": "x"})
 
 
@@ -214,7 +205,7 @@ def _state(row: Row, *, ascii_only: bool) -> Text:
     state = row.first.state
     detail = _progress(row.first) if len(row.members) == 1 else ""
     mark = "✔" if state is JobState.COMPLETED else "●"
-    return _text(f"{mark} {state.value}{detail}", _STYLES[state], ascii_only=ascii_only)
+    return _text(f"{mark} {state.value}{detail}", STATE_STYLES[state], ascii_only=ascii_only)
 
 
 def _progress(facts: Facts) -> str:
@@ -227,14 +218,14 @@ def _progress(facts: Facts) -> str:
 
 def _style_of(state: str) -> str:
     """Return the style of a state's name; `OOM` is the one name that is none."""
-    return _STYLES[JobState(state)] if state in set(JobState) else _STYLES[JobState.OUT_OF_MEMORY]
+    return STATE_STYLES[JobState(state)] if state in set(JobState) else STATE_STYLES[JobState.OUT_OF_MEMORY]
 
 
 def _failure_lines(failure: Failure, *, ascii_only: bool) -> list[Text]:
     what = f" {one_line(failure.experiment)} {one_line(failure.job)}"
     message = f": {one_line(failure.message, limit=160)}" if failure.message else ""
     head = Text.assemble(
-        (failure.state.value, _STYLES[failure.state]),
+        (failure.state.value, STATE_STYLES[failure.state]),
         _text(what, "bold", ascii_only=ascii_only),
         _text(message, "", ascii_only=ascii_only),
     )

@@ -6,6 +6,7 @@ In: a state. Out: facts about it. The mapping from a scheduler's own words stand
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -54,6 +55,17 @@ FAILED_STATES = frozenset(
     }
 )
 """Ended without a result; only a person's `retry` runs them again."""
+
+STATE_STYLES: Mapping[JobState, str] = {
+    JobState.COMPLETED: "green",
+    JobState.RUNNING: "cyan",
+    JobState.OUT_OF_MEMORY: "magenta",
+    JobState.BLOCKED: "dim",
+    JobState.PLANNED: "dim",
+    **dict.fromkeys(ALIVE - {JobState.RUNNING}, "yellow"),
+    **dict.fromkeys(FAILED_STATES, "red"),
+}
+"""How a terminal shows each state, in rich's words."""
 
 COMES_BACK = frozenset({JobState.TIMEOUT, JobState.PREEMPTED})
 

@@ -177,7 +177,7 @@ def test_init_writes_a_profile_that_submits(slurm_cluster: Cluster, tmp_path: Pa
     assert (profile.partition, profile.time_max_min, profile.cpus_per_gpu) == ("gpu", 480, 2)
     again = hpcbench("init", "--name", "mine", check=False)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert yaml.safe_load(hpcbench("init", "--force", "-o", "-").stdout)["partition"] == "gpu"
     suite = command_suite([command_experiment("a", ("true",))])
     submit(suite, tmp_path / "logs", profile=profile)

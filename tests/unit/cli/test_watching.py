@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -42,114 +42,121 @@ def look(*jobs: JobView, at: str = "now") -> Collection:
     return Collection(suites=(SuiteView(name="tuners", experiments=experiments),), collected_at=at)
 
 
+@dataclass
+class Snapshots:
+    """What the next polls show; a poll beyond the last one is a failure."""
+
+    found: list[Collection] = field(default_factory=list)
+
+    def __call__(self, *_: object, **__: object) -> Iterator[Collection]:
+        yield from self.found
+        pytest.fail("polled on although all was over")
+
+
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[Collection]:
-    """What the next looks show."""
-    found: list[Collection] = []
-
-    def look_again(*_: object, **__: object) -> Iterator[Collection]:
-        yield from found
-        pytest.fail("looked on although all was over")
-
-    monkeypatch.setattr(watching, "look_again", look_again)
-    return found
+def snapshots() -> Snapshots:
+    return Snapshots()
 
 
-def watch(*, as_json: bool = False) -> None:
-    watching.watch_status(Path("/logs"), lambda found: list(found.jobs), every_s=None, as_json=as_json)
+def watch(snapshots: Snapshots, *, as_json: bool = False) -> None:
+    watching.watch_status(Path("/logs"), lambda found: list(found.jobs), every_s=None, as_json=as_json, poll=snapshots)
 
 
-def test_lines_are_added_only_when_a_state_changes(looks: list[Collection], capsys: pytest.CaptureFixture[str]) -> None:
-    looks += [look(job(RUNNING, progress={"step": n, "max_steps": 9}), at=f"at {n}") for n in (1, 2)]
-    looks.append(look(job(COMPLETED), at="at 3"))
-    watch()
+def test_lines_are_added_only_when_a_state_changes(snapshots: Snapshots, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshots.found += [look(job(RUNNING, progress={"step": n, "max_steps": 9}), at=f"at {n}") for n in (1, 2)]
+    snapshots.found.append(look(job(COMPLETED), at="at 3"))
+    watch(snapshots)
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line.startswith("at ")] == ["at 1:", "at 3:"]
     assert out.endswith("1 completed\nno job is under way any more\n")
 
 
 def test_json_is_one_line_for_each_change_progress_included(
-    looks: list[Collection], capsys: pytest.CaptureFixture[str]
+    snapshots: Snapshots, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    looks += [look(job(RUNNING, progress={"step": n, "max_steps": 9})) for n in (1, 1, 2)]
-    looks.append(look(job(COMPLETED)))
-    watch(as_json=True)
+    snapshots.found += [look(job(RUNNING, progress={"step": n, "max_steps": 9})) for n in (1, 1, 2)]
+    snapshots.found.append(look(job(COMPLETED)))
+    watch(snapshots, as_json=True)
     values = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [value["jobs"][0]["progress"] for value in values] == ["step 1/9 (11%)", "step 2/9 (22%)", ""]
 
 
 def test_a_report_is_rewritten_only_when_something_changed(
-    looks: list[Collection], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    snapshots: Snapshots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    looks += [look(job(state), at=f"at {n}") for n, state in enumerate([PENDING, RUNNING, RUNNING, COMPLETED])]
+    snapshots.found += [
+        look(job(state), at=f"at {n}") for n, state in enumerate([PENDING, RUNNING, RUNNING, COMPLETED])
+    ]
     written: list[str] = []
 
     def render(collection: Collection) -> str:
         written.append(collection.collected_at)
         return f"report {collection.collected_at}\n"
 
-    watching.watch_report(tmp_path, (), tmp_path / "report.md", render, every_s=None)
+    watching.watch_report(tmp_path, (), tmp_path / "report.md", render, every_s=None, poll=snapshots)
     assert written == ["at 0", "at 1", "at 3"]
     assert (tmp_path / "report.md").read_text() == "report at 3\n"
     assert "(1 completed)\nno job is under way any more\n" in capsys.readouterr().out
 
 
 def test_waiting_ends_with_the_report_and_says_whether_a_job_failed(
-    looks: list[Collection], capsys: pytest.CaptureFixture[str]
+    snapshots: Snapshots, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    looks += [look(job(RUNNING)), look(job(RUNNING)), look(job(JobState.TIMEOUT))]
-    assert watching.wait_for_slurm(Path("/logs"), ["tuners"])
+    snapshots.found += [look(job(RUNNING)), look(job(RUNNING)), look(job(JobState.TIMEOUT))]
+    assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
     assert capsys.readouterr().out.startswith("1 running\n1 timeout\n")
 
 
 def test_jobs_that_never_start_are_told_while_one_waits_for_them(
-    looks: list[Collection], capsys: pytest.CaptureFixture[str]
+    snapshots: Snapshots, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stuck = [replace(job(PENDING, name=name, reason="is held"), hint="release it") for name in "ab"]
-    looks += [
+    snapshots.found += [
         look(*stuck, job(PENDING, name="c", reason="waits for GPUs")),
         look(*(job(COMPLETED, name=n) for n in "abc")),
     ]
-    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
     told = "3 pending\n  2 will not start without help: is held; see hpcbench why\n3 completed\n"
     assert capsys.readouterr().out.startswith(told)
 
 
-def test_waiting_for_some_experiments_ends_with_them(looks: list[Collection]) -> None:
-    looks += [look(job(COMPLETED), job(RUNNING, name="b"), job(JobState.PLANNED, name="c"))]
-    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], ["a"])
+def test_waiting_for_some_experiments_ends_with_them(snapshots: Snapshots) -> None:
+    snapshots.found += [look(job(COMPLETED), job(RUNNING, name="b"), job(JobState.PLANNED, name="c"))]
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], ["a"], poll=snapshots)
 
 
-def test_what_a_limit_left_planned_is_no_failure(looks: list[Collection]) -> None:
-    looks += [look(job(COMPLETED), job(JobState.PLANNED, name="b"))]
-    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
+def test_what_a_limit_left_planned_is_no_failure(snapshots: Snapshots) -> None:
+    snapshots.found += [look(job(COMPLETED), job(JobState.PLANNED, name="b"))]
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
 
 
-def test_what_was_submitted_and_never_ran_is_a_failure(looks: list[Collection]) -> None:
-    looks += [look(job(COMPLETED), job(JobState.PLANNED, name="b", reason="started too early and did not run"))]
-    assert watching.wait_for_slurm(Path("/logs"), ["tuners"])
+def test_what_was_submitted_and_never_ran_is_a_failure(snapshots: Snapshots) -> None:
+    snapshots.found += [
+        look(job(COMPLETED), job(JobState.PLANNED, name="b", reason="started too early and did not run"))
+    ]
+    assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
 
 
 @pytest.mark.parametrize("far", [{"submitter": "ada"}, {"elsewhere": "other"}])
 def test_nobody_waits_for_jobs_that_nobody_here_can_ask(
-    far: dict[str, str], looks: list[Collection], capsys: pytest.CaptureFixture[str]
+    far: dict[str, str], snapshots: Snapshots, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jobs = (job(COMPLETED), job(JobState.UNKNOWN, name="b", **far))
-    looks += [look(*jobs)]
-    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"])
+    snapshots.found += [look(*jobs)]
+    assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
     assert watching.end_line(jobs).endswith(", besides 1 job of other users or on other clusters")
     assert not watching.is_over((job(JobState.UNKNOWN),))
 
 
-def test_evals_of_a_training_without_enough_gpu_memory_are_no_failure(looks: list[Collection]) -> None:
+def test_evals_of_a_training_without_enough_gpu_memory_are_no_failure(snapshots: Snapshots) -> None:
     train, score = plan_suite(suite(command("a", evals=("x",))), save_dir=Path("/logs"), inputs={})
     for state, failed in ((JobState.OUT_OF_MEMORY, False), (JobState.FAILED, True)):
         blocked = view(score, JobState.BLOCKED)
         one = ExperimentView(suite="tuners", name="a", cmd="command", train=view(train, state), evals=(blocked,))
-        looks[:] = [Collection(suites=(SuiteView(name="tuners", experiments=(one,)),), collected_at="now")]
-        assert watching.wait_for_slurm(Path("/logs"), ["tuners"]) is failed
-        looks[:] = [look(replace(blocked, experiment="b"))]
-        assert watching.wait_for_slurm(Path("/logs"), ["tuners"])
+        snapshots.found[:] = [Collection(suites=(SuiteView(name="tuners", experiments=(one,)),), collected_at="now")]
+        assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots) is failed
+        snapshots.found[:] = [look(replace(blocked, experiment="b"))]
+        assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
 
 
 def test_where_not_all_jobs_fit_those_that_run_or_failed_are_shown_in_their_order() -> None:
@@ -197,11 +204,11 @@ def test_collect_watch_needs_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_the_expected_start_is_shown_and_stands_in_the_json(
-    looks: list[Collection], capsys: pytest.CaptureFixture[str]
+    snapshots: Snapshots, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = job(PENDING, reason="waits for free resources (Resources)", expected_start="2026-11-22T08:00:00")
-    looks += [look(waiting), look(replace(waiting, state=COMPLETED))]
-    watch(as_json=True)
+    snapshots.found += [look(waiting), look(replace(waiting, state=COMPLETED))]
+    watch(snapshots, as_json=True)
     first = json.loads(capsys.readouterr().out.splitlines()[0])["jobs"][0]
     assert first["expected_start"] == "2026-11-22T08:00:00"
     assert first["reason"] == "waits for free resources (Resources); expected start 2026-11-22T08:00:00"
