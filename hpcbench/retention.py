@@ -28,11 +28,10 @@ from hpcbench.schemas.record import (
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import FINISHED_WELL, JobState
 from hpcbench.schemas.views import Collection, ExperimentView, matches
-from hpcbench.storage.paths import JobPaths
+from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 
 Keep = Literal["best", "adapter", "last", "none"]
 KEEPS: tuple[str, ...] = get_args(Keep)
-ADAPTER_FILES = ("adapter_config.json", "tuner.json")
 """What peft's and hpcbench's own adapters have in their folders, and whole models have not."""
 LARGE = ("checkpoints", "resume")
 """The folders of a job that fill quotas; with `scratch` they are links."""
@@ -96,7 +95,7 @@ def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -
 
 
 def _is_adapter(checkpoint: Path) -> bool:
-    return any((checkpoint / name).is_file() for name in ADAPTER_FILES)
+    return any((checkpoint / name).is_file() for name in (PEFT_CONFIG, TUNER_CONFIG))
 
 
 def _superfluous(job: JobPaths, kept: set[str], keep: Keep) -> Iterator[Path]:

@@ -144,12 +144,13 @@ def clean(
     from hpcbench.cli.invocation import usual_save_dir
     from hpcbench.cli.selection import gather_named
     from hpcbench.retention import KEEPS, Keep, count_freed, find_removals, remove
+    from hpcbench.schemas.record import GIB
 
     if keep not in KEEPS:
         raise PlanError(f"--keep {keep}: unknown; expected {', '.join(KEEPS)}")
     root = usual_save_dir(save_dir)
     removals = find_removals(gather_named(root, names, settle=False), names or (), cast("Keep", keep))
-    size = count_freed([removal.folder for removal in removals]) / 2**30
+    size = count_freed([removal.folder for removal in removals]) / GIB
     for removal in removals:
         print(f"{'would remove' if dry_run else 'remove'} {removal.folder}")
     failed = [] if dry_run else remove(removals)

@@ -13,6 +13,7 @@ from typing import Any
 from hpcbench.config.located_yaml import Located, show
 from hpcbench.config.names import did_you_mean
 from hpcbench.errors import Problem
+from hpcbench.schemas.arguments.model import TORCH_DTYPES
 
 ALIASES: Mapping[str, str] = {
     # Spellings in the seed documents.
@@ -48,7 +49,7 @@ ALIASES: Mapping[str, str] = {
     "bnb_4bit_compute_dtype": "bnb_4bit_comp_dtype",
 }
 
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
+_DTYPES = {**{torch_name: name for name, torch_name in TORCH_DTYPES.items()}, "half": "fp16", "float": "fp32"}
 
 VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "dtype": _DTYPES,

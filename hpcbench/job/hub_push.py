@@ -33,7 +33,7 @@ from hpcbench.schemas.record import Record, TrainMetrics
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_json, write_text
-from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.storage.paths import MANIFEST, PEFT_CONFIG, TUNER_STATE, AttemptPaths, JobPaths
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ POLL_S: Final = 0.2
 
 _PUSHED: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "*.py")
 """Weights, configurations and tokenizers; never a pickle."""
-_NOT_PUSHED: Final = ("trainer_state.json", "tuner_state.safetensors", "hpcbench.json")
+_NOT_PUSHED: Final = ("trainer_state.json", TUNER_STATE, MANIFEST)
 _LARGEST_CONFIG_BYTES: Final = 1 << 20
 """Larger JSON files are vocabularies and indices, which hold no paths."""
 
@@ -125,7 +125,7 @@ def build_folder(request: JobRequest, record: Record, job: JobPaths) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for path in _list_pushed(source):
             _copy(path, target / path.name, names)
-    has_peft = (job.hub / "adapter_config.json").is_file()
+    has_peft = (job.hub / PEFT_CONFIG).is_file()
     library = "peft" if has_peft else "transformers" if (job.hub / "config.json").is_file() else "hpcbench"
     card = render_card(request, record, library=library, checkpoint=sources[""].name)
     write_text(job.hub / "README.md", card)

@@ -15,10 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from hpcbench.processes import descendants
-from hpcbench.schemas.record import SampledMemory
+from hpcbench.schemas.record import GIB, SampledMemory
 
 INTERVAL_S = 1.0
-GIB = 2**30
 
 
 class Sampler:

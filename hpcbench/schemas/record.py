@@ -15,6 +15,7 @@ from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json
 
 SCHEMA_VERSION = 1
+GIB = 2**30
 PUSH_PENDING = "not pushed: the job ended before"
 """Why a training has no repository until its push is over."""
 TERMINATED = "terminated by the scheduler or the user"

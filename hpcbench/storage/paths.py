@@ -25,6 +25,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+PEFT_CONFIG = "adapter_config.json"
+TUNER_CONFIG = "tuner.json"
+"""In an adapter folder of hpcbench's own form, for methods whose adapter neither peft nor transformers can save."""
+TUNER_STATE = "tuner_state.safetensors"
+"""In a resumable checkpoint: what a method's callbacks need to go on, beside the optimizer's state."""
+MANIFEST = "hpcbench.json"
+"""In a resumable checkpoint: whose it is, its step, its files with their sizes."""
 RESERVED_EXPERIMENT_NAMES = frozenset({"submissions", "slurm", "cancelled", "suite.json", "local"})
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9._+=-]*$", max_length=128)]

@@ -17,10 +17,10 @@ from hpcbench.hub.repository import TOKEN_VARIABLES, repository_of
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.notes import Push
 from hpcbench.schemas.request import read_request
-from hpcbench.storage.paths import JobPaths
+from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 
 MESSAGE: Final = "Weights trained by hpcbench"
-_REPLACED: Final = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "tuner.json")
+_REPLACED: Final = ("*.safetensors", "*.safetensors.index.json", PEFT_CONFIG, TUNER_CONFIG)
 """Files of an earlier push that would not fit to this one's; whatever else is in the repository stays."""
 _PRIVATE, _PUBLIC = 1, 5
 """ModelScope's ModelVisibility."""

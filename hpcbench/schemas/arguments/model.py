@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import model_validator
 
 from hpcbench.schemas.arguments.fields import Arguments, ReadsInteger
+
+Dtype = Literal["bf16", "fp16", "fp32"]
+TORCH_DTYPES: Final[Mapping[Dtype, str]] = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""torch's names."""
 
 
 class ModelArgs(Arguments):
@@ -20,7 +25,7 @@ class ModelArgs(Arguments):
     """Chat template by catalog name; None takes the tokenizer's own."""
     system: str | None = None
     """System prompt; None sends none and leaves the template's own default."""
-    dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
+    dtype: Dtype = "bf16"
     """Dtype of the weights when loaded; bf16 keeps no fp32 master copy."""
     use_flash_attn: bool | None = None
     """True asks for flash attention, False forbids it, None takes the best that is installed."""
@@ -28,7 +33,7 @@ class ModelArgs(Arguments):
     """Whether Python code that comes with a model may run."""
     quantization_bit: Annotated[Literal[0, 4, 8], ReadsInteger] = 0
     """Bits per weight of the frozen base's linear layers (bitsandbytes; 4 is QLoRA, arXiv:2305.14314); 0 is `dtype`."""
-    bnb_4bit_comp_dtype: Literal["bf16", "fp16", "fp32"] | None = None
+    bnb_4bit_comp_dtype: Dtype | None = None
     """Dtype in which layers of 4 bits compute; None is `dtype`. This and the next two only with quantization_bit 4."""
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
     """The 16 values of a weight: nf4 suits normally distributed weights, fp4 is a float of 4 bits."""

@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 
 from hpcbench.processes import read_stat
-from hpcbench.schemas.record import RankMemory
-from hpcbench.worker.measure.metrics import GIB
+from hpcbench.schemas.record import GIB, RankMemory
 from hpcbench.worker.ranks import ALONE, Ranks
 
 

@@ -15,8 +15,6 @@ from hpcbench.schemas.record import TokenStats
 MAX_WARMUP_STEPS = 5
 """Steps left out of the steady figures at most, per attempt: compilation, allocator growth, clock ramp."""
 
-GIB = 2**30
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:

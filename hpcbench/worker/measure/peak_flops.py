@@ -7,9 +7,9 @@ Figures are the vendors' dense ones (a datasheet's "with sparsity" halved), half
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Dtype = Literal["bf16", "fp16", "fp32"]
+from hpcbench.schemas.arguments.model import Dtype
+
 TERA = 1e12
 
 

@@ -1,16 +1,112 @@
-"""ROUGE-L of generated answers.
+"""ROUGE-L of the answers that a model in training gives to the validation prompts (`predict_with_generate`).
 
-In: a generated and a reference text. Out: the F-measure of their longest common subsequence (Lin 2004,
-https://aclanthology.org/W04-1013), 0 to 1. Words are runs of letters and digits in lower case, as in the rouge-score
-package without stemming; of Chinese, Japanese and Korean each character is a word, which that package drops. Pure.
+In: a model, prompts with their reference answers, the generation arguments. Out: the mean score. The random numbers
+of the training stay as they were, and those drawn here depend on the seed and the step alone: a resume changes nothing.
+
+ROUGE-L is the F-measure of the longest common subsequence of words (Lin 2004, https://aclanthology.org/W04-1013). Words
+are runs of letters and digits in lower case, as in the rouge-score package without stemming; of Chinese, Japanese and
+Korean each character is a word, which that package drops.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.samples import Sample
+from hpcbench.worker.data.templates import Template
+from hpcbench.worker.ranks import ALONE, Ranks
 
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORDS = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])[^\W_])+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One validation prompt."""
+
+    input_ids: tuple[int, ...]
+    reference: str
+
+
+def make_prompts(samples: Sequence[Sample], template: Template, *, max_length: int) -> tuple[Prompt, ...]:
+    """Return the prompts for the last answers, each with its last `max_length` tokens."""
+    return tuple(
+        Prompt(
+            input_ids=tuple(template.prefix_ids(sample.messages[:-1])[-max_length:]),
+            reference=str(sample.messages[-1].get("content") or ""),
+        )
+        for sample in samples
+    )
+
+
+def mean_rouge_l(
+    model: Any,
+    prompts: Sequence[Prompt],
+    tokenizer: Any,
+    args: SftArgs,
+    *,
+    step: int,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    on_batch: Callable[[], None] = lambda: None,
+) -> float:
+    """Return the mean ROUGE-L (0 to 1) of the generated answers; several ranks share the prompts.
+
+    Args:
+        model: a causal language model, not wrapped for several ranks.
+        prompts: the same on every rank; not empty.
+        tokenizer: the model's.
+        args: batch size, sampling and length of the answers.
+        step: goes into the seed.
+        device: where inputs go.
+        ranks: share the prompts; this process takes its part.
+        on_batch: called before each batch; may raise to leave early where there is one rank.
+    """
+    share = prompts[ranks.rank :: ranks.count]
+    size = args.eval_batch_size or 1
+    total = torch.zeros((), dtype=torch.float64)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
+            torch.manual_seed(args.seed + 1_000_003 * step + ranks.rank)
+            for start in range(0, len(share), size):
+                on_batch()
+                batch = share[start : start + size]
+                answers = _generate(model, batch, tokenizer, args, device)
+                total += sum(rouge_l(answer, row.reference) for answer, row in zip(answers, batch, strict=True))
+    finally:
+        model.train(was_training)
+    return float(ranks.sum(total, device)) / len(prompts)
+
+
+def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs, device: torch.device) -> list[str]:
+    """Return the answers to a batch of prompts, which are padded on the left."""
+    length = max(len(prompt.input_ids) for prompt in batch)
+    input_ids = torch.full((len(batch), length), tokenizer.pad_token_id, dtype=torch.long)
+    attention_mask = torch.zeros((len(batch), length), dtype=torch.long)
+    for index, prompt in enumerate(batch):
+        input_ids[index, length - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+        attention_mask[index, length - len(prompt.input_ids) :] = 1
+    sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
+    output = model.generate(
+        input_ids=input_ids.to(device),
+        attention_mask=attention_mask.to(device),
+        max_new_tokens=args.max_new_tokens,
+        do_sample=args.do_sample,
+        repetition_penalty=args.repetition_penalty,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        use_cache=True,
+        **sampling,
+    )
+    return [str(text) for text in tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
 
 
 def rouge_l(prediction: str, reference: str) -> float:

@@ -12,12 +12,10 @@ from typing import Any, Final
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import TUNER_CONFIG
 from hpcbench.worker.tuners import load_tuner
 
-ADAPTER_CONFIG: Final = "tuner.json"
-ADAPTER_WEIGHTS: Final = "tuner.safetensors"
-TUNER_STATE: Final = "tuner_state.safetensors"
-"""What a method's callbacks need to go on, beside the optimizer's state in a resumable checkpoint."""
+TUNER_WEIGHTS: Final = "tuner.safetensors"
 
 
 def save_adapter(model: Any, args: SftArgs, folder: Path) -> None:
@@ -27,8 +25,8 @@ def save_adapter(model: Any, args: SftArgs, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = load_tuner(args.tuner).saved_arguments
     values = args.model_dump(mode="json", include=set(names))
-    save_file(_trained(model), folder / ADAPTER_WEIGHTS)
-    write_json(folder / ADAPTER_CONFIG, {"schema_version": 1, "tuner": args.tuner, "arguments": values})
+    save_file(_trained(model), folder / TUNER_WEIGHTS)
+    write_json(folder / TUNER_CONFIG, {"schema_version": 1, "tuner": args.tuner, "arguments": values})
 
 
 def load_adapter_weights(model: Any, folder: Path) -> None:
@@ -40,7 +38,7 @@ def load_adapter_weights(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        found = load_file(folder / ADAPTER_WEIGHTS)
+        found = load_file(folder / TUNER_WEIGHTS)
     except (OSError, ValueError) as error:
         raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
     expected = {name: tensor.shape for name, tensor in _trained(model).items()}
@@ -53,7 +51,7 @@ def load_adapter_weights(model: Any, folder: Path) -> None:
 
 def has_adapter(folder: Path) -> bool:
     """Return whether the folder is one that `save_adapter` wrote."""
-    return (folder / ADAPTER_CONFIG).is_file()
+    return (folder / TUNER_CONFIG).is_file()
 
 
 def rebuild_adapter(base: Any, args: SftArgs, folder: Path) -> Any:
@@ -62,9 +60,9 @@ def rebuild_adapter(base: Any, args: SftArgs, folder: Path) -> Any:
     Raises:
         WorkerError: the folder is damaged or belongs to another base.
     """
-    config = read_json(folder / ADAPTER_CONFIG)
+    config = read_json(folder / TUNER_CONFIG)
     if config is None or not isinstance(config.get("arguments"), dict):
-        raise WorkerError(f"{folder / ADAPTER_CONFIG}: not readable")
+        raise WorkerError(f"{folder / TUNER_CONFIG}: not readable")
     tuner = load_tuner(str(config.get("tuner")))
     model = tuner.prepare(base, args.model_copy(update=config["arguments"]))
     load_adapter_weights(model, folder)

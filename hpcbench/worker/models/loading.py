@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -17,14 +17,14 @@ from hpcbench.catalog.model_config import MEDIA_KEYS
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.arguments.model import Dtype
+from hpcbench.schemas.request import Device
+from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
 from hpcbench.worker.models.adapter_files import has_adapter, rebuild_adapter
-from hpcbench.worker.models.quantization import quantization_config, settle
+from hpcbench.worker.models.quantization import quantization_config, settle, torch_dtype
 from hpcbench.worker.tuners import load_tuner
 
 logger = logging.getLogger(__name__)
-
-Device = Literal["cuda", "cpu"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class GpuNotFoundError(WorkerError):
@@ -142,20 +142,20 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         if merge:
             raise WorkerError(f"{folder}: such an adapter cannot be merged", hint="set eval_args.merge_lora: false")
         return rebuild_adapter(load_model(args, device, num_gpus=num_gpus, for_training=False), args, folder).eval()
-    if (folder / "adapter_config.json").is_file():
+    if (folder / PEFT_CONFIG).is_file():
         from peft import PeftModel
 
         base = load_model(args, device, num_gpus=num_gpus, for_training=False)
         if merge and args.quantization_bit:
             # Merged into quantised weights an adapter would be rounded away with them.
-            base = base.dequantize(dtype=_DTYPES[args.dtype])
+            base = base.dequantize(dtype=torch_dtype(args.dtype))
         try:
             model = PeftModel.from_pretrained(base, str(folder))
         except (OSError, ValueError, RuntimeError) as error:
             raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
         return (model.merge_and_unload() if merge else model).eval()
     if not (folder / "config.json").is_file():
-        raise WorkerError(f"{folder}: no checkpoint: none of adapter_config.json, tuner.json and config.json is there")
+        raise WorkerError(f"{folder}: no checkpoint: none of {PEFT_CONFIG}, {TUNER_CONFIG} and config.json is there")
     return _from_pretrained(args, str(folder), device, dtype=args.dtype, num_gpus=num_gpus).eval()
 
 
@@ -175,10 +175,10 @@ def choose_attention(args: SftArgs, device: Device) -> tuple[str | None, str | N
     return "flash_attention_2", None
 
 
-def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: str, num_gpus: int) -> Any:
+def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype, num_gpus: int) -> Any:
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"dtype": _DTYPES[dtype], "trust_remote_code": args.trust_remote_code}
+    options: dict[str, Any] = {"dtype": torch_dtype(dtype), "trust_remote_code": args.trust_remote_code}
     attention, _ = choose_attention(args, device)
     if attention is not None:
         options["attn_implementation"] = attention

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.arguments.model import TORCH_DTYPES, Dtype
 from hpcbench.worker.requirements import require
 
-_DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+def torch_dtype(name: Dtype) -> torch.dtype:
+    """Return torch's dtype for a name of the arguments."""
+    dtype: torch.dtype = getattr(torch, TORCH_DTYPES[name])
+    return dtype
 
 
 def quantization_config(args: SftArgs) -> Any | None:
@@ -36,7 +41,7 @@ def quantization_config(args: SftArgs) -> Any | None:
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_compute_dtype=_DTYPES[args.bnb_4bit_comp_dtype or args.dtype],
+        bnb_4bit_compute_dtype=torch_dtype(args.bnb_4bit_comp_dtype or args.dtype),
         bnb_4bit_quant_type=args.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=args.bnb_4bit_use_double_quant,
     )

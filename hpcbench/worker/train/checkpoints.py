@@ -19,13 +19,11 @@ from typing import Final
 
 from hpcbench.errors import WorkerError
 from hpcbench.storage.json_files import JsonObject, read_json, sync_folder, write_json
-from hpcbench.storage.paths import JobPaths
+from hpcbench.storage.paths import MANIFEST, TUNER_STATE, JobPaths
 
 logger = logging.getLogger(__name__)
 
 CLAIM_VARIABLE: Final = "HPCBENCH_CLAIM"
-MANIFEST: Final = "hpcbench.json"
-"""Beside a resumable checkpoint: whose it is, its step, its files with their sizes."""
 
 _STATE_FILES: Final = (
     "optimizer.pt",
@@ -33,7 +31,7 @@ _STATE_FILES: Final = (
     "scaler.pt",
     "rng_state*.pth",
     "trainer_state.json",
-    "tuner_state.safetensors",
+    TUNER_STATE,
 )
 _NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
 

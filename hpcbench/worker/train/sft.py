@@ -19,8 +19,9 @@ from transformers import TrainingArguments, set_seed
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.arguments.model import TORCH_DTYPES
 from hpcbench.schemas.notes import Interrupted, Started
-from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.packing import check_packing
@@ -192,9 +193,7 @@ def _load_data(assignment: Assignment) -> TokenData:
     return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
 
 
-def make_training_arguments(
-    args: SftArgs, staging: Path, *, device: model.Device, num_ranks: int = 1
-) -> TrainingArguments:
+def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num_ranks: int = 1) -> TrainingArguments:
     """Return transformers' arguments; evaluation and saving are hpcbench's own, so both are off here.
 
     Raises:
@@ -259,12 +258,12 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     set_seed(args.seed)
     base = model.load_model(args, device, num_gpus=assignment.gpus_each)
     tuned = tuner.prepare(base, args)
-    autocast = {"bf16": "bfloat16" if uses_bf16_autocast(args) else "none", "fp16": "float16", "fp32": "none"}
+    autocasts = args.dtype == "fp16" or uses_bf16_autocast(args)
     facts = inspect_model(
         tuned,
         trains_base=tuner.trains_base,
         tokens=data.stats,
-        autocast=autocast[args.dtype],
+        autocast=TORCH_DTYPES[args.dtype] if autocasts else "none",
         num_trained_at_once=tuner.count_trained(tuned, args) if tuner.count_trained is not None else None,
     )
     notes = {**data.notes, **tuner.notes}

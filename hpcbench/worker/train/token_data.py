@@ -17,7 +17,7 @@ from hpcbench.worker.data.packing import pack_lengths
 from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.metrics import summarise_lengths
-from hpcbench.worker.measure.predict import Prompt, make_prompts
+from hpcbench.worker.measure.rouge import Prompt, make_prompts
 from hpcbench.worker.models import loading as model
 
 logger = logging.getLogger(__name__)

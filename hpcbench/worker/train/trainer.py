@@ -34,7 +34,7 @@ from hpcbench.worker.data.batches import BatchPlan, Collator, EpochLoader, PackC
 from hpcbench.worker.data.templates import Encoded
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import Meter, StepMeasure
-from hpcbench.worker.measure.predict import Prompt, mean_rouge_l
+from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l
 from hpcbench.worker.models.adapter_files import load_adapter_weights, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
 from hpcbench.worker.ranks import Ranks

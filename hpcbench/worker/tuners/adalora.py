@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.models.adapter_files import TUNER_STATE
+from hpcbench.storage.paths import TUNER_STATE
 from hpcbench.worker.tuners import Tuner
 from hpcbench.worker.tuners.lora import add_adapter
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpcbench.worker.measure.peak_flops import PEAKS, Dtype, find_peak, peak_flops
+from hpcbench.schemas.arguments.model import Dtype
+from hpcbench.worker.measure.peak_flops import PEAKS, find_peak, peak_flops
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.measure.predict import Prompt, mean_rouge_l
-from hpcbench.worker.measure.rouge import rouge_l, split_words
+from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l, rouge_l, split_words
 from tests.support.tiny_models import make_job, read_history, read_metrics, start_worker, train_here
 
 pytestmark = pytest.mark.train
@@ -49,7 +48,7 @@ def test_answers_to_padded_prompts_are_those_to_single_ones(
         seen.append(answer)
         return 1.0
 
-    monkeypatch.setattr("hpcbench.worker.measure.predict.rouge_l", collect)
+    monkeypatch.setattr("hpcbench.worker.measure.rouge.rouge_l", collect)
     before = torch.get_rng_state()
     for size in (1, 3):
         args = SftArgs(model_id_or_path="m", do_sample=False, max_new_tokens=6, eval_batch_size=size)
