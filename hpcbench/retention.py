@@ -16,8 +16,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.record import (
     PUSH_PENDING,
     CommandMetrics,
@@ -30,7 +31,6 @@ from hpcbench.schemas.states import FINISHED_WELL, JobState
 from hpcbench.schemas.views import Collection, ExperimentView, matches
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 
-Keep = Literal["best", "adapter", "last", "none"]
 KEEPS: tuple[str, ...] = get_args(Keep)
 """What peft's and hpcbench's own adapters have in their folders, and whole models have not."""
 LARGE = ("checkpoints", "resume")

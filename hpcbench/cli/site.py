@@ -143,7 +143,8 @@ def clean(
     """Remove checkpoints of finished experiments; never records."""
     from hpcbench.cli.invocation import usual_save_dir
     from hpcbench.cli.selection import gather_named
-    from hpcbench.retention import KEEPS, Keep, count_freed, find_removals, remove
+    from hpcbench.retention import KEEPS, count_freed, find_removals, remove
+    from hpcbench.schemas.cluster_profile import Keep
     from hpcbench.schemas.record import GIB
 
     if keep not in KEEPS:

@@ -20,7 +20,6 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import cast
 
 from hpcbench.errors import HpcbenchError
 from hpcbench.job.attempts import give_up
@@ -34,12 +33,11 @@ from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor
 from hpcbench.job.train_check import check_train, note_refusal
 from hpcbench.processes import die_with_parent
-from hpcbench.retention import Keep, choose_checkpoint
+from hpcbench.retention import choose_checkpoint
 from hpcbench.scheduler.slurm.own_job import ask_own_job
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import EXIT_START_ME_AGAIN, FINISHED_WELL, JobState
-from hpcbench.schemas.submission import KEEP_VARIABLE
 
 logger = logging.getLogger("hpcbench.job")
 
@@ -111,10 +109,7 @@ def run_attempt(
     context: JobContext, request: JobRequest, claim: Claim, *, checkpoint: Path | None, stop: StopRequest
 ) -> int:
     """Run a claimed job once, and do what its end asks for; return the process's exit code."""
-    lead = float(os.environ.get("HPCBENCH_SIGNAL_LEAD_S", "300"))
-    supervisor = Supervisor(
-        context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop, signal_lead_s=lead
-    )
+    supervisor = Supervisor(context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop)
     try:
         record = supervisor.run()
     except (HpcbenchError, OSError):
@@ -138,9 +133,10 @@ def run_attempt(
         settle_own_evals(context, record.state)
     if wants_push(request, record):
         push_weights(request, record, context=context, claim=claim, stop=stop)
-    if (keep := os.environ.get(KEEP_VARIABLE)) and record.state in FINISHED_WELL:
+    keep = context.settings.keep
+    if keep is not None and record.state in FINISHED_WELL:
         try:
-            reduce_own_checkpoints(context, cast("Keep", keep))
+            reduce_own_checkpoints(context, keep)
         except OSError as error:
             logger.warning("keep: %s: checkpoints were left alone: %s", keep, error)
     return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED

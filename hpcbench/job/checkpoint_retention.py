@@ -10,7 +10,8 @@ import logging
 from collections.abc import Collection
 
 from hpcbench.job.context import JobContext
-from hpcbench.retention import Keep, find_removals, remove
+from hpcbench.retention import find_removals, remove
+from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.request import EVAL_PREFIX
 from hpcbench.schemas.suite_folder import SuiteOnDisk, read_plan

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.errors import RecordError
-from hpcbench.schemas.submission import Submission, read_submission
+from hpcbench.schemas import variables
+from hpcbench.schemas.submission import JobSettings, Submission, read_submission
 from hpcbench.storage.paths import JobPaths, SuitePaths
 
 
@@ -25,6 +26,7 @@ class JobContext:
     index: int
     paths: JobPaths
     suite_paths: SuitePaths
+    settings: JobSettings
     scheduler_id: str
     """Array element id as the user sees it, for example `712_3`."""
     restart_count: int
@@ -60,17 +62,25 @@ def read_context(submission_file: Path, index: int | None, environ: Mapping[str,
         index=index,
         paths=suite_paths.job(element.experiment, element.job),
         suite_paths=suite_paths,
+        settings=submission.settings or _settings_of_the_script(environ),
         scheduler_id=_scheduler_id(environ, index),
-        restart_count=int(environ.get("SLURM_RESTART_COUNT") or environ.get("HPCBENCH_LOCAL_RESTART_COUNT") or "0"),
+        restart_count=int(environ.get("SLURM_RESTART_COUNT") or environ.get(variables.LOCAL_RESTART_COUNT) or "0"),
         node_rank=int(environ.get("SLURM_NODEID", "0")) if "SLURM_JOB_ID" in environ else 0,
         num_nodes=int(environ.get("SLURM_NNODES", "1")) if "SLURM_JOB_ID" in environ else 1,
         host=socket.gethostname(),
-        on_slurm="SLURM_JOB_ID" in environ and "HPCBENCH_LOCAL_ID" not in environ,
+        on_slurm="SLURM_JOB_ID" in environ and variables.LOCAL_ID not in environ,
     )
 
 
+def _settings_of_the_script(environ: Mapping[str, str]) -> JobSettings:
+    """Return what batch scripts of hpcbench 0.1 export, which had no place for it in the submission."""
+    names = {"signal_lead_s": "HPCBENCH_SIGNAL_LEAD_S", "scratch": "HPCBENCH_SCRATCH", "keep": "HPCBENCH_KEEP"}
+    given = {field: value for field, name in names.items() if (value := environ.get(name))}
+    return JobSettings.model_validate({**given, "release_evals": environ.get("HPCBENCH_RELEASE_EVALS") != "0"})
+
+
 def _scheduler_id(environ: Mapping[str, str], index: int) -> str:
-    if local := environ.get("HPCBENCH_LOCAL_ID"):
+    if local := environ.get(variables.LOCAL_ID):
         return local
     if array := environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{environ.get('SLURM_ARRAY_TASK_ID', index)}"

@@ -9,7 +9,6 @@ here is done by the next hpcbench command.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 
@@ -40,7 +39,7 @@ def own_evals(context: JobContext) -> list[str]:
 
 def settle_own_evals(context: JobContext, state: JobState) -> None:
     """Release or cancel the evals of a train job that has ended in `state`."""
-    if not context.on_slurm or os.environ.get("HPCBENCH_RELEASE_EVALS") == "0":
+    if not context.on_slurm or not context.settings.release_evals:
         return
     try:
         evals = own_evals(context)

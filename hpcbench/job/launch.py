@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.job.context import JobContext
+from hpcbench.schemas import variables
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.paths import AttemptPaths
 
@@ -53,7 +54,7 @@ def build_launch(
     if program:
         values = {"{checkpoint}": str(checkpoint or ""), "{experiment}": request.experiment, "{suite}": request.suite}
         argv = tuple(_fill(word, values) for word in program)
-        env |= {"HPCBENCH_METRICS": str(attempt.values), "HPCBENCH_CHECKPOINT": str(checkpoint or "")}
+        env |= {variables.METRICS: str(attempt.values), variables.CHECKPOINT: str(checkpoint or "")}
         cwd = Path(request.command.cwd) if request.command is not None and request.command.cwd else attempt.folder
         return Launch(argv=argv, env=env, cwd=cwd, is_program=True)
     target = ["-m", "hpcbench.worker", str(context.paths.folder), str(attempt.folder)]
@@ -101,10 +102,10 @@ def job_environment(
     """Return the variables of the job: inherited, ours, then the experiment's `env`, which wins."""
     caches = node_caches(context, environ)
     ours = {
-        "HPCBENCH_CLAIM": token,
-        "HPCBENCH_ATTEMPT": str(attempt.folder),
-        "HPCBENCH_SUITE": request.suite,
-        "HPCBENCH_EXPERIMENT": request.experiment,
+        variables.CLAIM: token,
+        variables.ATTEMPT: str(attempt.folder),
+        variables.SUITE: request.suite,
+        variables.EXPERIMENT: request.experiment,
         "PYTHONUNBUFFERED": "1",
         # A crash in compiled code then says where Python was.
         "PYTHONFAULTHANDLER": "1",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping
 
-CLAIM_VARIABLE = "HPCBENCH_CLAIM"
+CLAIM_VARIABLE = "HPCBENCH_CLAIM"  # variables.CLAIM, which this file must not import
 DONE = b"1"
 ROUNDS = 50
 PAUSE_S = 0.02

@@ -63,7 +63,6 @@ class Supervisor:
     claim: Claim
     checkpoint: Path | None = None
     stop: StopRequest = field(default_factory=StopRequest)
-    signal_lead_s: float = 300.0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     machine: MachineQuestion | None = None
 
@@ -94,7 +93,7 @@ class Supervisor:
         sampled: SampledMemory | None = None
         try:
             if self.context.is_head:
-                link_scratch(self.context.paths, self.request, os.environ.get("HPCBENCH_SCRATCH"))
+                link_scratch(self.context.paths, self.request, self.context.settings.scratch)
             child = self._start(launch)
         except WorkerError as error:
             return self._refuse(launch, error.message, error.hint)
@@ -223,7 +222,8 @@ class Supervisor:
         now = time.monotonic()
         if self.stop.term_at is not None and now - self.stop.term_at > TERM_GRACE_S:
             return True
-        lead = max(self.signal_lead_s - USR2_MARGIN_S, self.signal_lead_s / 2)
+        signal_lead_s = self.context.settings.signal_lead_s
+        lead = max(signal_lead_s - USR2_MARGIN_S, signal_lead_s / 2)
         warned_at = self.stop.warned_at
         return warned_at is not None and self.stop.term_at is None and now - warned_at > lead
 

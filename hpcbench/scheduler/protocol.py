@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.submission import JobSettings, Submission
 
 Place = tuple[str, int]
 """Submission key and array index: one job, whatever the scheduler calls it."""
@@ -106,6 +107,10 @@ class Scheduler(Queue, Protocol):
         Raises:
             SchedulerError: the queue was not answered, so nothing may be submitted.
         """
+        ...
+
+    def job_settings(self, resources: Resources) -> JobSettings:
+        """Return what the cluster's profile decides inside jobs with these resources (pure)."""
         ...
 
     def render(self, submission: Submission, after_id: str | None) -> str:

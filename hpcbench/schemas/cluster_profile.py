@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+Keep = Literal["best", "adapter", "last", "none"]
 PLAIN = "slurm"
 """A Slurm of which no profile says anything: the name of the default profile's values."""
 
@@ -119,7 +120,7 @@ class ClusterProfile(BaseModel):
     scratch: str | None = None
     """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
     on the node."""
-    keep: Literal["best", "adapter", "last", "none"] | None = None
+    keep: Keep | None = None
     """The checkpoint that stays once an experiment's train job and all its evals are recorded; `adapter` is the best
     one if it is an adapter, else none; null keeps all."""
     offline: bool = True

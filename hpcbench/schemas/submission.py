@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import LOCAL
 from hpcbench.storage.clock import LONG_AGO, parse_moment
@@ -22,11 +23,6 @@ from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import FolderName, SuitePaths
 
 logger = logging.getLogger(__name__)
-
-KEEP_VARIABLE = "HPCBENCH_KEEP"
-"""The profile's `keep`, in the environment of jobs."""
-KEY_VARIABLE = "HPCBENCH_SUBMISSION"
-"""Tells which submission a submit command is making."""
 
 
 class Element(BaseModel):
@@ -46,6 +42,22 @@ class Submitter(BaseModel):
 
     uid: int
     name: str
+
+
+class JobSettings(BaseModel):
+    """What the cluster's profile decides inside jobs."""
+
+    # A job that waited may be started by an earlier hpcbench than the one that submitted it.
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    signal_lead_s: float = 300.0
+    """How long before the time limit Slurm sends USR2."""
+    release_evals: bool = True
+    """Whether compute nodes may call scontrol."""
+    scratch: str | None = None
+    """Folder where checkpoints go instead of the save directory."""
+    keep: Keep | None = None
+    """The checkpoint that stays once all jobs of the experiment are recorded."""
 
 
 class Submission(BaseModel):
@@ -74,6 +86,8 @@ class Submission(BaseModel):
     after_key: FolderName | None = None
     """Submission whose element of the same index must complete first."""
     resources: Resources
+    settings: JobSettings | None = None
+    """None in files of earlier versions, whose batch scripts export them; see `job/context.py`."""
     elements: dict[int, Element] = Field(min_length=1)
 
     def element_id(self, index: int) -> str | None:

@@ -132,7 +132,8 @@ def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after
     """
     renew_claim(paths)
     submission = describe_batch(batch, scheduler.name, after)
-    submission = submission.model_copy(update={"cluster_name": scheduler.cluster_name})
+    facts = {"cluster_name": scheduler.cluster_name, "settings": scheduler.job_settings(submission.resources)}
+    submission = submission.model_copy(update=facts)
     write_submission(paths, submission)
     for request in batch.requests.values():
         prepare_job(paths, request)

@@ -17,8 +17,9 @@ from hpcbench.errors import PlanError, RecordError, SchedulerError
 from hpcbench.plan.arrays import make_batches, make_late_batches
 from hpcbench.plan.decide import Options
 from hpcbench.plan.jobs import plan_suite
-from hpcbench.retention import Keep, find_removals, remove
+from hpcbench.retention import find_removals, remove
 from hpcbench.scheduler.protocol import Scheduler, cluster_elsewhere
+from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.submission import Submission, read_submissions, submitted_by_other, unusable_submissions
 from hpcbench.schemas.suite import Suite

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from hpcbench.errors import HpcbenchError, SchedulerError
 from hpcbench.scheduler.protocol import Answer, SchedulerJob, cluster_elsewhere
+from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.submission import JobSettings, Submission
 
 PENDING = SchedulerJob(state=JobState.PENDING, raw_state="PENDING")
 HELD = SchedulerJob(state=JobState.PENDING, raw_state="PENDING", reason="Dependency", held_by_dependency=True)
@@ -45,6 +46,10 @@ class FakeScheduler:
 
     def describe_environment(self, texts: Sequence[str]) -> list[str]:
         return [f"{len(texts)} texts"]
+
+    def job_settings(self, resources: Resources) -> JobSettings:
+        del resources
+        return JobSettings()
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         return f"{submission.key} after {after_id}"

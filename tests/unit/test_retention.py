@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hpcbench.plan.jobs import plan_suite
-from hpcbench.retention import Keep, count_freed, find_removals, kept_names, remove
+from hpcbench.retention import count_freed, find_removals, kept_names, remove
+from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.record import Parameters, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.views import Collection, ExperimentView, SuiteView

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hpcbench.processes import TOKEN_VARIABLE
 from hpcbench.scheduler.local.queue import QueuedElement
 from hpcbench.scheduler.local.slots import Machine, Start, num_threads
+from hpcbench.schemas import variables
 from hpcbench.schemas.submission import Submission
 from hpcbench.storage.paths import SuitePaths
 
@@ -53,7 +53,7 @@ def job_environment(
         env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     return env | {
         "CUDA_VISIBLE_DEVICES": ",".join(start.gpus),
-        "HPCBENCH_LOCAL_ID": element.element_id,
-        "HPCBENCH_LOCAL_RESTART_COUNT": str(num_starts - 1),
-        TOKEN_VARIABLE: token,
+        variables.LOCAL_ID: element.element_id,
+        variables.LOCAL_RESTART_COUNT: str(num_starts - 1),
+        variables.LOCAL_TOKEN: token,
     }

@@ -29,8 +29,9 @@ from hpcbench.scheduler.local.queue import (
     request_cancel,
 )
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
+from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import LOCAL, JobState
-from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.submission import JobSettings, Submission
 from hpcbench.storage.paths import LocalPaths
 
 UNLIMITED = 1_000_000
@@ -77,6 +78,11 @@ class LocalScheduler:
     def room_left(self) -> int | None:
         """Return None: the queue takes everything."""
         return None
+
+    def job_settings(self, resources: Resources) -> JobSettings:
+        """Return the defaults: no profile has a say here."""
+        del resources
+        return JobSettings()
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the commands that would run, as a shell would take them."""

@@ -30,7 +30,7 @@ from hpcbench.scheduler.slurm.accounts import (
 from hpcbench.scheduler.slurm.commands import COMMAND_TIMEOUT_S, TRANSIENT, RunCommand, run_command
 from hpcbench.scheduler.slurm.facts import SINFO_FORMAT, NodeGroup, parse_config, parse_partitions, parse_sinfo
 from hpcbench.scheduler.slurm.states import group_elements
-from hpcbench.schemas.submission import KEY_VARIABLE
+from hpcbench.schemas import variables
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class SlurmClient:
             SchedulerError: it does not end, so it is not known what becomes of the job.
         """
         deadline = self._clock() + COMMAND_TIMEOUT_S
-        while find_processes("sbatch", variable=KEY_VARIABLE, values=keys):
+        while find_processes("sbatch", variable=variables.SUBMISSION, values=keys):
             if self._clock() > deadline:
                 raise SchedulerError("the sbatch of an earlier submit is still waiting for its answer")
             self._sleep(0.1)

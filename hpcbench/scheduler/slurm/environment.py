@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from hpcbench.schemas import variables
 from hpcbench.schemas.cluster_profile import ClusterProfile
-from hpcbench.schemas.submission import KEY_VARIABLE
 
 KEPT_SLURM = frozenset({"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT"})
 """They say which Slurm all its commands talk to, and who asks."""
@@ -56,7 +56,7 @@ def hidden_variables(environ: Mapping[str, str], script: str, profile: ClusterPr
         ours |= _GPUS
     enclosing = {name for name in environ if name.startswith(("SLURM_", "PMI_", "PMIX_")) and name not in KEPT_SLURM}
     # Within a job: that job's own.
-    enclosing |= {KEY_VARIABLE} & environ.keys()
+    enclosing |= {variables.SUBMISSION} & environ.keys()
     return sorted(enclosing | (ours & environ.keys()))
 
 
@@ -93,4 +93,4 @@ def in_clean_environment(
     sbatch may outlive this process.
     """
     hidden = [f"--unset={name}" for name in hidden_variables(environ, script, profile)]
-    return ["env", *hidden, f"{KEY_VARIABLE}={key}", *command]
+    return ["env", *hidden, f"{variables.SUBMISSION}={key}", *command]

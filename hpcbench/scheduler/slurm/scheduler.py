@@ -31,8 +31,9 @@ from hpcbench.scheduler.slurm.states import (
     parse_squeue,
 )
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.submission import JobSettings, Submission
 from hpcbench.storage.paths import SuitePaths
 
 IDS_PER_QUERY = 8000
@@ -77,6 +78,12 @@ class SlurmScheduler:
     def poll_s(self) -> float | None:
         """The profile's `poll_s`."""
         return self._profile.poll_s
+
+    def job_settings(self, resources: Resources) -> JobSettings:
+        """Return the profile's part in jobs."""
+        from hpcbench.scheduler.slurm.script import job_settings
+
+        return job_settings(resources, self._profile)
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the sbatch script."""

@@ -27,7 +27,7 @@ from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED
 from hpcbench.scheduler.slurm.states import compress_indices
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
-from hpcbench.schemas.submission import KEEP_VARIABLE, Submission
+from hpcbench.schemas.submission import JobSettings, Submission
 from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import DoctorPaths, SuitePaths
 
@@ -102,6 +102,16 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def job_settings(resources: Resources, profile: ClusterProfile) -> JobSettings:
+    """Return what the profile decides inside a job (pure)."""
+    return JobSettings(
+        signal_lead_s=signal_lead_s(resources.time_min or profile.time_min),
+        release_evals=profile.release_evals,
+        scratch=profile.scratch,
+        keep=profile.keep,
+    )
+
+
 def signal_lead_s(time_min: int) -> int:
     """Return how long before the time limit USR2 is sent, in seconds: a fifth of it, between one and five minutes.
 
@@ -161,14 +171,6 @@ def _setup(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -
     index = "${SLURM_ARRAY_TASK_ID:-0}"
     mark = f'echo "${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}} ${{SLURM_RESTART_COUNT:-0}} $(hostname)" >> {marks}/{index}'
     exports = _exports(profile)
-    lead = signal_lead_s(submission.resources.time_min or profile.time_min)
-    exports.append(f"export HPCBENCH_SIGNAL_LEAD_S={lead}")
-    if not profile.release_evals:
-        exports.append("export HPCBENCH_RELEASE_EVALS=0")
-    if profile.scratch is not None:
-        exports.append(f"export HPCBENCH_SCRATCH={shlex.quote(profile.scratch)}")
-    if profile.keep is not None:
-        exports.append(f"export {KEEP_VARIABLE}={profile.keep}")
     if not profile.offline:
         exports += [f"export {name}=0" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")]
     # srun refuses to start when this and SLURM_TRES_PER_TASK disagree; the value stands on its command line.

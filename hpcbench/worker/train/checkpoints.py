@@ -23,8 +23,6 @@ from hpcbench.storage.paths import MANIFEST, TUNER_STATE, JobPaths
 
 logger = logging.getLogger(__name__)
 
-CLAIM_VARIABLE: Final = "HPCBENCH_CLAIM"
-
 _STATE_FILES: Final = (
     "optimizer.pt",
     "scheduler.pt",

@@ -18,6 +18,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from hpcbench.errors import WorkerError
+from hpcbench.schemas import variables
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.arguments.model import TORCH_DTYPES
 from hpcbench.schemas.notes import Interrupted, Started
@@ -31,7 +32,7 @@ from hpcbench.worker.models import loading as model
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
-from hpcbench.worker.train.checkpoints import CLAIM_VARIABLE, CheckpointStore, Kept, ResumePoint
+from hpcbench.worker.train.checkpoints import CheckpointStore, Kept, ResumePoint
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.train.token_data import TokenData, load_data
 from hpcbench.worker.train.trainer import BenchTrainer, Run
@@ -125,7 +126,7 @@ def _train(assignment: Assignment) -> None:
         fingerprint=request.fingerprint,
         num_ranks=ranks.count,
         attempt=attempt.folder.name,
-        token=os.environ.get(CLAIM_VARIABLE),
+        token=os.environ.get(variables.CLAIM),
         keeps_best=args.save_strategy != "no",
     )
     # Also starts the process group, which the search for a checkpoint needs.

@@ -19,7 +19,6 @@
 # setup
 echo "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} ${SLURM_RESTART_COUNT:-0} $(hostname)" >> '/shared/my logs/tuners/submissions/tuners-eval-gsm8k-261121000000-0011aabb.started'/${SLURM_ARRAY_TASK_ID:-0}
 unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
-export HPCBENCH_SIGNAL_LEAD_S=300
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -19,7 +19,6 @@
 echo "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} ${SLURM_RESTART_COUNT:-0} $(hostname)" >> /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.started/${SLURM_ARRAY_TASK_ID:-0}
 unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
 export HF_HOME=/shared/models/huggingface
-export HPCBENCH_SIGNAL_LEAD_S=300
 module load apptainer
 
 # command

@@ -19,8 +19,6 @@
 # setup
 echo "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} ${SLURM_RESTART_COUNT:-0} $(hostname)" >> /shared/logs/tuners/submissions/tuners-eval-261121000000-0011aabb.started/${SLURM_ARRAY_TASK_ID:-0}
 unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
-export HPCBENCH_SIGNAL_LEAD_S=300
-export HPCBENCH_RELEASE_EVALS=0
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -12,7 +12,8 @@ from hpcbench.plan.arrays import make_batches
 from hpcbench.plan.decide import Options, decide
 from hpcbench.plan.jobs import plan_suite
 from hpcbench.scheduler.protocol import Answer, Scheduler
-from hpcbench.schemas.submission import Submission
+from hpcbench.schemas.request import Resources
+from hpcbench.schemas.submission import JobSettings, Submission
 from hpcbench.submit.submit import submit_suite
 from tests.support.job_cases import command, suite
 
@@ -52,6 +53,10 @@ class FullScheduler:
 
     def describe_environment(self, texts: Sequence[str]) -> list[str]:
         return []
+
+    def job_settings(self, resources: Resources) -> JobSettings:
+        del resources
+        return JobSettings()
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         return ""

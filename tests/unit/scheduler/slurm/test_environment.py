@@ -15,9 +15,9 @@ from hpcbench.scheduler.slurm.environment import (
     rendered_options,
 )
 from hpcbench.scheduler.slurm.script import render_script
+from hpcbench.schemas import variables
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
-from hpcbench.schemas.submission import KEY_VARIABLE
 from hpcbench.storage.paths import SuitePaths
 from tests.support.job_cases import submission
 
@@ -35,8 +35,16 @@ def hidden(*names: str, profile: ClusterProfile | None = None, **resources: obje
 
 
 def test_an_enclosing_job_is_hidden_but_not_which_slurm_it_is() -> None:
-    names = ("SLURM_JOB_ID", "SLURM_CPU_BIND", "SLURM_CONF", "SLURM_CLUSTERS", "PMIX_RANK", KEY_VARIABLE, "HOME")
-    assert hidden(*names) == [KEY_VARIABLE, "PMIX_RANK", "SLURM_CPU_BIND", "SLURM_JOB_ID"]
+    names = (
+        "SLURM_JOB_ID",
+        "SLURM_CPU_BIND",
+        "SLURM_CONF",
+        "SLURM_CLUSTERS",
+        "PMIX_RANK",
+        variables.SUBMISSION,
+        "HOME",
+    )
+    assert hidden(*names) == [variables.SUBMISSION, "PMIX_RANK", "SLURM_CPU_BIND", "SLURM_JOB_ID"]
 
 
 @pytest.mark.parametrize(
@@ -95,4 +103,4 @@ def test_a_submission_sees_its_key_and_nothing_of_an_enclosing_job() -> None:
     profile = ClusterProfile()
     command = in_clean_environment(["env"], environ, script=script(profile), profile=profile, key="k")
     seen = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert sorted(seen) == sorted(["HOME=/home/me", f"PATH={environ['PATH']}", f"{KEY_VARIABLE}=k"])
+    assert sorted(seen) == sorted(["HOME=/home/me", f"PATH={environ['PATH']}", f"{variables.SUBMISSION}=k"])
