@@ -16,14 +16,14 @@ from typing import Any
 import yaml
 
 from hpcbench.errors import ConfigError, Problem
+from hpcbench.storage.package_data import user_config_dir
 
 Entries = Mapping[str, Any]
 
 
 def user_file(name: str) -> Path:
     """Return where the user's own entries of a catalog stand, whether they exist or not."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "~")).expanduser() / ".config"
-    return Path(home) / "hpcbench" / f"{name}.yaml"
+    return user_config_dir(os.environ) / f"{name}.yaml"
 
 
 def load_entries(name: str) -> Entries:

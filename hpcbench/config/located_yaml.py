@@ -95,13 +95,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path, *, file: str, problems: list[Problem]) -> Located | None:
+def read_yaml(path: Path, *, file: str, problems: list[Problem], may_be_empty: bool = False) -> Located | None:
     """Read a YAML or JSON file.
 
     Args:
         path: the file.
         file: how messages name it.
         problems: receives what is wrong.
+        may_be_empty: take a file without values for an empty mapping.
 
     Returns:
         The document, or None when there is none to speak of.
@@ -121,10 +122,10 @@ def read_yaml(path: Path, *, file: str, problems: list[Problem]) -> Located | No
     if path.suffix == ".json":
         # JSON may be indented with tabs, YAML may not; inside JSON strings a bare tab is not allowed anyway.
         text = text.replace("\t", " ")
-    return parse_yaml(text, file=file, problems=problems)
+    return parse_yaml(text, file=file, problems=problems, may_be_empty=may_be_empty)
 
 
-def parse_yaml(text: str, *, file: str, problems: list[Problem]) -> Located | None:
+def parse_yaml(text: str, *, file: str, problems: list[Problem], may_be_empty: bool = False) -> Located | None:
     """Return the one document in `text`, or None with the reason in `problems`; see `read_yaml`."""
     try:
         loader = _Loader(text)
@@ -139,6 +140,8 @@ def parse_yaml(text: str, *, file: str, problems: list[Problem]) -> Located | No
         # PyYAML lets some of these through on broken escapes and directives.
         problems.append(_at(file, None, f"not valid YAML: {_one_line(str(error))}"))
         return None
+    if node is None and may_be_empty:
+        return Located(value={}, file=file, line=None, path="")
     if node is None:
         problems.append(_at(file, None, "empty"))
         return None

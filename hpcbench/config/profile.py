@@ -15,15 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
+from hpcbench.config.located_yaml import Located, read_yaml, show, to_plain
+from hpcbench.config.names import did_you_mean
 from hpcbench.config.reserved_sbatch import reserved_option
 from hpcbench.errors import ConfigError, Problem
 from hpcbench.schemas.cluster_profile import PLAIN, ClusterProfile, Container
 from hpcbench.schemas.states import LOCAL
+from hpcbench.storage.package_data import package_roots, user_config_dir
 
 logger = logging.getLogger(__name__)
 
@@ -32,15 +32,13 @@ AUTO = "auto"
 
 def profile_folders(environ: Mapping[str, str]) -> list[Path]:
     """Return the folders that are searched for profiles, first match wins."""
-    shipped = Path(__file__).parents[1] / "_shipped" / "configs" / "clusters"
-    checkout = Path(__file__).parents[2] / "configs" / "clusters"
-    return [user_folder(environ), Path("configs/clusters"), shipped, checkout]
+    shipped = [root / "configs" / "clusters" for root in package_roots()]
+    return [user_folder(environ), Path("configs/clusters"), *shipped]
 
 
 def user_folder(environ: Mapping[str, str]) -> Path:
     """Return the folder of the user's own profiles."""
-    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config")
-    return home / "hpcbench" / "clusters"
+    return user_config_dir(environ) / "clusters"
 
 
 def load_profile(
@@ -73,8 +71,6 @@ def load_profile(
 
 
 def _no_such_profile(cluster: str, environ: Mapping[str, str]) -> Problem:
-    from hpcbench.config.names import did_you_mean
-
     known = sorted({file.stem for file in _profile_files(environ)})
     listed = f"known profiles: {', '.join(known)}" if known else f"write one into {user_folder(environ)}"
     hint = did_you_mean(cluster, known) or f"{listed}; hpcbench init writes one"
@@ -88,48 +84,36 @@ def read_profile(file: Path) -> ClusterProfile:
     Raises:
         ConfigError: the file cannot be read or holds something else; all its mistakes, each with its line.
     """
+    problems: list[Problem] = []
+    document = read_yaml(file, file=str(file), problems=problems, may_be_empty=True)
+    if document is not None and document.mapping is None:
+        problems.append(document.problem(f"got {show(document)}", expected="a mapping (key: value)"))
+    if document is None or document.mapping is None:
+        raise ConfigError(problems)
+    problems += _find_reserved(document)
     try:
-        text = file.read_text(encoding="utf-8")
-        value = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError([Problem(file=str(file), line=None, path="", message=f"cannot be read: {error}")]) from error
-    if value is None:
-        value = {}
-    if not isinstance(value, dict):
-        raise ConfigError([Problem(file=str(file), line=None, path="", message="not a mapping", expected="key: value")])
-    if any(not isinstance(key, str) for key in value):
-        wrong = next(key for key in value if not isinstance(key, str))
-        raise ConfigError([Problem(file=str(file), line=None, path=str(wrong), message="not a key", hint="quote it")])
-    reserved = _find_reserved(value, file, text)
-    try:
-        profile = ClusterProfile.model_validate({"name": file.stem, **value})
+        values = {"name": file.stem, **to_plain(document)}
+        profile = ClusterProfile.model_validate(values, context={"file": file.absolute()})
     except ValidationError as error:
-        raise ConfigError([*_describe_mistakes(error, file, text), *reserved]) from error
-    if reserved:
-        raise ConfigError(reserved)
-    profile._file = file.absolute()  # noqa: SLF001  # no key of the file, so no field
+        raise ConfigError([*_describe_mistakes(error, document), *problems]) from error
+    if problems:
+        raise ConfigError(problems)
     return profile
 
 
-def _find_reserved(value: Mapping[str, object], file: Path, text: str) -> list[Problem]:
+def _find_reserved(document: Located) -> list[Problem]:
     """Return the options of `extra_sbatch` that are hpcbench's own."""
-    options = value.get("extra_sbatch")
+    values = to_plain(document)
+    options = _locate(document, ("extra_sbatch",)).mapping
+    if "extra_sbatch" not in values or options is None:
+        return []
     fields = ClusterProfile.model_fields
-    flags = {name: value.get(name, fields[name].default) for name in ("gpu_flag", "mem_flag")}
+    flags = {name: values.get(name, fields[name].default) for name in ("gpu_flag", "mem_flag")}
     found = []
-    for name, given in options.items() if isinstance(options, dict) else ():
-        instead = reserved_option(str(name), given, gpu_flag=flags["gpu_flag"], mem_flag=flags["mem_flag"])
+    for name, given in options.items():
+        instead = reserved_option(name, to_plain(given), gpu_flag=flags["gpu_flag"], mem_flag=flags["mem_flag"])
         if instead is not None:
-            place = ("extra_sbatch", str(name))
-            found.append(
-                Problem(
-                    file=str(file),
-                    line=line_of_key(text, place),
-                    path=".".join(place),
-                    message="not an option for extra_sbatch, since hpcbench sets it or goes by it",
-                    hint=instead,
-                )
-            )
+            found.append(given.problem("not an option for extra_sbatch, since hpcbench sets or reads it", hint=instead))
     return found
 
 
@@ -141,10 +125,8 @@ def file_to_remember(profile: ClusterProfile | None, environ: Mapping[str, str] 
     return None if _find(profile.name, os.environ if environ is None else environ) == profile.file else profile.file
 
 
-def _describe_mistakes(error: ValidationError, file: Path, text: str) -> list[Problem]:
+def _describe_mistakes(error: ValidationError, document: Located) -> list[Problem]:
     """Return pydantic's findings as problems, unknown keys with the name that may have been meant."""
-    from hpcbench.config.names import did_you_mean
-
     problems = []
     for item in error.errors():
         place = item["loc"]
@@ -152,8 +134,8 @@ def _describe_mistakes(error: ValidationError, file: Path, text: str) -> list[Pr
         fields = (Container if place[:1] == ("container",) else ClusterProfile).model_fields
         problems.append(
             Problem(
-                file=str(file),
-                line=line_of_key(text, place),
+                file=document.file,
+                line=_locate(document, place).line if place else None,
                 path=".".join(str(part) for part in place),
                 message="unknown key" if unknown else item["msg"].removeprefix("Value error, "),
                 expected=", ".join(fields) if unknown else None,
@@ -163,22 +145,17 @@ def _describe_mistakes(error: ValidationError, file: Path, text: str) -> list[Pr
     return problems
 
 
-def line_of_key(text: str, place: Sequence[str | int]) -> int | None:
-    """Return the line, from 1, where a key of a YAML text stands; of what is missing, its parent's (pure)."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    line: int | None = None
+def _locate(document: Located, place: Sequence[str | int]) -> Located:
+    """Return the value at a place; for what is missing, the nearest value that would hold it."""
+    found = document
     for part in place:
-        if isinstance(node, yaml.MappingNode):
-            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            pairs = [(node.value[part], node.value[part])]
+        if found.items is not None and isinstance(part, int) and part < len(found.items):
+            found = found.items[part]
+        elif found.mapping is not None and str(part) in found.mapping:
+            found = found.mapping[str(part)]
         else:
-            pairs = []
-        if not pairs:
-            return line
-        line = pairs[-1][0].start_mark.line + 1
-        node = pairs[-1][1]
-    return line
+            break
+    return found
 
 
 def _profile_files(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -194,12 +171,12 @@ def _find_by_host(hosts: Sequence[str], environ: Mapping[str, str]) -> Path | No
     """Return the first profile with a glob for this host, by its full or its short names."""
     names = {name for host in hosts for name in (host.lower(), host.lower().split(".", 1)[0])}
     for file in _profile_files(environ):
-        try:
-            value = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            logger.warning("%s: cannot be read; not asked whether it is for this host", file)
+        problems: list[Problem] = []
+        document = read_yaml(file, file=str(file), problems=problems, may_be_empty=True)
+        if document is None:
+            logger.warning("%s; its hosts are not compared with this one", problems[0].render())
             continue
-        globs = value.get("hosts") if isinstance(value, dict) else None
+        globs = to_plain(document.mapping["hosts"]) if document.mapping and "hosts" in document.mapping else None
         if isinstance(globs, list) and any(fnmatchcase(n, str(glob).lower()) for glob in globs for n in names):
             return file
     return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -128,6 +128,10 @@ class ClusterProfile(BaseModel):
     extra_sbatch: Annotated[dict[str, Line | bool], AfterValidator(_check_options)] = Field(default_factory=dict)
     """Any other sbatch option, without dashes; true is a bare flag. Those that hpcbench writes itself are refused."""
     _file: Path | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep the file that the values were read from, which the reader gives as validation context."""
+        self._file = context["file"] if context else None
 
     @property
     def file(self) -> Path | None:

@@ -6,9 +6,22 @@ as `hpcbench/_shipped/`. It reads nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from hpcbench.errors import HpcbenchError
+
+
+def package_roots() -> tuple[Path, Path]:
+    """Return the folders that hold shipped files: the wheel's, then the checkout's."""
+    package = Path(__file__).resolve().parents[1]
+    return package / "_shipped", package.parent
+
+
+def user_config_dir(environ: Mapping[str, str]) -> Path:
+    """Return the folder of the user's own profiles and catalogs, whether it exists or not."""
+    home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config"
+    return Path(home) / "hpcbench"
 
 
 def shipped_file(*parts: str) -> Path:
@@ -17,12 +30,11 @@ def shipped_file(*parts: str) -> Path:
     Raises:
         HpcbenchError: neither the wheel's folder nor the checkout holds it.
     """
-    package = Path(__file__).resolve().parents[1]
-    for root in (package / "_shipped", package.parent):
+    for root in package_roots():
         path = root.joinpath(*parts)
         if path.exists():
             return path
     raise HpcbenchError(
-        f"{'/'.join(parts)}: not found beside {package}",
+        f"{'/'.join(parts)}: not found beside {Path(__file__).resolve().parents[1]}",
         hint="the installation is incomplete; install hpcbench-llm again",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.profile import line_of_key, load_profile, read_profile
+from hpcbench.config.profile import load_profile, read_profile
 from hpcbench.errors import ConfigError
 from hpcbench.scheduler.slurm.script import render_script
 from hpcbench.schemas.cluster_profile import ClusterProfile
@@ -180,6 +180,24 @@ def test_a_misspelt_profile_is_refused_with_the_nearest(environ: dict[str, str])
         load_profile("aptainer", environ)
 
 
-def test_the_line_of_what_is_missing_is_its_parents() -> None:
-    text = "partition: gpu\ncontainer:\n  nv: true\nsetup:\n  - a\n  - b\n"
-    assert [line_of_key(text, place) for place in (("container", "image"), ("setup", 1), ("x",))] == [2, 6, None]
+def test_a_missing_key_is_reported_at_the_line_of_its_parent(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("partition: gpu\ncontainer:\n  nv: true\nsetup:\n  - a\n  - [b]\n")
+    with pytest.raises(ConfigError) as caught:
+        read_profile(file)
+    assert {problem.path: problem.line for problem in caught.value.problems} == {"container.image": 2, "setup.1": 6}
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("partition: a\npartition: b\n")
+    with pytest.raises(ConfigError, match="given twice; first on line 1"):
+        read_profile(file)
+
+
+def test_the_file_of_a_profile_is_not_one_of_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("")
+    assert read_profile(file).file == file
+    assert "file" not in read_profile(file).model_dump()
+    assert ClusterProfile().file is None
