@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from hpcbench.cluster.init_profile import ClusterFacts, host_glob, profile_name, render_profile
@@ -108,6 +109,7 @@ def test_login_nodes_are_named_alike(host: str, glob: str) -> None:
     assert host_glob(host) == glob
 
 
+@hypothesis_settings(deadline=None)
 @given(st.text(), st.text(), st.text(min_size=1), st.text())
 def test_whatever_the_cluster_says_the_profile_loads(
     tmp_path_factory: pytest.TempPathFactory, name: str, account: str, partition: str, venv: str
