@@ -142,7 +142,7 @@ def cancel(
     if not names and state is None and not everything:
         raise PlanError("nothing named", hint="give a name glob, --state, or --all")
     root = usual_save_dir(save_dir)
-    jobs = choose_jobs(gather_named(root, names, settle=False), names or (), parse_states(state))
+    jobs = choose_jobs(gather_named(root, names, release_held=False), names or (), parse_states(state))
     cancelled, left = cancel_where_possible(jobs, root)
     if print_cancelled(cancelled, left):
         raise typer.Exit(EXIT_FAILED)

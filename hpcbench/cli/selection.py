@@ -20,13 +20,13 @@ from hpcbench.status.gather import gather
 NO_SUITES = "there are no suites; hpcbench submit CONFIG first, or name the right --save-dir"
 
 
-def gather_named(save_dir: Path, names: Sequence[str] | None, *, settle: bool = True) -> Collection:
+def gather_named(save_dir: Path, names: Sequence[str] | None, *, release_held: bool = True) -> Collection:
     """Collect all suites, where each of these names and globs matches a job.
 
     Raises:
         PlanError: one matches none.
     """
-    collection = gather(save_dir, settle=settle)
+    collection = gather(save_dir, release_held=release_held)
     _refuse_unknown(collection, save_dir, names)
     return collection
 
@@ -38,7 +38,7 @@ def refuse_unknown_jobs(save_dir: Path, names: Sequence[str] | None) -> None:
         PlanError: one matches none.
     """
     if names:
-        _refuse_unknown(gather(save_dir, settle=False, find=lambda _: None), save_dir, names)
+        _refuse_unknown(gather(save_dir, release_held=False, find=lambda _: None), save_dir, names)
 
 
 def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str] | None) -> None:
@@ -67,7 +67,7 @@ def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:
     found = {suite.name for suite in collection.suites}
     unknown = [name for name in names or () if name not in found]
     if unknown:
-        known = {suite.name for suite in gather(save_dir, settle=False, find=lambda _: None).suites}
+        known = {suite.name for suite in gather(save_dir, release_held=False, find=lambda _: None).suites}
         raise _refusal(f"{save_dir}: no such suite", unknown, known, f"there are: {', '.join(sorted(known))}")
     return collection
 

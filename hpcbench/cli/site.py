@@ -85,9 +85,9 @@ def doctor(
 ) -> None:
     """Check what makes jobs fail silently, and name the remedies."""
     from hpcbench.cli.invocation import resolve_save_dir
-    from hpcbench.cluster.check_inputs import examine_inputs
+    from hpcbench.cluster.check_inputs import check_inputs
     from hpcbench.cluster.checks import Check
-    from hpcbench.cluster.doctor import examine
+    from hpcbench.cluster.doctor import run_checks
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
 
@@ -95,8 +95,8 @@ def doctor(
     root = resolve_save_dir(save_dir, profile)
     found: list[Check] = []
     suites = load_suites(configs) if configs else []
-    examinations = [examine(profile, root, run_job=not no_job, timeout_s=timeout)]
-    examinations += [examine_inputs(suites, profile)] if suites else []
+    examinations = [run_checks(profile, root, run_job=not no_job, timeout_s=timeout)]
+    examinations += [check_inputs(suites, profile)] if suites else []
     for check in chain.from_iterable(examinations):
         found.append(check)
         if not as_json:
@@ -150,7 +150,7 @@ def clean(
     if keep not in KEEPS:
         raise PlanError(f"--keep {keep}: unknown; expected {', '.join(KEEPS)}")
     root = usual_save_dir(save_dir)
-    removals = find_removals(gather_named(root, names, settle=False), names or (), cast("Keep", keep))
+    removals = find_removals(gather_named(root, names, release_held=False), names or (), cast("Keep", keep))
     size = count_freed([removal.folder for removal in removals]) / GIB
     for removal in removals:
         print(f"{'would remove' if dry_run else 'remove'} {removal.folder}")

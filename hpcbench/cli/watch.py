@@ -25,12 +25,12 @@ from hpcbench.cli.output import (
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import count_states
-from hpcbench.status.polling import look_again
+from hpcbench.status.polling import poll
 from hpcbench.storage.json_files import write_text
 
 Choose = Callable[[Collection], list[JobView]]
 Poll = Callable[..., Iterator[Collection]]
-"""`look_again`, or snapshots that a test made."""
+"""`poll`, or snapshots that a test made."""
 
 
 def is_over(jobs: Sequence[JobView]) -> bool:
@@ -56,9 +56,7 @@ def _recorded_at(job: JobView) -> str | None:
     return None if job.record is None else job.record.finished_at
 
 
-def watch_status(
-    save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool, poll: Poll = look_again
-) -> None:
+def watch_status(save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool, poll: Poll = poll) -> None:
     """Show the jobs until they are over: in place on a terminal, elsewhere again when something changed."""
     snapshots = poll(save_dir, every_s=every_s)
     if as_json:
@@ -114,7 +112,7 @@ def watch_report(
     render: Callable[[Collection], str],
     *,
     every_s: float | None,
-    poll: Poll = look_again,
+    poll: Poll = poll,
 ) -> None:
     """Rewrite a report whenever something but progress changed, until no job is under way."""
     shown: object = None
@@ -129,7 +127,7 @@ def watch_report(
             break
 
 
-def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (), *, poll: Poll = look_again) -> bool:
+def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (), *, poll: Poll = poll) -> bool:
     """Wait until no job of the suites is under way; return whether one failed.
 
     What was left planned was counted when it was submitted, and running out of GPU memory is a result: neither is a

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.cluster.checks import Check, check_input
-from hpcbench.cluster.node_probe import HUB, ask_hub
+from hpcbench.cluster.node_probe import HUB, find_hub_error
 from hpcbench.plan.jobs import plan_suite
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.suite import Suite
@@ -26,7 +26,7 @@ LOOK_TIMEOUT_S = 900
 """Reading a large dataset takes minutes; more than that is no answer."""
 
 
-def examine_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> Iterator[Check]:
+def check_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> Iterator[Check]:
     """Yield a check for each model, dataset and eval dataset of the suites."""
     environ = {**os.environ, **({} if profile is None else profile.env)}
     found, why = _look(suites, environ)
@@ -38,7 +38,7 @@ def examine_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> I
     hub_error = None
     are_offline = jobs_are_offline(profile, environ)
     if any(not item["ok"] for item in found):
-        hub_error = ask_hub(environ.get("HF_ENDPOINT", HUB))
+        hub_error = find_hub_error(environ.get("HF_ENDPOINT", HUB))
         in_reach = "in reach" if hub_error is None else f"out of reach: {hub_error}"
         yield Check(name="hub from here", level="ok" if hub_error is None else "warning", message=in_reach)
     for item in found:

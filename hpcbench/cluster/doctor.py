@@ -48,7 +48,7 @@ PROBE_MEM_GB = 4.0
 SHOWN_LINES = 5
 
 
-def examine(
+def run_checks(
     profile: ClusterProfile | None,
     save_dir: Path,
     *,
@@ -67,17 +67,17 @@ def examine(
     """
     client = SlurmClient() if client is None else client
     if profile is not None:
-        yield from _examine_cluster(profile, client)
+        yield from _check_cluster(profile, client)
     is_new = not save_dir.exists()
     try:
-        yield from _examine_save_dir(profile, save_dir, client, run_job=run_job, timeout_s=timeout_s)
+        yield from _check_storage(profile, save_dir, client, run_job=run_job, timeout_s=timeout_s)
     finally:
         if is_new:
             with contextlib.suppress(OSError):
                 save_dir.rmdir()
 
 
-def _examine_save_dir(
+def _check_storage(
     profile: ClusterProfile | None, save_dir: Path, client: SlurmClient, *, run_job: bool, timeout_s: float
 ) -> Iterator[Check]:
     usable = False
@@ -97,7 +97,7 @@ def _examine_save_dir(
         yield from _probe_through_queue(profile, save_dir, client, timeout_s)
 
 
-def _examine_cluster(profile: ClusterProfile, client: SlurmClient) -> Iterator[Check]:
+def _check_cluster(profile: ClusterProfile, client: SlurmClient) -> Iterator[Check]:
     yield Check(name="profile", level="ok", message=profile.name)
     yield from check_commands({name: shutil.which(name) is not None for name in NEEDED_COMMANDS})
     if shutil.which("scontrol") is None:
@@ -159,9 +159,9 @@ def _probe_here(save_dir: Path) -> Iterator[Check]:
     try:
         command = [sys.executable, str(paths.probe), str(paths.result)]
         subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        yield from _judge(read_json(paths.result), None, "the probe left no result")
+        yield from _check_result(read_json(paths.result), None, "the probe left no result")
     except subprocess.TimeoutExpired:
-        yield from _judge(None, None, "the probe did not end within 120 s")
+        yield from _check_result(None, None, "the probe did not end within 120 s")
     finally:
         shutil.rmtree(paths.folder, ignore_errors=True)
 
@@ -192,7 +192,7 @@ def _probe_through_queue(
         write_text(paths.script, script)
         job_id = run_sbatch(paths.script, script, profile=profile, key=paths.folder.name)
         waiting = _await_result(paths, job_id, client, time.monotonic() + timeout_s)
-        yield from _judge(read_json(paths.result) if paths.result.exists() else None, profile, waiting)
+        yield from _check_result(read_json(paths.result) if paths.result.exists() else None, profile, waiting)
     except (SubmitError, SchedulerError) as error:
         remedy = "partition, account, qos and the GPU flag of the profile have to suit the site"
         yield Check(name="job", level="error", message=error.message, remedy=remedy)
@@ -251,7 +251,7 @@ def _last_words(log: Path) -> str:
     return f": {' / '.join(lines[-SHOWN_LINES:])}" if lines else "; its log is empty"
 
 
-def _judge(seen: dict[str, Any] | None, profile: ClusterProfile | None, why: str) -> Iterator[Check]:
+def _check_result(seen: dict[str, Any] | None, profile: ClusterProfile | None, why: str) -> Iterator[Check]:
     if seen is not None:
         yield Check(name="job", level="ok", message="a tiny job ran and wrote into the save dir")
         yield from check_probe(seen, profile, hpcbench.__version__)

@@ -35,7 +35,7 @@ def main() -> None:
         "hpcbench": _hpcbench(),
         "packages": {name: _version(name) for name in PACKAGES},
         "torch": _torch(),
-        "hub": ask_hub(os.environ.get("HF_ENDPOINT", HUB)),
+        "hub": find_hub_error(os.environ.get("HF_ENDPOINT", HUB)),
         "scontrol": _scontrol(),
     }
     staging = target.with_suffix(".tmp")
@@ -70,7 +70,7 @@ def _torch() -> dict[str, object]:
     return {"num_gpus": count, "names": names, "build": torch.version.cuda, "error": None}
 
 
-def ask_hub(url: str) -> str | None:
+def find_hub_error(url: str) -> str | None:
     """Return nothing when the hub answers within a few seconds, through a proxy where the environment names one."""
     if not url.startswith(("https://", "http://")):
         return f"{url}: no web address"

@@ -19,7 +19,7 @@ from hpcbench.schemas.notes import Failure, Interrupted
 from hpcbench.schemas.record import TERMINATED, Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import COMES_BACK, JobState
-from hpcbench.status.log_patterns import DISK_FULL, FREE_SPACE, find_clue
+from hpcbench.status.log_patterns import DISK_FULL, FREE_SPACE, find_cause
 from hpcbench.status.logs import log_tail
 from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json
@@ -225,7 +225,7 @@ def _judge(  # noqa: PLR0911  # one rule a return
         text = f"the node's memory was not enough: {message}"
         return JobState.HOST_OUT_OF_MEMORY, Cause(type=kind, message=text, hint=hint or MORE_MEMORY)
     # What a failure says goes before what else stands in the log.
-    if clue := find_clue((message,) if failure is not None else lines, has_gpu=has_gpu):
+    if clue := find_cause((message,) if failure is not None else lines, has_gpu=has_gpu):
         return JobState.FAILED, Cause(type=clue.type, message=clue.message, hint=clue.hint)
     if ending.disk_full:
         text = "the disk is full, or a quota is used up: the log's last words are lost"

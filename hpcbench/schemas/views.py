@@ -44,7 +44,7 @@ class JobView:
     elsewhere: str | None = None
     """Name of the other cluster that it was submitted to, which cannot be asked from here."""
     submitter: str | None = None
-    """Name of the other user who submitted it, and who alone can ask for it and cancel it."""
+    """Name of the other user who submitted it: only that user can query and cancel it."""
     held: bool = False
     """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
     expected_start: str | None = None

@@ -1,1 +1,1 @@
-"""Where every job stands, and why."""
+"""The state of every job, and its reason."""

@@ -1,4 +1,4 @@
-"""What is known of every job: records first, then one look at the scheduler.
+"""Collect what is known about every job: records first, then one query of each scheduler.
 
 In: a save directory, and a scheduler's answer. Out: a `Collection`. It reads; it never changes anything. Files that
 cannot be read are "not there yet" and named in the warnings, and no job is dropped because of them.
@@ -22,31 +22,31 @@ from hpcbench.schemas.submission import Submission, submitted_by_other
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
 from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.status.job_state import Evidence, conclude_state, is_final
-from hpcbench.status.log_patterns import explain_without_record
+from hpcbench.status.log_patterns import find_cause_without_record
 from hpcbench.status.logs import log_tail, telling_log
 from hpcbench.storage.clock import moment_text, parse_moment
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.mounts import is_own_disk
 from hpcbench.storage.paths import JobPaths, SuitePaths
 
-CANNOT_ASK = "{cluster}: its scheduler cannot be asked from this machine; unfinished jobs are shown as unknown"
+CANNOT_ASK = "{cluster}: its scheduler cannot be queried from this machine; unfinished jobs are shown as unknown"
 
 NOT_IN_SUITE = "not in the suite any more"
 
 FindQueue = Callable[[str], Queue | None]
-"""From a cluster's name to its queue, or None when it cannot be asked from this machine."""
+"""From a cluster's name to its queue, or None when it cannot be queried from this machine."""
 
 
 def ask_schedulers(
     suites: Sequence[SuiteOnDisk], find: FindQueue
 ) -> tuple[dict[str, Answer], tuple[str, ...], dict[str, str]]:
-    """Ask each queue once about its jobs that no record settles, whatever the number of its profiles.
+    """Query each queue once for its jobs without a final record, whatever the number of its profiles.
 
     Returns:
-        The answers that came, warnings, and what was said instead where no answer came; each by profile.
+        The answers, warnings, and the errors where no answer came; answers and errors by profile.
     """
     by_cluster: dict[str, list[Submission]] = {}
-    for submission in (submission for suite in suites for submission in _unsettled(suite)):
+    for submission in (submission for suite in suites for submission in _submissions_to_query(suite)):
         by_cluster.setdefault(submission.cluster, []).append(submission)
     queues: dict[str, Queue] = {}
     clusters: dict[str, list[str]] = {}
@@ -72,12 +72,12 @@ def ask_schedulers(
     return answers, tuple(warnings), unanswered
 
 
-def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
+def _submissions_to_query(suite: SuiteOnDisk) -> list[Submission]:
     latest = suite.latest()
     keys = {
         submission.key
         for (experiment, job), (submission, _) in latest.items()
-        if not _is_settled(suite.paths.job(experiment, job))
+        if not _has_final_record(suite.paths.job(experiment, job))
     }
     return [
         submission
@@ -86,7 +86,7 @@ def _unsettled(suite: SuiteOnDisk) -> list[Submission]:
     ]
 
 
-def _is_settled(job: JobPaths) -> bool:
+def _has_final_record(job: JobPaths) -> bool:
     record = read_record(job.record)
     return record is not None and is_final(record)
 
@@ -101,21 +101,23 @@ def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime
 
 def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
     latest = suite.latest()
-    look = _Look(suite=suite, latest=latest, answers=answers, now=now, own_disk=is_own_disk(suite.paths.folder))
-    experiments = tuple(_view_experiment(planned, look) for planned in suite.plan.experiments)
+    snapshot = _SuiteSnapshot(
+        suite=suite, latest=latest, answers=answers, now=now, own_disk=is_own_disk(suite.paths.folder)
+    )
+    experiments = tuple(_view_experiment(planned, snapshot) for planned in suite.plan.experiments)
     planned_jobs = {(planned.name, job) for planned in suite.plan.experiments for job in planned.jobs}
     names = {planned.name for planned in suite.plan.experiments}
     return SuiteView(
         name=suite.plan.suite,
         experiments=experiments,
-        others=tuple(_view_others(look, planned_jobs, experiments)),
+        others=tuple(_view_others(snapshot, planned_jobs, experiments)),
         num_left_out=len({name for name, _ in latest} - names),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """What one look at a suite goes by."""
+class _SuiteSnapshot:
+    """What the views of one suite are made from."""
 
     suite: SuiteOnDisk
     latest: Mapping[tuple[str, str], tuple[Submission, int]]
@@ -128,17 +130,17 @@ class _Look:
         return _view_job(self, experiment, job, train)
 
 
-def _view_experiment(planned: PlannedExperiment, look: _Look) -> ExperimentView:
+def _view_experiment(planned: PlannedExperiment, snapshot: _SuiteSnapshot) -> ExperimentView:
     train: JobView | None = None
     evals: list[JobView] = []
     for job in planned.jobs:
-        view = look.view(planned.name, job, train)
+        view = snapshot.view(planned.name, job, train)
         if job == TRAIN:
             train = view
         else:
             evals.append(view)
     return ExperimentView(
-        suite=look.suite.plan.suite,
+        suite=snapshot.suite.plan.suite,
         name=planned.name,
         base_experiment=planned.base_experiment,
         cmd=planned.cmd,
@@ -148,20 +150,20 @@ def _view_experiment(planned: PlannedExperiment, look: _Look) -> ExperimentView:
 
 
 def _view_others(
-    look: _Look, planned: AbstractSet[tuple[str, str]], experiments: Sequence[ExperimentView]
+    snapshot: _SuiteSnapshot, planned: AbstractSet[tuple[str, str]], experiments: Sequence[ExperimentView]
 ) -> Iterator[ExperimentView]:
     """Yield what an earlier version of the suite submitted, this one does not have, and is still under way."""
-    gone = sorted(look.latest.keys() - planned)
+    gone = sorted(snapshot.latest.keys() - planned)
     for name in dict.fromkeys(experiment for experiment, _ in gone):
         train = next((found.train for found in experiments if found.name == name), None)
         jobs = [job for experiment, job in gone if experiment == name]
         if TRAIN in jobs:
-            train = _not_in_suite(look.view(name, TRAIN, None))
-        evals = [_not_in_suite(look.view(name, job, train)) for job in jobs if job != TRAIN]
+            train = _not_in_suite(snapshot.view(name, TRAIN, None))
+        evals = [_not_in_suite(snapshot.view(name, job, train)) for job in jobs if job != TRAIN]
         alive = tuple(view for view in evals if view.state in ALIVE or view.held)
         if alive or (train is not None and not train.in_suite and train.state in ALIVE):
             cmd = "eval" if train is None else "sft"
-            yield ExperimentView(suite=look.suite.plan.suite, name=name, cmd=cmd, train=train, evals=alive)
+            yield ExperimentView(suite=snapshot.suite.plan.suite, name=name, cmd=cmd, train=train, evals=alive)
 
 
 def _not_in_suite(view: JobView) -> JobView:
@@ -169,15 +171,15 @@ def _not_in_suite(view: JobView) -> JobView:
     return replace(view, in_suite=False, reason=reason)
 
 
-def _view_job(look: _Look, experiment: str, job: str, train: JobView | None) -> JobView:
-    suite, place = look.suite, look.latest.get((experiment, job))
+def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, train: JobView | None) -> JobView:
+    suite, place = snapshot.suite, snapshot.latest.get((experiment, job))
     paths = suite.paths.job(experiment, job)
     request = _try_request(paths.request)
     if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
         # The submission of this configuration was refused; the one before it was of another.
         place = None
-    evidence = _gather_evidence(look, paths, request, place, train)
-    record, told = evidence.record, evidence.told
+    evidence = _gather_evidence(snapshot, paths, request, place, train)
+    record, reported = evidence.record, evidence.reported
     state, reason = conclude_state(evidence)
     view = JobView(
         suite=suite.plan.suite,
@@ -188,32 +190,36 @@ def _view_job(look: _Look, experiment: str, job: str, train: JobView | None) -> 
         folder=paths.folder,
         request=request,
         record=record,
-        # How far it came says how much more time it needs.
+        # After a timeout, its progress shows how much more time it needs.
         progress=(read_json(paths.progress) or {}) if state in {JobState.RUNNING, JobState.TIMEOUT} else {},
         scheduler_id=None if place is None else place[0].element_id(place[1]),
         cluster=None if place is None else place[0].cluster,
         elsewhere=evidence.elsewhere,
         submitter=evidence.submitter,
-        held=told is not None and told.held_by_dependency,
-        expected_start=None if told is None else told.expected_start,
-        hint=told.remedy if told is not None and state is JobState.PENDING else "",
-        command=told.command if told is not None and state is JobState.PENDING else "",
+        held=reported is not None and reported.held_by_dependency,
+        expected_start=None if reported is None else reported.expected_start,
+        hint=reported.remedy if reported is not None and state is JobState.PENDING else "",
+        command=reported.command if reported is not None and state is JobState.PENDING else "",
         node=_read_node(paths) if state in FAILED_STATES else None,
     )
     return view if record is not None or state not in FAILED_STATES else _explain_from_log(view)
 
 
 def _gather_evidence(
-    look: _Look, job: JobPaths, request: JobRequest | None, place: tuple[Submission, int] | None, train: JobView | None
+    snapshot: _SuiteSnapshot,
+    job: JobPaths,
+    request: JobRequest | None,
+    place: tuple[Submission, int] | None,
+    train: JobView | None,
 ) -> Evidence:
-    """Return what the files and the scheduler's answer say of one job."""
+    """Return what the files and the scheduler's answer show about one job."""
     record = _read_own_record(job, request)
     if place is None:
         return Evidence(record=record, train=train)
     submission, index = place
-    answer = look.answers.get(submission.cluster)
-    told = None if answer is None else answer.jobs.get((submission.key, index))
-    has_ended = answer is not None and (told is None or told.state not in ALIVE)
+    answer = snapshot.answers.get(submission.cluster)
+    reported = None if answer is None else answer.jobs.get((submission.key, index))
+    has_ended = answer is not None and (reported is None or reported.state not in ALIVE)
     if record is None and submission.state == "submitted" and has_ended and _is_listed(job.record):
         record = _read_own_record(job, request)
     return Evidence(
@@ -225,13 +231,13 @@ def _gather_evidence(
         submitter=submitted_by_other(submission),
         history_known=answer is not None and answer.history_known,
         history_failed=answer is not None and answer.history_failed,
-        told=told,
-        started=look.suite.paths.start_mark(submission.key, index).exists(),
-        refused=_read_refusal(look.suite.paths, job, submission, index) if has_ended else None,
+        reported=reported,
+        started=snapshot.suite.paths.start_mark(submission.key, index).exists(),
+        refused=_read_refusal(snapshot.suite.paths, job, submission, index) if has_ended else None,
         # The local queue's jobs write their files on the machine that looks at them.
-        seen_late=not look.own_disk and submission.cluster != LOCAL,
+        seen_late=not snapshot.own_disk and submission.cluster != LOCAL,
         cancelled=_is_cancelled(job, submission, index),
-        age_s=_age_s(submission, job, look.now),
+        age_s=_age_s(submission, job, snapshot.now),
         train=train,
     )
 
@@ -245,7 +251,7 @@ def _read_own_record(job: JobPaths, request: JobRequest | None) -> Record | None
 
 
 def _is_listed(path: Path) -> bool:
-    """Say whether a file is there now: NFS remembers absence for up to a minute, unless the folder is listed."""
+    """Return whether a file exists now: NFS remembers absence for up to a minute, unless the folder is listed."""
     try:
         return path in path.parent.iterdir()
     except OSError:
@@ -275,13 +281,13 @@ def _read_node(job: JobPaths) -> str | None:
 
 
 def _explain_from_log(view: JobView) -> JobView:
-    """Let Slurm's own log say why a job left no record."""
+    """Return the view with the cause that Slurm's own log shows."""
     log = telling_log(view)
     has_gpu = view.request is not None and view.request.resources.gpu > 0
-    clue = None if log is None else explain_without_record(view.state, log_tail(log), has_gpu=has_gpu)
-    if clue is None:
+    cause = None if log is None else find_cause_without_record(view.state, log_tail(log), has_gpu=has_gpu)
+    if cause is None:
         return view
-    return replace(view, state=clue.state or view.state, reason=clue.message, hint=clue.hint or "")
+    return replace(view, state=cause.state or view.state, reason=cause.message, hint=cause.hint or "")
 
 
 def _try_request(path: Path) -> JobRequest | None:

@@ -1,4 +1,4 @@
-"""Why a job is in its state, and what to type next.
+"""Explain why a job is in its state, and what to type next.
 
 In: a job view and its last log lines. Out: text. Pure.
 """
@@ -26,18 +26,18 @@ MEANING = {
     JobState.CANCELLED: "cancelled; it does not come back by itself",
     JobState.BLOCKED: "cannot run, because its train job did not complete",
     JobState.LOST: "left the queue without a record",
-    JobState.UNKNOWN: "nothing is concluded, because the scheduler did not say",
+    JobState.UNKNOWN: "the scheduler did not answer, so nothing is concluded",
 }
 
 SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
 WHAT_ADJUST_CHANGES = {
     JobState.HOST_OUT_OF_MEMORY: "asks for more memory",
-    JobState.TIMEOUT: "asks for more time where the rest needs it",
+    JobState.TIMEOUT: "asks for more time if the rest needs it",
 }
-NOT_THE_SAME_AGAIN = frozenset({"diverged", "bad_metrics", "no_metrics"})
-"""Causes that the same job meets again, whatever the node."""
-NOT_ITS_FAULT = frozenset({DISK_FULL, BAD_NODE})
-"""Causes that no change of the job mends."""
+REPEATS_UNCHANGED = frozenset({"diverged", "bad_metrics", "no_metrics"})
+"""Causes that the unchanged job meets again on any node."""
+NOT_THE_JOBS_FAULT = frozenset({DISK_FULL, BAD_NODE})
+"""Causes that no change of the job removes."""
 
 
 def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None, *, step: str | None = None) -> str:
@@ -65,7 +65,7 @@ def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None,
 
 
 def _why_not_again(job: JobView) -> str:
-    """Return why a job that would otherwise have come back did not, or nothing where no record tells."""
+    """Return why a job that may come back did not, or an empty string where no record shows it."""
     record, request = job.record, job.request
     if job.state not in COMES_BACK or record is None or request is None or not record.attempts:
         return ""
@@ -80,7 +80,7 @@ def _why_not_again(job: JobView) -> str:
 
 
 def next_steps(job: JobView) -> list[str]:
-    """Return what to type next, the likeliest first."""
+    """Return the commands to type next, the likeliest first."""
     place = shlex.quote(f"{job.suite}/{job.experiment}")
     match job.state:
         case JobState.COMPLETED:
@@ -102,25 +102,25 @@ def next_steps(job: JobView) -> list[str]:
 
 
 def _next_while_stuck(job: JobView, place: str) -> list[str]:
-    """Return how to take a job that never starts out of the queue, and to submit it once it is changed."""
+    """Return how to cancel a job that can never start, and how to submit it after a change."""
     again = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --retry cancelled"
-    return [f"hpcbench cancel {place}/{job.job}", f"{again}  (once it is changed)"]
+    return [f"hpcbench cancel {place}/{job.job}", f"{again}  (after changing it)"]
 
 
 def _next_after_failure(job: JobView, place: str) -> list[str]:
-    """Return how to run a failed job again: as it is, or changed."""
+    """Return how to run a failed job again: unchanged, or after a change."""
     cause = None if job.record is None else job.record.cause
     changed = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --force"
-    if job.state is JobState.FAILED and cause is not None and cause.type in NOT_THE_SAME_AGAIN:
-        return [f"{changed}  (once its arguments are changed)"]
+    if job.state is JobState.FAILED and cause is not None and cause.type in REPEATS_UNCHANGED:
+        return [f"{changed}  (after changing its arguments)"]
     again = f"hpcbench retry {place}"
-    is_mended = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
-    # This machine has what it has.
-    if job.cluster != LOCAL and (is_mended or (cause is not None and cause.type == BAD_NODE)):
+    adjustable = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
+    # A local job cannot ask for a larger machine.
+    if job.cluster != LOCAL and (adjustable or (cause is not None and cause.type == BAD_NODE)):
         again += f" --adjust  ({WHAT_ADJUST_CHANGES.get(job.state, 'on another node')})"
-    if job.state is not JobState.FAILED or cause is None or cause.type in NOT_ITS_FAULT:
+    if job.state is not JobState.FAILED or cause is None or cause.type in NOT_THE_JOBS_FAULT:
         return [again]
-    return [again, f"{changed}  (if its arguments or data had to be changed)"]
+    return [again, f"{changed}  (after changing its arguments or data)"]
 
 
 def _suite_file(job: JobView) -> str:

@@ -1,7 +1,7 @@
-"""One look at all suites below a save directory, and the table that shows it.
+"""Collect all suites below a save directory, release evals that are held without need, and make the status table.
 
-In: a save directory. Out: a `Collection`, and rows of text. One squeue and at most one sacct per cluster, whatever the
-number of jobs; evals that a dead node left held are settled on the way.
+In: a save directory. Out: a `Collection`, and rows of text. It runs one squeue and at most one sacct per cluster,
+whatever the number of jobs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.collect import FindQueue, collect_suites
-from hpcbench.status.held_evals import settle_evals
+from hpcbench.status.held_evals import release_held_evals
 
 
 def gather(
-    save_dir: Path, names: Sequence[str] = (), *, settle: bool = True, find: FindQueue | None = None
+    save_dir: Path, names: Sequence[str] = (), *, release_held: bool = True, find: FindQueue | None = None
 ) -> Collection:
-    """Collect the named suites, or all, asking each cluster once; `find` names other queues than the clusters' own."""
+    """Collect the named suites, or all, querying each cluster once; `find` replaces the clusters' own queues."""
     suites = read_suites(save_dir, names)
     collection = collect_suites(suites, find or (lambda cluster: scheduler_of(cluster, save_dir)))
     held = {
@@ -35,8 +35,8 @@ def gather(
     }
     for cluster in sorted(held):
         scheduler = scheduler_of(cluster, save_dir)
-        if scheduler is not None and settle:
-            settle_evals(suites, collection, scheduler)
+        if scheduler is not None and release_held:
+            release_held_evals(suites, collection, scheduler)
     return collection
 
 
@@ -75,7 +75,7 @@ def status_rows(jobs: Sequence[JobView]) -> list[StatusRow]:
 
 
 def describe_reason(job: JobView) -> str:
-    """Return why a job is where it is, with its expected start when the scheduler names one."""
+    """Return the reason of a job's state, with its expected start where the scheduler gives one."""
     start = f"expected start {job.expected_start}" if job.expected_start else ""
     return "; ".join(part for part in (job.reason, start) if part)
 

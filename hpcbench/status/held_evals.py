@@ -1,7 +1,7 @@
-"""Evals whose train job is over: released when it completed, cancelled when it failed.
+"""Release the held evals of a train job that completed, and cancel those of one that failed.
 
 In: a collection and the submissions. Out: calls of the scheduler. The train's supervisor does the same for its own
-evals; this is for what a dead node, a slow file system or a quick train job left undone. Doing it twice does no harm.
+evals; this covers what a dead node, a slow file system or a quick train job left undone. Doing it twice is harmless.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tupl
     return held
 
 
-def settle_evals(suites: Sequence[SuiteOnDisk], collection: Collection, scheduler: Scheduler) -> tuple[int, int]:
-    """Release and cancel held evals as their train records say; return how many of each.
+def release_held_evals(suites: Sequence[SuiteOnDisk], collection: Collection, scheduler: Scheduler) -> tuple[int, int]:
+    """Release and cancel held evals as their train records require; return how many of each.
 
     Only jobs that the queue was just seen to hold are touched: not what waits for resources, not what left long ago
-    (ids are used again), and nothing at all when the queue was not seen. A scheduler that does not answer changes
+    (Slurm reuses ids), and nothing at all when the queue was not seen. A scheduler that does not answer changes
     nothing; the next command tries again.
     """
     latest = {suite.plan.suite: suite.latest() for suite in suites}
@@ -56,6 +56,6 @@ def settle_evals(suites: Sequence[SuiteOnDisk], collection: Collection, schedule
         if cancel:
             scheduler.cancel(cancel)
     except SchedulerError as error:
-        logger.warning("evals were not settled: %s", error.message)
+        logger.warning("held evals were neither released nor cancelled: %s", error.message)
         return 0, 0
     return len(release), len(cancel)

@@ -1,6 +1,6 @@
-"""What state a job is in, concluded from all that is known of it.
+"""Conclude the state of a job from all that is known about it.
 
-In: the record, the scheduler's words, our own notes. Out: a state and the reason in words. No disk, no scheduler, no
+In: the record, what the scheduler reports, our own notes. Out: a state and its reason. No disk, no scheduler, no
 clock. The record decides first, then the scheduler, then silence; a question that was not answered decides nothing.
 """
 
@@ -21,7 +21,7 @@ GRACE_S = 150
 """How long a record may stay unseen after its job left the queue: NFS caches attributes for up to a minute or two."""
 
 SCHEDULER_KNOWS_BETTER = frozenset({JobState.CANCELLED, JobState.PREEMPTED, JobState.TIMEOUT, JobState.NODE_FAILED})
-"""Cancel and preemption look alike inside a job; only the scheduler can tell them apart."""
+"""Cancellation and preemption look alike inside a job, both are a SIGTERM: only the scheduler distinguishes them."""
 
 WITHOUT_RECORD = {
     JobState.HOST_OUT_OF_MEMORY: "the node's memory was not enough",
@@ -29,7 +29,7 @@ WITHOUT_RECORD = {
     JobState.PREEMPTED: "another job took its place",
     JobState.TIMEOUT: "the time limit was reached",
 }
-"""What the scheduler's word means where nothing else says what happened."""
+"""What the scheduler's state means where nothing else shows what happened."""
 
 CANCELLED_BY = re.compile(r"^CANCELLED by (\d+)")
 """How accounting names who cancelled a job."""
@@ -46,14 +46,15 @@ class Evidence:
     answered: bool = True
     """Whether the scheduler answered at all."""
     elsewhere: str | None = None
-    """The other cluster that the job went to, of which this one knows nothing."""
+    """The other cluster that the job went to, whose queue cannot be queried from here."""
     submitter: str | None = None
-    """The other user who submitted it, and of whose jobs the scheduler tells this one nothing."""
+    """The other user who submitted it: a scheduler shows users only their own jobs (squeue --me)."""
     history_known: bool = True
-    """Whether it also knows of ended jobs."""
+    """Whether its answer covers ended jobs."""
     history_failed: bool = False
-    """Whether it could not say what became of ended jobs."""
-    told: SchedulerJob | None = None
+    """Whether the query for ended jobs failed."""
+    reported: SchedulerJob | None = None
+    """The job as the scheduler reports it."""
     started: bool = False
     refused: str | None = None
     """Why it left without running: its train job was not done."""
@@ -62,20 +63,20 @@ class Evidence:
     cancelled: bool = False
     """A note of our own, made before scancel."""
     age_s: float = 0.0
-    """Time since anything was last heard of the job."""
+    """Time since the last sign of life of the job."""
     train: JobView | None = None
 
 
 def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a line
-    """Return a job's state and the reason in words. The record decides first, then the scheduler, then silence."""
-    record, told, train = evidence.record, evidence.told, evidence.train
-    alive = told is not None and told.state in ALIVE
-    if evidence.submitted and (record is None or not is_final(record)) and (why := _why_unheard(evidence)):
+    """Return a job's state and its reason. The record decides first, then the scheduler, then silence."""
+    record, reported, train = evidence.record, evidence.reported, evidence.train
+    alive = reported is not None and reported.state in ALIVE
+    if evidence.submitted and (record is None or not is_final(record)) and (why := _why_no_answer(evidence)):
         return JobState.UNKNOWN, why
     if record is not None and (record.state in FINISHED_WELL or not alive):
         return _conclude_from_record(record, evidence)
     train_failed = train is not None and (train.state in FAILED_STATES or train.state is JobState.OUT_OF_MEMORY)
-    if train is not None and train_failed and not (told is not None and told.state is JobState.RUNNING):
+    if train is not None and train_failed and not (reported is not None and reported.state is JobState.RUNNING):
         return JobState.BLOCKED, f"its train job is {train.state}"
     if evidence.cancelled and not alive:
         return JobState.CANCELLED, _name_canceller(evidence)
@@ -83,40 +84,40 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a li
         return (JobState.UNKNOWN, "was being submitted") if evidence.intended else (JobState.PLANNED, "")
     if evidence.refused is not None and not alive:
         return JobState.PLANNED, f"started too early and did not run ({evidence.refused})"
-    if told is None:
+    if reported is None:
         return _conclude_from_silence(evidence)
-    return _conclude_from_scheduler(told, evidence)
+    return _conclude_from_scheduler(reported, evidence)
 
 
 def is_final(record: Record) -> bool:
-    """Say whether nothing that a scheduler says can add to a record (pure)."""
-    # Where Slurm counts memory, only Slurm knows what a SIGKILL was for.
+    """Return whether no answer of a scheduler can change what a record means (pure)."""
+    # Where Slurm limits memory, only its own state shows whether a SIGKILL was its out-of-memory kill.
     killed = record.cause is not None and record.cause.signal == signal.SIGKILL
     return record.state in FINISHED_WELL or not (killed or may_come_back(record))
 
 
-def _why_unheard(evidence: Evidence) -> str:
-    """Say why nobody here can tell what the scheduler knows of a job; nothing when it was told."""
+def _why_no_answer(evidence: Evidence) -> str:
+    """Return why there is no answer about a job, or an empty string if there is one."""
     if evidence.elsewhere is not None:
-        return f"was submitted to the cluster {evidence.elsewhere}, whose own login nodes alone can ask"
+        return f"was submitted to the cluster {evidence.elsewhere}; query it from a login node there"
     if evidence.submitter is not None:
-        return f"was submitted by {evidence.submitter}, who alone can ask"
+        return f"was submitted by {evidence.submitter}; a scheduler shows users only their own jobs"
     return "" if evidence.answered else "the scheduler does not answer"
 
 
 def _conclude_from_record(record: Record, evidence: Evidence) -> tuple[JobState, str]:
-    """Return what a record says, and what only the scheduler or we ourselves can add: who ended it."""
-    cause, told = record.cause, evidence.told
+    """Return the state and reason of a record, with what only the scheduler or our own note shows: who ended it."""
+    cause, reported = record.cause, evidence.reported
     if cause is None:
         return record.state, ""
     state = record.state
-    if cause.type == "interrupted" and told is not None and told.state in SCHEDULER_KNOWS_BETTER:
-        state = told.state
+    if cause.type == "interrupted" and reported is not None and reported.state in SCHEDULER_KNOWS_BETTER:
+        state = reported.state
     if cause.type == "interrupted" and evidence.cancelled:
-        # After its time limit or a preemption it was back in the queue, where nobody writes a record.
+        # After its time limit or a preemption it was back in the queue, and a pending job writes no record.
         state = JobState.CANCELLED
-    if cause.signal == signal.SIGKILL and told is not None and told.state is JobState.HOST_OUT_OF_MEMORY:
-        return told.state, f"the node's memory was not enough ({cause.message})"
+    if cause.signal == signal.SIGKILL and reported is not None and reported.state is JobState.HOST_OUT_OF_MEMORY:
+        return reported.state, f"the node's memory was not enough ({cause.message})"
     if cause.type == "interrupted" and state is JobState.CANCELLED:
         who = _name_canceller(evidence)
         later = record.state is not JobState.CANCELLED
@@ -125,10 +126,10 @@ def _conclude_from_record(record: Record, evidence: Evidence) -> tuple[JobState,
 
 
 def _name_canceller(evidence: Evidence) -> str:
-    """Say who cancelled a job, as far as our own note and accounting tell."""
+    """Return who cancelled a job, as far as our own note and accounting show."""
     if evidence.cancelled:
         return "cancelled by hpcbench"
-    match = CANCELLED_BY.search("" if evidence.told is None else evidence.told.raw_state)
+    match = CANCELLED_BY.search("" if evidence.reported is None else evidence.reported.raw_state)
     if match is None:
         return "cancelled with scancel, by you or an administrator"
     if int(match[1]) == os.getuid():
@@ -139,22 +140,22 @@ def _name_canceller(evidence: Evidence) -> str:
         return f"cancelled with scancel, by the user with id {match[1]}"
 
 
-def _conclude_from_scheduler(told: SchedulerJob, evidence: Evidence) -> tuple[JobState, str]:
-    alive = told.state in ALIVE
-    if told.state is JobState.BLOCKED:
+def _conclude_from_scheduler(reported: SchedulerJob, evidence: Evidence) -> tuple[JobState, str]:
+    alive = reported.state in ALIVE
+    if reported.state is JobState.BLOCKED:
         return JobState.PENDING, "is held back; the next hpcbench submit or status releases it"
-    if evidence.train is not None and not evidence.started and told.state is JobState.CANCELLED:
+    if evidence.train is not None and not evidence.started and reported.state is JobState.CANCELLED:
         return JobState.PLANNED, "never ran, although its train job did not fail"
-    may_have_record = told.state is JobState.COMPLETED or (evidence.started and evidence.seen_late and not alive)
+    may_have_record = reported.state is JobState.COMPLETED or (evidence.started and evidence.seen_late and not alive)
     if may_have_record and evidence.age_s < GRACE_S:
         return JobState.RUNNING, "has ended; its record is not visible yet"
-    if told.state is JobState.COMPLETED:
+    if reported.state is JobState.COMPLETED:
         return JobState.FAILED, "ended without a record"
-    if told.state is JobState.CANCELLED:
-        return told.state, _name_canceller(evidence)
-    exit_code = f", exit code {told.exit_code}" if told.exit_code and told.state is JobState.FAILED else ""
-    words = f"{WITHOUT_RECORD.get(told.state, 'it ended')} ({told.raw_state}{exit_code}); it left no record"
-    return told.state, told.reason or ("" if alive else words)
+    if reported.state is JobState.CANCELLED:
+        return reported.state, _name_canceller(evidence)
+    exit_code = f", exit code {reported.exit_code}" if reported.exit_code and reported.state is JobState.FAILED else ""
+    words = f"{WITHOUT_RECORD.get(reported.state, 'it ended')} ({reported.raw_state}{exit_code}); it left no record"
+    return reported.state, reported.reason or ("" if alive else words)
 
 
 def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:
@@ -165,5 +166,5 @@ def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:
     if evidence.train is not None and not evidence.started:
         return JobState.PLANNED, "left the queue without ever running"
     if evidence.started or evidence.history_known:
-        return JobState.LOST, "the scheduler forgot it and there is no record"
-    return JobState.LOST, "the scheduler forgot it, accounting is off and there is no record"
+        return JobState.LOST, "left the queue, and there is no record"
+    return JobState.LOST, "left the queue, accounting is off, and there is no record"

@@ -1,7 +1,7 @@
-"""What a line of a log gives away of why a job failed: full disks, broken nodes, wrong setups.
+"""Find in a log why a job failed: full disks, broken nodes, wrong setups.
 
-In: the last lines of a log. Out: the cause in words, what mends it, and the line that shows it. Pure. Jobs that end
-with a record say themselves what happened; this is for what only the words of other programs tell.
+In: the last lines of a log. Out: the cause, what to do about it, and the line that shows it. Pure. A record states its
+cause; this is for what only the output of other programs shows.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from hpcbench.schemas.states import JobState
 DISK_FULL = "disk_full"
 BAD_NODE = "bad_node"
 
-FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that nothing needs any more), then retry"
+FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that are no longer needed), then retry"
 
-_PROFILE = "mend `setup` or `python` in the cluster profile; hpcbench doctor checks both with a tiny job"
+_PROFILE = "fix `setup` or `python` in the cluster profile; hpcbench doctor checks both with a tiny job"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clue:
+class LogCause:
     """A cause that a log line shows."""
 
     type: str
-    """Word for the record's `cause.type`."""
-    words: str
+    """The record's `cause.type`."""
+    summary: str
     hint: str | None
     line: str
     state: JobState | None = None
@@ -35,18 +35,18 @@ class Clue:
     @property
     def message(self) -> str:
         """The cause, and the line that shows it."""
-        return f"{self.words}: {self.line}"
+        return f"{self.summary}: {self.line}"
 
 
 _PREFIX = re.compile(r"^(\S*/(?=slurm_script: )|slurmstepd\S*: error: |\d{4}-\d\d-\d\d \S+ [A-Z]+ [\w.]+: )")
-"""What Slurm and our own logging put before their words."""
+"""What Slurm and our own logging put before a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
     type: str
     text: re.Pattern[str]
-    words: str
+    summary: str
     hint: str | None = None
     states: frozenset[JobState] = frozenset({JobState.FAILED, JobState.LOST})
     """States without a record that it may explain."""
@@ -64,7 +64,7 @@ _ANY_PROGRAM = (
 )
 
 _ANY_GPU_PROGRAM = (
-    # Words of CUDA's runtime and of the NVIDIA driver for a GPU or driver that is broken, whatever runs on it.
+    # Messages of the CUDA runtime and the NVIDIA driver about a broken GPU or driver, whatever runs on it.
     _Pattern(
         BAD_NODE,
         re.compile(
@@ -73,7 +73,7 @@ _ANY_GPU_PROGRAM = (
             r"|couldn't communicate with the NVIDIA driver"
         ),
         "the node's GPU or its driver is broken",
-        "run it on another node, and tell the administrators",
+        "run it on another node, and report the node to the administrators",
     ),
 )
 
@@ -83,7 +83,7 @@ _NO_RECORD = (
         re.compile(r"oom[-_ ]kill event|[Ee]xceeded (job |step )?memory limit|OUT OF MEMORY"),
         "the node's memory was not enough",
         "ask for more mem_gb",
-        # Of a job whose step was killed Slurm itself may say no more than FAILED (seen on 22.05).
+        # Slurm may report a job whose step was killed for memory as FAILED only (seen on 22.05).
         frozenset({JobState.HOST_OUT_OF_MEMORY, JobState.FAILED, JobState.LOST}),
         JobState.HOST_OUT_OF_MEMORY,
     ),
@@ -119,18 +119,18 @@ _NO_RECORD = (
 )
 
 
-def find_clue(lines: Sequence[str], *, has_gpu: bool) -> Clue | None:
-    """Return what the log of a program that failed gives away, whatever the program.
+def find_cause(lines: Sequence[str], *, has_gpu: bool) -> LogCause | None:
+    """Return the cause that the log of a failed program shows, whatever the program.
 
     Args:
-        lines: of the log.
-        has_gpu: whether the job asked for one; torch warns of missing drivers where nobody needs them.
+        lines: the log's lines.
+        has_gpu: whether the job asked for one; torch warns of a missing driver on CPU nodes too.
     """
     return _search(lines, _any_program(has_gpu=has_gpu))
 
 
-def explain_without_record(state: JobState, lines: Sequence[str], *, has_gpu: bool) -> Clue | None:
-    """Return what Slurm's own log gives away of a job in this state that left no record."""
+def find_cause_without_record(state: JobState, lines: Sequence[str], *, has_gpu: bool) -> LogCause | None:
+    """Return the cause that Slurm's own log shows for a job in this state that left no record."""
     return _search(lines, [p for p in (*_any_program(has_gpu=has_gpu), *_NO_RECORD) if state in p.states])
 
 
@@ -138,11 +138,13 @@ def _any_program(*, has_gpu: bool) -> tuple[_Pattern, ...]:
     return (*_ANY_PROGRAM, *_ANY_GPU_PROGRAM) if has_gpu else _ANY_PROGRAM
 
 
-def _search(lines: Sequence[str], patterns: Sequence[_Pattern]) -> Clue | None:
-    """Return the earliest line that says something: what follows is often only its consequence."""
+def _search(lines: Sequence[str], patterns: Sequence[_Pattern]) -> LogCause | None:
+    """Return the earliest match: later lines are often only its consequence."""
     for line in lines:
         for pattern in patterns:
             if match := pattern.text.search(line):
                 shown = match.groupdict().get("shown") or _PREFIX.sub("", line.strip())
-                return Clue(type=pattern.type, words=pattern.words, hint=pattern.hint, line=shown, state=pattern.proves)
+                return LogCause(
+                    type=pattern.type, summary=pattern.summary, hint=pattern.hint, line=shown, state=pattern.proves
+                )
     return None

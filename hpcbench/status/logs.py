@@ -1,6 +1,6 @@
-"""Where a job's words are: its attempts' logs, or Slurm's own log when it never got that far.
+"""Find a job's logs: those of its attempts, or Slurm's own log if no attempt started.
 
-In: a job view. Out: paths, newest last, and a log's last lines. It only looks.
+In: a job view. Out: paths, newest last, and a log's last lines. It never changes a file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def newest_log(job: JobView, attempt: int | None = None) -> Path | None:
 
 
 def telling_log(job: JobView) -> Path | None:
-    """Return the log that shows why a job is where it is: of one that ended without a record, Slurm's own."""
+    """Return the log that shows the reason of a job's state; without a record that is Slurm's own."""
     if job.record is None and job.state in FAILED_STATES:
         return next((path for path in log_files(job) if path.stat().st_size > 0), None)
     return newest_log(job)

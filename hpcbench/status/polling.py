@@ -1,7 +1,7 @@
-"""Looking again and again: at files often, at a scheduler seldom.
+"""Poll suites: files often, a scheduler rarely.
 
-In: a save directory and how often to look. Out: one `Collection` per look, for ever; who looks decides when it is over.
-The one mechanism behind `status --watch`, `collect --watch` and `submit --wait`.
+In: a save directory and an interval. Out: one `Collection` per poll, without end; the caller decides when to stop. The
+one mechanism behind `status --watch`, `collect --watch` and `submit --wait`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hpcbench.status.gather import gather
 FILES_EVERY_S = 5.0
 """How often progress and records are read."""
 IDLE_PER_WORK = 9
-"""A look at thousands of files on a busy file system takes at most a tenth of the time."""
+"""Reading thousands of files on a busy file system takes at most a tenth of the time."""
 
 Clock = Callable[[], float]
 
 
 class PatientQueue:
-    """A queue that is asked at most once in `every_s` seconds; in between its last answer stands, failures included.
+    """A queue that is queried at most once in `every_s` seconds; in between it repeats its last answer, failures too.
 
-    A submission that it was never asked about is a reason to ask at once.
+    A submission that the last query did not cover is queried at once.
     """
 
     def __init__(self, queue: Queue, every_s: float, clock: Clock = time.monotonic) -> None:
@@ -46,10 +46,10 @@ class PatientQueue:
         return self._queue.queue_name
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
-        """Return the queue's answer about these submissions, or what is left of the last one.
+        """Return the queue's answer about these submissions, or the part of the last one that covers them.
 
         Raises:
-            SchedulerError: the queue did not answer when it was asked last.
+            SchedulerError: the queue did not answer its last query.
         """
         keys = frozenset(submission.key for submission in submissions)
         is_repeated = self._clock() - self._asked_at < self.every_s and keys <= self._known
@@ -66,7 +66,7 @@ class PatientQueue:
 
 
 def _repeat(answer: Answer, keys: frozenset[str]) -> Answer:
-    """Return an old answer about these submissions; what was held then need not be so now."""
+    """Return an old answer about these submissions; what was held then may have been released since."""
     jobs = {
         place: replace(job, held_by_dependency=False) if job.held_by_dependency else job
         for place, job in answer.jobs.items()
@@ -75,7 +75,7 @@ def _repeat(answer: Answer, keys: frozenset[str]) -> Answer:
     return replace(answer, jobs=jobs)
 
 
-def look_again(
+def poll(
     save_dir: Path,
     names: Sequence[str] = (),
     *,
@@ -83,15 +83,15 @@ def look_again(
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Collection]:
-    """Yield what is known now, again and again.
+    """Yield what is known now, again and again, with pauses.
 
     Args:
         save_dir: root of all results.
         names: suites; none are all.
-        every_s: how often a cluster's scheduler is asked; None goes by its profile's `poll_s`, of several profiles by
-            the longest. The local queue is made of files and asks nobody.
+        every_s: how often a cluster's scheduler is queried; None takes the profile's `poll_s`, the longest of several
+            profiles. The local queue is made of files and is read every time.
         clock: seconds that only grow.
-        sleep: waits so many of them.
+        sleep: waits that many seconds.
     """
     queues: dict[str, Queue | None] = {}
     patient: dict[str, PatientQueue] = {}

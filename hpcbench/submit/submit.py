@@ -26,7 +26,7 @@ from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import PlannedSuite, SuiteOnDisk, read_suite
 from hpcbench.schemas.views import Collection
 from hpcbench.status.collect import collect_suites
-from hpcbench.status.held_evals import settle_evals
+from hpcbench.status.held_evals import release_held_evals
 from hpcbench.storage.clock import file_age_s, now_text
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
@@ -95,7 +95,7 @@ def submit_suite(
         on_disk = read_suite(paths)
         views, collection = look_up(on_disk, requests, scheduler)
         _refuse_silence(collection)
-        settle_evals([] if on_disk is None else [on_disk], collection, scheduler)
+        release_held_evals([] if on_disk is None else [on_disk], collection, scheduler)
         outcome.warnings += list_warnings(collection)
         if keep is not None:
             outcome.removed = find_removals(collection, (), keep)
@@ -132,7 +132,7 @@ def settle_suite(paths: SuitePaths, scheduler: Scheduler) -> None:
     """Release or cancel evals whose train job is over."""
     suite = read_suite(paths)
     if suite is not None and any(submission.after_key for submission in suite.submissions):
-        settle_evals([suite], collect_suites([suite], find_scheduler(scheduler, paths.save_dir)), scheduler)
+        release_held_evals([suite], collect_suites([suite], find_scheduler(scheduler, paths.save_dir)), scheduler)
 
 
 def adopt_intents(paths: SuitePaths, scheduler: Scheduler) -> list[Submission]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hpcbench.cli.invocation import refuse_impossible
-from hpcbench.cluster.doctor import examine
+from hpcbench.cluster.doctor import run_checks
 from hpcbench.cluster.init_profile import gather_facts, render_profile
 from hpcbench.config import load_suites
 from hpcbench.config.profile import read_profile
@@ -105,7 +105,7 @@ def test_doctor_and_init_know_the_accounts(tmp_path: Path) -> None:
 
     def look(name: str) -> dict[str, tuple[str, str]]:
         profile = read_profile(tmp_path / f"{name}.yaml")
-        checks = examine(profile, tmp_path / "logs", run_job=False, timeout_s=1)
+        checks = run_checks(profile, tmp_path / "logs", run_job=False, timeout_s=1)
         return {check.name: (check.level, check.message) for check in checks}
 
     fine = look("fine")
@@ -118,7 +118,7 @@ def test_doctor_and_init_know_the_accounts(tmp_path: Path) -> None:
     greedy = look("greedy")
     assert greedy["profile mem_gb"][0] == greedy["profile cpus_per_gpu"][0] == "error"
     held = ClusterProfile(gpu_flag=None, extra_sbatch={"hold": True})
-    [job] = [c for c in examine(held, tmp_path / "logs", run_job=True, timeout_s=2) if c.name == "job"]
+    [job] = [c for c in run_checks(held, tmp_path / "logs", run_job=True, timeout_s=2) if c.name == "job"]
     assert job.level == "error"
     assert job.message.startswith("it never starts by itself: is held (JobHeldUser); ")
     proposed = yaml.safe_load(render_profile(gather_facts()))

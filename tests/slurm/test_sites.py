@@ -153,7 +153,7 @@ def test_without_accounting_records_and_start_marks_tell_what_the_queue_forgot(
     )
     told = hpcbench("why", "never/a", "--save-dir", str(tmp_path)).stdout
     assert "never/a/train: lost" in told
-    assert "the scheduler forgot it, accounting is off and there is no record" in told
+    assert "left the queue, accounting is off, and there is no record" in told
     assert submit(never, tmp_path, profile=NO_ARRAYS).num_jobs == 0
     assert submit(never, tmp_path, options=Options(retry=frozenset({JobState.LOST})), profile=NO_ARRAYS).num_jobs == 1
     assert view(wait_until_over(tmp_path), "a", "train").state is JobState.COMPLETED

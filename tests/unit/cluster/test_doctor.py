@@ -14,7 +14,7 @@ import pytest
 
 import hpcbench
 from hpcbench.cluster import node_probe as probe
-from hpcbench.cluster.check_inputs import examine_inputs, jobs_are_offline
+from hpcbench.cluster.check_inputs import check_inputs, jobs_are_offline
 from hpcbench.cluster.check_profile import check_partitions, check_rights
 from hpcbench.cluster.checks import (
     Check,
@@ -312,7 +312,7 @@ def test_where_the_worker_is_not_installed_nobody_looks_and_doctor_says_so(
     python.write_text("#!/bin/sh\necho 'ModuleNotFoundError: No module named hpcbench' >&2\nexit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    [check] = examine_inputs([suite(experiment("lora"))], None)
+    [check] = check_inputs([suite(experiment("lora"))], None)
     assert (check.level, check.message) == (
         "warning",
         "nobody looked: ModuleNotFoundError: No module named hpcbench",
@@ -335,6 +335,6 @@ def test_the_hub_is_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> No
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.delenv("no_proxy", raising=False)
-        assert probe.ask_hub("http://hub.example/") is None
+        assert probe.find_hub_error("http://hub.example/") is None
         server.shutdown()
     assert asked == ["http://hub.example/"]

@@ -22,7 +22,7 @@ from hpcbench.schemas.views import Collection, choose_jobs
 from hpcbench.status import collect
 from hpcbench.status.collect import collect_suites
 from hpcbench.status.gather import status_rows
-from hpcbench.status.held_evals import settle_evals
+from hpcbench.status.held_evals import release_held_evals
 from hpcbench.status.job_state import Evidence, conclude_state
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
@@ -58,21 +58,21 @@ def used_up(max_attempts: int) -> dict[str, Any]:
     [
         (Evidence(), JobState.PLANNED),
         (Evidence(intended=True), JobState.UNKNOWN),
-        (Evidence(submitted=True, told=told(JobState.PENDING)), JobState.PENDING),
-        (Evidence(submitted=True, told=told(JobState.RUNNING)), JobState.RUNNING),
+        (Evidence(submitted=True, reported=told(JobState.PENDING)), JobState.PENDING),
+        (Evidence(submitted=True, reported=told(JobState.RUNNING)), JobState.RUNNING),
         (Evidence(submitted=True, answered=False), JobState.UNKNOWN),
-        (Evidence(record=record(), submitted=True, told=told(JobState.RUNNING)), JobState.COMPLETED),
+        (Evidence(record=record(), submitted=True, reported=told(JobState.RUNNING)), JobState.COMPLETED),
         (Evidence(record=record(), answered=False), JobState.COMPLETED),
-        (Evidence(record=record(JobState.FAILED), submitted=True, told=told(JobState.FAILED)), JobState.FAILED),
+        (Evidence(record=record(JobState.FAILED), submitted=True, reported=told(JobState.FAILED)), JobState.FAILED),
         # Requeued after a time limit: the record of the last attempt is there, the job is alive.
-        (Evidence(record=record(JobState.TIMEOUT), submitted=True, told=told(JobState.PENDING)), JobState.PENDING),
-        (Evidence(submitted=True, told=told(JobState.NODE_FAILED)), JobState.NODE_FAILED),
-        (Evidence(submitted=True, told=told(JobState.COMPLETED), age_s=10), JobState.RUNNING),
-        (Evidence(submitted=True, told=told(JobState.COMPLETED), age_s=1000), JobState.FAILED),
-        (Evidence(submitted=True, told=None, age_s=10), JobState.UNKNOWN),
-        (Evidence(submitted=True, told=None, age_s=1000), JobState.LOST),
-        (Evidence(submitted=True, told=None, age_s=1000, history_failed=True), JobState.UNKNOWN),
-        (Evidence(submitted=True, told=None, age_s=1000, cancelled=True), JobState.CANCELLED),
+        (Evidence(record=record(JobState.TIMEOUT), submitted=True, reported=told(JobState.PENDING)), JobState.PENDING),
+        (Evidence(submitted=True, reported=told(JobState.NODE_FAILED)), JobState.NODE_FAILED),
+        (Evidence(submitted=True, reported=told(JobState.COMPLETED), age_s=10), JobState.RUNNING),
+        (Evidence(submitted=True, reported=told(JobState.COMPLETED), age_s=1000), JobState.FAILED),
+        (Evidence(submitted=True, reported=None, age_s=10), JobState.UNKNOWN),
+        (Evidence(submitted=True, reported=None, age_s=1000), JobState.LOST),
+        (Evidence(submitted=True, reported=None, age_s=1000, history_failed=True), JobState.UNKNOWN),
+        (Evidence(submitted=True, reported=None, age_s=1000, cancelled=True), JobState.CANCELLED),
         # Slurm may have requeued it, and scancel may have failed: who was not told knows nothing.
         (Evidence(record=record(JobState.TIMEOUT), submitted=True, answered=False), JobState.UNKNOWN),
         (Evidence(record=record(JobState.PREEMPTED), submitted=True, elsewhere="far"), JobState.UNKNOWN),
@@ -85,11 +85,11 @@ def used_up(max_attempts: int) -> dict[str, Any]:
         (Evidence(record=record(JobState.TIMEOUT, **used_up(3)), submitted=True, answered=False), JobState.TIMEOUT),
         (Evidence(record=record(JobState.TIMEOUT, **used_up(4)), submitted=True, answered=False), JobState.UNKNOWN),
         # A record may be seen late, of whatever end Slurm speaks.
-        (Evidence(submitted=True, told=told(JobState.FAILED), **LATE, age_s=10), JobState.RUNNING),
-        (Evidence(submitted=True, told=told(JobState.TIMEOUT), **LATE, age_s=10), JobState.RUNNING),
-        (Evidence(submitted=True, told=told(JobState.FAILED), **LATE, age_s=1000), JobState.FAILED),
-        (Evidence(submitted=True, told=told(JobState.FAILED), seen_late=True, age_s=10), JobState.FAILED),
-        (Evidence(submitted=True, told=told(JobState.FAILED), started=True, age_s=10), JobState.FAILED),
+        (Evidence(submitted=True, reported=told(JobState.FAILED), **LATE, age_s=10), JobState.RUNNING),
+        (Evidence(submitted=True, reported=told(JobState.TIMEOUT), **LATE, age_s=10), JobState.RUNNING),
+        (Evidence(submitted=True, reported=told(JobState.FAILED), **LATE, age_s=1000), JobState.FAILED),
+        (Evidence(submitted=True, reported=told(JobState.FAILED), seen_late=True, age_s=10), JobState.FAILED),
+        (Evidence(submitted=True, reported=told(JobState.FAILED), started=True, age_s=10), JobState.FAILED),
     ],
 )
 def test_state_of_a_job(evidence: Evidence, state: JobState) -> None:
@@ -99,22 +99,25 @@ def test_state_of_a_job(evidence: Evidence, state: JobState) -> None:
 @pytest.mark.parametrize(
     ("evidence", "state"),
     [
-        (Evidence(submitted=True, told=told(JobState.PENDING), train=FAILED_TRAIN), JobState.BLOCKED),
-        (Evidence(submitted=True, told=told(JobState.CANCELLED), train=FAILED_TRAIN), JobState.BLOCKED),
+        (Evidence(submitted=True, reported=told(JobState.PENDING), train=FAILED_TRAIN), JobState.BLOCKED),
+        (Evidence(submitted=True, reported=told(JobState.CANCELLED), train=FAILED_TRAIN), JobState.BLOCKED),
         (Evidence(train=FAILED_TRAIN), JobState.BLOCKED),
-        (Evidence(submitted=True, told=told(JobState.BLOCKED), train=GOOD_TRAIN), JobState.PENDING),
-        (Evidence(submitted=True, told=told(JobState.CANCELLED), train=GOOD_TRAIN), JobState.PLANNED),
-        (Evidence(submitted=True, told=told(JobState.CANCELLED), train=GOOD_TRAIN, started=True), JobState.CANCELLED),
+        (Evidence(submitted=True, reported=told(JobState.BLOCKED), train=GOOD_TRAIN), JobState.PENDING),
+        (Evidence(submitted=True, reported=told(JobState.CANCELLED), train=GOOD_TRAIN), JobState.PLANNED),
         (
-            Evidence(submitted=True, told=told(JobState.CANCELLED), train=GOOD_TRAIN, cancelled=True),
+            Evidence(submitted=True, reported=told(JobState.CANCELLED), train=GOOD_TRAIN, started=True),
             JobState.CANCELLED,
         ),
-        (Evidence(submitted=True, told=None, age_s=1000, train=GOOD_TRAIN), JobState.PLANNED),
-        (Evidence(submitted=True, told=told(JobState.FAILED), train=GOOD_TRAIN, started=True), JobState.FAILED),
-        (Evidence(told=told(JobState.FAILED), train=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
-        (Evidence(told=None, age_s=1000, train=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
-        (Evidence(told=told(JobState.RUNNING), train=GOOD_TRAIN, **REFUSED), JobState.RUNNING),
-        (Evidence(told=told(JobState.FAILED), train=FAILED_TRAIN, **REFUSED), JobState.BLOCKED),
+        (
+            Evidence(submitted=True, reported=told(JobState.CANCELLED), train=GOOD_TRAIN, cancelled=True),
+            JobState.CANCELLED,
+        ),
+        (Evidence(submitted=True, reported=None, age_s=1000, train=GOOD_TRAIN), JobState.PLANNED),
+        (Evidence(submitted=True, reported=told(JobState.FAILED), train=GOOD_TRAIN, started=True), JobState.FAILED),
+        (Evidence(reported=told(JobState.FAILED), train=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
+        (Evidence(reported=None, age_s=1000, train=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
+        (Evidence(reported=told(JobState.RUNNING), train=GOOD_TRAIN, **REFUSED), JobState.RUNNING),
+        (Evidence(reported=told(JobState.FAILED), train=FAILED_TRAIN, **REFUSED), JobState.BLOCKED),
     ],
 )
 def test_state_of_an_eval(evidence: Evidence, state: JobState) -> None:
@@ -123,7 +126,7 @@ def test_state_of_an_eval(evidence: Evidence, state: JobState) -> None:
 
 def test_only_the_scheduler_can_tell_a_cancel_from_a_preemption() -> None:
     interrupted = record(JobState.CANCELLED, cause={"type": "interrupted", "message": "terminated"})
-    evidence = Evidence(record=interrupted, submitted=True, told=told(JobState.PREEMPTED))
+    evidence = Evidence(record=interrupted, submitted=True, reported=told(JobState.PREEMPTED))
     assert conclude_state(evidence)[0] is JobState.PREEMPTED
 
 
@@ -205,7 +208,7 @@ def test_an_eval_that_left_an_experiment_is_shown_and_settled(tmp_path: Path) ->
     scheduler.says = {"train": told(JobState.FAILED), "eval-gsm8k": HELD}
     found = look(tmp_path, scheduler)
     assert [job.job for job in choose_jobs(found)] == ["train"]
-    assert settle_evals(read_suites(tmp_path), found, scheduler) == (0, 1)
+    assert release_held_evals(read_suites(tmp_path), found, scheduler) == (0, 1)
 
 
 def test_a_cancel_note_means_the_run_that_it_was_written_for(tmp_path: Path) -> None:
@@ -286,7 +289,7 @@ def test_jobs_of_another_user_are_neither_concluded_upon_nor_cancelled(
         write_submission(paths, found.model_copy(update=theirs))
     jobs = look(tmp_path, scheduler).jobs
     assert [(job.state, job.reason) for job in jobs] == [
-        (JobState.UNKNOWN, "was submitted by ada, who alone can ask")
+        (JobState.UNKNOWN, "was submitted by ada; a scheduler shows users only their own jobs")
     ] * 2
     again = Options(retry=frozenset({JobState.LOST}))
     wanted = suite(command("a", evals=("x",)))

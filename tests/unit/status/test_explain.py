@@ -116,4 +116,4 @@ PREEMPTED = SchedulerJob(state=JobState.PREEMPTED, raw_state="PREEMPTED")
 def test_who_ended_an_interrupted_job(
     found: Record, told: SchedulerJob | None, is_noted: bool, expected: tuple[JobState, str]
 ) -> None:
-    assert conclude_state(Evidence(record=found, submitted=True, told=told, cancelled=is_noted)) == expected
+    assert conclude_state(Evidence(record=found, submitted=True, reported=told, cancelled=is_noted)) == expected

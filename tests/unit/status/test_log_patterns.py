@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpcbench.schemas.states import JobState
-from hpcbench.status.log_patterns import explain_without_record, find_clue
+from hpcbench.status.log_patterns import find_cause, find_cause_without_record
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from hpcbench.status.log_patterns import explain_without_record, find_clue
     ],
 )
 def test_what_any_program_gives_away(line: str, kind: str | None) -> None:
-    found = find_clue(["starting", line], has_gpu=True)
+    found = find_cause(["starting", line], has_gpu=True)
     assert (None if found is None else found.type) == kind
     assert found is None or found.line == line
 
@@ -50,26 +50,26 @@ def test_what_any_program_gives_away(line: str, kind: str | None) -> None:
     ],
 )
 def test_what_slurms_log_gives_away_of_a_job_without_a_record(state: JobState, line: str, kind: str | None) -> None:
-    found = explain_without_record(state, [line], has_gpu=True)
+    found = find_cause_without_record(state, [line], has_gpu=True)
     assert (None if found is None else found.type) == kind
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.LOST])
 def test_words_about_memory_prove_more_than_failed(state: JobState) -> None:
-    found = explain_without_record(state, ["slurmstepd-n1: error: Exceeded job memory limit"], has_gpu=False)
+    found = find_cause_without_record(state, ["slurmstepd-n1: error: Exceeded job memory limit"], has_gpu=False)
     assert found is not None
     assert (found.state, found.line) == (JobState.HOST_OUT_OF_MEMORY, "Exceeded job memory limit")
 
 
 def test_the_earliest_line_is_the_cause() -> None:
     lines = ["slurm_script: line 9: /venv/bin/activate: No such file or directory", "python: No module named hpcbench"]
-    found = explain_without_record(JobState.FAILED, lines, has_gpu=False)
+    found = find_cause_without_record(JobState.FAILED, lines, has_gpu=False)
     assert found is not None
     assert found.type == "setup"
 
 
 def test_words_about_gpus_say_nothing_of_a_job_without_one() -> None:
     lines = ["UserWarning: CUDA initialization: CUDA driver initialization failed, you might not have a CUDA gpu."]
-    assert find_clue(lines, has_gpu=False) is None
-    assert explain_without_record(JobState.FAILED, lines, has_gpu=False) is None
-    assert find_clue(lines, has_gpu=True) is not None
+    assert find_cause(lines, has_gpu=False) is None
+    assert find_cause_without_record(JobState.FAILED, lines, has_gpu=False) is None
+    assert find_cause(lines, has_gpu=True) is not None

@@ -17,7 +17,7 @@ from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.status import polling as lookout
-from hpcbench.status.polling import PatientQueue, look_again
+from hpcbench.status.polling import PatientQueue, poll
 from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, submission, suite
@@ -102,7 +102,7 @@ def test_files_are_read_every_5_s_and_the_scheduler_as_its_profile_or_the_user_s
     monkeypatch.setattr(SlurmScheduler, "query", query)
     slurm = SlurmScheduler(ClusterProfile(poll_s=40), tmp_path)
     monkeypatch.setattr(lookout, "scheduler_of", lambda *_: slurm)
-    looks = list(itertools.islice(look_again(tmp_path, every_s=every_s, clock=hands.clock, sleep=hands.sleep), 15))
+    looks = list(itertools.islice(poll(tmp_path, every_s=every_s, clock=hands.clock, sleep=hands.sleep), 15))
     assert [look.jobs[0].state for look in looks] == [JobState.PENDING] * 15
     assert hands.naps == [5.0] * 14
     assert times == asked_at
@@ -112,5 +112,5 @@ def test_a_look_that_takes_long_is_followed_by_a_long_rest(
     tmp_path: Path, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookout, "gather", lambda *_, **__: hands.sleep(2))
-    list(itertools.islice(look_again(tmp_path, clock=hands.clock, sleep=hands.sleep), 2))
+    list(itertools.islice(poll(tmp_path, clock=hands.clock, sleep=hands.sleep), 2))
     assert hands.naps == [2, 18, 2]

@@ -19,7 +19,7 @@ from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status import polling as lookout
 from hpcbench.status.collect import ask_schedulers
-from hpcbench.status.polling import look_again
+from hpcbench.status.polling import poll
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit import send_arrays as submit_batches
 from hpcbench.submit.submit import submit_suite
@@ -130,7 +130,7 @@ def test_two_profiles_of_one_slurm_are_asked_together(tmp_path: Path, monkeypatc
         now_s += seconds
 
     monkeypatch.setattr(lookout, "scheduler_of", lambda cluster, _: find(cluster))
-    looks = list(itertools.islice(look_again(tmp_path, clock=lambda: now_s, sleep=sleep), 13))
+    looks = list(itertools.islice(poll(tmp_path, clock=lambda: now_s, sleep=sleep), 13))
     assert {job.state for look in looks for job in look.jobs} == {"pending"}
     # Sixty seconds: the longer of the two patiences.
     assert questions == [["long", "short"]] * 2

@@ -243,7 +243,7 @@ def test_jobs_of_a_cluster_that_is_not_here_are_not_lost(tmp_path: Path) -> None
     age(tmp_path)
     found = collect_suites(read_suites(tmp_path), lambda _: None)
     assert [view.state for view in found.jobs] == [JobState.UNKNOWN]
-    assert found.warnings[0].startswith("far: its scheduler cannot be asked from this machine")
+    assert found.warnings[0].startswith("far: its scheduler cannot be queried from this machine")
 
 
 @pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])
