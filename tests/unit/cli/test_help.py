@@ -14,9 +14,6 @@ from tests.conftest import Golden
 from tests.support.places import GOLDEN
 from tests.support.typed_commands import help_of
 
-WITHOUT_GOLDEN = {"sft", "eval"}
-"""Their help is made of the docstrings of the arguments, which REFERENCE.md holds."""
-
 
 def list_verbs() -> list[str]:
     group = typer.main.get_command(app)
@@ -24,13 +21,13 @@ def list_verbs() -> list[str]:
     return list(group.commands)
 
 
-@pytest.mark.parametrize("verb", ["", *(verb for verb in list_verbs() if verb not in WITHOUT_GOLDEN)])
+@pytest.mark.parametrize("verb", ["", *list_verbs()])
 def test_the_help_of_each_verb_is_the_golden_one(verb: str, golden: Golden) -> None:
     golden(f"help/{verb or 'hpcbench'}.txt", help_of(*verb.split(), width=100))
 
 
 def test_each_golden_help_belongs_to_a_verb() -> None:
-    assert {file.stem for file in (GOLDEN / "help").iterdir()} == {"hpcbench", *list_verbs()} - WITHOUT_GOLDEN
+    assert {file.stem for file in (GOLDEN / "help").iterdir()} == {"hpcbench", *list_verbs()}
 
 
 def test_each_verb_has_a_summary_of_one_line_and_an_example_of_at_most_eighty_columns() -> None:
