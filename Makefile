@@ -3,18 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SLURM_DIR ?= .slurm
-# Processes that run the tests; trainings take one core each.
+# Processes that run the tests; trainings take one core each, Slurm tests mostly wait for a Slurm that each process has.
 WORKERS ?= 2
+SLURM_WORKERS ?= 2
+NEWEST_PYTHON ?= python3.13
+LOGIN_NODE_TEST_TOOLS := "pytest>=8.3" "pytest-timeout>=2.3" "pytest-xdist>=3.6" "hypothesis>=6.100"
+LOGIN_NODE_TESTS := tests/unit --ignore tests/unit/worker
+PYTEST := $(BIN)/coverage run -m pytest -m "not long"
 MODEL ?=
 DATA ?=
 TOOLS ?=
 
-.PHONY: help demo test check unit train slurm-test test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
+.PHONY: help demo test check unit train slurm-test coverage wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
 
 help:
 	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
 	@echo "make test        all checks and tests; as root on Debian or Ubuntu with a real Slurm of its own"
 	@echo "make test-long   what takes longer"
+	@echo "make wheel-demo  hpcbench demo from a built wheel, in an environment of its own with the worker's libraries"
+	@echo "make test-lowest the unit tests with the lowest versions that pyproject.toml allows on a login node"
+	@echo "make test-newest-python  the unit tests on another Python (NEWEST_PYTHON=python3.14)"
 	@echo "make fuzz        ten thousand broken suites and ten thousand broken save directories"
 	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
 	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (MODEL=folder DATA=folder; see configs/smollm2/prepare.py)"
@@ -29,9 +37,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	@$(BIN)/hpcbench demo --save-dir logs
 
-# Every part runs, even after one that failed; the exit code at the end counts them all.
+# Every part runs, even after one that failed; the exit code at the end counts them all. No input: nothing may wait for it.
 test: $(VENV)/.installed
-	@$(MAKE) --no-print-directory --keep-going check unit train slurm-test </dev/null
+	@rm -f .coverage .coverage.*
+	@failed=0; \
+	$(MAKE) --no-print-directory --keep-going check unit train slurm-test </dev/null || failed=1; \
+	$(MAKE) --no-print-directory coverage </dev/null || failed=1; \
+	exit $$failed
+
+# Branch coverage of what ran before: unit, train and Slurm tests, with the programs that they started.
+coverage: $(VENV)/.installed
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -40,18 +57,38 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed
-	$(BIN)/pytest tests/unit -m "not long" --numprocesses $(WORKERS)
+	$(PYTEST) tests/unit --numprocesses $(WORKERS)
 
 train: $(VENV)/.installed
-	$(BIN)/pytest tests/train -m "not long" --numprocesses $(WORKERS) --dist worksteal --durations 12
+	$(PYTEST) tests/train --numprocesses $(WORKERS) --dist worksteal --durations 12
 
 slurm-test: $(VENV)/.installed
 	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"
-	$(BIN)/pytest tests/slurm -m "not long" --durations 25
+	$(PYTEST) tests/slurm --numprocesses $(SLURM_WORKERS) --dist worksteal --durations 12
 
 test-long: $(VENV)/.installed
 	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || true
 	$(BIN)/pytest -m long
+
+wheel-demo:
+	@rm -rf .venv-wheel && mkdir .venv-wheel
+	$(PYTHON) -m venv .venv-wheel/venv
+	.venv-wheel/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir .venv-wheel .
+	.venv-wheel/venv/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls .venv-wheel/*.whl)[train,eval]"
+	cd .venv-wheel && venv/bin/hpcbench demo --save-dir logs
+
+# Without torch: what needs it is left out. uv alone can resolve to the lowest versions.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+	  --editable . $(LOGIN_NODE_TEST_TOOLS)
+	.venv-lowest/bin/python -m pytest $(LOGIN_NODE_TESTS) -m "not long" --numprocesses $(WORKERS)
+
+test-newest-python:
+	$(NEWEST_PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable . $(LOGIN_NODE_TEST_TOOLS)
+	.venv-newest/bin/python -m pytest $(LOGIN_NODE_TESTS) -m "not long" --numprocesses $(WORKERS)
 
 fuzz: $(VENV)/.installed
 	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/cli/test_fuzz_suites.py tests/unit/cli/test_fuzz_save_dir.py --timeout 3000
