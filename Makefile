@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SLURM_DIR ?= .slurm
-# Processes that run the tests; trainings take one core each, Slurm tests mostly wait for a Slurm that each process has.
+# Processes that run the tests; trainings take one core each, each process of Slurm tests starts a Slurm of its own.
 WORKERS ?= 2
-SLURM_WORKERS ?= 2
+SLURM_WORKERS ?= 1
 NEWEST_PYTHON ?= python3.13
 LOGIN_NODE_TEST_TOOLS := "pytest>=8.3" "pytest-timeout>=2.3" "pytest-xdist>=3.6" "hypothesis>=6.100"
 LOGIN_NODE_TESTS := tests/unit --ignore tests/unit/worker
