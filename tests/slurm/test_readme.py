@@ -62,7 +62,7 @@ def run(words: list[str], folder: Path) -> str:
     command = [sys.executable, "-m", "hpcbench", *words]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        out, err = process.communicate(timeout=4 if "-f" in words else 60)
+        out, err = process.communicate(timeout=15 if "-f" in words else 300)
     except subprocess.TimeoutExpired:
         process.terminate()
         out, err = process.communicate()
