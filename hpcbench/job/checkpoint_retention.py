@@ -44,7 +44,7 @@ def reduce_own_checkpoints(context: JobContext, keep: Keep) -> None:
 
 
 def _is_awaited(context: JobContext, planned: Collection[str]) -> bool:
-    """Say whether an eval that an earlier version of the suite had may still read the checkpoints."""
+    """Return whether an eval that an earlier version of the suite had may still read the checkpoints."""
     jobs = job_folders(context.paths.folder.parent, EVAL_PREFIX)
     return any(
         job.folder.name not in planned and read_record(job.record) is None and not job.cancelled.exists()

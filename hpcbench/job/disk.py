@@ -1,15 +1,21 @@
-"""A little disk space that a job keeps for its record, so that a full disk does not lose the result.
+"""The disks that a job writes to: a little space kept for its record, and checkpoints on scratch.
 
-In: an attempt's folder. Out: a file of random bytes (zeros would take no space on disks that compress), which goes just
-before the record is written. Where even that does not fit, the job runs on and says so.
+In: an attempt's folder; a train job's folder and the profile's `scratch`. Out: a file of random bytes (zeros would take
+no space on disks that compress) that goes just before the record is written; `resume` and `checkpoints` as links to
+folders of this very configuration on scratch. What is already in the job's folder stays where it is.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 from pathlib import Path
+
+from hpcbench.errors import WorkerError
+from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.paths import JobPaths
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +26,14 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def take_reserve(path: Path) -> None:
-    """Write the file; a disk without room for it is no reason not to run."""
+    """Write the file; the job runs on without it where the disk has no room."""
     try:
         with path.open("wb") as stream:
             stream.write(os.urandom(RESERVE_BYTES))
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        # Not its words: those are for what really fails, if anything does.
+        # The error's text is left out: log_patterns would take it for the cause of a later failure.
         logger.warning("no space can be kept for the record (errno %s)", error.errno)
         path.unlink(missing_ok=True)
 
@@ -41,7 +47,7 @@ def release_reserve(path: Path) -> None:
 
 
 def is_full(folder: Path) -> bool:
-    """Say whether nothing more can be written into a folder: statvfs knows nothing of quotas, so it is tried."""
+    """Return whether nothing more can be written into a folder; tried, since statvfs(3) leaves quotas out."""
     probe = folder / f".probe.{os.getpid()}"
     try:
         with probe.open("wb") as stream:
@@ -53,3 +59,32 @@ def is_full(folder: Path) -> bool:
     finally:
         probe.unlink(missing_ok=True)
     return False
+
+
+def scratch_folder(scratch: Path, job: JobPaths, request: JobRequest) -> Path:
+    """Return the folder of this job and configuration on scratch; save directories do not mix (pure)."""
+    place = hashlib.sha256(str(job.folder).encode()).hexdigest()[:8]
+    return scratch / request.suite / request.experiment / f"{request.job}-{place}-{request.fingerprint[:12]}"
+
+
+def link_scratch(job: JobPaths, request: JobRequest, scratch: str | None) -> None:
+    """Make the job's large folders links to scratch, when there is one.
+
+    Raises:
+        WorkerError: scratch cannot be used.
+    """
+    for link in (job.resume, job.checkpoints):
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+    if not scratch or request.cmd != "sft":
+        return
+    root = Path(os.path.expandvars(scratch)).expanduser()
+    for link in (job.resume, job.checkpoints):
+        if link.exists():
+            continue
+        target = scratch_folder(root, job, request) / link.name
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target, target_is_directory=True)
+        except OSError as error:
+            raise WorkerError(f"scratch {target}: {error.strerror}", hint="check `scratch` in the profile") from error

@@ -1,4 +1,4 @@
-"""What a job ran on: versions, git, GPUs, driver, host, scheduler ids.
+"""The machine and software a job ran on: versions, git, GPUs, driver, host, scheduler ids.
 
 In: the machine. Out: plain values for the record. Anything that cannot be found out is null; nothing here imports
 torch. GPUs and git are asked beside the job, since a driver or a file system that hangs must not hold it up.

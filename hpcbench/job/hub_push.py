@@ -49,7 +49,7 @@ _LARGEST_CONFIG_BYTES: Final = 1 << 20
 
 
 def wants_push(request: JobRequest, record: Record) -> bool:
-    """Say whether a training's record is one whose weights are to be pushed (pure)."""
+    """Return whether a training's record is one whose weights are to be pushed (pure)."""
     is_asked = request.cmd == "sft" and request.args is not None and request.args.push_to_hub
     return is_asked and record.state is JobState.COMPLETED and isinstance(record.metrics, TrainMetrics)
 

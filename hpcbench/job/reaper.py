@@ -1,9 +1,10 @@
-"""The keeper: a tiny process beside a job's launcher that ends whatever is left of the job when its supervisor is gone.
+"""The reaper: a tiny process beside a job's launcher that ends whatever is left of the job when its supervisor is gone.
 
 In: the claim's token, which all processes of the job carry in their environment, and a pipe that the supervisor holds.
 Out: nothing; once the pipe is closed, by the supervisor's end or by its death, all that carry the token are killed.
 A child that has left its parent, session and process group is found as well. Where Slurm uses no cgroups, nobody else
-would end it. This file runs as a program of its own, so it imports nothing but the standard library.
+would end it. This file is also a program that starts isolated (`python -I -S`, in hundredths of a second), so it
+imports nothing of hpcbench and has its own search through /proc.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ DONE = b"1"
 ROUNDS = 50
 PAUSE_S = 0.02
 PATIENCE_S = 10.0
-"""How long a supervisor waits for its keeper at the end."""
+"""How long a supervisor waits for its reaper at the end."""
 
 
-def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
-    """Start the keeper of a job; return None where it cannot be started, which is no reason to end the job.
+def start_reaper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
+    """Start the reaper of a job; return None where it cannot be started, which is no reason to end the job.
 
     Args:
         token: of the claim.
@@ -52,24 +53,24 @@ def start_keeper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[byt
             start_new_session=True,
         )
     except OSError as error:
-        logging.getLogger(__name__).warning("no keeper: children of the job may outlive it: %s", error)
+        logging.getLogger(__name__).warning("no reaper: children of the job may outlive it: %s", error)
         return None
 
 
-def finish(keeper: subprocess.Popen[bytes] | None, patience_s: float = PATIENCE_S) -> None:
-    """Have the keeper end what is left of the job, and wait until it says that it has."""
+def finish(reaper: subprocess.Popen[bytes] | None, patience_s: float = PATIENCE_S) -> None:
+    """Have the reaper end what is left of the job, and wait until it says that it has."""
     import logging
     import subprocess
 
-    if keeper is None:
+    if reaper is None:
         return
 
     try:
-        is_done = keeper.communicate(timeout=patience_s)[0] == DONE
+        is_done = reaper.communicate(timeout=patience_s)[0] == DONE
     except subprocess.TimeoutExpired:
         is_done = False
     if not is_done:
-        logging.getLogger(__name__).warning("children of the job may still run: its keeper failed")
+        logging.getLogger(__name__).warning("children of the job may still run: its reaper failed")
 
 
 def find_marked(marks: set[bytes]) -> list[int]:

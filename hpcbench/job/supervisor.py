@@ -24,13 +24,12 @@ from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
-from hpcbench.job.disk import is_full, release_reserve, take_reserve
+from hpcbench.job.disk import is_full, link_scratch, release_reserve, take_reserve
 from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
-from hpcbench.job.reaper import PATIENCE_S, finish, start_keeper
+from hpcbench.job.reaper import PATIENCE_S, finish, start_reaper
 from hpcbench.job.sampler import Sampler
-from hpcbench.job.scratch import link_scratch
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
 from hpcbench.processes import descendants, die_with_parent, kill_tree, signal_pid
 from hpcbench.schemas.notes import Stop
@@ -101,7 +100,7 @@ class Supervisor:
             program = launch.argv[0]
             hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
             return self._refuse(launch, f"cannot be started: {program}: {error.strerror}", hint)
-        keeper = start_keeper(self.claim.token, os.environ)
+        reaper = start_reaper(self.claim.token, os.environ)
         sampler = Sampler(child.pid)
         sampler.start()
         try:
@@ -112,7 +111,7 @@ class Supervisor:
         finally:
             sampled = sampler.stop()
             kill_tree(child)
-            finish(keeper, PATIENCE_S if self.stop.reason is None else HURRIED_PATIENCE_S)
+            finish(reaper, PATIENCE_S if self.stop.reason is None else HURRIED_PATIENCE_S)
         if not self.context.is_head:
             return None
         reason, own = find_stop_reason(self.stop, self.context)

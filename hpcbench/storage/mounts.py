@@ -27,7 +27,7 @@ def file_system_of(path: str, mounts: str) -> tuple[str, str]:
 
 
 def is_own_disk(folder: Path) -> bool:
-    """Say whether the folder is surely on a disk of this machine, where a file is seen as soon as it is there.
+    """Return whether the folder is surely on a disk of this machine, where a file is seen as soon as it is there.
 
     Others may use it over the network, this machine's own look is never an old one. What nobody knows is no own disk.
     """

@@ -216,7 +216,7 @@ class LocalQueue:
         return next((name for name in (f"{after_id}_{element.index}", after_id) if name in self.elements), None)
 
     def check_dependency(self, element: QueuedElement) -> Dependency:
-        """Say whether a job may start as far as its dependency goes."""
+        """Return whether a job may start as far as its dependency goes."""
         parent = self.parent_of(element)
         if parent is None:
             return Dependency.READY
@@ -226,7 +226,7 @@ class LocalQueue:
         return Dependency.READY if state.status is ElementStatus.ENDED and state.exit_code == 0 else Dependency.BROKEN
 
     def is_failure(self, element_id: str) -> bool:
-        """Say whether an ended job counts as failed: no exit code 0, and no record that is a result in itself.
+        """Return whether an ended job counts as failed: no exit code 0, and no record that is a result in itself.
 
         A job that is blocked by one that ran out of GPU memory is no failure of its own: that is a result.
         """
@@ -240,7 +240,7 @@ class LocalQueue:
 
 
 def has_result(element: QueuedElement) -> bool:
-    """Say whether the job has left a record that leaves nothing to do."""
+    """Return whether the job has left a record that leaves nothing to do."""
     record = element.read_record()
     return record is not None and record.state in FINISHED_WELL
 

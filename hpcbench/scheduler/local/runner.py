@@ -31,8 +31,7 @@ from hpcbench.scheduler.local.claim import (
     was_stopped,
 )
 from hpcbench.scheduler.local.display import LineDisplay, LocalDisplay, open_display
-from hpcbench.scheduler.local.jobs import STOP_GRACE_S, JobTable
-from hpcbench.scheduler.local.launch import JobCommand, supervisor_command
+from hpcbench.scheduler.local.jobs import STOP_GRACE_S, JobCommand, JobTable, supervisor_command
 from hpcbench.scheduler.local.machine import read_machine
 from hpcbench.scheduler.local.queue import (
     OPEN,
@@ -97,7 +96,7 @@ class LocalRunner:
             self._start_fitting(now)
 
     def is_idle(self) -> bool:
-        """Say whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         return not self.jobs.running and not self.queue.open_elements()
 
     def stop_all(self, signals: StopSignals, display: LocalDisplay) -> None:

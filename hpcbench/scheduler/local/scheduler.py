@@ -13,8 +13,7 @@ from pathlib import Path
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.processes import ProcessIdentity, is_alive, is_here
 from hpcbench.scheduler.local.claim import live_runner
-from hpcbench.scheduler.local.jobs import LOST_REASON
-from hpcbench.scheduler.local.launch import JobCommand, supervisor_command
+from hpcbench.scheduler.local.jobs import LOST_REASON, JobCommand, supervisor_command
 from hpcbench.scheduler.local.queue import (
     Dependency,
     ElementState,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.errors import WorkerError
-from hpcbench.job.scratch import link_scratch
+from hpcbench.job.disk import link_scratch
 from hpcbench.plan.jobs import plan_suite
 from hpcbench.storage.paths import JobPaths
 from tests.support.job_cases import command, experiment, suite

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.job.reaper import finish, start_keeper
+from hpcbench.job.reaper import finish, start_reaper
 from hpcbench.plan.decide import Options
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.submission import read_submissions
@@ -63,7 +63,7 @@ def test_no_child_of_a_program_outlives_its_supervisor(
 
 
 def test_a_job_that_a_job_submitted_and_another_node_of_its_own_are_left_alone() -> None:
-    keeper = start_keeper("token", {"SLURM_JOB_ID": "7", "SLURM_NODEID": "1"})
+    reaper = start_reaper("token", {"SLURM_JOB_ID": "7", "SLURM_NODEID": "1"})
     places = [("7", "1"), ("7", "0"), ("8", "1")]
     own, *others = [
         subprocess.Popen(
@@ -72,7 +72,7 @@ def test_a_job_that_a_job_submitted_and_another_node_of_its_own_are_left_alone()
         )
         for job, node in places
     ]
-    finish(keeper)
+    finish(reaper)
     assert own.wait(timeout=120) == -signal.SIGKILL
     assert [other.poll() for other in others] == [None, None]
     for other in others:
