@@ -56,10 +56,10 @@ def collect(
 
     It changes nothing but the report, so cron may run it.
     """
-    from hpcbench.cli.invocation import usual_save_dir
     from hpcbench.cli.output import print_warnings
     from hpcbench.cli.selection import gather_suites
     from hpcbench.cli.watch import watch_report
+    from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.report import render
     from hpcbench.storage.json_files import write_text
 

@@ -80,7 +80,7 @@ def _names(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def _suites(context: typer.Context) -> list[Path]:
-    from hpcbench.cli.invocation import usual_save_dir
+    from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.storage.paths import SuitePaths
 
     try:

@@ -29,8 +29,8 @@ def demo(
     It teaches a tiny model pig latin in three ways and compares. It needs the worker's libraries but neither GPU nor
     network. A second run finds the results and runs nothing again.
     """
-    from hpcbench.cli.invocation import resolve_save_dir
     from hpcbench.cli.submit import submit
+    from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config import load_suites
     from hpcbench.errors import HpcbenchError
     from hpcbench.plan.jobs import plan_suite

@@ -34,10 +34,10 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show the state and progress of every job."""
-    from hpcbench.cli.invocation import parse_states, usual_save_dir
     from hpcbench.cli.output import print_status, status_json
-    from hpcbench.cli.selection import gather_named, refuse_unknown_jobs
+    from hpcbench.cli.selection import gather_named, parse_states, refuse_unknown_jobs
     from hpcbench.cli.watch import watch_status
+    from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.schemas.views import Collection, JobView, choose_jobs
 
     root = usual_save_dir(save_dir)
@@ -59,8 +59,8 @@ def status(
 
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
     """Explain why jobs failed or wait, and what to type next."""
-    from hpcbench.cli.invocation import need_jobs, parse_states, usual_save_dir
-    from hpcbench.cli.selection import gather_named
+    from hpcbench.cli.selection import gather_named, need_jobs, parse_states
+    from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.schemas.states import JobState
     from hpcbench.schemas.views import choose_jobs
     from hpcbench.status.explain import explain
@@ -96,9 +96,9 @@ def logs(
     path_only: Annotated[bool, typer.Option("--path", help="Print the log's path instead of its text.")] = False,
 ) -> None:
     """Print a job's log."""
-    from hpcbench.cli.invocation import need_jobs, parse_states, usual_save_dir
     from hpcbench.cli.output import print_file
-    from hpcbench.cli.selection import gather_named
+    from hpcbench.cli.selection import gather_named, need_jobs, parse_states
+    from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.schemas.views import choose_jobs
     from hpcbench.status.logs import log_files, newest_log
 
@@ -133,9 +133,9 @@ def cancel(
 
     A cancelled job never comes back by itself; hpcbench retry runs it again.
     """
-    from hpcbench.cli.invocation import parse_states, usual_save_dir
     from hpcbench.cli.output import print_cancelled
-    from hpcbench.cli.selection import gather_named
+    from hpcbench.cli.selection import gather_named, parse_states
+    from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.schemas.views import choose_jobs
     from hpcbench.submit.cancel import cancel_where_possible
 
@@ -170,24 +170,16 @@ def retry(
 
     They run with the suite file and the --set values that they were submitted with.
     """
-    from hpcbench.cli.invocation import (
-        need_jobs,
-        open_cluster,
-        parse_states,
-        refuse_impossible,
-        resolve_save_dir,
-        run_local,
-        submit_by_profile,
-        suite_again,
-    )
-    from hpcbench.cli.output import print_outcome, print_remedies
-    from hpcbench.cli.selection import gather_named
+    from hpcbench.cli.output import print_remedies, print_result
+    from hpcbench.cli.selection import gather_named, need_jobs, parse_states
+    from hpcbench.cli.submit import run_local
+    from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config.profile import load_profile
-    from hpcbench.plan.decide import Options
     from hpcbench.scheduler.slurm.client import SlurmClient
     from hpcbench.schemas.states import FAILED_STATES
     from hpcbench.schemas.views import choose_jobs
-    from hpcbench.submit.retry import check_remedies, find_remedies
+    from hpcbench.submit.retry import prepare_retry
+    from hpcbench.submit.submit import submit_suite
 
     root = resolve_save_dir(save_dir, load_profile(cluster or "auto") if save_dir is None else None)
     collection = gather_named(root, names)
@@ -200,23 +192,15 @@ def retry(
     slurm = SlurmClient()
     failed = False
     for suite_name in dict.fromkeys(job.suite for job in jobs):
-        suite, where = suite_again(root, suite_name)
-        profile = load_profile(cluster or where)
-        scheduler, max_array = open_cluster(profile, root, slurm)
-        wanted = frozenset((job.experiment, job.job) for job in jobs if job.suite == suite_name)
-        experiments = tuple(sorted({experiment for experiment, _ in wanted}))
-        refuse_impossible([suite], profile, experiments, slurm)
-        remedies = {} if profile is None else find_remedies(jobs, suite, profile)
-        print_remedies([job for job in jobs if job.suite == suite_name], remedies, applied=adjust)
+        again = prepare_retry(suite_name, jobs, root, slurm, cluster=cluster, states=states, adjust=adjust)
+        print_remedies(again.jobs, again.remedies, applied=adjust)
         if dry_run:
             continue
-        resources = {place: remedy.resources for place, remedy in remedies.items()} if adjust else {}
-        if profile is not None and adjust:
-            check_remedies(remedies, profile, slurm.node_groups)
-        options = Options(retry=frozenset(states), only=experiments, retry_jobs=wanted, resources=resources)
-        outcome = submit_by_profile(suite, root, profile, (scheduler, max_array), options)
-        failed |= print_outcome(suite, outcome, scheduler.name, root)
-        if scheduler.runs_here:
+        destination = again.destination
+        result = submit_suite(again.suite, destination, again.options, max_jobs=destination.jobs_allowed(None))
+        print_result(again.suite, result, destination)
+        failed |= result.has_failed
+        if destination.scheduler.runs_here:
             failed |= run_local(root, [suite_name], detach=False)
     if failed:
         raise typer.Exit(EXIT_FAILED)

@@ -20,13 +20,13 @@ from hpcbench.plan.decide import Action, Decision
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import status_rows
-from hpcbench.submit.decisions import SHOWN_NAMES
+from hpcbench.submit.destination import Destination
 from hpcbench.submit.retry import Place, Remedy
-from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.send_arrays import SubmitResult
+from hpcbench.submit.submit_plan import SHOWN_NAMES, SubmitPlan
 
 if TYPE_CHECKING:
     from hpcbench.cli.status_table import StatusScreen
-    from hpcbench.submit.dry_run import Preview
 
 CHUNK_CHARACTERS = 65_536
 
@@ -68,39 +68,38 @@ def print_summary(collection: Collection) -> None:
     print(f"full report: hpcbench collect {' '.join(suite.name for suite in collection.suites)}")
 
 
-def print_outcome(suite: Suite, outcome: Outcome, cluster: str, root: Path) -> bool:
-    """Say what a submit did; return whether something was refused or changed. A limit that leaves jobs is neither."""
-    for submission in outcome.adopted:
+def print_result(suite: Suite, result: SubmitResult, destination: Destination) -> None:
+    """Print what a submit did."""
+    cluster = destination.scheduler.name
+    for submission in result.adopted:
         jobs_adopted = plural(len(submission.elements), "job")
         print(f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({jobs_adopted})")
-    for submission in outcome.submitted:
+    for submission in result.submitted:
         jobs = sorted({element.job for element in submission.elements.values()})
         size = len(submission.elements)
         print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {size} x {', '.join(jobs)}")
-    if outcome.removed:
-        folders = plural(len(outcome.removed), "folder")
+    if result.removed:
+        folders = plural(len(result.removed), "folder")
         print(f"{suite.name}: removed {folders} of finished experiments' checkpoints (keep in the profile)")
-    for warning in outcome.warnings:
+    for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    changed = [decision for decision in outcome.decisions if decision.action is Action.CHANGED]
-    for decision in changed:
+    for decision in result.changed:
         print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
-    for words in outcome.refused:
-        print(f"refused: {words}; left planned, submit again later", file=sys.stderr)
-    if outcome.limit:
-        total = plural(outcome.num_jobs + outcome.num_left, "job")
-        stay = f"{outcome.num_left} stay{'s' if outcome.num_left == 1 else ''} planned"
+    for message in result.refused:
+        print(f"refused: {message}; left planned, submit again later", file=sys.stderr)
+    if result.limit:
+        total = plural(result.num_jobs + result.num_left, "job")
+        stay = f"{result.num_left} stay{'s' if result.num_left == 1 else ''} planned"
         again = "run the same command again when some are done"
-        print(f"{suite.name}: {outcome.num_jobs} of {total} submitted; {stay}: {outcome.limit}; {again}")
-    elif outcome.num_left:
-        print(
-            f"{suite.name}: {plural(outcome.num_left, 'job')} left planned (no more may go out now); submit again later"
-        )
-    skipped = Counter(decision.why for decision in outcome.decisions if decision.action in {Action.SKIP, Action.WAIT})
+        print(f"{suite.name}: {result.num_jobs} of {total} submitted; {stay}: {result.limit}; {again}")
+    elif result.num_left:
+        left = plural(result.num_left, "job")
+        print(f"{suite.name}: {left} left planned (no more may go out now); submit again later")
+    skipped = Counter(decision.why for decision in result.decisions if decision.action in {Action.SKIP, Action.WAIT})
     for reason, count in skipped.items():
         print(f"{suite.name}: {plural(count, 'job')} not submitted: {reason}")
-    print(f"{suite.name}: {plural(outcome.num_jobs, 'job')} submitted, results in {root / suite.name}")
-    return bool(changed or outcome.refused)
+    results = destination.save_dir / suite.name
+    print(f"{suite.name}: {plural(result.num_jobs, 'job')} submitted, results in {results}")
 
 
 def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[JobView], SchedulerError]]) -> bool:
@@ -127,17 +126,22 @@ def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *,
         print("hpcbench retry --adjust asks for what would help")
 
 
-def print_preview(preview: Preview, cluster: str, *, with_script: bool) -> None:
+def print_plan(plan: SubmitPlan, *, with_script: bool) -> None:
     """Print the plan's table, and with `with_script` the exact text of every submission."""
-    _print_decisions(preview.suite, preview.decisions, cluster)
-    for line in preview.environment:
+    scheduler = plan.destination.scheduler
+    _print_decisions(plan.suite, plan.decisions, scheduler.name)
+    submissions = plan.render()
+    for line in scheduler.describe_environment([text for _, text in submissions]):
         print(line)
-    for warning in preview.warnings:
+    for warning in plan.warnings:
         print_warning(f"warning: {warning}")
-    for submission, text in preview.submissions if with_script else ():
+    if plan.removals:
+        folders = plural(len(plan.removals), "folder")
+        print(f"{folders} of finished experiments' checkpoints would be removed (keep in the profile)")
+    for submission, text in submissions if with_script else ():
         print(f"\n# ---- {submission.key}: {plural(len(submission.elements), 'job')} ----\n{text}", end="")
-    left = f"; {preview.num_left} more stay planned: no more may go out now" if preview.num_left else ""
-    print(f"{plural(preview.num_jobs, 'job')} in {plural(len(preview.submissions), 'submission')}{left}")
+    left = f"; {plan.num_left} more stay planned: no more may go out now" if plan.num_left else ""
+    print(f"{plural(plan.num_jobs, 'job')} in {plural(len(submissions), 'submission')}{left}")
 
 
 def _print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
@@ -170,7 +174,7 @@ def _describe_resources(decision: Decision) -> str:
     return ", ".join(parts)
 
 
-def plan_json(preview: Preview) -> dict[str, object]:
+def plan_json(plan: SubmitPlan) -> dict[str, object]:
     """Return the plan for machines."""
     jobs = [
         {
@@ -180,12 +184,15 @@ def plan_json(preview: Preview) -> dict[str, object]:
             "why": d.why,
             "fingerprint": d.request.fingerprint,
         }
-        for d in preview.decisions
+        for d in plan.decisions
     ]
-    file = str(preview.suite.file)
-    environment = list(preview.environment)
-    name, num_left = preview.suite.name, preview.num_left
-    return {"suite": name, "file": file, "jobs": jobs, "num_left": num_left, "environment": environment}
+    return {
+        "suite": plan.suite.name,
+        "file": str(plan.suite.file),
+        "jobs": jobs,
+        "num_left": plan.num_left,
+        "environment": plan.destination.scheduler.describe_environment([text for _, text in plan.render()]),
+    }
 
 
 def print_warnings(collection: Collection) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from hpcbench.config.names import did_you_mean
 from hpcbench.errors import PlanError
+from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
-from hpcbench.schemas.views import Collection, matches
+from hpcbench.schemas.views import Collection, JobView, matches
 from hpcbench.status.gather import gather
 
 NO_SUITES = "there are no suites; hpcbench submit CONFIG first, or name the right --save-dir"
@@ -53,6 +54,29 @@ def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str]
         known = suites | {job.experiment for job in jobs} | {f"{job.suite}/{job.experiment}" for job in jobs}
         known |= {f"{job.suite}/{job.experiment}/{job.job}" for job in jobs}
         raise _refusal(f"{save_dir}: no such job", unknown, known, "hpcbench status shows all names")
+
+
+def parse_states(text: str | None) -> tuple[JobState, ...]:
+    """Return the states in `failed,timeout`.
+
+    Raises:
+        PlanError: a word is not a state.
+    """
+    words = [] if text is None else [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word not in set(JobState)]
+    if unknown:
+        raise PlanError(f"unknown state {unknown[0]!r}; expected: {', '.join(JobState)}")
+    return tuple(JobState(word) for word in words)
+
+
+def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
+    """Refuse to go on without jobs.
+
+    Raises:
+        PlanError: there are none.
+    """
+    if not jobs:
+        raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint="hpcbench status shows all names")
 
 
 def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:

@@ -84,10 +84,10 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check what makes jobs fail silently, and name the remedies."""
-    from hpcbench.cli.invocation import resolve_save_dir
     from hpcbench.cluster.check_inputs import check_inputs
     from hpcbench.cluster.checks import Check
     from hpcbench.cluster.doctor import run_checks
+    from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
 
@@ -141,8 +141,8 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
 ) -> None:
     """Remove checkpoints of finished experiments; never records."""
-    from hpcbench.cli.invocation import usual_save_dir
     from hpcbench.cli.selection import gather_named
+    from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.retention import KEEPS, count_freed, find_removals, remove
     from hpcbench.schemas.cluster_profile import Keep
     from hpcbench.schemas.record import GIB

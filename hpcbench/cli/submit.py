@@ -7,12 +7,21 @@ room only when a verb needs it.
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpcbench.cli.conventions import EXIT_FAILED, add_verb, exit_code
+from hpcbench.cli.conventions import EXIT_FAILED, EXIT_INTERRUPTED, add_verb, exit_code
 from hpcbench.cli.options import AsJson, Cluster, Configs, Force, MaxJobs, Only, Overrides, Retry, SaveDir
+from hpcbench.errors import HpcbenchError
+
+if TYPE_CHECKING:
+    from hpcbench.plan.decide import Options
+    from hpcbench.schemas.suite import Suite
+    from hpcbench.submit.destination import Destination
 
 
 def register(app: typer.Typer) -> None:
@@ -35,19 +44,6 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
 ) -> None:
     """Submit what is neither running nor done, and return at once."""
-    from hpcbench.cli.invocation import (
-        make_options,
-        open_cluster,
-        refuse_impossible,
-        resolve_save_dir,
-        run_local,
-        submit_in_turn,
-    )
-    from hpcbench.cli.selection import refuse_unknown_experiments
-    from hpcbench.config import load_suites
-    from hpcbench.config.profile import load_profile
-    from hpcbench.scheduler.slurm.client import SlurmClient
-
     if dry_run:
         plan(
             configs,
@@ -60,21 +56,14 @@ def submit(
             overrides=overrides,
         )
         return
-    profile = load_profile(cluster)
-    root = resolve_save_dir(save_dir, profile)
-    suites = load_suites(configs, overrides=overrides or ())
-    refuse_unknown_experiments(suites, only)
-    slurm = SlurmClient()
-    refuse_impossible(suites, profile, only, slurm)
-    options = make_options(only, retry, force=force)
-    scheduler, max_array = open_cluster(profile, root, slurm)
-    names, failed, error = submit_in_turn(suites, root, profile, (scheduler, max_array), options, max_jobs=max_jobs)
-    if scheduler.runs_here:
-        failed |= run_local(root, names, detach=detach)
+    destination, suites, options = _open(configs, cluster, save_dir, overrides, only=only, retry=retry, force=force)
+    names, failed, error = _submit_in_turn(suites, destination, options, max_jobs=max_jobs)
+    if destination.scheduler.runs_here:
+        failed |= run_local(destination.save_dir, names, detach=detach)
     elif wait:
         from hpcbench.cli.watch import wait_for_slurm
 
-        failed |= wait_for_slurm(root, names, only or ())
+        failed |= wait_for_slurm(destination.save_dir, names, only or ())
     if error is not None:
         raise typer.Exit(exit_code(error))
     if failed:
@@ -94,32 +83,92 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what submit would do: which jobs run, which do not, and why."""
-    from hpcbench.cli.invocation import (
-        make_options,
-        open_cluster,
-        preview_by_profile,
-        refuse_impossible,
-        resolve_save_dir,
-    )
-    from hpcbench.cli.output import plan_json, print_preview
-    from hpcbench.cli.selection import refuse_unknown_experiments
+    from hpcbench.cli.output import plan_json, print_plan
+    from hpcbench.submit.submit_plan import prepare_in_turn
+
+    destination, suites, options = _open(configs, cluster, save_dir, overrides, only=only, retry=retry, force=force)
+    plans = prepare_in_turn(suites, destination, options, max_jobs=max_jobs)
+    if as_json:
+        print(json.dumps([plan_json(plan) for plan in plans], indent=2))
+    else:
+        for found in plans:
+            print_plan(found, with_script=script)
+    if any(found.changed for found in plans):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _open(
+    configs: Sequence[Path],
+    cluster: str,
+    save_dir: Path | None,
+    overrides: Sequence[str] | None,
+    *,
+    only: Sequence[str] | None,
+    retry: str | None,
+    force: bool,
+) -> tuple[Destination, list[Suite], Options]:
+    """Return where jobs go, the suites, and what to run of them, all checked before anything is queued."""
+    from hpcbench.cli.selection import parse_states, refuse_unknown_experiments
+    from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
+    from hpcbench.plan.decide import Options
     from hpcbench.scheduler.slurm.client import SlurmClient
+    from hpcbench.submit.destination import open_destination, refuse_impossible
 
     profile = load_profile(cluster)
-    root = resolve_save_dir(save_dir, profile)
     suites = load_suites(configs, overrides=overrides or ())
     refuse_unknown_experiments(suites, only)
     slurm = SlurmClient()
     refuse_impossible(suites, profile, only, slurm)
-    options = make_options(only, retry, force=force)
-    scheduler, max_array = open_cluster(profile, root, slurm)
-    previews = preview_by_profile(suites, root, (scheduler, max_array), options, max_jobs=max_jobs)
-    if as_json:
-        print(json.dumps([plan_json(preview) for preview in previews], indent=2))
-    else:
-        for preview in previews:
-            print_preview(preview, scheduler.name, with_script=script)
-    if any(preview.num_changed for preview in previews):
-        raise typer.Exit(EXIT_FAILED)
+    options = Options(retry=frozenset(parse_states(retry)), force=force, only=tuple(only or ()))
+    return open_destination(profile, resolve_save_dir(save_dir, profile), slurm), suites, options
+
+
+def _submit_in_turn(
+    suites: Sequence[Suite], destination: Destination, options: Options, *, max_jobs: int | None
+) -> tuple[list[str], bool, Exception | None]:
+    """Submit suites one after the other, and print what was done.
+
+    In local mode nothing but this process runs what was queued, so an error after that is printed and returned.
+
+    Returns:
+        The suites that were submitted, whether something was refused or changed, and what ended it early.
+    """
+    from hpcbench.cli.output import print_error, print_result
+    from hpcbench.submit.submit import submit_suite
+
+    names: list[str] = []
+    failed = False
+    for suite in suites:
+        try:
+            result = submit_suite(suite, destination, options, max_jobs=destination.jobs_allowed(max_jobs))
+        except (HpcbenchError, OSError) as error:
+            if not destination.scheduler.runs_here or not names:
+                raise
+            print_error(error)
+            rest = ", ".join(other.name for other in suites[len(names) :])
+            print(f"not submitted: {rest}; what was queued before runs now", file=sys.stderr, flush=True)
+            return names, failed, error
+        names.append(suite.name)
+        max_jobs = None if max_jobs is None else max_jobs - result.num_jobs
+        print_result(suite, result, destination)
+        failed |= result.has_failed
+    return names, failed, None
+
+
+def run_local(save_dir: Path, names: Sequence[str], *, detach: bool) -> bool:
+    """Run the local queue here, or leave it to a background process; return whether something failed."""
+    from hpcbench.cli.output import print_summary
+    from hpcbench.scheduler.local.runner import run_queue, start_detached
+    from hpcbench.status.gather import gather
+
+    if detach:
+        start_detached(save_dir)
+        print("running in the background; hpcbench status shows progress", flush=True)
+        return False
+    code = run_queue(save_dir, display=True)
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    print_summary(gather(save_dir, names))
+    return code != 0

@@ -1,6 +1,6 @@
-"""Whether a save directory can be used before anything is written there, and who else can write in it.
+"""The save directory of a command: which one, whether it can be used, who else can write there.
 
-In: a path and a profile. Out: a refusal, or a warning. It changes nothing.
+In: a path and a profile. Out: an absolute path, a refusal, or a warning. It changes nothing.
 
 Slurm reads the directory's name in a `#SBATCH` line of a script that bash runs: quoted, every printable character but
 one comes through (tried on 22.05). A backslash is dropped there and switches Slurm's own patterns (`%A`) off; a line
@@ -9,6 +9,7 @@ break would end the comment, and the rest of the name would be run.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import stat
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hpcbench.config.names import is_text
+from hpcbench.config.profile import load_profile
 from hpcbench.errors import PlanError
 from hpcbench.schemas.cluster_profile import ClusterProfile
 
@@ -23,6 +25,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 CONTAINER_SIGNS = frozenset(":,")
 """They separate the parts of apptainer's `--bind`."""
+
+
+def usual_save_dir(given: Path | None) -> Path:
+    """Return the absolute save directory of a verb that names no cluster: the one given, else that of this machine's.
+
+    Raises:
+        ConfigError: none is given, and the profile of this machine cannot be read.
+    """
+    return resolve_save_dir(given, load_profile() if given is None else None)
+
+
+def resolve_save_dir(given: Path | None, profile: ClusterProfile | None) -> Path:
+    """Return the absolute save directory: the one given, else the profile's, else `logs`."""
+    if given is None:
+        given = Path(profile.save_dir) if profile is not None and profile.save_dir else Path("logs")
+    # Path.expanduser raises where there is no such user.
+    return Path(os.path.expanduser(given)).absolute()  # noqa: PTH111
 
 
 def save_dir_error(save_dir: Path, profile: ClusterProfile | None) -> str | None:

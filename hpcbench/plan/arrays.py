@@ -1,6 +1,6 @@
 """Which jobs go out together: arrays of one shape, and eval arrays whose index means the same experiment.
 
-In: decisions. Out: batches, and the submissions that describe them. Pure but for the key, which is unique by time and
+In: decisions. Out: arrays, and the submissions that describe them. Pure but for the key, which is unique by time and
 chance, and for the user's name.
 """
 
@@ -21,18 +21,33 @@ KEY_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class JobArray:
     """Jobs of one shape that go out as one array, and their evals, which wait for the element of the same index."""
 
+    key: str
+    """The submission's key, which is the scheduler's job name."""
     job: str
     requests: Mapping[int, JobRequest]
-    evals: tuple[Batch, ...] = ()
+    evals: tuple[JobArray, ...] = ()
     array: bool = True
     """False for a single job, where arrays are not allowed."""
 
+    @property
+    def num_jobs(self) -> int:
+        """Jobs in it, evals included."""
+        return len(self.requests) + sum(len(evals.requests) for evals in self.evals)
 
-def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
-    """Group jobs of one shape into arrays; evals follow their train job at the same index (pure).
+
+def new_array(
+    job: str, requests: Mapping[int, JobRequest], *, evals: tuple[JobArray, ...] = (), array: bool
+) -> JobArray:
+    """Return these jobs as an array under a new key."""
+    key = make_key(next(iter(requests.values())).suite, job)
+    return JobArray(key=key, job=job, requests=requests, evals=evals, array=array)
+
+
+def make_arrays(decisions: Sequence[Decision], max_array: int) -> list[JobArray]:
+    """Group jobs of one shape into arrays; evals follow their train job at the same index.
 
     Jobs without a train come first: arrays start in index order and baselines are short. A `max_array` of 1 makes
     single jobs.
@@ -46,36 +61,36 @@ def make_batches(decisions: Sequence[Decision], max_array: int) -> list[Batch]:
     for request in sorted(alone, key=lambda request: request.job == TRAIN):
         kind = "train" if request.job == TRAIN else "eval"
         groups.setdefault((kind, _resource_shape(request)), []).append(request)
-    batches = []
+    arrays = []
     for (kind, _), requests in groups.items():
         for start in range(0, len(requests), max_array):
             chunk = dict(enumerate(requests[start : start + max_array]))
-            evals = _eval_batches(chunk, evals_of, array=max_array > 1)
-            batches.append(Batch(job=kind, requests=chunk, evals=evals, array=max_array > 1))
-    return batches
+            evals = _eval_arrays(chunk, evals_of, array=max_array > 1)
+            arrays.append(new_array(kind, chunk, evals=evals, array=max_array > 1))
+    return arrays
 
 
-def _eval_batches(
+def _eval_arrays(
     chunk: Mapping[int, JobRequest], evals_of: Mapping[str, list[JobRequest]], *, array: bool
-) -> tuple[Batch, ...]:
+) -> tuple[JobArray, ...]:
     groups: dict[tuple[str, str], dict[int, JobRequest]] = {}
     for index, train in chunk.items():
         for request in evals_of.get(train.experiment, []) if train.job == TRAIN else []:
             groups.setdefault((request.job, _resource_shape(request)), {})[index] = request
-    return tuple(Batch(job=job, requests=requests, array=array) for (job, _), requests in groups.items())
+    return tuple(new_array(job, requests, array=array) for (job, _), requests in groups.items())
 
 
-def make_late_batches(
+def make_late_arrays(
     decisions: Sequence[Decision], places: Mapping[tuple[str, str], tuple[Submission, int]]
-) -> list[tuple[Submission, Batch]]:
-    """Group evals whose train job is under way from an earlier submit, at its index there (pure).
+) -> list[tuple[Submission, JobArray]]:
+    """Group evals whose train job is under way from an earlier submit, at its index there.
 
     Args:
         decisions: those to carry out.
         places: the newest submission and index of each (experiment, job).
 
     Returns:
-        Batches, each with the submission of its train jobs.
+        JobArrayes, each with the submission of its train jobs.
     """
     trains = {decision.request.experiment for decision in decisions if decision.request.job == TRAIN}
     parents: dict[str, Submission] = {}
@@ -87,38 +102,36 @@ def make_late_batches(
             parents[place[0].key] = place[0]
             groups.setdefault((place[0].key, request.job, _resource_shape(request)), {})[place[1]] = request
     return [
-        (parents[key], Batch(job=job, requests=requests, array=parents[key].array))
-        for (key, job, _), requests in groups.items()
+        (parents[key], new_array(job, requests, array=parents[key].array)) for (key, job, _), requests in groups.items()
     ]
 
 
-def take_part(batch: Batch, indices: Sequence[int]) -> Batch:
-    """Return the batch of some of its indices, renumbered from 0, evals together with their trains (pure)."""
+def take_part(whole: JobArray, indices: Sequence[int]) -> JobArray:
+    """Return the array of some of its indices, renumbered from 0, evals together with their trains."""
     renumbered = {old: new for new, old in enumerate(indices)}
-    requests = {renumbered[i]: r for i, r in batch.requests.items() if i in renumbered}
-    evals = tuple(
-        Batch(job=e.job, requests={renumbered[i]: r for i, r in e.requests.items() if i in renumbered}, array=e.array)
-        for e in batch.evals
-        if any(i in renumbered for i in e.requests)
-    )
-    return Batch(job=batch.job, requests=requests, evals=evals, array=batch.array)
+
+    def take(array: JobArray, evals: tuple[JobArray, ...] = ()) -> JobArray:
+        requests = {renumbered[i]: request for i, request in array.requests.items() if i in renumbered}
+        return new_array(array.job, requests, evals=evals, array=array.array)
+
+    return take(whole, tuple(take(evals) for evals in whole.evals if not renumbered.keys().isdisjoint(evals.requests)))
 
 
-def describe_batch(batch: Batch, cluster: str, after: Submission | None) -> Submission:
-    """Return the submission that a batch would make."""
-    first = next(iter(batch.requests.values()))
+def describe_array(array: JobArray, cluster: str, after: Submission | None) -> Submission:
+    """Return the submission that an array makes."""
+    first = next(iter(array.requests.values()))
     return Submission(
-        key=make_key(first.suite, batch.job),
+        key=array.key,
         suite=first.suite,
         cluster=cluster,
         submitter=this_user(),
         created_at=now_text(),
         after_key=None if after is None else after.key,
-        array=batch.array,
+        array=array.array,
         resources=first.resources,
         elements={
             index: Element(experiment=request.experiment, job=request.job, fingerprint=request.fingerprint)
-            for index, request in batch.requests.items()
+            for index, request in array.requests.items()
         },
     )
 

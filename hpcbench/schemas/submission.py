@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -148,9 +149,10 @@ def read_evals_of(paths: SuitePaths, key: str) -> list[Submission]:
     return [submission for name in keys if (submission := read_submission(paths.submission(name))) is not None]
 
 
-def unusable_submissions(paths: SuitePaths) -> list[Path]:
-    """Return the submission files that are there but cannot be used."""
-    files = [entry for entry in paths.submissions.glob("*.json") if entry != paths.claim and entry.name[0] != "."]
+def unusable_submissions(paths: SuitePaths, usable: Iterable[Submission]) -> list[Path]:
+    """Return the submission files that are there but cannot be used; those of the usable ones are not read again."""
+    known = {paths.submission(submission.key) for submission in usable} | {paths.claim}
+    files = [entry for entry in paths.submissions.glob("*.json") if entry not in known and entry.name[0] != "."]
     return sorted(file for file in files if read_submission(file) is None)
 
 

@@ -1,7 +1,8 @@
-"""What would mend a failed job: more memory, more time, another node.
+"""Running failed jobs again: their suite as it was submitted, and what to ask for so that they fit this time.
 
-In: a job view, what would be asked for now, and the cluster's defaults. Out: changed resources, and the change in
-words. Pure. None of it is in the fingerprint, so results stay comparable.
+In: failed jobs, and the options of a retry. Out: for each suite a `Retry`, with changed resources (more memory, more
+time, another node) and a description of each change. Resources are not in the fingerprint, so results stay comparable.
+It submits nothing.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpcbench.cluster.limits import judge_resources
+from hpcbench.config import load_suites
+from hpcbench.config.profile import load_profile
 from hpcbench.errors import PlanError
+from hpcbench.plan.decide import Options
+from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import TRAIN, Resources
-from hpcbench.schemas.states import JobState
+from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Suite
+from hpcbench.schemas.suite_folder import read_plan
 from hpcbench.schemas.views import JobView
 from hpcbench.status.log_patterns import BAD_NODE
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.destination import Destination, open_destination, refuse_impossible
 
 MEMORY_FACTOR = 1.5
 TIME_FACTOR = 2.0
@@ -35,15 +44,84 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What to ask for instead."""
+    """Resources with which a failed job may succeed."""
 
     resources: Resources
     change: str
     """For example `mem_gb 16 -> 24`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """The failed jobs of one suite, and how they are submitted again."""
+
+    suite: Suite
+    jobs: tuple[JobView, ...]
+    remedies: Mapping[Place, Remedy]
+    destination: Destination
+    options: Options
+
+
+def prepare_retry(
+    name: str,
+    jobs: Sequence[JobView],
+    save_dir: Path,
+    slurm: SlurmClient,
+    *,
+    cluster: str | None = None,
+    states: Iterable[JobState] = FAILED_STATES,
+    adjust: bool = False,
+) -> Retry:
+    """Return how the jobs of a suite are submitted again.
+
+    Args:
+        name: the suite.
+        jobs: what is run again; those of other suites are left out.
+        save_dir: where the suite's results lie.
+        slurm: asked what the cluster can give.
+        cluster: where to submit them; None is where the suite went before.
+        states: the states that are run again.
+        adjust: whether to ask for the resources of the remedies.
+
+    Raises:
+        PlanError: the suite's file is gone, or a remedy is not possible on the cluster.
+        ConfigError: the suite's file is wrong by now, or the cluster can never run it.
+    """
+    suite, where = load_submitted_suite(save_dir, name)
+    profile = load_profile(cluster or where)
+    destination = open_destination(profile, save_dir, slurm)
+    mine = tuple(job for job in jobs if job.suite == name)
+    experiments = tuple(sorted({job.experiment for job in mine}))
+    refuse_impossible([suite], profile, experiments, slurm)
+    remedies = {} if profile is None else find_remedies(mine, suite, profile)
+    if profile is not None and adjust:
+        check_remedies(remedies, profile, slurm.node_groups)
+    options = Options(
+        retry=frozenset(states),
+        only=experiments,
+        retry_jobs=frozenset((job.experiment, job.job) for job in mine),
+        resources={place: remedy.resources for place, remedy in remedies.items()} if adjust else {},
+    )
+    return Retry(suite=suite, jobs=mine, remedies=remedies, destination=destination, options=options)
+
+
+def load_submitted_suite(save_dir: Path, name: str) -> tuple[Suite, str]:
+    """Load a suite from the file it was submitted from; return it and its cluster, by name or by its profile's file.
+
+    Raises:
+        PlanError: the file is gone.
+    """
+    known = read_plan(SuitePaths(save_dir, name))
+    if known is None or not Path(known.suite_file).is_file():
+        file = "" if known is None else known.suite_file
+        raise PlanError(f"{name}: its suite file {file} is gone", hint="hpcbench submit CONFIG --retry failed")
+    file = known.profile_file
+    cluster = file if file and Path(file).is_file() else known.cluster
+    return load_suites([Path(known.suite_file)], overrides=known.overrides)[0], cluster
+
+
 def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile) -> dict[Place, Remedy]:
-    """Return what would mend each of a suite's failed jobs, where more or other resources would."""
+    """Return the remedy of each of a suite's failed jobs for which there is one (pure)."""
     planned = {experiment.name: experiment for experiment in suite.experiments}
     found: dict[Place, Remedy] = {}
     for job in jobs:
@@ -58,7 +136,7 @@ def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile
 
 
 def find_remedy(job: JobView, planned: Resources, profile: ClusterProfile) -> Remedy | None:
-    """Return what would mend one failed job, or None: nothing would, or the suite asks for it by now.
+    """Return the remedy of one failed job, or None: no resource helps, or the suite asks for it by now (pure).
 
     Args:
         job: as it ended; its request says what it had.

@@ -1,18 +1,23 @@
-"""Batches on their way to the scheduler: an intent on disk, the call, the id on disk; halved where a limit refuses.
+"""Arrays on their way to the scheduler: an intent on disk, the call, the id on disk; halved where a limit refuses.
 
-In: batches. Out: submissions on disk and in the queue, and in an `Outcome` what was taken, refused and left for later.
+In: arrays. Out: submissions on disk and in the queue, and in a `SubmitResult` what was taken, refused and left for
+later.
+
+Slurm names a limit on a line of its own (`QOSMaxSubmitJobPerUserLimit`) and then always says the same: `Job violates
+accounting/QOS policy (job submit limit, user's size and/or time limits)`. Releases before 20.11 say only the latter.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpcbench.errors import SchedulerError, SubmitError
-from hpcbench.plan.arrays import Batch, describe_batch, take_part
-from hpcbench.plan.decide import Decision
+from hpcbench.plan.arrays import JobArray, describe_array, take_part
+from hpcbench.plan.decide import Action, Decision
 from hpcbench.retention import Removal
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.schemas.submission import Submission, write_submission
@@ -20,132 +25,174 @@ from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.job_folder import prepare_job
-from hpcbench.submit.limits import job_limit, may_fit_smaller
 from hpcbench.submit.suite_claim import renew_claim
 
 logger = logging.getLogger(__name__)
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """After each try that the scheduler did not answer; Slurm's commands wait some seconds more by themselves."""
+LIMIT_ERROR = re.compile(r"limit|MaxSubmit|MaxArray|invalid job array|QOSMax|AssocMax|too many", re.IGNORECASE)
+_NAMED_LIMIT = re.compile(r"\b(?:QOS|Assoc)(?:Max|Min|Grp)\w*")
+_PERHAPS_JOBS = re.compile(
+    r"submit limit|MaxSubmit|too many (?:\w+ )?jobs|limit (?:of|on|for) [^;.]*\bjobs?\b", re.IGNORECASE
+)
 
 
 @dataclass(slots=True)
-class Outcome:
+class SubmitResult:
     """What one submit did."""
 
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: Sequence[Decision] = ()
     submitted: list[Submission] = field(default_factory=list)
-    adopted: list[Submission] = field(default_factory=list)
+    adopted: Sequence[Submission] = ()
     refused: list[str] = field(default_factory=list)
-    """The scheduler's words for what it did not take; those jobs stay planned."""
+    """The scheduler's messages about what it did not take; those jobs stay planned."""
     warnings: list[str] = field(default_factory=list)
-    removed: list[Removal] = field(default_factory=list)
+    removed: Sequence[Removal] = ()
     """Checkpoints of finished experiments that the profile's `keep` left out."""
     num_left: int = 0
     """Jobs that stay planned because no more may go out now."""
     limit: str = ""
-    """The scheduler's word for the limit on the number of jobs that was met; later submits top up."""
+    """The scheduler's name for the limit on the number of jobs that was met; later submits top up."""
 
     @property
     def num_jobs(self) -> int:
         """Jobs that are with the scheduler because of this submit."""
         return sum(len(submission.elements) for submission in self.submitted)
 
+    @property
+    def changed(self) -> list[Decision]:
+        """Jobs that did not run because there is a result of other arguments."""
+        return [decision for decision in self.decisions if decision.action is Action.CHANGED]
 
-def count_jobs(batch: Batch) -> int:
-    """Return how many jobs a batch has, evals included."""
-    return len(batch.requests) + sum(len(evals.requests) for evals in batch.evals)
-
-
-def submit_batches(batches: Sequence[Batch], paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
-    """Submit all batches; once a limit on the number of jobs is met, the rest is counted and not tried."""
-    for number, batch in enumerate(batches):
-        refused = len(outcome.refused)
-        _submit_batch(batch, paths, scheduler, outcome)
-        rest = sum(count_jobs(other) for other in batches[number + 1 :])
-        if rest and not batch.array and len(outcome.refused) > refused and may_fit_smaller(outcome.refused[-1]):
-            # Where jobs go out one by one, what refused one is not asked again for each other.
-            outcome.refused.append(f"{rest} more jobs: not tried after that")
-            return
+    @property
+    def has_failed(self) -> bool:
+        """Whether something was refused or changed; a limit that leaves jobs is neither."""
+        return bool(self.changed or self.refused)
 
 
-def submit_late_evals(
-    batches: Sequence[tuple[Submission, Batch]], paths: SuitePaths, scheduler: Scheduler, outcome: Outcome
-) -> None:
-    """Submit evals after train jobs of earlier submissions."""
-    for parent, evals in batches:
-        _submit_evals(evals, parent, paths, scheduler, outcome)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArraySender:
+    """Sends arrays of one suite, which is claimed, and notes in `result` what became of them."""
 
+    paths: SuitePaths
+    scheduler: Scheduler
+    result: SubmitResult
+    sleep: Callable[[float], None] = time.sleep
 
-def _submit_batch(batch: Batch, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
-    """Submit one array with its eval arrays; on a limit error halve it, trains and evals together."""
-    if outcome.limit:
-        outcome.num_left += count_jobs(batch)
-        return
-    try:
-        parent = submit_array(batch, paths, scheduler, after=None)
-    except SubmitError as error:
-        if len(batch.requests) == 1 or not may_fit_smaller(error.message):
-            _note_refusal(batch, error, outcome)
-            return
-        indices = sorted(batch.requests)
-        half = len(indices) // 2
-        refused = len(outcome.refused)
-        for part in (indices[:half], indices[half:]):
-            smaller = take_part(batch, part)
-            if len(outcome.refused) > refused:
-                # What refused the smallest part of the first half refuses the second.
-                outcome.refused.append(f"{batch.job} ({count_jobs(smaller)} jobs): not tried after that")
+    def send_all(self, arrays: Sequence[JobArray]) -> None:
+        """Submit all arrays; once a limit on the number of jobs is met, the rest is counted and not tried."""
+        refused = self.result.refused
+        for number, array in enumerate(arrays):
+            num_refused = len(refused)
+            self._send_array(array)
+            rest = sum(other.num_jobs for other in arrays[number + 1 :])
+            if rest and not array.array and len(refused) > num_refused and may_fit_smaller(refused[-1]):
+                # Where jobs go out one by one, what refused one is not asked again for each other.
+                refused.append(f"{rest} more jobs: not tried after that")
                 return
-            _submit_batch(smaller, paths, scheduler, outcome)
-        return
-    outcome.submitted.append(parent)
-    for evals in batch.evals:
-        _submit_evals(evals, parent, paths, scheduler, outcome)
+
+    def _send_array(self, array: JobArray) -> None:
+        """Submit one array with its eval arrays; on a limit error halve it, trains and evals together."""
+        result = self.result
+        if result.limit:
+            result.num_left += array.num_jobs
+            return
+        try:
+            parent = self.submit_array(array, after=None)
+        except SubmitError as error:
+            if len(array.requests) == 1 or not may_fit_smaller(error.message):
+                self._note_refusal(array, error)
+                return
+            indices = sorted(array.requests)
+            half = len(indices) // 2
+            num_refused = len(result.refused)
+            for part in (indices[:half], indices[half:]):
+                smaller = take_part(array, part)
+                if len(result.refused) > num_refused:
+                    # What refused the smallest part of the first half refuses the second.
+                    result.refused.append(f"{array.job} ({smaller.num_jobs} jobs): not tried after that")
+                    return
+                self._send_array(smaller)
+            return
+        result.submitted.append(parent)
+        for evals in array.evals:
+            self.send_evals(evals, parent)
+
+    def send_evals(self, evals: JobArray, parent: Submission) -> None:
+        """Submit one eval array after its train array; refused, it stays planned and goes out with a later submit."""
+        if self.result.limit:
+            self.result.num_left += evals.num_jobs
+            return
+        try:
+            self.result.submitted.append(self.submit_array(evals, after=parent))
+        except SubmitError as error:
+            self._note_refusal(evals, error)
+
+    def _note_refusal(self, array: JobArray, error: SubmitError) -> None:
+        limit = job_limit(error.message, some_were_taken=bool(self.result.submitted))
+        if limit is None:
+            self.result.refused.append(f"{array.job} ({array.num_jobs} jobs): {error.message}")
+        else:
+            self.result.limit = limit
+            self.result.num_left += array.num_jobs
+
+    def submit_array(self, array: JobArray, *, after: Submission | None) -> Submission:
+        """Write the intent and the requests, call the scheduler, write the id.
+
+        The intent goes first: what is killed while old records are put away is found by the next submit, which brings
+        them back.
+        """
+        renew_claim(self.paths)
+        submission = describe_array(array, self.scheduler.name, after)
+        settings = self.scheduler.job_settings(submission.resources)
+        facts = {"cluster_name": self.scheduler.cluster_name, "settings": settings}
+        submission = submission.model_copy(update=facts)
+        write_submission(self.paths, submission)
+        for request in array.requests.values():
+            prepare_job(self.paths, request)
+        try:
+            scheduler_id = self._call_scheduler(submission, None if after is None else after.scheduler_id)
+        except SubmitError:
+            abandon(self.paths, submission)
+            raise
+        return complete(self.paths, submission, scheduler_id)
+
+    def _call_scheduler(self, submission: Submission, after_id: str | None) -> str:
+        """Submit, trying again while the scheduler does not answer.
+
+        After a try whose outcome is unknown, nothing is submitted before a query that worked has not found it.
+        """
+        scheduler = self.scheduler
+        may_be_there = False
+        said = ""
+        for wait_s in WAITS_S:
+            try:
+                if may_be_there and (found := scheduler.find([submission.key]).get(submission.key)) is not None:
+                    return found
+                may_be_there = False
+                renew_claim(self.paths)
+                return scheduler.submit(submission, after_id)
+            except SchedulerError as error:
+                may_be_there, said = True, error.message
+                again = f"looking for {submission.key} before trying again"
+                logger.warning("%s; %s in %.0f s", error.message, again, wait_s)
+                self.sleep(wait_s)
+        try:
+            found = scheduler.find([submission.key]).get(submission.key)
+        except SchedulerError as error:
+            logger.warning("%s", error.message)
+            found = None
+        if found is not None:
+            return found
+        # It may still turn up: the intent stays open, and the next submit looks for it again before anything else.
+        raise SchedulerError(
+            f"the scheduler did not take {submission.key} in {len(WAITS_S)} tries; its last message: {said}",
+            hint="run the same command again later",
+        )
 
 
-def _submit_evals(evals: Batch, parent: Submission, paths: SuitePaths, scheduler: Scheduler, outcome: Outcome) -> None:
-    """Submit one eval array after its train array; refused, it stays planned and goes out with a later submit."""
-    if outcome.limit:
-        outcome.num_left += count_jobs(evals)
-        return
-    try:
-        outcome.submitted.append(submit_array(evals, paths, scheduler, after=parent))
-    except SubmitError as error:
-        _note_refusal(evals, error, outcome)
-
-
-def _note_refusal(batch: Batch, error: SubmitError, outcome: Outcome) -> None:
-    limit = job_limit(error.message, some_were_taken=bool(outcome.submitted))
-    if limit is None:
-        outcome.refused.append(f"{batch.job} ({count_jobs(batch)} jobs): {error.message}")
-    else:
-        outcome.limit = limit
-        outcome.num_left += count_jobs(batch)
-
-
-def submit_array(batch: Batch, paths: SuitePaths, scheduler: Scheduler, *, after: Submission | None) -> Submission:
-    """Write the intent and the requests, call the scheduler, write the id; the suite is claimed.
-
-    The intent goes first: what is killed while old records are put away is found by the next submit, which brings
-    them back.
-    """
-    renew_claim(paths)
-    submission = describe_batch(batch, scheduler.name, after)
-    facts = {"cluster_name": scheduler.cluster_name, "settings": scheduler.job_settings(submission.resources)}
-    submission = submission.model_copy(update=facts)
-    write_submission(paths, submission)
-    for request in batch.requests.values():
-        prepare_job(paths, request)
-    try:
-        scheduler_id = _call_scheduler(scheduler, submission, paths, None if after is None else after.scheduler_id)
-    except SubmitError:
-        abandon(paths, submission)
-        raise
-    return complete(paths, submission, scheduler_id)
-
-
-def abandon(paths: SuitePaths, submission: Submission) -> None:
+def abandon(paths: SuitePaths, submission: Submission) -> Submission:
     """Note that the scheduler never took it; its jobs are again what their last attempts made them."""
     for element in submission.elements.values():
         job = paths.job(element.experiment, element.job)
@@ -153,7 +200,9 @@ def abandon(paths: SuitePaths, submission: Submission) -> None:
         attempts = sorted((file for file in records if file.exists()), key=lambda file: file.stat().st_mtime)
         if attempts and not job.record.exists() and (last := read_json(attempts[-1])) is not None:
             write_json(job.record, last)
-    write_submission(paths, submission.model_copy(update={"state": "abandoned"}))
+    abandoned = submission.model_copy(update={"state": "abandoned"})
+    write_submission(paths, abandoned)
+    return abandoned
 
 
 def complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Submission:
@@ -165,34 +214,21 @@ def complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Su
     return done
 
 
-def _call_scheduler(scheduler: Scheduler, submission: Submission, paths: SuitePaths, after_id: str | None) -> str:
-    """Submit, trying again while the scheduler does not answer.
+def may_fit_smaller(message: str) -> bool:
+    """Say whether a part of what was refused may be taken."""
+    return LIMIT_ERROR.search(message) is not None
 
-    After a try of which it is not known what became, nothing is submitted before a query that worked has not found it.
+
+def job_limit(message: str, *, some_were_taken: bool) -> str | None:
+    """Return the limit on the number of jobs that a refusal of a single job names, or None when it is another refusal.
+
+    Args:
+        message: sbatch's words.
+        some_were_taken: whether others of the same submit were taken; only then do words that may mean any limit
+            mean this one.
     """
-    may_be_there = False
-    said = ""
-    for wait_s in WAITS_S:
-        try:
-            if may_be_there and (found := scheduler.find([submission.key]).get(submission.key)) is not None:
-                return found
-            may_be_there = False
-            renew_claim(paths)
-            return scheduler.submit(submission, after_id)
-        except SchedulerError as error:
-            may_be_there, said = True, error.message
-            again = f"looking for {submission.key} before trying again"
-            logger.warning("%s; %s in %.0f s", error.message, again, wait_s)
-            time.sleep(wait_s)
-    try:
-        found = scheduler.find([submission.key]).get(submission.key)
-    except SchedulerError as error:
-        logger.warning("%s", error.message)
-        found = None
-    if found is not None:
-        return found
-    # It may still turn up: the intent stays open, and the next submit looks for it again before anything else.
-    raise SchedulerError(
-        f"the scheduler did not take {submission.key} in {len(WAITS_S)} tries; it said at last: {said}",
-        hint="run the same command again later",
-    )
+    named = list(dict.fromkeys(_NAMED_LIMIT.findall(message)))
+    if named:
+        submit = [name for name in named if "submit" in name.lower()]
+        return ", ".join(submit) or None
+    return message if some_were_taken and _PERHAPS_JOBS.search(message) else None

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpcbench.cli.invocation import refuse_impossible
 from hpcbench.cluster.doctor import run_checks
 from hpcbench.cluster.init_profile import gather_facts, render_profile
 from hpcbench.config import load_suites
@@ -23,6 +22,7 @@ from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.suite import Suite
 from hpcbench.status.gather import gather
+from hpcbench.submit.destination import refuse_impossible
 from tests.support.slurm_cluster.cluster import Cluster
 from tests.support.slurm_suites import command_experiment, command_suite, hpcbench, submit, wait_until, write_suite
 

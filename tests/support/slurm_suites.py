@@ -26,7 +26,8 @@ from hpcbench.schemas.states import ALIVE
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import gather
-from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.destination import Destination
+from hpcbench.submit.send_arrays import SubmitResult
 from hpcbench.submit.submit import submit_suite
 
 TINY = Resources(gpu=0, cpus=1, mem_gb=0.1, time_min=10)
@@ -75,16 +76,10 @@ def command_suite(experiments: Sequence[Experiment]) -> Suite:
 
 def submit(
     suite: Suite, save_dir: Path, *, options: Options | None = None, profile: ClusterProfile | None = None
-) -> Outcome:
+) -> SubmitResult:
     """Submit to the test Slurm."""
-    scheduler = SlurmScheduler(profile or ClusterProfile(), save_dir)
-    return submit_suite(
-        suite,
-        save_dir=save_dir,
-        scheduler=scheduler,
-        options=options or Options(),
-        max_array=scheduler.max_array_size(),
-    )
+    destination = Destination(save_dir=save_dir, scheduler=SlurmScheduler(profile or ClusterProfile(), save_dir))
+    return submit_suite(suite, destination, options or Options())
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:

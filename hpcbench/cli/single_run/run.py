@@ -26,11 +26,9 @@ from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.schemas.views import ExperimentView, JobView, choose_jobs
 from hpcbench.status.gather import gather
-from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.cancel import cancel_jobs
-from hpcbench.submit.dry_run import preview_suite
-from hpcbench.submit.submit import submit_suite
-from hpcbench.submit.suite_claim import claim_suite
+from hpcbench.submit.destination import Destination
+from hpcbench.submit.submit import carry_out, claim_plan
 
 RUN_AGAIN = frozenset({*FAILED_STATES, JobState.OUT_OF_MEMORY})
 """Who types the command again wants it tried again."""
@@ -90,33 +88,29 @@ def _root(typed: Typed, default: str | None) -> Path:
 def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = frozenset()) -> bool:
     """Run the suite's one experiment, or these of its jobs; return whether they completed."""
     (experiment,) = suite.experiments
-    scheduler = open_scheduler(None, root)
-    preview = preview_suite(suite, save_dir=root, scheduler=scheduler, options=options)
-    for warning in preview.warnings:
-        print_warning(warning)
-    changed = [decision for decision in preview.decisions if _is_refused(decision, jobs)]
-    decisions = [decision for decision in preview.decisions if not jobs or decision.request.job in jobs]
-    if changed:
-        for decision in changed:
+    destination = Destination(save_dir=root, scheduler=open_scheduler(None, root))
+    with claim_plan(suite, destination, options) as plan:
+        for warning in plan.warnings:
+            print_warning(f"warning: {warning}")
+        refused = [decision for decision in plan.decisions if _is_refused(decision, jobs)]
+        for decision in refused:
             print_warning(f"not run: {decision.name}: {decision.why}")
-        return False
-    print_line(
-        f"{suite.name}/{experiment.name}: {_intention(decisions)}, results in {root / suite.name / experiment.name}"
-    )
-    if any(decision.action is Action.SUBMIT for decision in decisions):
-        paths = SuitePaths(root, suite.name)
-        paths.submissions.mkdir(parents=True, exist_ok=True)
-        with claim_suite(paths):
+        if refused:
+            return False
+        decisions = [decision for decision in plan.decisions if not jobs or decision.request.job in jobs]
+        results = root / suite.name / experiment.name
+        print_line(f"{suite.name}/{experiment.name}: {_intention(decisions)}, results in {results}")
+        if any(decision.action is Action.SUBMIT for decision in decisions):
             put_experiment(suite.file, experiment)
-        submit_suite(suite, save_dir=root, scheduler=scheduler, options=options)
+            carry_out(plan)
     if any(decision.action is not Action.SKIP or "already completed" not in decision.why for decision in decisions):
         _run_queue(suite, root)
     view = _experiment(suite, root)
-    told = [job for job in view.jobs if not jobs or job.job in jobs]
-    for job in told:
+    shown = [job for job in view.jobs if not jobs or job.job in jobs]
+    for job in shown:
         print_line(describe_job(job, view))
     print_line(f"all runs of {suite.name}: hpcbench collect {suite.name} --save-dir {root}; as a suite: {suite.file}")
-    return all(job.state is JobState.COMPLETED for job in told)
+    return all(job.state is JobState.COMPLETED for job in shown)
 
 
 def _is_refused(decision: Decision, jobs: frozenset[str]) -> bool:

@@ -14,8 +14,8 @@ import pytest
 
 from hpcbench import cli
 from hpcbench.cli import conventions
-from hpcbench.cli.invocation import usual_save_dir
 from hpcbench.cli.output import print_file
+from hpcbench.cluster.save_dir import usual_save_dir
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.local.scheduler import LocalScheduler
 from hpcbench.schemas.cluster_profile import ClusterProfile
@@ -26,7 +26,8 @@ from hpcbench.status.logs import log_files
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from hpcbench.submit import submit as submit_room
-from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.destination import Destination
+from hpcbench.submit.send_arrays import SubmitResult
 from hpcbench.submit.submit import submit_suite
 from hpcbench.submit.suite_claim import claim_suite
 from tests.support.fake_scheduler import FakeScheduler
@@ -80,7 +81,7 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("hpcbench.scheduler.registry.shutil.which", lambda _: None)
     for scheduler, name in ((LocalScheduler(tmp_path), "near"), (FakeScheduler(name="far"), "away")):
         suite = Suite(name=name, file=tmp_path / f"{name}.yaml", experiments=(command(f"{name}-1"),))
-        submit_suite(suite, save_dir=tmp_path, scheduler=scheduler, options=Options())
+        submit_suite(suite, Destination(save_dir=tmp_path, scheduler=scheduler), Options())
     return tmp_path
 
 
@@ -171,12 +172,12 @@ def test_max_jobs_counts_the_jobs_of_all_suites(monkeypatch: pytest.MonkeyPatch,
     files = write_suites(tmp_path, "first", "second")
     asked: list[int] = []
 
-    def submit_suite(*_: object, max_jobs: int, **__: Any) -> Outcome:
+    def submit_suite(*_: object, max_jobs: int, **__: Any) -> SubmitResult:
         asked.append(max_jobs)
-        return Outcome(submitted=[submission()])
+        return SubmitResult(submitted=[submission()])
 
     monkeypatch.setattr("hpcbench.submit.submit.submit_suite", submit_suite)
-    monkeypatch.setattr("hpcbench.cli.invocation.run_local", lambda *_, **__: False)
+    monkeypatch.setattr("hpcbench.cli.submit.run_local", lambda *_, **__: False)
     arguments = ["--cluster", "local", "--save-dir", str(tmp_path / "logs"), "--max-jobs", "6"]
     assert run(monkeypatch, "submit", *files, *arguments) == 0
     assert asked == [6, 2]
@@ -186,8 +187,8 @@ def test_verbs_look_where_the_profile_of_this_machine_puts_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = ClusterProfile(save_dir=str(tmp_path / "bench"))
-    monkeypatch.setattr("hpcbench.cli.invocation.load_profile", lambda: profile)
+    monkeypatch.setattr("hpcbench.cluster.save_dir.load_profile", lambda: profile)
     assert usual_save_dir(None) == tmp_path / "bench"
     assert usual_save_dir(tmp_path) == tmp_path
-    monkeypatch.setattr("hpcbench.cli.invocation.load_profile", lambda: None)
+    monkeypatch.setattr("hpcbench.cluster.save_dir.load_profile", lambda: None)
     assert usual_save_dir(None) == Path("logs").absolute()

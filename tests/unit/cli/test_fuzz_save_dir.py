@@ -145,7 +145,7 @@ def save_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _local_profile() -> Iterator[None]:
     """Let no cluster of the machine's own be asked, and no profile of its user's be read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hpcbench.cli.invocation.load_profile", lambda: None)
+        patch.setattr("hpcbench.cluster.save_dir.load_profile", lambda: None)
         yield
 
 

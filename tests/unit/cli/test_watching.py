@@ -24,6 +24,7 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.destination import Destination
 from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.job_cases import command, suite, view
@@ -229,7 +230,7 @@ def test_a_reader_that_leaves_early_gets_no_words(verb: tuple[str, ...], tmp_pat
 
 
 def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
-    submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=FakeScheduler(), options=Options())
+    submit_suite(suite(command("a")), Destination(save_dir=tmp_path, scheduler=FakeScheduler()), Options())
     # Without squeue the job's state is unknown, so the watch goes on.
     command_line = [sys.executable, "-m", "hpcbench", "status", "--watch", "--save-dir", str(tmp_path)]
     environment = {**os.environ, "PATH": "/nowhere", "PYTHONUNBUFFERED": "1"}

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.cli.invocation import refuse_impossible
 from hpcbench.cluster.limits import find_impossible, judge_resources
 from hpcbench.errors import ConfigError, SchedulerError
 from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.facts import NodeGroup, parse_sinfo
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
+from hpcbench.submit.destination import refuse_impossible
 from tests.support.fake_commands import FakeCommands
 from tests.support.job_cases import experiment, suite
 

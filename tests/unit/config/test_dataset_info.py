@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpcbench.plan.inputs import hash_inputs
 from hpcbench.plan.jobs import plan_suite
-from hpcbench.submit.decisions import unique_local_paths
+from hpcbench.submit.submit_plan import unique_local_paths
 from tests.support.suite_writer import load, load_one, refusal
 
 SUITE = "cmd: sft\nargs: {model_type: qwen-7b-chat, dataset: maths}\nexperiment: [{name: a}]\n"

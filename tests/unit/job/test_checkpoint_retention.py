@@ -10,13 +10,15 @@ from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
 from hpcbench.job.context import read_context
 from hpcbench.job.eval_release import own_evals
 from hpcbench.plan.decide import CHECKPOINT_GONE, Action, Options
+from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.record import PUSH_PENDING, Metrics
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.json_files import JsonObject, read_json, write_json
 from hpcbench.storage.paths import SuitePaths
-from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.destination import Destination
+from hpcbench.submit.send_arrays import SubmitResult
 from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import PENDING, FakeScheduler
 from tests.support.job_cases import experiment, record, suite
@@ -26,18 +28,15 @@ ONE = experiment("lora", eval_dataset=("gsm8k",))
 TWO = experiment("lora", eval_dataset=("gsm8k", "arc"))
 
 
-def submit(save_dir: Path, *experiments: Experiment, **options: object) -> Outcome:
-    keep = options.pop("keep", None)
-    scheduler = options.pop("scheduler", FakeScheduler(says={}))
-    max_array = options.pop("max_array", 1001)
-    return submit_suite(
-        suite(*experiments),
-        save_dir=save_dir,
-        scheduler=scheduler,  # type: ignore[arg-type]
-        options=Options(**options),  # type: ignore[arg-type]
-        keep=keep,  # type: ignore[arg-type]
-        max_array=max_array,  # type: ignore[arg-type]
-    )
+def submit(
+    save_dir: Path,
+    *experiments: Experiment,
+    keep: Keep | None = None,
+    scheduler: FakeScheduler | None = None,
+    options: Options | None = None,
+) -> SubmitResult:
+    destination = Destination(save_dir=save_dir, scheduler=scheduler or FakeScheduler(), keep=keep)
+    return submit_suite(suite(*experiments), destination, options or Options())
 
 
 def finish(save_dir: Path, request: JobRequest, state: JobState = JobState.COMPLETED) -> None:
@@ -79,7 +78,7 @@ def test_the_last_job_of_an_experiment_reduces_its_checkpoints(
 
 def test_the_end_of_a_job_reads_its_own_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"lora-{number}" for number in range(20)]
-    outcome = submit(tmp_path, *(experiment(name) for name in (*names, "lora")), max_array=1)
+    outcome = submit(tmp_path, *(experiment(name) for name in (*names, "lora")), scheduler=FakeScheduler(array_size=1))
     assert len(outcome.submitted) == 42
     paths = SuitePaths(tmp_path, "tuners")
     for decision in outcome.decisions:
@@ -126,7 +125,7 @@ def test_an_eval_that_left_the_suite_and_may_still_run_keeps_its_checkpoints(tmp
 def test_submit_reduces_what_a_dead_node_left(tmp_path: Path) -> None:
     for decision in submit(tmp_path, ONE).decisions:
         finish(tmp_path, decision.request)
-    assert submit(tmp_path, ONE, keep=None).removed == []
+    assert submit(tmp_path, ONE, keep=None).removed == ()
     removed = submit(tmp_path, ONE, keep="last").removed
     assert [removal.folder.name for removal in removed] == ["best"]
     assert kept(tmp_path) == ["last"]
@@ -136,7 +135,7 @@ def test_an_eval_that_was_added_keeps_the_checkpoint_it_needs(tmp_path: Path) ->
     for decision in submit(tmp_path, ONE).decisions:
         finish(tmp_path, decision.request)
     outcome = submit(tmp_path, TWO, keep="none")
-    assert (outcome.removed, outcome.num_jobs) == ([], 1)
+    assert (outcome.removed, outcome.num_jobs) == ((), 1)
 
 
 def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tm
     assert [(d.request.job, d.action, d.why) for d in refused.decisions if d.action is Action.CHANGED] == [
         ("eval-arc", Action.CHANGED, CHECKPOINT_GONE)
     ]
-    forced = submit(tmp_path, TWO, force=True)
+    forced = submit(tmp_path, TWO, options=Options(force=True))
     assert [(d.request.job, d.action) for d in forced.decisions] == [
         ("train", Action.SUBMIT),
         ("eval-gsm8k", Action.SUBMIT),
@@ -165,7 +164,7 @@ def test_a_forced_run_keeps_the_records_of_the_one_before(tmp_path: Path) -> Non
     for request in requests:
         finish(tmp_path, request)
     submit(tmp_path, ONE, keep="none")
-    assert submit(tmp_path, TWO, force=True).num_jobs == 3
+    assert submit(tmp_path, TWO, options=Options(force=True)).num_jobs == 3
     for request in requests:
         job = SuitePaths(tmp_path, "tuners").job("lora", request.job)
         assert not job.record.exists()
@@ -181,7 +180,7 @@ def test_weights_on_their_way_to_a_hub_are_left_alone(tmp_path: Path) -> None:
     assert value is not None
     value["metrics"]["unknown"] = {"pushed_to": PUSH_PENDING}
     write_json(job.record, value)
-    assert submit(tmp_path, ONE, keep="none").removed == []
+    assert submit(tmp_path, ONE, keep="none").removed == ()
     value["metrics"]["unknown"] = {"pushed_to": "not pushed: no network; by hand: hf upload ..."}
     write_json(job.record, value)
     (job.checkpoints / "hub").mkdir()
@@ -196,4 +195,4 @@ def test_the_checkpoint_that_is_left_serves_the_evals_that_take_it(tmp_path: Pat
     submit(tmp_path, ONE, keep="best")
     pending = FakeScheduler(says={"eval-arc": PENDING})
     assert submit(tmp_path, TWO, scheduler=pending).num_jobs == 1
-    assert submit(tmp_path, TWO, scheduler=pending, force=True).num_jobs == 0
+    assert submit(tmp_path, TWO, scheduler=pending, options=Options(force=True)).num_jobs == 0

@@ -17,6 +17,7 @@ from hpcbench.plan.decide import Options
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.destination import Destination
 from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.interrupted_trainings import processes_of
@@ -46,7 +47,7 @@ def test_no_child_of_a_program_outlives_its_supervisor(
     tmp_path: Path, last: str, number: signal.Signals | None, code: int, state: str | None
 ) -> None:
     suite = command_suite([command_experiment("a", ("bash", "-c", f"{FAMILY} {last}"))])
-    submit_suite(suite, save_dir=tmp_path, scheduler=FakeScheduler(), options=Options())
+    submit_suite(suite, Destination(save_dir=tmp_path, scheduler=FakeScheduler()), Options())
     paths = SuitePaths(tmp_path, "commands")
     [submission] = read_submissions(paths)
     command = [sys.executable, "-m", "hpcbench.job", str(paths.submission(submission.key)), "--index", "0"]

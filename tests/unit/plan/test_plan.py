@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.plan.arrays import describe_batch, make_batches, make_key, make_late_batches, take_part
+from hpcbench.plan.arrays import describe_array, make_arrays, make_key, make_late_arrays, take_part
 from hpcbench.plan.decide import Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import describe_change
 from hpcbench.plan.jobs import plan_suite
@@ -187,7 +187,7 @@ def test_late_evals_keep_the_indices_of_their_train_jobs() -> None:
     elements = {5 + i: Element(experiment=f"e{i}", job="train", fingerprint="f") for i in (0, 2)}
     parent = submission(elements=elements)
     places = {("e0", "train"): (parent, 5), ("e2", "train"): (parent, 7)}
-    [(found, batch)] = make_late_batches(decisions, places)
+    [(found, batch)] = make_late_arrays(decisions, places)
     assert found is parent
     assert {index: request.experiment for index, request in batch.requests.items()} == {5: "e0", 7: "e2"}
 
@@ -205,7 +205,7 @@ def decisions_for(count: int, evals: tuple[str, ...]) -> list[Decision]:
 
 
 def test_jobs_of_one_shape_share_an_array_and_evals_share_its_indices() -> None:
-    [batch] = make_batches(decisions_for(3, ("x", "y")), 1001)
+    [batch] = make_arrays(decisions_for(3, ("x", "y")), 1001)
     assert {i: r.experiment for i, r in batch.requests.items()} == {0: "e0", 1: "e1", 2: "e2"}
     assert [evals.job for evals in batch.evals] == ["eval-x", "eval-y"]
     assert all(
@@ -216,19 +216,19 @@ def test_jobs_of_one_shape_share_an_array_and_evals_share_its_indices() -> None:
 def test_different_resources_are_different_arrays() -> None:
     small = command("small")
     large = replace(command("large"), requirements=Resources(gpu=0, cpus=8))
-    batches = make_batches(decide(plan(small, large), {}, Options(), cluster="slurm"), 1001)
+    batches = make_arrays(decide(plan(small, large), {}, Options(), cluster="slurm"), 1001)
     assert [[r.experiment for r in b.requests.values()] for b in batches] == [["small"], ["large"]]
 
 
 def test_baselines_come_before_trainings() -> None:
     requests = plan(command("trained"), experiment("base", cmd="eval", eval_requirements=Resources(gpu=0, cpus=1)))
-    batches = make_batches(decide(requests, {}, Options(), cluster="slurm"), 1001)
+    batches = make_arrays(decide(requests, {}, Options(), cluster="slurm"), 1001)
     assert [b.job for b in batches] == ["eval", "train"]
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 12))
 def test_no_job_is_lost_or_doubled_by_batching(count: int, size: int) -> None:
-    batches = make_batches(decisions_for(count, ("x",)), size)
+    batches = make_arrays(decisions_for(count, ("x",)), size)
     trains = [r.experiment for b in batches for r in b.requests.values()]
     evals = [r.experiment for b in batches for e in b.evals for r in e.requests.values()]
     assert trains == evals == [f"e{i}" for i in range(count)]
@@ -237,7 +237,7 @@ def test_no_job_is_lost_or_doubled_by_batching(count: int, size: int) -> None:
 
 @given(count=st.integers(2, 20))
 def test_halving_a_batch_keeps_every_job_and_the_pairing(count: int) -> None:
-    [batch] = make_batches(decisions_for(count, ("x",)), 1001)
+    [batch] = make_arrays(decisions_for(count, ("x",)), 1001)
     half = count // 2
     parts = [take_part(batch, range(half)), take_part(batch, range(half, count))]
     pairs = [
@@ -254,10 +254,10 @@ def test_keys_are_safe_as_slurm_job_names(name: str, job: str) -> None:
 
 
 def test_without_arrays_every_job_goes_out_alone() -> None:
-    batches = make_batches(decisions_for(2, ("x",)), 1)
+    batches = make_arrays(decisions_for(2, ("x",)), 1)
     assert [(len(b.requests), len(b.evals)) for b in batches] == [(1, 1), (1, 1)]
-    parent = describe_batch(batches[0], "slurm", None).model_copy(update={"scheduler_id": "7"})
-    assert (parent.array, describe_batch(batches[0].evals[0], "slurm", parent).array) == (False, False)
+    parent = describe_array(batches[0], "slurm", None).model_copy(update={"scheduler_id": "7"})
+    assert (parent.array, describe_array(batches[0].evals[0], "slurm", parent).array) == (False, False)
     assert parent.element_id(0) == "7"
 
 

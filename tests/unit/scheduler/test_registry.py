@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.cli.invocation import submit_by_profile, suite_again
 from hpcbench.config.profile import file_to_remember, load_profile
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler import registry as choose
@@ -15,6 +14,9 @@ from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.schemas.suite_folder import read_suite
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.destination import Destination
+from hpcbench.submit.retry import load_submitted_suite
+from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.suite_writer import load
 
@@ -43,7 +45,8 @@ def submit(home: Path, cluster: str) -> str:
     profile = load_profile(cluster)
     assert profile is not None
     scheduler = FakeScheduler(name=profile.name)
-    submit_by_profile(load(home, TEXT), home / "logs", profile, (scheduler, 100), Options())
+    destination = Destination(save_dir=home / "logs", scheduler=scheduler, profile_file=file_to_remember(profile))
+    submit_suite(load(home, TEXT), destination, Options())
     return profile.name
 
 
@@ -71,7 +74,7 @@ def test_a_profile_that_its_name_does_not_lead_to_is_remembered(
     (home / "elsewhere").mkdir()
     monkeypatch.chdir(home / "elsewhere")
     assert poll_s(home, cluster) == 77
-    again = load_profile(suite_again(home / "logs", "demo")[1])
+    again = load_profile(load_submitted_suite(home / "logs", "demo")[1])
     assert (again is not None and again.poll_s, again is not None and again.file) == (77, written)
 
 
@@ -79,7 +82,7 @@ def test_a_profile_that_its_name_leads_to_goes_by_its_name(home: Path) -> None:
     write_profile(home / "config" / "hpcbench" / "clusters" / "my.yaml")
     assert file_to_remember(load_profile("my")) is None
     cluster = submit(home, "my")
-    assert suite_again(home / "logs", "demo")[1] == "my"
+    assert load_submitted_suite(home / "logs", "demo")[1] == "my"
     assert poll_s(home, cluster) == 77
 
 
@@ -96,4 +99,4 @@ def test_a_suite_that_remembers_no_profile_is_read_and_the_loss_is_said(
     assert read_suite(paths) is not None
     assert [poll_s(home, "my") for _ in range(2)] == [30, 30]
     assert caplog.text.count("my: its profile's settings, such as poll_s, are not known") == 1
-    assert suite_again(home / "logs", "demo")[1] == "my"
+    assert load_submitted_suite(home / "logs", "demo")[1] == "my"

@@ -27,7 +27,8 @@ from hpcbench.status.job_state import Evidence, conclude_state
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from hpcbench.submit.cancel import cancel_jobs, cancel_where_possible
-from hpcbench.submit.send_arrays import Outcome
+from hpcbench.submit.destination import Destination
+from hpcbench.submit.send_arrays import SubmitResult
 from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, experiment, record, suite, view
@@ -159,8 +160,8 @@ def test_a_copied_suite_folder_is_a_suite_of_its_own(tmp_path: Path) -> None:
     assert [found.plan.suite for found in read_suites(tmp_path)] == ["tuners", "tuners-backup"]
 
 
-def submit(save_dir: Path, scheduler: FakeScheduler, *experiments: Experiment) -> Outcome:
-    return submit_suite(suite(*experiments), save_dir=save_dir, scheduler=scheduler, options=Options())
+def submit(save_dir: Path, scheduler: FakeScheduler, *experiments: Experiment) -> SubmitResult:
+    return submit_suite(suite(*experiments), Destination(save_dir=save_dir, scheduler=scheduler), Options())
 
 
 def look(save_dir: Path, scheduler: FakeScheduler) -> Collection:
@@ -293,7 +294,7 @@ def test_jobs_of_another_user_are_neither_concluded_upon_nor_cancelled(
     ] * 2
     again = Options(retry=frozenset({JobState.LOST}))
     wanted = suite(command("a", evals=("x",)))
-    assert submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=again).num_jobs == 0
+    assert submit_suite(wanted, Destination(save_dir=tmp_path, scheduler=scheduler), again).num_jobs == 0
     monkeypatch.setattr("hpcbench.submit.cancel.scheduler_of", lambda *_: scheduler)
     with pytest.raises(SchedulerError, match="2 of these jobs were submitted by ada"):
         cancel_jobs(jobs, tmp_path)

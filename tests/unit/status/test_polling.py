@@ -18,6 +18,7 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.status import polling as lookout
 from hpcbench.status.polling import PatientQueue, poll
+from hpcbench.submit.destination import Destination
 from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, submission, suite
@@ -92,7 +93,7 @@ def test_files_are_read_every_5_s_and_the_scheduler_as_its_profile_or_the_user_s
     every_s: float | None, asked_at: list[float], tmp_path: Path, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = FakeScheduler(says={"train": PENDING})
-    submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
+    submit_suite(suite(command("a")), Destination(save_dir=tmp_path, scheduler=scheduler), Options())
     times: list[float] = []
 
     def query(_: SlurmScheduler, submissions: list[Submission]) -> object:

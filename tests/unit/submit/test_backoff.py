@@ -21,7 +21,8 @@ from hpcbench.status import polling as lookout
 from hpcbench.status.collect import ask_schedulers
 from hpcbench.status.polling import poll
 from hpcbench.storage.paths import SuitePaths
-from hpcbench.submit import send_arrays as submit_batches
+from hpcbench.submit.destination import Destination
+from hpcbench.submit.send_arrays import WAITS_S
 from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import PENDING, FakeScheduler
 from tests.support.job_cases import command, suite
@@ -53,13 +54,6 @@ class Moody(FakeScheduler):
         return FakeScheduler.find(self, keys)
 
 
-@pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    found: list[float] = []
-    monkeypatch.setattr("hpcbench.submit.send_arrays.time.sleep", found.append)
-    return found
-
-
 @pytest.mark.parametrize(
     ("moods", "calls"),
     [
@@ -72,32 +66,36 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ],
 )
 def test_nothing_is_submitted_again_before_a_query_has_answered(
-    moods: list[str], calls: list[str], tmp_path: Path, naps: list[float]
+    moods: list[str], calls: list[str], tmp_path: Path
 ) -> None:
     scheduler = Moody(moods=moods)
-    outcome = submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
+    waits_s: list[float] = []
+    destination = Destination(save_dir=tmp_path, scheduler=scheduler)
+    result = submit_suite(suite(command("a")), destination, Options(), sleep=waits_s.append)
     assert scheduler.calls == calls
-    assert len(scheduler.taken) == outcome.num_jobs == 1
-    assert naps == list(submit_batches.WAITS_S[: len(naps)])
+    assert len(scheduler.taken) == result.num_jobs == 1
+    assert waits_s == list(WAITS_S[: len(waits_s)])
 
 
 def test_a_scheduler_that_stays_away_leaves_the_intent_open_for_the_next_submit(
-    tmp_path: Path, naps: list[float]
+    tmp_path: Path,
 ) -> None:
     scheduler = Moody(moods=["lost", *["down"] * 5])
+    waits_s: list[float] = []
+    destination = Destination(save_dir=tmp_path, scheduler=scheduler)
     with pytest.raises(SchedulerError, match="did not take"):
-        submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
+        submit_suite(suite(command("a")), destination, Options(), sleep=waits_s.append)
     assert scheduler.calls == ["submit", *["find"] * 5]
-    assert naps == list(submit_batches.WAITS_S)
+    assert waits_s == list(WAITS_S)
     assert [s.state for s in read_submissions(SuitePaths(tmp_path, "tuners"))] == ["intent"]
-    again = submit_suite(suite(command("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
+    again = submit_suite(suite(command("a")), destination, Options())
     assert (len(again.adopted), again.num_jobs, len(scheduler.taken)) == (1, 0, 1)
 
 
 def submit_by_two_profiles(save_dir: Path) -> None:
     for name in ("short", "long"):
         wanted = Suite(name=name, file=Path("/suites/x.yaml"), experiments=(command(name),))
-        submit_suite(wanted, save_dir=save_dir, scheduler=FakeScheduler(name=name), options=Options())
+        submit_suite(wanted, Destination(save_dir=save_dir, scheduler=FakeScheduler(name=name)), Options())
 
 
 class OneSlurm(SlurmScheduler):

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpcbench.errors import SubmitError
-from hpcbench.plan.arrays import make_batches
+from hpcbench.plan.arrays import make_arrays
 from hpcbench.plan.decide import Options, decide
 from hpcbench.plan.jobs import plan_suite
 from hpcbench.scheduler.protocol import Answer, Scheduler
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.submission import JobSettings, Submission
+from hpcbench.submit.destination import Destination
 from hpcbench.submit.submit import submit_suite
 from tests.support.job_cases import command, suite
 
@@ -80,7 +81,7 @@ class FullScheduler:
 
 def test_every_job_is_its_own_submission_and_evals_follow_their_train_job() -> None:
     requests = plan_suite(suite(command("a", evals=("x", "y")), command("b")), save_dir=Path("/logs"), inputs={})
-    batches = make_batches(decide(requests, {}, Options(), cluster="slurm"), 1)
+    batches = make_arrays(decide(requests, {}, Options(), cluster="slurm"), 1)
     assert [(batch.array, len(batch.requests), len(batch.evals)) for batch in batches] == [(False, 1, 2), (False, 1, 0)]
     assert all(not evals.array and list(evals.requests) == [0] for batch in batches for evals in batch.evals)
 
@@ -89,7 +90,7 @@ def test_a_limit_is_met_once(tmp_path: Path) -> None:
     full = FullScheduler(room=3)
     scheduler: Scheduler = full
     wanted = suite(*(command(f"e{i}", evals=("x",)) for i in range(5)))
-    outcome = submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=Options(), max_array=1)
+    outcome = submit_suite(wanted, Destination(save_dir=tmp_path, scheduler=scheduler), Options())
     assert len(full.calls) == 4
     assert [after for _, after in full.calls] == [None, "1", None, "3"]
     assert outcome.num_jobs == 3
@@ -101,7 +102,7 @@ def test_what_may_not_go_out_now_is_counted(tmp_path: Path) -> None:
     scheduler = FullScheduler(room=99)
     wanted = suite(*(command(f"e{i}") for i in range(5)))
     options = Options()
-    outcome = submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=options, max_jobs=2, max_array=1)
+    outcome = submit_suite(wanted, Destination(save_dir=tmp_path, scheduler=scheduler), options, max_jobs=2)
     assert (outcome.num_jobs, outcome.num_left) == (2, 3)
-    none = submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=options, max_jobs=0, max_array=1)
+    none = submit_suite(wanted, Destination(save_dir=tmp_path, scheduler=scheduler), options, max_jobs=0)
     assert (none.num_jobs, none.num_left > 0) == (0, True)

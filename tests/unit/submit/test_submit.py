@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from hpcbench.schemas.views import JobView
 from hpcbench.status.collect import collect_suites
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
-from hpcbench.submit.dry_run import preview_suite
+from hpcbench.submit.destination import Destination
 from hpcbench.submit.job_folder import prepare_job
-from hpcbench.submit.send_arrays import Outcome
-from hpcbench.submit.submit import settle_suite, submit_suite
+from hpcbench.submit.send_arrays import SubmitResult
+from hpcbench.submit.submit import carry_out, claim_plan, settle_suite, submit_suite
+from hpcbench.submit.submit_plan import prepare
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, experiment, record, suite
 
@@ -37,11 +39,20 @@ LONG_AGO = "2026-01-01T00:00:00.000000Z"
 RETRY_FAILED = Options(retry=frozenset({JobState.FAILED}))
 
 
-def submit(save_dir: Path, scheduler: Scheduler, *experiments: Experiment, options: Options | None = None) -> Outcome:
-    return submit_suite(suite(*experiments), save_dir=save_dir, scheduler=scheduler, options=options or Options())
+def submit(
+    save_dir: Path,
+    scheduler: Scheduler,
+    *experiments: Experiment,
+    options: Options | None = None,
+    other: Scheduler | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> SubmitResult:
+    """Submit one suite; `other` is the scheduler of any other cluster."""
+    destination = Destination(save_dir=save_dir, scheduler=scheduler, find_other=lambda *_: other)
+    return submit_suite(suite(*experiments), destination, options or Options(), sleep=sleep)
 
 
-def leave_record(save_dir: Path, outcome: Outcome, state: JobState) -> Record:
+def leave_record(save_dir: Path, outcome: SubmitResult, state: JobState) -> Record:
     """Leave the record of a first attempt, as a supervisor would."""
     request: JobRequest = outcome.decisions[0].request
     job = SuitePaths(save_dir, "tuners").job(request.experiment, request.job)
@@ -49,6 +60,12 @@ def leave_record(save_dir: Path, outcome: Outcome, state: JobState) -> Record:
     for file in (job.attempt(1).record, job.record):
         write_json(file, left.model_dump(mode="json"))
     return left
+
+
+def settle(save_dir: Path, scheduler: Scheduler) -> None:
+    """Settle the evals of the one suite."""
+    [found] = read_suites(save_dir)
+    settle_suite(found, Destination(save_dir=save_dir, scheduler=scheduler))
 
 
 def look(save_dir: Path, scheduler: Scheduler) -> dict[str, JobView]:
@@ -106,17 +123,38 @@ def test_a_submit_whose_claim_is_anothers_stops(tmp_path: Path) -> None:
 def test_evals_of_a_train_job_under_way_are_previewed(tmp_path: Path) -> None:
     scheduler = FakeScheduler(says={"train": PENDING})
     submit(tmp_path, scheduler, replace(experiment("a"), eval_dataset=()))
-    preview = preview_suite(suite(experiment("a")), save_dir=tmp_path, scheduler=scheduler, options=Options())
-    jobs = [[element.job for element in found.elements.values()] for found, _ in preview.submissions]
+    preview = prepare(suite(experiment("a")), Destination(save_dir=tmp_path, scheduler=scheduler), Options())
+    jobs = [[element.job for element in found.elements.values()] for found, _ in preview.render()]
     assert (jobs, preview.num_left) == ([["eval-gsm8k"]], 0)
 
 
-def test_a_preview_goes_as_far_as_a_submit(tmp_path: Path) -> None:
+def test_a_plan_is_carried_out_under_the_keys_that_it_shows(tmp_path: Path) -> None:
     scheduler = FakeScheduler()
+    wanted = suite(*(command(name, evals=("x",)) for name in "abc"))
+    destination = Destination(save_dir=tmp_path, scheduler=scheduler)
+    with claim_plan(wanted, destination, Options(), max_jobs=4) as plan:
+        shown = [submission.key for submission, _ in plan.render()]
+        result = carry_out(plan)
+    assert shown == [submission.key for submission in result.submitted] == list(scheduler.taken)
+    assert (plan.num_jobs, plan.num_left) == (result.num_jobs, result.num_left)
+
+
+def test_a_dry_run_goes_as_far_as_a_submit_and_changes_nothing(tmp_path: Path) -> None:
     wanted = suite(*(command(name) for name in "abc"))
-    preview = preview_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=Options(), max_jobs=2)
-    outcome = submit_suite(wanted, save_dir=tmp_path, scheduler=scheduler, options=Options(), max_jobs=2)
-    assert (preview.num_jobs, preview.num_left) == (outcome.num_jobs, outcome.num_left) == (2, 1)
+    destination = Destination(save_dir=tmp_path / "logs", scheduler=FakeScheduler())
+    plan = prepare(wanted, destination, Options(), max_jobs=2)
+    assert not destination.save_dir.exists()
+    result = submit_suite(wanted, destination, Options(), max_jobs=2)
+    assert (plan.num_jobs, plan.num_left) == (result.num_jobs, result.num_left) == (2, 1)
+
+
+def test_a_suite_without_its_suite_json_is_not_submitted_twice(tmp_path: Path) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING})
+    submit(tmp_path, scheduler, command("a"))
+    SuitePaths(tmp_path, "tuners").plan.unlink()
+    destination = Destination(save_dir=tmp_path, scheduler=scheduler)
+    assert prepare(suite(command("a")), destination, Options()).num_jobs == 0
+    assert submit(tmp_path, scheduler, command("a")).num_jobs == 0
 
 
 def test_a_change_that_is_refused_stays_planned(tmp_path: Path) -> None:
@@ -131,12 +169,11 @@ def test_a_change_that_is_refused_stays_planned(tmp_path: Path) -> None:
 
 
 def test_a_submission_without_an_answer_is_looked_for_by_the_next_submit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)
     scheduler = FakeScheduler(refusal=SchedulerError("sbatch did not answer"))
     with pytest.raises(SchedulerError, match="did not take"):
-        submit(tmp_path, scheduler, command("a"))
+        submit(tmp_path, scheduler, command("a"), sleep=lambda _: None)
     [intent] = read_submissions(SuitePaths(tmp_path, "tuners"))
     assert intent.state == "intent"
     scheduler.taken[intent.key] = "712"
@@ -227,14 +264,13 @@ def test_a_save_dir_that_everybody_may_write_is_warned_about(tmp_path: Path, mod
     assert ["writable by everybody" in warning for warning in warnings] == [True] * warned
 
 
-def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_of_another_cluster_are_asked_for_there(tmp_path: Path) -> None:
     far = FakeScheduler("far", says={"train": PENDING})
     submit(tmp_path, far, command("a"))
     age(tmp_path)
-    monkeypatch.setattr("hpcbench.submit.decisions.scheduler_of", lambda cluster, _: far if cluster == "far" else None)
     near = FakeScheduler("near")
     again = Options(retry=frozenset({JobState.LOST}))
-    assert submit(tmp_path, near, command("a"), options=again).num_jobs == 0
+    assert submit(tmp_path, near, command("a"), options=again, other=far).num_jobs == 0
     assert look(tmp_path, far)["train"].cluster == "far"
 
 
@@ -247,10 +283,7 @@ def test_jobs_of_a_cluster_that_is_not_here_are_not_lost(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])
-def test_a_job_that_may_be_back_in_a_queue_nobody_here_can_ask_is_not_doubled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: JobState
-) -> None:
-    monkeypatch.setattr("hpcbench.submit.decisions.scheduler_of", lambda *_: None)
+def test_a_job_that_may_be_back_in_a_queue_nobody_here_can_ask_is_not_doubled(tmp_path: Path, state: JobState) -> None:
     far = FakeScheduler("far")
     outcome = submit(tmp_path, far, command("a"))
     leave_record(tmp_path, outcome, state)
@@ -277,7 +310,7 @@ def test_jobs_of_a_cluster_of_the_same_profile_name_are_not_lost_adopted_or_doub
     for changes in ({}, {"state": "intent", "scheduler_id": None}):
         write_submission(paths, taken.model_copy(update={**changes, "submitted_at": LONG_AGO, "created_at": LONG_AGO}))
         again = submit(tmp_path, near, command("a"), options=Options(retry=frozenset({JobState.LOST})))
-        assert (again.num_jobs, again.adopted) == (0, [])
+        assert (again.num_jobs, again.adopted) == (0, ())
         assert look(tmp_path, near)["train"].state is JobState.UNKNOWN
     assert near.taken == {}
 
@@ -299,7 +332,7 @@ def test_only_evals_that_the_queue_holds_back_are_released(tmp_path: Path, told:
     scheduler = FakeScheduler()
     leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.COMPLETED)
     scheduler.says = {"eval-x": told}  # type: ignore[dict-item]
-    settle_suite(SuitePaths(tmp_path, "tuners"), scheduler)
+    settle(tmp_path, scheduler)
     assert scheduler.released == released
 
 
@@ -315,5 +348,5 @@ def test_only_evals_that_the_queue_holds_back_are_cancelled(
     scheduler = FakeScheduler()
     leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.TIMEOUT)
     scheduler.says = says  # type: ignore[assignment]
-    settle_suite(SuitePaths(tmp_path, "tuners"), scheduler)
+    settle(tmp_path, scheduler)
     assert scheduler.cancelled == cancelled

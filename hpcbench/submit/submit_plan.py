@@ -1,0 +1,271 @@
+"""The one plan of a submit: what happens to each job, and the arrays that go out.
+
+In: a suite and its destination, whose scheduler is queried. Out: a `SubmitPlan`. Building it changes nothing: a dry run
+prints it, `submit` and the single run carry it out, so the keys and the texts that a dry run shows are those that go
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hpcbench.cluster.save_dir import warn_of_open_folders
+from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
+from hpcbench.plan.decide import Action, Decision, Options, decide
+from hpcbench.plan.fingerprint import input_paths
+from hpcbench.plan.inputs import hash_inputs
+from hpcbench.plan.jobs import plan_suite
+from hpcbench.retention import Removal, choose_checkpoint, find_removals
+from hpcbench.schemas.record import TrainMetrics
+from hpcbench.schemas.request import TRAIN, JobRequest
+from hpcbench.schemas.states import ALIVE, FINISHED_WELL, JobState
+from hpcbench.schemas.submission import Submission, read_submissions
+from hpcbench.schemas.suite import Suite
+from hpcbench.schemas.suite_folder import PlannedExperiment, PlannedSuite, SuiteOnDisk, read_plan
+from hpcbench.schemas.views import Collection, JobView
+from hpcbench.status.collect import collect_suites
+from hpcbench.storage.clock import now_text
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.destination import Destination
+
+SHOWN_NAMES = 5
+"""How many jobs a line names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitPlan:
+    """What one submit does, decided and not yet done."""
+
+    suite: Suite
+    destination: Destination
+    on_disk: SuiteOnDisk
+    """The new content of `suite.json`, and the submissions so far."""
+    collection: Collection
+    """What was known of the suite's jobs."""
+    decisions: tuple[Decision, ...]
+    arrays: tuple[JobArray, ...]
+    """What goes out, with its evals."""
+    late_evals: tuple[tuple[Submission, JobArray], ...]
+    """Evals of train jobs that an earlier submit sent, with that submission."""
+    num_left: int
+    """Jobs that stay planned because no more may go out now."""
+    removals: tuple[Removal, ...]
+    """Checkpoints of finished experiments that the profile's `keep` leaves out."""
+    warnings: tuple[str, ...]
+    adopted: tuple[Submission, ...] = ()
+    """Submissions of an interrupted submit that the scheduler had taken."""
+
+    @property
+    def num_jobs(self) -> int:
+        """Jobs that go out."""
+        return sum(array.num_jobs for array in (*self.arrays, *(evals for _, evals in self.late_evals)))
+
+    @property
+    def changed(self) -> tuple[Decision, ...]:
+        """Jobs that do not run because there is a result of other arguments; they make a submit fail."""
+        return tuple(decision for decision in self.decisions if decision.action is Action.CHANGED)
+
+    def render(self) -> list[tuple[Submission, str]]:
+        """Return what goes to the scheduler, each submission with its exact text."""
+        scheduler = self.destination.scheduler
+        found: list[tuple[Submission, str]] = []
+        for number, array in enumerate(self.arrays):
+            parent = describe_array(array, scheduler.name, None)
+            found.append((parent, scheduler.render(parent, None)))
+            for evals in array.evals:
+                child = describe_array(evals, scheduler.name, parent)
+                found.append((child, scheduler.render(child, f"<id-of-train-array-{number}>")))
+        for parent, evals in self.late_evals:
+            late = describe_array(evals, scheduler.name, parent)
+            found.append((late, scheduler.render(late, parent.scheduler_id)))
+        return found
+
+
+def prepare(suite: Suite, destination: Destination, options: Options, *, max_jobs: int | None = None) -> SubmitPlan:
+    """Return what submitting a suite would do now, without changing anything.
+
+    Args:
+        suite: the experiments.
+        destination: where they go.
+        options: what to run again, and which experiments.
+        max_jobs: how many jobs may go out at most; the rest stays planned.
+    """
+    requests = make_requests(suite, destination.save_dir)
+    submissions = read_submissions(SuitePaths(destination.save_dir, suite.name))
+    return build_plan(suite, requests, submissions, destination, options, max_jobs=max_jobs)
+
+
+def prepare_in_turn(
+    suites: Sequence[Suite], destination: Destination, options: Options, *, max_jobs: int | None = None
+) -> list[SubmitPlan]:
+    """Return what submitting these suites, one after the other, would do within the scheduler's limits."""
+    room = destination.jobs_allowed(max_jobs)
+    plans = []
+    for suite in suites:
+        plan = prepare(suite, destination, options, max_jobs=room)
+        room = None if room is None else room - plan.num_jobs
+        plans.append(plan)
+    return plans
+
+
+def build_plan(
+    suite: Suite,
+    requests: Sequence[JobRequest],
+    submissions: Sequence[Submission],
+    destination: Destination,
+    options: Options,
+    *,
+    max_jobs: int | None,
+) -> SubmitPlan:
+    """Return the plan, given the suite's jobs and its submissions so far; see `prepare`."""
+    paths, scheduler = SuitePaths(destination.save_dir, suite.name), destination.scheduler
+    on_disk = SuiteOnDisk(
+        paths=paths, plan=_describe_suite(suite, requests, paths, destination), submissions=tuple(submissions)
+    )
+    collection = _collect(on_disk, requests, destination)
+    keep = destination.keep
+    removals = () if keep is None else tuple(find_removals(collection, (), keep))
+    views = {(view.experiment, view.job): view for view in collection.jobs}
+    going = frozenset(removal.folder for removal in removals)
+    decisions = decide_suite(requests, views, options, cluster=scheduler.name, going=going)
+    chosen = limit_jobs(decisions, max_jobs)
+    asked = {request.experiment for request in requests}
+    return SubmitPlan(
+        suite=suite,
+        destination=destination,
+        on_disk=on_disk,
+        collection=collection,
+        decisions=tuple(decisions),
+        arrays=tuple(make_arrays(chosen, scheduler.max_array_size())),
+        late_evals=tuple(make_late_arrays(chosen, on_disk.latest())),
+        num_left=len(limit_jobs(decisions, None)) - len(chosen),
+        removals=removals,
+        warnings=(
+            *warn_of_open_folders((destination.save_dir, paths.folder)),
+            *_list_warnings(collection, other_runs={found.name for found in on_disk.plan.experiments} - asked),
+        ),
+    )
+
+
+def make_requests(suite: Suite, save_dir: Path) -> tuple[JobRequest, ...]:
+    """Return the suite's jobs, with the hashes of the local files that decide their results."""
+    inputs = hash_inputs(unique_local_paths(plan_suite(suite, save_dir=save_dir, inputs={})))
+    return plan_suite(suite, save_dir=save_dir, inputs=inputs)
+
+
+def unique_local_paths(requests: Iterable[JobRequest]) -> set[str]:
+    """Return all local inputs that the requests name."""
+    return {path for request in requests for path in input_paths(request)}
+
+
+def _planned_experiments(requests: Sequence[JobRequest]) -> tuple[PlannedExperiment, ...]:
+    grouped: dict[str, list[JobRequest]] = {}
+    for request in requests:
+        grouped.setdefault(request.experiment, []).append(request)
+    return tuple(
+        PlannedExperiment(
+            name=name,
+            base_experiment=jobs[0].base_experiment,
+            cmd=jobs[0].cmd,
+            jobs=tuple(job.job for job in jobs),
+        )
+        for name, jobs in grouped.items()
+    )
+
+
+def _describe_suite(
+    suite: Suite, requests: Sequence[JobRequest], paths: SuitePaths, destination: Destination
+) -> PlannedSuite:
+    """Return what `suite.json` is to say; in a suite that grows, what was planned before keeps its place."""
+    before = read_plan(paths) if suite.grows else None
+    planned = {} if before is None else {experiment.name: experiment for experiment in before.experiments}
+    planned |= {experiment.name: experiment for experiment in _planned_experiments(requests)}
+    return PlannedSuite.model_validate(
+        {
+            "suite": suite.name,
+            "suite_file": str(suite.file),
+            "cluster": destination.scheduler.name,
+            "profile_file": "" if destination.profile_file is None else str(destination.profile_file),
+            "planned_at": now_text(),
+            "overrides": suite.overrides,
+            "experiments": tuple(planned.values()),
+        }
+    )
+
+
+def _collect(on_disk: SuiteOnDisk, requests: Sequence[JobRequest], destination: Destination) -> Collection:
+    """Return what is known of each of these jobs; the other runs of a suite that grows are left out."""
+    asked = on_disk.plan.model_copy(update={"experiments": _planned_experiments(requests)})
+    return collect_suites([replace(on_disk, plan=asked)], destination.find_scheduler)
+
+
+def _list_warnings(collection: Collection, *, other_runs: AbstractSet[str]) -> list[str]:
+    """Return the scheduler's warnings, and what earlier versions of the suite left in the queue."""
+    others = [job for suite in collection.suites for job in suite.other_jobs if job.experiment not in other_runs]
+    if not others:
+        return list(collection.warnings)
+    names = " ".join(sorted({f"'{job.suite}/{job.experiment}/{job.job}'" for job in others})[:SHOWN_NAMES])
+    more = f" and {len(others) - SHOWN_NAMES} more" if len(others) > SHOWN_NAMES else ""
+    left = f"not in the suite any more, but still under way: {names}{more}; hpcbench cancel NAME ends them"
+    return [*collection.warnings, left]
+
+
+def decide_suite(
+    requests: Sequence[JobRequest],
+    views: Mapping[tuple[str, str], JobView],
+    options: Options,
+    *,
+    cluster: str,
+    going: AbstractSet[Path] = frozenset(),
+) -> list[Decision]:
+    """Decide what happens on this cluster to each job that the options mean.
+
+    It checks whether checkpoints are there; those in `going` are removed before anything is submitted.
+    """
+    wanted = [_adjust(request, options) for request in _only(requests, options)]
+    gone = evals_without_checkpoint(wanted, views, going)
+    return decide(wanted, views, options, cluster=cluster, without_checkpoint=gone)
+
+
+def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
+    if not options.only:
+        return list(requests)
+    return [r for r in requests if any(fnmatchcase(r.experiment, pattern) for pattern in options.only)]
+
+
+def _adjust(request: JobRequest, options: Options) -> JobRequest:
+    resources = options.resources.get((request.experiment, request.job))
+    return request if resources is None else request.model_copy(update={"resources": resources})
+
+
+def evals_without_checkpoint(
+    requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], going: AbstractSet[Path] = frozenset()
+) -> frozenset[tuple[str, str]]:
+    """Return the (experiment, job) of evals that are not done and whose completed train job's checkpoint is gone."""
+    found = set()
+    for request in requests:
+        key = (request.experiment, request.job)
+        view, train = views.get(key), views.get((request.experiment, TRAIN))
+        is_same = view is not None and view.record is not None and view.record.fingerprint == request.fingerprint
+        needs_none = view is not None and (view.state in ALIVE or (is_same and view.state in FINISHED_WELL))
+        if request.train_folder is None or needs_none or train is None or train.record is None:
+            continue
+        is_training = isinstance(train.record.metrics, TrainMetrics) and train.state is JobState.COMPLETED
+        checkpoint = choose_checkpoint(request, train.record) if is_training else None
+        if checkpoint is not None and (checkpoint in going or not checkpoint.is_dir()):
+            found.add(key)
+    return frozenset(found)
+
+
+def limit_jobs(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
+    """Return the decisions to carry out, a train always before its evals."""
+    chosen = [decision for decision in decisions if decision.action is Action.SUBMIT]
+    if max_jobs is None or len(chosen) <= max_jobs:
+        return chosen
+    kept = chosen[: max(max_jobs, 0)]
+    left = {d.request.experiment for d in chosen[len(kept) :] if d.request.job == TRAIN}
+    return [d for d in kept if not d.after_train or d.request.experiment not in left]
