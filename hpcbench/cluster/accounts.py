@@ -50,7 +50,7 @@ def charged_profile(profile: ClusterProfile, environ: Mapping[str, str]) -> Clus
 
 
 def asks_for_rights(profile: ClusterProfile) -> bool:
-    """Say whether a profile names an account or a QOS at all."""
+    """Return whether a profile names an account or a QOS at all."""
     return profile.account is not None or profile.qos is not None
 
 
@@ -122,7 +122,7 @@ def _judge_account(account: str, names: Sequence[str], known: Entitlements) -> I
             yours = ", ".join(dict.fromkeys(found.account for found in associations))
             yield Refusal(
                 field="account",
-                message=f"{account!r} is no account that you may charge",
+                message=f"you may not charge account {account!r}",
                 expected=yours,
                 hint=ANOTHER["account"],
             )
@@ -154,10 +154,10 @@ def _judge_qos(qos: str, account: str | None, names: Sequence[str], known: Entit
     words = qos.lower().split(",")
     usable = [word for word in words if word in {allowed.lower() for allowed in yours}] if yours else words
     if not usable:
-        whose = "" if payer is None else f" of the account {payer}"
+        whose = "" if payer is None else f" with account {payer}"
         yield Refusal(
             field="qos",
-            message=f"{qos!r} is no QOS that you may use{whose}",
+            message=f"you may not use QOS {qos!r}{whose}",
             expected=", ".join(yours),
             hint=ANOTHER["qos"],
         )

@@ -32,7 +32,7 @@ def check_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> Ite
     found, why = _look(suites, environ)
     if found is None:
         remedy = "install hpcbench-llm[worker] here, or run doctor where it is installed"
-        yield Check(name="inputs", level="warning", message=f"nobody looked: {why}", remedy=remedy)
+        yield Check(name="inputs", level="warning", message=f"not checked: {why}", remedy=remedy)
         return
     configs = " ".join(str(suite.file) for suite in suites)
     hub_error = None
@@ -46,14 +46,14 @@ def check_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> Ite
 
 
 def jobs_are_offline(profile: ClusterProfile | None, environ: Mapping[str, str]) -> bool:
-    """Say whether jobs run with the hubs switched off (pure); see `job/launch.py`."""
+    """Return whether jobs run with the hubs switched off (pure); see `job/launch.py`."""
     if profile is not None:
         return profile.offline
     return environ.get("HF_HUB_OFFLINE", "1") not in {"0", ""}
 
 
 def _look(suites: Sequence[Suite], environ: Mapping[str, str]) -> tuple[list[dict[str, Any]] | None, str]:
-    """Return what was found, or None and why nobody looked."""
+    """Return what was found, or None and why nothing was checked."""
     requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
     text = json.dumps([request.model_dump(mode="json") for request in requests])
     with tempfile.TemporaryDirectory(prefix="hpcbench-doctor-") as folder:

@@ -26,7 +26,7 @@ def check_partitions(
 ) -> Iterator[Check]:
     """Judge what jobs of the profile ask for when they say nothing else against what the cluster has."""
     if not groups:
-        remedy = "is slurmctld up? sinfo"
+        remedy = "check whether slurmctld is up: sinfo"
         yield Check(name="partitions", level="warning", message="sinfo lists none", remedy=remedy)
         return
     wanted = None if profile.partition is None else profile.partition.split(",")

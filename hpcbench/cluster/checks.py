@@ -57,7 +57,7 @@ def check_accounting(*, has_sacct: bool, error: str | None, config: Mapping[str,
     off = config.get("AccountingStorageType", "").endswith("/none") or "disabled" in (error or "").lower()
     if has_sacct and error is None:
         return Check(name="accounting", level="ok", message="sacct answers")
-    alone = "hpcbench goes by squeue and its own records; a job killed before it starts is shown as lost"
+    alone = "hpcbench uses squeue and its own records; a job killed before it starts is shown as lost"
     if off or not has_sacct:
         why = "accounting is off" if off else "no sacct on PATH"
         return Check(name="accounting", level="warning", message=why, remedy=alone)
@@ -68,16 +68,16 @@ def check_accounting(*, has_sacct: bool, error: str | None, config: Mapping[str,
 def check_settings(config: Mapping[str, str], profile: ClusterProfile) -> Iterator[Check]:
     """Judge the cluster's settings that decide what happens to jobs."""
     if not config:
-        remedy = "is slurmctld up? scontrol ping"
+        remedy = "check whether slurmctld is up: scontrol ping"
         yield Check(name="settings", level="error", message="scontrol show config does not answer", remedy=remedy)
         return
     size = max_array_size(config)
     if size == 1 and profile.arrays:
-        remedy = "say arrays: false in the profile; jobs go out one by one either way"
+        remedy = "set arrays: false in the profile; jobs go out one by one either way"
         yield Check(name="MaxArraySize", level="warning", message="arrays are forbidden here", remedy=remedy)
     elif profile.arrays and profile.max_array_size is not None and profile.max_array_size > size:
         message = f"{size}, and the profile says max_array_size: {profile.max_array_size}"
-        remedy = f"say max_array_size: {size}, or null: Slurm refuses larger arrays"
+        remedy = f"set max_array_size: {size}, or null: Slurm refuses larger arrays"
         yield Check(name="MaxArraySize", level="error", message=message, remedy=remedy)
     else:
         yield Check(name="MaxArraySize", level="ok", message=f"{size}; larger suites go out as several arrays")
@@ -176,7 +176,7 @@ def check_probe(seen: Mapping[str, Any], profile: ClusterProfile | None, version
     yield from _check_torch(seen.get("torch") or {}, profile, where)
     yield check_hub(seen.get("hub"), profile, where)
     if profile is not None and profile.container is None and profile.release_evals and not seen.get("scontrol"):
-        remedy = "say release_evals: false in the profile; arrays are then capped at correspond_after_task_cnt"
+        remedy = "set release_evals: false in the profile; arrays are then capped at correspond_after_task_cnt"
         yield Check(name="scontrol", level="warning", message=f"does not answer {where}", remedy=remedy)
 
 
@@ -215,7 +215,7 @@ def _check_torch(torch: Mapping[str, Any], profile: ClusterProfile | None, where
 
 
 def check_hub(error: str | None, profile: ClusterProfile | None, where: str) -> Check:
-    """Say whether the hub is in reach where jobs run, and whether they need it."""
+    """Return whether the hub is in reach where jobs run, and whether they need it."""
     offline = profile is not None and profile.offline
     if error is None:
         told = "jobs do not ask it (offline: true)" if offline else "jobs may use it"
@@ -223,7 +223,7 @@ def check_hub(error: str | None, profile: ClusterProfile | None, where: str) -> 
     if offline:
         message = f"out of reach {where}; jobs run offline and need models and data in local folders or the cache"
         return Check(name="hub", level="ok", message=message)
-    remedy = "say offline: true in the profile, and put models and data into local folders or the cache"
+    remedy = "set offline: true in the profile, and put models and data into local folders or the cache"
     level: Level = "warning" if profile is None else "error"
     return Check(name="hub", level=level, message=f"out of reach {where}: {error}", remedy=remedy)
 
@@ -250,4 +250,4 @@ def check_input(found: Mapping[str, Any], *, configs: str, are_offline: bool, hu
     if hub_error is None:
         told = "not here; each job would download it (offline: false)"
         return Check(name=name, level="warning", message=told, remedy=remedy)
-    return Check(name=name, level="error", message=f"neither here nor to be had: {message}", remedy=remedy)
+    return Check(name=name, level="error", message=f"neither here nor available to download: {message}", remedy=remedy)

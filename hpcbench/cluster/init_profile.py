@@ -197,9 +197,10 @@ def _limit_lines(facts: ClusterFacts, group: NodeGroup | None) -> list[str]:
 
 
 def _environment_lines(facts: ClusterFacts) -> list[str]:
-    modules = [word for word in facts.environ.get("LOADEDMODULES", "").split(":") if word]
+    modules = [word for word in facts.environ.get("LOADEDMODULES", "").split(":") if word and word.isprintable()]
     setup = [f"module load {' '.join(modules)}"] if modules else []
-    if venv := facts.environ.get("VIRTUAL_ENV"):
+    venv = facts.environ.get("VIRTUAL_ENV", "")
+    if venv and venv.isprintable():  # a profile may hold no control characters
         setup.append(f"source {venv}/bin/activate")
     lines = ["setup:                    # shell lines before each job"]
     lines += [f"  - {_yaml(line)}" for line in setup]

@@ -85,7 +85,7 @@ def find_hub_error(url: str) -> str | None:
 
 
 def _scontrol() -> bool:
-    """Say whether this node reaches slurmctld, as a train job does to release its evals."""
+    """Return whether this node reaches slurmctld, as a train job does to release its evals."""
     program = shutil.which("scontrol")
     if program is None:
         return False

@@ -69,7 +69,7 @@ def refuse_unusable(save_dir: Path, profile: ClusterProfile | None) -> None:
 
 
 def is_open_to_all(folder: Path) -> bool:
-    """Say whether anybody may replace what is in a folder; with the sticky bit, as in /tmp, only its owner may."""
+    """Return whether anybody may replace what is in a folder; with the sticky bit, as in /tmp, only its owner may."""
     try:
         mode = folder.stat().st_mode
     except OSError:

@@ -70,7 +70,7 @@ def test_a_limit_lets_a_part_in_and_the_count_is_told(limited: None, tmp_path: P
     arguments = ("submit", str(suite_file), "--save-dir", str(tmp_path / "logs"), "--cluster")
     wrong = hpcbench(*arguments, str(tmp_path / "wrong.yaml"), check=False)
     assert wrong.returncode == 2
-    assert "profile wrong: account: 'nobody' is no account that you may charge" in wrong.stderr
+    assert "profile wrong: account: you may not charge account 'nobody'" in wrong.stderr
     told = "stay planned: QOSMaxSubmitJobPerUserLimit; run the same command again when some are done"
     for count, left in ((4, 46), (0, 46)):
         done = hpcbench(*arguments, str(tmp_path / "small.yaml"))

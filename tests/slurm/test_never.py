@@ -84,7 +84,7 @@ def test_what_sbatch_would_refuse_or_keep_for_ever_is_refused_first(tmp_path: Pa
 
     told = refuse("submit", "stranger")
     for words in (
-        "profile stranger: account: 'nobody' is no account that you may charge\n  expected: ",
+        "profile stranger: account: you may not charge account 'nobody'\n  expected: ",
         "heavy: requirements.mem_gb: 9 GiB on one node are more than any node has",
         "broad: requirements.cpus_per_gpu: 9 CPUs on one node are more than any node has",
         "wide: requirements.nodes: 3 nodes are more than any partition gives such a job",
@@ -95,7 +95,7 @@ def test_what_sbatch_would_refuse_or_keep_for_ever_is_refused_first(tmp_path: Pa
     assert "'bound' may not be charged in gpu\n  expected: in low\n" in refuse("plan", "elsewhere", "--only", "small")
     assert not (tmp_path / "logs").exists()
     suites = load_suites([suite_file])
-    with pytest.raises(ConfigError, match="'long' is no QOS that you may use of the account lab"):
+    with pytest.raises(ConfigError, match="you may not use QOS 'long' with account lab"):
         refuse_impossible(suites, read_profile(tmp_path / "wrong-qos.yaml"), ["small"], SlurmClient())
     refuse_impossible(suites, read_profile(tmp_path / "fine.yaml"), ["small"], SlurmClient())
 

@@ -50,7 +50,7 @@ def _held(words: str, remedy: str) -> Reason:
 
 
 REASONS = {
-    "WaitingForScheduling": _waits("Slurm has not looked at it yet"),
+    "WaitingForScheduling": _waits("Slurm has not considered it yet"),
     "Priority": _waits("waits behind jobs of higher priority"),
     "Resources": _waits("waits for free resources"),
     "Nodes required for job are DOWN": _waits(
@@ -77,24 +77,24 @@ REASONS = {
     "QOSJobLimit": _waits("your QOS runs as many jobs as it may"),
     "QOSResourceLimit": _waits("your QOS uses as much as it may"),
     "QOSTimeLimit": _waits("your QOS has reached its time limit"),
-    "QOSUsageThreshold": _waits("you have used too much of late for your QOS"),
+    "QOSUsageThreshold": _waits("you have recently used too much for your QOS"),
     "ReqNodeNotAvail": _waits("the nodes it needs are not available"),
     "Constraints": _waits("no node can satisfy its constraints now"),
-    "JobHeldUser": _held("is held", "nobody but you or a coordinator of your account lets it go on"),
+    "JobHeldUser": _held("is held", "it stays held until you or a coordinator of your account releases it"),
     "JobHeldAdmin": _stuck("is held by an administrator", f"{ASK} why, and to release it"),
     "JobHoldMaxRequeue": _held(
         "was requeued as often as the cluster allows and is held", "see hpcbench logs why it came back so often"
     ),
     "launch failed requeued held": _held(
-        "could not be launched and is held", "a node or file system was broken; if it is mended, let it go on"
+        "could not be launched and is held", "a node or file system was broken; once it works again, release the job"
     ),
     "user env retrieval failed requeued held": _held(
-        "your environment could not be read on the node, and it is held", "if the node is mended, let it go on"
+        "your environment could not be read on the node, and it is held", "once the node works again, release the job"
     ),
-    "job requeued in held state": _held("was requeued and is held", "nobody but you lets it go on"),
-    "job requeued in special exit state": _held("was requeued and is held", "nobody but you lets it go on"),
+    "job requeued in held state": _held("was requeued and is held", "it stays held until you release it"),
+    "job requeued in special exit state": _held("was requeued and is held", "it stays held until you release it"),
     "JobLaunchFailure": _held(
-        "could not be launched", "a node or file system was broken; if it is mended, let it go on"
+        "could not be launched", "a node or file system was broken; once it works again, release the job"
     ),
     "SystemFailure": _stuck("Slurm, a file system or the network failed", ASK),
     "BurstBufferOperation": _stuck("its burst buffer failed", ASK),

@@ -29,14 +29,14 @@ def told(profile: ClusterProfile, partition: str, known: Entitlements) -> list[t
         (ClusterProfile(), "", None),
         (ClusterProfile(account="lab", qos="four"), "gpu", None),
         (ClusterProfile(account="LAB", qos="Four"), "gpu", None),
-        (ClusterProfile(account="nobody"), "", ("account", "'nobody' is no account that you may charge", "bound, lab, root")),
+        (ClusterProfile(account="nobody"), "", ("account", "you may not charge account 'nobody'", "bound, lab, root")),
         (ClusterProfile(account="bound"), "low", None),
         (ClusterProfile(account="bound"), "gpu,low", None),
         (ClusterProfile(account="bound"), "", None),
         (ClusterProfile(account="bound"), "gpu", ("account", "'bound' may not be charged in gpu", "in low")),
-        (ClusterProfile(account="lab", qos="five"), "", ("qos", "'five' is no QOS that you may use of the account lab", "four, normal")),
-        (ClusterProfile(qos="four"), "", ("qos", "'four' is no QOS that you may use of the account root", "normal")),
-        (ClusterProfile(account="nobody", qos="four"), "", ("account", "'nobody' is no account that you may charge", "bound, lab, root")),
+        (ClusterProfile(account="lab", qos="five"), "", ("qos", "you may not use QOS 'five' with account lab", "four, normal")),
+        (ClusterProfile(qos="four"), "", ("qos", "you may not use QOS 'four' with account root", "normal")),
+        (ClusterProfile(account="nobody", qos="four"), "", ("account", "you may not charge account 'nobody'", "bound, lab, root")),
     ],
 )  # fmt: skip
 def test_one_profile(profile: ClusterProfile, partition: str, expected: tuple[str, str, str] | None) -> None:
@@ -98,7 +98,7 @@ def test_a_thousand_experiments_name_a_wrong_account_once() -> None:
     profile = ClusterProfile(name="mine", account="nobody", qos="four")
     [problem] = find_refused([suite(*experiments)], profile, KNOWN)
     assert problem.render() == (
-        "profile mine: account: 'nobody' is no account that you may charge\n"
+        "profile mine: account: you may not charge account 'nobody'\n"
         "  expected: bound, lab, root\n"
         "  hint: name one of these as account in the profile, or null for your default one"
     )
@@ -126,10 +126,10 @@ def test_where_a_plugin_may_rewrite_them_no_account_and_no_qos_is_refused() -> N
     ("profile", "environ", "expected"),
     [
         (ClusterProfile(qos="four"), {"SBATCH_ACCOUNT": "lab"}, None),
-        (ClusterProfile(account="root", qos="four"), {"SBATCH_ACCOUNT": "lab"}, "'four' is no QOS that you may use of the account root"),
-        (ClusterProfile(qos="four"), {"SBATCH_ACCOUNT": ""}, "'four' is no QOS that you may use of the account root"),
-        (ClusterProfile(), {"SBATCH_ACCOUNT": "nobody"}, "'nobody' is no account that you may charge (SBATCH_ACCOUNT of your environment)"),
-        (ClusterProfile(account="lab"), {"SBATCH_QOS": "five"}, "'five' is no QOS that you may use of the account lab (SBATCH_QOS of your environment)"),
+        (ClusterProfile(account="root", qos="four"), {"SBATCH_ACCOUNT": "lab"}, "you may not use QOS 'four' with account root"),
+        (ClusterProfile(qos="four"), {"SBATCH_ACCOUNT": ""}, "you may not use QOS 'four' with account root"),
+        (ClusterProfile(), {"SBATCH_ACCOUNT": "nobody"}, "you may not charge account 'nobody' (SBATCH_ACCOUNT of your environment)"),
+        (ClusterProfile(account="lab"), {"SBATCH_QOS": "five"}, "you may not use QOS 'five' with account lab (SBATCH_QOS of your environment)"),
         (ClusterProfile(account="lab", qos="four"), {"SBATCH_QOS": "five"}, None),
     ],
 )  # fmt: skip
@@ -145,7 +145,7 @@ def test_of_several_qos_one_will_do() -> None:
     assert told(ClusterProfile(account="lab", qos="five,FOUR"), "gpu", known) == []
     assert told(ClusterProfile(account="lab", qos="normal,four"), "most", known) == []
     [(_, message, _)] = told(ClusterProfile(account="lab", qos="five,six"), "", known)
-    assert message == "'five,six' is no QOS that you may use of the account lab"
+    assert message == "you may not use QOS 'five,six' with account lab"
     # What only the partition takes and what only the user may use are no way in together.
     [(_, message, _)] = told(
         ClusterProfile(account="root", qos="normal,four"),

@@ -161,7 +161,7 @@ def test_an_account_that_a_plugin_may_change_is_only_warned_about() -> None:
     [account, _] = check_rights(ClusterProfile(account="nobody"), known)
     assert (account.level, account.message) == (
         "warning",
-        "'nobody' is no account that you may charge, unless job_submit/lua sets another",
+        "you may not charge account 'nobody', unless job_submit/lua sets another",
     )
 
 
@@ -315,7 +315,7 @@ def test_where_the_worker_is_not_installed_nobody_looks_and_doctor_says_so(
     [check] = check_inputs([suite(experiment("lora"))], None)
     assert (check.level, check.message) == (
         "warning",
-        "nobody looked: ModuleNotFoundError: No module named hpcbench",
+        "not checked: ModuleNotFoundError: No module named hpcbench",
     )
 
 

@@ -137,7 +137,7 @@ def test_why_tells_how_to_take_a_stuck_job_back() -> None:
 
 
 def test_why_releases_a_held_job_and_leaves_a_waiting_one_alone() -> None:
-    held = explain(pending(reason="is held", hint="let it go on", command="scontrol release 7_1"))
+    held = explain(pending(reason="is held", hint="release the job", command="scontrol release 7_1"))
     assert held.splitlines()[-1] == "  next: scontrol release 7_1"
     waiting = explain(pending(reason="waits for free resources"))
     assert waiting.splitlines()[-1] == "  next: hpcbench status 's/e 1'"
