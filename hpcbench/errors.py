@@ -1,4 +1,4 @@
-"""Every error that hpcbench raises on purpose, and how it is shown to a person.
+"""The errors that hpcbench raises on purpose, and how they are shown to a person.
 
     HpcbenchError
     +-- ConfigError      a suite, profile or argument is wrong; carries all problems found (exit code 2)
@@ -9,11 +9,13 @@
     +-- ReportError      a report cannot be made or compared
     +-- WorkerError      a job cannot do what was asked; the cause goes into its record
 
-What goes in is text, what comes out is text: nothing here reads files or exits.
+In: text. Out: text. Nothing here reads files or exits.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -36,7 +38,7 @@ class HpcbenchError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One mistake in a configuration: where it stands, what it is, what was expected."""
+    """One mistake in a configuration: where it is, what it is, what was expected."""
 
     file: str
     line: int | None
@@ -87,3 +89,11 @@ class ReportError(HpcbenchError):
 
 class WorkerError(HpcbenchError):
     """A job cannot do what its request says; the message becomes the record's cause."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """Return a hint that names the most similar known word, or None when none is similar."""
+    candidates = list(known)
+    by_lower = {candidate.lower().replace("-", "_"): candidate for candidate in candidates}
+    close = difflib.get_close_matches(word[:80].lower().replace("-", "_"), list(by_lower), n=1, cutoff=0.7)
+    return f"did you mean {by_lower[close[0]]!r}?" if close else None

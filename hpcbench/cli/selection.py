@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hpcbench.config.names import did_you_mean
-from hpcbench.errors import PlanError
+from hpcbench.errors import PlanError, did_you_mean
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.views import Collection, JobView, matches

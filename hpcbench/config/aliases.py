@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcbench.config.located_yaml import Located, show
-from hpcbench.config.names import did_you_mean
-from hpcbench.errors import Problem
+from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments.model import TORCH_DTYPES
 
 ALIASES: Mapping[str, str] = {

@@ -16,10 +16,10 @@ from hpcbench.config.aliases import UNSUPPORTED_TUNERS
 from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.located_yaml import Located, show, to_plain
-from hpcbench.config.names import EVAL_NAME_RULE, did_you_mean, eval_name_error
+from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.request_checks import check_args, check_resources, has_validation
 from hpcbench.config.typed_fields import build, take_count, take_words
-from hpcbench.errors import Problem
+from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, CommandArgs, EvalArgs, SftArgs
 from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes

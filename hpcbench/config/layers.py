@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from hpcbench.config.aliases import ArgumentNames
 from hpcbench.config.located_yaml import Located, parse_yaml, relocate, resolve_scalar, shorten, show
-from hpcbench.config.names import did_you_mean, is_text
-from hpcbench.errors import Problem
+from hpcbench.config.names import is_text
+from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.schemas.request import Resources
 

@@ -28,10 +28,10 @@ from hpcbench.config.layers import (
 from hpcbench.config.local_inputs import OVERRIDE, SuitePlace
 from hpcbench.config.located_yaml import Located, relocate, show
 from hpcbench.config.matrix import Target, expand_matrix, variant_names
-from hpcbench.config.names import NAME_RULE, did_you_mean, fit_name, name_error
+from hpcbench.config.names import NAME_RULE, fit_name, name_error
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
 from hpcbench.config.typed_fields import take_count, take_text
-from hpcbench.errors import ConfigError, Problem
+from hpcbench.errors import ConfigError, Problem, did_you_mean
 from hpcbench.hub.repository import repository_of
 from hpcbench.schemas.suite import Experiment, Suite
 

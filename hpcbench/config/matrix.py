@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcbench.config.located_yaml import Located, show, to_plain
-from hpcbench.config.names import did_you_mean, fit_name
-from hpcbench.errors import Problem
+from hpcbench.config.names import fit_name
+from hpcbench.errors import Problem, did_you_mean
 
 MAX_VARIANTS = 10_000
 ZIP, EXCLUDE = "zip", "exclude"

@@ -5,10 +5,8 @@ In: a name. Out: None, or what is wrong with it. Nothing here touches the disk.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
-from collections.abc import Iterable
 
 from hpcbench.storage.paths import RESERVED_EXPERIMENT_NAMES
 
@@ -54,11 +52,3 @@ def fit_name(name: str) -> str:
 def is_text(text: str) -> bool:
     """Say whether a word of a command line can be written to a file: bytes that are no UTF-8 cannot."""
     return not any(0xD800 <= ord(char) <= 0xDFFF for char in text)  # noqa: PLR2004  # where Python puts such bytes
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint that names the most similar known word, or None when none is similar."""
-    candidates = list(known)
-    by_lower = {candidate.lower().replace("-", "_"): candidate for candidate in candidates}
-    close = difflib.get_close_matches(word[:80].lower().replace("-", "_"), list(by_lower), n=1, cutoff=0.7)
-    return f"did you mean {by_lower[close[0]]!r}?" if close else None

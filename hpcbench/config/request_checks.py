@@ -13,8 +13,7 @@ from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
 from hpcbench.catalog.model_config import find_media
 from hpcbench.catalog.models import list_models, list_templates, lookup_model, lookup_template
 from hpcbench.config.located_yaml import Located, shorten
-from hpcbench.config.names import did_you_mean
-from hpcbench.errors import Problem
+from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.optimizers import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS

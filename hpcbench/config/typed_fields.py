@@ -18,8 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from hpcbench.config.located_yaml import Located, is_misread, show, to_plain
-from hpcbench.config.names import did_you_mean
-from hpcbench.errors import Problem
+from hpcbench.errors import Problem, did_you_mean
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
