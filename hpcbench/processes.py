@@ -32,7 +32,7 @@ _DEAD = frozenset({"Z", "X", "x"})
 
 
 class ProcessIdentity(BaseModel):
-    """One process, told apart from later ones that get the same pid."""
+    """One process, distinct from later ones that get the same pid."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -44,7 +44,7 @@ class ProcessIdentity(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStat:
-    """What /proc/PID/stat says."""
+    """Fields of /proc/PID/stat."""
 
     state: str
     parent: int
@@ -70,7 +70,7 @@ def identify_process(pid: int) -> ProcessIdentity | None:
 
 
 def this_process() -> ProcessIdentity:
-    """Return who this process is; without a start time where there is no /proc."""
+    """Return the identity of this process; without a start time where there is no /proc."""
     return _name_self(os.getpid())
 
 

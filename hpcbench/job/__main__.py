@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 
-# Until the handlers stand, the notice of a preemption must not end the job for good; TERM follows it.
+# USR2 ends a process without a handler (signal(7)); until handlers are set it must not end the job, and TERM follows.
 signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 # ruff: noqa: E402
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("%s", error)
         return EXIT_NOT_COMPLETED
     except OSError as error:
-        # Slurm's own log is all that is left to say it.
+        # Slurm's own log is the only place left for this.
         logger.error("no record could be written: %s", error)
         return EXIT_NOT_WRITTEN
 

@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 def reduce_own_checkpoints(context: JobContext, keep: Keep) -> None:
     """Remove what `keep` leaves out of this job's experiment, if its train job and all its evals are recorded.
 
-    Of two evals that end together each writes its record before it looks, so one of them sees both.
+    Of two evals that end together each writes its record before it reads the others', so one of them sees both.
     """
     plan = read_plan(context.suite_paths)
     if plan is None:
         return
     name = context.submission.elements[context.index].experiment
-    # Of a thousand experiments only this one's files are read, and of those no submission: the records say all.
+    # Of a thousand experiments only this one's files are read, and none of its submissions: the records are enough.
     own = tuple(planned for planned in plan.experiments if planned.name == name)
     if _is_awaited(context, {job for planned in own for job in planned.jobs}):
         return

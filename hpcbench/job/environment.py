@@ -56,7 +56,7 @@ class MachineQuestion:
 def describe_environment(
     machine: MachineQuestion, *, patience_s: float = QUERY_TIMEOUT_S, environ: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """Return what a record says about where and with what a job ran."""
+    """Return the machine, the versions and the scheduler's ids for a record."""
     return {
         **machine.wait(patience_s),
         "hpcbench": hpcbench.__version__,

@@ -1,4 +1,4 @@
-"""After a train job: its evals are released when it completed, and cancelled when it failed for good.
+"""After a train job: its evals are released when it completed, and cancelled when it failed finally.
 
 In: the context of a train job. Out: calls of scontrol and scancel, or, in a container that has neither, wishes for the
 batch script outside. Slurm itself judges only the first ten waiting elements of an array one by one
@@ -46,7 +46,7 @@ def settle_own_evals(context: JobContext, state: JobState) -> None:
         if evals:
             _settle(context, evals, state)
     except (SchedulerError, OSError) as error:
-        # The record stands; the next hpcbench command does it.
+        # The record is written; the next hpcbench command does the rest.
         logger.warning("evals were not settled: %s", error)
 
 
@@ -81,7 +81,7 @@ def requeue(context: JobContext) -> bool:
 def stay_if_preempted(context: JobContext, record: Record) -> bool:
     """Have the batch script outside a container stay if this job is being preempted; return whether it was asked to.
 
-    In the container a preemption looks like a cancellation, or like a time limit. The batch script can ask Slurm: it
+    In the container a preemption cannot be told from a cancellation or a time limit. The batch script can ask Slurm: it
     leaves at once where it is none, and a cancellation ends it.
     """
     is_stopped = record.cause is not None and record.cause.type == "interrupted"
@@ -92,7 +92,7 @@ def stay_if_preempted(context: JobContext, record: Record) -> bool:
 
 
 def leave_wishes(context: JobContext, lines: Sequence[str]) -> None:
-    """Write down what the batch script does once this process has left; see `scheduler/slurm_script.py`."""
+    """Write down what the batch script does once this process has left; see `scheduler/slurm/script.py`."""
     path = context.suite_paths.wishes(context.submission.key, context.index)
     write_text(path, "".join(f"{line}\n" for line in lines))
     logger.info("left to the batch script: %s", "; ".join(lines))

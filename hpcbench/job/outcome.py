@@ -1,4 +1,4 @@
-"""How an attempt ended, told from the evidence it left.
+"""How an attempt ended, by the evidence it left.
 
 In: exit status, files in the attempt's folder, and which signals came. Out: a state and a cause. It reads the attempt's
 folder and decides; it writes nothing.
@@ -178,7 +178,7 @@ def _interrupted(
     has_saved = left is not None and left.step is not None
     saved = f"; checkpoint at step {left.step}" if left is not None and has_saved else "; no checkpoint was made"
     if is_program:
-        # What it saved, if anything, only it knows.
+        # A program's checkpoints are its own affair, so none is claimed here.
         code = ending.exit_code
         how = "had to be killed" if ending.killed_by_us else "left at TERM"
         saved = f"; the program {how}" + (f" with exit code {code}" if code > 0 and not ending.killed_by_us else "")
@@ -206,7 +206,7 @@ def _failed(
 def _judge(  # noqa: PLR0911  # one rule a return
     ending: Ending, failure: Failure | None, lines: Sequence[str], *, has_gpu: bool
 ) -> tuple[JobState, Cause]:
-    """Return what failed: what names a cause goes before what follows from it, and words before bare numbers."""
+    """Return what failed: a named cause goes before its consequences, and a message before a bare number."""
     kind = "" if failure is None else failure.type
     message = "" if failure is None else failure.message or kind
     hint = None if failure is None else failure.hint or None
@@ -216,7 +216,7 @@ def _judge(  # noqa: PLR0911  # one rule a return
         return JobState.OUT_OF_MEMORY, Cause(type="OutOfMemoryError", message=line)
     number = _signal_number(ending, lines)
     if ending.oom_kills > 0:
-        # Of several ranks the others report a lost connection, which is no cause.
+        # Of several ranks the others report a lost connection, which is a consequence.
         text = "killed because the node's memory was not enough"
         return JobState.HOST_OUT_OF_MEMORY, Cause(
             type="host_out_of_memory", message=text, signal=number, hint=MORE_MEMORY
@@ -224,7 +224,7 @@ def _judge(  # noqa: PLR0911  # one rule a return
     if kind in HOST_OOM_TYPES or HOST_OOM_TEXT.search(message):
         text = f"the node's memory was not enough: {message}"
         return JobState.HOST_OUT_OF_MEMORY, Cause(type=kind, message=text, hint=hint or MORE_MEMORY)
-    # What a failure says goes before what else stands in the log.
+    # A failure's message goes before the rest of the log.
     if clue := find_cause((message,) if failure is not None else lines, has_gpu=has_gpu):
         return JobState.FAILED, Cause(type=clue.type, message=clue.message, hint=clue.hint)
     if ending.disk_full:
@@ -248,7 +248,7 @@ def _find_line(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
 
 
 def _signal_number(ending: Ending, lines: Sequence[str]) -> int | None:
-    """Return the signal that ended the program, or one of its ranks, by torchrun's words."""
+    """Return the signal that ended the program, or one of its ranks, by torchrun's message."""
     code = ending.exit_code
     if code < 0 or SHELL_SIGNALS < code <= SHELL_SIGNALS + signal.SIGRTMAX:
         return -code if code < 0 else code - SHELL_SIGNALS

@@ -29,7 +29,7 @@ PATIENCE_S = 10.0
 
 
 def start_reaper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
-    """Start the reaper of a job; return None where it cannot be started, which is no reason to end the job.
+    """Start the reaper of a job; return None where it cannot be started, and the job runs on.
 
     Args:
         token: of the claim.
@@ -58,7 +58,7 @@ def start_reaper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[byt
 
 
 def finish(reaper: subprocess.Popen[bytes] | None, patience_s: float = PATIENCE_S) -> None:
-    """Have the reaper end what is left of the job, and wait until it says that it has."""
+    """Have the reaper end what is left of the job, and wait until it reports that it has."""
     import logging
     import subprocess
 

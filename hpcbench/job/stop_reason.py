@@ -1,4 +1,4 @@
-"""Why a job was asked to stop: signals say little, so the user's note and Slurm's word decide.
+"""Why a job was asked to stop: signals alone leave it open, so the user's note and Slurm's answer decide.
 
 In: the signals that came, `cancelled.json`, and `scontrol show job`. Out: a reason, from which the record's state
 follows. Only a time limit leads to a requeue of ours; see `judge_stop` for the rule.
@@ -38,7 +38,7 @@ class StopRequest:
 
     @property
     def reason(self) -> StopReason | None:
-        """What the signals alone say: TERM beats USR2, whichever came first; None while there was neither."""
+        """The reason by the signals alone: TERM beats USR2, whichever came first; None while there was neither."""
         if self.term_at is not None:
             return "terminate"
         return None if self.warned_at is None else "timeout"
@@ -61,11 +61,11 @@ def judge_stop(stop: StopRequest, *, is_noted: bool, own: OwnJob | None, restart
     1. The note of `hpcbench cancel` for this very job: terminated, whatever came or comes.
     2. Slurm says that the job runs: preempted where it also names a PreemptTime (the job stays, and Slurm requeues it);
        else what the signals say, so USR2 alone is a time limit and TERM, which somebody else sent, is none.
-    3. Slurm is ending the job, even if its TERM has not been heard yet: a time limit where it gives that as its reason;
+    3. Slurm is ending the job, even if its TERM has not arrived yet: a time limit where it gives that as its reason;
        preempted where it has counted one more requeue than this start knows of; else terminated.
     4. Slurm cannot be asked (in a container): what the signals say. There a preemption is put down as a cancellation,
        and corrected by the next attempt; the batch script outside sees to it that there is one, see
-       `release.stay_if_preempted`.
+       `eval_release.stay_if_preempted`.
 
     Args:
         stop: the signals.

@@ -1,4 +1,4 @@
-"""The supervisor: one small process per node that starts a job's launcher, outlives it and tells what became of it.
+"""The supervisor: one small process per node that starts a job's launcher, outlives it and records how it ended.
 
 In: a claimed job. Out: a record, in every outcome. It is the record's only writer, imports no torch, sends logs to
 files and never through pipes. Signals: USR2 (time limit near) and TERM (cancelled or preempted) make it ask the worker,
@@ -50,7 +50,7 @@ HURRIED_PATIENCE_S = 2.0
 INTERNAL_ERROR = "internal_error"
 USR2_MARGIN_S = 25.0
 HEARTBEAT_S = 30.0
-"""How often the claim is touched: a job is missed `conclude.GRACE_S` after it was last heard of."""
+"""How often the claim is touched: a job counts as lost `job_state.GRACE_S` after the last touch."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,7 +201,10 @@ class Supervisor:
                 return True
 
     def _await_late_signal(self) -> None:
-        """Slurm signals a step's processes one after the other: a program may die of TERM before this one hears."""
+        """Wait for a signal that may be on its way.
+
+        Slurm signals a step's processes one after the other, so a program may die of TERM before this one gets it.
+        """
         deadline = time.monotonic() + LATE_SIGNAL_S
         while self.stop.reason is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -215,7 +218,7 @@ class Supervisor:
             try:
                 Stop(reason=self.stop.reason or "terminate").write(self.attempt.stop)
             except OSError as error:
-                logger.error("the worker cannot be asked to stop and will be killed: %s", error)  # the text says all
+                logger.error("the worker cannot be asked to stop and will be killed: %s", error)
 
     def _grace_is_over(self) -> bool:
         now = time.monotonic()
@@ -283,7 +286,7 @@ class Supervisor:
 
 
 def oom_kill_count() -> int:
-    """Return how often the kernel killed for memory in this process's cgroup, 0 where that cannot be told."""
+    """Return how often the kernel killed for memory in this process's cgroup, 0 where that cannot be read."""
     for pattern in ("/sys/fs/cgroup{path}/memory.events", "/sys/fs/cgroup/memory{path}/memory.oom_control"):
         try:
             cgroups = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()

@@ -34,7 +34,7 @@ def parse_moment(text: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text) if isinstance(text, str) else None
         if moment is not None:
-            # Beyond the years 1 to 9999 there is no UTC.
+            # datetime ends at the years 1 and 9999: OverflowError.
             return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None

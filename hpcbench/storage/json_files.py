@@ -64,8 +64,8 @@ def create_json(path: Path, value: object) -> bool:
     """Create `path` with the JSON of `value` unless it is there already; return whether it was created.
 
     The whole text is linked into place in one step, so two writers never both succeed and readers never see half of it.
-    Where there are no hard links the file is made with O_EXCL: still one writer succeeds, but for a moment, or for good
-    if that writer dies, readers see a file that is "not there yet".
+    Where there are no hard links the file is made with O_EXCL: still one writer succeeds, but for a moment, or
+    always if that writer dies, readers see a file that is "not there yet".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")

@@ -1,4 +1,4 @@
-"""Claims: small JSON files that say which process holds a suite, a job folder or the local queue.
+"""Claims: small JSON files that name the process which holds a suite, a job folder or the local queue.
 
 In: the path of a claim. Out: its holder, whether that is gone, and the place freed or taken in one step that only one
 process wins. Shared file systems do not lock files reliably, so a claim is created with `create_json`, touched by its

@@ -29,7 +29,8 @@ def file_system_of(path: str, mounts: str) -> tuple[str, str]:
 def is_own_disk(folder: Path) -> bool:
     """Return whether the folder is surely on a disk of this machine, where a file is seen as soon as it is there.
 
-    Others may use it over the network, this machine's own look is never an old one. What nobody knows is no own disk.
+    Others may use it over the network; this machine still never sees an old state of it. An unknown type is taken for
+    shared.
     """
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")

@@ -282,12 +282,12 @@ class LocalPaths:
 
     @property
     def stopped(self) -> Path:
-        """Left by a runner that was told to stop before its queue was empty."""
+        """Left by a runner that was asked to stop before its queue was empty."""
         return self.folder / "stopped.json"
 
     @property
     def log(self) -> Path:
-        """What a detached runner says."""
+        """Output of a detached runner."""
         return self.folder / "runner.log"
 
     def entry(self, submission_id: str) -> Path:
@@ -313,7 +313,7 @@ class DoctorPaths:
 
     @property
     def probe(self) -> Path:
-        """Copy of the program that looks around on a compute node."""
+        """Copy of the program that checks a compute node."""
         return self.folder / "probe.py"
 
     @property

@@ -94,7 +94,7 @@ def was_stopped(paths: LocalPaths, runner: ProcessIdentity) -> bool:
 
 
 def _claim_value() -> JsonObject:
-    """Return what stands in `runner.json`, and in `stopped.json` of a runner that was asked to stop."""
+    """Return the content of `runner.json`, and in `stopped.json` of a runner that was asked to stop."""
     process = this_process()
     if process.start_ticks is None:
         raise SchedulerError("/proc: this process is not listed", hint="local mode needs Linux with /proc mounted")

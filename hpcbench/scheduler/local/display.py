@@ -72,7 +72,7 @@ class LineDisplay:
                 self.say(end_line(element, state))
 
     def say(self, text: str) -> None:
-        """Write one line; a reader that has gone away is no reason to stop."""
+        """Write one line; a reader that has gone away does not stop the jobs."""
         try:
             self._stream.write(encodable(text, self._stream) + "\n")
             self._stream.flush()
@@ -128,7 +128,7 @@ class LiveDisplay:
 
 
 class ChangeLog:
-    """Remembers what was shown, so that every change is told once."""
+    """The changes that were shown, so that each is shown once."""
 
     def __init__(self) -> None:
         self._shown: dict[str, tuple[ElementStatus, int]] | None = None
@@ -195,7 +195,7 @@ def end_line(element: QueuedElement, state: ElementState) -> str:
 
 
 def progress_cells(progress: JsonObject) -> tuple[str, str, str, str, str]:
-    """Return phase, step, loss, speed and time left as a job's progress tells them, empty where it does not."""
+    """Return phase, step, loss, speed and time left from a job's progress, empty where they are missing."""
     known = parse_progress(progress)
     total = "" if known.total is None else f"/{known.total:.0f}"
     return (known.phase or "starting", "" if known.done is None else f"{known.done:.0f}{total}", *known.figures)
@@ -240,7 +240,7 @@ def _table(queue: LocalQueue, changes: ChangeLog, stream: TextIO) -> Table:
 
 
 def _failure(element: QueuedElement, state: ElementState, record: Record | None) -> tuple[str, Path]:
-    """Return why a job failed, as its record tells or else its exit code, and the log that shows it."""
+    """Return why a job failed, by its record or else its exit code, and the log that shows it."""
     if record is None:
         return state.reason, element.log
     cause = record.cause
@@ -251,7 +251,7 @@ def _failure(element: QueuedElement, state: ElementState, record: Record | None)
 
 
 def _read_progress(element: QueuedElement, state: ElementState) -> JsonObject:
-    """Return the progress of this start of the job; the file of an earlier one says nothing."""
+    """Return the progress of this start of the job; the file of an earlier one does not count."""
     started = parse_moment(state.started_at)
     try:
         written = element.paths.progress.stat().st_mtime

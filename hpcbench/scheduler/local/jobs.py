@@ -1,6 +1,6 @@
 """The jobs that a local runner has running: started, adopted from a dead runner, asked to stop, settled.
 
-In: elements with their slots. Out: processes, and the states that tell what became of them. It decides nothing about
+In: elements with their slots. Out: processes, and the states that they end in. It decides nothing about
 who starts; `slots.py` does. After a job has been settled no process of it is left.
 """
 
@@ -190,7 +190,7 @@ class JobTable:
             return
         was_asked = job.deadline is not None
         record = element.read_record() if was_asked else None
-        # A supervisor may leave with 0 although it was interrupted; then its record says so.
+        # A supervisor may leave with 0 although it was interrupted; then its record has that state.
         ended_by_itself = has_result(element) or (code == 0 and record is None)
         if not was_asked or ended_by_itself:
             self._end(element, ElementStatus.ENDED, code=code, reason=describe_exit(code))
@@ -207,7 +207,7 @@ class JobTable:
 
 
 def describe_exit(code: int | None) -> str:
-    """Return an exit code in words, nothing for 0."""
+    """Return an exit code as text, empty for 0."""
     if code is None:
         return "does not end, although it was killed"
     if code >= 0:

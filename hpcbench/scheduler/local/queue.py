@@ -1,4 +1,4 @@
-"""The local queue as it lies on disk: what was queued, where each job stands, what is to be cancelled.
+"""The local queue on disk: what was queued, the state of each job, what is to be cancelled.
 
 In: `<save_dir>/local/`. Out: entries and states as values. The states have one writer, the runner; everybody else asks
 through files of their own (a queue entry, a cancel request). It never starts or stops a process.
@@ -34,7 +34,7 @@ SAFE_ID = re.compile(r"^[A-Za-z0-9._-]+$")
 
 
 class ElementStatus(StrEnum):
-    """Where one job of the local queue stands."""
+    """The state of one job of the local queue."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -137,7 +137,7 @@ class QueuedElement:
 
 
 class Dependency(StrEnum):
-    """What a job's dependency says."""
+    """Whether a job's dependency lets it start."""
 
     READY = "ready"
     WAITING = "waiting"
@@ -228,7 +228,7 @@ class LocalQueue:
     def is_failure(self, element_id: str) -> bool:
         """Return whether an ended job counts as failed: no exit code 0, and no record that is a result in itself.
 
-        A job that is blocked by one that ran out of GPU memory is no failure of its own: that is a result.
+        A job that is blocked by one that ran out of GPU memory has not failed itself: that is a result.
         """
         state, element = self.state(element_id), self.elements[element_id]
         if state.status in OPEN or (state.status is ElementStatus.ENDED and state.exit_code == 0):

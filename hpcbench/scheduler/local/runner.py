@@ -229,7 +229,7 @@ def start_detached(save_dir: Path) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the queue of a save directory in the background; its log says what happens."""
+    """Run the queue of a save directory in the background; its log shows what happens."""
     parser = argparse.ArgumentParser(
         prog="python -m hpcbench.scheduler.local.runner", description="run the local queue of a save directory"
     )
@@ -240,9 +240,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = _drive(_Setup(save_dir, supervisor_command(save_dir)), LineDisplay(sys.stdout), follow=False)
     except HpcbenchError as error:
-        logger.error("%s", error)  # a message for people; a traceback says no more
+        logger.error("%s", error)
         return EXIT_FAILED
-    # Failed jobs are told in their states; to whoever started it, this process has done its work.
+    # The states show which jobs failed; this process itself has done its work.
     return EXIT_INTERRUPTED if code == EXIT_INTERRUPTED else EXIT_DONE
 
 

@@ -1,6 +1,6 @@
 """Local mode: the second implementation of `Scheduler`, a queue on this machine with GPU and CPU slots.
 
-In: submissions. Out: queue entries, ids, states. It starts no job: the runner (`local_runner.py`) does. Everything is
+In: submissions. Out: queue entries, ids, states. It starts no job: the runner (`runner.py`) does. Everything is
 asked of files, so an answer needs no runner, and ended jobs are always known.
 """
 
@@ -79,7 +79,7 @@ class LocalScheduler:
         return None
 
     def job_settings(self, resources: Resources) -> JobSettings:
-        """Return the defaults: no profile has a say here."""
+        """Return the defaults: the local queue has no profile."""
         del resources
         return JobSettings()
 
@@ -193,7 +193,7 @@ def _describe_pending(
 def _describe_running(
     element: QueuedElement, state: ElementState, runner: ProcessIdentity | None, *, is_cancelled: bool
 ) -> SchedulerJob:
-    """Return what is true of a job whose state file says running, which a dead runner may have left behind."""
+    """Return the state of a job whose state file has `running`, which a dead runner may have left behind."""
     process = state.process
     if runner is not None:
         return _told(JobState.RUNNING, state, "is being cancelled" if is_cancelled else "")
