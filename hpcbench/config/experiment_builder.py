@@ -244,7 +244,7 @@ class ExperimentBuilder:
         env: dict[str, str] = {}
         for name, value in self.layer.section("env").items():
             if _ENV_NAME.fullmatch(name) is None:
-                self.problems.append(value.problem(f"{name[:80]!r} is no name of an environment variable"))
+                self.problems.append(value.problem(f"{name[:80]!r} is not the name of an environment variable"))
             elif name in TOKEN_VARIABLES:
                 message = f"`{name}` in a suite would be copied into job files, records and reports"
                 self.problems.append(value.problem(message, hint="set it in the shell that submits, or log in"))

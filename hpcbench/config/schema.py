@@ -32,7 +32,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "device": "Where jobs run; with cpu, `ddp` counts CPU ranks.",
     "requirements": "What a training job asks the scheduler for.",
     "eval_requirements": "What an eval job asks for; partition and gpu_type are taken from requirements.",
-    "eval_dataset": "Evaluations after training: lm-eval tasks or groups, or the original's names; [] for none.",
+    "eval_dataset": "Evaluations after training: lm-eval tasks or groups, or ms-swift's names; [] for none.",
     "eval_args": "How evaluations are done; `per_dataset` overrides by name.",
     "args": "Arguments of cmd.",
     "env": "Environment variables of the jobs, as text.",

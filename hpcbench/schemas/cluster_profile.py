@@ -21,16 +21,16 @@ from pydantic import (
 
 Keep = Literal["best", "adapter", "last", "none"]
 PLAIN = "slurm"
-"""A Slurm of which no profile says anything: the name of the default profile's values."""
+"""Name of the profile that holds nothing but defaults."""
 
 
 def _as_text(value: object) -> object:
-    """Accounts and QOS made of digits are numbers to YAML and text to Slurm."""
+    """Return a number as text: accounts and QOS made of digits are numbers to YAML."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _in_one_line(text: str) -> str:
-    """These texts stand in `#SBATCH` lines, which end with the line: what came after would be run."""
+    """Check that a text has one line: the shell would run what follows a `#SBATCH` line."""
     if not text.isprintable():
         raise ValueError("a line break or another control character")
     return text
@@ -39,14 +39,14 @@ def _in_one_line(text: str) -> str:
 def _check_options(options: dict[str, str | bool]) -> dict[str, str | bool]:
     for name in options:
         if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) is None:
-            raise ValueError(f"{name!r} is no name of an sbatch option")
+            raise ValueError(f"{name!r} is not the name of an sbatch option")
     return options
 
 
 def _check_variables(variables: dict[str, str]) -> dict[str, str]:
     for name in variables:
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
-            raise ValueError(f"{name!r} is no name of an environment variable")
+            raise ValueError(f"{name!r} is not the name of an environment variable")
     return variables
 
 
@@ -63,10 +63,11 @@ class Container(BaseModel):
     image: str
     """A `.sif` file on shared storage, or anything else that `apptainer exec` takes."""
     binds: tuple[str, ...] = ()
-    """Folders to see inside, `source[:target[:ro]]`; the save directory is added by itself."""
+    """Folders to see inside, `source[:target[:ro]]`; the save directory is always added."""
     nv: bool = True
     """Whether jobs with GPUs get NVIDIA's driver (`--nv`)."""
     program: Literal["apptainer", "singularity"] = "apptainer"
+    """Container runtime."""
     options: tuple[str, ...] = ()
     """Any other option of `exec`, for example `--cleanenv`."""
 
@@ -77,24 +78,31 @@ class ClusterProfile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = PLAIN
+    """Name that `--cluster` takes; the file's stem where it is not set."""
     hosts: tuple[str, ...] = ()
     """Globs of login node names; `--cluster auto` takes the first profile that matches this host."""
     partition: Line | None = None
+    """Partition of jobs that request none."""
     account: Line | None = None
+    """Account that jobs are charged to."""
     qos: Line | None = None
+    """Quality of service of all jobs."""
     gpu_flag: Literal["gres", "gpus", "gpus-per-node", "gpus-per-task"] | None = "gres"
     """The one flag that asks for GPUs."""
     mem_flag: Literal["mem", "mem-per-cpu", "mem-per-gpu"] | None = "mem"
     """The one flag that asks for host memory; jobs without a GPU take `mem` for `mem-per-gpu`."""
     mem_gb: float | None = Field(default=None, gt=0)
-    """Host memory per node in GiB for jobs that do not say."""
+    """Host memory per node in GiB for jobs that request none."""
     time_min: int = Field(default=240, ge=1)
-    """Time limit in minutes for jobs that do not say."""
+    """Time limit in minutes for jobs that request none."""
     time_max_min: int | None = Field(default=None, ge=1)
     """Longest time limit in minutes that a job may ask for; longer ones are refused before anything is queued."""
     cpus_per_gpu: int | None = Field(default=4, ge=1)
+    """CPU cores per GPU for jobs that request none."""
     constraint: Line | None = None
+    """Node features that all jobs require."""
     exclude: Line | None = None
+    """Nodes that no job runs on, as Slurm writes them."""
     array_throttle: int | None = Field(default=None, ge=1)
     """Elements of one array that may run at once."""
     arrays: bool = True
@@ -104,11 +112,13 @@ class ClusterProfile(BaseModel):
     max_submitted: int | None = Field(default=None, ge=1)
     """Jobs that you may have in the queue at once, array elements counted one by one; the rest stays planned."""
     poll_s: float = Field(default=30, ge=1)
-    """Seconds between two questions to the scheduler while a command watches or waits; files are read more often."""
+    """Seconds between two scheduler queries while a command watches or waits; files are read more often."""
     release_evals: bool = True
-    """Whether compute nodes may call scontrol; False caps arrays at what Slurm itself keeps apart."""
+    """Whether compute nodes may call scontrol; False caps arrays at what Slurm tests one by one."""
     kill_on_invalid_dep: bool | None = None
+    """Whether Slurm cancels jobs whose dependency can never be met; null says no for evals, nothing for others."""
     requeue: bool = True
+    """Whether Slurm requeues jobs after preemption and node failures."""
     setup: tuple[str, ...] = ()
     """Shell lines before the job: module load, conda or venv activation."""
     python: str | None = None
@@ -116,7 +126,9 @@ class ClusterProfile(BaseModel):
     container: Container | None = None
     """Image that jobs run in; null runs them on the node itself."""
     env: Annotated[dict[str, Text], AfterValidator(_check_variables)] = Field(default_factory=dict)
+    """Environment variables of all jobs."""
     save_dir: str | None = None
+    """Default of `--save-dir` on this cluster."""
     scratch: str | None = None
     """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
     on the node."""
@@ -135,7 +147,7 @@ class ClusterProfile(BaseModel):
 
     @property
     def file(self) -> Path | None:
-        """Where it was read, absolute; None of values that no file gave."""
+        """Absolute path of the file that it was read from, None without one."""
         return self._file
 
     @model_validator(mode="after")

@@ -18,13 +18,13 @@ SHORTHANDS: Final[Mapping[str, Mapping[str, str | float | bool]]] = {
     "rslora": {"sft_type": "lora", "use_rslora": True},
     # 2^4, the ratio of the paper's experiments on language models (arXiv:2402.12354).
     "lora+": {"sft_type": "lora", "lora_lr_ratio": 16.0},
-    # As the fourth seed says of its scripts: `qlora` is lora with quantization_bit 4.
+    # As in SWIFT 2.x's scripts: `qlora` is lora with quantization_bit 4.
     "qlora": {"sft_type": "lora", "quantization_bit": 4},
     "galore": {"sft_type": "full", "use_galore": True},
-    # Two layers at a time, as in the paper (arXiv:2403.17919) and the seed's first row.
+    # Two layers at a time, as in the paper (arXiv:2403.17919) and ms-swift's benchmark.
     "lisa": {"sft_type": "full", "lisa_activated_layers": 2},
 }
-"""Values of `sft_type` that stand for another one with a switch on, as the seed's tables write these methods."""
+"""Values of `sft_type` that mean another one with a switch on, as ms-swift's benchmark tables write these methods."""
 
 
 def list_tuners() -> tuple[str, ...]:

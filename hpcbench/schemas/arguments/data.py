@@ -25,9 +25,9 @@ class DataArgs(Arguments):
     train_dataset_mix_ratio: NonNegativeFloat = 0.0
     """Rows of `train_dataset_mix_ds` mixed in, as a multiple of the training rows."""
     train_dataset_mix_ds: Words = ("ms-bench",)
-    """Datasets to mix in, named as in `dataset`; none of their rows are validated on."""
+    """Datasets to mix in, named as in `dataset`; their rows are used for training only."""
     dataset_info: str | None = None
-    """Registry of datasets (dataset_info.json) that names are looked up in; None takes one beside the suite."""
+    """Registry of datasets (dataset_info.json) that names are looked up in; None takes the one beside the suite."""
     max_length: PositiveInt = 2048
     """Longest sample in tokens; with packing the length of a pack."""
     truncation_strategy: Literal["truncation_left", "delete"] = "truncation_left"

@@ -15,7 +15,7 @@ class HubArgs(Arguments):
     hub: Literal["huggingface", "modelscope"] = "huggingface"
     """Which hub to push to; modelscope needs the extra of that name."""
     hub_model_id: str | None = None
-    """Repository to push to, `name` or `owner/name`; None is model_type-sft_type of the user who is logged in."""
+    """Repository to push to, `name` or `owner/name`; None is model_type-sft_type of the logged-in user."""
     hub_private_repo: bool = True
     """Whether a repository that is made for the push is private; one that exists stays as it is."""
     push_hub_strategy: Literal["end", "push_best", "push_last", "checkpoint", "all_checkpoints"] = "push_best"

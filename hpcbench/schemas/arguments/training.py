@@ -20,7 +20,7 @@ class TrainingArgs(Arguments):
     """How long and how fast is trained, and what is written on the way."""
 
     seed: int = 42
-    """Seed of everything random but the split; rank r uses seed + r for dropout, as in the original."""
+    """Seed of everything random except the split; rank r uses seed + r for dropout, as in ms-swift."""
     num_train_epochs: PositiveFloat = 1.0
     """Passes over the training rows; max_steps overrides it."""
     max_steps: int = -1
@@ -28,7 +28,7 @@ class TrainingArgs(Arguments):
     optim: str = "adamw_torch"
     """Optimizer, by its name in transformers' TrainingArguments."""
     learning_rate: PositiveFloat | None = None
-    """Peak learning rate; None is 2e-5 for full (galore and lisa are full) and 1e-4 for all else."""
+    """Peak learning rate; None is 2e-5 for full (galore and lisa are full) and 1e-4 for every other method."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay, per unit of learning rate and optimizer step."""
     batch_size: PositiveInt = 1
@@ -40,7 +40,7 @@ class TrainingArgs(Arguments):
     max_grad_norm: NonNegativeFloat = 1.0
     """L2 norm that the gradient is clipped to; 0 never clips."""
     lr_scheduler_type: str = "cosine"
-    """Course of the learning rate, by its name in transformers, for example linear or constant."""
+    """Learning rate schedule, by its name in transformers, for example linear or constant."""
     warmup_ratio: Fraction = 0.05
     """Part of all steps over which the learning rate rises."""
     predict_with_generate: bool = False
@@ -48,15 +48,15 @@ class TrainingArgs(Arguments):
     max_new_tokens: PositiveInt = 1024
     """Longest generated answer in tokens; this and the next five only with predict_with_generate."""
     do_sample: bool = True
-    """Sample answers; False takes the likeliest token each time."""
+    """Sample answers; False takes the most likely token each time."""
     temperature: PositiveFloat = 0.9
     """Divides the logits before sampling; below 1 favours likely tokens."""
     top_k: NonNegativeInt = 20
-    """Sample among so many likeliest tokens; 0 among all."""
+    """Number of most likely tokens to sample from; 0 is all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Sample among the likeliest tokens of this total probability."""
+    """Total probability of the most likely tokens to sample from."""
     repetition_penalty: PositiveFloat = 1.0
-    """Divides the logits of tokens that were there already; 1 is none."""
+    """Divides the logits of tokens that already occurred; 1 changes nothing."""
     eval_steps: PositiveInt = 50
     """Optimizer steps between two evaluations on the validation rows; the last step is always evaluated."""
     save_steps: PositiveInt | None = None
@@ -74,7 +74,7 @@ class TrainingArgs(Arguments):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, slower."""
     ddp_backend: Literal["nccl", "gloo", "mpi", "ccl"] | None = None
-    """What ranks talk through; None is nccl with GPUs and gloo without."""
+    """Backend of torch.distributed; None is nccl with GPUs and gloo without."""
     resume_from_checkpoint: str | None = None
     """Checkpoint folder to start from; interrupted runs resume by themselves."""
     neftune_noise_alpha: NonNegativeFloat | None = None

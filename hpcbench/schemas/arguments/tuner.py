@@ -38,7 +38,7 @@ class TunerArgs(Arguments):
     sft_type: SftType = "lora"
     """Fine-tuning method; dora, rslora, lora+, qlora, galore and lisa are lora or full with their switch on."""
     tuner_backend: Literal["peft", "swift"] = "peft"
-    """Accepted for the original's files; hpcbench always uses peft."""
+    """Accepted for SWIFT 2.x files; hpcbench always uses peft."""
     lora_target_modules: Words = ("DEFAULT",)
     """ALL is every linear layer but the head, DEFAULT the attention's query, key and value, else module names."""
     lora_rank: PositiveInt = 8
@@ -52,7 +52,7 @@ class TunerArgs(Arguments):
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(lora_rank) instead (rsLoRA, arXiv:2312.03732)."""
     use_dora: bool = False
-    """Train magnitude and direction of the weights apart (DoRA, arXiv:2402.09353)."""
+    """Train magnitude and direction of the weights separately (DoRA, arXiv:2402.09353)."""
     lora_bias_trainable: Literal["none", "all", "lora_only"] = "none"
     """Biases that are trained and saved with the adapter: none, all of the model, or those of adapted layers. They and
     lora_modules_to_save are trained in the base's dtype, as full trains."""
@@ -68,7 +68,7 @@ class TunerArgs(Arguments):
     """Optimizer steps before ranks shrink."""
     adalora_tfinal: NonNegativeInt = 0
     """Optimizer steps at the end with fixed ranks."""
-    adalora_deltaT: PositiveInt = 1  # noqa: N815  # the seed's name
+    adalora_deltaT: PositiveInt = 1  # noqa: N815  # ms-swift's name
     """Optimizer steps between two allocations of rank."""
     adalora_beta1: Decay = 0.85
     """Smoothing of the importance of a weight."""
@@ -89,7 +89,7 @@ class TunerArgs(Arguments):
     llamapro_num_groups: PositiveInt | None = None
     """Places where they are added, evenly spread; None is one place for each."""
     lisa_activated_layers: NonNegativeInt = 0
-    """Decoder layers that full trains at a time, drawn anew again and again (LISA, arXiv:2403.17919); 0 is all."""
+    """Decoder layers that full trains at a time, redrawn again and again (LISA, arXiv:2403.17919); 0 is all."""
     lisa_step_interval: PositiveInt = 20
     """Optimizer steps between two draws."""
     use_galore: bool = False

@@ -1,0 +1,27 @@
+"""The JSON Schemas of what users write and read, as golden files: a changed key, default or help text shows in review."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hpcbench.config.schema import suite_json_schema
+from hpcbench.schemas.cluster_profile import ClusterProfile, Container
+from hpcbench.schemas.record import Record
+from tests.conftest import Golden
+
+
+@pytest.mark.parametrize("name", ["suite", "record", "profile"])
+def test_the_json_schema_is_as_reviewed(name: str, golden: Golden) -> None:
+    schema = {
+        "suite": suite_json_schema,
+        "record": Record.model_json_schema,
+        "profile": ClusterProfile.model_json_schema,
+    }[name]()
+    golden(f"schemas/{name}.json", json.dumps(schema, indent=1, ensure_ascii=False) + "\n")
+
+
+@pytest.mark.parametrize("model", [ClusterProfile, Container])
+def test_every_key_of_a_profile_is_described(model: type[ClusterProfile | Container]) -> None:
+    assert [name for name, info in model.model_fields.items() if not info.description] == []
