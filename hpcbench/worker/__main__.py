@@ -21,7 +21,7 @@ from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import die_with_launcher, ignore_signals
 
 if TYPE_CHECKING:
-    # Loaded in main(): until the kernel knows whom to die with, nothing slow may happen.
+    # Loaded in main(): until die_with_launcher has run, nothing slow may happen.
     from hpcbench.schemas.request import JobRequest
 
 logger = logging.getLogger("hpcbench.worker")

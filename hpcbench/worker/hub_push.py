@@ -90,7 +90,7 @@ def describe_error(error: Exception) -> str:
 def _read_args(job: Path) -> SftArgs:
     args = read_request(JobPaths(job).request).args
     if args is None:
-        raise WorkerError(f"{job}: no training")
+        raise WorkerError(f"{job}: not a training job")
     return args
 
 
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     job, folder, result = Path(argv[0]), Path(argv[1]), Path(argv[2])
     try:
         note = Push(url=push(_read_args(job), folder))
-    except Exception as error:  # noqa: BLE001  # whatever a hub's library raises is told, and the training stays
+    except Exception as error:  # noqa: BLE001  # whatever a hub's library raises is reported, and the training stays
         note = Push(error=describe_error(error))
         sys.stderr.write(f"{note.error}\n")
     note.write(result)

@@ -1,4 +1,4 @@
-"""Finds the parts of a decoder that tuners work on: its layers, and in a layer the MLP and the last projections.
+"""Find the parts of a decoder that tuners work on: its layers, and in a layer the MLP and the last projections.
 
 In: a model of transformers, with a peft adapter or not. Out: its own modules. It never changes them.
 """
@@ -29,7 +29,7 @@ def find_layers(model: Any) -> nn.ModuleList:
     """Return the decoder's layers.
 
     Raises:
-        WorkerError: the model has no list of as many modules as its config says it has layers.
+        WorkerError: no list in the model has as many modules as its config has layers.
     """
     count = getattr(model.config, "num_hidden_layers", None)
     for module in model.modules():

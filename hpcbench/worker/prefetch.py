@@ -2,7 +2,7 @@
 
 In: job requests, as JSON on standard input. Out: a line for each model, dataset and eval dataset, and exit code 1 when
 one failed. It takes the way to each of them that the job will take, only online; what is local is left alone. With
-`--check FILE` it stays offline and says what a job would find.
+`--check FILE` it stays offline and writes what a job would find.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Found:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch everything that the requests on standard input name, or look whether it is here; return the exit code."""
+    """Fetch everything that the requests on standard input name, or check whether it is here; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hpcbench.worker.prefetch")
     parser.add_argument("--check", type=Path, metavar="FILE", help="download nothing; write what is here to FILE")
     target: Path | None = parser.parse_args(arguments).check
@@ -101,7 +101,7 @@ def fetch_model(args: SftArgs) -> str:
 
 
 def find_model(args: SftArgs) -> str:
-    """Look for a model's configuration and safetensors without the hub; return where they are.
+    """Find a model's configuration and safetensors without the hub; return where they are.
 
     Raises:
         WorkerError: they are not all on this machine.
@@ -116,7 +116,7 @@ def find_model(args: SftArgs) -> str:
         folder = Path(snapshot_download(source, local_files_only=True))
     missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
     if missing:
-        raise WorkerError(f"{folder}: has no {' and no '.join(missing)}")
+        raise WorkerError(f"{folder}: {' and '.join(missing)} missing")
     return f"here: {folder}"
 
 

@@ -1,4 +1,4 @@
-"""What a running training tells the world: progress for people, history for the record.
+"""What a running training writes down: progress for people, history for the record.
 
 In: phases, steps, losses. Out: `progress.json` (rewritten now and then, only for display) and `history.jsonl` (append
 only, the source of all figures). Rank 0 alone writes; reading forgives a torn last line, which a kill leaves behind.
@@ -84,7 +84,7 @@ def list_attempts(job: JobPaths, fingerprint: str) -> list[tuple[int, AttemptPat
 
 
 def read_steps(job: JobPaths, fingerprint: str) -> list[Step]:
-    """Return every optimizer step once, in order, as the latest attempt that made it told it."""
+    """Return every optimizer step once, in order, from the latest attempt that made it."""
     steps: list[Step] = []
     for number, attempt, _ in list_attempts(job, fingerprint):
         steps += [_to_step(line, number) for line in _read_lines(attempt.history) if "num_tokens" in line]

@@ -1,4 +1,4 @@
-"""How a worker is told to stop, and how it dies: by file, or with its launcher.
+"""How a worker stops: at a step after the stop file appears, or at once when its launcher dies.
 
 In: the attempt's folder. Out: whether a stop was asked for. Signals that the scheduler sprays over all processes are
 ignored here, for a worker in the middle of a collective cannot answer one; the supervisor translates them into a file.
@@ -42,7 +42,7 @@ def ignore_signals(attempt: AttemptPaths) -> None:
 
 
 def stop_requested(attempt: AttemptPaths) -> bool:
-    """Whether the supervisor's stop file is there; one stat, cheap enough for every step."""
+    """Return whether the supervisor's stop file is there; one stat, cheap enough for every step."""
     return attempt.stop.exists()
 
 

@@ -99,7 +99,7 @@ def test_a_model_that_leaks_is_refused(base_model: Path) -> None:
         def __call__(self, input_ids: Any, **_: Any) -> Any:
             return model(input_ids=input_ids, use_cache=False)
 
-    with pytest.raises(WorkerError, match="see each other"):
+    with pytest.raises(WorkerError, match="attend to each other"):
         check_packing(Leaky(), "cpu")
     model.config._attn_implementation = "flex_attention"
     with pytest.raises(WorkerError, match="flex_attention"):

@@ -258,7 +258,7 @@ def test_a_diverged_loss_is_null_with_the_step(tmp_path: Path, base_model: Path,
         ({"model_id_or_path": "nobody/nothing"}, "'nobody/nothing' is not in the local cache"),
         ({"model_id_or_path": None, "model_type": "nonsense"}, "model_type: 'nonsense' is not in the catalog"),
         ({"dtype": "fp16"}, "dtype: fp16 needs a GPU"),
-        ({"optim": "nonsense"}, "transformers refuses the training arguments: nonsense is not a valid OptimizerNames"),
+        ({"optim": "nonsense"}, "transformers rejects the training arguments: nonsense is not a valid OptimizerNames"),
         ({"lora_target_modules": "nonsense"}, "lora_target_modules: Target modules"),
         ({"template_type": "nonsense"}, "template_type: no template 'nonsense'"),
         (

@@ -56,7 +56,7 @@ def test_an_adapter_folder_holds_the_adapter_alone(tmp_path: Path, base_model: P
     # Its own file says how it is rebuilt; the arguments of an eval need not.
     args = SftArgs(model_id_or_path=str(base_model), dtype="fp32")
     assert model.load_checkpoint(args, last, "cpu").model.layers[0].mlp.adapter.down.out_features == 8
-    with pytest.raises(WorkerError, match="such an adapter cannot be merged"):
+    with pytest.raises(WorkerError, match="an adapter of this kind cannot be merged"):
         model.load_checkpoint(args, last, "cpu", merge=True)
     other = make_llama_folder(tmp_path / "other", num_layers=3)
     with pytest.raises(WorkerError, match="its weights do not belong to this model"):

@@ -1,7 +1,7 @@
 """Data files to rows: JSON, CSV, parquet, arrow, folders saved by datasets, and hub datasets from the local cache.
 
 In: where a dataset is. Out: its rows as plain objects. JSON and CSV are read here, so that errors name the file's own
-row and text stays text; the rest by pyarrow and datasets. It knows nothing of chats and never downloads.
+row and text stays text; the rest by pyarrow and datasets. It does not interpret chats and never downloads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def read_rows(source: DatasetSource) -> list[Row]:
-    """Read one dataset under the field names that hpcbench knows.
+    """Read one dataset under hpcbench's field names.
 
     Raises:
         WorkerError: it is not there, or not readable.
@@ -70,7 +70,7 @@ def _read_json_rows(path: Path) -> list[Row]:
             raise WorkerError(f"{path}: not valid JSON: {error}") from error
         return [_check_object(value, path, f"row {number}") for number, value in enumerate(values, start=1)]
     rows = []
-    # Not splitlines(): JSON strings may hold U+2028, which is no line end in JSON lines.
+    # Not splitlines(): JSON strings may hold U+2028, which does not end a line in JSON lines.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:

@@ -1,4 +1,4 @@
-"""Packs: which samples share one sequence, and the proof that they do not see each other.
+"""Packs: which samples share one sequence, and the proof that they do not attend to each other.
 
 In: lengths, a model. Out: packs as lists of indices. No sample is cut, none is left out, and the packs depend on the
 lengths alone, so they are the same for any number of ranks and after a resume.
@@ -48,12 +48,12 @@ def pack_lengths(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def check_packing(model: Any, device: torch.device | str) -> None:
-    """Raise unless the samples of a pack cannot see each other in this model.
+    """Raise if the samples of a pack attend to each other in this model.
 
     The second half of a pack must not change when the first does: a leak shows as a difference far above rounding.
 
     Raises:
-        WorkerError: the attention is not one that keeps samples apart, or a sample saw another.
+        WorkerError: the attention is not one that keeps samples apart, or a sample attended to another.
     """
     attention = str(getattr(model.config, "_attn_implementation", None))
     if not attention.startswith(_EXACT_ATTENTION):
@@ -80,6 +80,6 @@ def check_packing(model: Any, device: torch.device | str) -> None:
     difference = float((outputs[0] - outputs[1]).abs().max())
     if not difference <= 1e-3 * float(outputs[0].abs().max()):
         raise WorkerError(
-            f"packing: the samples of a pack see each other in this model (logits differ by {difference:.3g})",
+            f"packing: samples of a pack attend to each other in this model (logits differ by {difference:.3g})",
             hint="set packing: false",
         )

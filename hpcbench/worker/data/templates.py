@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 IGNORED_LABEL: Final = -100
 MASKED: Final = "masked"
-"""Key of a message: texts in its content that are never learnt (what tools returned); templates do not see it."""
+"""Key of a message: texts in its content that are never trained on (what tools returned); removed before rendering."""
 TruncationStrategy = Literal["truncation_left", "delete"]
 Message = Mapping[str, Any]
 
@@ -171,7 +171,7 @@ class Template:
             )
         except (TemplateError, TypeError, KeyError) as error:
             roles = ", ".join(str(message["role"]) for message in chat)
-            raise WorkerError(f"the chat template refuses a chat with the roles {roles}: {error}") from error
+            raise WorkerError(f"the chat template rejects a chat with the roles {roles}: {error}") from error
         return str(text)
 
     def _prompt_ids(self, chat: Sequence[Message]) -> list[int]:
@@ -256,7 +256,7 @@ class Template:
     def _find_starts(self, prompt: str, full: str, prompt_ids: list[int]) -> list[int]:
         """Return where in the answer's text each of its tokens starts, tokenized as `_continue` does."""
         if not self.tokenizer.is_fast:
-            raise WorkerError("parts of answers cannot be weighed: the tokenizer does not tell where its tokens lie")
+            raise WorkerError("parts of answers cannot be weighed: only fast tokenizers return the offsets of tokens")
         add_start = self._chat_template is None
         joint = self.tokenizer(full, add_special_tokens=add_start, return_offsets_mapping=True)
         if list(joint["input_ids"][: len(prompt_ids)]) == prompt_ids:

@@ -190,7 +190,7 @@ def describe_subject(scores: EvalMetrics, subject: Subject, *, eval_loss_reason:
         "primary_metric": (scores.primary_metric, "the eval tasks have no metric in common that is a mean"),
         "infer": (scores.infer, "these eval tasks score given answers and generate nothing"),
         "eval_loss": (scores.eval_loss, eval_loss_reason),
-        "parameters": (parameters, "the program that trained this model did not say what it trained"),
+        "parameters": (parameters, "the training program did not report its parameters"),
     }
     return EvalMetrics.model_validate(
         dict(scores)
@@ -212,7 +212,7 @@ def choose_chat_template(template: Template, eval_args: EvalArgs) -> bool:
         return eval_args.apply_chat_template
     if not template.has_chat_template:
         logger.warning(
-            "no chat template: prompts are lm-eval's bare text, while training puts each message on a line of its own; "
+            "no chat template: prompts are lm-eval's bare text, while training puts each message on a separate line; "
             "eval_args.apply_chat_template: true evaluates with the training's prompts"
         )
     return template.has_chat_template

@@ -1,7 +1,7 @@
-"""The model as lm-eval sees it: its prompts are the training's, its generation is measured, its progress is told.
+"""The model that lm-eval is given: with the training's prompts, a measured generation and reports of its progress.
 
 In: a loaded model, its tokenizer, the prompts' template. Out: answers to lm-eval's requests, a filled meter.
-It never loads weights and never scores: both are others' work.
+It never loads weights and never scores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BetweenBatches = Callable[[int, int], None]
 
 
 class _DoneCounter:
-    """Stands where lm-eval keeps its response cache, which hears of every finished request exactly once."""
+    """Takes the place of lm-eval's response cache, which is called exactly once for every finished request."""
 
     def __init__(self) -> None:
         self.num_done = 0
@@ -59,7 +59,7 @@ class EvalModel(HFLM):
             prompts: the training's template, or None for bare text without chat messages.
             batch_size: rows per batch, fixed: an automatic size would change the speed.
             max_length: longest prompt plus answer in tokens, or None for what the model allows.
-            between_batches: told of the progress before every batch.
+            between_batches: called with the progress before every batch.
         """
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
         self.prompts = prompts
@@ -148,7 +148,7 @@ class EvalModel(HFLM):
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return nothing: lm-eval would ask the hub for a commit, and the record knows the model already."""
+        """Return nothing: lm-eval would query the hub for a commit, and the record names the model already."""
         return {}
 
     # Batches

@@ -55,7 +55,7 @@ def leaf_names(results: LmEvalResults, name: str) -> list[str]:
 
 
 def plain_value(value: object) -> float | str | None:
-    """Return a metric as a plain finite float; lm-eval's "N/A" stays, what is no number becomes None."""
+    """Return a metric as a plain finite float; lm-eval's "N/A" stays, other values that are not numbers become None."""
     if isinstance(value, str):
         return value
     try:

@@ -1,7 +1,7 @@
 """From an eval dataset's name in a suite to loaded lm-eval tasks.
 
 In: the name, folders with local task files. Out: lm-eval's task and group objects with their documents, and which of
-them is the headline. Names of the seed documents are translated by `catalog/eval_names.yaml`. It never sees a model.
+them is the headline. Names that ms-swift uses are translated by `catalog/eval_names.yaml`. It never loads a model.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class KnownName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedTasks:
-    """What one eval dataset's name stands for."""
+    """The lm-eval tasks behind one eval dataset's name."""
 
     headline: Task | Group
     """The one task or group that the report shows."""
@@ -122,7 +122,7 @@ def metric_names(item: Task | Group) -> tuple[str, ...]:
 
 
 def _find(name: str, include_path: Sequence[str]) -> tuple[TaskManager, tuple[str, ...]]:
-    """Return an index that knows the name, as small as possible, and lm-eval's names for it."""
+    """Return the smallest index that has the name, and lm-eval's names for it."""
     folders = [_existing_folder(folder) for folder in include_path]
     known = known_names().get(name)
     task_names = known.tasks if known else (name,)
@@ -151,7 +151,7 @@ def _existing_folder(folder: str) -> str:
 
 
 def _is_complete(manager: TaskManager, name: str) -> bool:
-    """Whether the index knows the name and, for a group, all its members."""
+    """Return whether the index has the name and, for a group, all its members."""
     entry = manager.task_index.get(name)
     if entry is None:
         return False
@@ -198,13 +198,13 @@ def _unknown_name(name: str, all_names: Sequence[str]) -> WorkerError:
     close = difflib.get_close_matches(name, sorted(set(all_names)), n=NUM_SUGGESTIONS)
     hint = f"did you mean {', '.join(close)}?" if close else "`lm-eval ls tasks` lists all names"
     return WorkerError(
-        f"eval dataset {name!r}: neither hpcbench nor lm-eval {lm_eval.__version__} knows such a task",
-        hint=f"{hint} A task file of your own is found through eval_args.include_path",
+        f"eval dataset {name!r}: not a task of hpcbench or of lm-eval {lm_eval.__version__}",
+        hint=f"{hint} For your own task files set eval_args.include_path",
     )
 
 
 def _data_error(name: str, error: Exception) -> WorkerError:
-    """Say in one line what is missing; the library's own chain of HTTP errors helps nobody."""
+    """Return an error that names what is missing in one line instead of the library's chain of HTTP errors."""
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return WorkerError(
         f"eval dataset {name!r}: its data cannot be loaded here: {cause}",

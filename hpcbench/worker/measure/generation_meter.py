@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria
 from hpcbench.schemas.record import InferSpeed
 
 LOOKBACK_MARGIN_TOKENS = 2
-"""A stop sequence may be generated in other tokens than the tokenizer would choose; lm-eval looks as far back."""
+"""A stop sequence may be generated in other tokens than the tokenizer would choose; lm-eval searches as far back."""
 
 
 class GenerationWatch(StoppingCriteria):

@@ -56,7 +56,7 @@ class Meter:
         self._num_samples += num_samples
 
     def end_step(self, *, stop: bool) -> StepMeasure:
-        """Stop the clock and sum over ranks; `stop` counts on rank 0, whose wish becomes everybody's."""
+        """Stop the clock and sum over ranks; `stop` counts on rank 0, which decides for all."""
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         counts = torch.tensor([int(stop), self._num_tokens, self._num_samples], dtype=torch.int64)

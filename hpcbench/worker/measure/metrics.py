@@ -18,7 +18,7 @@ MAX_WARMUP_STEPS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One optimizer step as the history tells it; counts are over all ranks."""
+    """One optimizer step as the history has it; counts are over all ranks."""
 
     step: int
     loss: float | None
@@ -31,7 +31,7 @@ class Step:
 def divergence(steps: Sequence[Step]) -> int | None:
     """Return the first step from which on no loss was finite, or None for a training that ended with a finite one.
 
-    A single loss that is not finite is no divergence: with fp16 the gradient scaler leaves such a step out.
+    A single loss that is not finite is not a divergence: with fp16 the gradient scaler leaves such a step out.
     """
     first: int | None = None
     for step in steps:

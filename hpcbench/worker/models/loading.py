@@ -1,7 +1,7 @@
 """Loads tokenizers and models: of a hub id in the local cache, of a folder, or of a finished checkpoint.
 
 In: the training arguments and a device. Out: a transformers tokenizer or model, in the dtype that was asked for.
-What is missing, unsupported or unsafe raises a WorkerError that says what to do; nothing here downloads on its own.
+What is missing, unsupported or unsafe raises a WorkerError with a way on; nothing here downloads anything.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
     check_device(args, device)
     if has_adapter(folder):
         if merge:
-            raise WorkerError(f"{folder}: such an adapter cannot be merged", hint="set eval_args.merge_lora: false")
+            raise WorkerError(
+                f"{folder}: an adapter of this kind cannot be merged", hint="set eval_args.merge_lora: false"
+            )
         return rebuild_adapter(load_model(args, device, num_gpus=num_gpus, for_training=False), args, folder).eval()
     if (folder / PEFT_CONFIG).is_file():
         from peft import PeftModel
@@ -155,7 +157,7 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
             raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
         return (model.merge_and_unload() if merge else model).eval()
     if not (folder / "config.json").is_file():
-        raise WorkerError(f"{folder}: no checkpoint: none of {PEFT_CONFIG}, {TUNER_CONFIG} and config.json is there")
+        raise WorkerError(f"{folder}: not a checkpoint: it has no {PEFT_CONFIG}, {TUNER_CONFIG} or config.json")
     return _from_pretrained(args, str(folder), device, dtype=args.dtype, num_gpus=num_gpus).eval()
 
 

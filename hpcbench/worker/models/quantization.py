@@ -35,7 +35,7 @@ def quantization_config(args: SftArgs) -> Any | None:
     require("bitsandbytes", for_what=f"quantization_bit: {args.quantization_bit}")
     from transformers import BitsAndBytesConfig
 
-    # It would say in every layer of every pass that LLM.int8() computes in fp16.
+    # bitsandbytes 0.50 would warn in every layer of every pass that LLM.int8() computes in fp16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if args.quantization_bit == 8:
         return BitsAndBytesConfig(load_in_8bit=True)

@@ -36,7 +36,7 @@ _NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
-    """Where a training stands at a resumable checkpoint."""
+    """How far a training is at a resumable checkpoint."""
 
     step: int
     best_step: int | None = None
@@ -182,7 +182,7 @@ class CheckpointStore:
         """Put the finished checkpoints in place.
 
         Args:
-            last_step: the step that the model in memory stands at.
+            last_step: the step of the model in memory.
             best_step: the step with the lowest eval_loss, or None without evaluation.
             with_state: keep the optimizer's state too.
             limit: save_total_limit; 1 keeps the best, or the last where there is no best.
@@ -229,7 +229,7 @@ class CheckpointStore:
         if manifest.get("fingerprint") != self._fingerprint:
             return "it belongs to another configuration"
         if manifest.get("num_ranks") != self._num_ranks:
-            return f"it was written by {manifest.get('num_ranks')} ranks, these are {self._num_ranks}"
+            return f"it was written by {manifest.get('num_ranks')} ranks, and this job has {self._num_ranks}"
         return _find_damage(folder, manifest)
 
     def _place(self, staged: Path, target: Path) -> None:

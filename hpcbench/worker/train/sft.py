@@ -198,7 +198,7 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
     """Return transformers' arguments; evaluation and saving are hpcbench's own, so both are off here.
 
     Raises:
-        WorkerError: transformers refuses a value, such as an unknown optimizer.
+        WorkerError: transformers rejects a value, such as an unknown optimizer.
     """
     try:
         training_args = TrainingArguments(
@@ -232,7 +232,7 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
             remove_unused_columns=False,
         )
     except ValueError as error:
-        raise WorkerError(f"transformers refuses the training arguments: {error}") from error
+        raise WorkerError(f"transformers rejects the training arguments: {error}") from error
     if training_args.n_gpu > 1:
         # One process on several visible GPUs: their number is the request's business, never torch.nn.DataParallel's.
         training_args._n_gpu = 1  # noqa: SLF001  # what Trainer itself does for models spread over GPUs
@@ -249,7 +249,7 @@ def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
 
 
 def uses_bf16_autocast(args: SftArgs) -> bool:
-    """Whether matrix products of fp32 adapters on a bf16 base run in bf16; weights that are bf16 already need none."""
+    """Return whether matrix products of fp32 adapters on a bf16 base run in bf16; bf16 weights need no autocast."""
     return args.dtype == "bf16" and not load_tuner(args.tuner).trains_in_model_dtype
 
 

@@ -79,7 +79,7 @@ class Run:
 
     @property
     def only_save_model(self) -> bool:
-        """The argument with the seed's default: weights alone for full, all of it for lora."""
+        """The argument, with ms-swift's default: weights alone for full, the optimizer's state too for lora."""
         if self.args.only_save_model is None:
             return self.args.sft_type == "full"
         return self.args.only_save_model
@@ -164,7 +164,7 @@ class BenchTrainer(Trainer):
         return loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Write the weights and the tokenizer; of a method with an adapter of its own the adapter alone."""
+        """Write the weights and the tokenizer; of a method that saves its own adapter, the adapter alone."""
         if not self.run.tuner.saved_arguments:
             super().save_model(output_dir, _internal_call)
         elif self.run.ranks.is_first:
@@ -173,7 +173,7 @@ class BenchTrainer(Trainer):
             self._tokenizer.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Take the weights to resume with; the Trainer knows no adapters but peft's and has no public hook for this."""
+        """Take the weights to resume with; the Trainer loads peft's adapters alone and has no public hook."""
         if not self.run.tuner.saved_arguments:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
@@ -327,7 +327,7 @@ class RunCallback(TrainerCallback):
             )
 
     def _watch_divergence(self, loss: float, step: int, control: TrainerControl) -> None:
-        """Say when losses stop being finite, and end a training that stays so; the loss is the same on all ranks."""
+        """Log when losses stop being finite, and end a training that stays so; the loss is the same on all ranks."""
         run = self._run
         run.num_bad_losses = 0 if math.isfinite(loss) else run.num_bad_losses + 1
         if run.num_bad_losses == 1:

@@ -1,7 +1,7 @@
 """Fine-tuning methods by name: one module each, found by its name, so that a new method is a new file here.
 
 In: a method's name. Out: the `TUNER` of the module of that name. Nothing is imported before it is asked for; the names
-themselves are known to the login node too (`hpcbench/tuner_names.py`).
+themselves are known to the login node too (`hpcbench/schemas/tuners.py`).
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ def load_tuner(name: str) -> Tuner:
         raise WorkerError(f"sft_type: unknown value {name!r}; expected: {', '.join(list_tuners())}")
     tuner = importlib.import_module(f"{__name__}.{name}").TUNER
     if not isinstance(tuner, Tuner):
-        raise WorkerError(f"worker/tuners/{name}.py: TUNER is no Tuner")
+        raise WorkerError(f"worker/tuners/{name}.py: TUNER is not a Tuner")
     return tuner

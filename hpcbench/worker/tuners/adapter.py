@@ -1,7 +1,7 @@
 """A bottleneck adapter after the MLP of each decoder layer (Houlsby et al. 2019, arXiv:1902.00751).
 
 In: the base model, adapter_length and adapter_act. Out: the same model, with `mlp.adapter` in each layer, which alone
-is trained. One adapter per layer, as the original's tables have it (33.69 million weights on Qwen-7B). It starts as
+is trained. One adapter per layer, as ms-swift's tables have it (33.69 million weights on Qwen-7B). It starts as
 the identity and never touches the base's weights.
 """
 

@@ -115,7 +115,7 @@ def test_unknown_task_names_the_close_ones(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught:
         load_eval_tasks("gsm8kk", [str(tmp_path)])
 
-    assert caught.value.message.startswith("eval dataset 'gsm8kk': neither hpcbench nor lm-eval")
+    assert caught.value.message.startswith("eval dataset 'gsm8kk': not a task of hpcbench or of lm-eval")
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("did you mean gsm8k")
 

@@ -1,4 +1,4 @@
-"""GaLore (arXiv:2403.03507): full fine-tuning whose optimizer sees each gradient in a low-rank subspace of its own.
+"""GaLore (arXiv:2403.03507): full fine-tuning whose optimizer sees each gradient in a low-rank subspace.
 
 In: the base model and the galore_* arguments. Out: the same, all weights trainable, and an AdamW whose moments of the
 targets are as small as the subspace; in fewer bits where asked for (Q-GaLore, arXiv:2407.08296). Its state is tensors
@@ -69,7 +69,7 @@ class GaLoreAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # takes no closure
         """Update every weight that has a gradient."""
         if closure is not None:
-            raise ValueError("no closures")
+            raise ValueError("GaLoreAdamW.step: closures are not supported")
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
