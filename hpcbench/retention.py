@@ -164,14 +164,13 @@ def count_freed(folders: Sequence[Path]) -> int:
 
 
 def choose_checkpoint(request: JobRequest, record: Record) -> Path | None:
-    """Return the folder of the model to evaluate for a user's eval program, or None when training left none."""
+    """Return the folder of the model to evaluate for a user's eval program, or None when training kept none such."""
     metrics = record.metrics
     folder = Path(request.train_folder or "")
     match metrics:
         case TrainMetrics():
             wanted = None if request.eval_args is None else request.eval_args.checkpoint
-            best = metrics.best_checkpoint if wanted != "last" else None
-            chosen = best or metrics.last_checkpoint
+            _, chosen = metrics.choose_checkpoint(wanted)
             return None if chosen is None else folder / chosen
         case CommandMetrics():
             return None if metrics.output_model is None else Path(metrics.output_model)

@@ -35,7 +35,7 @@ from hpcbench.job.train_check import check_train, note_refusal
 from hpcbench.processes import die_with_parent
 from hpcbench.retention import choose_checkpoint
 from hpcbench.scheduler.slurm.own_job import ask_own_job
-from hpcbench.schemas.record import Record, read_record
+from hpcbench.schemas.record import Record, TrainMetrics, read_record
 from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import EXIT_START_ME_AGAIN, FINISHED_WELL, JobState
 
@@ -96,6 +96,12 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
             note_refusal(context.suite_paths, context.submission, context.index, reason)
             return EXIT_NOT_COMPLETED
         checkpoint = choose_checkpoint(request, train) if request.program else None
+        wanted = None if request.eval_args is None else request.eval_args.checkpoint
+        if request.program and checkpoint is None and wanted is not None and isinstance(train.metrics, TrainMetrics):
+            reason = f"the training kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
+            logger.error("not run: %s", reason)
+            note_refusal(context.suite_paths, context.submission, context.index, reason)
+            return EXIT_NOT_COMPLETED
     claim = take_claim(context) if context.is_head else wait_for_head_claim(context)
     if claim is None:
         record = read_record(context.paths.record)

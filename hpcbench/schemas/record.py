@@ -130,6 +130,15 @@ class TrainMetrics(BaseModel):
     unknown: dict[str, str] = Field(default_factory=dict)
     """Reason for each figure that is null."""
 
+    def choose_checkpoint(self, wanted: Literal["best", "last"] | None) -> tuple[Literal["best", "last"], str | None]:
+        """Return which checkpoint an eval takes, and its path below the job's folder, None where it was not kept.
+
+        Where none is asked for, it is the best one if a validation split gave one, else the last. One that is asked
+        for is never replaced by the other.
+        """
+        choice = wanted or ("last" if self.best_checkpoint is None else "best")
+        return choice, self.best_checkpoint if choice == "best" else self.last_checkpoint
+
 
 class TaskResult(BaseModel):
     """One eval task's or group's result."""

@@ -196,3 +196,10 @@ def test_what_a_killed_removal_left_goes_with_the_next(
     assert remove(removals) == []
     assert [*tmp_path.rglob("*.removed")] == []
     assert (train / "record.json").exists()
+
+
+def test_a_checkpoint_that_is_asked_for_is_never_replaced_by_the_other() -> None:
+    without_best = METRICS.model_copy(update={"best_checkpoint": None})
+    assert METRICS.choose_checkpoint(None) == ("best", "checkpoints/best")
+    assert without_best.choose_checkpoint(None) == ("last", "checkpoints/last")
+    assert without_best.choose_checkpoint("best") == ("best", None)

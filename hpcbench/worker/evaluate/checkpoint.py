@@ -64,8 +64,7 @@ def _completed_record(job: JobPaths) -> Record:
 
 
 def _trained(job: JobPaths, metrics: TrainMetrics, eval_args: EvalArgs) -> Checkpoint:
-    choice = eval_args.checkpoint or ("best" if metrics.best_checkpoint is not None else "last")
-    relative = metrics.best_checkpoint if choice == "best" else metrics.last_checkpoint
+    choice, relative = metrics.choose_checkpoint(eval_args.checkpoint)
     if relative is None:
         hint = "without a validation split there is no best one: use last" if choice == "best" else None
         raise WorkerError(f"{job.record}: the training kept no {choice} checkpoint", hint=hint)
