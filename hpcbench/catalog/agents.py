@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from hpcbench.catalog.files import entry_error, load_entries, user_file
+from hpcbench.catalog.files import load_entries, lookup_entry
 
 
 class AgentFormat(BaseModel):
@@ -68,13 +68,7 @@ def lookup_agent_format(name: str) -> AgentFormat | None:
     Raises:
         ConfigError: the user's entry is not usable.
     """
-    fields = load_entries("agents").get(name)
-    if fields is None:
-        return None
-    try:
-        return AgentFormat(**fields)
-    except (ValidationError, TypeError) as error:
-        raise entry_error(user_file("agents"), name, str(error)) from error
+    return lookup_entry("agents", name, AgentFormat)
 
 
 def list_agent_formats() -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from hpcbench.catalog.files import entry_error, load_entries, user_file
+from hpcbench.catalog.files import load_entries, lookup_entry
 from hpcbench.errors import WorkerError
 
 REGISTRY_NAME: Final = "dataset_info.json"
@@ -153,13 +153,7 @@ def lookup_dataset(name: str) -> DatasetEntry | None:
     Raises:
         ConfigError: the user's entry is not usable.
     """
-    fields = load_entries("datasets").get(name)
-    if fields is None:
-        return None
-    try:
-        return DatasetEntry(**fields)
-    except (ValidationError, TypeError) as error:
-        raise entry_error(user_file("datasets"), name, str(error)) from error
+    return lookup_entry("datasets", name, DatasetEntry)
 
 
 def list_datasets() -> tuple[str, ...]:

@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from hpcbench.errors import ConfigError, Problem
 from hpcbench.storage.package_data import user_config_dir
 
 Entries = Mapping[str, Any]
+EntryModel = TypeVar("EntryModel", bound=BaseModel)
 
 
 def user_file(name: str) -> Path:
@@ -48,6 +50,21 @@ def _load(name: str, own: Path) -> Entries:
             raise entry_error(own, "", "not a mapping of names to entries")
         entries |= added or {}
     return entries
+
+
+def lookup_entry(catalog: str, name: str, model: type[EntryModel]) -> EntryModel | None:
+    """Return an entry as its model, or None when the catalog has none of that name.
+
+    Raises:
+        ConfigError: the user's entry is not usable.
+    """
+    fields = load_entries(catalog).get(name)
+    if fields is None:
+        return None
+    try:
+        return model(**fields)
+    except (ValidationError, TypeError) as error:
+        raise entry_error(user_file(catalog), name, str(error)) from error
 
 
 def entry_error(file: Path, path: str, message: str) -> ConfigError:
