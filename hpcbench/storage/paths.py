@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
@@ -38,46 +38,38 @@ FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9._+=-]*$", 
 """A suite, experiment or job as our own files name it: one folder, never another place or no place at all."""
 
 
+class _HasFolder(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+
+class _Entry:
+    """A file or folder below the `folder` of the class that names it."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get__(self, paths: _HasFolder, owner: type) -> Path:
+        return paths.folder.joinpath(*self._names)
+
+
 @dataclass(frozen=True, slots=True)
 class JobPaths:
     """The files of one job."""
 
     folder: Path
 
-    @property
-    def request(self) -> Path:
-        return self.folder / "job.json"
-
-    @property
-    def claim(self) -> Path:
-        return self.folder / "claim.json"
-
-    @property
-    def progress(self) -> Path:
-        return self.folder / "progress.json"
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "record.json"
-
-    @property
-    def cancelled(self) -> Path:
-        return self.folder / "cancelled.json"
-
-    @property
-    def resume(self) -> Path:
-        """Checkpoints that a running job resumes from; deleted at completion."""
-        return self.folder / "resume"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Checkpoints that are the job's result: `best` and `last`."""
-        return self.folder / "checkpoints"
-
-    @property
-    def hub(self) -> Path:
-        """What is pushed to a model hub; beside the checkpoints, so that its files are links to theirs."""
-        return self.checkpoints / "hub"
+    request = _Entry("job.json")
+    claim = _Entry("claim.json")
+    progress = _Entry("progress.json")
+    record = _Entry("record.json")
+    cancelled = _Entry("cancelled.json")
+    resume = _Entry("resume")
+    """Checkpoints that a running job resumes from; deleted at completion."""
+    checkpoints = _Entry("checkpoints")
+    """Checkpoints that are the job's result: `best` and `last`."""
+    hub = _Entry("checkpoints", "hub")
+    """What is pushed to a model hub; beside the checkpoints, so that its files are links to theirs."""
 
     def old_record(self, fingerprint: str) -> Path:
         """Where the record of an earlier configuration is kept after `--force`."""
@@ -109,29 +101,15 @@ class AttemptPaths:
     def number(self) -> int:
         return int(self.folder.name.removeprefix("attempt-"))
 
-    @property
-    def log(self) -> Path:
-        """Everything that launcher and workers print."""
-        return self.folder / "output.log"
-
-    @property
-    def claim(self) -> Path:
-        """Who began this attempt, and when: all that is left of one that was killed at once."""
-        return self.folder / "claim.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.json"
-
-    @property
-    def started(self) -> Path:
-        """Written by rank 0 when training starts: the fingerprint and the step it resumes from."""
-        return self.folder / "started.json"
-
-    @property
-    def history(self) -> Path:
-        """One JSON object per optimizer step."""
-        return self.folder / "history.jsonl"
+    log = _Entry("output.log")
+    """Everything that launcher and workers print."""
+    claim = _Entry("claim.json")
+    """Who began this attempt, and when: all that is left of one that was killed at once."""
+    metrics = _Entry("metrics.json")
+    started = _Entry("started.json")
+    """Written by rank 0 when training starts: the fingerprint and the step it resumes from."""
+    history = _Entry("history.jsonl")
+    """One JSON object per optimizer step."""
 
     def failure(self, rank: int) -> Path:
         """Error type, message and traceback, written by the rank that failed."""
@@ -141,43 +119,20 @@ class AttemptPaths:
         """Return the failures that ranks have written."""
         return list(self.folder.glob("failure-rank*.json"))
 
-    @property
-    def stop(self) -> Path:
-        """Written by the supervisor to ask the worker to checkpoint and leave; see `job/supervisor.py`."""
-        return self.folder / "stop.json"
-
-    @property
-    def interrupted(self) -> Path:
-        """Written by rank 0 once it has left early because of `stop`."""
-        return self.folder / "interrupted.json"
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "record.json"
-
-    @property
-    def reserve(self) -> Path:
-        """Space kept for the record on a disk that fills up; see `job/disk.py`."""
-        return self.folder / "reserve.bin"
-
-    @property
-    def push(self) -> Path:
-        """How the push to a model hub ended: `url` or `error`."""
-        return self.folder / "push.json"
-
-    @property
-    def push_log(self) -> Path:
-        return self.folder / "push.log"
-
-    @property
-    def values(self) -> Path:
-        """Where a `command` writes its own figures (HPCBENCH_METRICS)."""
-        return self.folder / "values.json"
-
-    @property
-    def samples(self) -> Path:
-        """lm-eval's per-document outputs."""
-        return self.folder / "samples.jsonl"
+    stop = _Entry("stop.json")
+    """Written by the supervisor to ask the worker to checkpoint and leave; see `job/supervisor.py`."""
+    interrupted = _Entry("interrupted.json")
+    """Written by rank 0 once it has left early because of `stop`."""
+    record = _Entry("record.json")
+    reserve = _Entry("reserve.bin")
+    """Space kept for the record on a disk that fills up; see `job/disk.py`."""
+    push = _Entry("push.json")
+    """How the push to a model hub ended: `url` or `error`."""
+    push_log = _Entry("push.log")
+    values = _Entry("values.json")
+    """Where a `command` writes its own figures (HPCBENCH_METRICS)."""
+    samples = _Entry("samples.jsonl")
+    """lm-eval's per-document outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,22 +146,11 @@ class SuitePaths:
     def folder(self) -> Path:
         return self.save_dir / self.suite
 
-    @property
-    def plan(self) -> Path:
-        return self.folder / "suite.json"
-
-    @property
-    def submissions(self) -> Path:
-        return self.folder / "submissions"
-
-    @property
-    def claim(self) -> Path:
-        """Held while one process submits."""
-        return self.submissions / "claim.json"
-
-    @property
-    def slurm_logs(self) -> Path:
-        return self.folder / "slurm"
+    plan = _Entry("suite.json")
+    submissions = _Entry("submissions")
+    claim = _Entry("submissions", "claim.json")
+    """Held while one process submits."""
+    slurm_logs = _Entry("slurm")
 
     def submission(self, key: str) -> Path:
         return self.submissions / f"{key}.json"
@@ -260,35 +204,18 @@ class LocalPaths:
     def folder(self) -> Path:
         return self.save_dir / "local"
 
-    @property
-    def queue(self) -> Path:
-        """One file per submission."""
-        return self.folder / "queue"
-
-    @property
-    def elements(self) -> Path:
-        """One state file per started or ended job, written by the runner alone."""
-        return self.folder / "elements"
-
-    @property
-    def cancels(self) -> Path:
-        """Requests to cancel, which the runner takes away when it has acted."""
-        return self.folder / "cancels"
-
-    @property
-    def runner(self) -> Path:
-        """Held by the one process that runs the queue."""
-        return self.folder / "runner.json"
-
-    @property
-    def stopped(self) -> Path:
-        """Left by a runner that was asked to stop before its queue was empty."""
-        return self.folder / "stopped.json"
-
-    @property
-    def log(self) -> Path:
-        """Output of a detached runner."""
-        return self.folder / "runner.log"
+    queue = _Entry("queue")
+    """One file per submission."""
+    elements = _Entry("elements")
+    """One state file per started or ended job, written by the runner alone."""
+    cancels = _Entry("cancels")
+    """Requests to cancel, which the runner takes away when it has acted."""
+    runner = _Entry("runner.json")
+    """Held by the one process that runs the queue."""
+    stopped = _Entry("stopped.json")
+    """Left by a runner that was asked to stop before its queue was empty."""
+    log = _Entry("runner.log")
+    """Output of a detached runner."""
 
     def entry(self, submission_id: str) -> Path:
         return self.queue / f"{submission_id}.json"
@@ -311,19 +238,8 @@ class DoctorPaths:
     def folder(self) -> Path:
         return self.save_dir / f".doctor-{self.token}"
 
-    @property
-    def probe(self) -> Path:
-        """Copy of the program that checks a compute node."""
-        return self.folder / "probe.py"
-
-    @property
-    def script(self) -> Path:
-        return self.folder / "probe.sh"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "slurm.out"
-
-    @property
-    def result(self) -> Path:
-        return self.folder / "probe.json"
+    probe = _Entry("probe.py")
+    """Copy of the program that checks a compute node."""
+    script = _Entry("probe.sh")
+    log = _Entry("slurm.out")
+    result = _Entry("probe.json")
