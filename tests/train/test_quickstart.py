@@ -35,5 +35,11 @@ def test_the_demo_beats_its_baseline_and_is_not_run_twice(tmp_path: Path) -> Non
     assert min(scores["lora-r4"], scores["lora-r32"], scores["full"]) >= 0.5
     assert scores["lora-r32"] > scores["lora-r4"]
 
+    # The code with which the README loads the best checkpoint.
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n", 1)[1].split("```", 1)[0].replace('"logs/', f'"{tmp_path}/')
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.stdout.strip(), answer.stderr
+
     assert "0 jobs submitted" in hpcbench("demo", "--save-dir", str(tmp_path))
     assert [path.name for path in sorted(tmp_path.glob("quickstart/*/*/attempt-*"))] == ["attempt-1"] * 7

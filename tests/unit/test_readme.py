@@ -1,10 +1,11 @@
-"""What the README shows: targets, links, a suite, a profile. Its commands are run by tests/slurm/test_readme.py."""
+"""What the documents show exists: targets, links, paths, a suite, a profile. tests/slurm runs the README's commands."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from hpcbench.config import load_suites
@@ -16,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def yaml_block(after: str) -> str:
     """Return the first yaml block after a heading."""
-    text = README.split(f"### {after}\n", 1)[1]
+    text = README.split(f"## {after}\n", 1)[1]
     return text.split("```yaml\n", 1)[1].split("```", 1)[0]
 
 
@@ -31,12 +32,21 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "DECISIONS.md", "RESULTS.md"])
+def test_every_path_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    paths = re.findall(r"(?<![\w/.])(?:hpcbench|tests|configs|templates)/[\w./-]*[\w/]", text)
+    named = [path for path in paths if "NAME" not in path]
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_the_suite_of_the_readme_loads(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.jsonl").write_text('{"query": "q", "response": "r"}\n')
     file = tmp_path / "suite.yaml"
-    file.write_text(yaml_block("A suite"))
+    file.write_text(yaml_block("A first suite"))
     [suite] = load_suites([file])
     assert [experiment.name for experiment in suite.experiments] == [
         "base",
@@ -46,6 +56,14 @@ def test_the_suite_of_the_readme_loads(tmp_path: Path) -> None:
     ]
 
 
+def test_the_matrix_of_the_readme_makes_three_variants_with_three_seeds_each(tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml_block("Compare").replace("data/train.jsonl", "alpaca-en"))
+    [suite] = load_suites([file])
+    assert len(suite.experiments) == 9
+    assert len({experiment.base_experiment for experiment in suite.experiments}) == 3
+
+
 def test_the_profile_of_the_readme_loads() -> None:
-    profile = ClusterProfile.model_validate(yaml.safe_load(yaml_block("A cluster profile")))
+    profile = ClusterProfile.model_validate(yaml.safe_load(yaml_block("A first run on a cluster")))
     assert profile.account == "lab-account"
