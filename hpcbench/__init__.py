@@ -3,4 +3,4 @@
 Nothing is imported here, so that `hpcbench --help` on a login node stays as quick as Python itself.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
