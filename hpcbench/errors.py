@@ -15,7 +15,7 @@ In: text. Out: text. Nothing here reads files or exits.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -89,6 +89,17 @@ class ReportError(HpcbenchError):
 
 class WorkerError(HpcbenchError):
     """A job cannot do what its request says; the message becomes the record's cause."""
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 job`, `2 jobs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def name_first(names: Sequence[str], limit: int = 4, *, separator: str = ", ") -> str:
+    """Return the first names and how many there are besides: `a, b and 3 more`."""
+    shown = separator.join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

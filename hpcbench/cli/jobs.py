@@ -198,7 +198,7 @@ def retry(
             continue
         destination = again.destination
         result = submit_suite(again.suite, destination, again.options, max_jobs=destination.jobs_allowed(None))
-        print_result(again.suite, result, destination)
+        print_result(result)
         failed |= result.has_failed
         if destination.scheduler.runs_here:
             failed |= run_local(root, [suite_name], detach=False)

@@ -15,15 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError
+from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError, name_first, plural
 from hpcbench.plan.decide import Action, Decision
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import status_rows
-from hpcbench.submit.destination import Destination
 from hpcbench.submit.retry import Place, Remedy
 from hpcbench.submit.send_arrays import SubmitResult
-from hpcbench.submit.submit_plan import SHOWN_NAMES, SubmitPlan
+from hpcbench.submit.submit_plan import SubmitPlan
 
 if TYPE_CHECKING:
     from hpcbench.cli.status_table import StatusScreen
@@ -37,16 +36,9 @@ def print_error(error: HpcbenchError | OSError) -> None:
     Of the system's own there are a full disk, or a folder that may not be read or written; the text names it.
     """
     if isinstance(error, ConfigError):
-        count = len(error.problems)
-        print(error, file=sys.stderr)
-        print(f"{count} problem{'s' if count != 1 else ''} found; nothing was submitted", file=sys.stderr)
+        print_warning(f"{error}\n{plural(len(error.problems), 'problem')} found; nothing was submitted")
     else:
-        print(f"error: {error}", file=sys.stderr)
-
-
-def plural(count: int, noun: str) -> str:
-    """Return `1 job`, `2 jobs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+        print_warning(f"error: {error}")
 
 
 def print_line(text: str) -> None:
@@ -55,7 +47,7 @@ def print_line(text: str) -> None:
 
 
 def print_warning(text: str) -> None:
-    """Print one line on standard error."""
+    """Print lines on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -68,38 +60,36 @@ def print_summary(collection: Collection) -> None:
     print(f"full report: hpcbench collect {' '.join(suite.name for suite in collection.suites)}")
 
 
-def print_result(suite: Suite, result: SubmitResult, destination: Destination) -> None:
+def print_result(result: SubmitResult) -> None:
     """Print what a submit did."""
-    cluster = destination.scheduler.name
-    for submission in result.adopted:
-        jobs_adopted = plural(len(submission.elements), "job")
-        print(f"{suite.name}: adopted {submission.scheduler_id} from an interrupted submit ({jobs_adopted})")
+    plan = result.plan
+    name, cluster = plan.suite.name, plan.destination.scheduler.name
+    for submission in plan.adopted:
+        adopted = plural(len(submission.elements), "job")
+        print(f"{name}: adopted {submission.scheduler_id} from an interrupted submit ({adopted})")
     for submission in result.submitted:
         jobs = sorted({element.job for element in submission.elements.values()})
-        size = len(submission.elements)
-        print(f"{suite.name}: {cluster} job {submission.scheduler_id}: {size} x {', '.join(jobs)}")
-    if result.removed:
-        folders = plural(len(result.removed), "folder")
-        print(f"{suite.name}: removed {folders} of finished experiments' checkpoints (keep in the profile)")
-    for warning in result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    for decision in result.changed:
-        print(f"not run: {decision.name}: {decision.why}", file=sys.stderr)
+        print(f"{name}: {cluster} job {submission.scheduler_id}: {len(submission.elements)} x {', '.join(jobs)}")
+    if plan.removals:
+        folders = plural(len(plan.removals), "folder")
+        print(f"{name}: removed {folders} of finished experiments' checkpoints (keep in the profile)")
+    for warning in (*plan.warnings, *(f"not removed: {failure}" for failure in result.not_removed)):
+        print_warning(f"warning: {warning}")
+    for decision in plan.changed:
+        print_warning(f"not run: {decision.name}: {decision.why}")
     for message in result.refused:
-        print(f"refused: {message}; left planned, submit again later", file=sys.stderr)
+        print_warning(f"refused: {message}; left planned, submit again later")
     if result.limit:
         total = plural(result.num_jobs + result.num_left, "job")
         stay = f"{result.num_left} stay{'s' if result.num_left == 1 else ''} planned"
         again = "run the same command again when some are done"
-        print(f"{suite.name}: {result.num_jobs} of {total} submitted; {stay}: {result.limit}; {again}")
+        print(f"{name}: {result.num_jobs} of {total} submitted; {stay}: {result.limit}; {again}")
     elif result.num_left:
-        left = plural(result.num_left, "job")
-        print(f"{suite.name}: {left} left planned (no more may go out now); submit again later")
-    skipped = Counter(decision.why for decision in result.decisions if decision.action in {Action.SKIP, Action.WAIT})
+        print(f"{name}: {plural(result.num_left, 'job')} left planned (no more may go out now); submit again later")
+    skipped = Counter(decision.why for decision in plan.decisions if decision.action in {Action.SKIP, Action.WAIT})
     for reason, count in skipped.items():
-        print(f"{suite.name}: {plural(count, 'job')} not submitted: {reason}")
-    results = destination.save_dir / suite.name
-    print(f"{suite.name}: {plural(result.num_jobs, 'job')} submitted, results in {results}")
+        print(f"{name}: {plural(count, 'job')} not submitted: {reason}")
+    print(f"{name}: {plural(result.num_jobs, 'job')} submitted, results in {plan.destination.save_dir / name}")
 
 
 def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[JobView], SchedulerError]]) -> bool:
@@ -108,9 +98,8 @@ def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[
         print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
     print(f"{plural(len(cancelled), 'job')} cancelled")
     for jobs, error in left:
-        names = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in jobs[:SHOWN_NAMES])
-        more = f" and {len(jobs) - SHOWN_NAMES} more" if len(jobs) > SHOWN_NAMES else ""
-        print(f"not cancelled: {names}{more}: {error}", file=sys.stderr)
+        names = name_first([f"{job.suite}/{job.experiment}/{job.job}" for job in jobs])
+        print_warning(f"not cancelled: {names}: {error}")
     return bool(left)
 
 
@@ -147,22 +136,10 @@ def print_plan(plan: SubmitPlan, *, with_script: bool) -> None:
 def _print_decisions(suite: Suite, decisions: Sequence[Decision], cluster: str) -> None:
     from tabulate import tabulate
 
-    rows = [
-        [
-            decision.request.experiment,
-            decision.request.job,
-            decision.action.value,
-            _describe_resources(decision),
-            decision.why,
-        ]
-        for decision in decisions
-    ]
+    rows = [(d.request.experiment, d.request.job, d.action.value, _describe_resources(d), d.why) for d in decisions]
+    headers = ["experiment", "job", "action", "resources", "why"]
     print(f"{suite.name} ({suite.file}) on {cluster}:")
-    print(
-        tabulate(
-            rows, headers=["experiment", "job", "action", "resources", "why"], tablefmt="simple", disable_numparse=True
-        )
-    )
+    print(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
 
 
 def _describe_resources(decision: Decision) -> str:
@@ -198,7 +175,7 @@ def plan_json(plan: SubmitPlan) -> dict[str, object]:
 def print_warnings(collection: Collection) -> None:
     """Print what made the look incomplete."""
     for warning in collection.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print_warning(f"warning: {warning}")
 
 
 def print_status(collection: Collection, jobs: Sequence[JobView]) -> None:

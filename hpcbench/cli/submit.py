@@ -7,7 +7,6 @@ room only when a verb needs it.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,20 +43,11 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
 ) -> None:
     """Submit what is neither running nor done, and return at once."""
+    suites, destination, options = _open(configs, cluster, save_dir, overrides, only=only, retry=retry, force=force)
     if dry_run:
-        plan(
-            configs,
-            cluster=cluster,
-            save_dir=save_dir,
-            only=only,
-            retry=retry,
-            force=force,
-            max_jobs=max_jobs,
-            overrides=overrides,
-        )
+        _show_plans(suites, destination, options, max_jobs=max_jobs)
         return
-    destination, suites, options = _open(configs, cluster, save_dir, overrides, only=only, retry=retry, force=force)
-    names, failed, error = _submit_in_turn(suites, destination, options, max_jobs=max_jobs)
+    names, failed, error = submit_in_turn(suites, destination, options, max_jobs=max_jobs)
     if destination.scheduler.runs_here:
         failed |= run_local(destination.save_dir, names, detach=detach)
     elif wait:
@@ -83,10 +73,22 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what submit would do: which jobs run, which do not, and why."""
+    suites, destination, options = _open(configs, cluster, save_dir, overrides, only=only, retry=retry, force=force)
+    _show_plans(suites, destination, options, max_jobs=max_jobs, script=script, as_json=as_json)
+
+
+def _show_plans(
+    suites: Sequence[Suite],
+    destination: Destination,
+    options: Options,
+    *,
+    max_jobs: int | None,
+    script: bool = False,
+    as_json: bool = False,
+) -> None:
     from hpcbench.cli.output import plan_json, print_plan
     from hpcbench.submit.submit_plan import prepare_in_turn
 
-    destination, suites, options = _open(configs, cluster, save_dir, overrides, only=only, retry=retry, force=force)
     plans = prepare_in_turn(suites, destination, options, max_jobs=max_jobs)
     if as_json:
         print(json.dumps([plan_json(plan) for plan in plans], indent=2))
@@ -106,8 +108,8 @@ def _open(
     only: Sequence[str] | None,
     retry: str | None,
     force: bool,
-) -> tuple[Destination, list[Suite], Options]:
-    """Return where jobs go, the suites, and what to run of them, all checked before anything is queued."""
+) -> tuple[list[Suite], Destination, Options]:
+    """Return the suites, where their jobs go and what to run of them, all checked before anything is queued."""
     from hpcbench.cli.selection import parse_states, refuse_unknown_experiments
     from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config import load_suites
@@ -122,10 +124,10 @@ def _open(
     slurm = SlurmClient()
     refuse_impossible(suites, profile, only, slurm)
     options = Options(retry=frozenset(parse_states(retry)), force=force, only=tuple(only or ()))
-    return open_destination(profile, resolve_save_dir(save_dir, profile), slurm), suites, options
+    return suites, open_destination(profile, resolve_save_dir(save_dir, profile), slurm), options
 
 
-def _submit_in_turn(
+def submit_in_turn(
     suites: Sequence[Suite], destination: Destination, options: Options, *, max_jobs: int | None
 ) -> tuple[list[str], bool, Exception | None]:
     """Submit suites one after the other, and print what was done.
@@ -135,7 +137,7 @@ def _submit_in_turn(
     Returns:
         The suites that were submitted, whether something was refused or changed, and what ended it early.
     """
-    from hpcbench.cli.output import print_error, print_result
+    from hpcbench.cli.output import print_error, print_result, print_warning
     from hpcbench.submit.submit import submit_suite
 
     names: list[str] = []
@@ -146,13 +148,13 @@ def _submit_in_turn(
         except (HpcbenchError, OSError) as error:
             if not destination.scheduler.runs_here or not names:
                 raise
-            print_error(error)
             rest = ", ".join(other.name for other in suites[len(names) :])
-            print(f"not submitted: {rest}; what was queued before runs now", file=sys.stderr, flush=True)
+            print_error(error)
+            print_warning(f"not submitted: {rest}; what was queued before runs now")
             return names, failed, error
         names.append(suite.name)
         max_jobs = None if max_jobs is None else max_jobs - result.num_jobs
-        print_result(suite, result, destination)
+        print_result(result)
         failed |= result.has_failed
     return names, failed, None
 

@@ -14,7 +14,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.cli.output import (
-    plural,
     print_line,
     print_status,
     print_summary,
@@ -22,6 +21,7 @@ from hpcbench.cli.output import (
     status_json,
     status_screen,
 )
+from hpcbench.errors import plural
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import count_states

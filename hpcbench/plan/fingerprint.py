@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcbench.catalog.datasets import REGISTRY_MARK
+from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
 from hpcbench.schemas.request import JobRequest
 
@@ -129,13 +130,8 @@ def describe_change(old: JobRequest, new: JobRequest) -> str:
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     changes = [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if name not in ignored]
     if not changes:
-        return (
-            "its train job changed"
-            if "train_fingerprint" in names
-            else "the content of its data, tasks or model changed"
-        )
-    more = len(changes) - SHOWN_CHANGES
-    return "; ".join(changes[:SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+        return "its train job changed" if names else "the content of its data, tasks or model changed"
+    return name_first(changes, SHOWN_CHANGES, separator="; ")
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpcbench.errors import plural
 from hpcbench.report.column import Column
 from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
@@ -94,7 +95,7 @@ def counts_text(experiments: Sequence[Facts]) -> str:
     """Return `4 experiments: 3 completed, 1 failed`."""
     counts = Counter(facts.state.value for facts in experiments)
     listed = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    number = f"{len(experiments)} experiment{'' if len(experiments) == 1 else 's'}"
+    number = plural(len(experiments), "experiment")
     return f"{number}: {listed}" if listed else number
 
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from hpcbench.errors import name_first, plural
 from hpcbench.report.column import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
@@ -20,7 +21,6 @@ from hpcbench.schemas.views import JobView, SuiteView
 from hpcbench.storage.paths import JobPaths
 
 COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
-_NAMES_SHOWN = 4
 
 OOM_HINT = (
     "a result, never retried by itself; a smaller batch_size or max_length, gradient_checkpointing or more GPUs under "
@@ -84,9 +84,9 @@ def others_note(suite: SuiteView) -> str | None:
     """Return what is said about experiments and jobs of earlier versions of the suite, or nothing."""
     parts = []
     if count := suite.num_left_out:
-        parts.append(f"left out: {count} experiment{'s' if count != 1 else ''} that the suite does not have any more")
+        parts.append(f"left out: {plural(count, 'experiment')} that the suite does not have any more")
     if count := len(suite.other_jobs):
-        jobs = f"{count} job{'s' if count != 1 else ''} not in the suite any more"
+        jobs = f"{plural(count, 'job')} not in the suite any more"
         parts.append(f"{jobs}, but still under way: hpcbench status {shlex.quote(suite.name)}")
     return "; ".join(parts) or None
 
@@ -170,7 +170,7 @@ def _debug_warnings(experiments: Iterable[Facts]) -> list[str]:
             if found.metrics is not None and found.metrics.debug:
                 limited[dataset, _limit(found)].append(facts.view.name)
     return [
-        f"{dataset}: limit={limit}: only the first documents were evaluated ({_names(names)}); not comparable with "
+        f"{dataset}: limit={limit}: only the first documents were evaluated ({name_first(names)}); not comparable with "
         "scores on the whole dataset"
         for (dataset, limit), names in limited.items()
     ]
@@ -237,7 +237,7 @@ def _difference(
             names[value].append(facts.view.name)
     if len(names) < 2:  # noqa: PLR2004
         return ()
-    listed = "; ".join(f"{value} ({_names(found)})" for value, found in sorted(names.items()))
+    listed = "; ".join(f"{value} ({name_first(found)})" for value, found in sorted(names.items()))
     return (f"{how} different {what}: {listed}",)
 
 
@@ -251,11 +251,6 @@ def _reader_of(software: str) -> Callable[[Facts], frozenset[str]]:
         return frozenset(version for version in versions if version is not None)
 
     return read
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
 def _either(values: Iterable[str]) -> str:

@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.plan.arrays import JobArray, describe_array, take_part
-from hpcbench.plan.decide import Action, Decision
-from hpcbench.retention import Removal
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.schemas.submission import Submission, write_submission
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.job_folder import prepare_job
+from hpcbench.submit.submit_plan import SubmitPlan
 from hpcbench.submit.suite_claim import renew_claim
 
 logger = logging.getLogger(__name__)
@@ -42,14 +41,12 @@ _PERHAPS_JOBS = re.compile(
 class SubmitResult:
     """What one submit did."""
 
-    decisions: Sequence[Decision] = ()
+    plan: SubmitPlan
     submitted: list[Submission] = field(default_factory=list)
-    adopted: Sequence[Submission] = ()
     refused: list[str] = field(default_factory=list)
     """The scheduler's messages about what it did not take; those jobs stay planned."""
-    warnings: list[str] = field(default_factory=list)
-    removed: Sequence[Removal] = ()
-    """Checkpoints of finished experiments that the profile's `keep` left out."""
+    not_removed: Sequence[str] = ()
+    """Why checkpoints of the plan's removals are still there."""
     num_left: int = 0
     """Jobs that stay planned because no more may go out now."""
     limit: str = ""
@@ -61,14 +58,9 @@ class SubmitResult:
         return sum(len(submission.elements) for submission in self.submitted)
 
     @property
-    def changed(self) -> list[Decision]:
-        """Jobs that did not run because there is a result of other arguments."""
-        return [decision for decision in self.decisions if decision.action is Action.CHANGED]
-
-    @property
     def has_failed(self) -> bool:
         """Whether something was refused or changed; a limit that leaves jobs is neither."""
-        return bool(self.changed or self.refused)
+        return bool(self.plan.changed or self.refused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

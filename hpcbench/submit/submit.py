@@ -106,17 +106,11 @@ def carry_out(plan: SubmitPlan, *, sleep: Sleep = time.sleep) -> SubmitResult:
     """
     destination, on_disk = plan.destination, plan.on_disk
     scheduler = destination.scheduler
-    result = SubmitResult(
-        decisions=plan.decisions,
-        adopted=plan.adopted,
-        removed=plan.removals,
-        warnings=list(plan.warnings),
-        num_left=plan.num_left,
-    )
+    result = SubmitResult(plan, num_left=plan.num_left)
     write_json(on_disk.paths.plan, on_disk.plan.model_dump(mode="json"))
     _refuse_silence(plan.collection)
     release_held_evals([on_disk], plan.collection, scheduler)
-    result.warnings += [f"not removed: {failure}" for failure in remove(plan.removals)]
+    result.not_removed = remove(plan.removals)
     sender = ArraySender(paths=on_disk.paths, scheduler=scheduler, result=result, sleep=sleep)
     sender.send_all(plan.arrays)
     for parent, evals in plan.late_evals:

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.cluster.save_dir import warn_of_open_folders
+from hpcbench.errors import name_first
 from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
 from hpcbench.plan.decide import Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import input_paths
@@ -31,9 +32,6 @@ from hpcbench.status.collect import collect_suites
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.destination import Destination
-
-SHOWN_NAMES = 5
-"""How many jobs a line names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +206,8 @@ def _list_warnings(collection: Collection, *, other_runs: AbstractSet[str]) -> l
     others = [job for suite in collection.suites for job in suite.other_jobs if job.experiment not in other_runs]
     if not others:
         return list(collection.warnings)
-    names = " ".join(sorted({f"'{job.suite}/{job.experiment}/{job.job}'" for job in others})[:SHOWN_NAMES])
-    more = f" and {len(others) - SHOWN_NAMES} more" if len(others) > SHOWN_NAMES else ""
-    left = f"not in the suite any more, but still under way: {names}{more}; hpcbench cancel NAME ends them"
+    names = name_first(sorted({f"'{job.suite}/{job.experiment}/{job.job}'" for job in others}), separator=" ")
+    left = f"not in the suite any more, but still under way: {names}; hpcbench cancel NAME ends them"
     return [*collection.warnings, left]
 
 

@@ -142,7 +142,7 @@ def test_without_accounting_records_and_start_marks_tell_what_the_queue_forgot(
     # As if the submit had been killed right after sbatch: Slurm knows nothing of the job any more.
     write_submission(SuitePaths(tmp_path, "ran"), first.model_copy(update={"state": "intent", "scheduler_id": None}))
     again = submit(ran, tmp_path, profile=NO_ARRAYS)
-    assert ([s.scheduler_id for s in again.adopted], again.num_jobs) == ([first.scheduler_id], 0)
+    assert ([s.scheduler_id for s in again.plan.adopted], again.num_jobs) == ([first.scheduler_id], 0)
 
     # Cancelled by hand before it started: nothing is concluded at once, and later that it is lost.
     assert states(gather(tmp_path, ["never"]), "train") == {"a": "unknown"}

@@ -237,8 +237,8 @@ def test_changed_arguments_are_not_passed_off_as_the_old_result(slurm_cluster: C
     changed = command_suite([command_experiment("a", ("sleep", "0"))])
     outcome = submit(changed, tmp_path)
     assert outcome.num_jobs == 0
-    assert [d.action for d in outcome.decisions] == ["changed"]
-    assert "command.command" in outcome.decisions[0].why
+    assert [d.action for d in outcome.plan.decisions] == ["changed"]
+    assert "command.command" in outcome.plan.decisions[0].why
 
     assert submit(changed, tmp_path, options=Options(force=True)).num_jobs == 1
     wait_until_over(tmp_path)

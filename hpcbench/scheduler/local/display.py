@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from hpcbench.errors import plural
 from hpcbench.scheduler.local.queue import OPEN, ElementState, ElementStatus, LocalQueue, QueuedElement
 from hpcbench.schemas.headline import headline
 from hpcbench.schemas.progress import duration_text, parse_progress
@@ -205,7 +206,7 @@ def describe_slots(state: ElementState) -> str:
     """Return `  GPU 0,1` or `  2 cores`."""
     if state.gpus:
         return f"  GPU {','.join(state.gpus)}"
-    return f"  {state.cpus} core{'' if state.cpus == 1 else 's'}" if state.cpus else ""
+    return f"  {plural(state.cpus, 'core')}" if state.cpus else ""
 
 
 def encodable(text: str, stream: TextIO) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hpcbench.errors import plural
 from hpcbench.schemas.request import Resources
 
 MAX_OVERTAKEN = 4
@@ -106,7 +107,7 @@ def refuse_job(resources: Resources, machine: Machine) -> str | None:
     if resources.nodes > 1:
         return f"asks for {resources.nodes} nodes, local mode has this machine only; submit it to a cluster"
     if resources.gpu > len(machine.gpus):
-        asked = f"{resources.gpu} GPU{'' if resources.gpu == 1 else 's'}"
+        asked = plural(resources.gpu, "GPU")
         has = f"has {len(machine.gpus)}" if machine.gpus else "has none"
         return f"asks for {asked}, this machine {has}; set gpu: 0 with `device: cpu`, or submit it to a cluster"
     return None

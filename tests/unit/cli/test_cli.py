@@ -6,15 +6,16 @@ import json
 import os
 import sys
 import tracemalloc
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hpcbench import cli
 from hpcbench.cli import conventions
 from hpcbench.cli.output import print_file
+from hpcbench.cli.submit import submit_in_turn
 from hpcbench.cluster.save_dir import usual_save_dir
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.local.scheduler import LocalScheduler
@@ -27,11 +28,10 @@ from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from hpcbench.submit import submit as submit_room
 from hpcbench.submit.destination import Destination
-from hpcbench.submit.send_arrays import SubmitResult
 from hpcbench.submit.submit import submit_suite
 from hpcbench.submit.suite_claim import claim_suite
 from tests.support.fake_scheduler import FakeScheduler
-from tests.support.job_cases import command, submission
+from tests.support.job_cases import command
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -168,19 +168,13 @@ def test_a_large_log_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.M
     assert peak < log.stat().st_size / 4
 
 
-def test_max_jobs_counts_the_jobs_of_all_suites(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    files = write_suites(tmp_path, "first", "second")
-    asked: list[int] = []
-
-    def submit_suite(*_: object, max_jobs: int, **__: Any) -> SubmitResult:
-        asked.append(max_jobs)
-        return SubmitResult(submitted=[submission()])
-
-    monkeypatch.setattr("hpcbench.submit.submit.submit_suite", submit_suite)
-    monkeypatch.setattr("hpcbench.cli.submit.run_local", lambda *_, **__: False)
-    arguments = ["--cluster", "local", "--save-dir", str(tmp_path / "logs"), "--max-jobs", "6"]
-    assert run(monkeypatch, "submit", *files, *arguments) == 0
-    assert asked == [6, 2]
+def test_max_jobs_counts_the_jobs_of_all_suites(tmp_path: Path) -> None:
+    experiments = tuple(command(name) for name in "abcd")
+    suites = [Suite(name=name, file=tmp_path / f"{name}.yaml", experiments=experiments) for name in ("first", "second")]
+    destination = Destination(save_dir=tmp_path, scheduler=FakeScheduler())
+    submit_in_turn(suites, destination, Options(), max_jobs=6)
+    planned = Counter(job.suite for job in gather(tmp_path).jobs if job.state is JobState.PLANNED)
+    assert planned == {"second": 2}
 
 
 def test_verbs_look_where_the_profile_of_this_machine_puts_results(

@@ -63,7 +63,7 @@ def test_the_last_job_of_an_experiment_reduces_its_checkpoints(
     second: JobState, left: list[str], tmp_path: Path
 ) -> None:
     outcome = submit(tmp_path, TWO, experiment("other"))
-    train, *evals = [d.request for d in outcome.decisions if d.request.experiment == "lora"]
+    train, *evals = [d.request for d in outcome.plan.decisions if d.request.experiment == "lora"]
     last = next(s for s in outcome.submitted if any(e.job == evals[1].job for e in s.elements.values()))
     index = next(i for i, e in last.elements.items() if e.experiment == "lora")
     context = read_context(SuitePaths(tmp_path, "tuners").submission(last.key), index, {})
@@ -81,7 +81,7 @@ def test_the_end_of_a_job_reads_its_own_files_alone(tmp_path: Path, monkeypatch:
     outcome = submit(tmp_path, *(experiment(name) for name in (*names, "lora")), scheduler=FakeScheduler(array_size=1))
     assert len(outcome.submitted) == 42
     paths = SuitePaths(tmp_path, "tuners")
-    for decision in outcome.decisions:
+    for decision in outcome.plan.decisions:
         if decision.request.experiment == "lora":
             finish(tmp_path, decision.request)
     own = {s.elements[0].job: s.key for s in outcome.submitted if s.elements[0].experiment == "lora"}
@@ -106,7 +106,7 @@ def test_the_end_of_a_job_reads_its_own_files_alone(tmp_path: Path, monkeypatch:
 
 def test_an_eval_that_left_the_suite_and_may_still_run_keeps_its_checkpoints(tmp_path: Path) -> None:
     before = submit(tmp_path, TWO, scheduler=FakeScheduler(says={"eval-arc": PENDING}))
-    for decision in before.decisions:
+    for decision in before.plan.decisions:
         if decision.request.job != "eval-arc":
             finish(tmp_path, decision.request)
     outcome = submit(tmp_path, ONE, scheduler=FakeScheduler(says={"eval-arc": PENDING}))
@@ -116,30 +116,30 @@ def test_an_eval_that_left_the_suite_and_may_still_run_keeps_its_checkpoints(tmp
     context = read_context(paths.submission(gsm8k.key), 0, {})
     reduce_own_checkpoints(context, "best")
     assert kept(tmp_path) == ["best", "last"]
-    left = next(d.request for d in before.decisions if d.request.job == "eval-arc")
+    left = next(d.request for d in before.plan.decisions if d.request.job == "eval-arc")
     finish(tmp_path, left)
     reduce_own_checkpoints(context, "best")
     assert kept(tmp_path) == ["best"]
 
 
 def test_submit_reduces_what_a_dead_node_left(tmp_path: Path) -> None:
-    for decision in submit(tmp_path, ONE).decisions:
+    for decision in submit(tmp_path, ONE).plan.decisions:
         finish(tmp_path, decision.request)
-    assert submit(tmp_path, ONE, keep=None).removed == ()
-    removed = submit(tmp_path, ONE, keep="last").removed
+    assert submit(tmp_path, ONE, keep=None).plan.removals == ()
+    removed = submit(tmp_path, ONE, keep="last").plan.removals
     assert [removal.folder.name for removal in removed] == ["best"]
     assert kept(tmp_path) == ["last"]
 
 
 def test_an_eval_that_was_added_keeps_the_checkpoint_it_needs(tmp_path: Path) -> None:
-    for decision in submit(tmp_path, ONE).decisions:
+    for decision in submit(tmp_path, ONE).plan.decisions:
         finish(tmp_path, decision.request)
     outcome = submit(tmp_path, TWO, keep="none")
-    assert (outcome.removed, outcome.num_jobs) == ((), 1)
+    assert (outcome.plan.removals, outcome.num_jobs) == ((), 1)
 
 
 def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tmp_path: Path) -> None:
-    for decision in submit(tmp_path, ONE).decisions:
+    for decision in submit(tmp_path, ONE).plan.decisions:
         finish(tmp_path, decision.request)
     submit(tmp_path, ONE, keep="none")
     assert kept(tmp_path) == []
@@ -147,20 +147,20 @@ def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tm
 
     refused = submit(tmp_path, TWO)
     assert refused.num_jobs == 0
-    assert [(d.request.job, d.action, d.why) for d in refused.decisions if d.action is Action.CHANGED] == [
+    assert [(d.request.job, d.action, d.why) for d in refused.plan.decisions if d.action is Action.CHANGED] == [
         ("eval-arc", Action.CHANGED, CHECKPOINT_GONE)
     ]
     forced = submit(tmp_path, TWO, options=Options(force=True))
-    assert [(d.request.job, d.action) for d in forced.decisions] == [
+    assert [(d.request.job, d.action) for d in forced.plan.decisions] == [
         ("train", Action.SUBMIT),
         ("eval-gsm8k", Action.SUBMIT),
         ("eval-arc", Action.SUBMIT),
     ]
-    assert forced.decisions[0].why == "its checkpoint is gone and an eval needs it, --force"
+    assert forced.plan.decisions[0].why == "its checkpoint is gone and an eval needs it, --force"
 
 
 def test_a_forced_run_keeps_the_records_of_the_one_before(tmp_path: Path) -> None:
-    requests = [decision.request for decision in submit(tmp_path, ONE).decisions]
+    requests = [decision.request for decision in submit(tmp_path, ONE).plan.decisions]
     for request in requests:
         finish(tmp_path, request)
     submit(tmp_path, ONE, keep="none")
@@ -172,7 +172,7 @@ def test_a_forced_run_keeps_the_records_of_the_one_before(tmp_path: Path) -> Non
 
 
 def test_weights_on_their_way_to_a_hub_are_left_alone(tmp_path: Path) -> None:
-    train, one_eval = (decision.request for decision in submit(tmp_path, ONE).decisions)
+    train, one_eval = (decision.request for decision in submit(tmp_path, ONE).plan.decisions)
     finish(tmp_path, train)
     finish(tmp_path, one_eval)
     job = SuitePaths(tmp_path, "tuners").job("lora", "train")
@@ -180,7 +180,7 @@ def test_weights_on_their_way_to_a_hub_are_left_alone(tmp_path: Path) -> None:
     assert value is not None
     value["metrics"]["unknown"] = {"pushed_to": PUSH_PENDING}
     write_json(job.record, value)
-    assert submit(tmp_path, ONE, keep="none").removed == ()
+    assert submit(tmp_path, ONE, keep="none").plan.removals == ()
     value["metrics"]["unknown"] = {"pushed_to": "not pushed: no network; by hand: hf upload ..."}
     write_json(job.record, value)
     (job.checkpoints / "hub").mkdir()
@@ -190,7 +190,7 @@ def test_weights_on_their_way_to_a_hub_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_checkpoint_that_is_left_serves_the_evals_that_take_it(tmp_path: Path) -> None:
-    for decision in submit(tmp_path, ONE).decisions:
+    for decision in submit(tmp_path, ONE).plan.decisions:
         finish(tmp_path, decision.request)
     submit(tmp_path, ONE, keep="best")
     pending = FakeScheduler(says={"eval-arc": PENDING})

@@ -175,9 +175,9 @@ def test_a_job_whose_experiment_left_the_suite_is_shown_and_cancelled(
     submit(tmp_path, scheduler, command("a"), command("b"))
     outcome = submit(tmp_path, scheduler, command("a"))
     assert outcome.num_jobs == 0
-    assert outcome.warnings == [
-        "not in the suite any more, but still under way: 'tuners/b/train'; hpcbench cancel NAME ends them"
-    ]
+    assert outcome.plan.warnings == (
+        "not in the suite any more, but still under way: 'tuners/b/train'; hpcbench cancel NAME ends them",
+    )
     found = look(tmp_path, scheduler)
     assert [job.experiment for job in found.jobs] == ["a"]
     [shown] = status_rows(choose_jobs(found, ["b"]))
@@ -244,7 +244,7 @@ def test_jobs_whose_cancelling_failed_are_not_shown_as_cancelled(
 
 def test_a_record_that_nfs_shows_only_after_a_listing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = FakeScheduler(says={"train": told(JobState.FAILED)})
-    [decision] = submit(tmp_path, scheduler, command("a")).decisions
+    [decision] = submit(tmp_path, scheduler, command("a")).plan.decisions
     job = SuitePaths(tmp_path, "tuners").job("a", "train")
     left = record(JobState.OUT_OF_MEMORY, experiment="a", fingerprint=decision.request.fingerprint)
     write_json(job.record, left.model_dump(mode="json"))

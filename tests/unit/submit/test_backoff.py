@@ -89,7 +89,7 @@ def test_a_scheduler_that_stays_away_leaves_the_intent_open_for_the_next_submit(
     assert waits_s == list(WAITS_S)
     assert [s.state for s in read_submissions(SuitePaths(tmp_path, "tuners"))] == ["intent"]
     again = submit_suite(suite(command("a")), destination, Options())
-    assert (len(again.adopted), again.num_jobs, len(scheduler.taken)) == (1, 0, 1)
+    assert (len(again.plan.adopted), again.num_jobs, len(scheduler.taken)) == (1, 0, 1)
 
 
 def submit_by_two_profiles(save_dir: Path) -> None:

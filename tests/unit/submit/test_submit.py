@@ -54,7 +54,7 @@ def submit(
 
 def leave_record(save_dir: Path, outcome: SubmitResult, state: JobState) -> Record:
     """Leave the record of a first attempt, as a supervisor would."""
-    request: JobRequest = outcome.decisions[0].request
+    request: JobRequest = outcome.plan.decisions[0].request
     job = SuitePaths(save_dir, "tuners").job(request.experiment, request.job)
     left = record(state, experiment=request.experiment, fingerprint=request.fingerprint)
     for file in (job.attempt(1).record, job.record):
@@ -179,7 +179,7 @@ def test_a_submission_without_an_answer_is_looked_for_by_the_next_submit(
     scheduler.taken[intent.key] = "712"
     scheduler.says = {"train": PENDING}
     outcome = submit(tmp_path, scheduler, command("a"))
-    assert ([s.scheduler_id for s in outcome.adopted], outcome.num_jobs) == (["712"], 0)
+    assert ([s.scheduler_id for s in outcome.plan.adopted], outcome.num_jobs) == (["712"], 0)
 
 
 def leave_intent(save_dir: Path, scheduler: FakeScheduler, *, marks: str, **changes: object) -> Submission:
@@ -200,7 +200,7 @@ def test_what_has_started_is_adopted_by_its_mark(tmp_path: Path, *, array: bool)
     scheduler = FakeScheduler()
     leave_intent(tmp_path, scheduler, marks="713 0 node1\n", array=array)
     outcome = submit(tmp_path, scheduler, command("a"))
-    assert (outcome.num_jobs, [s.scheduler_id for s in outcome.adopted]) == (0, ["713"])
+    assert (outcome.num_jobs, [s.scheduler_id for s in outcome.plan.adopted]) == (0, ["713"])
 
 
 def test_the_open_intent_of_another_user_is_left_alone(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_an_eval_waits_for_the_record_of_a_train_job_that_came_back(
     outcome = submit(tmp_path, FakeScheduler(), command("a", evals=("x",)))
     leave_record(tmp_path, outcome, state)
     monkeypatch.setattr(time, "sleep", lambda _: leave_record(tmp_path, outcome, JobState.COMPLETED))
-    found, reason = gate.check_train(outcome.decisions[1].request)
+    found, reason = gate.check_train(outcome.plan.decisions[1].request)
     assert (found is not None, reason) == (True, "")
 
 
@@ -260,7 +260,7 @@ def test_a_save_dir_that_cannot_be_made_is_an_error_and_no_traceback(tmp_path: P
 @pytest.mark.parametrize(("mode", "warned"), [(0o777, True), (0o1777, False), (0o775, False)])
 def test_a_save_dir_that_everybody_may_write_is_warned_about(tmp_path: Path, mode: int, warned: bool) -> None:
     tmp_path.chmod(mode)
-    warnings = submit(tmp_path, FakeScheduler(), command("a")).warnings
+    warnings = submit(tmp_path, FakeScheduler(), command("a")).plan.warnings
     assert ["writable by everybody" in warning for warning in warnings] == [True] * warned
 
 
@@ -310,7 +310,7 @@ def test_jobs_of_a_cluster_of_the_same_profile_name_are_not_lost_adopted_or_doub
     for changes in ({}, {"state": "intent", "scheduler_id": None}):
         write_submission(paths, taken.model_copy(update={**changes, "submitted_at": LONG_AGO, "created_at": LONG_AGO}))
         again = submit(tmp_path, near, command("a"), options=Options(retry=frozenset({JobState.LOST})))
-        assert (again.num_jobs, again.adopted) == (0, ())
+        assert (again.num_jobs, again.plan.adopted) == (0, ())
         assert look(tmp_path, near)["train"].state is JobState.UNKNOWN
     assert near.taken == {}
 
