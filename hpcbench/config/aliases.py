@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcbench.config.located_yaml import Located, show
 from hpcbench.errors import Problem, did_you_mean
-from hpcbench.schemas.arguments.model import TORCH_DTYPES
+from hpcbench.schemas.arguments import TORCH_DTYPES
 
 ALIASES: Mapping[str, str] = {
     # Spellings in the seed documents.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcbench.schemas.arguments.model import Dtype
+from hpcbench.schemas.arguments import Dtype
 
 TERA = 1e12
 

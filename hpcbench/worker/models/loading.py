@@ -16,8 +16,7 @@ import torch
 from hpcbench.catalog.model_config import MEDIA_KEYS
 from hpcbench.catalog.models import lookup_model
 from hpcbench.errors import WorkerError
-from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.arguments.model import Dtype
+from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
 from hpcbench.worker.models.adapter_files import has_adapter, rebuild_adapter

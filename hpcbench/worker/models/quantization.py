@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from hpcbench.errors import WorkerError
-from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.arguments.model import TORCH_DTYPES, Dtype
+from hpcbench.schemas.arguments import TORCH_DTYPES, Dtype, SftArgs
 from hpcbench.worker.requirements import require
 
 

@@ -19,8 +19,7 @@ from transformers import TrainingArguments, set_seed
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas import variables
-from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.arguments.model import TORCH_DTYPES
+from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 from hpcbench.schemas.notes import Interrupted, Started
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json

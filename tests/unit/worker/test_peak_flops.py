@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcbench.schemas.arguments.model import Dtype
+from hpcbench.schemas.arguments import Dtype
 from hpcbench.worker.measure.peak_flops import PEAKS, find_peak, peak_flops
 
 
