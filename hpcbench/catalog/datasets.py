@@ -1,14 +1,14 @@
 """Where a dataset is and how its rows are laid out: files, `dataset_info.json` registries, the catalog, hub ids.
 
-In: a dataset's name as the arguments give it, a registry file. Out: a `DatasetSource`. Registries are LLaMA-Factory's
-(https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md), as in the second seed document. Light enough for a
-login node: data itself is never read here.
+In: a dataset's name as the arguments give it, a registry file. Out: a `DatasetSource`; which fields a row must have,
+for the login node and the worker alike. Registries are LLaMA-Factory's
+(https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md). Data itself is never read here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,15 @@ from hpcbench.errors import WorkerError
 REGISTRY_NAME: Final = "dataset_info.json"
 REGISTRY_MARK: Final = "#"
 """Between a registry's path and a dataset's name, where the two are one input of a job."""
+
+FIELD_SETS: tuple[tuple[str, ...], ...] = (
+    ("messages",),
+    ("conversations",),
+    ("query", "response"),
+    ("instruction", "output"),
+    ("question", "answer"),
+)
+"""Accepted sets, the first that fits is taken. All others (system, history, input, ...) are optional."""
 
 _MEDIA: Final = ("images", "videos", "audios")
 _COLUMNS: Final = {
@@ -159,6 +168,17 @@ def lookup_dataset(name: str) -> DatasetEntry | None:
 def list_datasets() -> tuple[str, ...]:
     """Return the names of all datasets of the catalog, sorted."""
     return tuple(sorted(load_entries("datasets")))
+
+
+def match_fields(names: Iterable[str]) -> tuple[str, ...] | None:
+    """Return the accepted set that `names` hold, or None."""
+    given = set(names)
+    return next((fields for fields in FIELD_SETS if given.issuperset(fields)), None)
+
+
+def describe_field_sets() -> str:
+    """Return the accepted sets in one line, as error messages show them."""
+    return " | ".join(" + ".join(fields) for fields in FIELD_SETS)
 
 
 def read_registry(file: Path) -> Mapping[str, Any]:

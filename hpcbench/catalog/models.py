@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpcbench.catalog.files import Entries, entry_error, load_entries, user_file
+from hpcbench.storage.json_files import read_json
+
+MEDIA_KEYS: Final = ("vision_config", "visual", "audio_config", "speech_config")
+"""Parts of a configuration that only models of images or sound have (`visual` is Qwen-VL's)."""
 
 
 class ModelEntry(BaseModel):
@@ -89,3 +94,9 @@ def _parse_models(own: Path) -> Mapping[str, ModelEntry]:
         except (ValidationError, TypeError) as error:
             raise entry_error(own, name, str(error)) from error
     return found
+
+
+def find_media(folder: Path) -> str | None:
+    """Return the part of a model's configuration that is for images or sound, or None."""
+    config = read_json(folder / "config.json") or {}
+    return next((key for key in MEDIA_KEYS if isinstance(config.get(key), dict)), None)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcbench.config.located_yaml import Located, show
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import TORCH_DTYPES
+from hpcbench.storage.located_yaml import Located, show
 
 ALIASES: Mapping[str, str] = {
     # Spellings in the seed documents.

@@ -15,7 +15,6 @@ from typing import Any
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
 from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
 from hpcbench.config.local_inputs import SuitePlace
-from hpcbench.config.located_yaml import Located, show, to_plain
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.request_checks import check_args, check_resources, has_validation
 from hpcbench.config.typed_fields import build, take_count, take_words
@@ -26,6 +25,7 @@ from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
 from hpcbench.schemas.request import Command, Device, Resources
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types
+from hpcbench.storage.located_yaml import Located, show, to_plain
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
 # fmt: off

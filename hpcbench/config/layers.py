@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpcbench.config.aliases import ArgumentNames
-from hpcbench.config.located_yaml import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 from hpcbench.config.names import is_text
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.schemas.request import Resources
+from hpcbench.storage.located_yaml import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 
 SECTIONS = ("args", "requirements", "eval_requirements", "eval_args", "env", "info")
 """Mappings; merged key by key."""

@@ -26,7 +26,6 @@ from hpcbench.config.layers import (
     read_section,
 )
 from hpcbench.config.local_inputs import OVERRIDE, SuitePlace
-from hpcbench.config.located_yaml import Located, relocate, show
 from hpcbench.config.matrix import Target, expand_matrix, variant_names
 from hpcbench.config.names import NAME_RULE, fit_name, name_error
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
@@ -34,6 +33,7 @@ from hpcbench.config.typed_fields import take_count, take_text
 from hpcbench.errors import ConfigError, Problem, did_you_mean
 from hpcbench.hub.repository import repository_of
 from hpcbench.schemas.suite import Experiment, Suite
+from hpcbench.storage.located_yaml import Located, relocate, show
 
 MAX_REPEATS = 1000
 

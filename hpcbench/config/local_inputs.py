@@ -1,23 +1,43 @@
-"""Where a suite stands on disk, and the files that it names: found, made absolute and looked at.
+"""Where a suite is on disk, and the files that it names: found, made absolute and checked by their first row.
 
-In: located values of one suite. Out: the same values with absolute paths, Problems for what is missing or of the wrong
-kind. It opens data files for their first row only, each once per suite.
+In: located values of one suite. Out: the same values with absolute paths, and Problems for what is missing or of the
+wrong kind. Data files are opened once per suite and read for a megabyte at most, without a dataset library; what cannot
+be judged that way (parquet, arrow, huge rows) is left to the worker.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpcbench.catalog.datasets import REGISTRY_NAME, find_dataset, read_registry
-from hpcbench.config.dataset_probe import Fault, probe_dataset
-from hpcbench.config.local_paths import find_local, is_model_folder, looks_like_data, looks_local, missing_hint
-from hpcbench.config.located_yaml import Located
+from hpcbench.catalog.datasets import (
+    REGISTRY_NAME,
+    RowLayout,
+    describe_field_sets,
+    find_dataset,
+    match_fields,
+    read_registry,
+)
 from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.errors import Problem, WorkerError
+from hpcbench.storage.located_yaml import Located, shorten
 
 OVERRIDE = "--set"
+PROBE_BYTES = 1 << 20
+DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a data file, and what was expected."""
+
+    message: str
+    expected: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +174,119 @@ class SuitePlace:
             what = "a file" if found.is_file() else "a folder without config.json"
             problems.append(value.problem(f"{text[:200]!r} is {what}", expected="a model folder, or a hub id"))
         return value
+
+
+def looks_local(text: str) -> bool:
+    """Say whether the text can only be meant as a path on this machine."""
+    return text in {".", "..", "~"} or text.startswith(("./", "../", "/", "~/"))
+
+
+def looks_like_data(text: str) -> bool:
+    """Say whether the text is a path by its form or by a data file's suffix."""
+    return looks_local(text) or Path(text).suffix.lower() in DATA_SUFFIXES
+
+
+def find_local(text: str, *, base: Path) -> Path | None:
+    """Return the absolute path of an existing file or folder, or None.
+
+    Args:
+        text: path as written; `~` is the home folder.
+        base: folder that relative paths start from.
+    """
+    # os.path, since Path.exists raises on names that are too long or hold odd characters.
+    joined = os.path.normpath(base / os.path.expanduser(text))  # noqa: PTH111
+    if not text or not os.path.exists(joined):  # noqa: PTH110
+        return None
+    return Path(os.path.abspath(joined))  # noqa: PTH100
+
+
+def missing_hint(text: str, *, base: Path) -> str:
+    """Return a hint for a path that does not exist."""
+    here = find_local(text, base=Path.cwd())
+    if here is not None and base.resolve() != Path.cwd():
+        return f"it exists as {here}; paths in a suite are relative to its folder, {base}"
+    return f"looked for {os.path.normpath(base / os.path.expanduser(text))}"  # noqa: PTH111
+
+
+def is_model_folder(path: Path) -> bool:
+    """Say whether a folder holds what transformers loads a model by."""
+    return (path / "config.json").is_file()
+
+
+def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
+    """Return what is wrong with the first row of `path`, or None where nothing is, or nothing can be said.
+
+    Args:
+        path: data file.
+        layout: what a registry calls the fields, or None.
+    """
+    readers = {".json": _first_json, ".jsonl": _first_jsonl, ".csv": _first_csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        return None
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(PROBE_BYTES + 1)
+        # A character cut in two at the end of the first megabyte is no fault of the file.
+        text = head.decode("utf-8-sig", errors="strict" if len(head) <= PROBE_BYTES else "ignore")
+    except UnicodeDecodeError:
+        return Fault(f"{path.name} is not UTF-8 text")
+    except OSError as error:
+        return Fault(f"{path.name} cannot be read: {error.strerror}")
+    if not text.strip():
+        return Fault(f"{path.name} is empty")
+    found = reader(text, whole=len(head) <= PROBE_BYTES)
+    if found is None:
+        return None
+    if isinstance(found, Fault):
+        return Fault(f"{path.name}: {found.message}", found.expected)
+    if match_fields(found if layout is None else layout.names(found)) is None:
+        names = ", ".join(sorted(found)) or "nothing"
+        return Fault(f"the first row of {path.name} has the fields {shorten(names, 200)}", describe_field_sets())
+    return None
+
+
+def _first_jsonl(text: str, *, whole: bool) -> set[str] | Fault | None:
+    """Return the fields of the first row of JSON lines."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) == 1 and not whole:
+        return None
+    try:
+        return _fields(json.loads(lines[0]))
+    except (ValueError, RecursionError):
+        return Fault("its first line is not JSON", "one JSON object per line")
+
+
+def _first_json(text: str, *, whole: bool) -> set[str] | Fault | None:
+    """Return the fields of the first row of a JSON list, or of JSON lines that are called .json."""
+    start = len(text) - len(text.lstrip())
+    if text[start] == "[":
+        start += 1
+        start += len(text[start:]) - len(text[start:].lstrip())
+        if text[start : start + 1] == "]":
+            return Fault("it holds no rows")
+    try:
+        row, _ = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return Fault("it is not JSON", "a list of objects, or one object per line") if whole else None
+    return _fields(row)
+
+
+def _first_csv(text: str, *, whole: bool) -> set[str] | Fault | None:
+    """Return the columns of a CSV file that has at least one row."""
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""))
+        header = next(rows, [])
+        first = next(rows, None)
+    except csv.Error as error:
+        return Fault(f"it is not CSV ({error})") if whole else None
+    if first is None and whole:
+        return Fault("it holds no rows below its header")
+    return {name.strip() for name in header}
+
+
+def _fields(row: object) -> set[str] | Fault:
+    """Return the field names of a row."""
+    if not isinstance(row, dict):
+        return Fault("its first row is no JSON object", describe_field_sets())
+    return {str(name) for name in row}

@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hpcbench.config.located_yaml import Located, show, to_plain
 from hpcbench.config.names import fit_name
 from hpcbench.errors import Problem, did_you_mean
+from hpcbench.storage.located_yaml import Located, show, to_plain
 
 MAX_VARIANTS = 10_000
 ZIP, EXCLUDE = "zip", "exclude"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hpcbench.config.located_yaml import Located, read_yaml, show, to_plain
 from hpcbench.config.reserved_sbatch import reserved_option
 from hpcbench.errors import ConfigError, Problem, did_you_mean
 from hpcbench.schemas.cluster_profile import PLAIN, ClusterProfile, Container
 from hpcbench.schemas.states import LOCAL
+from hpcbench.storage.located_yaml import Located, read_yaml, show, to_plain
 from hpcbench.storage.package_data import package_roots, user_config_dir
 
 logger = logging.getLogger(__name__)

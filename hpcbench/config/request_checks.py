@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
-from hpcbench.catalog.model_config import find_media
-from hpcbench.catalog.models import list_models, list_templates, lookup_model, lookup_template
-from hpcbench.config.located_yaml import Located, shorten
+from hpcbench.catalog.models import find_media, list_models, list_templates, lookup_model, lookup_template
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.optimizers import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS
 from hpcbench.schemas.request import Command, Device, Resources
+from hpcbench.storage.located_yaml import Located, shorten
 
 _WORD = re.compile(r"[\w.,@+=-]+")
 _WORD_RULE = "letters, digits and . , _ @ + = -"

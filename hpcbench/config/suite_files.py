@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.config.located_yaml import MAX_BYTES, Located, read_yaml
 from hpcbench.config.names import is_text
 from hpcbench.errors import Problem
+from hpcbench.storage.located_yaml import MAX_BYTES, Located, read_yaml
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 PROFILE_FOLDER = "clusters"

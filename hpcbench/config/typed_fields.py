@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from hpcbench.config.located_yaml import Located, is_misread, show, to_plain
 from hpcbench.errors import Problem, did_you_mean
+from hpcbench.storage.located_yaml import Located, is_misread, show, to_plain
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

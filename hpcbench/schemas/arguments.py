@@ -1,4 +1,4 @@
-"""The arguments of jobs: training (groups model, data, training, hub and tuner, one flat `SftArgs`), evaluation, command.
+"""The arguments of jobs: training (model, data, training, hub and tuner, in one flat `SftArgs`), evaluation, command.
 
 In: plain values from a suite or a command line, where numbers, booleans and lists may be text. Out: frozen models.
 `SftArgs.groups()` lists titles and names for help and reference. `config/aliases.py` resolves the names of later SWIFT

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from hpcbench.cli.single_run.options import Option, Verb, options_of
 from hpcbench.config.aliases import ALIASES
-from hpcbench.config.located_yaml import Located, parse_yaml, shorten
 from hpcbench.config.typed_fields import TRUE_WORDS, take
 from hpcbench.errors import ConfigError, Problem
+from hpcbench.storage.located_yaml import Located, parse_yaml, shorten
 
 NO_NAME = "run"
 """The experiment's name until its version number is chosen, where no name was typed."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hpcbench.catalog.agents import AgentFormat
-from hpcbench.catalog.dataset_columns import FIELD_SETS
+from hpcbench.catalog.datasets import FIELD_SETS
 from hpcbench.worker.data.files import Row
 from hpcbench.worker.data.templates import MASKED, Message
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, overload
 
 from hpcbench.catalog.agents import AgentFormat
-from hpcbench.catalog.dataset_columns import describe_field_sets
-from hpcbench.catalog.datasets import find_dataset
+from hpcbench.catalog.datasets import describe_field_sets, find_dataset
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.files import read_rows

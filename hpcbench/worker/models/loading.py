@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from hpcbench.catalog.model_config import MEDIA_KEYS
-from hpcbench.catalog.models import lookup_model
+from hpcbench.catalog.models import MEDIA_KEYS, lookup_model
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.config.located_yaml import Located, parse_yaml
 from hpcbench.config.matrix import expand_matrix, variant_names
 from hpcbench.errors import Problem
 from hpcbench.schemas.suite import Experiment
+from hpcbench.storage.located_yaml import Located, parse_yaml
 from tests.support.suite_writer import HEAD, load, refusal
 
 

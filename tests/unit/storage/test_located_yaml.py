@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.config.located_yaml import MAX_BYTES, Located, parse_yaml, read_yaml, resolve_scalar, to_plain
 from hpcbench.errors import Problem
+from hpcbench.storage.located_yaml import MAX_BYTES, Located, parse_yaml, read_yaml, resolve_scalar, to_plain
 
 
 def parse(text: str) -> tuple[Located | None, list[str]]:
