@@ -54,6 +54,9 @@ ARGS_OF_A_BASELINE = (
 QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
 """Those that it depends on too where its weights are quantised."""
 
+ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {"args": frozenset(), "eval_args": frozenset()}
+"""Arguments younger than 0.2, by group: left out at their default, so that results of earlier versions stay valid."""
+
 
 def fingerprint(request: JobRequest, inputs: Inputs) -> str:
     """Return the SHA-256 (hex) of everything that decides the job's result.
@@ -64,7 +67,9 @@ def fingerprint(request: JobRequest, inputs: Inputs) -> str:
     return _digest(fingerprint_parts(request, inputs))
 
 
-def fingerprint_parts(request: JobRequest, inputs: Inputs) -> dict[str, Any]:
+def fingerprint_parts(
+    request: JobRequest, inputs: Inputs, added: Mapping[str, frozenset[str]] = ADDED_ARGUMENTS
+) -> dict[str, Any]:
     """Return what goes into the fingerprint, as plain values, so that two of them can be compared in words."""
     parts = request.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
     resources = request.resources.model_dump(mode="json")
@@ -78,6 +83,11 @@ def fingerprint_parts(request: JobRequest, inputs: Inputs) -> dict[str, Any]:
     if isinstance(parts["args"], dict):
         # Where the weights go once they are there does not change them.
         parts["args"] = {name: value for name, value in parts["args"].items() if name not in HUB_ARGUMENTS}
+    for group, names in added.items():
+        given = getattr(request, group)
+        if isinstance(parts[group], dict):
+            defaults = {name for name in names if getattr(given, name) == type(given).model_fields[name].default}
+            parts[group] = {name: value for name, value in parts[group].items() if name not in defaults}
     # The same content at another place is the same input.
     parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
     return _without_places(parts)

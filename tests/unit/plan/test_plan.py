@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hpcbench.plan.arrays import describe_array, make_arrays, make_key, make_late_arrays, take_part
 from hpcbench.plan.decide import Action, Decision, Options, decide
-from hpcbench.plan.fingerprint import describe_change
+from hpcbench.plan.fingerprint import describe_change, fingerprint_parts
 from hpcbench.plan.jobs import plan_suite
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.schemas.request import JobRequest, Resources
@@ -54,6 +54,13 @@ def test_the_fingerprint_holds_what_decides_the_result_and_nothing_else(change: 
     before, _ = plan(experiment("lora"))
     after, _ = plan(experiment("lora", **change))
     assert (before.fingerprint == after.fingerprint) is same
+
+
+@pytest.mark.parametrize(("rank", "is_left_out"), [(8, True), (16, False)])
+def test_an_argument_added_later_is_left_out_at_its_default(rank: int, is_left_out: bool) -> None:
+    [train, *_] = plan(experiment("lora", args=SftArgs(model_type="qwen-7b-chat", dataset=("a",), lora_rank=rank)))
+    args = fingerprint_parts(train, {}, added={"args": frozenset({"lora_rank"})})["args"]
+    assert ("lora_rank" not in args) is is_left_out
 
 
 def test_an_evals_fingerprint_follows_its_train_job() -> None:
