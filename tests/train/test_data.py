@@ -149,23 +149,16 @@ def test_several_processes_encode_the_same_in_the_same_order(tokenizer: Any, cha
     assert encode_samples(samples, template, num_proc=2) == alone
 
 
-def make_plan(rank: int, num_ranks: int, *, num_samples: int, batch_size: int, accumulation: int) -> list[list[int]]:
-    plan = BatchPlan(
-        num_samples=num_samples,
-        batch_size=batch_size,
-        accumulation=accumulation,
-        seed=3,
-        rank=rank,
-        num_ranks=num_ranks,
-    )
+def make_plan(rank: int, num_ranks: int, *, num_samples: int) -> list[list[int]]:
+    plan = BatchPlan(num_samples=num_samples, batch_size=2, seed=3, rank=rank, num_ranks=num_ranks)
     assert len(plan) == len(list(plan))
     return list(plan)
 
 
 @pytest.mark.parametrize("num_samples", [1, 7, 8, 9, 21, 24])
 def test_ranks_share_each_global_batch_of_one_process(num_samples: int) -> None:
-    alone = make_plan(0, 1, num_samples=num_samples, batch_size=2, accumulation=4)
-    shared = [make_plan(rank, 2, num_samples=num_samples, batch_size=2, accumulation=2) for rank in range(2)]
+    alone = make_plan(0, 1, num_samples=num_samples)
+    shared = [make_plan(rank, 2, num_samples=num_samples) for rank in range(2)]
     assert len(shared[0]) == len(shared[1])
     for step in range((len(alone) + 3) // 4):
         expected = [index for batch in alone[4 * step : 4 * step + 4] for index in batch]
@@ -174,9 +167,9 @@ def test_ranks_share_each_global_batch_of_one_process(num_samples: int) -> None:
 
 
 def test_epochs_differ_in_order_and_hold_every_sample_once() -> None:
-    plan = BatchPlan(num_samples=9, batch_size=2, accumulation=2, seed=3)
+    plan = BatchPlan(num_samples=9, batch_size=2, seed=3)
     first = [index for batch in plan for index in batch]
-    plan.set_epoch(1)
+    plan.epoch = 1
     second = [index for batch in plan for index in batch]
     assert sorted(first) == sorted(second) == list(range(9))
     assert first != second

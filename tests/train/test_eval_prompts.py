@@ -13,8 +13,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.evaluate.evaluate import run_lm_eval
-from hpcbench.worker.evaluate.model import EvalModel
-from hpcbench.worker.evaluate.prompts import ChatPrompts, fold_description
+from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel, fold_description
 from hpcbench.worker.evaluate.tasks import load_eval_tasks
 from tests.support import evaluations as eval_world
 from tests.support.places import shared

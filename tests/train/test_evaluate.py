@@ -23,8 +23,7 @@ from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.evaluate import evaluate
-from hpcbench.worker.evaluate.model import EvalModel
-from hpcbench.worker.evaluate.prompts import ChatPrompts
+from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, load_eval_tasks
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from tests.support import evaluations as eval_world

@@ -13,8 +13,8 @@ from transformers import TrainingArguments
 
 from hpcbench.errors import WorkerError
 from hpcbench.worker.tuners import load_tuner
-from hpcbench.worker.tuners.galore import GaLoreAdamW
-from hpcbench.worker.tuners.galore.packed_states import (
+from hpcbench.worker.tuners.galore import (
+    GaLoreAdamW,
     pack_groups,
     pack_moment,
     stretch_gap,

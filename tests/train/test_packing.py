@@ -11,10 +11,10 @@ import torch
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.data.batches import Collator, PackCollator, Samples
-from hpcbench.worker.data.packing import check_packing, pack_lengths
+from hpcbench.worker.data.batches import Collator, PackCollator, Samples, pack_lengths
 from hpcbench.worker.data.samples import LazyRows, encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
+from hpcbench.worker.models.attention import check_packing
 from hpcbench.worker.train import trainer as trainer_module
 from tests.support.tiny_models import (
     make_job,

@@ -8,65 +8,54 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from hpcbench.worker.data.samples import LazyRows
 from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
 
 
+@dataclass(kw_only=True)
 class BatchPlan:
     """Yields one rank's batches of one epoch as lists of indices into the samples.
 
-    The epoch's shuffled samples are cut into global batches of batch_size x accumulation x num_ranks, each of those
-    into rounds of batch_size x num_ranks, each round into one batch per rank. All ranks get equally many batches; where
+    The epoch's shuffled samples are cut into rounds of batch_size x num_ranks, each round into one batch per rank; a
+    global batch is as many rounds as gradients are accumulated over. All ranks get equally many batches; where
     the last round is too short for that, a rank gets the filler -1: a sample that teaches nothing and is not counted.
     Without `shuffles` the samples come as they stand, in every epoch.
     """
 
-    def __init__(
-        self,
-        *,
-        num_samples: int,
-        batch_size: int,
-        accumulation: int,
-        seed: int,
-        rank: int = 0,
-        num_ranks: int = 1,
-        shuffles: bool = True,
-    ) -> None:
-        self._num_samples = num_samples
-        self._batch_size = batch_size
-        self._accumulation = accumulation
-        self._seed = seed
-        self._rank = rank
-        self._num_ranks = num_ranks
-        self._shuffles = shuffles
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; each has its own order."""
-        self._epoch = epoch
+    num_samples: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    num_ranks: int = 1
+    shuffles: bool = True
+    epoch: int = 0
+    """Each has its own order."""
 
     def __len__(self) -> int:
-        return math.ceil(self._num_samples / (self._batch_size * self._num_ranks))
+        return math.ceil(self.num_samples / (self.batch_size * self.num_ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = list(range(self._num_samples))
-        if self._shuffles:
-            random.Random(f"{self._seed}/{self._epoch}").shuffle(order)  # noqa: S311  # no secret
-        round_size = self._batch_size * self._num_ranks
-        for start in range(0, self._num_samples, round_size):
+        order = list(range(self.num_samples))
+        if self.shuffles:
+            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)  # noqa: S311  # no secret
+        round_size = self.batch_size * self.num_ranks
+        for start in range(0, self.num_samples, round_size):
             window = order[start : start + round_size]
             if len(window) == round_size:
-                share = window[self._rank * self._batch_size : (self._rank + 1) * self._batch_size]
+                share = window[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
             else:
-                share = window[self._rank :: self._num_ranks]
+                share = window[self.rank :: self.num_ranks]
             yield share or [-1]
 
 
@@ -97,6 +86,18 @@ class Samples(Dataset[tuple[Encoded, ...]]):
         return Encoded(input_ids=ids, labels=[IGNORED_LABEL] * len(ids), weights=weights)
 
 
+def pad_rows(
+    rows: Sequence[Sequence[float]],
+    fill: float,
+    *,
+    side: Literal["left", "right"] = "right",
+    dtype: torch.dtype = torch.long,
+) -> torch.Tensor:
+    """Return the rows as one tensor [batch, seq], filled up to the longest."""
+    tensors = [torch.as_tensor(np.asarray(row), dtype=dtype) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=side)
+
+
 class Collator:
     """Pads samples on the right to the longest and counts them, so that counts travel with the batch they belong to."""
 
@@ -109,20 +110,14 @@ class Collator:
         With loss weights also loss_weights ([batch, seq]).
         """
         rows = [row for item in items for row in item]
-        length = max(len(row.input_ids) for row in rows)
-        input_ids = torch.full((len(rows), length), self._pad_token_id, dtype=torch.long)  # [batch, seq]
-        attention_mask = torch.zeros((len(rows), length), dtype=torch.long)
-        labels = torch.full((len(rows), length), IGNORED_LABEL, dtype=torch.long)
-        loss_weights = torch.zeros((len(rows), length))
-        for index, row in enumerate(rows):
-            count = len(row.input_ids)
-            input_ids[index, :count] = torch.from_numpy(np.asarray(row.input_ids))
-            labels[index, :count] = torch.from_numpy(np.asarray(row.labels))
-            attention_mask[index, :count] = 1
-            if row.weights is not None:
-                loss_weights[index, :count] = torch.from_numpy(np.asarray(row.weights, dtype=np.float32))
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, **_count(rows)}
-        return batch if rows[0].weights is None else {**batch, "loss_weights": loss_weights}
+        batch = {
+            "input_ids": pad_rows([row.input_ids for row in rows], self._pad_token_id),
+            "attention_mask": pad_rows([[1] * len(row.input_ids) for row in rows], 0),
+            "labels": pad_rows([row.labels for row in rows], IGNORED_LABEL),
+            **_count(rows),
+        }
+        weights = [row.weights for row in rows if row.weights is not None]
+        return {**batch, "loss_weights": pad_rows(weights, 0, dtype=torch.float32)} if weights else batch
 
 
 class PackCollator:
@@ -184,4 +179,33 @@ class EpochLoader(DataLoader[tuple[Encoded, ...]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch."""
-        self._plan.set_epoch(epoch)
+        self._plan.epoch = epoch
+
+
+def pack_lengths(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Return packs of indices whose lengths sum to at most `capacity`; longer samples are alone.
+
+    Best-fit decreasing: each sample, longest first, goes where the least room is left. It needs at most 11/9 of the
+    fewest packs possible, plus a constant (Johnson et al. 1974, https://doi.org/10.1137/0203025).
+    """
+    packs: list[list[int]] = []
+    with_room: dict[int, list[int]] = {}
+    rooms: list[int] = []  # the keys of with_room, sorted
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        at = bisect_left(rooms, lengths[index])
+        if at == len(rooms):
+            room, pack = capacity, len(packs)
+            packs.append([])
+        else:
+            room = rooms[at]
+            pack = with_room[room].pop()
+            if not with_room[room]:
+                del with_room[room], rooms[at]
+        packs[pack].append(index)
+        left = room - lengths[index]
+        if left > 0:
+            if left not in with_room:
+                with_room[left] = []
+                insort(rooms, left)
+            with_room[left].append(pack)
+    return packs

@@ -27,8 +27,7 @@ from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.evaluate.checkpoint import Checkpoint, choose_checkpoint
-from hpcbench.worker.evaluate.model import EvalModel
-from hpcbench.worker.evaluate.prompts import ChatPrompts
+from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_results
 from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, primary_metric
 from hpcbench.worker.measure.loss import mean_cross_entropy

@@ -1,7 +1,10 @@
-"""eval_loss: the mean cross-entropy per predicted token, whatever the batch size and the number of ranks.
+"""Losses of hpcbench's own: eval_loss, and the training loss where tokens weigh differently.
 
-In: a model and encoded samples. Out: (loss, tokens). No regulariser of any tuner gets in, unlike in the model's own
-loss. It draws no random numbers and leaves the model in the mode it was in.
+eval_loss is the mean cross-entropy per predicted token, whatever the batch size and the number of ranks. No regulariser
+of any tuner gets in, unlike in the model's own loss. It draws no random numbers and leaves the model in its mode.
+
+The weighted loss is the sum of weight x cross-entropy over the sum of weights of all ranks and accumulated batches, so
+it depends on neither. It is the model's own loss hook: what a tuner adds to the loss (AdaLoRA's regulariser) stays.
 
 Shapes: B batch, T padded length, N predicted tokens, V vocabulary.
 """
@@ -11,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
+from hpcbench.errors import WorkerError
+from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
+from hpcbench.worker.models import inference
 from hpcbench.worker.ranks import ALONE, Ranks
 
 _LOGITS_PER_CHUNK = 2**26
@@ -46,34 +51,20 @@ def mean_cross_entropy(
     # Equal lengths together: less padding, and sums do not depend on order beyond rounding.
     ordered = sorted(encoded_rows, key=lambda row: len(row.input_ids), reverse=True)[ranks.rank :: ranks.count]
     totals = torch.zeros(2, dtype=torch.float64)  # [summed loss, predicted tokens]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(ordered), batch_size):
-                on_batch()
-                totals += _sum_batch(model, ordered[start : start + batch_size], device, pad_token_id)
-    finally:
-        model.train(was_training)
+    with inference(model):
+        for start in range(0, len(ordered), batch_size):
+            on_batch()
+            totals += _sum_batch(model, ordered[start : start + batch_size], device, pad_token_id)
     totals = ranks.sum(totals, device)
     num_tokens = int(totals[1])
     return float(totals[0]) / num_tokens, num_tokens
 
 
 def _sum_batch(model: Any, rows: Sequence[Encoded], device: torch.device | str, pad_token_id: int) -> torch.Tensor:
-    length = max(len(row.input_ids) for row in rows)
-    ids_BT = torch.full((len(rows), length), pad_token_id, dtype=torch.long)  # noqa: N806
-    mask_BT = torch.zeros((len(rows), length), dtype=torch.long)  # noqa: N806
-    labels_BT = torch.full((len(rows), length), IGNORED_LABEL, dtype=torch.long)  # noqa: N806
-    for index, row in enumerate(rows):
-        count = len(row.input_ids)
-        ids_BT[index, :count] = torch.from_numpy(np.asarray(row.input_ids))
-        labels_BT[index, :count] = torch.from_numpy(np.asarray(row.labels))
-        mask_BT[index, :count] = 1
-    logits_BTV = model(  # noqa: N806
-        input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False
-    ).logits
-    targets = labels_BT[:, 1:].to(logits_BTV.device)
+    ids_BT = pad_rows([row.input_ids for row in rows], pad_token_id).to(device)  # noqa: N806
+    mask_BT = pad_rows([[1] * len(row.input_ids) for row in rows], 0).to(device)  # noqa: N806
+    logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits  # noqa: N806
+    targets = pad_rows([row.labels for row in rows], IGNORED_LABEL)[:, 1:].to(logits_BTV.device)
     predicted = targets != IGNORED_LABEL
     logits_NV, targets_N = logits_BTV[:, :-1][predicted], targets[predicted]  # noqa: N806
     total = torch.zeros((), dtype=torch.float64)
@@ -83,3 +74,54 @@ def _sum_batch(model: Any, rows: Sequence[Encoded], device: torch.device | str, 
         losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
         total += losses.double().sum().cpu()
     return torch.stack([total, torch.tensor(float(targets_N.numel()), dtype=torch.float64)])
+
+
+class WeightedLoss:
+    """Takes the place of a model's loss function; give it the weights before each forward pass."""
+
+    def __init__(self, model: Any) -> None:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base.loss_function = self
+        self._weights: torch.Tensor | None = None
+
+    def set_weights(self, weights_BT: torch.Tensor) -> None:  # noqa: N803
+        """Give the weights of the next forward pass."""
+        self._weights = weights_BT
+
+    def check_used(self) -> None:
+        """Raise if the forward pass did not ask for the loss here.
+
+        Raises:
+            WorkerError: the model computes its loss in some other way.
+        """
+        if self._weights is not None:
+            raise WorkerError(
+                "use_loss_scale: this model computes its loss by itself", hint="set use_loss_scale: false"
+            )
+
+    def __call__(
+        self, logits: torch.Tensor, labels: torch.Tensor, vocab_size: int, num_items_in_batch: Any = None, **_: Any
+    ) -> torch.Tensor:
+        """Return the weighted sum of token losses over `num_items_in_batch`, the global batch's sum of weights."""
+        if self._weights is None:
+            raise WorkerError("use_loss_scale: a loss was asked for without weights")
+        weights_BT, self._weights = self._weights, None  # noqa: N806
+        # Shift so that tokens < n predict n, as transformers' ForCausalLMLoss.
+        targets_BT = functional.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]  # noqa: N806
+        shifted_BT = functional.pad(weights_BT, (0, 1))[..., 1:]  # noqa: N806
+        losses = functional.cross_entropy(
+            logits.float().view(-1, vocab_size),
+            targets_BT.reshape(-1).to(logits.device),
+            ignore_index=IGNORED_LABEL,
+            reduction="none",
+        )
+        total = (losses * shifted_BT.reshape(-1).to(losses)).sum()
+        return total / (shifted_BT.sum() if num_items_in_batch is None else num_items_in_batch).to(total)
+
+
+def sum_weights(batches: list[Any], *, ranks: Ranks, device: torch.device) -> torch.Tensor:
+    """Return the sum of weights of predicted tokens over batches and ranks."""
+    total = sum(
+        (batch["loss_weights"][..., 1:].double().sum() for batch in batches), torch.zeros((), dtype=torch.float64)
+    )
+    return ranks.sum(total.to(device), device)

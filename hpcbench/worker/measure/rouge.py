@@ -18,8 +18,10 @@ from typing import Any
 import torch
 
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.samples import Sample
 from hpcbench.worker.data.templates import Template
+from hpcbench.worker.models import inference
 from hpcbench.worker.ranks import ALONE, Ranks
 
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -71,29 +73,20 @@ def mean_rouge_l(
     share = prompts[ranks.rank :: ranks.count]
     size = args.eval_batch_size or 1
     total = torch.zeros((), dtype=torch.float64)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
-            torch.manual_seed(args.seed + 1_000_003 * step + ranks.rank)
-            for start in range(0, len(share), size):
-                on_batch()
-                batch = share[start : start + size]
-                answers = _generate(model, batch, tokenizer, args, device)
-                total += sum(rouge_l(answer, row.reference) for answer, row in zip(answers, batch, strict=True))
-    finally:
-        model.train(was_training)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), inference(model):
+        torch.manual_seed(args.seed + 1_000_003 * step + ranks.rank)
+        for start in range(0, len(share), size):
+            on_batch()
+            batch = share[start : start + size]
+            answers = _generate(model, batch, tokenizer, args, device)
+            total += sum(rouge_l(answer, row.reference) for answer, row in zip(answers, batch, strict=True))
     return float(ranks.sum(total, device)) / len(prompts)
 
 
 def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs, device: torch.device) -> list[str]:
     """Return the answers to a batch of prompts, which are padded on the left."""
-    length = max(len(prompt.input_ids) for prompt in batch)
-    input_ids = torch.full((len(batch), length), tokenizer.pad_token_id, dtype=torch.long)
-    attention_mask = torch.zeros((len(batch), length), dtype=torch.long)
-    for index, prompt in enumerate(batch):
-        input_ids[index, length - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
-        attention_mask[index, length - len(prompt.input_ids) :] = 1
+    input_ids = pad_rows([prompt.input_ids for prompt in batch], tokenizer.pad_token_id, side="left")
+    attention_mask = pad_rows([[1] * len(prompt.input_ids) for prompt in batch], 0, side="left")
     sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
     output = model.generate(
         input_ids=input_ids.to(device),
@@ -106,7 +99,7 @@ def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs
         use_cache=True,
         **sampling,
     )
-    return [str(text) for text in tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
+    return [str(text) for text in tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)]
 
 
 def rouge_l(prediction: str, reference: str) -> float:

@@ -1,7 +1,10 @@
-"""Loads tokenizers and models: of a hub id in the local cache, of a folder, or of a finished checkpoint.
+"""Tokenizers and models, of a hub id in the local cache, of a folder, or of a finished checkpoint; our own adapters.
 
 In: the training arguments and a device. Out: a transformers tokenizer or model, in the dtype that was asked for.
 What is missing, unsupported or unsafe raises a WorkerError with a way on; nothing here downloads anything.
+
+Adapters that neither peft nor transformers can save are a folder with `tuner.json` (method and arguments) and
+`tuner.safetensors` (the trained weights), from which they are rebuilt on their base.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -17,10 +20,14 @@ from hpcbench.catalog.models import MEDIA_KEYS, lookup_model
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
+from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
-from hpcbench.worker.models.adapter_files import has_adapter, rebuild_adapter
+from hpcbench.worker.models.attention import choose_attention
 from hpcbench.worker.models.quantization import quantization_config, settle, torch_dtype
 from hpcbench.worker.tuners import load_tuner
+
+TUNER_WEIGHTS: Final = "tuner.safetensors"
+
 
 logger = logging.getLogger(__name__)
 
@@ -159,22 +166,6 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
     return _from_pretrained(args, str(folder), device, dtype=args.dtype, num_gpus=num_gpus).eval()
 
 
-def choose_attention(args: SftArgs, device: Device) -> tuple[str | None, str | None]:
-    """Return transformers' attention name (None: its own best) and why it is not what was asked for, or None."""
-    if args.use_flash_attn is False:
-        return None, None
-    from transformers.utils.import_utils import is_flash_attn_2_available
-
-    wanted = args.use_flash_attn is True
-    if device == "cpu":
-        return None, "flash attention was asked for and runs on GPUs only" if wanted else None
-    if args.dtype == "fp32":
-        return None, "flash attention was asked for and needs dtype bf16 or fp16" if wanted else None
-    if not is_flash_attn_2_available():
-        return None, "flash attention was asked for and flash-attn is not installed" if wanted else None
-    return "flash_attention_2", None
-
-
 def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype, num_gpus: int) -> Any:
     from transformers import AutoModelForCausalLM
 
@@ -219,3 +210,58 @@ def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
         f"{what} {source!r} is not in the local cache: {reason}",
         hint="run `hpcbench prefetch CONFIG` where there is internet, or give model_id_or_path: a local folder",
     )
+
+
+def save_adapter(model: Any, args: SftArgs, folder: Path) -> None:
+    """Write the trained weights and what rebuilds their modules."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names = load_tuner(args.tuner).saved_arguments
+    values = args.model_dump(mode="json", include=set(names))
+    save_file(_trained(model), folder / TUNER_WEIGHTS)
+    write_json(folder / TUNER_CONFIG, {"schema_version": 1, "tuner": args.tuner, "arguments": values})
+
+
+def load_adapter_weights(model: Any, folder: Path) -> None:
+    """Put saved weights into a model that is prepared already.
+
+    Raises:
+        WorkerError: they are not there, or belong to another model.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(folder / TUNER_WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
+    expected = {name: tensor.shape for name, tensor in _trained(model).items()}
+    if expected != {name: tensor.shape for name, tensor in found.items()}:
+        raise WorkerError(
+            f"{folder}: its weights do not belong to this model", hint="load it on the base it was made of"
+        )
+    model.load_state_dict(found, strict=False)
+
+
+def has_adapter(folder: Path) -> bool:
+    """Return whether the folder is one that `save_adapter` wrote."""
+    return (folder / TUNER_CONFIG).is_file()
+
+
+def rebuild_adapter(base: Any, args: SftArgs, folder: Path) -> Any:
+    """Return the base with the folder's adapter on it.
+
+    Raises:
+        WorkerError: the folder is damaged or belongs to another base.
+    """
+    config = read_json(folder / TUNER_CONFIG)
+    if config is None or not isinstance(config.get("arguments"), dict):
+        raise WorkerError(f"{folder / TUNER_CONFIG}: not readable")
+    tuner = load_tuner(str(config.get("tuner")))
+    model = tuner.prepare(base, args.model_copy(update=config["arguments"]))
+    load_adapter_weights(model, folder)
+    return model
+
+
+def _trained(model: Any) -> dict[str, Any]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}

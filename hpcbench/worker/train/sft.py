@@ -24,10 +24,10 @@ from hpcbench.schemas.notes import Interrupted, Started
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
-from hpcbench.worker.data.packing import check_packing
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading as model
+from hpcbench.worker.models.attention import check_packing, choose_attention
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
@@ -269,7 +269,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     notes = {**data.notes, **tuner.notes}
     if args.packing:
         check_packing(tuned, tuned.device)
-    _, reason = model.choose_attention(args, device)
+    _, reason = choose_attention(args, device)
     if reason is not None:
         notes["attention"] = f"{reason}; {facts.attention} ran instead"
     if not data.has_chat_template:

@@ -13,7 +13,7 @@ from typing import Any
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import TokenStats
-from hpcbench.worker.data.packing import pack_lengths
+from hpcbench.worker.data.batches import pack_lengths
 from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.metrics import summarise_lengths

@@ -32,15 +32,14 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.paths import AttemptPaths
 from hpcbench.worker.data.batches import BatchPlan, Collator, EpochLoader, PackCollator, Samples
 from hpcbench.worker.data.templates import Encoded
-from hpcbench.worker.measure.loss import mean_cross_entropy
+from hpcbench.worker.measure.loss import WeightedLoss, mean_cross_entropy, sum_weights
 from hpcbench.worker.measure.meter import Meter, StepMeasure
 from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l
-from hpcbench.worker.models.adapter_files import load_adapter_weights, save_adapter
+from hpcbench.worker.models.loading import load_adapter_weights, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
-from hpcbench.worker.train.weighted_loss import WeightedLoss, sum_weights
 from hpcbench.worker.tuners import Tuner
 
 logger = logging.getLogger(__name__)
@@ -126,7 +125,6 @@ class BenchTrainer(Trainer):
         plan = BatchPlan(
             num_samples=len(samples),
             batch_size=run.args.batch_size,
-            accumulation=run.args.gradient_accumulation_steps,
             seed=run.args.seed,
             rank=run.ranks.rank,
             num_ranks=run.ranks.count,
