@@ -9,17 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
-
-from hpcbench.catalog.files import load_entries, lookup_entry
+from hpcbench.catalog.files import Catalog, CatalogEntry
 
 
-class AgentFormat(BaseModel):
+class AgentFormat(CatalogEntry):
     """One way to write tool calls."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
     tools_prompt: str
@@ -62,15 +58,4 @@ class AgentFormat(BaseModel):
         return weights
 
 
-def lookup_agent_format(name: str) -> AgentFormat | None:
-    """Return an entry by its name, or None when the catalog has none.
-
-    Raises:
-        ConfigError: the user's entry is not usable.
-    """
-    return lookup_entry("agents", name, AgentFormat)
-
-
-def list_agent_formats() -> tuple[str, ...]:
-    """Return all names, sorted."""
-    return tuple(sorted(load_entries("agents")))
+AGENT_FORMATS: Final = Catalog(name="agents", entry=AgentFormat)

@@ -14,9 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from hpcbench.catalog.files import load_entries, lookup_entry
+from hpcbench.catalog.files import Catalog, CatalogEntry
 from hpcbench.errors import WorkerError
 
 REGISTRY_NAME: Final = "dataset_info.json"
@@ -55,10 +53,8 @@ _TAGS: Final = {
 }
 
 
-class DatasetEntry(BaseModel):
+class DatasetEntry(CatalogEntry):
     """One dataset of the catalog or of a registry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     huggingface: str | None = None
     """Hugging Face id, None where it is not there or not known."""
@@ -75,6 +71,9 @@ class DatasetEntry(BaseModel):
     multimodal: bool = False
     source: str
     """Where the ids were read."""
+
+
+DATASETS: Final = Catalog(name="datasets", entry=DatasetEntry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +140,7 @@ def find_dataset(name: str, *, registry: str | None) -> DatasetSource:
         entries = read_registry(Path(registry))
         if name in entries:
             return _from_registry(name, entries[name], Path(registry))
-    entry = lookup_dataset(name)
+    entry = DATASETS.lookup(name)
     if entry is None:
         return DatasetSource(name=name, huggingface=name, modelscope=name)
     if entry.multimodal:
@@ -154,20 +153,6 @@ def find_dataset(name: str, *, registry: str | None) -> DatasetSource:
         split=entry.split,
         layout=_layout(entry.formatting, entry.columns, entry.tags),
     )
-
-
-def lookup_dataset(name: str) -> DatasetEntry | None:
-    """Return a dataset's entry in the catalog by its name or alias, or None.
-
-    Raises:
-        ConfigError: the user's entry is not usable.
-    """
-    return lookup_entry("datasets", name, DatasetEntry)
-
-
-def list_datasets() -> tuple[str, ...]:
-    """Return the names of all datasets of the catalog, sorted."""
-    return tuple(sorted(load_entries("datasets")))
 
 
 def match_fields(names: Iterable[str]) -> tuple[str, ...] | None:

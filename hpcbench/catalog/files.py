@@ -1,72 +1,66 @@
 """Catalog files: what hpcbench ships, with what the user adds.
 
-In: a catalog's name, such as `models`. Out: its entries as plain mappings; an entry of the user's
-`~/.config/hpcbench/<name>.yaml` replaces the shipped one of that name. It knows nothing of what the entries mean.
+In: a catalog's name, such as `models`, and the model of its entries. Out: its names and checked entries; an entry of
+the user's `~/.config/hpcbench/<name>.yaml` replaces the shipped one of that name.
+The meaning of entries is in the modules beside this one.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hpcbench.errors import ConfigError, Problem
+from hpcbench.errors import ConfigError
+from hpcbench.storage.located_yaml import Located, describe_mistakes, read_mapping, to_plain
 from hpcbench.storage.package_data import user_config_dir
 
-Entries = Mapping[str, Any]
-EntryModel = TypeVar("EntryModel", bound=BaseModel)
+
+class CatalogEntry(BaseModel):
+    """One entry of a catalog; it cannot be changed, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def user_file(name: str) -> Path:
-    """Return where the user's own entries of a catalog stand, whether they exist or not."""
-    return user_config_dir(os.environ) / f"{name}.yaml"
+EntryT = TypeVar("EntryT", bound=CatalogEntry)
 
 
-def load_entries(name: str) -> Entries:
-    """Return all entries of a catalog.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog(Generic[EntryT]):
+    """The entries of one catalog, each checked when it is asked for; one mistake does not spoil the others.
 
-    Raises:
-        ConfigError: the user's file is no mapping of names to entries.
+    All methods raise a ConfigError, with file and line, where the user's file or entry cannot be used.
     """
-    return _load(name, user_file(name))
+
+    name: str
+    entry: type[EntryT]
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all entries, sorted."""
+        return tuple(sorted(self._load()))
+
+    def lookup(self, name: str) -> EntryT | None:
+        """Return an entry by its name, or None when the catalog has none of that name."""
+        if (found := self._load().get(name)) is None:
+            return None
+        try:
+            return self.entry.model_validate(to_plain(found))
+        except ValidationError as error:
+            raise ConfigError(describe_mistakes(error, found, self.entry)) from error
+
+    def _load(self) -> Mapping[str, Located]:
+        return _read(self.name, user_config_dir(os.environ) / f"{self.name}.yaml")
 
 
 @cache
-def _load(name: str, own: Path) -> Entries:
-    shipped = resources.files("hpcbench.catalog").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    entries: dict[str, Any] = dict(yaml.safe_load(shipped))
-    if own.is_file():
-        try:
-            added = yaml.safe_load(own.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise entry_error(own, "", f"cannot be read: {error}") from error
-        if not isinstance(added, dict | None) or not all(isinstance(key, str) for key in added or {}):
-            raise entry_error(own, "", "not a mapping of names to entries")
-        entries |= added or {}
+def _read(name: str, own: Path) -> Mapping[str, Located]:
+    entries: dict[str, Located] = {}
+    for file in (Path(__file__).with_name(f"{name}.yaml"), own):
+        if file.is_file():
+            entries |= read_mapping(file).mapping or {}
     return entries
-
-
-def lookup_entry(catalog: str, name: str, model: type[EntryModel]) -> EntryModel | None:
-    """Return an entry as its model, or None when the catalog has none of that name.
-
-    Raises:
-        ConfigError: the user's entry is not usable.
-    """
-    fields = load_entries(catalog).get(name)
-    if fields is None:
-        return None
-    try:
-        return model(**fields)
-    except (ValidationError, TypeError) as error:
-        raise entry_error(user_file(catalog), name, str(error)) from error
-
-
-def entry_error(file: Path, path: str, message: str) -> ConfigError:
-    """Return the error for an entry that cannot be used."""
-    return ConfigError([Problem(file=str(file), line=None, path=path, message=message)])

@@ -6,26 +6,21 @@ it never loads a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, model_validator
 
-from hpcbench.catalog.files import Entries, entry_error, load_entries, user_file
+from hpcbench.catalog.files import Catalog, CatalogEntry
 from hpcbench.storage.json_files import read_json
 
 MEDIA_KEYS: Final = ("vision_config", "visual", "audio_config", "speech_config")
 """Parts of a configuration that only models of images or sound have (`visual` is Qwen-VL's)."""
 
 
-class ModelEntry(BaseModel):
+class ModelEntry(CatalogEntry):
     """One model of the catalog."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    name: str
     huggingface: str | None = None
     """Hugging Face id, None where it is not there or not known."""
     modelscope: str | None = None
@@ -45,55 +40,29 @@ class ModelEntry(BaseModel):
     """Where ids, target modules and template were read."""
 
 
+class ChatTemplate(CatalogEntry):
+    """One chat template; a bare text is its Jinja."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    jinja: str
+    source: str = ""
+    """Where it was read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_text(cls, value: object) -> object:
+        return {"jinja": value} if isinstance(value, str) else value
+
+
+MODELS: Final = Catalog(name="models", entry=ModelEntry)
+TEMPLATES: Final = Catalog(name="templates", entry=ChatTemplate)
+
+
 def lookup_model(name: str) -> ModelEntry | None:
-    """Return the entry of a model type, whatever its case, or None when the catalog has none.
-
-    Raises:
-        ConfigError: the user's entry is not usable.
-    """
-    return _models().get(name.lower())
-
-
-def list_models() -> tuple[str, ...]:
-    """Return all names, sorted."""
-    return tuple(sorted(_models()))
-
-
-def lookup_template(name: str) -> str | None:
-    """Return a chat template's Jinja text by its name, or None when the catalog has none.
-
-    Raises:
-        ConfigError: the user's entry is not usable.
-    """
-    entry = load_entries("templates").get(name)
-    if entry is None:
-        return None
-    if isinstance(entry, str):
-        return entry
-    if isinstance(entry, dict) and isinstance(entry.get("jinja"), str):
-        return str(entry["jinja"])
-    raise entry_error(user_file("templates"), name, "neither Jinja text nor a mapping with `jinja`")
-
-
-def list_templates() -> tuple[str, ...]:
-    """Return the names of all chat templates, sorted."""
-    return tuple(sorted(load_entries("templates")))
-
-
-def _models() -> Mapping[str, ModelEntry]:
-    return _parse_models(user_file("models"))
-
-
-@cache
-def _parse_models(own: Path) -> Mapping[str, ModelEntry]:
-    entries: Entries = load_entries("models")
-    found = {}
-    for name, fields in entries.items():
-        try:
-            found[name.lower()] = ModelEntry(name=name, **fields)
-        except (ValidationError, TypeError) as error:
-            raise entry_error(own, name, str(error)) from error
-    return found
+    """Return the entry of a model type, whatever its case, or None when the catalog has none; see `Catalog`."""
+    spelled = {known.lower(): known for known in MODELS.names()}.get(name.lower())
+    return None if spelled is None else MODELS.lookup(spelled)
 
 
 def find_media(folder: Path) -> str | None:

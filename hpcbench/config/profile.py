@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from hpcbench.config.reserved_sbatch import reserved_option
 from hpcbench.errors import ConfigError, Problem, did_you_mean
-from hpcbench.schemas.cluster_profile import PLAIN, ClusterProfile, Container
+from hpcbench.schemas.cluster_profile import PLAIN, ClusterProfile
 from hpcbench.schemas.states import LOCAL
-from hpcbench.storage.located_yaml import Located, read_yaml, show, to_plain
+from hpcbench.storage.located_yaml import Located, describe_mistakes, read_mapping, read_yaml, to_plain
 from hpcbench.storage.package_data import package_roots, user_config_dir
 
 logger = logging.getLogger(__name__)
@@ -83,18 +83,13 @@ def read_profile(file: Path) -> ClusterProfile:
     Raises:
         ConfigError: the file cannot be read or holds something else; all its mistakes, each with its line.
     """
-    problems: list[Problem] = []
-    document = read_yaml(file, file=str(file), problems=problems, may_be_empty=True)
-    if document is not None and document.mapping is None:
-        problems.append(document.problem(f"got {show(document)}", expected="a mapping (key: value)"))
-    if document is None or document.mapping is None:
-        raise ConfigError(problems)
-    problems += _find_reserved(document)
+    document = read_mapping(file)
+    problems = _find_reserved(document)
     try:
         values = {"name": file.stem, **to_plain(document)}
         profile = ClusterProfile.model_validate(values, context={"file": file.absolute()})
     except ValidationError as error:
-        raise ConfigError([*_describe_mistakes(error, document), *problems]) from error
+        raise ConfigError([*describe_mistakes(error, document, ClusterProfile), *problems]) from error
     if problems:
         raise ConfigError(problems)
     return profile
@@ -103,7 +98,7 @@ def read_profile(file: Path) -> ClusterProfile:
 def _find_reserved(document: Located) -> list[Problem]:
     """Return the options of `extra_sbatch` that are hpcbench's own."""
     values = to_plain(document)
-    options = _locate(document, ("extra_sbatch",)).mapping
+    options = document.at(("extra_sbatch",)).mapping
     if "extra_sbatch" not in values or options is None:
         return []
     fields = ClusterProfile.model_fields
@@ -122,39 +117,6 @@ def file_to_remember(profile: ClusterProfile | None, environ: Mapping[str, str] 
         return None
     # What is found below the current folder is relative, and so never the same.
     return None if _find(profile.name, os.environ if environ is None else environ) == profile.file else profile.file
-
-
-def _describe_mistakes(error: ValidationError, document: Located) -> list[Problem]:
-    """Return pydantic's findings as problems, unknown keys with the name that may have been meant."""
-    problems = []
-    for item in error.errors():
-        place = item["loc"]
-        unknown = item["type"] == "extra_forbidden"
-        fields = (Container if place[:1] == ("container",) else ClusterProfile).model_fields
-        problems.append(
-            Problem(
-                file=document.file,
-                line=_locate(document, place).line if place else None,
-                path=".".join(str(part) for part in place),
-                message="unknown key" if unknown else item["msg"].removeprefix("Value error, "),
-                expected=", ".join(fields) if unknown else None,
-                hint=did_you_mean(str(place[-1]), fields) if unknown else None,
-            )
-        )
-    return problems
-
-
-def _locate(document: Located, place: Sequence[str | int]) -> Located:
-    """Return the value at a place; for what is missing, the nearest value that would hold it."""
-    found = document
-    for part in place:
-        if found.items is not None and isinstance(part, int) and part < len(found.items):
-            found = found.items[part]
-        elif found.mapping is not None and str(part) in found.mapping:
-            found = found.mapping[str(part)]
-        else:
-            break
-    return found
 
 
 def _profile_files(environ: Mapping[str, str]) -> Iterator[Path]:

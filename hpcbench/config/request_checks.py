@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
-from hpcbench.catalog.models import find_media, list_models, list_templates, lookup_model, lookup_template
+from hpcbench.catalog.agents import AGENT_FORMATS
+from hpcbench.catalog.models import MODELS, TEMPLATES, find_media, lookup_model
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.schemas.arguments import SftArgs
@@ -139,19 +139,19 @@ def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Prob
         found.append(at_key("model_id_or_path").problem(message, expected="a text model"))
     entry = None if args.model_type is None else lookup_model(args.model_type)
     if entry is not None and entry.multimodal and args.model_id_or_path is None:
-        message = f"{entry.name} takes images or sound, and hpcbench trains and evaluates on text only"
+        message = f"{args.model_type} takes images or sound, and hpcbench trains and evaluates on text only"
         found.append(at_key("model_type").problem(message, expected="a text model"))
     if args.model_type is not None and args.model_id_or_path is None and entry is None:
-        hint = did_you_mean(args.model_type, list_models()) or "give model_id_or_path: a hub id or a folder"
+        hint = did_you_mean(args.model_type, MODELS.names()) or "give model_id_or_path: a hub id or a folder"
         message = f"no model {shorten(repr(args.model_type))} in the catalog"
         found.append(at_key("model_type").problem(message, expected="a model of the catalog", hint=hint))
-    if args.template_type is not None and lookup_template(args.template_type) is None:
-        hint = did_you_mean(args.template_type, list_templates()) or "leave it out to take the tokenizer's own"
+    if args.template_type is not None and TEMPLATES.lookup(args.template_type) is None:
+        hint = did_you_mean(args.template_type, TEMPLATES.names()) or "leave it out to take the tokenizer's own"
         message = f"no chat template {shorten(repr(args.template_type))} in the catalog"
-        found.append(at_key("template_type").problem(message, expected=", ".join(list_templates()), hint=hint))
-    if lookup_agent_format(args.agent_template) is None:
+        found.append(at_key("template_type").problem(message, expected=", ".join(TEMPLATES.names()), hint=hint))
+    if AGENT_FORMATS.lookup(args.agent_template) is None:
         message = f"no agent template {shorten(repr(args.agent_template))} in the catalog"
-        found.append(at_key("agent_template").problem(message, expected=", ".join(list_agent_formats())))
+        found.append(at_key("agent_template").problem(message, expected=", ".join(AGENT_FORMATS.names())))
     if args.lazy_tokenize and args.truncation_strategy == "delete":
         message = "`lazy_tokenize` with `truncation_strategy: delete`: which rows it drops is not known before training"
         found.append(at_key("lazy_tokenize").problem(message, expected="truncation_strategy: truncation_left"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hpcbench.catalog.datasets import lookup_dataset
+from hpcbench.catalog.datasets import DATASETS
 from hpcbench.catalog.models import lookup_model
 from hpcbench.hub.repository import HUB_ARGUMENTS, repository_of
 from hpcbench.schemas.arguments import SftArgs
@@ -123,7 +123,7 @@ def _dataset_id(name: str, args: SftArgs) -> str | None:
     """Return a dataset's id on the hub that is pushed to, or None where it is a file or not known."""
     if name.startswith("/") or args.dataset_info is not None:
         return None
-    entry = lookup_dataset(name)
+    entry = DATASETS.lookup(name)
     if entry is None:
         return name if name.count("/") == 1 else None
     return entry.modelscope if args.hub == "modelscope" else entry.huggingface

@@ -7,15 +7,17 @@ anything but plain values, never trusts the input's size or depth, and never rai
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from hpcbench.errors import Problem
+from hpcbench.errors import ConfigError, Problem, did_you_mean
 
 MAX_BYTES = 2_000_000
 MAX_NODES = 200_000
@@ -64,6 +66,18 @@ class Located:
     def is_forgotten(self) -> bool:
         """Whether nothing at all was written after the key."""
         return self.value is None and self.raw == ""
+
+    def at(self, place: Sequence[str | int]) -> Located:
+        """Return the value at a place below; for what is missing, the nearest value that would hold it."""
+        found = self
+        for part in place:
+            if found.items is not None and isinstance(part, int) and part < len(found.items):
+                found = found.items[part]
+            elif found.mapping is not None and str(part) in found.mapping:
+                found = found.mapping[str(part)]
+            else:
+                break
+        return found
 
     def problem(self, message: str, *, expected: str | None = None, hint: str | None = None) -> Problem:
         """Return a Problem that stands here."""
@@ -125,6 +139,21 @@ def read_yaml(path: Path, *, file: str, problems: list[Problem], may_be_empty: b
     return parse_yaml(text, file=file, problems=problems, may_be_empty=may_be_empty)
 
 
+def read_mapping(file: Path) -> Located:
+    """Return the mapping that a file holds; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: the file cannot be read or holds something else.
+    """
+    problems: list[Problem] = []
+    document = read_yaml(file, file=str(file), problems=problems, may_be_empty=True)
+    if document is not None and document.mapping is None:
+        problems.append(document.problem(f"got {show(document)}", expected="a mapping (key: value)"))
+    if document is None or problems:
+        raise ConfigError(problems)
+    return document
+
+
 def parse_yaml(text: str, *, file: str, problems: list[Problem], may_be_empty: bool = False) -> Located | None:
     """Return the one document in `text`, or None with the reason in `problems`; see `read_yaml`."""
     try:
@@ -181,6 +210,36 @@ def is_misread(value: Located) -> bool:
     if isinstance(value.value, bool) or not isinstance(value.value, int | float) or value.raw is None:
         return False
     return ":" in value.raw or re.match(r"[-+]?0[0-9_]", value.raw) is not None
+
+
+def describe_mistakes(error: ValidationError, value: Located, model: type[BaseModel]) -> list[Problem]:
+    """Return pydantic's findings about a value as problems, unknown keys with the name that may have been meant."""
+    problems = []
+    for item in error.errors():
+        place = item["loc"]
+        unknown = item["type"] == "extra_forbidden"
+        fields = _fields_at(model, place[:-1])
+        found = value.at(place)
+        problems.append(
+            Problem(
+                file=value.file,
+                line=found.line if place or value.path else None,
+                path=".".join([*([value.path] if value.path else []), *(str(part) for part in place)]),
+                message="unknown key" if unknown else item["msg"].removeprefix("Value error, "),
+                expected=", ".join(fields) if unknown else None,
+                hint=did_you_mean(str(place[-1]), fields) if unknown else None,
+            )
+        )
+    return problems
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[str | int]) -> Mapping[str, FieldInfo]:
+    """Return the fields of a model, or of the one inside it that a key leads to."""
+    for part in place:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        model = next((kind for kind in inner if issubclass(kind, BaseModel)), model)
+    return model.model_fields
 
 
 def show(value: Located) -> str:

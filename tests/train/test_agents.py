@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hpcbench.catalog.agents import lookup_agent_format
+from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.messages import to_messages
@@ -67,7 +67,7 @@ def weigh(tokenizer: Any, messages: Any, **values: Any) -> list[tuple[str, float
 
 
 def test_a_tool_dialogue_is_one_answer_per_round_with_the_tools_in_the_system_prompt() -> None:
-    agent = lookup_agent_format("react")
+    agent = AGENT_FORMATS.lookup("react")
     assert agent is not None
     messages = to_messages({"conversations": TURNS, "tools": json.dumps(TOOLS), "system": "Be brief."}, agent)
     assert messages is not None
@@ -81,11 +81,11 @@ def test_a_tool_dialogue_is_one_answer_per_round_with_the_tools_in_the_system_pr
 
 @pytest.mark.parametrize("turns", [TURNS[:3], TURNS[2:], [*TURNS[:1], {"from": "function_call", "value": "add(2)"}]])
 def test_a_broken_tool_dialogue_is_no_chat(turns: list[dict[str, str]]) -> None:
-    assert to_messages({"conversations": turns}, lookup_agent_format("react")) is None
+    assert to_messages({"conversations": turns}, AGENT_FORMATS.lookup("react")) is None
 
 
 def test_what_a_tool_returned_is_never_learnt(tokenizer: Any) -> None:
-    messages = to_messages({"conversations": TURNS}, lookup_agent_format("react"))
+    messages = to_messages({"conversations": TURNS}, AGENT_FORMATS.lookup("react"))
     assert messages is not None
     encoded = Template(tokenizer).encode(messages)
     learnt = [token for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != -100]

@@ -127,14 +127,14 @@ def describe(option: Option) -> str:
 
 def known_values(option: Option) -> Iterable[str]:
     """Return the values that completion offers: choices, and names from the catalogs."""
-    from hpcbench.catalog.datasets import list_datasets
-    from hpcbench.catalog.models import list_models, list_templates
+    from hpcbench.catalog.datasets import DATASETS
+    from hpcbench.catalog.models import MODELS, TEMPLATES
 
     catalogs = {
-        "model_type": list_models,
-        "template_type": list_templates,
-        "dataset": list_datasets,
-        "val_dataset": list_datasets,
+        "model_type": MODELS.names,
+        "template_type": TEMPLATES.names,
+        "dataset": DATASETS.names,
+        "val_dataset": DATASETS.names,
     }
     if option.name in catalogs:
         return catalogs[option.name]()

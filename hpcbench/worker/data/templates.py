@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
 
-from hpcbench.catalog.agents import AgentFormat, list_agent_formats, lookup_agent_format
-from hpcbench.catalog.models import list_templates, lookup_model, lookup_template
+from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
+from hpcbench.catalog.models import TEMPLATES, lookup_model
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 
@@ -87,23 +87,23 @@ class Template:
             WorkerError: `template_type` names no template of the catalog.
         """
         entry = lookup_model(args.model_type) if args.model_type is not None else None
-        chat_template = None
+        named = None
         if args.template_type is not None:
-            chat_template = lookup_template(args.template_type)
-            if chat_template is None:
+            named = TEMPLATES.lookup(args.template_type)
+            if named is None:
                 raise WorkerError(
-                    f"template_type: no template {args.template_type!r}; known: {', '.join(list_templates())}",
+                    f"template_type: no template {args.template_type!r}; known: {', '.join(TEMPLATES.names())}",
                     hint="leave template_type out to use the tokenizer's own chat template",
                 )
         elif tokenizer.chat_template is None and entry is not None and entry.template is not None:
-            chat_template = lookup_template(entry.template)
+            named = TEMPLATES.lookup(entry.template)
         return cls(
             tokenizer,
             system=args.system,
             max_length=args.max_length,
             truncation_strategy=args.truncation_strategy,
             loss_on_all_rounds=args.loss_on_all_rounds,
-            chat_template=chat_template,
+            chat_template=None if named is None else named.jinja,
             loss_scale=find_agent_format(args) if args.use_loss_scale else None,
         )
 
@@ -284,9 +284,9 @@ def find_agent_format(args: SftArgs) -> AgentFormat:
     Raises:
         WorkerError: the catalog has no such entry.
     """
-    found = lookup_agent_format(args.agent_template)
+    found = AGENT_FORMATS.lookup(args.agent_template)
     if found is None:
-        known = ", ".join(list_agent_formats())
+        known = ", ".join(AGENT_FORMATS.names())
         raise WorkerError(f"agent_template: no entry {args.agent_template!r} in the catalog; known: {known}")
     return found
 

@@ -53,18 +53,18 @@ def model_source(args: SftArgs) -> str:
         )
     if entry.multimodal:
         raise WorkerError(
-            f"model_type: {entry.name} takes images or sound, and hpcbench trains and evaluates on text only",
+            f"model_type: {args.model_type} takes images or sound, and hpcbench trains and evaluates on text only",
             hint="choose a text model",
         )
     if entry.needs_remote_code and not args.trust_remote_code:
         raise WorkerError(
-            f"model_type: {entry.name} needs Python code from its hub folder", hint="set trust_remote_code: true"
+            f"model_type: {args.model_type} needs Python code from its hub folder", hint="set trust_remote_code: true"
         )
     if os.environ.get("USE_MODELSCOPE_HUB", "").lower() in {"1", "true"} and entry.modelscope is not None:
         return entry.modelscope
     if entry.huggingface is None:
         raise WorkerError(
-            f"model_type: no Hugging Face id is known for {entry.name}"
+            f"model_type: no Hugging Face id is known for {args.model_type}"
             + (f"; on ModelScope it is {entry.modelscope}" if entry.modelscope is not None else ""),
             hint="download it and give model_id_or_path: its folder",
         )

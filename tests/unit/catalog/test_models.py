@@ -8,17 +8,17 @@ import sys
 import pytest
 
 from hpcbench.catalog import lookup_model
-from hpcbench.catalog.models import list_models, lookup_template
+from hpcbench.catalog.models import MODELS, TEMPLATES
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", MODELS.names())
 def test_every_entry_has_ids_and_known_templates(name: str) -> None:
     entry = lookup_model(name)
     assert entry is not None
     assert entry.huggingface is not None or entry.modelscope is not None
     assert all(hub_id is None or hub_id.count("/") == 1 for hub_id in (entry.huggingface, entry.modelscope))
     assert entry.lora_target_modules or entry.multimodal
-    assert entry.template is None or lookup_template(entry.template)
+    assert entry.template is None or TEMPLATES.lookup(entry.template)
 
 
 def test_the_seeds_model_is_there_in_any_case() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.catalog.agents import list_agent_formats, lookup_agent_format
-from hpcbench.catalog.datasets import find_dataset, list_datasets, lookup_dataset
-from hpcbench.catalog.models import list_templates, lookup_model, lookup_template
+from hpcbench.catalog.agents import AGENT_FORMATS
+from hpcbench.catalog.datasets import DATASETS, find_dataset
+from hpcbench.catalog.models import TEMPLATES, lookup_model
 from hpcbench.errors import ConfigError, WorkerError
 from hpcbench.worker.data.templates import Template
 from tests.support.places import RECORDED
@@ -30,16 +30,16 @@ def test_every_model_of_the_documents_has_its_entry_and_the_id_it_is_linked_to(n
     assert entry.modelscope == SEED["models"][name] or (SEED["models"][name] is None and entry.modelscope is not None)
     assert entry.source
     assert entry.multimodal == ("-vl" in name)
-    assert entry.template is None or entry.template in list_templates()
+    assert entry.template is None or entry.template in TEMPLATES.names()
 
 
 def test_every_dataset_of_the_documents_has_its_entry() -> None:
     for name, linked in SEED["datasets"].items():
-        found = lookup_dataset(name)
+        found = DATASETS.lookup(name)
         assert found is not None, name
         assert linked in {None, found.modelscope}, name
-    for name in list_datasets():
-        entry = lookup_dataset(name)
+    for name in DATASETS.names():
+        entry = DATASETS.lookup(name)
         assert entry is not None
         assert all(
             hub_id is None or re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id)
@@ -48,7 +48,7 @@ def test_every_dataset_of_the_documents_has_its_entry() -> None:
 
 
 def test_every_template_of_the_documents_has_its_entry() -> None:
-    assert set(SEED["templates"]) <= set(list_templates())
+    assert set(SEED["templates"]) <= set(TEMPLATES.names())
 
 
 CHAT = [
@@ -80,9 +80,11 @@ EOS = "<|im_end|>"
 )  # fmt: skip
 def test_templates_write_what_the_documents_define(name: str, text: str) -> None:
     tokenizer = make_tokenizer()
-    encoded = Template(tokenizer, chat_template=lookup_template(name)).encode(CHAT)
+    template = TEMPLATES.lookup(name)
+    assert template is not None
+    encoded = Template(tokenizer, chat_template=template.jinja).encode(CHAT)
     assert tokenizer.decode(encoded.input_ids) == text
-    rounds = Template(tokenizer, chat_template=lookup_template(name), loss_on_all_rounds=True).encode(CHAT)
+    rounds = Template(tokenizer, chat_template=template.jinja, loss_on_all_rounds=True).encode(CHAT)
     assert rounds.num_label_tokens >= 5
 
 
@@ -112,10 +114,12 @@ def test_users_files_add_and_replace_entries(tmp_path: Path, monkeypatch: pytest
     assert entry.huggingface == "me/my-model"
     assert lookup_model("qwen-7b-chat") is not None
     assert find_dataset("mine", registry=None).split == "all"
-    assert lookup_template("own") == "{{ messages[0].content }}"
-    assert "react" in list_agent_formats()
-    with pytest.raises(ConfigError, match=r"agents\.yaml: broken: "):
-        lookup_agent_format("broken")
+    template = TEMPLATES.lookup("own")
+    assert template is not None
+    assert template.jinja == "{{ messages[0].content }}"
+    assert "react" in AGENT_FORMATS.names()
+    with pytest.raises(ConfigError, match=r"agents\.yaml:1: broken\.tools_prompt: Field required"):
+        AGENT_FORMATS.lookup("broken")
 
 
 def test_multimodal_models_and_datasets_are_refused_with_the_reason(tmp_path: Path) -> None:
