@@ -129,23 +129,46 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> boo
     return is_set
 
 
-def start_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a command in its own session, output appended to a file; it gets TERM when this process dies.
+def start_child(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    cwd: Path | None = None,
+    on_parent_death: signal.Signals = signal.SIGKILL,
+    dispositions: Mapping[signal.Signals, signal.Handlers] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a command in its own session, with its output appended to a file.
+
+    Args:
+        argv: the command.
+        env: its environment.
+        log: the file.
+        cwd: folder to run in; None is this process's.
+        on_parent_death: signal that it gets when this process dies.
+        dispositions: signals that it ignores or whose default action it takes; the others are inherited.
 
     Raises:
         OSError: the program cannot be started or the log cannot be written.
     """
     parent = os.getpid()
+
+    def prepare() -> None:
+        die_with_parent(parent, on_parent_death)
+        for number, handler in (dispositions or {}).items():
+            signal.signal(number, handler)
+
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         return subprocess.Popen(
             list(argv),
             env=dict(env),
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
+            preexec_fn=prepare,  # noqa: PLW1509  # no threads run yet; there is no other way to PR_SET_PDEATHSIG
             start_new_session=True,
-            preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),  # noqa: PLW1509  # the only place for prctl(2)
         )
 
 

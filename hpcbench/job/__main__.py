@@ -91,14 +91,12 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     checkpoint: Path | None = None
     if request.train_folder is not None:
         train, reason = check_train(request)
-        if train is None:
-            logger.error("not run: %s", reason)
-            note_refusal(context.suite_paths, context.submission, context.index, reason)
-            return EXIT_NOT_COMPLETED
-        checkpoint = choose_checkpoint(request, train) if request.program else None
-        wanted = None if request.eval_args is None else request.eval_args.checkpoint
-        if request.program and checkpoint is None and wanted is not None and isinstance(train.metrics, TrainMetrics):
-            reason = f"the training kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
+        if train is not None and request.program:
+            checkpoint = choose_checkpoint(request, train)
+            wanted = None if request.eval_args is None else request.eval_args.checkpoint
+            if checkpoint is None and wanted is not None and isinstance(train.metrics, TrainMetrics):
+                reason = f"the training kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
+        if reason:
             logger.error("not run: %s", reason)
             note_refusal(context.suite_paths, context.submission, context.index, reason)
             return EXIT_NOT_COMPLETED

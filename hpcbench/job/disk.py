@@ -28,14 +28,18 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 def take_reserve(path: Path) -> None:
     """Write the file; the job runs on without it where the disk has no room."""
     try:
-        with path.open("wb") as stream:
-            stream.write(os.urandom(RESERVE_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write_random(path, RESERVE_BYTES)
     except OSError as error:
         # The error's text is left out: log_patterns would take it for the cause of a later failure.
         logger.warning("no space can be kept for the record (errno %s)", error.errno)
         path.unlink(missing_ok=True)
+
+
+def _write_random(path: Path, size: int) -> None:
+    with path.open("wb") as stream:
+        stream.write(os.urandom(size))
+        stream.flush()
+        os.fsync(stream.fileno())  # NFS may report a full disk only here (write(2))
 
 
 def release_reserve(path: Path) -> None:
@@ -50,10 +54,7 @@ def is_full(folder: Path) -> bool:
     """Return whether nothing more can be written into a folder; tried, since statvfs(3) leaves quotas out."""
     probe = folder / f".probe.{os.getpid()}"
     try:
-        with probe.open("wb") as stream:
-            stream.write(os.urandom(PROBE_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write_random(probe, PROBE_BYTES)
     except OSError as error:
         return error.errno in FULL
     finally:

@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from hpcbench.hub.repository import command_by_hand
 from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
 from hpcbench.job.stop_reason import StopRequest
-from hpcbench.processes import die_with_parent, kill_tree
+from hpcbench.processes import kill_tree, start_child
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.notes import Push
 from hpcbench.schemas.record import Record, TrainMetrics
@@ -173,24 +172,10 @@ def run_push(
     """Push the folder in a process of its own; return the repository's address, or None and the reason."""
     attempt.push.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "hpcbench.worker.hub_push", str(job.folder), str(job.hub), str(attempt.push)]
-    parent = os.getpid()
-
-    def prepare() -> None:
-        die_with_parent(parent)
-        # Slurm sends the notice of a time limit to all processes of a job; this one is stopped by its parent.
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-
-    with attempt.push_log.open("ab") as log:
-        child = subprocess.Popen(
-            argv,
-            # The switches that keep a training off the network are the launcher's alone and not in here.
-            env={**os.environ, **request.env},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=prepare,  # noqa: PLW1509  # it calls the kernel alone; there is no other place for prctl(2)
-            start_new_session=True,
-        )
+    # The switches that keep a training off the network are the launcher's alone and not in here.
+    env = {**os.environ, **request.env}
+    # Slurm sends the notice of a time limit to all processes of a job; this one is stopped by its parent.
+    child = start_child(argv, env=env, log=attempt.push_log, dispositions={signal.SIGUSR2: signal.SIG_IGN})
     started = time.monotonic()
     while child.poll() is None:
         time.sleep(POLL_S)

@@ -5,6 +5,7 @@ In: a request and where it runs. Out: an argument list and variables (pure). No 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from hpcbench.job.context import JobContext
 from hpcbench.schemas import variables
 from hpcbench.schemas.request import JobRequest
+from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import AttemptPaths
 
 PORT_BASE = 10000
@@ -84,8 +86,6 @@ def torchrun(request: JobRequest, context: JobContext) -> list[str]:
 
 def head_host(context: JobContext) -> str:
     """Return the first node's name, as its supervisor wrote it into the claim."""
-    from hpcbench.storage.json_files import read_json
-
     claim = read_json(context.paths.claim)
     return str(claim["host"]) if claim is not None and "host" in claim else context.host
 
@@ -130,11 +130,9 @@ def job_environment(
 
 
 def _cores(environ: Mapping[str, str]) -> int:
-    import os
-
-    told = environ.get("SLURM_CPUS_PER_TASK", "")
+    asked = environ.get("SLURM_CPUS_PER_TASK", "")
     available = len(os.sched_getaffinity(0))
-    return min(int(told), available) if told.isdigit() else available
+    return min(int(asked), available) if asked.isdigit() else available
 
 
 def _fill(word: str, values: Mapping[str, str]) -> str:

@@ -80,38 +80,30 @@ def conclude(
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     """Return state, cause and metrics of an attempt."""
     # A program that tidies up after TERM and leaves with 0 has not done its work; figures prove that one has.
-    left_early = _is_program(request) and not attempt.values.exists()
+    is_program = bool(request.program)
+    left_early = is_program and not attempt.values.exists()
     if ending.stop_reason is not None and (
         ending.exit_code != 0 or attempt.interrupted.exists() or ending.killed_by_us or left_early
     ):
-        return _interrupted(ending, attempt, job, is_program=_is_program(request))
+        return _interrupted(ending, attempt, job, is_program=is_program)
     failure = first_failure(attempt)
     if ending.exit_code == 0 and failure is None:
         return _completed(request, job, attempt)
     return _failed(ending, failure, job, attempt, has_gpu=request.resources.gpu > 0)
 
 
-def _is_program(request: JobRequest) -> bool:
-    return request.cmd == "command" or (
-        request.cmd == "eval" and request.eval_args is not None and bool(request.eval_args.command)
-    )
-
-
 def _completed(
     request: JobRequest, job: JobPaths, attempt: AttemptPaths
 ) -> tuple[JobState, Cause | None, Metrics | None]:
-    if _is_program(request):
+    if request.program:
         return _program_metrics(request, attempt, job)
     value = read_json(attempt.metrics)
     if value is None:
-        cause = Cause(
-            type="no_metrics",
-            message="ended with exit code 0 but left no metrics",
-            exit_code=0,
-            log=relative(attempt.log, job),
-            lines=log_tail(attempt.log),
+        return (
+            JobState.FAILED,
+            _no_result("no_metrics", "ended with exit code 0 but left no metrics", job, attempt),
+            None,
         )
-        return JobState.FAILED, cause, None
     try:
         metrics = METRICS.validate_python(value)
     except ValidationError as error:
@@ -121,9 +113,14 @@ def _completed(
         return JobState.FAILED, cause, None
     if isinstance(metrics, TrainMetrics) and metrics.diverged_at_step is not None:
         message = f"diverged: no finite loss (NaN or infinity) from step {metrics.diverged_at_step} on"
-        cause = Cause(type=DIVERGED, message=message, exit_code=0, hint=DIVERGED_HINT, log=relative(attempt.log, job))
-        return JobState.FAILED, cause.model_copy(update={"lines": log_tail(attempt.log)}), metrics
+        return JobState.FAILED, _no_result(DIVERGED, message, job, attempt, hint=DIVERGED_HINT), metrics
     return JobState.COMPLETED, None, metrics
+
+
+def _no_result(kind: str, message: str, job: JobPaths, attempt: AttemptPaths, *, hint: str | None = None) -> Cause:
+    """Return the cause of a program that ended with exit code 0 and has no result all the same."""
+    log, lines = relative(attempt.log, job), log_tail(attempt.log)
+    return Cause(type=kind, message=message, exit_code=0, hint=hint, log=log, lines=lines)
 
 
 def _program_metrics(
@@ -133,8 +130,7 @@ def _program_metrics(
     raw = read_json(attempt.values)
     if raw is None and attempt.values.exists():
         message = f"{attempt.values.name} (HPCBENCH_METRICS) holds no JSON object"
-        cause = Cause(type="bad_metrics", message=message, exit_code=0, log=relative(attempt.log, job))
-        return JobState.FAILED, cause.model_copy(update={"lines": log_tail(attempt.log)}), None
+        return JobState.FAILED, _no_result("bad_metrics", message, job, attempt), None
     values = {str(k): v for k, v in (raw or {}).items() if isinstance(v, int | float | str | bool | None)}
     try:
         if request.cmd == "eval":
@@ -152,11 +148,8 @@ def _program_metrics(
             )
             return JobState.COMPLETED, None, metrics
         output = output_model(request, attempt)
-        return (
-            JobState.COMPLETED,
-            None,
-            CommandMetrics(values=values, output_model=None if output is None else str(output)),
-        )
+        metrics = CommandMetrics(values=values, output_model=None if output is None else str(output))
+        return JobState.COMPLETED, None, metrics
     except (ValidationError, ValueError, OverflowError) as error:
         message = f"{attempt.values.name}: not usable: {error}".splitlines()[0]
         return JobState.FAILED, Cause(type="bad_metrics", message=message, exit_code=0), None

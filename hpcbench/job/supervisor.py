@@ -31,7 +31,7 @@ from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reaper import PATIENCE_S, finish, start_reaper
 from hpcbench.job.sampler import Sampler
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
-from hpcbench.processes import descendants, die_with_parent, kill_tree, signal_pid
+from hpcbench.processes import descendants, kill_tree, signal_pid, start_child
 from hpcbench.schemas.notes import Stop
 from hpcbench.schemas.record import Attempt, Cause, Metrics, Record, SampledMemory
 from hpcbench.schemas.request import JobRequest
@@ -149,30 +149,11 @@ class Supervisor:
 
     def _start(self, launch: Launch) -> subprocess.Popen[bytes]:
         """Start the launcher with its output in a file; it dies with this process."""
-        parent = os.getpid()
-
-        def prepare() -> None:
-            die_with_parent(parent)
-            if not launch.is_program:
-                for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_IGN)
-            else:
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_DFL)
-                signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-
+        # Slurm signals all processes of a step, and a signal without a handler ends a rank before its checkpoint.
+        at_stop = signal.SIG_DFL if launch.is_program else signal.SIG_IGN
+        dispositions = {signal.SIGUSR2: signal.SIG_IGN, signal.SIGTERM: at_stop, signal.SIGINT: at_stop}
         launch.cwd.mkdir(parents=True, exist_ok=True)
-        with self.attempt.log.open("ab") as log:
-            return subprocess.Popen(
-                launch.argv,
-                env=launch.env,
-                cwd=launch.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=prepare,  # noqa: PLW1509  # no threads run yet; there is no other way to PR_SET_PDEATHSIG
-                start_new_session=True,
-            )
+        return start_child(launch.argv, env=launch.env, log=self.attempt.log, cwd=launch.cwd, dispositions=dispositions)
 
     def _wait(self, child: subprocess.Popen[bytes], launch: Launch) -> bool:
         """Wait for the launcher, passing on requests to stop; return whether it had to be killed."""

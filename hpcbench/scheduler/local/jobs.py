@@ -124,9 +124,11 @@ class JobTable:
         )
         try:
             _mark_start(element, state.num_starts)
-            handle = start_child(self.job_command(element.submission, element.index), env=env, log=element.log)
+            command = self.job_command(element.submission, element.index)
+            # Its supervisor checkpoints and writes its record at TERM, also when this runner dies.
+            handle = start_child(command, env=env, log=element.log, on_parent_death=signal.SIGTERM)
         except (OSError, subprocess.SubprocessError) as error:
-            self._end(element, ElementStatus.REFUSED, reason=f"cannot be started: {error}")
+            self.queue.end(element, ElementStatus.REFUSED, reason=f"cannot be started: {error}")
             return
         process = identify_process(handle.pid)
         self.running[start.element_id] = RunningJob(
@@ -182,28 +184,24 @@ class JobTable:
         element = job.element
         if job.handle is None:
             if has_result(element):
-                self._end(element, ElementStatus.ENDED, code=0)
+                self.queue.end(element, ElementStatus.ENDED, code=0)
             elif job.is_cancelled:
-                self._end(element, ElementStatus.CANCELLED)
+                self.queue.end(element, ElementStatus.CANCELLED)
             else:
-                self._end(element, ElementStatus.LOST, reason=LOST_REASON)
+                self.queue.end(element, ElementStatus.LOST, reason=LOST_REASON)
             return
         was_asked = job.deadline is not None
         record = element.read_record() if was_asked else None
         # A supervisor may leave with 0 although it was interrupted; then its record has that state.
         ended_by_itself = has_result(element) or (code == 0 and record is None)
         if not was_asked or ended_by_itself:
-            self._end(element, ElementStatus.ENDED, code=code, reason=describe_exit(code))
+            self.queue.end(element, ElementStatus.ENDED, code=code, reason=describe_exit(code))
         elif job.is_cancelled:
-            self._end(element, ElementStatus.CANCELLED, code=code)
+            self.queue.end(element, ElementStatus.CANCELLED, code=code)
         else:
             state = self.queue.state(element.element_id)
             pending = ElementState(num_starts=state.num_starts, reason="was interrupted")
             self.queue.write_state(element.element_id, pending)
-
-    def _end(self, element: QueuedElement, status: ElementStatus, *, code: int | None = None, reason: str = "") -> None:
-        ended = {"status": status, "exit_code": code, "reason": reason, "ended_at": now_text()}
-        self.queue.write_state(element.element_id, self.queue.state(element.element_id).model_copy(update=ended))
 
 
 def describe_exit(code: int | None) -> str:

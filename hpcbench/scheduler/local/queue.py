@@ -160,6 +160,11 @@ class LocalQueue:
         """The queue's files."""
         return LocalPaths(self.save_dir)
 
+    def reload(self) -> None:
+        """Read what has changed on disk."""
+        self.scan_entries()
+        self.reload_states()
+
     def scan_entries(self) -> None:
         """Take in submissions that were queued since the last look."""
         known = set(self.entries)
@@ -201,6 +206,11 @@ class LocalQueue:
         """Keep a state and put it on disk; for the runner alone."""
         self._states[element_id] = state
         write_json(self.paths.element(element_id), state.model_dump(mode="json"))
+
+    def end(self, element: QueuedElement, status: ElementStatus, *, code: int | None = None, reason: str = "") -> None:
+        """Write the final state of a job; for the runner alone."""
+        ended = {"status": status, "exit_code": code, "reason": reason, "ended_at": now_text()}
+        self.write_state(element.element_id, self.state(element.element_id).model_copy(update=ended))
 
     def open_elements(self) -> list[QueuedElement]:
         """Return the jobs that still wait or run, in queue order."""

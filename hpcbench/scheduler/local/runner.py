@@ -45,7 +45,6 @@ from hpcbench.scheduler.local.queue import (
 )
 from hpcbench.scheduler.local.slots import Machine, Waiting, choose_starts, need_of, refuse_job
 from hpcbench.scheduler.local.stop_signals import StopSignals, catch_signals
-from hpcbench.storage.clock import now_text
 from hpcbench.storage.paths import LocalPaths
 
 logger = logging.getLogger(__name__)
@@ -78,8 +77,7 @@ class LocalRunner:
 
     def take_over(self) -> None:
         """Read the queue and what a dead runner left running."""
-        self.queue.scan_entries()
-        self.queue.reload_states()
+        self.queue.reload()
         self.jobs.adopt_all()
 
     def step(self) -> None:
@@ -123,7 +121,7 @@ class LocalRunner:
                 continue
             job = self.jobs.running.get(element.element_id)
             if job is None:
-                self._give_up(element, ElementStatus.CANCELLED, "")
+                self.queue.end(element, ElementStatus.CANCELLED)
             else:
                 job.is_cancelled = True
                 self.jobs.ask_to_stop(job)
@@ -135,10 +133,10 @@ class LocalRunner:
         for element in self._pending():
             refusal = refuse_job(element.submission.resources, self.jobs.machine)
             if refusal is not None:
-                self._give_up(element, ElementStatus.REFUSED, refusal)
+                self.queue.end(element, ElementStatus.REFUSED, reason=refusal)
             elif self.queue.check_dependency(element) is Dependency.BROKEN:
                 parent = self.queue.parent_of(element) or ""
-                self._give_up(element, ElementStatus.BLOCKED, _blocked_reason(self.queue.state(parent)))
+                self.queue.end(element, ElementStatus.BLOCKED, reason=_blocked_reason(self.queue.state(parent)))
 
     def _start_fitting(self, now: float) -> None:
         ready = [e for e in self._pending() if self.queue.check_dependency(e) is Dependency.READY]
@@ -162,10 +160,6 @@ class LocalRunner:
             for element in self.queue.open_elements()
             if self.queue.state(element.element_id).status is ElementStatus.PENDING
         ]
-
-    def _give_up(self, element: QueuedElement, status: ElementStatus, reason: str) -> None:
-        ended = {"status": status, "reason": reason, "ended_at": now_text()}
-        self.queue.write_state(element.element_id, self.queue.state(element.element_id).model_copy(update=ended))
 
 
 def run_queue(
@@ -359,8 +353,7 @@ def _follow(setup: _Setup, runner: ProcessIdentity, display: LocalDisplay, signa
     queue = LocalQueue(setup.save_dir)
     while True:
         is_there = live_runner(paths) == runner
-        queue.scan_entries()
-        queue.reload_states()
+        queue.reload()
         display.show(queue)
         if signals.count:
             display.say(f"left; process {runner.pid} on {runner.host} goes on: see `hpcbench status`")
@@ -376,8 +369,7 @@ def _follow(setup: _Setup, runner: ProcessIdentity, display: LocalDisplay, signa
 
 def _read_queue(save_dir: Path) -> LocalQueue:
     queue = LocalQueue(save_dir)
-    queue.scan_entries()
-    queue.reload_states()
+    queue.reload()
     return queue
 
 

@@ -122,8 +122,7 @@ class LocalScheduler:
         try:
             # The runner before the states: one that ends in between has written its last states by then.
             runner = live_runner(self._paths)
-            queue.scan_entries()
-            queue.reload_states()
+            queue.reload()
             cancels = read_cancels(self._paths)
             # Else a runner that has just started would make its first job look lost.
             runner = runner or live_runner(self._paths)

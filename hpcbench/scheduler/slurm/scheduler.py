@@ -121,18 +121,8 @@ class SlurmScheduler:
         missing = [key for key in keys if key not in found]
         if missing:
             since = (datetime.now().astimezone() - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%S")
-            options = [
-                "-X",
-                "-n",
-                "-P",
-                f"--format={SACCT_FORMAT}",
-                "-S",
-                since,
-                "-E",
-                "now",
-                f"--name={','.join(missing)}",
-            ]
-            rows, _, warning = self._sacct(options)
+            # sacct finds jobs that never started only with -S and -E, and begins at midnight without them (22.05).
+            rows, _, warning = self._sacct(["-S", since, "-E", "now", f"--name={','.join(missing)}"])
             if warning:
                 raise SchedulerError(warning)
             found |= {row.name: row.job_id for row in rows if row.name in missing}
@@ -155,7 +145,7 @@ class SlurmScheduler:
         gone_ids = list(dict.fromkeys(s.scheduler_id for s in gone if s.scheduler_id is not None))
         for start in range(0, len(gone_ids), IDS_PER_QUERY):
             ids = ",".join(gone_ids[start : start + IDS_PER_QUERY])
-            rows, answered, warning = self._sacct(["-X", "-n", "-P", f"--format={SACCT_FORMAT}", "-j", ids])
+            rows, answered, warning = self._sacct(["-j", ids])
             history_known &= answered
             warnings += [warning] if warning else []
             for place, job in _match(rows, wanted).items():
@@ -214,7 +204,8 @@ class SlurmScheduler:
     def _sacct(self, options: Sequence[str]) -> tuple[list[SlurmRow], bool, str]:
         """Return accounting's rows, whether it answered, and a warning; without accounting there is none."""
         try:
-            return list(parse_sacct(self._client.query(["sacct", *_accounted_clusters(), *options]))), True, ""
+            command = ["sacct", *_accounted_clusters(), "-X", "-n", "-P", f"--format={SACCT_FORMAT}", *options]
+            return list(parse_sacct(self._client.query(command))), True, ""
         except SchedulerError as error:
             if NO_ACCOUNTING.search(error.message):
                 return [], False, ""

@@ -14,8 +14,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 
 from submitit.core.utils import FailedJobError
@@ -45,60 +46,55 @@ SIGNAL_LEAD_FLOOR_S = 60
 def render_script(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, after_id: str | None) -> str:
     """Return the text of the sbatch script (pure)."""
     resources = submission.resources
-    time_min = resources.time_min or profile.time_min
-    cpus = resources.cpus_per_node(profile.cpus_per_gpu)
-    text: str = _make_sbatch_string(
-        command=_command(submission, profile=profile, paths=paths, cpus=cpus),
+    text = _renderer(resources, profile)(
+        command=_command(submission, profile=profile, paths=paths, cpus=resources.cpus_per_node(profile.cpus_per_gpu)),
         folder=paths.slurm_logs,
         job_name=submission.key,
-        partition=resources.partition or profile.partition,
-        time=time_min,
-        nodes=resources.nodes,
-        ntasks_per_node=1,
-        cpus_per_task=cpus,
-        qos=profile.qos,
-        account=profile.account,
-        constraint=profile.constraint,
-        exclude=",".join(names for names in (profile.exclude, resources.exclude) if names) or None,
         setup=_setup(submission, profile, paths),
-        signal_delay_s=signal_lead_s(time_min),
+        signal_delay_s=signal_lead_s(resources.time_min or profile.time_min),
         comment=f"hpcbench {submission.suite}",
         dependency=_dependency(submission, profile, after_id),
-        stderr_to_stdout=True,
         additional_parameters=_flags(submission, profile, paths),
-        use_srun=False,
     )
-    # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
-    lines = [line for line in text.split("\n") if line != SUBMITIT_WCKEY]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    return _without_lines(text, SUBMITIT_WCKEY)
 
 
 def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resources) -> str:
     """Return the sbatch script of doctor's tiny job, asked for just as real jobs are (pure)."""
     cpus = resources.cpus_per_node(profile.cpus_per_gpu)
     python = python_command(profile, save_dir=paths.save_dir, has_gpus=resources.gpu > 0)
-    text: str = _make_sbatch_string(
+    text = _renderer(resources, profile)(
         command=shlex.join([*srun_command(cpus), *python, str(paths.probe), str(paths.result)]),
         folder=paths.folder,
         job_name="hpcbench-doctor",
+        setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *profile.setup],
+        additional_parameters={**node_flags(resources, profile), "output": str(paths.log).replace("%", "%%")},
+    )
+    return _without_lines(text, SUBMITIT_WCKEY, "#SBATCH --signal")
+
+
+def _renderer(resources: Resources, profile: ClusterProfile) -> Callable[..., str]:
+    """Return submitit's renderer of scripts, given what jobs with these resources ask for."""
+    return partial(
+        _make_sbatch_string,
         partition=resources.partition or profile.partition,
         time=resources.time_min or profile.time_min,
-        nodes=1,
-        ntasks_per_node=1,
-        cpus_per_task=cpus,
+        nodes=resources.nodes,
+        ntasks_per_node=1,  # one launcher a node, which starts its ranks itself
+        cpus_per_task=resources.cpus_per_node(profile.cpus_per_gpu),
         qos=profile.qos,
         account=profile.account,
         constraint=profile.constraint,
-        exclude=profile.exclude,
-        setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *profile.setup],
+        exclude=",".join(names for names in (profile.exclude, resources.exclude) if names) or None,
         stderr_to_stdout=True,
-        additional_parameters={
-            **node_flags(resources, profile),
-            "output": str(paths.log).replace("%", "%%"),
-        },
-        use_srun=False,
+        use_srun=False,  # it is in the command, with options that submitit's own does not have
     )
-    lines = [line for line in text.split("\n") if line != SUBMITIT_WCKEY and not line.startswith("#SBATCH --signal")]
+
+
+def _without_lines(text: str, *starts: str) -> str:
+    """Return a script without the lines of submitit that begin so."""
+    # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
+    lines = [line for line in text.split("\n") if not line.startswith(starts)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
