@@ -16,10 +16,19 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from hpcbench.schemas.notes import Failure, Interrupted
-from hpcbench.schemas.record import TERMINATED, Cause, CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
+from hpcbench.schemas.record import (
+    DISK_FULL,
+    TERMINATED,
+    Cause,
+    CommandMetrics,
+    EvalMetrics,
+    Metrics,
+    TaskResult,
+    TrainMetrics,
+)
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import COMES_BACK, JobState
-from hpcbench.status.log_patterns import DISK_FULL, FREE_SPACE, find_cause
+from hpcbench.status.log_patterns import FREE_SPACE, find_cause
 from hpcbench.status.logs import log_tail
 from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json

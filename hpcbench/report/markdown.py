@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from hpcbench.report.document import Document, SuiteSection, Table
 from hpcbench.report.escape import CELL_LIMIT, code_spans, markdown_block, markdown_code, markdown_line, markdown_text
+from hpcbench.report.next_steps import Step
 from hpcbench.report.remarks import Failure
 from hpcbench.report.rows import Cell
 
@@ -91,10 +92,15 @@ def _failure_lines(number: int, failure: Failure) -> list[str]:
     lines += [f"{indent}- log: {markdown_code(failure.log)}"] if failure.log is not None else []
     lines += [f"{indent}- hint: {markdown_text(failure.hint)}"] if failure.hint is not None else []
     lines += [f"{indent}- blocks: {', '.join(map(markdown_text, failure.blocks))}"] if failure.blocks else []
-    lines.append(f"{indent}- next: {', '.join(map(markdown_code, failure.commands))}")
+    lines.append(f"{indent}- next: {', '.join(map(_step_text, failure.steps))}")
     if failure.lines:
         lines += ["", *markdown_block(failure.lines, indent=indent), ""]
     return lines
+
+
+def _step_text(step: Step) -> str:
+    command = markdown_code(step.command)
+    return f"{command} ({markdown_text(step.remark)})" if step.remark else command
 
 
 def _bullets(texts: tuple[str, ...]) -> list[str]:

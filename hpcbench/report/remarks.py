@@ -14,6 +14,7 @@ from hpcbench.errors import name_first, plural
 from hpcbench.report.column import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
+from hpcbench.report.next_steps import Step, next_steps
 from hpcbench.report.rows import Row, column_cells
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 from hpcbench.schemas.states import FAILED_STATES, JobState
@@ -22,10 +23,7 @@ from hpcbench.storage.paths import JobPaths
 
 COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
 
-OOM_HINT = (
-    "a result, never retried by itself; a smaller batch_size or max_length, gradient_checkpointing or more GPUs under "
-    "a new name is another experiment"
-)
+OOM_HINT = "a result, never retried by itself"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +41,7 @@ class Failure:
     """The last lines of the log that show the cause."""
     blocks: tuple[str, ...]
     """Evals that cannot run because of it."""
-    commands: tuple[str, ...]
+    steps: tuple[Step, ...]
     """What to type next."""
 
 
@@ -118,7 +116,7 @@ def _failure(facts: Facts, job: JobView) -> Failure:
         blocks=tuple(found.job for found in facts.view.evals if found.state is JobState.BLOCKED)
         if job is facts.view.train
         else (),
-        commands=(look,) if is_oom else (look, f"hpcbench retry {quoted}"),
+        steps=(Step(look), *next_steps(job)),
     )
 
 

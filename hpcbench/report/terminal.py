@@ -229,8 +229,8 @@ def _failure_lines(failure: Failure, *, ascii_only: bool) -> list[Text]:
         _text(what, "bold", ascii_only=ascii_only),
         _text(message, "", ascii_only=ascii_only),
     )
-    following = _text(f"  next: {'; '.join(map(one_line, failure.commands))}", "dim", ascii_only=ascii_only)
-    return [head, following]
+    steps = "; ".join(one_line(str(step)) for step in failure.steps)
+    return [head, _text(f"  next: {steps}", "dim", ascii_only=ascii_only)]
 
 
 def _text(text: str, style: str, *, ascii_only: bool) -> Text:

@@ -217,6 +217,10 @@ class CommandMetrics(BaseModel):
 Metrics = Annotated[TrainMetrics | EvalMetrics | CommandMetrics, Field(discriminator="kind")]
 
 
+DISK_FULL = "disk_full"
+BAD_NODE = "bad_node"
+
+
 class Cause(BaseModel):
     """Why a job did not complete."""
 

@@ -1,16 +1,15 @@
-"""Explain why a job is in its state, and what to type next.
+"""Explain why a job is in its state, as `why` prints it.
 
-In: a job view and its last log lines. Out: text. Pure.
+In: a job view and its last log lines. Out: text, with the next commands of `report/next_steps.py`. Pure.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
-from hpcbench.schemas.states import COMES_BACK, EXIT_START_ME_AGAIN, LOCAL, JobState
+from hpcbench.report.next_steps import next_steps
+from hpcbench.schemas.states import COMES_BACK, EXIT_START_ME_AGAIN, JobState
 from hpcbench.schemas.views import JobView
-from hpcbench.status.log_patterns import BAD_NODE, DISK_FULL
 
 MEANING = {
     JobState.PLANNED: "not submitted yet",
@@ -28,16 +27,6 @@ MEANING = {
     JobState.LOST: "left the queue without a record",
     JobState.UNKNOWN: "the scheduler did not answer, so nothing is concluded",
 }
-
-SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
-WHAT_ADJUST_CHANGES = {
-    JobState.HOST_OUT_OF_MEMORY: "asks for more memory",
-    JobState.TIMEOUT: "asks for more time if the rest needs it",
-}
-REPEATS_UNCHANGED = frozenset({"diverged", "bad_metrics", "no_metrics"})
-"""Causes that the unchanged job meets again on any node."""
-NOT_THE_JOBS_FAULT = frozenset({DISK_FULL, BAD_NODE})
-"""Causes that no change of the job removes."""
 
 
 def explain(job: JobView, log_lines: Sequence[str] = (), log: str | None = None, *, step: str | None = None) -> str:
@@ -77,51 +66,3 @@ def _why_not_again(job: JobView) -> str:
     if last.restart_count + 1 >= request.max_attempts:
         return f"; no attempts are left (max_attempts: {request.max_attempts})"
     return "; it was not put back into the queue"
-
-
-def next_steps(job: JobView) -> list[str]:
-    """Return the commands to type next, the likeliest first."""
-    place = shlex.quote(f"{job.suite}/{job.experiment}")
-    match job.state:
-        case JobState.COMPLETED:
-            return ["hpcbench collect"]
-        case JobState.PLANNED:
-            return [f"hpcbench submit {_suite_file(job)}"]
-        case JobState.RUNNING:
-            return [f"hpcbench logs {place}/{job.job} -f"]
-        case JobState.PENDING if job.hint:
-            return [job.command] if job.command else _next_while_stuck(job, place)
-        case JobState.PENDING | JobState.UNKNOWN:
-            return [f"hpcbench status {place}"]
-        case JobState.BLOCKED:
-            return [f"hpcbench why {place}/train"]
-        case JobState.OUT_OF_MEMORY:
-            return [f"hpcbench submit {_suite_file(job)}  (with {SMALLER}, under a new name)"]
-        case _:
-            return _next_after_failure(job, place)
-
-
-def _next_while_stuck(job: JobView, place: str) -> list[str]:
-    """Return how to cancel a job that can never start, and how to submit it after a change."""
-    again = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --retry cancelled"
-    return [f"hpcbench cancel {place}/{job.job}", f"{again}  (after changing it)"]
-
-
-def _next_after_failure(job: JobView, place: str) -> list[str]:
-    """Return how to run a failed job again: unchanged, or after a change."""
-    cause = None if job.record is None else job.record.cause
-    changed = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --force"
-    if job.state is JobState.FAILED and cause is not None and cause.type in REPEATS_UNCHANGED:
-        return [f"{changed}  (after changing its arguments)"]
-    again = f"hpcbench retry {place}"
-    adjustable = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
-    # A local job cannot ask for a larger machine.
-    if job.cluster != LOCAL and (adjustable or (cause is not None and cause.type == BAD_NODE)):
-        again += f" --adjust  ({WHAT_ADJUST_CHANGES.get(job.state, 'on another node')})"
-    if job.state is not JobState.FAILED or cause is None or cause.type in NOT_THE_JOBS_FAULT:
-        return [again]
-    return [again, f"{changed}  (after changing its arguments or data)"]
-
-
-def _suite_file(job: JobView) -> str:
-    return shlex.quote(job.request.suite_file) if job.request is not None and job.request.suite_file else "CONFIG"

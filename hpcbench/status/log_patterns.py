@@ -10,10 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpcbench.schemas.record import BAD_NODE, DISK_FULL
 from hpcbench.schemas.states import JobState
-
-DISK_FULL = "disk_full"
-BAD_NODE = "bad_node"
 
 FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that are no longer needed), then retry"
 

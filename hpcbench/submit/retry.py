@@ -20,12 +20,12 @@ from hpcbench.plan.decide import Options
 from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.record import BAD_NODE
 from hpcbench.schemas.request import TRAIN, Resources
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import read_plan
 from hpcbench.schemas.views import JobView
-from hpcbench.status.log_patterns import BAD_NODE
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.destination import Destination, open_destination, refuse_impossible
 

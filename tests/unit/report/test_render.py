@@ -14,8 +14,9 @@ import pytest
 from hpcbench.errors import ReportError
 from hpcbench.report import Format, Layout, render
 from hpcbench.schemas.record import Cause, CommandMetrics
-from hpcbench.schemas.states import JobState
+from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
+from hpcbench.status.explain import explain
 from tests.conftest import Golden
 from tests.support import report_cases as cases
 from tests.support import report_parts as parts
@@ -126,8 +127,19 @@ def test_failures_say_what_to_type_next() -> None:
     assert "2. `tuner/lora+neftune train`: **failed**: exit code 3\n" in text
     assert "   - log: `/shared/logs/tuner/lora+neftune/train/attempt-1/output.log`\n" in text
     assert "   - blocks: eval-gsm8k, eval-arc, eval-ceval\n" in text
-    assert "   - next: `hpcbench logs tuner/lora+neftune`, `hpcbench retry tuner/lora+neftune`\n" in text
+    assert "   - next: `hpcbench logs tuner/lora+neftune`, `hpcbench retry tuner/lora+neftune`, " in text
     assert '     File "train.py", line 3, in <module>\n' in text
+
+
+def test_a_report_names_the_same_next_commands_as_why() -> None:
+    collection = cases.tuner()
+    text = render(collection, format="markdown")
+    failed = [job for job in collection.jobs if job.state in FAILED_STATES or job.state is JobState.OUT_OF_MEMORY]
+    assert failed
+    for job in failed:
+        for line in explain(job).splitlines():
+            if line.startswith("  next: "):
+                assert f"`{line.removeprefix('  next: ').split('  (')[0]}`" in text
 
 
 def test_out_of_memory_is_a_result_and_no_retry_is_offered() -> None:

@@ -1,0 +1,81 @@
+"""The commands to type next, by a job's state and cause: the one source for `why` and the reports.
+
+In: a job view. Out: commands, the likeliest first, each with a remark where the same command needs a change. Pure.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import NamedTuple
+
+from hpcbench.schemas.record import BAD_NODE, DISK_FULL
+from hpcbench.schemas.states import LOCAL, JobState
+from hpcbench.schemas.views import JobView
+
+SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
+WHAT_ADJUST_CHANGES = {
+    JobState.HOST_OUT_OF_MEMORY: "asks for more memory",
+    JobState.TIMEOUT: "asks for more time if the rest needs it",
+}
+REPEATS_UNCHANGED = frozenset({"diverged", "bad_metrics", "no_metrics"})
+"""Causes that the unchanged job meets again on any node."""
+NOT_THE_JOBS_FAULT = frozenset({DISK_FULL, BAD_NODE})
+"""Causes that no change of the job removes."""
+
+
+class Step(NamedTuple):
+    """One command to type, and what to know or change before it."""
+
+    command: str
+    remark: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.command}  ({self.remark})" if self.remark else self.command
+
+
+def next_steps(job: JobView) -> list[Step]:
+    """Return the commands to type next, the likeliest first."""
+    place = shlex.quote(f"{job.suite}/{job.experiment}")
+    match job.state:
+        case JobState.COMPLETED:
+            return [Step("hpcbench collect")]
+        case JobState.PLANNED:
+            return [Step(f"hpcbench submit {_suite_file(job)}")]
+        case JobState.RUNNING:
+            return [Step(f"hpcbench logs {place}/{job.job} -f")]
+        case JobState.PENDING if job.hint:
+            return [Step(job.command)] if job.command else _next_while_stuck(job, place)
+        case JobState.PENDING | JobState.UNKNOWN:
+            return [Step(f"hpcbench status {place}")]
+        case JobState.BLOCKED:
+            return [Step(f"hpcbench why {place}/train")]
+        case JobState.OUT_OF_MEMORY:
+            return [Step(f"hpcbench submit {_suite_file(job)}", f"with {SMALLER}, under a new name")]
+        case _:
+            return _next_after_failure(job, place)
+
+
+def _next_while_stuck(job: JobView, place: str) -> list[Step]:
+    """Return how to cancel a job that can never start, and how to submit it after a change."""
+    again = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --retry cancelled"
+    return [Step(f"hpcbench cancel {place}/{job.job}"), Step(again, "after changing it")]
+
+
+def _next_after_failure(job: JobView, place: str) -> list[Step]:
+    """Return how to run a failed job again: unchanged, or after a change."""
+    cause = None if job.record is None else job.record.cause
+    changed = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --force"
+    if job.state is JobState.FAILED and cause is not None and cause.type in REPEATS_UNCHANGED:
+        return [Step(changed, "after changing its arguments")]
+    again = Step(f"hpcbench retry {place}")
+    adjustable = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
+    # A local job cannot ask for a larger machine.
+    if job.cluster != LOCAL and (adjustable or (cause is not None and cause.type == BAD_NODE)):
+        again = Step(f"{again.command} --adjust", WHAT_ADJUST_CHANGES.get(job.state, "on another node"))
+    if job.state is not JobState.FAILED or cause is None or cause.type in NOT_THE_JOBS_FAULT:
+        return [again]
+    return [again, Step(changed, "after changing its arguments or data")]
+
+
+def _suite_file(job: JobView) -> str:
+    return shlex.quote(job.request.suite_file) if job.request is not None and job.request.suite_file else "CONFIG"
