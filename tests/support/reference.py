@@ -1,6 +1,6 @@
 """REFERENCE.md, made from the schemas, so that no argument, key, field or column can be missing from it.
 
-In: the pydantic models, the suite's JSON Schema and the report's columns. Out: Markdown text. `tests/unit/
+In: the pydantic models, the suite's JSON Schema, the report's columns and the environment variables. Out: Markdown text. `tests/unit/
 test_reference.py` compares it with the file and rewrites the file with `--update-golden`.
 """
 
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.schema import suite_json_schema
 from hpcbench.report.columns import DATA_ONLY
+from hpcbench.schemas import variables
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.schemas.cluster_profile import ClusterProfile, Container
 from hpcbench.schemas.record import Record
@@ -30,18 +33,13 @@ INTRODUCTION = """\
 Everything that a suite, a cluster profile and a record may hold, and every column of a report. `hpcbench schema` prints
 the suite as a JSON Schema for editors, `hpcbench schema record` the record. [README](README.md) shows how they are used."""
 EXIT_CODES = (
-    ("0", "done"),
-    ("1", "something failed, or an experiment changed since it completed"),
-    ("2", "wrong usage, suite or profile"),
-    ("130", "interrupted by Ctrl-C"),
-    ("141", "the reader of the output left, as `head` does"),
+    (0, "done"),
+    (EXIT_FAILED, "something failed, or an experiment changed since it completed"),
+    (EXIT_USAGE, "wrong usage, suite or profile"),
+    (EXIT_INTERRUPTED, "interrupted by Ctrl-C"),
+    (EXIT_BROKEN_PIPE, "the reader of the output left, as `head` does"),
 )
-ENVIRONMENT = (
-    ("HPCBENCH_SAVE_DIR", "the command line", "root of all results where `--save-dir` does not name one"),
-    ("HPCBENCH_METRICS", "a `cmd: command` job", "file to write figures to, as one JSON object of numbers and texts"),
-    ("HPCBENCH_CHECKPOINT", "a job of `eval_args.command`", "folder of the checkpoint to evaluate"),
-    ("HPCBENCH_SUITE, HPCBENCH_EXPERIMENT, HPCBENCH_ATTEMPT", "every job", "which suite, experiment and attempt it is"),
-)
+SAVE_DIR = ("`HPCBENCH_SAVE_DIR`", "For the command line: root of all results where `--save-dir` does not name one.")
 ANCHORS = {
     "args": "training-arguments",
     "eval_args": "evaluation-arguments",
@@ -78,10 +76,8 @@ def render_reference() -> str:
         *_record(),
         *section("Job states", [(f"`{state}`", text) for state, text in member_docs(JobState)], ("state", "meaning")),
         *_columns(),
-        *section("Exit codes", EXIT_CODES, ("code", "meaning")),
-        *section(
-            "Environment variables", [(f"`{name}`", *rest) for name, *rest in ENVIRONMENT], ("variable", "read by", "meaning")
-        ),
+        *section("Exit codes", [(str(code), text) for code, text in EXIT_CODES], ("code", "meaning")),
+        *section("Environment variables", [SAVE_DIR, *_variables()], ("variable", "meaning")),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -107,6 +103,17 @@ def member_docs(cls: type) -> list[tuple[str, str]]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             found[str(node.value.value)] = _docstring(following)
     return list(found.items())
+
+
+def _variables() -> list[tuple[str, str]]:
+    """Return the variables that a user's program may read, with their docstrings."""
+    body = ast.parse(inspect.getsource(variables)).body
+    documented = [
+        (node.value.value, _docstring(following))
+        for node, following in itertools.pairwise(body)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant)
+    ]
+    return [(f"`{name}`", text) for name, text in documented if text.startswith("For a user's")]
 
 
 def _docstring(node: ast.stmt | None) -> str:

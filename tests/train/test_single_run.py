@@ -21,9 +21,9 @@ from tests.support.places import ROOT
 pytestmark = pytest.mark.train
 
 NUM_STEPS = 800
-HERE_AND_NOW = (ROOT / "README.md").read_text(encoding="utf-8").split("### One training, here and now", 1)[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8").split("One training without a suite or a queue:", 1)[1]
 COMMANDS = [
-    line.strip() for line in HERE_AND_NOW.split("\n### ", 1)[0].splitlines() if line.startswith("    hpcbench ")
+    line.strip() for line in README.split("\n## ", 1)[0].splitlines() if line.startswith("    hpcbench ")
 ]
 
 
