@@ -22,9 +22,7 @@ pytestmark = pytest.mark.train
 
 NUM_STEPS = 800
 README = (ROOT / "README.md").read_text(encoding="utf-8").split("One training without a suite or a queue:", 1)[1]
-COMMANDS = [
-    line.strip() for line in README.split("\n## ", 1)[0].splitlines() if line.startswith("    hpcbench ")
-]
+COMMANDS = [line.strip() for line in README.split("\n## ", 1)[0].splitlines() if line.startswith("    hpcbench ")]
 
 
 def start(folder: Path, base_model: Path, chats: Path) -> subprocess.Popen[str]:
