@@ -109,7 +109,7 @@ def _variables() -> list[tuple[str, str]]:
     """Return the variables that a user's program may read, with their docstrings."""
     body = ast.parse(inspect.getsource(variables)).body
     documented = [
-        (node.value.value, _docstring(following))
+        (str(node.value.value), _docstring(following))
         for node, following in itertools.pairwise(body)
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant)
     ]
