@@ -169,7 +169,7 @@ def test_ranks_share_each_global_batch_of_one_process(num_samples: int) -> None:
 def test_epochs_differ_in_order_and_hold_every_sample_once() -> None:
     plan = BatchPlan(num_samples=9, batch_size=2, seed=3)
     first = [index for batch in plan for index in batch]
-    plan.epoch = 1
+    plan.set_epoch(1)
     second = [index for batch in plan for index in batch]
     assert sorted(first) == sorted(second) == list(range(9))
     assert first != second

@@ -42,6 +42,11 @@ class BatchPlan:
     epoch: int = 0
     """Each has its own order."""
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch."""
+        # After a resume the Trainer calls this one: it reaches for the batch sampler inside accelerate's skipping one.
+        self.epoch = epoch
+
     def __len__(self) -> int:
         return math.ceil(self.num_samples / (self.batch_size * self.num_ranks))
 
@@ -179,7 +184,7 @@ class EpochLoader(DataLoader[tuple[Encoded, ...]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch."""
-        self._plan.epoch = epoch
+        self._plan.set_epoch(epoch)
 
 
 def pack_lengths(lengths: Sequence[int], capacity: int) -> list[list[int]]:
