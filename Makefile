@@ -6,7 +6,9 @@ SLURM_DIR ?= .slurm
 # Processes that run the tests; trainings take one core each, each process of Slurm tests starts a Slurm of its own.
 WORKERS ?= 2
 SLURM_WORKERS ?= 1
-NEWEST_PYTHON ?= python3.13
+SLURM_TEST_LOG := $(VENV)/slurm-test.log
+# The newest that starts: a version manager's shim may stand for a version that is not there.
+NEWEST_PYTHON ?= $(firstword $(foreach v,3.14 3.13,$(shell python$(v) -c "print('python$(v)')" 2>/dev/null)) python3.13)
 LOGIN_NODE_TEST_TOOLS := "pytest>=8.3" "pytest-timeout>=2.3" "pytest-xdist>=3.6" "hypothesis>=6.100"
 LOGIN_NODE_TESTS := tests/unit --ignore tests/unit/worker
 PYTEST := $(BIN)/coverage run -m pytest -m "not long"
@@ -14,7 +16,7 @@ MODEL ?=
 DATA ?=
 TOOLS ?=
 
-.PHONY: help demo test check unit train slurm-test coverage wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
+.PHONY: help demo test check unit train slurm-test slurm-test-log coverage wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
 
 help:
 	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
@@ -22,7 +24,7 @@ help:
 	@echo "make test-long   what takes longer"
 	@echo "make wheel-demo  hpcbench demo from a built wheel, in an environment of its own with the worker's libraries"
 	@echo "make test-lowest the unit tests with the lowest versions that pyproject.toml allows on a login node"
-	@echo "make test-newest-python  the unit tests on another Python (NEWEST_PYTHON=python3.14)"
+	@echo "make test-newest-python  the unit tests on the newest Python found (or NEWEST_PYTHON=python3.14)"
 	@echo "make fuzz        ten thousand broken suites and ten thousand broken save directories"
 	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
 	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (MODEL=folder DATA=folder; see configs/smollm2/prepare.py)"
@@ -38,10 +40,13 @@ demo: $(VENV)/.installed
 	@$(BIN)/hpcbench demo --save-dir logs
 
 # Every part runs, even after one that failed; the exit code at the end counts them all. No input: nothing may wait for it.
+# The Slurm tests, which mostly wait, run beside the trainings; their output follows in one piece.
 test: $(VENV)/.installed
 	@rm -f .coverage .coverage.*
 	@failed=0; \
-	$(MAKE) --no-print-directory --keep-going check unit train slurm-test </dev/null || failed=1; \
+	$(MAKE) --no-print-directory --keep-going check unit </dev/null || failed=1; \
+	$(MAKE) --no-print-directory --keep-going --jobs 2 train slurm-test-log </dev/null || failed=1; \
+	cat $(SLURM_TEST_LOG) || failed=1; \
 	$(MAKE) --no-print-directory coverage </dev/null || failed=1; \
 	exit $$failed
 
@@ -65,6 +70,10 @@ train: $(VENV)/.installed
 slurm-test: $(VENV)/.installed
 	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"
 	$(PYTEST) tests/slurm --numprocesses $(SLURM_WORKERS) --dist worksteal --durations 12
+
+slurm-test-log: $(VENV)/.installed
+	@echo "the Slurm tests run meanwhile; their output follows (so far: $(SLURM_TEST_LOG))"
+	@$(MAKE) --no-print-directory slurm-test >$(SLURM_TEST_LOG) 2>&1
 
 test-long: $(VENV)/.installed
 	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || true

@@ -99,7 +99,7 @@ def test_slurmctld_may_restart_during_a_submit(slurm_cluster: Cluster, stand_in:
         time.sleep(2)
 
     def restart() -> None:
-        wait_until(Path(f"{shim}.called").exists, timeout_s=30, what="sbatch is called")
+        wait_until(Path(f"{shim}.called").exists, what="sbatch is called")
         slurm_cluster.restart_slurmctld(lambda: let_go(Path(f"{shim}.go")))
 
     thread = threading.Thread(target=restart)
@@ -115,7 +115,7 @@ def test_banners_are_no_answer(held: None, stand_in: Stand, tmp_path: Path) -> N
     banner = "printf '*** Welcome ***\n\n1|2|3|news|of|the|day|x\n100 nodes are down\n'; exec {real}"
     stand_in(sbatch=banner, squeue=banner, sacct=banner)
     profile = HELD.model_copy(update={"max_submitted": 4})
-    wait_until(lambda: SlurmScheduler(profile, tmp_path).room_left() == 4, timeout_s=30, what="an empty queue")
+    wait_until(lambda: SlurmScheduler(profile, tmp_path).room_left() == 4, what="an empty queue")
     assert submit(TWO, tmp_path / "logs", profile=profile).num_jobs == 4
     check_once(tmp_path / "logs")
     assert SlurmScheduler(profile, tmp_path).room_left() == 0
@@ -133,9 +133,9 @@ def test_an_accounting_that_is_late_or_empty_loses_nothing(held: None, stand_in:
         return sum(row.startswith(("commands-train", "commands-eval")) and word in row for row in rows) >= 2
 
     # What is cancelled before accounting has heard of it never gets its name there.
-    wait_until(lambda: told(""), timeout_s=20, what="accounting knows them")
+    wait_until(lambda: told(""), what="accounting knows them")
     run_command(["scancel", "--partition=held"])
-    wait_until(lambda: told("CANCELLED"), timeout_s=20, what="accounting knows their end")
+    wait_until(lambda: told("CANCELLED"), what="accounting knows their end")
     # As after MinJobAge, while accounting has not heard of it yet.
     stand_in(squeue="exit 0", sacct=first(2, "exit 0"))
     assert set(states(gather(tmp_path / "logs"), "train").values()) == {"unknown"}

@@ -65,7 +65,7 @@ def test_every_cause_has_its_state_its_row_and_its_words(
             )
             hpcbench("submit", str(one), "--cluster", name, "--save-dir", str(save_dir), cwd=tmp_path)
         interrupt(slurm_cluster, save_dir, tmp_path)
-        collection = wait_until_over(save_dir, timeout_s=120)
+        collection = wait_until_over(save_dir)
         told = hpcbench("why", "--save-dir", str(save_dir), cwd=tmp_path).stdout
         golden("failure_causes.md", document((*deaths, *SETUPS.values()), collection, told, tmp_path))
 
@@ -84,9 +84,9 @@ def test_a_time_limit_that_its_supervisor_did_not_survive_is_still_one(slurm_clu
     save_dir = tmp_path / "logs"
     hpcbench("submit", str(file), "--save-dir", str(save_dir))
     job = job_of(save_dir, "stays", "limit")
-    wait_until(job.attempt(1).log.exists, timeout_s=60, what="the job runs")
+    wait_until(job.attempt(1).log.exists, what="the job runs")
     run_command(["scontrol", "update", f"JobId={scheduler_id(save_dir, 'stays', 'limit')}", "TimeLimit=1"])
-    found = view(wait_until_over(save_dir, timeout_s=200), "stays", "train")
+    found = view(wait_until_over(save_dir), "stays", "train")
     assert not job.record.exists()
     assert (found.state, found.reason) == ("timeout", "the time limit was reached (TIMEOUT); it left no record")
     assert_no_orphans(save_dir)
@@ -100,18 +100,16 @@ def interrupt(cluster: Cluster, save_dir: Path, folder: Path) -> None:
     names = ("cancel", "scancel", "time-limit", "attempts", "preempted", "node-lost")
     ids = {name: scheduler_id(save_dir, name, suite="causes") for name in names}
     waiting = [job_of(save_dir, name, "causes").attempt(1).log for name in names]
-    wait_until(
-        lambda: all(log.exists() and log.stat().st_size > 0 for log in waiting), timeout_s=90, what="six jobs wait"
-    )
+    wait_until(lambda: all(log.exists() and log.stat().st_size > 0 for log in waiting), what="six jobs wait")
     for name in ("preempted", "node-lost"):
         run_command(["scontrol", "update", f"JobId={ids[name]}", "Requeue=0"])
     hpcbench("cancel", "cancel", "--save-dir", str(save_dir), cwd=folder)
     run_command(["scancel", ids["scancel"]])
     for name in ("time-limit", "attempts"):
         run_command(["scancel", "--signal=USR2", ids[name]])
-    wait_until(lambda: set(live_ids()) == {ids["preempted"], ids["node-lost"]}, timeout_s=120, what="others are over")
+    wait_until(lambda: set(live_ids()) == {ids["preempted"], ids["node-lost"]}, what="others are over")
     displace(ids["preempted"])
-    wait_until(lambda: live_ids() == [ids["node-lost"]], timeout_s=60, what="all others are over")
+    wait_until(lambda: live_ids() == [ids["node-lost"]], what="all others are over")
     node = node_of(ids["node-lost"])
     try:
         cluster.lose_node(node)

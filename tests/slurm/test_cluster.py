@@ -180,7 +180,7 @@ def run(*argv: str) -> str:
 
 
 def await_true(condition: Callable[[], bool], what: str) -> None:
-    wait_until(condition, what=what, timeout_s=30)
+    wait_until(condition, what=what, timeout_s=300)
 
 
 def count_queued() -> int:

@@ -75,9 +75,7 @@ def held(slurm_cluster: Cluster) -> Iterator[Held]:
     found = Held(profile=ClusterProfile(partition="held"), keys=names_in_queue())
     yield found
     found.clear()
-    wait_until(
-        lambda: not run_command(["squeue", "--noheader", "--partition=held"]), timeout_s=30, what="held is empty"
-    )
+    wait_until(lambda: not run_command(["squeue", "--noheader", "--partition=held"]), what="held is empty")
     run_command(["scontrol", "delete", "PartitionName=held"])
 
 
@@ -131,7 +129,7 @@ def check_once_each(names: Sequence[str], save_dir: Path, held: Held, what: str)
 
 def check_ran_once_each(save_dir: Path, num_jobs: int) -> None:
     """Wait for all jobs of a suite, and check that each was started exactly once: start marks, attempts, records."""
-    collection = wait_until_over(save_dir, timeout_s=300)
+    collection = wait_until_over(save_dir)
     assert Counter(job.state for job in collection.jobs) == {JobState.COMPLETED: num_jobs}
     marks = [file.read_text().splitlines() for file in save_dir.glob("commands/submissions/*.started/*")]
     assert [len(lines) for lines in marks] == [1] * num_jobs
@@ -328,7 +326,7 @@ def sleeper_and_other() -> Suite:
 
 
 def check_all_ran_once(save_dir: Path) -> None:
-    collection = wait_until_over(save_dir, timeout_s=180)
+    collection = wait_until_over(save_dir)
     assert states(collection, "train") == {"a": "completed", "b": "completed"}
     assert states(collection, "eval-score") == {"a": "completed", "b": "completed"}
     assert [path.name for path in save_dir.glob("commands/*/*/attempt-*")] == ["attempt-1"] * 4

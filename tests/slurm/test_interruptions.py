@@ -49,8 +49,8 @@ def check_against_uninterrupted(folder: Path, save_dir: Path, values: dict[str, 
     other = folder / "uninterrupted"
     other.mkdir()
     reference = submit_trainings(other, training("job", **values))
-    wait_until_over(save_dir, timeout_s=240)
-    wait_until_over(reference, timeout_s=240)
+    wait_until_over(save_dir)
+    wait_until_over(reference)
     assert_same_result(job_of(save_dir, "job"), job_of(reference, "job"))
     assert_no_orphans(save_dir)
     # Every step of every attempt is counted, once, and the minutes between the attempts are not.
@@ -131,7 +131,7 @@ def preempt_twice(folder: Path, values: dict[str, Any]) -> Path:
         await_training(job, attempt=number)
         before = set(processes_of(save_dir))
         preempt()
-        wait_until(lambda: slurm_state(element_id) in {"COMPLETING", "PENDING"}, timeout_s=60, what="preempted")
+        wait_until(lambda: slurm_state(element_id) in {"COMPLETING", "PENDING"}, what="preempted")
         start_requeued(element_id)
         assert not before & set(processes_of(save_dir))
     return save_dir
@@ -148,13 +148,12 @@ def test_what_is_killed_stays_dead_and_leaves_no_process(slurm_cluster: Cluster,
     os.kill(parent_of(find_process(save_dir, "hpcbench.job", experiment="stepd")), signal.SIGKILL)
     wait_until(
         lambda: all(words.startswith("srun ") for words in processes_of(save_dir).values()),
-        timeout_s=20,
         what="supervisors and workers are gone",
     )
     # Without slurmstepd its srun waits for ever (seen on 22.05): the node is free, the job is not over to Slurm.
     run_command(["scancel", scheduler_id(save_dir, "stepd")])
     assert_no_orphans(save_dir)
-    collection = wait_until_over(save_dir, timeout_s=60)
+    collection = wait_until_over(save_dir)
 
     assert view(collection, "scancel", "train").state is JobState.CANCELLED
     assert view(collection, "supervisor", "train").state is JobState.FAILED
@@ -184,8 +183,8 @@ def test_a_node_that_is_lost_loses_its_claim_too(slurm_cluster: Cluster, tmp_pat
         claim = read_json(job.claim)
         assert claim is not None
         assert claim["restart_count"] == 1
-        wait_until(lambda: not Path(f"/proc/{old}").exists(), timeout_s=240, what="the old attempt ends")
-        wait_until_over(save_dir, timeout_s=240)
+        wait_until(lambda: not Path(f"/proc/{old}").exists(), what="the old attempt ends")
+        wait_until_over(save_dir)
     finally:
         slurm_cluster.start_slurmd(node)
     record = record_of(job)
@@ -203,7 +202,7 @@ def test_two_nodes_train_as_one(slurm_cluster: Cluster, tmp_path: Path) -> None:
         training("nodes", requirements={"nodes": 2, "ddp": 2}, **values),
         training("one", requirements={"ddp": 2}, **values),
     )
-    collection = wait_until_over(save_dir, timeout_s=240)
+    collection = wait_until_over(save_dir)
     assert {job.state for job in collection.jobs} == {JobState.COMPLETED}, collection.jobs
     nodes, one = metrics_of(job_of(save_dir, "nodes")), metrics_of(job_of(save_dir, "one"))
     assert nodes.train_loss == one.train_loss
@@ -238,7 +237,7 @@ def test_a_rank_killed_on_the_second_node_fails_the_job(slurm_cluster: Cluster, 
     )
     await_training(job_of(save_dir, "nodes"))
     os.kill(find_process(save_dir, "hpcbench.worker", rank="1"), signal.SIGKILL)
-    [job] = wait_until_over(save_dir, timeout_s=120).jobs
+    [job] = wait_until_over(save_dir).jobs
     assert job.state is JobState.FAILED
     assert_no_orphans(save_dir)
 

@@ -41,7 +41,7 @@ def test_twenty_five_experiments_fit_a_max_array_size_of_eleven(slurm_cluster: C
         assert [len(s.elements) for s in outcome.submitted] == [11, 11, 3]
         assert all(max(s.elements) <= 10 for s in outcome.submitted)
         assert outcome.refused == []
-        collection = wait_until_over(tmp_path, timeout_s=180)
+        collection = wait_until_over(tmp_path)
     assert Counter(states(collection, "train").values()) == {"completed": 25}
     assert start_marks(tmp_path) == [1] * 25
 
@@ -63,7 +63,7 @@ def limited(slurm_cluster: Cluster) -> Iterator[None]:
 
 def test_a_limit_lets_a_part_in_and_the_count_is_told(limited: None, tmp_path: Path) -> None:
     base = {"cmd": "command", "device": "cpu", "requirements": {"gpu": 0, "mem_gb": 0.1, "time": "10m"}}
-    value = {**base, "args": {"command": ["sleep", "60"]}, "experiment": [{"name": f"e{i:02}"} for i in range(50)]}
+    value = {**base, "args": {"command": ["sleep", "600"]}, "experiment": [{"name": f"e{i:02}"} for i in range(50)]}
     suite_file = write_suite(tmp_path / "fifty.yaml", value)
     for name, account in (("small", "lab"), ("wrong", "nobody")):
         (tmp_path / f"{name}.yaml").write_text(f"account: {account}\nqos: four\ngpu_flag: null\n")
@@ -77,7 +77,7 @@ def test_a_limit_lets_a_part_in_and_the_count_is_told(limited: None, tmp_path: P
         assert f"fifty: {count} of {count + left} jobs submitted; {left} {told}" in done.stdout
         assert done.stderr == ""
     assert "4 jobs cancelled" in hpcbench("cancel", "--all", "--save-dir", str(tmp_path / "logs")).stdout
-    wait_until(lambda: not run_command(["squeue", "--me", "--noheader"]), timeout_s=30, what="an empty queue")
+    wait_until(lambda: not run_command(["squeue", "--me", "--noheader"]), what="an empty queue")
 
 
 def test_a_limit_on_submitted_jobs_is_topped_up(limited: None, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_limit_on_submitted_jobs_is_topped_up(limited: None, tmp_path: Path) -
         assert outcome.refused == []
         assert outcome.num_jobs + outcome.num_left + sum(taken) == 10
         taken.append(outcome.num_jobs)
-        if all(job.state is JobState.COMPLETED for job in wait_until_over(tmp_path, timeout_s=120).jobs):
+        if all(job.state is JobState.COMPLETED for job in wait_until_over(tmp_path).jobs):
             break
     assert {job.state for job in gather(tmp_path).jobs} == {JobState.COMPLETED}, taken
     assert max(taken) <= 4

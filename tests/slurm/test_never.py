@@ -155,7 +155,7 @@ def test_jobs_that_never_start_are_told_with_the_next_command(slurm_cluster: Clu
         def reasons() -> dict[str, str]:
             return {job.suite: job.reason for job in gather(tmp_path).jobs if job.suite != "later"}
 
-        wait_until(lambda: reasons() == words, timeout_s=30, what="Slurm's reasons")
+        wait_until(lambda: reasons() == words, what="Slurm's reasons")
         rows = json.loads(hpcbench("status", "--json", *place).stdout)["jobs"]
         assert {row["suite"]: row["reason"] for row in rows}.items() >= words.items()
         told = hpcbench("why", *place).stdout
@@ -166,9 +166,7 @@ def test_jobs_that_never_start_are_told_with_the_next_command(slurm_cluster: Clu
         assert "later/job/train" not in told
         [release] = re.findall(r"  next: (scontrol release .+)\n", told)
         run_command(shlex.split(release))
-        wait_until(
-            lambda: "held" not in reasons() or reasons()["held"] == "", timeout_s=30, what="the held job goes on"
-        )
+        wait_until(lambda: "held" not in reasons() or reasons()["held"] == "", what="the held job goes on")
     finally:
         run_command(["scontrol", "update", "PartitionName=low", "State=UP"])
         run_command(["scontrol", "update", "PartitionName=grace", "MaxTime=08:00:00"])

@@ -29,9 +29,9 @@ def test_no_child_of_a_program_outlives_its_job(slurm_cluster: Cluster, tmp_path
     def num_children() -> int:
         return sum(words.startswith("sleep 300") for words in processes_of(tmp_path).values())
 
-    wait_until(lambda: num_children() == 6 * len(names), timeout_s=60, what="all families are complete")
+    wait_until(lambda: num_children() == 6 * len(names), what="all families are complete")
     # Slurm's SIGKILL follows its TERM after KillWait (5 s here), sooner than the supervisor gives up on the program.
     run_command(["scancel", scheduler_id(tmp_path, "stubborn")])
     run_command(["scancel", "--signal=USR2", scheduler_id(tmp_path, "limit")])
     os.kill(find_process(tmp_path, "hpcbench.job", experiment="killed"), signal.SIGKILL)
-    assert_no_orphans(tmp_path, timeout_s=30)
+    assert_no_orphans(tmp_path)

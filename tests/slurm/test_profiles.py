@@ -66,10 +66,10 @@ def test_evals_that_can_never_run_are_cancelled_by_slurm_or_by_the_next_command(
         asked = ["squeue", "--me", "-h", "-r", "--states=PENDING", f"--name={evals[word].key}", "--format=%r"]
         return run_command(asked).split()
 
-    wait_until(lambda: reasons("no") == ["DependencyNeverSatisfied"], timeout_s=30, what="Slurm gives the eval up")
-    wait_until(lambda: not reasons("yes"), timeout_s=30, what="Slurm cancels the eval")
+    wait_until(lambda: reasons("no") == ["DependencyNeverSatisfied"], what="Slurm gives the eval up")
+    wait_until(lambda: not reasons("yes"), what="Slurm cancels the eval")
     hpcbench("status", "--save-dir", str(tmp_path / "no"))
-    wait_until(lambda: not reasons("no"), timeout_s=10, what="hpcbench cancels the eval")
+    wait_until(lambda: not reasons("no"), what="hpcbench cancels the eval")
     for word in evals:
         assert states(wait_until_over(tmp_path / word), "eval-score") == {"bad": "blocked"}
 
@@ -146,16 +146,17 @@ def test_what_can_never_run_is_refused_before_sbatch(slurm_cluster: Cluster, tmp
 
 def test_a_submit_limit_is_topped_up(slurm_cluster: Cluster, tmp_path: Path, home: Path) -> None:
     # Nothing of other tests is left in the queue, for the limit counts all of a user's jobs.
-    wait_until(lambda: not run_command(["squeue", "--me", "-h"]), timeout_s=30, what="an empty queue")
+    wait_until(lambda: not run_command(["squeue", "--me", "-h"]), what="an empty queue")
     home.mkdir(parents=True)
     (home / "small.yaml").write_text("max_submitted: 3\n")
+    go = tmp_path / "go"
     suite_file = write_suite(
         tmp_path / "five.yaml",
         {
             "cmd": "command",
             "device": "cpu",
             "requirements": {"gpu": 0, "mem_gb": 0.1, "time": "10m"},
-            "args": {"command": ["sleep", "2"]},
+            "args": {"command": ["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.1; done"]},
             "experiment": [{"name": f"e{i}"} for i in range(5)],
         },
     )
@@ -164,7 +165,8 @@ def test_a_submit_limit_is_topped_up(slurm_cluster: Cluster, tmp_path: Path, hom
     assert "five: 2 jobs left planned (no more may go out now); submit again later" in first.stdout
     assert "five: 3 jobs submitted" in first.stdout
     assert "five: 0 jobs submitted" in hpcbench(*arguments).stdout
-    wait_until(lambda: not run_command(["squeue", "--me", "-h"]), timeout_s=30, what="the first three to end")
+    go.touch()
+    wait_until(lambda: not run_command(["squeue", "--me", "-h"]), what="the first three to end")
     assert "five: 2 jobs submitted" in hpcbench(*arguments).stdout
     assert sum(len(s.elements) for s in read_submissions(SuitePaths(tmp_path / "logs", "five"))) == 5
     assert set(states(wait_until_over(tmp_path / "logs"), "train").values()) == {"completed"}
@@ -226,7 +228,8 @@ def test_doctor_sends_a_real_job_and_leaves_nothing(slurm_cluster: Cluster, home
         (home / "wrong.yaml").write_text("partition: nowhere\ngpu_flag: null\n")
         done = hpcbench("doctor", "--cluster", "wrong", "--save-dir", str(save_dir), check=False)
         assert "error    profile partition: there is no partition 'nowhere'" in done.stdout
-        assert "error    job: sbatch: exit code 1" in done.stdout
+        assert "error    job: " in done.stdout
+        assert "invalid partition" in done.stdout
 
 
 def test_doctor_refuses_a_node_local_save_dir(slurm_cluster: Cluster, tmp_path: Path) -> None:

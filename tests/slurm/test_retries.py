@@ -56,10 +56,10 @@ def test_a_job_is_preempted_as_often_as_its_attempts_allow(slurm_cluster: Cluste
         eval_args={"command": list(SCORE)},
     )
     job, element_id = job_of(save_dir, "job", "retries"), scheduler_id(save_dir, "job", "retries")
-    wait_until(job.attempt(1).log.exists, timeout_s=60, what="the job runs")
+    wait_until(job.attempt(1).log.exists, what="the job runs")
     preempt()
     start_requeued(element_id)
-    collection = wait_until_over(save_dir, timeout_s=60)
+    collection = wait_until_over(save_dir)
 
     assert view(collection, "job", "train").state is JobState.PREEMPTED
     assert view(collection, "job", "eval-score").state is JobState.BLOCKED
@@ -69,7 +69,7 @@ def test_a_job_is_preempted_as_often_as_its_attempts_allow(slurm_cluster: Cluste
     assert record.cause.message.startswith("all attempts are used up (max_attempts: 1); the last one: preempted")
     # It ran no second time, and Slurm lets it go; for a moment it is COMPLETING.
     assert not job.attempt(2).folder.exists()
-    wait_until(lambda: slurm_state(element_id) in {"FAILED", ""}, timeout_s=15, what="Slurm lets it go")
+    wait_until(lambda: slurm_state(element_id) in {"FAILED", ""}, what="Slurm lets it go")
 
 
 def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_
     save_dir = submit_commands(
         tmp_path, {"name": "memory", **shell(hungry)}, {"name": "node", **shell(unlucky, **ONE_GPU)}
     )
-    before = wait_until_over(save_dir, timeout_s=60)
+    before = wait_until_over(save_dir)
     assert view(before, "memory", "train").state is JobState.HOST_OUT_OF_MEMORY
     node = view(before, "node", "train").node
     assert node in {"gpu1", "gpu2"}
@@ -95,7 +95,7 @@ def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_
 
     told = hpcbench("retry", "--adjust", "--save-dir", str(save_dir)).stdout
     assert "  changed: mem_gb 0.1 -> 0.2" in told
-    after = wait_until_over(save_dir, timeout_s=60)
+    after = wait_until_over(save_dir)
     assert {job.state for job in after.jobs} == {JobState.COMPLETED}
     for name in ("memory", "node"):
         job = job_of(save_dir, name, "retries")
@@ -122,7 +122,6 @@ def await_word(save_dir: Path, word: str, *names: str, attempt: int = 1) -> None
     logs = [job_of(save_dir, name, "retries").attempt(attempt).log for name in names]
     wait_until(
         lambda: all(log.exists() and word in log.read_text(encoding="utf-8").split() for log in logs),
-        timeout_s=60,
         what=f"{names} say {word}",
     )
 
@@ -148,7 +147,7 @@ def test_a_program_that_says_so_is_started_again_while_it_has_attempts(slurm_clu
         start_requeued(scheduler_id(save_dir, name, "retries"))
     await_word(save_dir, "working", "uses-up", attempt=2)
     warn(save_dir, "uses-up")
-    collection = wait_until_over(save_dir, timeout_s=60)
+    collection = wait_until_over(save_dir)
     assert states(collection, "train") == {"resumes": "completed", "uses-up": "timeout", "does-not": "timeout"}
     ends = {
         name: [attempt.state for attempt in record_of(job_of(save_dir, name, "retries")).attempts] for name in names
@@ -177,9 +176,9 @@ def test_a_job_that_is_cancelled_after_its_notice_does_not_come_back(slurm_clust
     run_command(["scancel", scheduler_id(save_dir, "scancel", "retries")])
     hpcbench("cancel", "hpcbench", "--save-dir", str(save_dir))
     queued = scheduler_id(save_dir, "queue", "retries")
-    wait_until(lambda: slurm_state(queued) == "PENDING", timeout_s=60, what="one is back in the queue")
+    wait_until(lambda: slurm_state(queued) == "PENDING", what="one is back in the queue")
     hpcbench("cancel", "queue", "--save-dir", str(save_dir))
-    collection = wait_until_over(save_dir, timeout_s=60)
+    collection = wait_until_over(save_dir)
 
     assert states(collection, "train") == dict.fromkeys(names, "cancelled")
     for name in names:
@@ -200,9 +199,9 @@ def test_a_job_that_still_saves_at_its_time_limit_comes_back(slurm_cluster: Clus
     await_word(save_dir, "working", "late")
     # Its USR2, 120 s ahead of the limit, is due now, and the limit in a minute or a little later.
     run_command(["scontrol", "update", f"JobId={element_id}", "TimeLimit=1"])
-    wait_until(lambda: slurm_state(element_id) in {"COMPLETING", "TIMEOUT"}, timeout_s=150, what="the limit")
+    wait_until(lambda: slurm_state(element_id) in {"COMPLETING", "TIMEOUT"}, what="the limit")
     start_requeued(element_id)
-    collection = wait_until_over(save_dir, timeout_s=60)
+    collection = wait_until_over(save_dir)
     assert states(collection, "train") == {"late": "completed"}
     record = record_of(job_of(save_dir, "late", "retries"))
     assert [attempt.state for attempt in record.attempts] == [JobState.TIMEOUT, JobState.COMPLETED]
@@ -246,7 +245,7 @@ def test_in_a_container_the_batch_script_requeues_and_dies_with_a_cancelled_job(
     await_word(save_dir, "saving", "stays-away")
     run_command(["scancel", stays])
     start_requeued(comes)
-    collection = wait_until_over(save_dir, timeout_s=60)
+    collection = wait_until_over(save_dir)
     assert states(collection, "train") == {"resumes": "completed", "stays-away": "cancelled"}
     assert not job_of(save_dir, "stays-away", "retries").attempt(2).folder.exists()
     # The cancelled one's batch script was gone before it could read.
@@ -267,13 +266,13 @@ def test_in_a_container_the_batch_script_stays_until_a_preempted_job_is_requeued
     await_word(save_dir, "working", *names)
     preempt()
     expected = {"0.after.done": f"stay {comes}", "1.after.done": f"stay {stays}"}
-    wait_until(lambda: wishes_in(save_dir) == expected, timeout_s=30, what="both jobs have left their containers")
+    wait_until(lambda: wishes_in(save_dir) == expected, what="both jobs have left their containers")
     # Nobody inside could tell, but to Slurm both still run.
     assert record_of(job_of(save_dir, "comes-back", "retries")).state is JobState.CANCELLED
     assert states(gather(save_dir), "train") == dict.fromkeys(names, "running")
     run_command(["scancel", stays])
     start_requeued(comes)
-    collection = wait_until_over(save_dir, timeout_s=60)
+    collection = wait_until_over(save_dir)
 
     assert states(collection, "train") == {"comes-back": "completed", "stays-away": "cancelled"}
     attempts = record_of(job_of(save_dir, "comes-back", "retries")).attempts

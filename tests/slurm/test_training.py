@@ -82,14 +82,14 @@ def test_a_suite_goes_through_slurm_to_a_report(slurm_cluster: Cluster, tmp_path
         value = read_json(progress)
         return value is not None and value.get("phase") == "training"
 
-    wait_until(is_training, timeout_s=120, what="the long training is under way")
+    wait_until(is_training, what="the long training is under way")
     running = view(gather(save_dir), "killed", "train")
     assert running.state is JobState.RUNNING
     shown = hpcbench("status", "killed", "--json", "--save-dir", str(save_dir))
     assert json.loads(shown.stdout)["jobs"][0]["progress_values"]["max_steps"] == 100000
     worker = worker_of(save_dir / "mixed" / "killed" / "train")
     os.kill(worker, signal.SIGKILL)
-    collection = wait_until_over(save_dir, timeout_s=240)
+    collection = wait_until_over(save_dir)
 
     assert states(collection, "train") == {
         "killed": "failed",
@@ -125,7 +125,7 @@ def test_a_suite_goes_through_slurm_to_a_report(slurm_cluster: Cluster, tmp_path
         return not any((save_dir / "mixed").glob("*/train/checkpoints/*"))
 
     # The record is there a moment before the supervisor removes what nobody needs any more.
-    wait_until(is_reduced, timeout_s=30, what="keep: none leaves no checkpoint")
+    wait_until(is_reduced, what="keep: none leaves no checkpoint")
 
     report = hpcbench("collect", "--save-dir", str(save_dir)).stdout
     assert "failed: killed by SIGKILL" in report

@@ -68,7 +68,7 @@ def test_arrays_end_right_although_nobody_remembers_them(forgetful_cluster: Clus
 
     # The parent that failed is forgotten while another of its array still runs.
     bad, slow = (f"{trains.scheduler_id}_{index}" for index in (1, 2))
-    wait_until(lambda: bad not in rows(), timeout_s=60, what="slurmctld forgets a job")
+    wait_until(lambda: bad not in rows(), what="slurmctld forgets a job")
     trains_end = {"good": "completed", "bad": "failed", "slow": "completed"}
     # Of an element that was cancelled before it started Slurm keeps no row: at first nothing is concluded.
     evals_end = {"good": "completed", "bad": "blocked", "slow": "unknown"}
@@ -77,8 +77,8 @@ def test_arrays_end_right_although_nobody_remembers_them(forgetful_cluster: Clus
         collection = gather(tmp_path)
         return (states(collection, "train"), states(collection, "eval-score")) == (trains_end, evals_end)
 
-    wait_until(are_over, timeout_s=60, what="all states are right")
-    wait_until(lambda: slow not in rows(), timeout_s=60, what="slurmctld forgets the last job")
+    wait_until(are_over, what="all states are right")
+    wait_until(lambda: slow not in rows(), what="slurmctld forgets the last job")
     assert are_over()
     assert submit(suite, tmp_path).num_jobs == 0
 

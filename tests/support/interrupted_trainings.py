@@ -165,7 +165,7 @@ def await_record(job: JobPaths, state: str) -> None:
 
 def start_requeued(element_id: str) -> None:
     """Wait until Slurm has put a job back into the queue, and spare it the two minutes that requeued jobs wait."""
-    wait_until(lambda: slurm_state(element_id) == "PENDING", timeout_s=60, what=f"{element_id} is requeued")
+    wait_until(lambda: slurm_state(element_id) == "PENDING", what=f"{element_id} is requeued")
     # Not at once: slurmd refuses a job whose credential it revoked in the same second.
     time.sleep(2.5)
     run_command(["scontrol", "update", f"JobId={element_id}", "StartTime=now"])
@@ -227,10 +227,10 @@ def _index_of(save_dir: Path, experiment: str | None) -> str | None:
     return None if experiment is None else scheduler_id(save_dir, experiment).partition("_")[2]
 
 
-def assert_no_orphans(save_dir: Path, *, timeout_s: float = 15) -> None:
+def assert_no_orphans(save_dir: Path) -> None:
     """Check that no process of these jobs is left."""
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: not processes_of(save_dir), timeout_s=timeout_s, what="")
+        wait_until(lambda: not processes_of(save_dir), what="no process is left")
     left = processes_of(save_dir)
     assert not left, left
 

@@ -82,8 +82,8 @@ def submit(
     return submit_suite(suite, destination, options or Options())
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
-    """Wait until a condition holds."""
+def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = 300) -> None:
+    """Wait until a condition holds; the default leaves time to a busy machine."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -92,7 +92,7 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
         time.sleep(0.5)
 
 
-def wait_until_over(save_dir: Path, *, timeout_s: float = 120) -> Collection:
+def wait_until_over(save_dir: Path, *, timeout_s: float = 300) -> Collection:
     """Wait until no job of any suite is under way; return the collection."""
     found: list[Collection] = []
 

@@ -54,7 +54,7 @@ def start_daemon(argv: list[str], *, pid_file: Path, log_file: Path, environment
             timeout=30,
             check=True,
         )
-    wait_until(pid_file.exists, what=f"{argv[0]} to start", timeout_s=10, log_file=log_file)
+    wait_until(pid_file.exists, what=f"{argv[0]} to start", timeout_s=60, log_file=log_file)
 
 
 def read_live(pid_file: Path) -> Process | None:
