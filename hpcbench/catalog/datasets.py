@@ -78,7 +78,7 @@ DATASETS: Final = Catalog(name="datasets", entry=DatasetEntry)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowLayout:
-    """How a registry's rows become rows that hpcbench knows."""
+    """How a registry's rows become rows under hpcbench's field names."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Known field -> the dataset's field."""
@@ -170,7 +170,7 @@ def read_registry(file: Path) -> Mapping[str, Any]:
     """Return a registry's entries as they stand in the file.
 
     Raises:
-        WorkerError: it cannot be read, or is no mapping of names to entries.
+        WorkerError: it cannot be read, or is not a mapping of names to entries.
     """
     try:
         return _read_registry(file, file.stat().st_mtime_ns)
@@ -185,7 +185,7 @@ def _read_registry(file: Path, _changed_at: int) -> Mapping[str, Any]:
     except ValueError as error:
         raise WorkerError(f"dataset_info: {file} is not valid JSON: {error}") from error
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise WorkerError(f"dataset_info: {file} is no mapping of dataset names to entries")
+        raise WorkerError(f"dataset_info: {file} is not a mapping of dataset names to entries")
     return entries
 
 

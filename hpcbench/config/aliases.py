@@ -1,7 +1,7 @@
-"""Arguments under other names: one table of aliases, one of what the documents name and this version does not do.
+"""Arguments under other names: one table of aliases, one of the arguments of ms-swift that are not supported.
 
-In: an argument's name and value as written. Out: the name and value that `arguments.py` knows. No file is read; a
-catalog is asked only through the function that the caller hands in.
+In: an argument's name and value as written. Out: the name and value in `schemas/arguments.py`. It reads no file; the
+caller passes the lookup of catalog models.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hpcbench.schemas.arguments import TORCH_DTYPES
 from hpcbench.storage.located_yaml import Located, show
 
 ALIASES: Mapping[str, str] = {
-    # Spellings in the seed documents.
+    # Spellings in SWIFT 2.x's own scripts.
     "tuner_bankend": "tuner_backend",
     "gradient_checkpinting": "gradient_checkpointing",
     # Later SWIFT versions.
@@ -39,7 +39,7 @@ ALIASES: Mapping[str, str] = {
     "lora_r": "lora_rank",
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
-    # Files of one's own, which `dataset` takes as well.
+    # Files, which `dataset` takes as well.
     "custom_train_dataset_path": "dataset",
     "custom_val_dataset_path": "val_dataset",
     "galore_optim_per_parameter": "galore_per_parameter",
@@ -64,7 +64,7 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
 """Values of later versions, by the argument's own name."""
 
 _OWN_FILES = frozenset({"custom_train_dataset_path", "custom_val_dataset_path"})
-"""Given empty beside `dataset` in the original's files."""
+"""ms-swift's scripts give these empty beside `dataset`."""
 
 _FORBIDDEN: Mapping[str, str] = dict.fromkeys(
     ("output_dir", "logging_dir", "add_output_dir_suffix", "overwrite_output_dir"),
@@ -109,7 +109,7 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "save_generation_config": ("true", *_NOTHING),
     "infer_backend": ("pt", "auto", *_NOTHING),
 }
-"""Arguments that the documents name and this version does not do -> values that ask for nothing, in lower case."""
+"""Arguments of ms-swift that are not supported -> values that change nothing, in lower case."""
 
 _UNSUPPORTED_FAMILIES = tuple(
     f"{tuner}_"
@@ -120,8 +120,8 @@ _INFER = "hpcbench has no interactive `infer`: evals measure a trained model"
 _EXPORT = "hpcbench trains and evaluates, and does not export models"
 
 _REASONS: Mapping[str, tuple[str, str]] = {
-    "load_in_4bit": ("the documents' own argument says how many bits", "set quantization_bit: 4"),
-    "load_in_8bit": ("the documents' own argument says how many bits", "set quantization_bit: 8"),
+    "load_in_4bit": ("quantization_bit takes the number of bits", "set quantization_bit: 4"),
+    "load_in_8bit": ("quantization_bit takes the number of bits", "set quantization_bit: 8"),
     "quant_method": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
     "quant_bits": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
     **dict.fromkeys(("quant_n_samples", "quant_seqlen"), (_EXPORT, "run your export as `cmd: command`")),
@@ -141,7 +141,7 @@ _REASONS: Mapping[str, tuple[str, str]] = {
         "lower max_length or set gradient_checkpointing: true",
     ),
     "self_cognition_sample": (
-        "the original's self-cognition rows and their placeholders are not part of hpcbench",
+        "ms-swift's self-cognition rows and their placeholders are not part of hpcbench",
         "write such rows into a file and list it in dataset",
     ),
     **dict.fromkeys(
@@ -194,14 +194,14 @@ UNSUPPORTED_TUNERS: Mapping[str, str] = {
         "in an environment of its own by `cmd: command`"
     ),
 }
-"""Values of `sft_type` that the documents name and this version does not do -> why, and what to take instead."""
+"""Values of `sft_type` in ms-swift that are not supported -> why, and what to take instead."""
 
 ModelLookup = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArgumentNames:
-    """What may stand in `args`, and who knows model names."""
+    """The names that `args` may hold, and the lookup of catalog models."""
 
     known: frozenset[str]
     elsewhere: Mapping[str, str]

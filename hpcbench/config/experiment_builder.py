@@ -175,7 +175,7 @@ class ExperimentBuilder:
         return args if len(self.problems) == before else None
 
     def _refuse_tuners(self, given: dict[str, Located]) -> None:
-        """Take out methods that the documents name and this version does not do, with the reason."""
+        """Remove methods of ms-swift that are not supported, with the reason."""
         for name, expected in (("sft_type", list_sft_types()), ("tuner_backend", ("peft", "swift"))):
             word = given[name].value if name in given else None
             if isinstance(word, str) and word.lower() in UNSUPPORTED_TUNERS:
@@ -253,7 +253,7 @@ class ExperimentBuilder:
                     value.problem("hpcbench sets this variable for each job", hint="use `requirements`")
                 )
             elif isinstance(value.value, bool) and value.raw is not None:
-                message = f"got {value.raw}, which is no text to YAML"
+                message = f"got {value.raw}, which YAML does not read as text"
                 self.problems.append(value.problem(message, expected="text", hint=f'quote it: "{value.raw}"'))
             elif isinstance(value.value, str):
                 env[name] = value.value
@@ -294,9 +294,7 @@ class ExperimentBuilder:
         if cmd == "command" and command is not None and command.output_model is None:
             orphans = [name for name in evals if name in eval_args and not eval_args[name].command]
             if orphans:
-                message = (
-                    f"nothing to evaluate on {', '.join(orphans)}: the command leaves no model that hpcbench knows of"
-                )
+                message = f"nothing to evaluate on {', '.join(orphans)}: the command has no output_model"
                 self.problems.append(at.problem(message, expected="`args.output_model`, or `eval_args.command`"))
         self._check_best(cmd, evals, eval_args, args)
 

@@ -101,7 +101,7 @@ def read_layer(
         source: suite, experiment, matrix or --set.
         names: resolves what stands in `args`.
         besides: keys that the caller reads itself.
-        problems: receives unknown keys and sections that are no mappings.
+        problems: receives unknown keys and sections that are not mappings.
     """
     values: dict[str, Located] = {}
     sections: dict[str, Mapping[str, Located]] = {}
@@ -172,7 +172,7 @@ def parse_overrides(overrides: Sequence[str], *, names: ArgumentNames, problems:
 
 
 def _unknown_override(where: Located, key: str) -> Problem:
-    """Say where a key of `--set` belongs."""
+    """Return the problem with an unknown key of `--set`, with the section that it belongs to."""
     last = key.rpartition(".")[2]
     hint = did_you_mean(key, (*SECTIONS, *VALUES)) or ""
     if key.startswith("experiment"):
@@ -199,7 +199,7 @@ def _override_value(text: str, where: Located, problems: list[Problem]) -> Locat
 
 
 def _without_lines(value: Located, path: str) -> Located:
-    """A command line has no line numbers."""
+    """Return the value without line numbers, which a command line does not have."""
     inner = value.value
     if isinstance(inner, tuple):
         inner = tuple(_without_lines(item, path) for item in inner)

@@ -1,4 +1,4 @@
-"""Suites out of files: the only door through which a configuration comes in.
+"""Suites from files: the only way for a configuration to come in.
 
 In: files, folders, `--set` texts. Out: suites with every experiment expanded, typed and checked, or one ConfigError
 with every problem found. It never queues, plans or writes anything.
@@ -74,7 +74,7 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list
 
 
 def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) -> Suite:
-    """Load a suite that stands in no file, by the same rules.
+    """Load a suite from a document that is not a file, by the same rules.
 
     Args:
         document: the suite's mapping.
@@ -241,7 +241,7 @@ class _Loader:
         return found or [(name, merged)]
 
     def _applies(self, matrix: Located, merged: Layer, suite: Layer, entry: Located) -> bool:
-        """Say whether the matrix is this experiment's: its own always, the suite's where cmd is the suite's."""
+        """Return whether the matrix is this experiment's: its own always, the suite's where cmd is the suite's."""
         if matrix.source == "experiment":
             return True
         suite_cmd = merge((suite, self.set_layer)).values.get("cmd")

@@ -122,12 +122,12 @@ class SuitePlace:
         return replace(value, value=tuple(self.localise_folder(part, problems) for part in parts), raw=None)
 
     def has_model(self, value: Located) -> bool:
-        """Say whether the value names a model folder that exists."""
+        """Return whether the value names a model folder that exists."""
         found = find_local(value.value, base=self.base_of(value)) if isinstance(value.value, str) else None
         return found is not None and is_model_folder(found)
 
     def _localise_dataset(self, value: Located, problems: list[Problem], *, registry: Path | None) -> Located:
-        """Return one dataset, made absolute and looked at when it is a file."""
+        """Return one dataset, made absolute and checked when it is a file."""
         if (text := take_text(value, problems)) is None:
             return value
         if registry is not None and self._is_registered(text, registry, value, problems):
@@ -148,7 +148,7 @@ class SuitePlace:
         return replace(value, value=str(found), raw=None)
 
     def _is_registered(self, name: str, registry: Path, value: Located, problems: list[Problem]) -> bool:
-        """Say whether the registry has the name, and look at the file that it stands for."""
+        """Return whether the registry has the name, after a check of the file that it stands for."""
         try:
             if name not in read_registry(registry):
                 return False
@@ -177,12 +177,12 @@ class SuitePlace:
 
 
 def looks_local(text: str) -> bool:
-    """Say whether the text can only be meant as a path on this machine."""
+    """Return whether the text can only be a path on this machine."""
     return text in {".", "..", "~"} or text.startswith(("./", "../", "/", "~/"))
 
 
 def looks_like_data(text: str) -> bool:
-    """Say whether the text is a path by its form or by a data file's suffix."""
+    """Return whether the text is a path by its form or by a data file's suffix."""
     return looks_local(text) or Path(text).suffix.lower() in DATA_SUFFIXES
 
 
@@ -209,7 +209,7 @@ def missing_hint(text: str, *, base: Path) -> str:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Say whether a folder holds what transformers loads a model by."""
+    """Return whether a folder holds what transformers loads a model by."""
     return (path / "config.json").is_file()
 
 
@@ -227,7 +227,7 @@ def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
     try:
         with path.open("rb") as stream:
             head = stream.read(PROBE_BYTES + 1)
-        # A character cut in two at the end of the first megabyte is no fault of the file.
+        # A character cut in two at the end of the first megabyte is not the file's fault.
         text = head.decode("utf-8-sig", errors="strict" if len(head) <= PROBE_BYTES else "ignore")
     except UnicodeDecodeError:
         return Fault(f"{path.name} is not UTF-8 text")
@@ -288,5 +288,5 @@ def _first_csv(text: str, *, whole: bool) -> set[str] | Fault | None:
 def _fields(row: object) -> set[str] | Fault:
     """Return the field names of a row."""
     if not isinstance(row, dict):
-        return Fault("its first row is no JSON object", describe_field_sets())
+        return Fault("its first row is not a JSON object", describe_field_sets())
     return {str(name) for name in row}

@@ -50,5 +50,5 @@ def fit_name(name: str) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Say whether a word of a command line can be written to a file: bytes that are no UTF-8 cannot."""
+    """Return whether a word of a command line can be written to a file; bytes that are not UTF-8 cannot."""
     return not any(0xD800 <= ord(char) <= 0xDFFF for char in text)  # noqa: PLR2004  # where Python puts such bytes

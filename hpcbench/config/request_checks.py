@@ -1,6 +1,7 @@
 """Requests that cannot work, found before anything waits in a queue.
 
-In: the typed parts of one experiment. Out: a Problem per contradiction. It knows the catalog, and no partitions.
+In: the typed parts of one experiment. Out: a Problem per contradiction. Names are checked against the catalog, and
+nothing against the cluster.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def check_args(
 
 
 def _check_words(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
-    """Return the words that transformers does not know, or that cannot be used here."""
+    """Return the names that transformers does not have, or that cannot be used here."""
     found: list[Problem] = []
     words = (
         ("optim", args.optim, OPTIMIZERS, REFUSED_OPTIMIZERS),
@@ -131,7 +132,7 @@ def _check_push(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem
 
 
 def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
-    """Return the names that the catalog would have to know and does not."""
+    """Return the names that should be in the catalog and are not."""
     found: list[Problem] = []
     path = args.model_id_or_path
     if path is not None and path.startswith("/") and (media := find_media(Path(path))) is not None:
@@ -159,5 +160,5 @@ def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Prob
 
 
 def has_validation(args: SftArgs) -> bool:
-    """Say whether there is a validation split to compute eval_loss on."""
+    """Return whether there is a validation split to compute eval_loss on."""
     return bool(args.val_dataset) or (args.dataset_test_ratio > 0 and args.val_dataset_sample != 0)

@@ -1,7 +1,7 @@
-"""The sbatch options that a profile's `extra_sbatch` may not name, and what to say instead.
+"""The sbatch options that a profile's `extra_sbatch` may not name, and what to use instead.
 
 In: names and values as the profile gives them. Out: a reason, or None. Pure. An option that hpcbench writes itself
-would be given twice or replaced, and jobs would be asked for, named or found in another way than hpcbench goes by.
+would be given twice or replaced, and jobs would be requested, named or found in another way than hpcbench expects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CPUS = "cpus_per_gpu in the profile, or requirements.cpus_per_gpu in the suite"
 RESERVED: Mapping[str, str] = {
     "account": "account in the profile",
     "array": "array_throttle, arrays and max_array_size in the profile",
-    "clusters": "squeue would not find the jobs; set SLURM_CLUSTERS, which hpcbench and Slurm's commands go by",
+    "clusters": "squeue would not find the jobs; set SLURM_CLUSTERS, which hpcbench and Slurm's commands follow",
     "constraint": "constraint in the profile",
     "cpus-per-gpu": _CPUS,
     "cpus-per-task": _CPUS,
@@ -66,7 +66,7 @@ def reserved_option(name: str, value: object, *, gpu_flag: object, mem_flag: obj
 
     Args:
         name: the option without dashes.
-        value: its value; a gres that is no GPU is free where GPUs are asked for in another way.
+        value: its value; a gres that is not a GPU is free where GPUs are requested by another option.
         gpu_flag: the profile's; None leaves GPUs to `extra_sbatch`.
         mem_flag: the profile's; None leaves memory to `extra_sbatch`.
     """

@@ -80,7 +80,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def is_model(files: Sequence[str]) -> bool:
-    """Say whether a folder with these files is a model: its JSON is none of ours."""
+    """Return whether a folder with these files is a model, whose JSON files are not suites."""
     return "config.json" in files and any(name in files for name in _WEIGHTS_OR_TOKENIZER)
 
 

@@ -122,7 +122,7 @@ def take(value: Located, kind: Kind, problems: list[Problem]) -> Any:
 def take_text(value: Located, problems: list[Problem], *, expected: str = "text") -> str | None:
     """Return the text as written, or None with the reason in `problems`.
 
-    Unquoted numbers give their source text (1.10 stays 1.10); `yes` and `no` are asked to be quoted.
+    Unquoted numbers give their source text (1.10 stays 1.10); `yes` and `no` must be quoted.
     """
     if isinstance(value.value, str):
         return value.value
@@ -137,7 +137,7 @@ def take_text(value: Located, problems: list[Problem], *, expected: str = "text"
 
 
 def take_words(value: Located, problems: list[Problem], *, expected: str = "text, or a list of text") -> list[str]:
-    """Return a list of text, or of one text split at commas and spaces as the original does."""
+    """Return a list of text, or of one text split at commas and spaces as ms-swift does."""
     if value.items is None:
         text = take_text(value, problems, expected=expected)
         return [] if text is None else text.replace(",", " ").split()

@@ -1,7 +1,7 @@
 """The model card (README.md) of weights that go to a model hub.
 
 In: a training's request and record. Out: Markdown with the hub's front matter. Pure. It states what was measured and
-names files and folders by their last part only; the licence is the user's to give.
+names files and folders by their last part only; the license is left to the user.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def render_card(request: JobRequest, record: Record, *, library: str, checkpoint
 
 
 def _facts(args: SftArgs, metrics: TrainMetrics) -> list[tuple[str, str]]:
-    """Return what the record knows of data and results, without what it does not."""
+    """Return data and results as far as the record has them."""
     memory = [rank.reserved_gib for rank in metrics.memory if rank.reserved_gib is not None]
     tokens = metrics.tokens
     figures: list[tuple[str, object | None]] = [

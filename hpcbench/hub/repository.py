@@ -1,6 +1,6 @@
-"""Repositories on model hubs: their names, who may not write secrets where, and the command that fills one by hand.
+"""Repositories on model hubs: their names, the variables of their tokens, and the command that fills one by hand.
 
-In: training arguments. Out: names and text. Pure; it knows no network and no hub's library.
+In: training arguments. Out: names and text. Pure; no network and no hub's library.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PART = re.compile(r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?", re.ASCII)
 
 
 def repository_of(args: SftArgs) -> str:
-    """Return the repository to push to: hub_model_id, else the seed's model_type-sft_type in letters that hubs take."""
+    """Return hub_model_id, else ms-swift's default, model_type-sft_type, in characters that hubs accept."""
     if args.hub_model_id is not None:
         return args.hub_model_id
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{args.model_name}-{args.sft_type}")
@@ -38,11 +38,11 @@ def repository_error(name: str) -> str | None:
     """Return what is wrong with a repository's name, or None."""
     parts = name.split("/")
     if len(parts) > 2 or not all(_PART.fullmatch(part) for part in parts):  # noqa: PLR2004  # owner and name
-        return f"{name[:120]!r} is no name of a repository"
+        return f"{name[:120]!r} is not the name of a repository"
     if len(name) > MAX_LENGTH:
         return f"{name[:40]!r}... has {len(name)} characters"
     if "--" in name or ".." in name or name.endswith(".git"):
-        return f"{name!r} is no name of a repository"
+        return f"{name!r} is not the name of a repository"
     return None
 
 

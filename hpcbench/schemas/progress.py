@@ -38,7 +38,7 @@ class Progress:
 
 
 def parse_progress(values: Mapping[str, object]) -> Progress:
-    """Return what a progress file tells; what is no finite number is not told."""
+    """Return what a progress file tells; what is not a finite number is not told."""
     done, total = _first_number(values, "step", "done"), _first_number(values, "max_steps", "total")
     phase = values.get("phase")
     return Progress(

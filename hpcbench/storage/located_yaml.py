@@ -123,7 +123,7 @@ def read_yaml(path: Path, *, file: str, problems: list[Problem], may_be_empty: b
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            problems.append(_at(file, None, f"larger than {MAX_BYTES // 1_000_000} MB, which no suite is"))
+            problems.append(_at(file, None, f"larger than {MAX_BYTES // 1_000_000} MB"))
             return None
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -206,7 +206,7 @@ def to_plain(value: Located) -> Plain:
 
 
 def is_misread(value: Located) -> bool:
-    """Say whether YAML 1.1 made another number of the text than a person reads: octal 0123, sexagesimal 1:30."""
+    """Return whether YAML 1.1 made another number of the text than a person reads: octal 0123, sexagesimal 1:30."""
     if isinstance(value.value, bool) or not isinstance(value.value, int | float) or value.raw is None:
         return False
     return ":" in value.raw or re.match(r"[-+]?0[0-9_]", value.raw) is not None
@@ -220,13 +220,19 @@ def describe_mistakes(error: ValidationError, value: Located, model: type[BaseMo
         unknown = item["type"] == "extra_forbidden"
         fields = _fields_at(model, place[:-1])
         found = value.at(place)
+        message, expected = item["msg"].removeprefix("Value error, "), None
+        if unknown:
+            message, expected = "unknown key", ", ".join(fields)
+        elif message.startswith("Input should be "):
+            # pydantic's "Input should be a valid integer, unable to parse string as an integer" without the value.
+            message, expected = f"got {show(found)}", message.removeprefix("Input should be ").partition(", unable")[0]
         problems.append(
             Problem(
                 file=value.file,
                 line=found.line if place or value.path else None,
                 path=".".join([*([value.path] if value.path else []), *(str(part) for part in place)]),
-                message="unknown key" if unknown else item["msg"].removeprefix("Value error, "),
-                expected=", ".join(fields) if unknown else None,
+                message=message,
+                expected=expected,
                 hint=did_you_mean(str(place[-1]), fields) if unknown else None,
             )
         )
@@ -260,7 +266,7 @@ def shorten(text: str, limit: int = 60) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Converter:
-    """Turns PyYAML's nodes into Located values, within bounds."""
+    """The conversion of PyYAML's nodes into Located values, within bounds."""
 
     file: str
     problems: list[Problem]
@@ -315,7 +321,7 @@ class _Converter:
                 number = float(loader.construct_yaml_float(node))
                 if number - number == 0:
                     return number
-                self.problems.append(self._problem(line, path, f"{text!r} is no finite number"))
+                self.problems.append(self._problem(line, path, f"{text!r} is not a finite number"))
                 return None
         except (ValueError, KeyError, OverflowError, IndexError):
             self.problems.append(
@@ -329,7 +335,7 @@ class _Converter:
         try:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self.problems.append(self._problem(line, path, "half a surrogate pair, which is no character"))
+            self.problems.append(self._problem(line, path, "half a surrogate pair, which is not a character"))
             return None
         if _CONTROL.search(text):
             self.problems.append(self._problem(line, path, f"control character in {shorten(repr(text))}"))
@@ -417,7 +423,7 @@ def _one_line(text: str) -> str:
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
-    """Say in one line where the YAML breaks off."""
+    """Return the problem at the place where the YAML breaks off, in one line."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         what = ", ".join(_one_line(part) for part in (error.context, error.problem) if part)

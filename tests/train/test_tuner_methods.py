@@ -335,7 +335,7 @@ def test_the_default_learning_rate_follows_the_method(sft_type: str, rate: float
     assert SftArgs(model_type="m", sft_type=sft_type).effective_learning_rate == rate
 
 
-def test_the_seeds_defaults() -> None:
+def test_the_defaults_are_ms_swifts() -> None:
     args = SftArgs(model_type="m").model_dump()
     expected = {
         "adalora_target_r": 8,

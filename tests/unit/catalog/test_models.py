@@ -21,7 +21,7 @@ def test_every_entry_has_ids_and_known_templates(name: str) -> None:
     assert entry.template is None or TEMPLATES.lookup(entry.template)
 
 
-def test_the_seeds_model_is_there_in_any_case() -> None:
+def test_a_model_is_found_in_any_case() -> None:
     entry = lookup_model("Qwen-7B-chat")
     assert entry is not None
     assert (entry.huggingface, entry.lora_target_modules, entry.needs_remote_code) == (

@@ -36,7 +36,7 @@ def test_a_registry_elsewhere_is_named_by_dataset_info(tmp_path: Path) -> None:
     assert args.dataset_info == str(tmp_path / "data" / "dataset_info.json")
 
 
-def test_what_a_registry_says_is_checked_before_anything_is_queued(tmp_path: Path) -> None:
+def test_the_entries_of_a_registry_are_checked_before_anything_is_queued(tmp_path: Path) -> None:
     write_registry(tmp_path, response="reply")
     assert "the first row of maths.json has the fields answer, question" in refusal(tmp_path, SUITE)
     assert "no such file" in refusal(tmp_path, SUITE.replace("maths", "other"))

@@ -80,7 +80,7 @@ def test_files_and_folders(tmp_path: Path) -> None:
         ("d.csv", "text,label\na,b\n", "the first row of d.csv has the fields label, text"),
         ("d.csv", "query,response\n", "d.csv: it holds no rows below its header"),
         ("d.json", "[]", "d.json: it holds no rows"),
-        ("d.json", "[1, 2]", "d.json: its first row is no JSON object"),
+        ("d.json", "[1, 2]", "d.json: its first row is not a JSON object"),
         ("d.json", "[{", "d.json: it is not JSON"),
         ("d.jsonl", "query: x\n", "d.jsonl: its first line is not JSON"),
         ("d.jsonl", "  \n", "d.jsonl is empty"),

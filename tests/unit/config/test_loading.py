@@ -18,7 +18,7 @@ from tests.support.suite_writer import HEAD, load, load_one, messages_of, refusa
 EXAMPLE = GOLDEN / "config" / "seed_example.json"
 
 
-def test_the_seeds_example_runs_unchanged() -> None:
+def test_the_example_suite_loads_unchanged() -> None:
     (suite,) = load_suites([EXAMPLE])
     assert suite.name == "seed_example"
     lora, plus = suite.experiments
@@ -159,7 +159,7 @@ def test_time_limits(tmp_path: Path, text: str, minutes: int) -> None:
     )
 
 
-def test_what_is_no_time_limit() -> None:
+def test_a_text_that_is_not_a_time_limit_is_refused() -> None:
     found = [
         parse_minutes(text)
         for text in ("", "h", "1.5h", "1:2:3:4", "-1", "1-", "8 hours", "UNLIMITED", "9" * 30, "\u0663h")
@@ -264,7 +264,7 @@ def test_aliases_are_the_arguments_they_stand_for(tmp_path: Path) -> None:
     assert (args.lora_rank, args.lora_dropout_p, args.lora_target_modules) == (4, 0.1, ("ALL",))
 
 
-def test_tuners_are_asked_for_in_the_seeds_words(tmp_path: Path) -> None:
+def test_tuners_are_taken_by_the_names_of_ms_swifts_tables(tmp_path: Path) -> None:
     text = """
     cmd: sft
     args: {model_type: qwen-7b-chat, dataset: d, sft_type: full, galore_rank: "64", galore_quantization: false}

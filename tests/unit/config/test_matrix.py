@@ -22,7 +22,7 @@ def names(experiments: tuple[Experiment, ...]) -> list[str]:
     return [experiment.name for experiment in experiments]
 
 
-def test_names_say_what_varies_as_it_was_written(tmp_path: Path) -> None:
+def test_names_show_the_values_that_vary_as_they_were_written(tmp_path: Path) -> None:
     suite = load(
         tmp_path,
         HEAD + "experiment: [{name: lora, matrix: {lora_rank: [8, 16], learning_rate: [1e-4, 5e-5], seed: [7]}}]",

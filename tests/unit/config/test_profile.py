@@ -83,6 +83,33 @@ def test_an_unknown_key_is_refused_with_its_line_and_what_was_meant(tmp_path: Pa
     assert problems["time_min"].line == 6
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time_min: 4:00", "time_min: got 4:00\n  expected: a valid integer"),
+        ("time_min: soon", "time_min: got 'soon'\n  expected: a valid integer"),
+        ("cpus_per_gpu: '4 cores'", "cpus_per_gpu: got '4 cores'\n  expected: a valid integer"),
+        ("cpus_per_gpu: 0", "cpus_per_gpu: got 0\n  expected: greater than or equal to 1"),
+        ("requeue: maybe", "requeue: got 'maybe'\n  expected: a valid boolean"),
+        ("gpu_flag: gpu", "gpu_flag: got 'gpu'\n  expected: 'gres', 'gpus', 'gpus-per-node' or 'gpus-per-task'"),
+    ],
+)
+def test_a_wrong_value_is_shown_as_written_with_what_is_expected(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_profile(file)
+    assert [problem.render() for problem in caught.value.problems] == [f"{file}:1: {message}"]
+
+
+def test_numbers_may_be_quoted_and_names_made_of_digits_keep_their_zeros(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("cpus_per_gpu: '4'\naccount: 0123\nqos: 10:30\nextra_sbatch: {comment: 007}\n")
+    profile = read_profile(file)
+    assert profile.cpus_per_gpu == 4
+    assert (profile.account, profile.qos, profile.extra_sbatch) == ("0123", "10:30", {"comment": "007"})
+
+
 def test_options_that_are_hpcbenchs_own_are_refused_with_their_line_and_what_to_use(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     names = ("output: x", "array: 0-3", "job-name: x", "wait: true", "wrap: x", "gres: gpu:1", "mem: 4G", "part: x")
@@ -133,7 +160,7 @@ def test_a_default_time_beyond_the_cap_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["- a\n", "1: 2\n", "a: [\n", "\tpartition: x\n"])
-def test_a_file_that_is_no_profile_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_profile_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"c\.yaml"):

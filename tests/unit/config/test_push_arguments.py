@@ -37,7 +37,7 @@ def make_metrics(best: str | None = "checkpoints/best", last: str | None = "chec
     )
 
 
-def test_the_seeds_defaults() -> None:
+def test_the_defaults_are_ms_swifts() -> None:
     args = SftArgs(model_type="qwen-7b-chat")
     assert (args.push_to_hub, args.hub_model_id, args.hub_private_repo) == (False, None, True)
     assert args.push_hub_strategy == "push_best"
@@ -176,7 +176,7 @@ def test_what_waits_for_a_push_by_hand_is_not_cleaned_away() -> None:
     assert kept_names(waiting, "none") == set()
 
 
-def test_the_report_says_whose_weights_are_not_on_the_hub() -> None:
+def test_the_report_names_the_experiments_whose_weights_are_not_on_the_hub() -> None:
     facts = [facts_of(view) for view in quickstart().suites[0].experiments]
     trained = next(found for found in facts if found.train is not None)
     assert trained.train is not None

@@ -8,7 +8,7 @@ import pytest
 
 from hpcbench.config.aliases import UNSUPPORTED, UNSUPPORTED_TUNERS
 from hpcbench.schemas.arguments import SftArgs
-from tests.unit.config.test_seed_arguments import load_with
+from tests.unit.config.test_ms_swift_arguments import load_with
 
 HUB = {name for name in UNSUPPORTED if name.startswith(("hub_", "push_"))}
 ASKING = {"quant_n_samples": "128", "quant_seqlen": "512", "deepspeed": "default-zero2", "fsdp": "full_shard"}
@@ -47,7 +47,7 @@ def test_a_refused_method_has_a_reason(tmp_path: Path, word: str) -> None:
     assert f"hint: {UNSUPPORTED_TUNERS[word]}" in text
 
 
-def test_arguments_of_the_originals_files_are_honoured(tmp_path: Path) -> None:
+def test_arguments_of_ms_swifts_scripts_are_honored(tmp_path: Path) -> None:
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"query": "a", "response": "b"}\n', encoding="utf-8")
     given = {"custom_val_dataset_path": "mine.jsonl", "lora_bias_trainable": "all", "modules_to_save": "norm,ln_f"}

@@ -77,7 +77,7 @@ def test_it_is_json() -> None:
     assert json.loads(json.dumps(SCHEMA, allow_nan=False)) == SCHEMA
 
 
-def test_the_seeds_example_is_valid() -> None:
+def test_the_example_suite_is_valid() -> None:
     assert valid(json.loads(EXAMPLE.read_text(encoding="utf-8")), SCHEMA)
 
 
