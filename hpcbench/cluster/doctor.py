@@ -225,7 +225,7 @@ def _await_result(paths: DoctorPaths, job_id: str, client: SlurmClient, deadline
         time.sleep(POLL_S)
     found = read_reason(reason)
     if found is not None and found.is_stuck:
-        raise SchedulerError(f"it never starts by itself: {explain_reason(reason)}; {found.remedy}")
+        raise SchedulerError(f"it never starts by itself: {explain_reason(reason)}; {found.hint}")
     waits = f" ({explain_reason(reason)})" if explain_reason(reason) else ""
     return f"still {state.lower() or 'unknown'} when the wait was over{waits}"
 

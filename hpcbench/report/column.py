@@ -25,7 +25,7 @@ class Column:
 
     key: str
     """Name in CSV and JSON, unit included."""
-    header: str
+    header: str = ""
     """Name in tables; the seed documents' where they have one."""
     get: Callable[[Facts], Raw]
     show: Callable[[Facts], str] | None = None

@@ -7,6 +7,7 @@ columns a report shows, and what is best among its rows, is decided elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import cast
 
 from hpcbench.report.cells import (
     dataset_label,
@@ -21,7 +22,7 @@ from hpcbench.report.cells import (
     tuner_params,
 )
 from hpcbench.report.column import Column, Raw
-from hpcbench.report.facts import Facts, cause_text, gpu_names, hardware, host_name, state_text
+from hpcbench.report.facts import Facts, cause_text, gpu_names, hardware, host_name, state_text, unfinished_eval
 from hpcbench.report.memory import memory_brief, memory_mark, memory_of, memory_text
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
 from hpcbench.schemas.states import JobState
@@ -31,7 +32,8 @@ def _model(facts: Facts) -> str | None:
     return None if facts.args is None else facts.args.model_name
 
 
-def _arg(read: Callable[[SftArgs], Raw]) -> Callable[[Facts], Raw]:
+def arg(read: Callable[[SftArgs], Raw]) -> Callable[[Facts], Raw]:
+    """Return a reader of one argument of a training; a row without a training has none."""
     return lambda facts: None if facts.train_args is None else read(facts.train_args)
 
 
@@ -54,12 +56,6 @@ def _same_data(facts: Facts) -> Hashable:
     )
 
 
-def _eval_loss_state(facts: Facts) -> str | None:
-    """Return the state of an untrained row's eval loss where that is a job of its own, not done yet."""
-    found = facts.evals.get(EVAL_LOSS_ONLY)
-    return None if found is None or found.job.state is JobState.COMPLETED else found.job.state.value
-
-
 def _same_training_loss(facts: Facts) -> Hashable:
     return _same_data(facts), None if facts.args is None else facts.args.use_loss_scale
 
@@ -79,12 +75,16 @@ def _same_eval_hardware(facts: Facts) -> Hashable:
 
 def _train_figure(name: str) -> Callable[[Facts], Raw]:
     """Return a reader of one field of TrainMetrics."""
+    return lambda facts: None if facts.train is None else cast("Raw", getattr(facts.train, name))
 
-    def get(facts: Facts) -> Raw:
-        value: Raw = None if facts.train is None else getattr(facts.train, name)
-        return value
 
-    return get
+def _infer_total(index: int) -> Callable[[Facts], Raw]:
+    """Return a reader of the generated tokens (0) or their seconds (1)."""
+    return lambda facts: None if (totals := infer_totals(facts)) is None else totals[index]
+
+
+def _memory_source(facts: Facts) -> str | None:
+    return None if (memory := memory_of(facts)) is None else memory.source
 
 
 def _from_record(read: Callable[[Facts], str | None]) -> Callable[[Facts], Raw]:
@@ -114,19 +114,19 @@ QUANTIZATION = Column(
     short="quantization",
     get=lambda facts: None if facts.args is None else quantization_text(facts.args),
 )
-DATASET = Column(key="dataset", header="dataset", get=_arg(lambda args: dataset_label(args.dataset) or None))
+DATASET = Column(key="dataset", header="dataset", get=arg(lambda args: dataset_label(args.dataset) or None))
 MIX_RATIO = Column(
     key="train_dataset_mix_ratio",
     header="ms-bench mix ratio",
-    get=_arg(lambda args: args.train_dataset_mix_ratio),
+    get=arg(lambda args: args.train_dataset_mix_ratio),
     show=lambda facts: str(facts.train_args.train_dataset_mix_ratio) if facts.train_args is not None else "",
 )
-TUNER = Column(key="tuner", header="tuner", short="tuner", get=_arg(lambda args: args.sft_type))
+TUNER = Column(key="tuner", header="tuner", short="tuner", get=arg(lambda args: args.sft_type))
 TUNER_PARAMS = Column(
     key="tuner_params",
     header="tuner_params",
     short="tuner_params",
-    get=_arg(lambda args: tuner_params(args) or None),
+    get=arg(lambda args: tuner_params(args) or None),
     legend=(
         ("packing=", "`packing`: several samples share a sequence of at most max_length tokens, none sees another"),
         ("lazy_tokenize=", "`lazy_tokenize`: samples are tokenized in training, and train speed includes that"),
@@ -152,9 +152,9 @@ ATTENTION = Column(
     note="flash_attn: the attention implementation that really ran",
 )
 CHECKPOINTING = Column(
-    key="gradient_checkpointing", header="gradient_checkpointing", get=_arg(lambda args: args.gradient_checkpointing)
+    key="gradient_checkpointing", header="gradient_checkpointing", get=arg(lambda args: args.gradient_checkpointing)
 )
-HYPERS = Column(key="hypers", header="hypers", get=_arg(hypers))
+HYPERS = Column(key="hypers", header="hypers", get=arg(hypers))
 GLOBAL_BATCH = Column(
     key="global_batch_size",
     header="global batch size",
@@ -172,7 +172,7 @@ MEMORY = Column(
     unit=memory_mark,
     state=lambda facts: "OOM" if _train_state(facts) is JobState.OUT_OF_MEMORY else None,
     better="lower",
-    peers=lambda facts: (_model(facts), found.source if (found := memory_of(facts)) is not None else None),
+    peers=lambda facts: (_model(facts), _memory_source(facts)),
     measured=True,
     brief=memory_brief,
     note="memory: peak of the training per rank, GPU memory reserved by torch (GiB = 2^30 bytes)",
@@ -246,7 +246,7 @@ EVAL_LOSS = Column(
     short="eval\nloss",
     decimals=4,
     get=eval_loss,
-    state=_eval_loss_state,
+    state=lambda facts: unfinished_eval(facts, EVAL_LOSS_ONLY),
     better="lower",
     peers=_same_data,
     measured=True,
@@ -284,51 +284,38 @@ DATA_ONLY = (
     TUNER,
     TUNER_PARAMS,
     TRAINABLE,
-    Column(key="trainable_parameters_pct", header="", get=_trainable_share_pct),
+    Column(key="trainable_parameters_pct", get=_trainable_share_pct),
     Column(
         key="num_parameters_trained_at_once",
-        header="",
         get=lambda facts: None if facts.train is None else facts.train.parameters.trained_at_once,
     ),
     ATTENTION,
     CHECKPOINTING,
-    Column(key="learning_rate", header="", get=_arg(lambda args: args.effective_learning_rate)),
-    Column(key="num_epochs", header="", get=_train_figure("num_epochs")),
-    Column(key="num_steps", header="", get=_train_figure("num_steps")),
-    Column(key="seed", header="", get=_arg(lambda args: args.seed)),
+    Column(key="learning_rate", get=arg(lambda args: args.effective_learning_rate)),
+    Column(key="num_epochs", get=_train_figure("num_epochs")),
+    Column(key="num_steps", get=_train_figure("num_steps")),
+    Column(key="seed", get=arg(lambda args: args.seed)),
     GLOBAL_BATCH,
     MEMORY,
-    Column(
-        key="memory_source",
-        header="",
-        get=lambda facts: found.source if (found := memory_of(facts)) is not None else None,
-    ),
-    Column(key="num_train_samples", header="", get=_train_figure("num_samples")),
-    Column(key="num_train_tokens", header="", get=_train_figure("num_tokens")),
-    Column(key="train_time_s", header="", get=_train_figure("train_time_s")),
+    Column(key="memory_source", get=_memory_source),
+    Column(key="num_train_samples", get=_train_figure("num_samples")),
+    Column(key="num_train_tokens", get=_train_figure("num_tokens")),
+    Column(key="train_time_s", get=_train_figure("train_time_s")),
     TRAIN_SPEED,
     TOKEN_SPEED,
-    Column(key="steady_train_samples_per_second", header="", get=_train_figure("steady_samples_per_second")),
-    Column(key="steady_train_tokens_per_second", header="", get=_train_figure("steady_tokens_per_second")),
-    Column(key="train_tokens_per_second_per_device", header="", get=_train_figure("tokens_per_second_per_device")),
-    Column(key="time_to_first_step_s", header="", get=_train_figure("time_to_first_step_s")),
+    Column(key="steady_train_samples_per_second", get=_train_figure("steady_samples_per_second")),
+    Column(key="steady_train_tokens_per_second", get=_train_figure("steady_tokens_per_second")),
+    Column(key="train_tokens_per_second_per_device", get=_train_figure("tokens_per_second_per_device")),
+    Column(key="time_to_first_step_s", get=_train_figure("time_to_first_step_s")),
     MFU,
-    Column(
-        key="infer_num_tokens",
-        header="",
-        get=lambda facts: totals[0] if (totals := infer_totals(facts)) is not None else None,
-    ),
-    Column(
-        key="infer_time_s",
-        header="",
-        get=lambda facts: totals[1] if (totals := infer_totals(facts)) is not None else None,
-    ),
+    Column(key="infer_num_tokens", get=_infer_total(0)),
+    Column(key="infer_time_s", get=_infer_total(1)),
     INFER_SPEED,
     TRAIN_LOSS,
     EVAL_LOSS,
     ROUGE_L,
-    Column(key="host", header="", get=_from_record(lambda facts: host_name(facts.records[0]))),
-    Column(key="gpus", header="", get=_from_record(lambda facts: ",".join(gpu_names(facts.records[0])) or None)),
-    Column(key="hpcbench_version", header="", get=_from_record(lambda facts: facts.records[0].hpcbench_version)),
+    Column(key="host", get=_from_record(lambda facts: host_name(facts.records[0]))),
+    Column(key="gpus", get=_from_record(lambda facts: ",".join(gpu_names(facts.records[0])) or None)),
+    Column(key="hpcbench_version", get=_from_record(lambda facts: facts.records[0].hpcbench_version)),
 )
 """Every raw value, in the order of the CSV file."""

@@ -122,6 +122,12 @@ def experiment_state(view: ExperimentView) -> JobState:
     return next((state for state in _STATES_BY_URGENCY if state in states), JobState.COMPLETED)
 
 
+def unfinished_eval(facts: Facts, dataset: str) -> str | None:
+    """Return the state of the eval of a dataset until it has completed, else None."""
+    found = facts.evals.get(dataset)
+    return None if found is None or found.job.state is JobState.COMPLETED else found.job.state.value
+
+
 def job_cause(job: JobView) -> Cause | None:
     """Return why the job's record says it did not complete, if it says so."""
     return None if job.record is None or job.state is JobState.COMPLETED else job.record.cause

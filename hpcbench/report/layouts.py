@@ -6,7 +6,7 @@ In: rows. Out: columns. The default leaves out what no row has and what says not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -64,13 +64,8 @@ def swift_columns() -> tuple[Column, ...]:
         _swift(c.TUNER, missing="None"),
         replace(_swift(c.TUNER_PARAMS), show=_swift_params),
         replace(_swift(c.TRAINABLE, missing="None(None)"), show=trainable_share),
-        Column(key="use_flash_attn", header="flash_attn", get=_configured("use_flash_attn"), missing=""),
-        Column(
-            key="gradient_checkpointing",
-            header="gradient_checkpointing",
-            get=_configured("gradient_checkpointing"),
-            missing="",
-        ),
+        Column(key="use_flash_attn", header="flash_attn", get=c.arg(lambda args: args.use_flash_attn), missing=""),
+        replace(c.CHECKPOINTING, missing=""),
         _swift(c.HYPERS),
         replace(_swift(c.MEMORY, missing="None"), show=_swift_memory, state=_swift_memory_state),
         _swift(c.TRAIN_SPEED),
@@ -134,14 +129,6 @@ def _weighted_accuracy(dataset: str) -> Column:
         measured=True,
         missing="",
     )
-
-
-def _configured(name: str) -> Callable[[Facts], Raw]:
-    def get(facts: Facts) -> Raw:
-        value: Raw = None if facts.train_args is None else getattr(facts.train_args, name)
-        return value
-
-    return get
 
 
 def _argument(header: str, name: str) -> Column:

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Better, Column, Raw
-from hpcbench.report.facts import Facts, Score
+from hpcbench.report.facts import Facts, Score, unfinished_eval
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
-from hpcbench.schemas.states import JobState
 
 
 def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
@@ -47,10 +46,8 @@ def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") 
     """
 
     def score(facts: Facts) -> Score | None:
-        found = facts.evals.get(dataset)
-        if found is None or found.score is None or found.score.metric != metric:
-            return None
-        return found.score
+        found = None if dataset not in facts.evals else facts.evals[dataset].score
+        return found if found is not None and found.metric == metric else None
 
     def show(facts: Facts) -> str:
         found = score(facts)
@@ -62,10 +59,6 @@ def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") 
         found = score(facts)
         return f" (limit={found.num_samples})" if found is not None and found.debug else ""
 
-    def state(facts: Facts) -> str | None:
-        found = facts.evals.get(dataset)
-        return None if found is None or found.job.state is JobState.COMPLETED else found.job.state.value
-
     return Column(
         key=f"{dataset}_{metric}" if metric else dataset,
         header=f"{dataset} {metric}" if metric else dataset,
@@ -76,7 +69,7 @@ def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") 
         decimals=3,
         unit=limit_mark,
         better=better,
-        state=state,
+        state=lambda facts: unfinished_eval(facts, dataset),
         peers=lambda facts: (found.num_samples, found.num_fewshot) if (found := score(facts)) is not None else None,
         measured=True,
     )

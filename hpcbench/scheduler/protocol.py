@@ -31,7 +31,7 @@ class SchedulerJob:
     exit_code: str | None = None
     held_by_dependency: bool = False
     """Waits for its train job, or waits in vain."""
-    remedy: str = ""
+    hint: str = ""
     """What a person has to do before a pending job can start; empty where it only has to wait."""
     command: str = ""
     """What to type for that, where a command alone does it."""

@@ -77,18 +77,13 @@ def _submissions_to_query(suite: SuiteOnDisk) -> list[Submission]:
     keys = {
         submission.key
         for (experiment, job), (submission, _) in latest.items()
-        if not _has_final_record(suite.paths.job(experiment, job))
+        if (record := read_record(suite.paths.job(experiment, job).record)) is None or not is_final(record)
     }
     return [
         submission
         for submission in suite.submissions
         if submission.key in keys and submission.scheduler_id is not None and submitted_by_other(submission) is None
     ]
-
-
-def _has_final_record(job: JobPaths) -> bool:
-    record = read_record(job.record)
-    return record is not None and is_final(record)
 
 
 def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None) -> Collection:
@@ -126,19 +121,10 @@ class _SuiteSnapshot:
     own_disk: bool
     """Whether the files are on a disk of this machine, which shows none of them late."""
 
-    def view(self, experiment: str, job: str, train: JobView | None) -> JobView:
-        return _view_job(self, experiment, job, train)
-
 
 def _view_experiment(planned: PlannedExperiment, snapshot: _SuiteSnapshot) -> ExperimentView:
-    train: JobView | None = None
-    evals: list[JobView] = []
-    for job in planned.jobs:
-        view = snapshot.view(planned.name, job, train)
-        if job == TRAIN:
-            train = view
-        else:
-            evals.append(view)
+    train = _view_job(snapshot, planned.name, TRAIN, None) if TRAIN in planned.jobs else None
+    evals = [_view_job(snapshot, planned.name, job, train) for job in planned.jobs if job != TRAIN]
     return ExperimentView(
         suite=snapshot.suite.plan.suite,
         name=planned.name,
@@ -158,8 +144,8 @@ def _view_others(
         train = next((found.train for found in experiments if found.name == name), None)
         jobs = [job for experiment, job in gone if experiment == name]
         if TRAIN in jobs:
-            train = _not_in_suite(snapshot.view(name, TRAIN, None))
-        evals = [_not_in_suite(snapshot.view(name, job, train)) for job in jobs if job != TRAIN]
+            train = _not_in_suite(_view_job(snapshot, name, TRAIN, None))
+        evals = [_not_in_suite(_view_job(snapshot, name, job, train)) for job in jobs if job != TRAIN]
         alive = tuple(view for view in evals if view.state in ALIVE or view.held)
         if alive or (train is not None and not train.in_suite and train.state in ALIVE):
             cmd = "eval" if train is None else "sft"
@@ -198,7 +184,7 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, train: JobVie
         submitter=evidence.submitter,
         held=reported is not None and reported.held_by_dependency,
         expected_start=None if reported is None else reported.expected_start,
-        hint=reported.remedy if reported is not None and state is JobState.PENDING else "",
+        hint=reported.hint if reported is not None and state is JobState.PENDING else "",
         command=reported.command if reported is not None and state is JobState.PENDING else "",
         node=_read_node(paths) if state in FAILED_STATES else None,
     )

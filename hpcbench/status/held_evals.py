@@ -21,12 +21,10 @@ logger = logging.getLogger(__name__)
 
 def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tuple[Submission, int]]) -> list[JobView]:
     """Return the evals that the queue holds back until their train job is over."""
-    held = []
-    for view in experiment.evals:
-        place = latest.get((view.experiment, view.job))
-        if place is not None and place[0].after_key is not None and view.record is None and view.held:
-            held.append(view)
-    return held
+    places = [(view, latest.get((view.experiment, view.job))) for view in experiment.evals if view.held]
+    return [
+        view for view, place in places if view.record is None and place is not None and place[0].after_key is not None
+    ]
 
 
 def release_held_evals(suites: Sequence[SuiteOnDisk], collection: Collection, scheduler: Scheduler) -> tuple[int, int]:

@@ -18,15 +18,13 @@ LOG_LINES = 12
 
 def log_files(job: JobView, attempt: int | None = None) -> list[Path]:
     """Return the logs of a job, oldest first: Slurm's own, then each attempt's; or only those of the asked attempt."""
-    if attempt is not None:
-        path = JobPaths(job.folder).attempt(attempt).log
-        return [path] if path.is_file() else []
     paths = JobPaths(job.folder)
-    suite = SuitePaths(job.folder.parents[2], job.suite)
-    found: list[Path] = []
-    if job.scheduler_id is not None:
-        found.append(suite.scheduler_log(job.scheduler_id))
-    found += [attempt.log for attempt in paths.attempts()]
+    if attempt is not None:
+        found = [paths.attempt(attempt).log]
+    else:
+        suite = SuitePaths(job.folder.parents[2], job.suite)
+        own = [] if job.scheduler_id is None else [suite.scheduler_log(job.scheduler_id)]
+        found = own + [attempt.log for attempt in paths.attempts()]
     return [path for path in found if path.is_file()]
 
 

@@ -26,7 +26,7 @@ class Reason:
     """What one of Slurm's words means."""
 
     words: str
-    remedy: str = ""
+    hint: str = ""
     """What a person has to do before the job can start; empty where it only has to wait."""
     command: str = ""
     """The command that does it, with `{id}` for the job; empty where the job has to be changed."""
@@ -34,19 +34,19 @@ class Reason:
     @property
     def is_stuck(self) -> bool:
         """Whether the job never starts by itself."""
-        return self.remedy != ""
+        return self.hint != ""
 
 
 def _waits(words: str) -> Reason:
     return Reason(words=words)
 
 
-def _stuck(words: str, remedy: str) -> Reason:
-    return Reason(words=words, remedy=remedy)
+def _stuck(words: str, hint: str) -> Reason:
+    return Reason(words=words, hint=hint)
 
 
-def _held(words: str, remedy: str) -> Reason:
-    return Reason(words=words, remedy=remedy, command=RELEASE)
+def _held(words: str, hint: str) -> Reason:
+    return Reason(words=words, hint=hint, command=RELEASE)
 
 
 REASONS = {

@@ -249,6 +249,6 @@ def _scheduler_job(row: SlurmRow) -> SchedulerJob:
         expected_start=row.expected_start if row.state is JobState.PENDING else None,
         exit_code=row.exit_code,
         held_by_dependency=held,
-        remedy="" if stuck is None else stuck.remedy,
+        hint="" if stuck is None else stuck.hint,
         command="" if stuck is None else stuck.command.format(id=element_id),
     )
