@@ -1,4 +1,4 @@
-"""Whether the account and QOS of a profile may be charged, said before anything is queued.
+"""Check before anything is queued whether the account and QOS of a profile may be charged.
 
 In: a profile, the partitions that its jobs name, and what the cluster says of its user. Out: what is wrong. Pure. Only
 what sbatch would refuse, or what would wait for ever, is wrong: without AccountingStorageEnforce any account and QOS is
@@ -23,7 +23,7 @@ ANOTHER = {
 }
 ELSEWHERE = "name another partition, or another {field} in the profile"
 VARIABLES = {"account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS"}
-"""What sbatch goes by where a script names none."""
+"""Read by sbatch where a script names none."""
 NOTHING: Mapping[str, str] = {}
 
 

@@ -1,6 +1,6 @@
-"""Looks for what suites will read: models, data and eval tasks, found as an offline job would find them.
+"""Check what suites will read: models, data and eval tasks, found as an offline job would find them.
 
-In: suites and a profile. Out: checks. The looking is done by the worker's own code in a process of its own with the
+In: suites and a profile. Out: checks. The search is done by the worker's own code in a process of its own with the
 hubs switched off; only where something is missing and jobs may download is the hub asked whether it is there.
 """
 

@@ -1,4 +1,4 @@
-"""Holds a profile against its cluster: partition, time, GPUs, memory, CPUs, nodes, account and QOS.
+"""Check a profile against its cluster: partition, time, GPUs, memory, CPUs, nodes, account and QOS.
 
 In: a profile, and what sinfo, scontrol and sacctmgr said. Out: checks. Pure. It judges by the very rules that submit
 refuses by.

@@ -53,7 +53,7 @@ def check_commands(found: Mapping[str, bool]) -> Iterator[Check]:
 
 
 def check_accounting(*, has_sacct: bool, error: str | None, config: Mapping[str, str]) -> Check:
-    """Judge whether ended jobs can be asked for; `error` is what sacct said when it failed."""
+    """Judge whether ended jobs can be queried; `error` is the message of a sacct that failed."""
     off = config.get("AccountingStorageType", "").endswith("/none") or "disabled" in (error or "").lower()
     if has_sacct and error is None:
         return Check(name="accounting", level="ok", message="sacct answers")

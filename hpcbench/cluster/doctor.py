@@ -1,6 +1,6 @@
-"""Looks at a cluster the way jobs will meet it: commands, settings, save directory, and one tiny real job.
+"""Check a cluster the way jobs will meet it: commands, settings, save directory, and one tiny real job.
 
-In: a profile and a save directory. Out: checks. What is judged stands in `doctor_checks.py`; here commands run, a file
+In: a profile and a save directory. Out: checks. `checks.py` judges; here commands run, a file
 is written and renamed in the save directory, and the probe job goes through the queue. What it leaves is removed.
 """
 
@@ -231,7 +231,7 @@ def _await_result(paths: DoctorPaths, job_id: str, client: SlurmClient, deadline
 
 
 def _appears(path: Path) -> bool:
-    # Listing the folder makes an NFS client look again.
+    # An NFS client caches absence; listing the folder refreshes that.
     return any(entry.name == path.name for entry in path.parent.iterdir()) if path.parent.is_dir() else False
 
 

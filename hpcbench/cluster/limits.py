@@ -1,4 +1,4 @@
-"""What can never run on a cluster, said before anything is queued.
+"""Check before anything is queued whether jobs can ever run on a cluster.
 
 In: suites, a profile, and what the cluster's partitions have. Out: problems, one per shape of job. Pure. Slurm itself
 takes such jobs without a word on many clusters (EnforcePartLimits=NO), and they wait for ever. What is not known is
@@ -117,7 +117,7 @@ def judge_resources(
     if all(group.num_nodes for group in long_enough):
         settings = partitions if partitions and limits_hold else {}
         yield from _judge_nodes(resources, profile, long_enough, groups, settings)
-    # Else sinfo hides nodes that are powered down, and nobody knows what they have.
+    # Else sinfo hides nodes that are powered down, and their resources are unknown.
 
 
 def _judge_nodes(

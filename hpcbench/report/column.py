@@ -42,9 +42,9 @@ class Column:
     measured: bool = False
     """Repeats of it are averaged, where a setting is shown once."""
     state: Callable[[Facts], str | None] | None = None
-    """What stands in the cell instead of a figure, for example `OOM` or `blocked`."""
+    """Text of the cell instead of a figure, for example `OOM` or `blocked`."""
     missing: str = "-"
-    """What stands in the cell when nothing is known."""
+    """Text of the cell when nothing is known."""
     note: str = ""
     """What the figure means, for the notes below a table."""
     legend: tuple[tuple[str, str], ...] = ()

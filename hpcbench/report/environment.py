@@ -26,7 +26,7 @@ _LEFT_OUT = frozenset(
         "slurm.job_nodelist",
     }
 )
-"""Different in every job or told elsewhere; the records and the JSON report keep them."""
+"""Different in every job or shown elsewhere; the records and the JSON report keep them."""
 _MOST_VALUES = 6
 _VALUE_LIMIT = 120
 

@@ -65,7 +65,7 @@ class Facts:
     state: JobState
     args: SftArgs | None
     raw_args: Mapping[str, Any]
-    """The arguments as they stand in the request, for those that `SftArgs` does not know."""
+    """The arguments as the request has them, also those that `SftArgs` does not have."""
     train: TrainMetrics | None
     command: CommandMetrics | None
     evals: Mapping[str, EvalFacts]

@@ -94,7 +94,7 @@ def _empty(column: Column, experiments: Iterable[Facts]) -> bool:
 
 
 def _shown(column: Column, facts: Facts) -> str | None:
-    """Return what stands in the cell, a state instead of a figure included (`OOM`)."""
+    """Return the text of the cell, a state instead of a figure included (`OOM`)."""
     text = cell_text(column, facts)
     return text if text is not None or column.state is None else column.state(facts)
 

@@ -1,4 +1,4 @@
-"""What stands around a table: what its figures mean, what makes rows hard to compare, what failed, what to type next.
+"""Make the text around a table: what its figures mean, what makes rows hard to compare, what failed, what to type next.
 
 In: rows and columns of one suite. Out: plain text, not yet escaped for any format. It never judges a result.
 """

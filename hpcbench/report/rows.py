@@ -150,7 +150,7 @@ def _merged_text(column: Column, row: Row) -> str | None:
 
 
 def _empty_cell(column: Column, row: Row) -> Cell:
-    """Return what stands where no figure is: the state of the job that would have made it, else a dash."""
+    """Return the cell of a missing figure: the state of the job that would have made it, else a dash."""
     states = {column.state(facts) for facts in row.members} - {None} if column.state is not None else set()
     if len(states) == 1:
         return Cell(text=str(states.pop()), kind="state")

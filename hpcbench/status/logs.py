@@ -17,7 +17,7 @@ LOG_LINES = 12
 
 
 def log_files(job: JobView, attempt: int | None = None) -> list[Path]:
-    """Return the logs of a job, oldest first: Slurm's own, then each attempt's; or only those of the asked attempt."""
+    """Return the logs of a job, oldest first: Slurm's own, then each attempt's; or only that of one attempt."""
     paths = JobPaths(job.folder)
     if attempt is not None:
         found = [paths.attempt(attempt).log]
