@@ -113,7 +113,7 @@ def send_signal(process: ProcessIdentity, number: signal.Signals) -> None:
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> bool:
     """Have the kernel signal this process once its parent ends; leave at once if it has ended already.
 
-    It calls the kernel alone, so it may run between fork and exec. exec(2) keeps the setting, fork(2) does not.
+    It calls the kernel alone, so it may run between fork and exec.
 
     Args:
         parent: process id that the parent had when this process began.
@@ -122,6 +122,7 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> boo
     Returns:
         Whether the kernel takes the request.
     """
+    # exec(2) keeps the setting, fork(2) does not.
     is_set: bool = LIBC.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) == 0
     # A parent that ended before the call is not reported by the kernel; then init or a subreaper has taken its place.
     if os.getppid() != parent:
@@ -193,6 +194,7 @@ def kill_processes(token: str, process: ProcessIdentity | None = None) -> int:
         How many processes were still there.
     """
     seen: set[int] = set()
+    # Again until none is left: a process may fork between the search and the signal.
     for _ in range(KILL_ROUNDS):
         found = _find_processes(token, process)
         if not found:

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hpcbench.cluster.accounts import NOTHING, charged_profile, judge_rights
 from hpcbench.cluster.checks import Check, Level
 from hpcbench.cluster.limits import HINTS, Partitions, judge_resources
-from hpcbench.scheduler.slurm.accounts import Entitlements
-from hpcbench.scheduler.slurm.facts import NodeGroup
+from hpcbench.scheduler.slurm.facts import Entitlements, NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 

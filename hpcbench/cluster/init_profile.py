@@ -16,19 +16,17 @@ from dataclasses import dataclass, field
 import yaml
 
 from hpcbench.cluster.accounts import judge_rights
-from hpcbench.scheduler.slurm.accounts import (
-    Entitlements,
-    UserRights,
-    accounts_are_flat,
-    enforced_rules,
-    submit_plugins,
-)
 from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.facts import (
     Association,
+    Entitlements,
     NodeGroup,
+    UserRights,
+    accounts_are_flat,
+    enforced_rules,
     max_array_size,
     parse_sshare,
+    submit_plugins,
 )
 from hpcbench.schemas.cluster_profile import ClusterProfile
 

@@ -161,11 +161,9 @@ _FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_O
 
 
 def wait_for_preemption(context: JobContext) -> None:
-    """Stay until Slurm ends this job: one that leaves within its grace time has failed to Slurm and is not requeued.
-
-    The record is written, so waiting is free; a controller that does not answer has many jobs to preempt.
-    """
-    silences = 0
+    """Stay until Slurm ends this job; the record is written, so waiting is free."""
+    # One that leaves within its grace time has failed to Slurm and is not requeued.
+    silences = 0  # a controller that does not answer has many jobs to preempt
     while shutil.which("scontrol") is not None and silences < MAX_SILENCES:
         own = ask_own_job(context.scheduler_id)
         if own is not None and not own.is_being_preempted:

@@ -65,14 +65,12 @@ def build_launch(
 
 
 def torchrun(request: JobRequest, context: JobContext) -> list[str]:
-    """Return torchrun's part of the command line for this node.
-
-    The launcher must outlive scheduler signals: the supervisor alone acts on them (`--signals-to-handle`).
-    """
+    """Return torchrun's part of the command line for this node."""
+    # The launcher must outlive Slurm's signals, on which the supervisor alone acts: --signals-to-handle.
     ranks = request.resources.ddp // context.num_nodes
     base = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--signals-to-handle=SIGQUIT"]
     if context.num_nodes == 1:
-        return [*base, "--standalone"]
+        return [*base, "--standalone"]  # a free port of its own: two jobs may share a node
     number = int("".join(c for c in context.scheduler_id if c.isdigit()) or "0")
     return [
         *base,

@@ -32,6 +32,7 @@ class StopRequest:
     def note(self, number: int, _frame: FrameType | None = None) -> None:
         """Remember a signal."""
         if number == signal.SIGUSR2:
+            # USR2 may come twice: from the time limit and from a preemption.
             self.warned_at = self.warned_at or time.monotonic()
         else:
             self.term_at = self.term_at or time.monotonic()

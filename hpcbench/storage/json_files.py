@@ -51,8 +51,8 @@ def write_text(path: Path, text: str, *, sync: bool = True) -> None:
             stream.write(text)
             stream.flush()
             if sync:
-                os.fsync(stream.fileno())
-        staging.replace(path)
+                os.fsync(stream.fileno())  # before the rename, else a crash may leave an empty file under the name
+        staging.replace(path)  # in the same folder: rename(2) is one step within a file system only
     except BaseException:
         staging.unlink(missing_ok=True)
         raise

@@ -70,5 +70,5 @@ def drop_claim(path: Path, seen: Mapping[str, object] | None) -> bool:
 
 def replace_claim(path: Path, value: JsonObject) -> bool:
     """Write over a claim; return whether it is this one's: of two that do so at once, the last writer has it."""
-    write_json(path, value)
+    write_json(path, value)  # a rename: no file lock, which NFS servers may not have
     return read_json(path) == value

@@ -19,6 +19,7 @@ def file_system_of(path: str, mounts: str) -> tuple[str, str]:
         cells = line.split()
         if len(cells) < 3:  # noqa: PLR2004
             continue
+        # Blanks in a mount point are written as octal escapes (proc(5)).
         point = cells[1].encode("ascii", "replace").decode("unicode_escape")
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best[0]):

@@ -18,8 +18,8 @@ from hpcbench.config.profile import file_to_remember
 from hpcbench.errors import ConfigError
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.registry import open_scheduler, scheduler_of
-from hpcbench.scheduler.slurm.accounts import submit_plugins
 from hpcbench.scheduler.slurm.client import SlurmClient
+from hpcbench.scheduler.slurm.facts import submit_plugins
 from hpcbench.schemas.cluster_profile import ClusterProfile, Keep
 from hpcbench.schemas.suite import Suite
 

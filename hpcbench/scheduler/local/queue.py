@@ -291,6 +291,7 @@ def read_entries(paths: LocalPaths, skip: set[str] | None = None) -> list[QueueE
         return []
     found: list[QueueEntry] = []
     for file in files:
+        # A temporary file of `json_files` begins with a dot.
         if not ENTRY_ID.match(file.stem) or file.suffix != ".json" or (skip is not None and file.stem in skip):
             continue
         value = read_json(file)

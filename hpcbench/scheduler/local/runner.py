@@ -10,11 +10,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from hpcbench.errors import HpcbenchError, SchedulerError
@@ -44,7 +49,6 @@ from hpcbench.scheduler.local.queue import (
     read_cancels,
 )
 from hpcbench.scheduler.local.slots import Machine, Waiting, choose_starts, need_of, refuse_job
-from hpcbench.scheduler.local.stop_signals import StopSignals, catch_signals
 from hpcbench.storage.paths import LocalPaths
 
 logger = logging.getLogger(__name__)
@@ -59,6 +63,37 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 HOW_TO_CONTINUE = "run the same `hpcbench submit` again to continue"
+
+
+@dataclass(slots=True)
+class StopSignals:
+    """How often this process was asked to stop."""
+
+    count: int = 0
+
+    def note(self, number: int, _frame: FrameType | None = None) -> None:
+        """Count one signal; nothing else is safe in a handler."""
+        del number
+        self.count += 1
+
+
+@contextmanager
+def catch_signals() -> Iterator[StopSignals]:
+    """Count INT, TERM and HUP instead of dying of them; what was ignored (nohup) stays ignored."""
+    signals = StopSignals()
+    # Python sets signal handlers in the main thread only (signal.signal raises ValueError elsewhere).
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, signals.note)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -207,6 +242,7 @@ def start_detached(save_dir: Path) -> int:
         (os.POSIX_SPAWN_OPEN, 1, str(paths.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
+    # A session of its own gets no SIGHUP when the terminal of the login closes (setsid(2)).
     pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=files, setsid=True)
     deadline = time.monotonic() + DETACH_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -320,8 +356,8 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
 
 
 def _now_s() -> float:
-    """Return seconds that also pass while this machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Return seconds since boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # unlike CLOCK_MONOTONIC it goes on while the machine is suspended
 
 
 def _give_way(runner: LocalRunner, paths: LocalPaths, display: LocalDisplay) -> NoReturn:

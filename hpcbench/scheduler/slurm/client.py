@@ -18,17 +18,21 @@ from functools import cached_property
 
 from hpcbench.errors import SchedulerError
 from hpcbench.processes import find_processes
-from hpcbench.scheduler.slurm.accounts import (
+from hpcbench.scheduler.slurm.commands import COMMAND_TIMEOUT_S, TRANSIENT, RunCommand, run_command
+from hpcbench.scheduler.slurm.facts import (
+    SINFO_FORMAT,
     USER_FORMAT,
     Entitlements,
+    NodeGroup,
     UserRights,
     accounts_are_flat,
     enforced_rules,
+    parse_config,
+    parse_partitions,
     parse_rights,
+    parse_sinfo,
     submit_plugins,
 )
-from hpcbench.scheduler.slurm.commands import COMMAND_TIMEOUT_S, TRANSIENT, RunCommand, run_command
-from hpcbench.scheduler.slurm.facts import SINFO_FORMAT, NodeGroup, parse_config, parse_partitions, parse_sinfo
 from hpcbench.scheduler.slurm.states import group_elements
 from hpcbench.schemas import variables
 

@@ -133,7 +133,7 @@ class SlurmScheduler:
         wanted = {s.key: s for s in submissions if s.scheduler_id is not None}
         if not wanted:
             return Answer(history_known=True)
-        # No -j: a purged id makes squeue fail. The name guards against ids that were used again.
+        # No -j: a purged id makes squeue fail (22.05, if it is the only one). The name guards against ids used again.
         jobs = _match(parse_squeue(self._client.query([*SQUEUE, f"--format={SQUEUE_FORMAT}"])), wanted)
         gone = [
             submission

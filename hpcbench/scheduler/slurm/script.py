@@ -186,6 +186,7 @@ def _dependency(submission: Submission, profile: ClusterProfile, after_id: str |
 def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -> dict[str, str | bool]:
     resources = submission.resources
     pattern = "%A_%a.out" if submission.array else "%j.out"
+    # A percent sign of the path itself is doubled: sbatch reads % as a pattern.
     flags: dict[str, str | bool] = {"output": f"{str(paths.slurm_logs).replace('%', '%%')}/{pattern}"}
     if submission.array:
         throttle = f"%{profile.array_throttle}" if profile.array_throttle else ""
@@ -193,6 +194,7 @@ def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -
     if profile.kill_on_invalid_dep is not None:
         flags["kill-on-invalid-dep"] = "yes" if profile.kill_on_invalid_dep else "no"
     elif submission.after_key is not None:
+        # With yes, one failed train took evals of successful ones along in arrays of more than ten (22.05).
         flags["kill-on-invalid-dep"] = "no"
     return flags | node_flags(resources, profile)
 
@@ -200,6 +202,7 @@ def _flags(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -
 def node_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | bool]:
     """Return the flags that ask for GPUs and memory and say whether the job comes back, and the profile's own."""
     cpus = resources.cpus_per_node(profile.cpus_per_gpu)
+    # Always explicit: the default is the site's JobRequeue (slurm.conf(5)).
     flags: dict[str, str | bool] = {"requeue" if profile.requeue else "no-requeue": True}
     flags |= gpu_flags(resources, profile)
     flags |= memory_flags(resources, profile, cpus)
@@ -284,6 +287,7 @@ def submit_script(text: str, *, submission: Submission, profile: ClusterProfile,
         SubmitError: sbatch refused it; the message is sbatch's own.
         SchedulerError: sbatch did not say what it did, in time or at all.
     """
+    # Without the folder of its log a job fails with ExitCode 0:53 and leaves no log.
     paths.slurm_logs.mkdir(parents=True, exist_ok=True)
     paths.start_marks(submission.key).mkdir(parents=True, exist_ok=True)
     # Slurm keeps its own copy at once; ours stays beside the submission.

@@ -29,7 +29,7 @@ SLURM_STATES = {
     "POWER_UP_NODE": JobState.RUNNING,
     "PREEMPTED": JobState.PREEMPTED,
     "RECONFIG_FAIL": JobState.NODE_FAILED,
-    "REQUEUED": JobState.PENDING,
+    "REQUEUED": JobState.PENDING,  # sacct's word for an attempt that comes back, so it is alive
     "REQUEUE_FED": JobState.PENDING,
     "REQUEUE_HOLD": JobState.PENDING,
     "RESIZING": JobState.RUNNING,
@@ -87,7 +87,7 @@ def translate_state(word: str) -> JobState:
 def parse_squeue(text: str) -> Iterator[SlurmRow]:
     """Yield the rows of `squeue -r -h -o SQUEUE_FORMAT`; lines of another shape (banners) are skipped."""
     for line in text.splitlines():
-        cells = line.split("|", SQUEUE_CELLS - 1)
+        cells = line.split("|", SQUEUE_CELLS - 1)  # the name comes last: it may hold a bar
         if len(cells) != SQUEUE_CELLS or not cells[1].isdecimal():
             continue
         _, base, index, state, start, reason, dependency, name = cells
@@ -106,7 +106,7 @@ def parse_squeue(text: str) -> Iterator[SlurmRow]:
 def parse_sacct(text: str) -> Iterator[SlurmRow]:
     """Yield the rows of `sacct -X -n -P -o SACCT_FORMAT`; unsplit arrays (`712_[0-3]`) yield each element."""
     for line in text.splitlines():
-        cells = line.split("|", 3)
+        cells = line.split("|", SACCT_CELLS - 1)
         if len(cells) != SACCT_CELLS:
             continue
         identity, state, exit_code, name = cells

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hpcbench.cluster.accounts import asks_for_rights, charged_profile, find_refused, judge_rights
-from hpcbench.scheduler.slurm.accounts import Entitlements, UserRights, parse_rights
-from hpcbench.scheduler.slurm.facts import Association
+from hpcbench.scheduler.slurm.facts import Association, Entitlements, UserRights, parse_rights
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from tests.support.job_cases import experiment, suite

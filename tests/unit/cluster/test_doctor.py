@@ -27,8 +27,7 @@ from hpcbench.cluster.checks import (
     check_settings,
 )
 from hpcbench.cluster.doctor import check_save_dir, probe_resources
-from hpcbench.scheduler.slurm.accounts import Entitlements, parse_rights
-from hpcbench.scheduler.slurm.facts import parse_config, parse_partitions, parse_sinfo
+from hpcbench.scheduler.slurm.facts import Entitlements, parse_config, parse_partitions, parse_rights, parse_sinfo
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.storage.mounts import file_system_of
 from tests.support.job_cases import experiment, suite

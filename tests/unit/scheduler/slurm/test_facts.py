@@ -6,17 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.scheduler.slurm.accounts import accounts_are_flat, enforced_rules, parse_rights, submit_plugins
 from hpcbench.scheduler.slurm.facts import (
+    accounts_are_flat,
     correspond_count,
+    enforced_rules,
     max_array_size,
     parse_config,
     parse_gpus,
     parse_partitions,
+    parse_rights,
     parse_sinfo,
     parse_sshare,
     read_limit_min,
     scheduler_option,
+    submit_plugins,
 )
 from tests.support.places import RECORDED
 
