@@ -73,21 +73,17 @@ class History:
             self._stream.close()
 
 
-def list_attempts(job: JobPaths, fingerprint: str) -> list[tuple[int, AttemptPaths, int]]:
-    """Return (number, paths, step resumed from) of each attempt that started training this very configuration."""
-    found = []
-    for attempt in job.attempts():
-        started = Started.read(attempt.started)
-        if started is not None and started.fingerprint == fingerprint:
-            found.append((attempt.number, attempt, started.resumed_from_step))
-    return found
+def list_attempts(job: JobPaths, fingerprint: str) -> list[tuple[AttemptPaths, int]]:
+    """Return (paths, step resumed from) of each attempt that started training this very configuration."""
+    notes = [(attempt, Started.read(attempt.started)) for attempt in job.attempts()]
+    return [(attempt, note.resumed_from_step) for attempt, note in notes if note and note.fingerprint == fingerprint]
 
 
 def read_steps(job: JobPaths, fingerprint: str) -> list[Step]:
     """Return every optimizer step once, in order, from the latest attempt that made it."""
     steps: list[Step] = []
-    for number, attempt, _ in list_attempts(job, fingerprint):
-        steps += [_to_step(line, number) for line in _read_lines(attempt.history) if "num_tokens" in line]
+    for attempt, _ in list_attempts(job, fingerprint):
+        steps += [_to_step(line, attempt.number) for line in _read_lines(attempt.history) if "num_tokens" in line]
     return latest_by_step(steps)
 
 
@@ -100,7 +96,7 @@ def read_eval_losses(job: JobPaths, fingerprint: str, *, key: str = "eval_loss")
         key: another figure of the evaluations, such as rouge_l.
     """
     found: dict[int, float | None] = {}
-    for _, attempt, _ in list_attempts(job, fingerprint):
+    for attempt, _ in list_attempts(job, fingerprint):
         for line in _read_lines(attempt.history):
             if key in line:
                 found[int(line["step"])] = line[key]

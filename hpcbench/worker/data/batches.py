@@ -138,13 +138,9 @@ class PackCollator:
         With loss weights also loss_weights ([1, seq]).
         """
         rows = [row for item in items for row in item]
-        labels = []
-        weights = []
-        for row in rows:
-            # Nothing before a sample predicts its first token.
-            labels.append(np.array([IGNORED_LABEL, *row.labels[1:]], dtype=np.int64))
-            if row.weights is not None:
-                weights.append(np.array([0.0, *row.weights[1:]], dtype=np.float32))
+        # Nothing before a sample predicts its first token.
+        labels = [np.array([IGNORED_LABEL, *row.labels[1:]], dtype=np.int64) for row in rows]
+        weights = [np.array([0.0, *row.weights[1:]], dtype=np.float32) for row in rows if row.weights is not None]
         batch = {
             "input_ids": _join([np.asarray(row.input_ids, dtype=np.int64) for row in rows]),
             "position_ids": _join([np.arange(len(row.input_ids)) for row in rows]),

@@ -56,8 +56,7 @@ def _read_file(path: Path) -> list[Row]:
 
             return [dict(row) for row in Dataset.from_file(str(path))]
         case _:
-            pass
-    raise WorkerError(f"{path}: unknown kind of dataset file; expected: json, jsonl, csv, parquet, arrow")
+            raise WorkerError(f"{path}: unknown kind of dataset file; expected: json, jsonl, csv, parquet, arrow")
 
 
 def _read_json_rows(path: Path) -> list[Row]:

@@ -19,6 +19,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from hpcbench.errors import WorkerError
+from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.templates import Message, Template
 from hpcbench.worker.measure.meter import GenerationMeter, GenerationWatch, read_clock
 
@@ -102,13 +103,14 @@ class EvalModel(HFLM):
             return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
         rows = [self.tok_encode(text) for text in strings]
         if left_truncate_len:
-            self._warn_of_truncation(rows, left_truncate_len)
+            num_cut = sum(len(row) > left_truncate_len for row in rows)
+            if num_cut:
+                logger.warning(
+                    "%d prompts are longer than %d tokens; their beginning is cut off", num_cut, left_truncate_len
+                )
             rows = [row[-left_truncate_len:] for row in rows]
-        width = max(len(row) for row in rows)
-        pads = [width - len(row) for row in rows]
-        ids_BP = [[self.tokenizer.pad_token_id] * pad + row for pad, row in zip(pads, rows, strict=True)]  # noqa: N806
-        mask_BP = [[0] * pad + [1] * len(row) for pad, row in zip(pads, rows, strict=True)]  # noqa: N806
-        return torch.tensor(ids_BP), torch.tensor(mask_BP)
+        mask_BP = pad_rows([[1] * len(row) for row in rows], 0, side="left")  # noqa: N806
+        return pad_rows(rows, self.tokenizer.pad_token_id, side="left"), mask_BP
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Encode prompt and answer as the training does.
@@ -119,11 +121,6 @@ class EvalModel(HFLM):
         if self.prompts is None or self.prompts.ids_of(context) is None:
             return super()._encode_pair(context, continuation)
         return self.prompts.encode_pair(context, continuation)
-
-    def _warn_of_truncation(self, rows: list[list[int]], limit: int) -> None:
-        num_cut = sum(len(row) > limit for row in rows)
-        if num_cut:
-            logger.warning("%d prompts are longer than %d tokens; their beginning is cut off", num_cut, limit)
 
     # Requests
 

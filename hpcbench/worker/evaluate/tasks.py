@@ -10,19 +10,18 @@ import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import lm_eval.tasks
-import yaml
 from lm_eval.api.group import Group
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task
 from lm_eval.config.group import AggMetricConfig
 from lm_eval.tasks import TaskManager
+from pydantic import BaseModel
 
+from hpcbench.catalog.files import load_entries, lookup_entry
 from hpcbench.errors import WorkerError
 
 logger = logging.getLogger(__name__)
@@ -31,9 +30,8 @@ BUILT_IN_FOLDER = Path(lm_eval.tasks.__file__).parent
 NUM_SUGGESTIONS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownName:
-    """One entry of the catalog."""
+class KnownName(BaseModel):
+    """One entry of the catalog `eval_names`."""
 
     tasks: tuple[str, ...]
     folders: tuple[str, ...] = ()
@@ -56,16 +54,6 @@ class LoadedTasks:
     def leaves(self) -> tuple[Task, ...]:
         """All tasks with documents of their own."""
         return tuple(self.headline.get_all_tasks()) if isinstance(self.headline, Group) else (self.headline,)
-
-
-@cache
-def known_names() -> Mapping[str, KnownName]:
-    """Return the catalog of names that suites use."""
-    text = (files("hpcbench.catalog") / "eval_names.yaml").read_text(encoding="utf-8")
-    return {
-        name: KnownName(tasks=tuple(entry["tasks"]), folders=tuple(entry.get("folders", ())))
-        for name, entry in yaml.safe_load(text).items()
-    }
 
 
 def load_eval_tasks(name: str, include_path: Sequence[str] = ()) -> LoadedTasks:
@@ -124,7 +112,7 @@ def metric_names(item: Task | Group) -> tuple[str, ...]:
 def _find(name: str, include_path: Sequence[str]) -> tuple[TaskManager, tuple[str, ...]]:
     """Return the smallest index that has the name, and lm-eval's names for it."""
     folders = [_existing_folder(folder) for folder in include_path]
-    known = known_names().get(name)
+    known = lookup_entry("eval_names", name, KnownName)
     task_names = known.tasks if known else (name,)
     if folders:
         local = TaskManager(include_path=folders, include_defaults=False)
@@ -140,7 +128,7 @@ def _find(name: str, include_path: Sequence[str]) -> tuple[TaskManager, tuple[st
     for wanted in ((name,), task_names):
         if all(each in everything.task_index for each in wanted):
             return everything, wanted
-    raise _unknown_name(name, [*everything.all_tasks, *known_names()])
+    raise _unknown_name(name, [*everything.all_tasks, *load_entries("eval_names")])
 
 
 def _existing_folder(folder: str) -> str:

@@ -193,9 +193,5 @@ def model_flops_utilisation(
 
 def latest_by_step(steps: Iterable[Step]) -> list[Step]:
     """Return one entry per step number, that of the latest attempt, in order."""
-    chosen: dict[int, Step] = {}
-    for step in steps:
-        known = chosen.get(step.step)
-        if known is None or step.attempt >= known.attempt:
-            chosen[step.step] = step
+    chosen = {step.step: step for step in sorted(steps, key=lambda step: step.attempt)}
     return [chosen[number] for number in sorted(chosen)]

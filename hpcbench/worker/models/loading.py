@@ -143,7 +143,7 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         WorkerError: the checkpoint is not there or not readable.
     """
     check_device(args, device)
-    if has_adapter(folder):
+    if (folder / TUNER_CONFIG).is_file():
         if merge:
             raise WorkerError(
                 f"{folder}: an adapter of this kind cannot be merged", hint="set eval_args.merge_lora: false"
@@ -241,11 +241,6 @@ def load_adapter_weights(model: Any, folder: Path) -> None:
             f"{folder}: its weights do not belong to this model", hint="load it on the base it was made of"
         )
     model.load_state_dict(found, strict=False)
-
-
-def has_adapter(folder: Path) -> bool:
-    """Return whether the folder is one that `save_adapter` wrote."""
-    return (folder / TUNER_CONFIG).is_file()
 
 
 def rebuild_adapter(base: Any, args: SftArgs, folder: Path) -> Any:

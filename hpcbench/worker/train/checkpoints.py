@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,11 +34,11 @@ _STATE_FILES: Final = (
 _NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ResumePoint:
-    """How far a training is at a resumable checkpoint."""
+    """How far a training is, as its resumable checkpoint has it."""
 
-    step: int
+    step: int = 0
     best_step: int | None = None
     best_eval_loss: float | None = None
     eval_pending: bool = False
@@ -55,49 +55,41 @@ class Kept:
     last: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointStore:
-    """The checkpoints of one job.
+    """The checkpoints of one job."""
 
-    Args:
-        job: the job's files.
-        fingerprint: only checkpoints of this configuration are resumed from.
-        num_ranks: only checkpoints of as many ranks are resumed from.
-        attempt: name of this attempt, for the staging folder.
-        token: the claim's token, or None where nothing is claimed.
-        keeps_best: whether the best weights are kept at all.
-    """
+    job: JobPaths
+    fingerprint: str
+    """Only checkpoints of this configuration are resumed from."""
+    num_ranks: int
+    """Only checkpoints of as many ranks are resumed from."""
+    attempt: str
+    """Name of this attempt, for the staging folder."""
+    token: str | None
+    """The claim's token, or None where nothing is claimed."""
+    keeps_best: bool = True
+    """Whether the best weights are kept at all."""
 
-    def __init__(
-        self,
-        job: JobPaths,
-        *,
-        fingerprint: str,
-        num_ranks: int,
-        attempt: str,
-        token: str | None,
-        keeps_best: bool = True,
-    ) -> None:
-        self._job = job
-        self._keeps_best = keeps_best
-        self._fingerprint = fingerprint
-        self._num_ranks = num_ranks
-        self._token = token
-        self.staging = job.resume / f".staging-{attempt}"
+    @property
+    def staging(self) -> Path:
+        """The folder that the Trainer writes to."""
+        return self.job.resume / f".staging-{self.attempt}"
 
     def prepare(self) -> None:
         """Make the staging folder, and remove what killed attempts left in theirs."""
-        for folder in self._job.resume.glob(".*"):
+        for folder in self.job.resume.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
         self.staging.mkdir(parents=True, exist_ok=True)
 
     def find(self) -> tuple[Path, ResumePoint] | None:
         """Return the newest whole checkpoint of this configuration, or None."""
-        for step, folder in sorted(_numbered(self._job.resume, "checkpoint"), reverse=True):
+        for step, folder in sorted(_numbered(self.job.resume, "checkpoint"), reverse=True):
             problem = self._find_problem(folder)
             if problem is None:
                 manifest = read_json(folder / MANIFEST) or {}
                 best_step = manifest.get("best_step")
-                if best_step is None or not self._keeps_best or (self._job.resume / f"best-{best_step}").is_dir():
+                if best_step is None or not self.keeps_best or (self.job.resume / f"best-{best_step}").is_dir():
                     return folder, ResumePoint(
                         step=step,
                         best_step=best_step,
@@ -124,24 +116,20 @@ class CheckpointStore:
             staged / MANIFEST,
             {
                 "schema_version": 1,
-                "fingerprint": self._fingerprint,
-                "num_ranks": self._num_ranks,
-                "step": point.step,
-                "best_step": point.best_step,
-                "best_eval_loss": point.best_eval_loss,
-                "eval_pending": point.eval_pending,
-                "num_bad_losses": point.num_bad_losses,
+                "fingerprint": self.fingerprint,
+                "num_ranks": self.num_ranks,
+                **asdict(point),
                 "files": files,
             },
         )
-        target = self._job.resume / name
+        target = self.job.resume / name
         self._place(staged, target)
-        if point.best_step == point.step and self._keeps_best:
+        if point.best_step == point.step and self.keeps_best:
             self.place_best(target, step=point.step)
-        for step, folder in _numbered(self._job.resume, "checkpoint"):
+        for step, folder in _numbered(self.job.resume, "checkpoint"):
             if step != point.step:
                 shutil.rmtree(folder, ignore_errors=True)
-        for step, folder in _numbered(self._job.resume, "best"):
+        for step, folder in _numbered(self.job.resume, "best"):
             if step != point.best_step:
                 shutil.rmtree(folder, ignore_errors=True)
         return target
@@ -150,20 +138,20 @@ class CheckpointStore:
         """Keep the files in `source` as the best so far; older ones go when the next checkpoint is in place."""
         staged = self.staging / f"best-{step}"
         _link_tree(source, staged, with_state=True)
-        self._place(staged, self._job.resume / f"best-{step}")
+        self._place(staged, self.job.resume / f"best-{step}")
 
     def keep_step(self, source: Path, *, step: int, num_kept: int | None, with_state: bool) -> None:
         """Keep a checkpoint on the way as `checkpoints/step-N`, and only the newest `num_kept` (None: all)."""
         staged = self.staging / f"step-{step}"
         _link_tree(source, staged, with_state=with_state)
-        self._place(staged, self._job.checkpoints / f"step-{step}")
+        self._place(staged, self.job.checkpoints / f"step-{step}")
         self.prune_steps(num_kept=num_kept)
 
     def prune_steps(self, *, num_kept: int | None, besides: tuple[int | None, ...] = ()) -> None:
         """Remove all but the newest `num_kept` of `checkpoints/step-N`, and those kept under another name."""
         if num_kept is None:
             return
-        folders = sorted(_numbered(self._job.checkpoints, "step"), reverse=True)
+        folders = sorted(_numbered(self.job.checkpoints, "step"), reverse=True)
         others = [folder for step, folder in folders if step not in besides]
         kept = set(others[:num_kept])
         for _, folder in folders:
@@ -191,7 +179,7 @@ class CheckpointStore:
         Raises:
             WorkerError: another process has claimed the job.
         """
-        resumable = self._job.resume / f"checkpoint-{last_step}"
+        resumable = self.job.resume / f"checkpoint-{last_step}"
         last = self.staging / "last"
         shutil.rmtree(last, ignore_errors=True)
         if resumable.is_dir() and self._find_problem(resumable) is None:
@@ -203,40 +191,41 @@ class CheckpointStore:
         best = None
         if best_step is not None:
             best = self.staging / "best"
-            source = last if best_step == last_step else self._job.resume / f"best-{best_step}"
+            source = last if best_step == last_step else self.job.resume / f"best-{best_step}"
             _link_tree(source, best, with_state=with_state)
-            self._place(best, self._job.checkpoints / "best")
+            self._place(best, self.job.checkpoints / "best")
         keeps_last = best is None or limit != 1
         if keeps_last:
-            self._place(last, self._job.checkpoints / "last")
+            self._place(last, self.job.checkpoints / "last")
         if limit > 2:
             self.prune_steps(num_kept=limit - 2, besides=(best_step, last_step))
         return Kept(
-            best=None if best is None else f"{self._job.checkpoints.name}/best",
-            last=f"{self._job.checkpoints.name}/last" if keeps_last else None,
+            best=None if best is None else f"{self.job.checkpoints.name}/best",
+            last=f"{self.job.checkpoints.name}/last" if keeps_last else None,
         )
 
     def delete_resumable(self) -> None:
         """Remove everything that a finished job no longer needs."""
         self._check_claim()
         # The profile's scratch makes it a link, which rmtree would leave alone.
-        shutil.rmtree(self._job.resume.resolve(), ignore_errors=True)
+        shutil.rmtree(self.job.resume.resolve(), ignore_errors=True)
 
     def _find_problem(self, folder: Path) -> str | None:
         manifest = read_json(folder / MANIFEST)
         if manifest is None:
             return f"no {MANIFEST}"
-        if manifest.get("fingerprint") != self._fingerprint:
+        if manifest.get("fingerprint") != self.fingerprint:
             return "it belongs to another configuration"
-        if manifest.get("num_ranks") != self._num_ranks:
-            return f"it was written by {manifest.get('num_ranks')} ranks, and this job has {self._num_ranks}"
+        if manifest.get("num_ranks") != self.num_ranks:
+            return f"it was written by {manifest.get('num_ranks')} ranks, and this job has {self.num_ranks}"
         return _find_damage(folder, manifest)
 
     def _place(self, staged: Path, target: Path) -> None:
         """Flush `staged` to disk and rename it to `target`, replacing what is there."""
         for path in staged.rglob("*"):
             if path.is_file():
-                _sync_file(path)
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
         sync_folder(staged)
         target.parent.mkdir(parents=True, exist_ok=True)
         self._check_claim()
@@ -250,15 +239,15 @@ class CheckpointStore:
 
     def _check_claim(self) -> None:
         """Raise when another process owns the job: after a node failure the old one may still be running."""
-        if self._token is None:
+        if self.token is None:
             return
         claim = None
         for pause_s in (0.0, 0.5, 2.0):
             time.sleep(pause_s)
-            claim = read_json(self._job.claim)
+            claim = read_json(self.job.claim)
             if claim is not None:
                 break
-        if claim is None or claim.get("token") != self._token:
+        if claim is None or claim.get("token") != self.token:
             owner = "nobody" if claim is None else "another process"
             raise WorkerError(f"the job is claimed by {owner} now; this process must not write its checkpoint")
 
@@ -298,11 +287,3 @@ def _link_tree(source: Path, target: Path, *, with_state: bool) -> None:
             os.link(path, target / path.name)
         except OSError:  # some network and FUSE file systems have no hard links
             shutil.copy2(path, target / path.name)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

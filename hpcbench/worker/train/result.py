@@ -22,6 +22,7 @@ from hpcbench.worker.measure.flops import count_flops_per_token, used_weights
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
 from hpcbench.worker.progress_file import list_attempts, read_eval_losses, read_steps
 from hpcbench.worker.train.checkpoints import Kept
+from hpcbench.worker.train.token_data import TokenData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +43,6 @@ class Outcome:
 
     num_steps: int
     num_epochs: float | None
-    num_train_rows: int
-    num_val_rows: int
-    tokens: TokenStats | None
     memory: tuple[RankMemory, ...]
     kept: Kept
     best_step: int | None
@@ -99,13 +97,13 @@ def optimizer_dtype(optimizer: Any) -> str:
 
 
 def assemble_metrics(
-    request: JobRequest, args: SftArgs, job: JobPaths, *, facts: ModelFacts, outcome: Outcome
+    request: JobRequest, args: SftArgs, job: JobPaths, *, facts: ModelFacts, data: TokenData, outcome: Outcome
 ) -> TrainMetrics:
     """Return the record's training part, from the histories of all attempts."""
     steps = [step for step in read_steps(job, request.fingerprint) if step.step <= outcome.num_steps]
     evals = {s: v for s, v in read_eval_losses(job, request.fingerprint).items() if s <= outcome.num_steps}
     scores = read_eval_losses(job, request.fingerprint, key="rouge_l")
-    resumed = [step for _, _, step in list_attempts(job, request.fingerprint)][1:]
+    resumed = [step for _, step in list_attempts(job, request.fingerprint)][1:]
     speed = metrics.summarise_speed(steps)
     ranks = request.resources.ddp
     num_devices = max(request.resources.gpu, ranks) if request.device == "cuda" else ranks
@@ -120,7 +118,7 @@ def assemble_metrics(
         **facts.notes,
         **outcome.notes,
         **_explain(steps=steps, num_steps=outcome.num_steps, train_loss=train_loss),
-        **_explain_evals(args.dataset_test_ratio, outcome.num_val_rows, eval_loss),
+        **_explain_evals(args.dataset_test_ratio, len(data.validation.rows), eval_loss),
         "first_eval_loss": "not asked for",
     }
     if mfu is None and "mfu" not in unknown:
@@ -139,8 +137,8 @@ def assemble_metrics(
         rouge_l=None if outcome.best_step is None else scores.get(outcome.best_step),
         num_steps=outcome.num_steps,
         num_epochs=outcome.num_epochs,
-        num_train_rows=outcome.num_train_rows,
-        num_val_rows=outcome.num_val_rows,
+        num_train_rows=len(data.train.rows),
+        num_val_rows=len(data.validation.rows),
         tokens_per_second_per_device=_divide(speed.tokens_per_second, num_devices),
         time_to_first_step_s=outcome.time_to_first_step_s,
         mfu=mfu,
@@ -151,7 +149,7 @@ def assemble_metrics(
         last_step=outcome.num_steps,
         diverged_at_step=metrics.divergence(steps),
         resumed_from_steps=tuple(resumed),
-        tokens=outcome.tokens,
+        tokens=data.stats,
         dtypes={**facts.dtypes, "optimizer": outcome.optimizer_dtype},
         attention=facts.attention,
         global_batch_size=args.batch_size * args.gradient_accumulation_steps * ranks,

@@ -62,7 +62,6 @@ class Prepared:
     """A model with its tuner in it."""
 
     model: Any
-    tuner: Tuner
     facts: ModelFacts
 
 
@@ -119,9 +118,9 @@ def _train(assignment: Assignment) -> None:
     data = _load_data(assignment)
     assignment.progress.update("loading")
     prepared = _load_prepared(assignment, tuner, data)
-    leave_if_asked(attempt, ranks=ranks)
+    leave_if_asked(attempt, ranks=ranks, when="before training started")
     store = CheckpointStore(
-        assignment.job,
+        job=assignment.job,
         fingerprint=request.fingerprint,
         num_ranks=ranks.count,
         attempt=attempt.folder.name,
@@ -164,7 +163,7 @@ def _run_trainer(
 ) -> None:
     """Train to the end, or to where the supervisor asks to stop."""
     meter.reset_peaks()
-    tuner = prepared.tuner
+    tuner = current.tuner
     trainer = BenchTrainer(
         run=current,
         model=prepared.model,
@@ -188,7 +187,7 @@ def _load_data(assignment: Assignment) -> TokenData:
 
     def on_row(_count: int) -> None:
         on_tokenizing()
-        leave_if_asked(assignment.attempt, ranks=assignment.ranks)
+        leave_if_asked(assignment.attempt, ranks=assignment.ranks, when="before training started")
 
     return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
 
@@ -274,7 +273,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
         notes["attention"] = f"{reason}; {facts.attention} ran instead"
     if not data.has_chat_template:
         notes["template"] = "the tokenizer has no chat template: messages are joined by line breaks"
-    return Prepared(model=tuned, tuner=tuner, facts=replace(facts, notes=notes))
+    return Prepared(model=tuned, facts=replace(facts, notes=notes))
 
 
 def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, ResumePoint] | None:
@@ -289,10 +288,8 @@ def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, Resu
 def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
     """Continue where the found checkpoint stands; return its folder, or what `resume_from_checkpoint` names."""
     if found is not None:
-        folder, point = found
-        current.best_step, current.best_eval_loss = point.best_step, point.best_eval_loss
-        current.eval_pending, current.num_bad_losses = point.eval_pending, point.num_bad_losses
-        training_args.eval_on_start = point.eval_pending
+        folder, current.point = found
+        training_args.eval_on_start = current.point.eval_pending
         logger.info("resuming from %s", folder)
         return str(folder)
     named = current.args.resume_from_checkpoint
@@ -316,18 +313,15 @@ def _finish(
         outcome = Outcome(
             num_steps=trainer.state.global_step,
             num_epochs=trainer.state.epoch,
-            num_train_rows=len(data.train.rows),
-            num_val_rows=len(data.validation.rows),
-            tokens=data.stats,
             memory=memory,
             kept=_keep_checkpoints(current, trainer),
-            best_step=current.best_step,
+            best_step=current.point.best_step,
             time_to_first_step_s=None if first_step_at is None else first_step_at - meter.process_started_at(),
             optimizer_dtype=optimizer_dtype(trainer.optimizer),
             notes={} if first_step_at else {"time_to_first_step_s": "the last attempt had no step left to do"},
         )
         result = assemble_metrics(
-            assignment.request, assignment.args, assignment.job, facts=prepared.facts, outcome=outcome
+            assignment.request, assignment.args, assignment.job, facts=prepared.facts, data=data, outcome=outcome
         )
         write_json(current.attempt.metrics, result.model_dump(mode="json"))
         current.store.delete_resumable()
@@ -339,7 +333,7 @@ def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
         return Kept(best=None, last=None)
     return current.store.finish(
         last_step=trainer.state.global_step,
-        best_step=current.best_step,
+        best_step=current.point.best_step,
         with_state=not current.only_save_model,
         limit=current.args.save_total_limit,
         save_weights=lambda folder: trainer.save_model(str(folder)),

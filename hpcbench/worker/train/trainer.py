@@ -12,7 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l
 from hpcbench.worker.models.loading import load_adapter_weights, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
 from hpcbench.worker.ranks import Ranks
-from hpcbench.worker.signals import StopRequestedError, stop_requested
+from hpcbench.worker.signals import StopRequestedError, leave_if_asked, stop_requested
 from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
 from hpcbench.worker.tuners import Tuner
 
@@ -66,12 +66,8 @@ class Run:
     """Indices of the training rows that share a sequence; None without packing."""
     prompts: Sequence[Prompt] = ()
     """Validation prompts to generate answers to."""
-    best_step: int | None = None
-    best_eval_loss: float | None = None
-    eval_pending: bool = False
+    point: ResumePoint = field(default_factory=ResumePoint)
     interrupted: bool = False
-    num_bad_losses: int = 0
-    """Losses in a row that were not finite."""
     measure: StepMeasure | None = None
     first_step_at: float | None = None
     """Seconds since the epoch."""
@@ -183,7 +179,7 @@ class BenchTrainer(Trainer):
         try:
             metrics = self._evaluate_run()
         except StopRequestedError:
-            self.run.eval_pending = self.run.interrupted = True
+            self.run.point.eval_pending = self.run.interrupted = True
             # Before this attempt's first step the checkpoint that it resumed from is still right.
             self.control.should_save = self.run.measure is not None
             self.control.should_training_stop = True
@@ -194,10 +190,9 @@ class BenchTrainer(Trainer):
         run, step = self.run, self.state.global_step
         run.progress.update("evaluating")
 
-        def leave_if_asked() -> None:
+        def on_batch() -> None:
             run.progress.update("evaluating")
-            if run.ranks.is_alone and stop_requested(run.attempt):
-                raise StopRequestedError("stopped during an evaluation")
+            leave_if_asked(run.attempt, ranks=run.ranks, when="during an evaluation")
 
         loss, num_tokens = mean_cross_entropy(
             self.model,
@@ -206,7 +201,7 @@ class BenchTrainer(Trainer):
             self.args.device,
             pad_token_id=self._tokenizer.pad_token_id,
             ranks=run.ranks,
-            on_batch=leave_if_asked,
+            on_batch=on_batch,
         )
         figures = {"step": step, "eval_loss": loss}
         if run.prompts:
@@ -218,14 +213,14 @@ class BenchTrainer(Trainer):
                 step=step,
                 device=self.args.device,
                 ranks=run.ranks,
-                on_batch=leave_if_asked,
+                on_batch=on_batch,
             )
             logger.info("step %d: ROUGE-L %.4f over %d answers", step, figures["rouge_l"], len(run.prompts))
-        run.eval_pending = False
+        run.point.eval_pending = False
         run.history.append(figures)
         logger.info("step %d: eval_loss %.6f over %d tokens", step, loss, num_tokens)
-        if math.isfinite(loss) and (run.best_eval_loss is None or loss < run.best_eval_loss):
-            run.best_step, run.best_eval_loss = step, loss
+        if math.isfinite(loss) and (run.point.best_eval_loss is None or loss < run.point.best_eval_loss):
+            run.point.best_step, run.point.best_eval_loss = step, loss
             self._keep_best()
         run.progress.update("saving" if self.control.should_save else "training")
         return {"eval_loss": loss}
@@ -272,7 +267,7 @@ class RunCallback(TrainerCallback):
         # The finished checkpoint follows the last step; a resumable one is written only if its state is kept anyway.
         control.should_save = saves and (not run.only_save_model if is_last else step % run.save_steps == 0)
         if run.measure.stop and not is_last:
-            run.eval_pending, control.should_evaluate = control.should_evaluate, False
+            run.point.eval_pending, control.should_evaluate = control.should_evaluate, False
             run.interrupted = control.should_save = control.should_training_stop = True
 
     @override
@@ -327,10 +322,10 @@ class RunCallback(TrainerCallback):
     def _watch_divergence(self, loss: float, step: int, control: TrainerControl) -> None:
         """Log when losses stop being finite, and end a training that stays so; the loss is the same on all ranks."""
         run = self._run
-        run.num_bad_losses = 0 if math.isfinite(loss) else run.num_bad_losses + 1
-        if run.num_bad_losses == 1:
+        run.point.num_bad_losses = 0 if math.isfinite(loss) else run.point.num_bad_losses + 1
+        if run.point.num_bad_losses == 1:
             logger.warning("step %d: the loss is %s, which is not finite", step, loss)
-        if run.num_bad_losses == DIVERGED_STEPS:
+        if run.point.num_bad_losses == DIVERGED_STEPS:
             logger.error("step %d: no finite loss in %d steps; the training ends here", step, DIVERGED_STEPS)
             control.should_training_stop = True
 
@@ -341,15 +336,7 @@ class RunCallback(TrainerCallback):
         run.ranks.wait_for_all()
         if run.ranks.is_first:
             run.history.sync()
-            placed = run.store.place_resumable(
-                ResumePoint(
-                    step=step,
-                    best_step=run.best_step,
-                    best_eval_loss=run.best_eval_loss,
-                    eval_pending=run.eval_pending,
-                    num_bad_losses=run.num_bad_losses,
-                )
-            )
+            placed = run.store.place_resumable(replace(run.point, step=step))
             if not run.interrupted and run.args.save_strategy != "no" and run.num_steps_kept != 0:
                 run.store.keep_step(placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model)
         run.ranks.wait_for_all()

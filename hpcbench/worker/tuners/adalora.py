@@ -119,13 +119,8 @@ class AdaLoraCallback(TrainerCallback):
             self._allocator.ipt[name] = torch.empty(0)
 
 
-def make_callbacks(model: Any, args: SftArgs, resume_from: Path | None) -> list[Any]:
-    """Return what shrinks the ranks."""
-    return [AdaLoraCallback(model, args, resume_from)]
-
-
 TUNER: Final = Tuner(
     prepare=prepare,
-    make_callbacks=make_callbacks,
+    make_callbacks=lambda model, args, resume_from: [AdaLoraCallback(model, args, resume_from)],
     notes={"train_loss": "includes adalora's orthogonality term; eval_loss does not"},
 )

@@ -199,7 +199,14 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any:
         "proj_type": args.galore_proj_type,
         "proj_bits": args.galore_proj_bits if args.galore_proj_quant else None,
         "proj_group_size": args.galore_proj_group_size,
-        "stretch": _stretch(args),
+        # Q-GaLore makes SVDs rarer; plain GaLore's gap is fixed.
+        "stretch": {
+            "threshold": args.galore_cos_threshold,
+            "gamma": args.galore_gamma_proj,
+            "queue_size": args.galore_queue_size,
+        }
+        if args.galore_quantization or args.galore_proj_quant
+        else None,
     }
     if args.galore_quantization:
         require("bitsandbytes", for_what="galore_quantization: true")
@@ -222,17 +229,6 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any:
         betas=(training_args.adam_beta1, training_args.adam_beta2),
         eps=training_args.adam_epsilon,
     )
-
-
-def _stretch(args: SftArgs) -> dict[str, Any] | None:
-    """Return when SVDs become rarer, which is Q-GaLore's; plain GaLore's gap is fixed."""
-    if not (args.galore_quantization or args.galore_proj_quant):
-        return None
-    return {
-        "threshold": args.galore_cos_threshold,
-        "gamma": args.galore_gamma_proj,
-        "queue_size": args.galore_queue_size,
-    }
 
 
 def _find_targets(model: Any, args: SftArgs) -> Iterator[torch.Tensor]:

@@ -8,7 +8,6 @@ makes the same ones. The optimizer's state of a layer goes when the layer is fro
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any, Final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -78,16 +77,11 @@ class LisaCallback(TrainerCallback):
                     optimizer.state.pop(parameter, None)
 
 
-def make_callbacks(model: Any, args: SftArgs, resume_from: Path | None) -> list[Any]:  # noqa: ARG001
-    """Return what switches the layers."""
-    return [LisaCallback(model, args)]
-
-
 TUNER: Final = Tuner(
     prepare=prepare,
     trains_base=True,
     trains_in_model_dtype=True,
     leaves_weights_unused=True,
-    make_callbacks=make_callbacks,
+    make_callbacks=lambda model, args, _resume_from: [LisaCallback(model, args)],
     count_trained=count_trained,
 )

@@ -38,8 +38,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
             # The number of a layer's own entry in the key-value cache.
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index  # type: ignore[assignment]  # torch declares tensors and modules only
-    while len(layers):
-        layers.pop(-1)
+    del layers[:]
     layers.extend(expanded)
     for name in PER_LAYER:
         entries = getattr(model.config, name, None)
