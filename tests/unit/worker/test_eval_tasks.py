@@ -16,10 +16,16 @@ from lm_eval.api.group import Group
 from lm_eval.api.metrics import pooled_sample_stderr
 from lm_eval.tasks import TaskManager
 
-from hpcbench.catalog.files import load_entries
 from hpcbench.errors import WorkerError
 from hpcbench.worker.evaluate import results as eval_results
-from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, LoadedTasks, load_eval_tasks, metric_names, primary_metric
+from hpcbench.worker.evaluate.tasks import (
+    BUILT_IN_FOLDER,
+    KNOWN_NAMES,
+    LoadedTasks,
+    load_eval_tasks,
+    metric_names,
+    primary_metric,
+)
 
 GSM8K_ROW = {"question": "What is 1+1?", "answer": "1+1=2\n#### 2"}
 
@@ -122,10 +128,12 @@ def test_unknown_task_names_the_close_ones(tmp_path: Path) -> None:
 
 def test_catalog_points_where_the_full_index_would() -> None:
     everything = TaskManager()
-    for name, known in load_entries("eval_names").items():
-        folders = [str(BUILT_IN_FOLDER / folder) for folder in known.get("folders", ())]
+    for name in KNOWN_NAMES.names():
+        known = KNOWN_NAMES.lookup(name)
+        assert known is not None
+        folders = [str(BUILT_IN_FOLDER / folder) for folder in known.folders]
         small = TaskManager(include_path=folders, include_defaults=False)
-        for task in known["tasks"]:
+        for task in known.tasks:
             assert small.task_index[task].yaml_path == everything.task_index[task].yaml_path, name
 
 
