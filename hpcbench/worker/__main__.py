@@ -88,6 +88,7 @@ def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> Non
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         type_name = "OutOfMemoryError"
+        # torch appends advice on the settings of its allocator.
         message = message.split(" See documentation")[0].split(" If reserved but")[0]
         hint = "reduce batch_size or max_length, or set gradient_checkpointing: true"
     trace = "".join(traceback.format_exception(error))
@@ -99,7 +100,9 @@ def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> Non
 
 def _prepare_libraries() -> None:
     """Use as many threads as the supervisor gave this rank, and keep progress bars out of the log file."""
+    # The processes of preprocess_num_proc are forked, which tokenizers' own threads may deadlock in.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # huggingface_hub reads it once, when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import torch
     from transformers.utils import logging as transformers_logging
@@ -120,6 +123,7 @@ def _leave_group() -> None:
 
 def leave(code: int) -> NoReturn:
     """End this process at once: taking torch down takes seconds, which the record may lack between TERM and KILL."""
+    # Workers of data loaders: os._exit skips the exit handler of multiprocessing that ends them.
     for child in multiprocessing.active_children():
         child.terminate()
     logging.shutdown()

@@ -48,6 +48,7 @@ def _push_huggingface(args: SftArgs, folder: Path) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="hpcbench")
+    # A push that is repeated finds its repository already there.
     repository = api.create_repo(repository_of(args), private=args.hub_private_repo, exist_ok=True)
     api.upload_folder(
         repo_id=repository.repo_id,

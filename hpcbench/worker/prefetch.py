@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hpcbench.worker.prefetch")
     parser.add_argument("--check", type=Path, metavar="FILE", help="download nothing; write what is here to FILE")
     target: Path | None = parser.parse_args(arguments).check
+    # The libraries read these once, when they are imported, which is not before the first task.
     for name in ONLINE:
         os.environ.pop(name, None)
         if target is not None:

@@ -116,6 +116,7 @@ def _to_step(line: JsonObject, attempt: int) -> Step:
 
 def _read_lines(path: Path) -> list[JsonObject]:
     try:
+        # A kill may have cut the last character in two.
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []

@@ -26,10 +26,8 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        """Return this process's numbers as torchrun names them.
-
-        accelerate's PartialState has them too, but asking it starts the process group with its own backend and timeout.
-        """
+        """Return this process's numbers as torchrun names them."""
+        # accelerate's PartialState has them too, but asking it starts the process group with its backend and timeout.
         numbers = {"rank": "RANK", "local_rank": "LOCAL_RANK", "count": "WORLD_SIZE"}
         return cls(**{name: int(os.environ[variable]) for name, variable in numbers.items() if variable in os.environ})
 
@@ -44,11 +42,12 @@ class Ranks:
         return self.count == 1
 
     def sum(self, values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-        """Return the sum over all ranks, by way of the device that the process group's backend reads."""
+        """Return the sum over all ranks."""
         if self.is_alone:
             return values
         from accelerate.utils import reduce
 
+        # NCCL reduces tensors on GPUs only.
         return cast("torch.Tensor", reduce(values.to(device), reduction="sum")).to(values.device)
 
     def gather(self, value: T) -> list[T]:

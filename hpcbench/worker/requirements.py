@@ -34,6 +34,7 @@ def check_libraries(request: JobRequest) -> None:
     Raises:
         LibraryMissingError: one is missing; all that are missing are named.
     """
+    # find_spec imports nothing: torch alone takes seconds.
     missing = [module for module in dict.fromkeys(_needed(request)) if importlib.util.find_spec(module) is None]
     if missing:
         raise LibraryMissingError(f"{sys.executable} has no {', '.join(missing)}", hint=_hint(missing))

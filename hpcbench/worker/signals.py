@@ -30,14 +30,17 @@ def die_with_launcher() -> None:
 
 
 def ignore_signals(attempt: AttemptPaths) -> None:
-    """Ignore INT and USR2; obey TERM only when another rank has failed, for then it is torchrun that sends it."""
+    """Ignore INT and USR2; obey TERM only when another rank has failed."""
 
     def on_term(_signal: int, _frame: FrameType | None) -> None:
+        # torchrun sends TERM to the other ranks when one has failed; Slurm sends it to all processes of the step.
         if attempt.failures():
             os._exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(
+        signal.SIGUSR2, signal.SIG_IGN
+    )  # Slurm sends it to all processes of the step, not to the supervisor alone
     signal.signal(signal.SIGTERM, on_term)
 
 

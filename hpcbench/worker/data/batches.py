@@ -126,11 +126,7 @@ class Collator:
 
 
 class PackCollator:
-    """Puts the samples of packs one after the other, so that nothing is padded and no sample sees another.
-
-    transformers tells the samples apart by where position_ids start anew, but only without attention_mask and without a
-    key-value cache (masking_utils.py, `find_packed_sequence_indices`).
-    """
+    """Puts the samples of packs one after the other, so that nothing is padded and no sample sees another."""
 
     def __call__(self, items: Sequence[tuple[Encoded, ...]]) -> dict[str, Any]:
         """Return input_ids, position_ids, labels ([1, seq]), use_cache and the counts num_tokens, num_samples.
@@ -143,6 +139,8 @@ class PackCollator:
         weights = [np.array([0.0, *row.weights[1:]], dtype=np.float32) for row in rows if row.weights is not None]
         batch = {
             "input_ids": _join([np.asarray(row.input_ids, dtype=np.int64) for row in rows]),
+            # transformers separates samples where these start anew (masking_utils.py, find_packed_sequence_indices),
+            # but only without an attention mask and a key-value cache.
             "position_ids": _join([np.arange(len(row.input_ids)) for row in rows]),
             "labels": _join(labels),
             "use_cache": False,

@@ -45,6 +45,7 @@ def _read_file(path: Path) -> list[Row]:
         case ".json" | ".jsonl":
             return _read_json_rows(path)
         case ".csv":
+            # Excel begins CSV files with a byte order mark.
             with path.open(encoding="utf-8-sig", newline="") as stream:
                 return [dict(row) for row in csv.DictReader(stream)]
         case ".parquet":
@@ -60,7 +61,7 @@ def _read_file(path: Path) -> list[Row]:
 
 
 def _read_json_rows(path: Path) -> list[Row]:
-    """Read a JSON list of objects, or one object per line, whatever the suffix says."""
+    """Read a JSON list of objects, or one object per line, whatever the suffix is."""
     text = path.read_text(encoding="utf-8-sig")
     if text.lstrip().startswith("["):
         try:

@@ -1,7 +1,7 @@
 """Rows of datasets to chats.
 
 In: rows under known field names. Out: messages as `{"role": ..., "content": ...}`, or None where a row has none of the
-known forms. Tool calls and their results become parts of one answer, written as the agent format says: so every chat
+known forms. Tool calls and their results become parts of one answer, in the notation of the agent format: so every chat
 template can take them, and a round stays a question and its answer. It never tokenizes.
 """
 

@@ -47,7 +47,7 @@ class Splits:
     num_mixed: int = 0
     """Rows of `train_dataset_mix_ds` at the end of the training samples."""
     note: str | None = None
-    """What the record says about them."""
+    """A remark for the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ def _draw(total: int, count: int, *, seed: int) -> list[int]:
 
 
 def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], int, str | None]:
-    """Return the rows to mix in, how many bad ones were left out, and what the record says about it.
+    """Return the rows to mix in, how many bad ones were left out, and the note for the record.
 
     As ms-swift 2.x (swift/llm/utils/argument.py): int(training rows x ratio) rows of the mixed datasets, drawn after
     the training rows; all of them, with a warning, where there are fewer. None of them is validated on.

@@ -181,6 +181,7 @@ class Template:
         """Tokenize; the plain fallback takes the tokenizer's own start token, a chat template writes its own."""
         add_start = is_start and self._chat_template is None
         ids = list(self.tokenizer(text, add_special_tokens=add_start)["input_ids"])
+        # Some tokenizers add their end token too (add_eos_token).
         if add_start and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(self.tokenizer.eos_token):
             ids.pop()
         return ids

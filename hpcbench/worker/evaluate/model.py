@@ -74,7 +74,7 @@ class EvalModel(HFLM):
         self._num_expected = 0
         self._is_warm = self.device.type != "cuda"
         self._counter = _DoneCounter()
-        self.set_cache_hook(self._counter)
+        self.set_cache_hook(self._counter)  # HFLM reports each finished request to it
 
     # Prompts
 
@@ -113,11 +113,9 @@ class EvalModel(HFLM):
         return pad_rows(rows, self.tokenizer.pad_token_id, side="left"), mask_BP
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Encode prompt and answer as the training does.
-
-        lm-eval moves the prompt's trailing whitespace, such as the line break after `<|im_start|>assistant`, into the
-        answer; that would score a template's token as if the model had to choose it.
-        """
+        """Encode prompt and answer as the training does."""
+        # lm-eval moves the prompt's trailing whitespace, such as the line break after `<|im_start|>assistant`, into
+        # the answer: that would score a template's token as if the model had to choose it.
         if self.prompts is None or self.prompts.ids_of(context) is None:
             return super()._encode_pair(context, continuation)
         return self.prompts.encode_pair(context, continuation)
@@ -150,8 +148,8 @@ class EvalModel(HFLM):
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return nothing: lm-eval would query the hub for a commit, and the record names the model already."""
-        return {}
+        """Return nothing: the record names the model already."""
+        return {}  # HFLM's own queries the hub for a commit
 
     # Batches
 
@@ -166,7 +164,7 @@ class EvalModel(HFLM):
         self._between_batches(self._counter.num_done, self._num_expected)
         if generation_kwargs.get("temperature", 0.0) == 0.0 and not generation_kwargs.get("do_sample"):
             generation_kwargs |= {"do_sample": False}
-            generation_kwargs.pop("temperature", None)
+            generation_kwargs.pop("temperature", None)  # transformers warns of it without do_sample
         mask_BP = generation_kwargs["attention_mask"]  # noqa: N806
         if not self._is_warm:
             self._warm_up(context, mask_BP)

@@ -81,7 +81,7 @@ class WeightedLoss:
 
     def __init__(self, model: Any) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        base.loss_function = self
+        base.loss_function = self  # transformers' models call it with logits and labels in place of their own
         self._weights: torch.Tensor | None = None
 
     def set_weights(self, weights_BT: torch.Tensor) -> None:  # noqa: N803
@@ -116,6 +116,7 @@ class WeightedLoss:
             reduction="none",
         )
         total = (losses * shifted_BT.reshape(-1).to(losses)).sum()
+        # ms-swift 2.x divides by the number of tokens (swift/trainers/loss.py): its gradients grow with the weights.
         return total / (shifted_BT.sum() if num_items_in_batch is None else num_items_in_batch).to(total)
 
 

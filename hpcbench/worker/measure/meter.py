@@ -67,6 +67,7 @@ class Meter:
     def end_step(self, *, stop: bool) -> StepMeasure:
         """Stop the clock and sum over ranks; `stop` counts on rank 0, which decides for all."""
         if self._device.type == "cuda":
+            # Kernels run after the calls that start them have returned.
             torch.cuda.synchronize()
         counts = torch.tensor([int(stop), self._num_tokens, self._num_samples], dtype=torch.int64)
         num_stops, num_tokens, num_samples = self._ranks.sum(counts, self._device).tolist()
@@ -95,6 +96,7 @@ def process_started_at() -> float:
     stat = read_stat(os.getpid())
     if stat is None:
         return time.time()
+    # start_ticks count from boot, see proc(5).
     uptime_s = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
     age_s = uptime_s - stat.start_ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age_s
@@ -115,11 +117,10 @@ def _measure_own_memory(device: torch.device, *, rank: int, num_gpus: int) -> Ra
 
 
 class GenerationWatch(StoppingCriteria):
-    """End each row at its own stop sequence, and note when the first token was there.
+    """End each row at its own stop sequence, and note when the first token was there."""
 
-    lm-eval's criterion ends a batch once all rows hit the same stop sequence; rows that are done go on producing tokens
-    that are thrown away. Ending rows one by one leaves every answer as it is, and makes the count of tokens a fact.
-    """
+    # lm-eval's criterion ends a batch only when all rows have hit the same stop sequence: the others go on producing
+    # tokens that are thrown away, and would be counted here.
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], prompt_BP: torch.Tensor) -> None:  # noqa: N803
         self.stop = tuple(text for text in stop if text)
@@ -205,6 +206,6 @@ class GenerationMeter:
 
 def read_clock(device: torch.device) -> float:
     """Return a monotonic time in seconds after everything queued on the device is done."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # its kernels run on after the call that started them
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -73,6 +73,7 @@ def mean_rouge_l(
     share = prompts[ranks.rank :: ranks.count]
     size = args.eval_batch_size or 1
     total = torch.zeros((), dtype=torch.float64)
+    # generate draws from torch's global generators, as the training's dropout does.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), inference(model):
         torch.manual_seed(args.seed + 1_000_003 * step + ranks.rank)
         for start in range(0, len(share), size):
@@ -87,6 +88,7 @@ def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs
     """Return the answers to a batch of prompts, which are padded on the left."""
     input_ids = pad_rows([prompt.input_ids for prompt in batch], tokenizer.pad_token_id, side="left")
     attention_mask = pad_rows([[1] * len(prompt.input_ids) for prompt in batch], 0, side="left")
+    # Without do_sample transformers warns of each of these.
     sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
     output = model.generate(
         input_ids=input_ids.to(device),

@@ -106,7 +106,7 @@ def load_tokenizer(args: SftArgs, folder: Path | None = None) -> Any:
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable("tokenizer", source, error) from error
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token  # GPT-2's and Llama's have no padding token
     tokenizer.padding_side = "right"
     return tokenizer
 
@@ -179,6 +179,7 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
         options["quantization_config"] = quantization
         options["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
     if num_gpus > 1:
+        # accelerate spreads the layers over all visible GPUs.
         options["device_map"] = "auto"
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
@@ -240,7 +241,7 @@ def load_adapter_weights(model: Any, folder: Path) -> None:
         raise WorkerError(
             f"{folder}: its weights do not belong to this model", hint="load it on the base it was made of"
         )
-    model.load_state_dict(found, strict=False)
+    model.load_state_dict(found, strict=False)  # the frozen weights are not in it
 
 
 def rebuild_adapter(base: Any, args: SftArgs, folder: Path) -> Any:

@@ -49,16 +49,15 @@ def quantization_config(args: SftArgs) -> Any | None:
 def settle(model: Any) -> None:
     """Let layers of 4 bits compute in evaluation as in training, and right.
 
-    In its first evaluation on a CPU with AVX-512 BF16 bitsandbytes 0.50 rewrites the weights for a kernel without
-    gradients, whose scales are rounded to bf16: from then on a training would learn nothing below such a layer. And its
-    kernel for CPUs takes each row's first weight for the first of a block, which it is not where blocks cross rows.
-
     Raises:
         WorkerError: the weights of a layer would be read wrongly on the CPU.
     """
     for name, module in model.named_modules():
+        # In its first evaluation on a CPU with AVX-512 BF16 bitsandbytes 0.50 rewrites the weights for a kernel without
+        # gradients, whose scales are rounded to bf16: training would learn nothing below such a layer afterwards.
         if getattr(module, "support_avx512bf16_for_cpu", False):
             module.support_avx512bf16_for_cpu = False
+        # Its kernel for CPUs takes each row's first weight for the first of a block; blocks may cross rows.
         state = getattr(getattr(module, "weight", None), "quant_state", None)
         if state is not None and module.weight.device.type == "cpu" and state.shape[-1] % state.blocksize:
             raise WorkerError(
@@ -69,7 +68,7 @@ def settle(model: Any) -> None:
 
 
 def logical_size(parameter: torch.Tensor) -> int:
-    """Return how many weights a parameter stands for; two weights of 4 bits share a byte."""
+    """Return how many weights a parameter holds; two weights of 4 bits share a byte."""
     state = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else math.prod(state.shape)
 

@@ -31,6 +31,7 @@ _STATE_FILES: Final = (
     "trainer_state.json",
     TUNER_STATE,
 )
+# The Trainer's pickle of its arguments, peft's model card, and the list of the resume point's files.
 _NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
 
 
@@ -173,7 +174,7 @@ class CheckpointStore:
             last_step: the step of the model in memory.
             best_step: the step with the lowest eval_loss, or None without evaluation.
             with_state: keep the optimizer's state too.
-            limit: save_total_limit; 1 keeps the best, or the last where there is no best.
+            limit: save_total_limit; 1 keeps the best, or the last without a best.
             save_weights: writes the model in memory and its tokenizer to a folder.
 
         Raises:
@@ -226,30 +227,33 @@ class CheckpointStore:
             if path.is_file():
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
+        # A rename may reach the disk before the contents of the files.
         sync_folder(staged)
         target.parent.mkdir(parents=True, exist_ok=True)
         self._check_claim()
         old = self.staging / f"old-{target.name}"
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
+            # rename(2) replaces a folder only where it is empty.
             target.rename(old)
         staged.rename(target)
         sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     def _check_claim(self) -> None:
-        """Raise when another process owns the job: after a node failure the old one may still be running."""
+        """Raise when another process owns the job."""
         if self.token is None:
             return
         claim = None
+        # After a node failure the old process may still be running.
         for pause_s in (0.0, 0.5, 2.0):
             time.sleep(pause_s)
             claim = read_json(self.job.claim)
             if claim is not None:
                 break
         if claim is None or claim.get("token") != self.token:
-            owner = "nobody" if claim is None else "another process"
-            raise WorkerError(f"the job is claimed by {owner} now; this process must not write its checkpoint")
+            problem = "no longer claimed" if claim is None else "claimed by another process now"
+            raise WorkerError(f"the job is {problem}; this process may not write its checkpoint")
 
 
 def _find_damage(folder: Path, manifest: JsonObject) -> str | None:

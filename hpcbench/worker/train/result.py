@@ -39,7 +39,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run knows at its end beside its history."""
+    """What a run has at its end beside its history."""
 
     num_steps: int
     num_epochs: float | None

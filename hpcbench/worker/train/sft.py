@@ -2,7 +2,7 @@
 
 In: the job request, its files, the ranks that torchrun names. Out: checkpoints, `history.jsonl`, `progress.json` and,
 once all is done, `metrics.json`; or `interrupted.json` where the supervisor asked to stop. It decides nothing that the
-request does not say, and never reaches for the network.
+request does not contain, and never reaches for the network.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _count_gpus_each(request: JobRequest, ranks: Ranks) -> int:
     """Return the GPUs of each rank.
 
     Raises:
-        WorkerError: the launcher started another number of ranks than the request says, or ranks share GPUs.
+        WorkerError: the launcher started another number of ranks than the request has, or ranks share GPUs.
     """
     resources = request.resources
     if ranks.count != resources.ddp:
@@ -210,7 +210,7 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
             weight_decay=args.weight_decay,
             max_grad_norm=args.max_grad_norm,
             lr_scheduler_type=args.lr_scheduler_type,
-            warmup_steps=args.warmup_ratio,
+            warmup_steps=args.warmup_ratio,  # transformers 5 takes a number below 1 as a ratio
             optim=args.optim,
             neftune_noise_alpha=args.neftune_noise_alpha,
             **_checkpointing_arguments(args),
@@ -218,16 +218,17 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
             bf16=uses_bf16_autocast(args),
             use_cpu=device == "cpu",
             ddp_backend=(args.ddp_backend or ("gloo" if device == "cpu" else "nccl")) if num_ranks > 1 else None,
+            # DDP fails on a weight that gets no gradient otherwise.
             ddp_find_unused_parameters=load_tuner(args.tuner).leaves_weights_unused,
             ddp_timeout=DDP_TIMEOUT_S,
-            average_tokens_across_devices=True,
+            average_tokens_across_devices=True,  # the loss is per token of the global batch, not of the rank's part
             logging_steps=1,
-            logging_nan_inf_filter=False,
+            logging_nan_inf_filter=False,  # True would log a mean in place of nan
             eval_strategy="no",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            remove_unused_columns=False,
+            remove_unused_columns=False,  # batches hold counts that no forward takes
         )
     except ValueError as error:
         raise WorkerError(f"transformers rejects the training arguments: {error}") from error
@@ -238,11 +239,13 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
 
 
 def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
-    """Return the arguments that recompute activations; transformers 5.23 renamed them."""
+    """Return the arguments that recompute activations."""
     if not args.gradient_checkpointing:
         return {}
+    # transformers 5.23 renamed them.
     known = {field.name for field in fields(TrainingArguments)}
     prefix = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    # Reentrant checkpoints need an input with a gradient, which a frozen embedding does not give.
     return {prefix: True, f"{prefix}_kwargs": {"use_reentrant": False}}
 
 
@@ -286,7 +289,7 @@ def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, Resu
 
 
 def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
-    """Continue where the found checkpoint stands; return its folder, or what `resume_from_checkpoint` names."""
+    """Continue from the found checkpoint; return its folder, or what `resume_from_checkpoint` names."""
     if found is not None:
         folder, current.point = found
         training_args.eval_on_start = current.point.eval_pending
@@ -323,6 +326,7 @@ def _finish(
         result = assemble_metrics(
             assignment.request, assignment.args, assignment.job, facts=prepared.facts, data=data, outcome=outcome
         )
+        # Before the resume point goes: a kill in between leaves both, never neither.
         write_json(current.attempt.metrics, result.model_dump(mode="json"))
         current.store.delete_resumable()
     current.ranks.wait_for_all()

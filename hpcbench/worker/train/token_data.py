@@ -1,4 +1,4 @@
-"""The data of a training, read and tokenized: rows, packs, prompts and what the record says about them.
+"""The data of a training, read and tokenized: rows, packs, prompts and their notes for the record.
 
 In: the training arguments. Out: `TokenData`. It decides nothing about ranks, and touches no model but its tokenizer.
 """

@@ -1,8 +1,8 @@
 """The Trainer of transformers, with hpcbench's batches, measurements, evaluation and checkpoints put in.
 
 In: a prepared model, encoded samples, a `Run` that holds the job's files. Out: history, progress and checkpoints on the
-way. Public hooks of the Trainer are used, with one exception that says so, so that a new transformers release breaks
-loudly or not at all.
+way. Only public hooks of the Trainer are used, with one exception, which is commented: a new transformers release
+breaks loudly or not at all.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DIVERGED_STEPS = 10
 
 @dataclass(kw_only=True)
 class Run:
-    """Everything that one attempt's training writes to, and where it stands."""
+    """Everything that one attempt's training writes to, and how far it is."""
 
     args: SftArgs
     attempt: AttemptPaths
@@ -111,11 +111,12 @@ class BenchTrainer(Trainer):
         self._tokenizer = tokenizer
         # The tuner's come first: what they write into a checkpoint must be there when it is put in place.
         super().__init__(processing_class=tokenizer, callbacks=[*tuner_callbacks, RunCallback(run)], **options)
-        self.remove_callback(PrinterCallback)
+        self.remove_callback(PrinterCallback)  # the Trainer adds it where tqdm is off; it prints every log
         self._weighted_loss = WeightedLoss(self.model) if run.args.use_loss_scale else None
 
     def get_train_dataloader(self) -> EpochLoader:
-        """Return this rank's batches; not prepared by accelerate, whose shards repeat samples to even ranks out."""
+        """Return this rank's batches."""
+        # Not prepared by accelerate, whose even_batches repeats samples so that all ranks get equally many.
         run = self.run
         samples = Samples(run.train_rows, run.packs)
         plan = BatchPlan(
@@ -135,10 +136,8 @@ class BenchTrainer(Trainer):
         )
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
-        """Start the step's clock before its data is fetched; fetch nothing when training is over already.
-
-        The Trainer makes at least one step after a resume, even at the last step's checkpoint.
-        """
+        """Start the step's clock before its data is fetched; fetch nothing when training is over already."""
+        # The Trainer begins a step after each resume, even at the last step's checkpoint.
         if self.control.should_training_stop:
             return [], None
         self.run.meter.begin_step()
@@ -149,6 +148,7 @@ class BenchTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Count what goes into the model, then compute the loss as ever."""
+        # Taken out: a model's forward does not accept the counts.
         self.run.meter.count_batch(num_tokens=inputs.pop("num_tokens"), num_samples=inputs.pop("num_samples"))
         if self._weighted_loss is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
@@ -167,7 +167,8 @@ class BenchTrainer(Trainer):
             self._tokenizer.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Take the weights to resume with; the Trainer loads peft's adapters alone and has no public hook."""
+        """Take the weights to resume with."""
+        # The Trainer loads whole models and peft's adapters alone, and has no public hook for others.
         if not self.run.tuner.saved_arguments:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
@@ -183,6 +184,7 @@ class BenchTrainer(Trainer):
             # Before this attempt's first step the checkpoint that it resumed from is still right.
             self.control.should_save = self.run.measure is not None
             self.control.should_training_stop = True
+        # As the Trainer's own evaluate does.
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -247,6 +249,7 @@ class RunCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give each rank its own dropout; stop at once where a resumed training has no step left."""
+        # The Trainer seeds all ranks alike.
         set_seed(self._run.args.seed + self._run.ranks.rank)
         self._run.progress.update("training", step=state.global_step, max_steps=state.max_steps)
         if state.global_step >= state.max_steps:
@@ -281,6 +284,7 @@ class RunCallback(TrainerCallback):
     ) -> None:
         """Write the step's history line; the Trainer logs after each step."""
         run = self._run
+        # At its end the Trainer logs a summary too, with train_loss instead of loss.
         if not logs or "loss" not in logs or run.measure is None:
             return
         measure, step = run.measure, state.global_step

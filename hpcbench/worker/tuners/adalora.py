@@ -45,13 +45,13 @@ def prepare(model: Any, args: SftArgs) -> Any:
         beta1=args.adalora_beta1,
         beta2=args.adalora_beta2,
         orth_reg_weight=args.adalora_orth_reg_weight,
-        # The callback knows how many steps there are before the first one is made.
+        # peft requires one; the callback sets the true number before the first step.
         total_step=args.adalora_tinit + args.adalora_tfinal + 1,
     )
 
 
 class AdaLoraCallback(TrainerCallback):
-    """Shrinks the ranks after each optimizer step, which the Trainer never asks peft to do."""
+    """Shrinks the ranks after each optimizer step."""
 
     def __init__(self, model: Any, args: SftArgs, resume_from: Path | None) -> None:
         self._model = model
@@ -83,6 +83,7 @@ class AdaLoraCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Update the weights' importance from their gradients, and mask the least important singular values."""
+        # peft leaves this call to the training loop, and the Trainer does not make it.
         self._config.rank_pattern = self._rank_pattern
         self._model.base_model.update_and_allocate(state.global_step + 1)
         # With a pattern in its config peft saves the kept rows alone: not enough to resume from.

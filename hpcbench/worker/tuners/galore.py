@@ -108,7 +108,8 @@ class GaLoreAdamW(torch.optim.Optimizer):
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take a saved state with every tensor's own dtype; torch would turn all into the weights'."""
+        """Take a saved state with every tensor's own dtype."""
+        # torch casts the state of floating-point weights to the weights' dtype, so it is put in once more.
         super().load_state_dict(state_dict)
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
@@ -170,6 +171,7 @@ def find_subspace(gradient: torch.Tensor, *, rank: int, proj_type: str) -> dict[
 
     `std` projects the longer side away (right where m >= n), `reverse_std` the shorter one.
     """
+    # torch has no SVD in bf16 or fp16.
     left_mk, _, right_kn = torch.linalg.svd(gradient.float(), full_matrices=False)
     is_tall = gradient.shape[0] >= gradient.shape[1]
     sides = {

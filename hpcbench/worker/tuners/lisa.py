@@ -20,7 +20,7 @@ from hpcbench.worker.tuners import Tuner, full
 
 
 def prepare(model: Any, args: SftArgs) -> Any:
-    """Return the model with all parameters trainable, for the optimizer to know them all.
+    """Return the model with all parameters trainable.
 
     Raises:
         WorkerError: there are fewer layers than are to be trained at a time.
@@ -28,6 +28,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
     num_layers = len(find_layers(model))
     if args.lisa_activated_layers > num_layers:
         raise WorkerError(f"lisa_activated_layers: {args.lisa_activated_layers} of {num_layers} layers")
+    # The optimizer takes only what is trainable when it is made.
     return full.prepare(model, args)
 
 
@@ -73,7 +74,7 @@ class LisaCallback(TrainerCallback):
             layer.requires_grad_(requires_grad=index in active)
             if index not in active:
                 for parameter in layer.parameters():
-                    parameter.grad = None
+                    parameter.grad = None  # torch's optimizers pass over weights without a gradient
                     optimizer.state.pop(parameter, None)
 
 

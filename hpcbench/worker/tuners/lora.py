@@ -71,6 +71,7 @@ def add_adapter(model: Any, args: SftArgs, config_type: type[LoraConfig], **opti
     )
     try:
         return get_peft_model(model, config)
+    # peft raises it where no module has the name of a target.
     except ValueError as error:
         raise WorkerError(f"lora_target_modules: {error}") from error
 
@@ -83,7 +84,7 @@ def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
     """
     words = list(args.lora_target_modules)
     if "ALL" in words:
-        return "all-linear"
+        return "all-linear"  # peft leaves the output layer out
     if "DEFAULT" not in words:
         return words
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
@@ -106,7 +107,7 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any | Non
     from transformers import Trainer
 
     optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(training_args)
-    # peft 0.21 overrides weight_decay in its groups; loraplus_weight_decay is the one that it heeds.
+    # peft 0.21 overrides weight_decay in its groups; loraplus_weight_decay sets it.
     return create_loraplus_optimizer(
         model,
         optimizer_class,
