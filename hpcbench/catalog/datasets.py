@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from hpcbench.catalog.files import Catalog, CatalogEntry
+from hpcbench.catalog.files import Catalog, HubEntry
 from hpcbench.errors import WorkerError
 
 REGISTRY_NAME: Final = "dataset_info.json"
@@ -53,13 +53,9 @@ _TAGS: Final = {
 }
 
 
-class DatasetEntry(CatalogEntry):
+class DatasetEntry(HubEntry):
     """One dataset of the catalog or of a registry."""
 
-    huggingface: str | None = None
-    """Hugging Face id, None where it is not there or not known."""
-    modelscope: str | None = None
-    """ModelScope id, None where it is not there or not known."""
     subset: str | None = None
     split: str = "train"
     formatting: Literal["alpaca", "sharegpt"] | None = None
@@ -69,8 +65,6 @@ class DatasetEntry(CatalogEntry):
     tags: Mapping[str, str] = {}
     """LLaMA-Factory's tag (role_tag, user_tag, ...) -> the dataset's word."""
     multimodal: bool = False
-    source: str
-    """Where the ids were read."""
 
 
 DATASETS: Final = Catalog(name="datasets", entry=DatasetEntry)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,6 +25,21 @@ class CatalogEntry(BaseModel):
     """One entry of a catalog; it cannot be changed, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class HubEntry(CatalogEntry):
+    """An entry for what can be downloaded from a hub."""
+
+    huggingface: str | None = None
+    """Hugging Face id, None where it is not there or not known."""
+    modelscope: str | None = None
+    """ModelScope id, None where it is not there or not known."""
+    source: str
+    """Where the entry was read."""
+
+    def id_on(self, hub: Literal["huggingface", "modelscope"]) -> str | None:
+        """Return the id on a hub; the two hubs often spell the owner differently, for example Qwen and qwen."""
+        return self.modelscope if hub == "modelscope" else self.huggingface
 
 
 EntryT = TypeVar("EntryT", bound=CatalogEntry)
@@ -54,6 +69,7 @@ class Catalog(Generic[EntryT]):
             raise ConfigError(describe_mistakes(error, found, self.entry)) from error
 
     def _load(self) -> Mapping[str, Located]:
+        # The path is part of the cache's key: XDG_CONFIG_HOME may change between two calls.
         return _read(self.name, user_config_dir(os.environ) / f"{self.name}.yaml")
 
 

@@ -11,20 +11,16 @@ from typing import Final
 
 from pydantic import ConfigDict, model_validator
 
-from hpcbench.catalog.files import Catalog, CatalogEntry
+from hpcbench.catalog.files import Catalog, CatalogEntry, HubEntry
 from hpcbench.storage.json_files import read_json
 
 MEDIA_KEYS: Final = ("vision_config", "visual", "audio_config", "speech_config")
 """Parts of a configuration that only models of images or sound have (`visual` is Qwen-VL's)."""
 
 
-class ModelEntry(CatalogEntry):
+class ModelEntry(HubEntry):
     """One model of the catalog."""
 
-    huggingface: str | None = None
-    """Hugging Face id, None where it is not there or not known."""
-    modelscope: str | None = None
-    """ModelScope id, None where it is not there or not known."""
     lora_target_modules: tuple[str, ...] = ()
     """What DEFAULT means: the attention's query, key and value."""
     template: str | None = None
@@ -36,8 +32,6 @@ class ModelEntry(CatalogEntry):
     """Whether it takes images or sound; such models are refused."""
     loaded: bool = False
     """Whether these weights, or a copy of them, were ever loaded by hpcbench's developers."""
-    source: str
-    """Where ids, target modules and template were read."""
 
 
 class ChatTemplate(CatalogEntry):
@@ -68,4 +62,5 @@ def lookup_model(name: str) -> ModelEntry | None:
 def find_media(folder: Path) -> str | None:
     """Return the part of a model's configuration that is for images or sound, or None."""
     config = read_json(folder / "config.json") or {}
+    # A text model's configuration may hold one of the keys with null.
     return next((key for key in MEDIA_KEYS if isinstance(config.get(key), dict)), None)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
-from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer
+from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.request_checks import check_args, check_resources, has_validation
-from hpcbench.config.typed_fields import build, take_count, take_words
+from hpcbench.config.typed_fields import build, take_count, take_text, take_words
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, CommandArgs, EvalArgs, SftArgs
@@ -152,11 +152,7 @@ class ExperimentBuilder:
             self.problems.append(value.problem(f"got {show(value)}", expected="a mapping of eval arguments"))
             return {}
         known = tuple(key for key in SECTION_KEYS["eval_args"] if key != PER_DATASET)
-        for key, entry in value.mapping.items():
-            if key not in known:
-                hint = did_you_mean(key, known)
-                self.problems.append(entry.problem(f"unknown key {key[:80]!r}", expected=", ".join(known), hint=hint))
-        return {key: entry for key, entry in value.mapping.items() if key in known}
+        return keep_known(value.mapping, known, self.problems)
 
     def _args(self, cmd: Command) -> SftArgs | None:
         """Return the training arguments; a command needs them only where a model is named."""
@@ -252,15 +248,8 @@ class ExperimentBuilder:
                 self.problems.append(
                     value.problem("hpcbench sets this variable for each job", hint="use `requirements`")
                 )
-            elif isinstance(value.value, bool) and value.raw is not None:
-                message = f"got {value.raw}, which YAML does not read as text"
-                self.problems.append(value.problem(message, expected="text", hint=f'quote it: "{value.raw}"'))
-            elif isinstance(value.value, str):
-                env[name] = value.value
-            elif value.raw is not None:
-                env[name] = value.raw
-            else:
-                self.problems.append(value.problem(f"got {show(value)}", expected="text"))
+            elif (text := take_text(value, self.problems)) is not None:
+                env[name] = text
         return env
 
     def _info(self) -> dict[str, Any]:

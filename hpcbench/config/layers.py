@@ -138,8 +138,11 @@ def read_section(
     if section == "args":
         return names.resolve(entries, problems)
     known = SECTION_KEYS.get(section)
-    if known is None:
-        return entries
+    return entries if known is None else keep_known(entries, known, problems)
+
+
+def keep_known(entries: Mapping[str, Located], known: Sequence[str], problems: list[Problem]) -> Mapping[str, Located]:
+    """Return the entries with a known key; the others go to `problems`."""
     for name, entry in entries.items():
         if name not in known:
             hint = did_you_mean(name, known)

@@ -159,6 +159,7 @@ def take_count(value: Located, problems: list[Problem], *, low: int, high: int) 
 
 def _take_choice(value: Located, kind: Kind, problems: list[Problem]) -> str | None:
     """Return one of the choices; an unquoted `no` is the word, not false."""
+    # YAML 1.1 reads an unquoted `no` as false, which is a choice of save_strategy.
     text = value.raw if value.raw is not None else value.value
     if isinstance(text, str) and text in kind.choices:
         return text

@@ -31,9 +31,9 @@ def public_base(args: SftArgs) -> tuple[str, bool]:
     """Return the base model's name for readers elsewhere, and whether it is an id on the hub that is pushed to."""
     path = args.model_id_or_path
     if path is not None:
-        return (path.rstrip("/").rsplit("/", 1)[-1], False) if path.startswith("/") else (path, True)
+        return (_short(path), False) if path.startswith("/") else (path, True)
     entry = lookup_model(args.model_type or "")
-    hub_id = None if entry is None else entry.modelscope if args.hub == "modelscope" else entry.huggingface
+    hub_id = None if entry is None else entry.id_on(args.hub)
     return (args.model_name, False) if hub_id is None else (hub_id, True)
 
 
@@ -126,7 +126,7 @@ def _dataset_id(name: str, args: SftArgs) -> str | None:
     entry = DATASETS.lookup(name)
     if entry is None:
         return name if name.count("/") == 1 else None
-    return entry.modelscope if args.hub == "modelscope" else entry.huggingface
+    return entry.id_on(args.hub)
 
 
 def _short(text: str) -> str:

@@ -31,6 +31,7 @@ def repository_of(args: SftArgs) -> str:
     if args.hub_model_id is not None:
         return args.hub_model_id
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{args.model_name}-{args.sft_type}")
+    # The end of a long name is kept, since it holds the method.
     return re.sub(r"-{2,}", "-", re.sub(r"\.{2,}", ".", name))[-MAX_LENGTH:].strip("-.")
 
 
@@ -53,4 +54,5 @@ def command_by_hand(args: SftArgs, folder: Path) -> str:
         owned = repository if "/" in repository else f"OWNER/{repository}"
         return shlex.join(["modelscope", "upload", owned, str(folder)])
     private = ["--private"] if args.hub_private_repo else []
+    # "." is the path inside the repository.
     return shlex.join(["hf", "upload", repository, str(folder), ".", *private])

@@ -18,6 +18,7 @@ from hpcbench.schemas.tuners import SHORTHANDS, list_sft_types
 class Arguments(BaseModel):
     """A frozen group of arguments; unknown names are refused, and docstrings of fields are their help."""
 
+    # Before 2.10 pydantic warns of names that begin with model_, which model_type and model_id_or_path do.
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
     def differs_from_default(self, name: str) -> bool:

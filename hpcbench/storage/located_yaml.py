@@ -125,6 +125,7 @@ def read_yaml(path: Path, *, file: str, problems: list[Problem], may_be_empty: b
         if path.stat().st_size > MAX_BYTES:
             problems.append(_at(file, None, f"larger than {MAX_BYTES // 1_000_000} MB"))
             return None
+        # Editors on Windows may write a byte order mark first.
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         problems.append(_at(file, None, f"not UTF-8 text (byte {error.start})", hint="save it as UTF-8"))
@@ -209,6 +210,7 @@ def is_misread(value: Located) -> bool:
     """Return whether YAML 1.1 made another number of the text than a person reads: octal 0123, sexagesimal 1:30."""
     if isinstance(value.value, bool) or not isinstance(value.value, int | float) or value.raw is None:
         return False
+    # PyYAML follows YAML 1.1, where 0123 is 83 and 1:30 is 90; YAML 1.2 reads 123 and the text 1:30.
     return ":" in value.raw or re.match(r"[-+]?0[0-9_]", value.raw) is not None
 
 
@@ -333,6 +335,7 @@ class _Converter:
     def _text(self, text: str, *, path: str, line: int | None) -> str | None:
         """Return text with JSON's surrogate pairs joined, or None when it cannot be written to a file."""
         try:
+            # JSON writes characters above U+FFFF as two escapes (\ud83d\ude00), which PyYAML leaves apart.
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
             self.problems.append(self._problem(line, path, "half a surrogate pair, which is not a character"))
