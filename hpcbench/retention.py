@@ -50,7 +50,7 @@ class Removal:
 
 
 def is_over(experiment: ExperimentView) -> bool:
-    """Say whether nothing will read the experiment's checkpoints any more (pure)."""
+    """Return whether nothing will read the experiment's checkpoints any more (pure)."""
     train = experiment.train
     if train is None or train.state is not JobState.COMPLETED or train.record is None:
         return False

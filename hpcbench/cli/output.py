@@ -93,7 +93,7 @@ def print_result(result: SubmitResult) -> None:
 
 
 def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[JobView], SchedulerError]]) -> bool:
-    """Say what was cancelled and what was not; return whether something was not."""
+    """Print what was cancelled and what was not; return whether something was not."""
     for job in cancelled:
         print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
     print(f"{plural(len(cancelled), 'job')} cancelled")
@@ -104,7 +104,7 @@ def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[
 
 
 def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *, applied: bool) -> None:
-    """Say why each job failed and what would mend it."""
+    """Print why each job failed and what would fix it."""
     for job in jobs:
         reason = f": {job.reason}" if job.reason else ""
         print(f"{job.suite}/{job.experiment}/{job.job}: was {job.state}{reason}")

@@ -1,7 +1,7 @@
 """What a person named means something: a name or glob that matches nothing at all is a typo, and refused.
 
 In: names and globs, and what there is. Out: what was asked for, or an error that names what may have been meant. A name
-that matches jobs in other states than those a verb is for is no typo.
+that matches jobs in other states than those a verb is for is not a typo.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from hpcbench.schemas.suite import Suite
 from hpcbench.storage.json_files import read_json
 
 LOOK_TIMEOUT_S = 900
-"""Reading a large dataset takes minutes; more than that is no answer."""
+"""Reading a large dataset takes minutes; a query that takes longer has failed."""
 
 
 def check_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""A first profile for a cluster, from what the cluster says of itself.
+"""A first profile for a cluster, from what the cluster reports.
 
 In: the output of scontrol, sinfo, sacctmgr and sshare, whatever of it there is. Out: YAML text with comments. What did
 not answer leaves its line at null and says so; nothing here fails because a command did.

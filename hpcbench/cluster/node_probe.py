@@ -26,7 +26,7 @@ HUB_TIMEOUT_S = 5
 
 
 def main() -> None:
-    """Look around and write down what is there."""
+    """Write down what the node has."""
     target = Path(sys.argv[1])
     seen = {
         "host": socket.gethostname(),

@@ -112,7 +112,7 @@ def _describe_killed(paths: AttemptPaths, claim: JsonObject, number: int) -> Att
 
 
 def _name_preemption(attempt: Attempt, scheduler_id: str) -> Attempt:
-    """Tell preemption from cancellation: both are a TERM, but only a preempted job comes back with its id."""
+    """Distinguish preemption from cancellation: both are a TERM, but only a preempted job comes back with its id."""
     cause = attempt.cause
     if attempt.state is not JobState.CANCELLED or cause is None or attempt.scheduler_id != scheduler_id:
         return attempt

@@ -1,6 +1,6 @@
 """After an experiment's last job: its checkpoints are reduced to what the profile's `keep` says.
 
-In: the context of a job that has just left its record. Out: fewer folders. It goes by records alone and asks no
+In: the context of a job that has just left its record. Out: fewer folders. It follows the records alone and asks no
 scheduler; whatever it cannot be sure of stays, for the next `hpcbench submit` or `hpcbench clean`.
 """
 

@@ -61,7 +61,7 @@ class Options:
     """What (experiment, job) pairs ask for instead of what the suite says; never a part of the fingerprint."""
 
     def is_retried(self, view: JobView) -> bool:
-        """Say whether a job in this state is run again."""
+        """Return whether a job in this state is run again."""
         named = not self.retry_jobs or (view.experiment, view.job) in self.retry_jobs
         return named and view.state in self.retry
 
@@ -158,7 +158,7 @@ def _decide_alone(  # noqa: PLR0911  # one rule a return
 
 
 def _under_way(view: JobView) -> str:
-    """Say that a job is under way, or why nobody here can tell."""
+    """Return the reason in a plan for a job that is under way or whose state is unknown."""
     if view.state is not JobState.UNKNOWN:
         return f"already {view.state}"
     way_out = "; --retry unknown runs it here all the same" if view.is_out_of_reach else ""
@@ -166,7 +166,7 @@ def _under_way(view: JobView) -> str:
 
 
 def _note_push(request: JobRequest, view: JobView) -> str:
-    """Say that a finished training was not pushed although it is to be pushed: that is done once, at its end."""
+    """Return an addition to the reason of a finished training that should have been pushed: a push happens once, at its end."""
     metrics = None if view.record is None else view.record.metrics
     if request.args is None or not request.args.push_to_hub or not isinstance(metrics, TrainMetrics):
         return ""

@@ -110,7 +110,7 @@ def input_paths(request: JobRequest) -> set[str]:
 
 
 def _needs_datasets(request: JobRequest) -> bool:
-    """Say whether the job reads training or validation data."""
+    """Return whether the job reads training or validation data."""
     return request.cmd != "eval" or (request.eval_args is not None and request.eval_args.eval_loss)
 
 
@@ -134,7 +134,7 @@ def _digest(parts: Mapping[str, Any]) -> str:
 
 
 def describe_change(old: JobRequest, new: JobRequest) -> str:
-    """Say which arguments differ between two requests of the same name, for example `args.lora_rank: 8 -> 16`."""
+    """Return which arguments differ between two requests of the same name, for example `args.lora_rank: 8 -> 16`."""
     before, after = _flatten(fingerprint_parts(old, {})), _flatten(fingerprint_parts(new, {}))
     ignored = {"train_fingerprint"}
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]

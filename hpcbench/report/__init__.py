@@ -27,7 +27,7 @@ def render(collection: Collection, *, format: Format, layout: Layout = "default"
     Args:
         collection: what `collect` found.
         format: markdown and html are for people; csv (a row per experiment) and json (everything) hold raw values.
-        layout: `swift` prints the original's 18-column sft and 9-column export tables.
+        layout: `swift` prints the 18-column sft and 9-column export tables of SWIFT 2.x.
 
     Raises:
         ReportError: a layout was asked of CSV or JSON, which have raw values and no layout.

@@ -1,4 +1,4 @@
-"""The texts of cells that hold more than a number, in the spelling of the seed documents.
+"""The texts of cells that hold more than a number, in the spelling of SWIFT 2.x.
 
 In: the facts of one experiment or its arguments. Out: one line of plain text, or the figures in it. It decides nothing
 about columns, rows or Markdown.
@@ -43,7 +43,7 @@ def _file_label(path: str) -> str:
 
 
 def tuner_params(args: SftArgs) -> str:
-    """Return the tuner's settings in the original's spelling, without those left at their defaults."""
+    """Return the tuner's settings in ms-swift's spelling, without those left at their defaults."""
     parts: list[str] = []
     if args.sft_type in {"lora", "adalora"}:
         ranks = {"lora": f"rank={args.lora_rank}", "adalora": f"rank={args.adalora_target_r}"}
@@ -77,7 +77,7 @@ def tuner_params(args: SftArgs) -> str:
 
 
 def swift_tuner_params(args: SftArgs) -> str:
-    """Return the tuner's settings exactly as the original prints them, defaults included."""
+    """Return the tuner's settings exactly as SWIFT 2.x prints them, defaults included."""
     parts: list[str] = []
     if args.sft_type in {"lora", "adalora"}:
         parts = [
@@ -115,7 +115,7 @@ def _other_params(args: SftArgs) -> list[str]:
 
 
 def quantization_text(args: SftArgs) -> str:
-    """Return how the base's weights are held, as the original's tables write it: bf16, or for example int4 (bnb)."""
+    """Return how the base's weights are held, as the tables of SWIFT 2.x write it: bf16, or for example int4 (bnb)."""
     return f"int{args.quantization_bit} (bnb)" if args.quantization_bit else args.dtype
 
 
@@ -162,7 +162,7 @@ def train_speed_text(facts: Facts) -> str:
 
 
 def infer_totals(facts: Facts) -> tuple[int, float] | None:
-    """Return tokens and seconds of all generation in the experiment's evals, as the original adds them up."""
+    """Return tokens and seconds of all generation in the experiment's evals, as SWIFT 2.x adds them up."""
     speeds = [
         found.metrics.infer
         for found in facts.evals.values()

@@ -26,7 +26,7 @@ class Column:
     key: str
     """Name in CSV and JSON, unit included."""
     header: str = ""
-    """Name in tables; the seed documents' where they have one."""
+    """Name in tables; that of SWIFT 2.x where it has one."""
     get: Callable[[Facts], Raw]
     show: Callable[[Facts], str] | None = None
     """Cell of an experiment that has a value; None prints the value itself."""

@@ -27,11 +27,11 @@ from hpcbench.storage.clock import parse_moment
 
 SWIFT_NOTES = (
     (
-        "train_loss and eval_loss stand under their right names here; the original printed the eval loss under "
+        "train_loss and eval_loss stand under their right names here; SWIFT 2.x printed the eval loss under "
         "train_loss and the train loss under eval_loss"
     ),
     (
-        "train speed counts the samples of all epochs and ranks over the time of the optimizer steps; the original "
+        "train speed counts the samples of all epochs and ranks over the time of the optimizer steps; SWIFT 2.x "
         "counted one epoch over a time that included evaluation and saving, so with epoch=2 its figures are about half"
     ),
 )
@@ -129,7 +129,7 @@ def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> Su
 
 
 def _swift_tables(suite: str, rows: Sequence[Row]) -> tuple[Table, ...]:
-    """Return the original's sft table, and its export table where there is an export."""
+    """Return the sft table of SWIFT 2.x, and its export table where there is an export."""
     exports = [row for row in rows if row.first.view.cmd == "export"]
     others = [row for row in rows if row.first.view.cmd != "export"]
     tables = [build_table(swift_columns(), others, title=_swift_title("sft", suite))] if others or not exports else []
@@ -147,7 +147,7 @@ def _swift_notes(rows: Sequence[Row]) -> tuple[str, ...]:
     datasets = dict.fromkeys(dataset for row in rows for facts in row.members for dataset in facts.evals)
     left_out = [dataset for dataset in datasets if dataset not in SWIFT_DATASETS]
     if left_out:
-        notes.append(f"the original's columns have no place for {', '.join(left_out)}; the default layout shows them")
+        notes.append(f"the columns of SWIFT 2.x have no place for {', '.join(left_out)}; the default layout shows them")
     unfinished = [f"{row.name}: {row_state_text(row)}" for row in rows if not row.completed]
     if unfinished:
         notes.append(f"not completed: {'; '.join(unfinished)}")

@@ -1,7 +1,7 @@
-"""Which columns a report shows: the default layout, and the original's under `swift`.
+"""Which columns a report shows: the default layout, and that of SWIFT 2.x under `swift`.
 
-In: rows. Out: columns. The default leaves out what no row has and what says nothing; `swift` always has the original's
-18 (sft) or 9 (export) columns, with its two losses under their right names.
+In: rows. Out: columns. The default leaves out what no row has and what says nothing; `swift` always has the 18
+(sft) or 9 (export) columns of SWIFT 2.x, with its two losses under their right names.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
 
 
 def swift_columns() -> tuple[Column, ...]:
-    """Return the original's 18 columns for `sft` and `eval` rows."""
+    """Return SWIFT 2.x's 18 columns for `sft` and `eval` rows."""
     return (
         c.NAME,
         _swift(c.MODEL, missing="None"),
@@ -77,7 +77,7 @@ def swift_columns() -> tuple[Column, ...]:
 
 
 def swift_export_columns() -> tuple[Column, ...]:
-    """Return the original's 9 columns for `export` rows."""
+    """Return SWIFT 2.x's 9 columns for `export` rows."""
     return (
         c.NAME,
         _swift(c.MODEL, missing="None"),
@@ -109,7 +109,7 @@ def _asks_for_attention(experiments: Iterable[Facts]) -> bool:
 
 
 def _swift(column: Column, *, missing: str = "") -> Column:
-    """Return a column as the original fills it; it never marked the best speed or memory."""
+    """Return a column as SWIFT 2.x fills it; it never marked the best speed or memory."""
     return replace(column, missing=missing, better=None)
 
 

@@ -64,7 +64,7 @@ def markdown_table(table: Table) -> str:
 
 
 def _swift_table_lines(table: Table) -> list[str]:
-    """Return a table as the original prints it: its title, two empty lines, cells without padding."""
+    """Return a table as SWIFT 2.x prints it: its title, two empty lines, cells without padding."""
     headers = [column.header for column in table.columns]
     rules = ["-" * len(header) for header in headers]
     lines = [markdown_text(table.title), "", "", _padded_row(headers), _padded_row(rules)]

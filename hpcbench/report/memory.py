@@ -1,7 +1,7 @@
 """Peak memory of an experiment: which of the measured figures stands for it, and how it is printed.
 
 In: the facts of one experiment. Out: peaks per rank in GiB with their source. Memory of evals is not the experiment's:
-the seed documents compare trainings.
+SWIFT 2.x compares trainings.
 """
 
 from __future__ import annotations

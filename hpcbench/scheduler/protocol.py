@@ -30,7 +30,7 @@ class SchedulerJob:
     expected_start: str | None = None
     exit_code: str | None = None
     held_by_dependency: bool = False
-    """Waits for its train job, or waits in vain."""
+    """Waits for its train job, or waits for one that cannot complete."""
     hint: str = ""
     """What a person has to do before a pending job can start; empty where it only has to wait."""
     command: str = ""
@@ -52,7 +52,7 @@ class Answer:
 
 
 def cluster_elsewhere(submission: Submission, here: str | None) -> str | None:
-    """Return the name of the other cluster that a submission went to, or None when it is this one or nobody knows."""
+    """Return the name of the other cluster that a submission went to, or None when it is this one or unknown."""
     theirs = submission.cluster_name
     return theirs if theirs is not None and here is not None and theirs != here else None
 
@@ -66,7 +66,7 @@ class Queue(Protocol):
         ...
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
-        """Look up all elements of the submissions in one batched query.
+        """Query all elements of the submissions in one batched query.
 
         Raises:
             SchedulerError: the queue was not answered.
@@ -125,7 +125,7 @@ class Scheduler(Queue, Protocol):
         """Submit and return the scheduler's id.
 
         Raises:
-            SubmitError: the scheduler refused it for good.
+            SubmitError: the scheduler refused it permanently.
             SchedulerError: it is not known whether the scheduler took it.
         """
         ...
@@ -143,5 +143,5 @@ class Scheduler(Queue, Protocol):
         ...
 
     def cancel(self, element_ids: Sequence[str]) -> None:
-        """Cancel jobs by their scheduler ids; ids that are gone are no error."""
+        """Cancel jobs by their scheduler ids; ids that are gone are not an error."""
         ...

@@ -54,7 +54,7 @@ class Parameters(BaseModel):
 
 
 class TokenStats(BaseModel):
-    """Lengths of the encoded training samples, as the seed documents print them."""
+    """Lengths of the encoded training samples, as ms-swift prints them."""
 
     model_config = STRICT
 
@@ -165,7 +165,7 @@ class InferSpeed(BaseModel):
     """Generated tokens without padding."""
     time_s: Finite
     tokens_per_second: Finite
-    """num_tokens over time_s, prefill included, as the original counts."""
+    """num_tokens over time_s, prefill included, as SWIFT 2.x counts."""
     num_prompt_tokens: Count = 0
     prefill_tokens_per_second: Finite | None = None
     decode_tokens_per_second: Finite | None = None
@@ -297,7 +297,7 @@ class Record(BaseModel):
 
 
 def may_come_back(record: Record) -> bool:
-    """Say whether the scheduler may start the job once more after it has left this record (pure).
+    """Return whether the scheduler may start the job once more after it has left this record (pure).
 
     Preemption and cancellation look alike inside a job, and only the scheduler knows whether it requeues. After a time
     limit the job requeues itself while attempts are left.

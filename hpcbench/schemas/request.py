@@ -83,7 +83,7 @@ class JobRequest(BaseModel):
     """Training arguments; evals carry their train's, for model, template and system prompt."""
     command: CommandArgs | None = None
     eval_dataset: str | None = None
-    """Evaluation dataset by the name that the suite uses: an lm-eval task or group, or a seed name such as `arc`."""
+    """Evaluation dataset by the name in the suite: a task or group of lm-eval, or a name of SWIFT 2.x such as `arc`."""
     eval_args: EvalArgs | None = None
     repeat: int | None = None
     """Number of this repetition (from 0), or None."""

@@ -24,7 +24,7 @@ class JobState(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     """GPU memory was not enough: a result, final, not retried."""
     HOST_OUT_OF_MEMORY = "host_out_of_memory"
-    """The node's memory was not enough; more memory mends it."""
+    """The node's memory was not enough; more memory fixes it."""
     TIMEOUT = "timeout"
     PREEMPTED = "preempted"
     NODE_FAILED = "node_failed"

@@ -37,7 +37,7 @@ class Element(BaseModel):
 
 
 class Submitter(BaseModel):
-    """The user of the machine who submitted: schedulers tell each user of the own jobs alone."""
+    """The user of the machine who submitted: a scheduler shows users only their own jobs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -29,7 +29,7 @@ class JobView:
     reason: str = ""
     """Why it is in this state, in words: a pending reason, a failure's cause, or what blocks it."""
     hint: str = ""
-    """What mends it, where no record says so; of a pending job what a person has to do before it can start."""
+    """What fixes it, where no record says so; of a pending job what a person has to do before it can start."""
     command: str = ""
     """What to type for that, where the scheduler's word tells."""
     folder: Path
@@ -46,7 +46,7 @@ class JobView:
     submitter: str | None = None
     """Name of the other user who submitted it: only that user can query and cancel it."""
     held: bool = False
-    """Whether the scheduler said just now that it waits for its train job, or waits in vain."""
+    """Whether the scheduler said just now that it waits for its train job, or waits for one that cannot complete."""
     expected_start: str | None = None
     in_suite: bool = True
     """False for a job that a later version of the suite no longer has."""
@@ -136,6 +136,6 @@ def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Se
 
 
 def matches(job: JobView, pattern: str) -> bool:
-    """Say whether a name glob means this job."""
+    """Return whether a name glob means this job."""
     names = (job.experiment, f"{job.suite}/{job.experiment}", f"{job.suite}/{job.experiment}/{job.job}")
     return any(fnmatchcase(name, pattern) for name in (*names, f"{job.experiment}/{job.job}", job.suite))

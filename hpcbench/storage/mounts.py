@@ -28,7 +28,7 @@ def file_system_of(path: str, mounts: str) -> tuple[str, str]:
 
 
 def is_own_disk(folder: Path) -> bool:
-    """Return whether the folder is surely on a disk of this machine, where a file is seen as soon as it is there.
+    """Return whether the folder is certainly on a disk of this machine, where a file is seen as soon as it is there.
 
     Others may use it over the network; this machine still never sees an old state of it. An unknown type is taken for
     shared.

@@ -207,7 +207,7 @@ def complete(paths: SuitePaths, submission: Submission, scheduler_id: str) -> Su
 
 
 def may_fit_smaller(message: str) -> bool:
-    """Say whether a part of what was refused may be taken."""
+    """Return whether a part of what was refused may be taken."""
     return LIMIT_ERROR.search(message) is not None
 
 

@@ -33,7 +33,7 @@ PREEMPTION = (
 
 
 def is_slurm_required(environment: Mapping[str, str]) -> bool:
-    """Tell whether a missing Slurm is a failure rather than a test left out."""
+    """Return whether a missing Slurm is a failure rather than a test left out."""
     return environment.get("CI") == "true" or environment.get("HPCBENCH_REQUIRE_SLURM") == "1"
 
 

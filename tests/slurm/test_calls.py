@@ -27,7 +27,7 @@ def test_a_thousand_experiments_with_two_evals_cost_slurm_a_handful_of_messages(
     assert (outcome.num_jobs, outcome.refused) == (3000, [])
     assert asked["REQUEST_SUBMIT_BATCH_JOB"] == 3
 
-    # Another profile of the same Slurm is no other queue.
+    # Another profile of the same Slurm is the same queue.
     few = command_suite([command_experiment("one", ("true",), suite="few")])
     submit(few, tmp_path, profile=HELD.model_copy(update={"name": "another"}))
     before = count_client_rpcs()

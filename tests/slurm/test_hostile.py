@@ -104,7 +104,7 @@ def test_hostile_arguments_and_paths_arrive_as_they_are(
     attempt = place / "logs" / "hostile" / "words" / "train" / "attempt-1"
     assert json.loads((attempt / "seen.json").read_text()) == [list(WORDS), "".join(CANARIES)]
     paths = SuitePaths(place / "logs", "hostile")
-    # Slurm's own logs are where they belong, and nothing lies beside: `%j` in a folder's name is no pattern.
+    # Slurm's own logs are where they belong, and nothing lies beside: `%j` in a folder's name is not a pattern.
     assert len(list(paths.slurm_logs.glob("*_0.out"))) == 2
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [FOLDER]
     scripts = [file.read_text() for file in paths.submissions.glob("*.sh")]
@@ -152,7 +152,11 @@ def test_hostile_names_are_refused_together(slurm_cluster: Cluster, tmp_path: Pa
         assert f"the name {words}" in done.stderr
     for words in ("'é' holds", "a name of 65 characters", "an empty name", "'submissions' is taken"):
         assert words in done.stderr
-    for words in ("partition: got 'gpu\\ntouch PWNED'", "gpu_type: got '$(touch PWNED)'", "'A;touch PWNED' is no name"):
+    for words in (
+        "partition: got 'gpu\\ntouch PWNED'",
+        "gpu_type: got '$(touch PWNED)'",
+        "'A;touch PWNED' is not a name",
+    ):
         assert words in done.stderr
     assert "not the name of an eval dataset: '../up'" in done.stderr
     assert not (tmp_path / "logs").exists()

@@ -1,4 +1,4 @@
-"""Who retries what: Slurm what it interrupted, as often as the suite allows; a person the rest, with what mends it."""
+"""Who retries what: Slurm what it interrupted, as often as the suite allows; a person the rest, with what fixes it."""
 
 from __future__ import annotations
 

@@ -318,7 +318,7 @@ def test_where_arrays_are_forbidden_every_job_is_its_own(slurm_cluster: Cluster,
     collection = wait_until_over(tmp_path)
     assert states(collection, "train") == {"true": "completed", "false": "failed"}
     assert states(collection, "eval-score") == {"true": "completed", "false": "blocked"}
-    # Settled for good: another look finds nothing to release or to cancel.
+    # Settled: another look finds nothing to release or to cancel.
     before = count_rpcs("REQUEST_KILL_JOB", "REQUEST_UPDATE_JOB")
     gather(tmp_path)
     assert count_rpcs("REQUEST_KILL_JOB", "REQUEST_UPDATE_JOB") == before

@@ -87,7 +87,7 @@ def qwen_row(
     scores: tuple[float, float, float],
     infer: tuple[int, float],
 ) -> ExperimentView:
-    """Return a finished row of the seed's table: scores of gsm8k, arc and ceval, all generation in gsm8k."""
+    """Return a finished row of SWIFT 2.x's table: scores of gsm8k, arc and ceval, all generation in gsm8k."""
     merged = QWEN | args
     num_gpus = len(metrics.memory)
     environment = A100 | {"gpus": A100["gpus"] | {"names": A100["gpus"]["names"] * num_gpus}}

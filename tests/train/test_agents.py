@@ -190,7 +190,7 @@ def test_accumulation_and_ranks_do_not_change_the_weighted_loss(tmp_path: Path) 
 
 
 def test_the_seeds_example_trains(tmp_path: Path, base_model: Path, chats: Path) -> None:
-    """The arguments of the first seed document, scaled down, with its dataset names in a registry."""
+    """The arguments of ms-swift's agent example, scaled down, with its dataset names in a registry."""
     write_agent_rows(tmp_path / "agent.jsonl", 10)
     registry = tmp_path / "dataset_info.json"
     entries: dict[str, dict[str, Any]] = {

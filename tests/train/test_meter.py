@@ -1,4 +1,4 @@
-"""What a training says of itself: times against sleeps, tokens against a count, FLOPs against torch's own counter."""
+"""What a training measures: times against sleeps, tokens against a count, FLOPs against torch's own counter."""
 
 from __future__ import annotations
 

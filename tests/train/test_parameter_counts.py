@@ -1,4 +1,4 @@
-"""The seed documents' trainable parameters, in millions, from shapes alone: nothing here has weights."""
+"""The trainable parameters that SWIFT 2.x reports, in millions, from shapes alone: nothing here has weights."""
 
 from __future__ import annotations
 

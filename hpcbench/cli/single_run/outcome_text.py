@@ -1,4 +1,4 @@
-"""What is said of a job that ran here and now: its figures and checkpoints, or why it has none.
+"""The text about a job that ran on this machine without a queue: its figures and checkpoints, or why it has none.
 
 In: a job's view and its experiment's. Out: text. Only a failed job's log is read.
 """
@@ -61,7 +61,7 @@ def _checkpoint_lines(train: TrainMetrics, job: JobView) -> list[str]:
 
 def _next_step(job: JobView) -> str:
     if job.state is JobState.BLOCKED:
-        return "mend its training"
+        return "fix its training first"
     if job.state is JobState.OUT_OF_MEMORY:
         return f"run it as a new version with {SMALLER}"
     return f"add --name {job.experiment} to try the same again; with other arguments run it as a new version"

@@ -40,7 +40,7 @@ def run_here(verb: Verb, words: Sequence[str], *, default_root: str | None) -> b
     Args:
         verb: sft or eval.
         words: everything after the verb.
-        default_root: folder of results where `--output_dir` was not typed; None is the seed's `output`.
+        default_root: folder of results where `--output_dir` was not typed; None is ms-swift's `output`.
 
     Raises:
         ConfigError: what was typed is wrong; nothing was made.
@@ -114,14 +114,14 @@ def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = froz
 
 
 def _is_refused(decision: Decision, jobs: frozenset[str]) -> bool:
-    """Say whether this keeps the run from starting: something changed, or a training would run for an eval's sake."""
+    """Return whether this keeps the run from starting: something changed, or an eval would run a training."""
     if jobs and decision.request.job == TRAIN:
         return decision.action in {Action.CHANGED, Action.SUBMIT}
     return decision.action is Action.CHANGED and (not jobs or decision.request.job in jobs)
 
 
 def _intention(decisions: Sequence[Decision]) -> str:
-    """Say in a few words what happens now."""
+    """Print in a few words what happens now."""
     if all(decision.action is Action.SKIP for decision in decisions):
         return decisions[0].why
     first = next(decision for decision in decisions if decision.action is not Action.SKIP)

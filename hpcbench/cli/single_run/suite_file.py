@@ -23,7 +23,7 @@ def put_experiment(file: Path, experiment: Experiment) -> None:
     """Add the experiment to the suite in `file`, or replace the one of that name.
 
     Raises:
-        PlanError: the file is there and is no suite.
+        PlanError: the file exists and is not a suite.
     """
     entries = _read_entries(file)
     new = describe_experiment(experiment)
@@ -70,5 +70,5 @@ def _read_entries(file: Path) -> list[dict[str, Any]]:
         raise PlanError(f"{file}: cannot be read: {error}", hint=hint) from error
     entries = value.get("experiment") if isinstance(value, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise PlanError(f"{file}: is there already and is no suite", hint=hint)
+        raise PlanError(f"{file}: exists and is not a suite", hint=hint)
     return entries

@@ -117,7 +117,7 @@ class LocalScheduler:
         return {key: found[key] for key in keys if key in found}
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
-        """Look up all elements of the submissions in the state files."""
+        """Query all elements of the submissions in the state files."""
         queue = LocalQueue(self._save_dir)
         try:
             # The runner before the states: one that ends in between has written its last states by then.

@@ -1,4 +1,4 @@
-"""What a cluster says of itself: settings, partitions, nodes, the user's accounts.
+"""What a cluster reports: settings, partitions, nodes, the user's accounts.
 
 In: what scontrol, sinfo, sacctmgr and sshare printed. Out: values. Pure. A line of another shape (banners) is skipped,
 a figure that cannot be read is None, never 0.

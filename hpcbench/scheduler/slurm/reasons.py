@@ -154,7 +154,7 @@ REASONS = {
     "InactiveLimit": _waits("was inactive for too long"),
     "OutOfMemory": _waits("ran out of memory"),
 }
-"""The words that are no limit; those with blanks are sentences of slurmctld's own, up to their comma or bracket."""
+"""The reasons that are not limits; those with blanks are sentences of slurmctld's own, up to their comma or bracket."""
 DETAILED = {
     "Job's account not permitted to use this partition": "AccountNotAllowed",
     "Job's QOS not permitted to use this partition": "QOSNotAllowed",

@@ -129,7 +129,7 @@ class SlurmScheduler:
         return {key: found[key] for key in keys if key in found}
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
-        """Look up all elements: one squeue, then one sacct for those that the queue has forgotten."""
+        """Query all elements: one squeue, then one sacct for those that the queue has forgotten."""
         wanted = {s.key: s for s in submissions if s.scheduler_id is not None}
         if not wanted:
             return Answer(history_known=True)
@@ -217,7 +217,7 @@ class SlurmScheduler:
 
 
 def _accounted_clusters() -> list[str]:
-    """Return sacct's option for SLURM_CLUSTERS, which all other commands go by without one."""
+    """Return sacct's option for SLURM_CLUSTERS, which all other commands follow without one."""
     clusters = os.environ.get("SLURM_CLUSTERS")
     return [f"--clusters={clusters}"] if clusters else []
 

@@ -129,7 +129,7 @@ def _command(submission: Submission, *, profile: ClusterProfile, paths: SuitePat
 
 def srun_command(cpus: int) -> list[str]:
     """Return srun and its options."""
-    # --export=ALL mends SBATCH_EXPORT=NONE; since Slurm 22.05 srun does not inherit --cpus-per-task.
+    # --export=ALL overrides SBATCH_EXPORT=NONE; since Slurm 22.05 srun does not inherit --cpus-per-task.
     return ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={cpus}"]
 
 
@@ -316,7 +316,7 @@ def run_sbatch(script: Path, text: str, *, profile: ClusterProfile, key: str) ->
 
 
 def read_failure(code: int, text: str) -> HpcbenchError:
-    """Return what a failed sbatch means: a refusal, or that nobody knows what it did (pure).
+    """Return what a failed sbatch means: a refusal, or that its effect is unknown (pure).
 
     Args:
         code: exit code, negative for a signal.

@@ -66,7 +66,7 @@ class AdaLoraCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Tell peft how many steps there are, and count the orthogonality term once per step."""
+        """Pass peft the number of steps, and count the orthogonality term once per step."""
         num_steps = state.max_steps - self._args.adalora_tfinal - self._args.adalora_tinit
         if num_steps < 2:
             raise WorkerError(

@@ -1,7 +1,7 @@
 """Processes of a test cluster: started in a session of their own, found again by pid file, ended for certain.
 
 In: command lines, pid files, the process table. Out: running or ended processes.
-Never: a signal to a process that no pid file of the cluster names and that is no job of it.
+Never: a signal to a process that no pid file of the cluster names and that is not a job of it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def read_live(pid_file: Path) -> Process | None:
 
 
 def is_alive(process: Process) -> bool:
-    """Tell whether a process still runs; a zombie does not."""
+    """Return whether a process still runs; a zombie does not."""
     fields = _read_stat(process.pid)
     return fields is not None and fields[0] not in "ZX" and int(fields[19]) == process.start_ticks
 
@@ -101,7 +101,7 @@ def end_processes(processes: Iterable[Process], *, grace_s: float) -> None:
 def list_job_processes(slurm_conf: Path, spool: Path) -> list[Process]:
     """List the processes of jobs: each slurmstepd of the cluster, and what carries the cluster's job environment.
 
-    Children of a killed job stay behind under proctrack/linuxproc, so a parent is nothing to go by.
+    Children of a killed job stay behind under proctrack/linuxproc, so a parent proves nothing.
 
     Args:
         slurm_conf: The cluster's slurm.conf, which every job finds in SLURM_CONF.

@@ -1,4 +1,4 @@
-"""What the seed documents list is in the catalogs, every entry is usable, and users can add their own."""
+"""What SWIFT 2.x lists is in the catalogs, every entry is usable, and users can add their own."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_of_several_qos_one_will_do() -> None:
     assert told(ClusterProfile(account="lab", qos="normal,four"), "most", known) == []
     [(_, message, _)] = told(ClusterProfile(account="lab", qos="five,six"), "", known)
     assert message == "you may not use QOS 'five,six' with account lab"
-    # What only the partition takes and what only the user may use are no way in together.
+    # What only the partition takes and what only the user may use do not add up to access.
     [(_, message, _)] = told(
         ClusterProfile(account="root", qos="normal,four"),
         "gpu",

@@ -1,4 +1,4 @@
-"""Every argument that the five seed documents name is accepted and mapped, or refused with a reason; none is unknown."""
+"""Every argument that ms-swift's documents name is accepted and mapped, or refused with a reason; none is unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpcbench.errors import ConfigError
 from hpcbench.schemas.arguments import SftArgs
 from tests.support.places import RECORDED
 
-# name -> a value that asks for something, in the documents' own words
+# name -> a value that asks for something, in ms-swift's own spelling
 ACCEPTED = {
     # sft.sh of the fourth document (2023-10)
     "model_type": "qwen-7b-chat", "sft_type": "lora", "tuner_bankend": "swift", "template_type": "chatml",

@@ -27,7 +27,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def valid(value: object, schema: dict[str, Any]) -> bool:  # noqa: PLR0911
-    """Say whether `value` fits, for the keywords that the schema uses."""
+    """Return whether `value` fits, for the keywords that the schema uses."""
     if "$ref" in schema:
         return valid(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")])
     if "anyOf" in schema:

@@ -72,7 +72,7 @@ def test_swift_layout_has_the_seed_header_and_rows() -> None:
     lines = render(cases.tuner(), format="markdown", layout="swift").splitlines()
     assert "=================Printing the sft cmd result of exp tuner==================" in lines
     assert SEED_HEADER in lines
-    # Byte for byte the seed's row of the untrained model.
+    # Byte for byte SWIFT 2.x's row of the untrained model.
     assert (
         "|qwen-7b-chat-eval|qwen-7b-chat|None|0.0|None||None(None)||||None||30.81(13765 tokens/446.83 seconds)|||"
         "**0.517**|0.679|0.568|"

@@ -1,4 +1,4 @@
-"""`hpcbench sft` against the arguments of the original's `sft.sh` (its README of 2023-10): each is taken, with its default."""
+"""`hpcbench sft` against the arguments of ms-swift's `sft.sh` (its README of 2023-10): each is taken, with its default."""
 
 from __future__ import annotations
 

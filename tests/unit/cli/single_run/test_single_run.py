@@ -1,4 +1,4 @@
-"""The verbs that run one job here and now: what may be typed, what is refused, and what a second run does."""
+"""The verbs that run one job without a queue: what may be typed, what is refused, and what a second run does."""
 
 from __future__ import annotations
 

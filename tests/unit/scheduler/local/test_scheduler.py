@@ -112,7 +112,7 @@ def test_of_two_machines_that_replace_a_silent_runner_one_does(tmp_path: Path, m
     farther = FAR.model_copy(update={"host": "a-third-machine"})
 
     def look(_: LocalPaths) -> None:
-        """Say that nobody runs the queue, just before a third machine begins to."""
+        """Report that nobody runs the queue, just before a third machine begins to."""
         paths.runner.unlink()
         leave_claim_of(farther, paths)
 

@@ -1,4 +1,4 @@
-"""What a cluster says of itself, read from recorded output of Slurm 22.05.8 and from text in the forms of the manuals."""
+"""What a cluster reports, read from recorded output of Slurm 22.05.8 and from text in the forms of the manuals."""
 
 from __future__ import annotations
 
