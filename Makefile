@@ -60,6 +60,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/support/word_list.py
 
 unit: $(VENV)/.installed
 	$(PYTEST) tests/unit --numprocesses $(WORKERS)

@@ -166,7 +166,7 @@ def _under_way(view: JobView) -> str:
 
 
 def _note_push(request: JobRequest, view: JobView) -> str:
-    """Return an addition to the reason of a finished training that should have been pushed: a push happens once, at its end."""
+    """Return an addition to the reason of a finished training that was to be pushed: pushes come at its end alone."""
     metrics = None if view.record is None else view.record.metrics
     if request.args is None or not request.args.push_to_hub or not isinstance(metrics, TrainMetrics):
         return ""
