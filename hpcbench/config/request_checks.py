@@ -44,7 +44,9 @@ def check_resources(
     if device == "cpu" and gpu:
         found.append((("gpu", "device"), f"{gpu} GPUs with `device: cpu`, which would leave them idle", "gpu: 0"))
     if device == "cuda" and gpu == 0 and needs_gpu:
-        found.append((("gpu", "device"), "no GPU with `device: cuda`", "gpu: 1, or `device: cpu` beside `requirements`"))
+        found.append(
+            (("gpu", "device"), "no GPU with `device: cuda`", "gpu: 1, or `device: cpu` beside `requirements`")
+        )
     if device == "cuda" and gpu:
         if ddp > gpu:
             found.append((("ddp", "gpu"), f"ddp {ddp} is more than gpu {gpu}", "at least one GPU per rank"))
