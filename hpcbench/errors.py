@@ -18,6 +18,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT: what a shell shows for a program that Ctrl-C ended."""
+
 
 class HpcbenchError(Exception):
     """Any failure that a user can act on.

@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 from hpcbench.cli import collect, demo, jobs, site, submit
-from hpcbench.cli.conventions import EXIT_INTERRUPTED, Verbs, exit_code
+from hpcbench.cli.conventions import Verbs, exit_code
 from hpcbench.cli.single_run import verbs
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
 
 app = typer.Typer(
     name="hpcbench",

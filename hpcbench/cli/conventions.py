@@ -18,7 +18,6 @@ from hpcbench.errors import ConfigError, PlanError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """What a shell shows for a program that SIGPIPE ended, as `cat` in `cat file | head` is."""
 WATCH = "--watch"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpcbench.cli.conventions import EXIT_FAILED, EXIT_INTERRUPTED, add_verb, exit_code
+from hpcbench.cli.conventions import EXIT_FAILED, add_verb, exit_code
 from hpcbench.cli.options import AsJson, Cluster, Configs, Force, MaxJobs, Only, Overrides, Retry, SaveDir
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
 
 if TYPE_CHECKING:
     from hpcbench.plan.decide import Options

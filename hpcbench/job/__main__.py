@@ -31,11 +31,10 @@ from hpcbench.job.hub_push import push_weights, wants_push
 from hpcbench.job.launch import node_caches
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor
-from hpcbench.job.train_check import check_train, note_refusal
+from hpcbench.job.train_check import check_checkpoint, check_train, note_refusal
 from hpcbench.processes import die_with_parent
-from hpcbench.retention import choose_checkpoint
 from hpcbench.scheduler.slurm.own_job import ask_own_job
-from hpcbench.schemas.record import Record, TrainMetrics, read_record
+from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import EXIT_START_ME_AGAIN, FINISHED_WELL, JobState
 
@@ -92,10 +91,7 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     if request.train_folder is not None:
         train, reason = check_train(request)
         if train is not None and request.program:
-            checkpoint = choose_checkpoint(request, train)
-            wanted = None if request.eval_args is None else request.eval_args.checkpoint
-            if checkpoint is None and wanted is not None and isinstance(train.metrics, TrainMetrics):
-                reason = f"the training kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
+            checkpoint, reason = check_checkpoint(request, train)
         if reason:
             logger.error("not run: %s", reason)
             note_refusal(context.suite_paths, context.submission, context.index, reason)

@@ -83,7 +83,7 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a li
     if not evidence.submitted:
         return (JobState.UNKNOWN, "was being submitted") if evidence.intended else (JobState.PLANNED, "")
     if evidence.refused is not None and not alive:
-        return JobState.PLANNED, f"started too early and did not run ({evidence.refused})"
+        return JobState.PLANNED, f"did not run: {evidence.refused}"
     if reported is None:
         return _conclude_from_silence(evidence)
     return _conclude_from_scheduler(reported, evidence)

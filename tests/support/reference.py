@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_USAGE
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.schema import suite_json_schema
+from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.schemas import variables
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs

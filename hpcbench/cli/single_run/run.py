@@ -17,9 +17,10 @@ from hpcbench.cli.single_run.suite_file import put_experiment
 from hpcbench.cli.single_run.trained import CKPT_DIR, eval_jobs, find_training, suite_with_evals
 from hpcbench.cli.single_run.typed import RUN_ALIASES, Typed, make_document, read_words
 from hpcbench.config.loading import load_document
+from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.plan.decide import Action, Decision, Options
 from hpcbench.scheduler.local.machine import read_machine
-from hpcbench.scheduler.local.runner import EXIT_INTERRUPTED, run_queue
+from hpcbench.scheduler.local.runner import run_queue
 from hpcbench.scheduler.registry import open_scheduler
 from hpcbench.schemas.request import TRAIN
 from hpcbench.schemas.states import FAILED_STATES, JobState

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from hpcbench.errors import HpcbenchError, SchedulerError
+from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError, SchedulerError
 from hpcbench.processes import ProcessIdentity, is_here
 from hpcbench.scheduler.local.claim import (
     HEARTBEAT_S,
@@ -61,7 +61,6 @@ FOLLOW_FAR_S = 2.0
 DETACH_TIMEOUT_S = 15.0
 EXIT_DONE = 0
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 HOW_TO_CONTINUE = "run the same `hpcbench submit` again to continue"
 
 

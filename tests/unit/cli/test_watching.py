@@ -18,6 +18,7 @@ from hpcbench.cli import conventions
 from hpcbench.cli import watch as watching
 from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, complete_watch
 from hpcbench.cli.status_table import choose_shown, render_status
+from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.plan.decide import Options
 from hpcbench.plan.jobs import plan_suite
 from hpcbench.schemas.states import JobState
@@ -133,7 +134,7 @@ def test_what_a_limit_left_planned_is_no_failure(snapshots: Snapshots) -> None:
 
 def test_what_was_submitted_and_never_ran_is_a_failure(snapshots: Snapshots) -> None:
     snapshots.found += [
-        look(job(COMPLETED), job(JobState.PLANNED, name="b", reason="started too early and did not run"))
+        look(job(COMPLETED), job(JobState.PLANNED, name="b", reason="did not run: its train job is failed"))
     ]
     assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
 
@@ -249,5 +250,5 @@ def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
             _, errors = watching_process.communicate(timeout=120)
         finally:
             watching_process.kill()
-    assert watching_process.returncode == conventions.EXIT_INTERRUPTED
+    assert watching_process.returncode == EXIT_INTERRUPTED
     assert "Traceback" not in errors

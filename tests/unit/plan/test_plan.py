@@ -234,7 +234,7 @@ def test_baselines_come_before_trainings() -> None:
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 12))
-def test_no_job_is_lost_or_doubled_by_batching(count: int, size: int) -> None:
+def test_no_job_is_lost_or_doubled_in_arrays(count: int, size: int) -> None:
     batches = make_arrays(decisions_for(count, ("x",)), size)
     trains = [r.experiment for b in batches for r in b.requests.values()]
     evals = [r.experiment for b in batches for e in b.evals for r in e.requests.values()]
@@ -243,7 +243,7 @@ def test_no_job_is_lost_or_doubled_by_batching(count: int, size: int) -> None:
 
 
 @given(count=st.integers(2, 20))
-def test_halving_a_batch_keeps_every_job_and_the_pairing(count: int) -> None:
+def test_halving_an_array_keeps_every_job_and_the_pairing(count: int) -> None:
     [batch] = make_arrays(decisions_for(count, ("x",)), 1001)
     half = count // 2
     parts = [take_part(batch, range(half)), take_part(batch, range(half, count))]

@@ -16,6 +16,7 @@ from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
 from hpcbench.job import train_check as gate
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
+from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
@@ -33,6 +34,7 @@ from hpcbench.submit.submit import carry_out, claim_plan, settle_suite, submit_s
 from hpcbench.submit.submit_plan import prepare
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, experiment, record, suite
+from tests.unit.test_retention import METRICS
 
 REFUSED = SubmitError("Invalid account")
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
@@ -120,12 +122,12 @@ def test_a_submit_whose_claim_is_anothers_stops(tmp_path: Path) -> None:
         submit(tmp_path, Slow(), experiment("a"))
 
 
-def test_evals_of_a_train_job_under_way_are_previewed(tmp_path: Path) -> None:
+def test_a_plan_shows_the_evals_of_a_train_job_under_way(tmp_path: Path) -> None:
     scheduler = FakeScheduler(says={"train": PENDING})
     submit(tmp_path, scheduler, replace(experiment("a"), eval_dataset=()))
-    preview = prepare(suite(experiment("a")), Destination(save_dir=tmp_path, scheduler=scheduler), Options())
-    jobs = [[element.job for element in found.elements.values()] for found, _ in preview.render()]
-    assert (jobs, preview.num_left) == ([["eval-gsm8k"]], 0)
+    plan = prepare(suite(experiment("a")), Destination(save_dir=tmp_path, scheduler=scheduler), Options())
+    jobs = [[element.job for element in found.elements.values()] for found, _ in plan.render()]
+    assert (jobs, plan.num_left) == ([["eval-gsm8k"]], 0)
 
 
 def test_a_plan_is_carried_out_under_the_keys_that_it_shows(tmp_path: Path) -> None:
@@ -222,11 +224,31 @@ def test_an_eval_that_its_gate_turned_away_goes_out_again(tmp_path: Path) -> Non
     scheduler.says = {"eval-x": SchedulerJob(state=JobState.FAILED, raw_state="FAILED")}
     found = look(tmp_path, scheduler)["eval-x"]
     assert found.state is JobState.PLANNED
-    assert found.reason == "started too early and did not run (its train job is failed)"
+    assert found.reason == "did not run: its train job is failed"
     again = submit(tmp_path, scheduler, command("a", evals=("x",)))
     assert [[element.job for element in s.elements.values()] for s in again.submitted] == [["eval-x"]]
     scheduler.says = {}
     assert look(tmp_path, scheduler)["eval-x"].state is JobState.UNKNOWN
+
+
+def test_an_eval_program_does_not_run_without_the_checkpoint_that_it_asks_for(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    asks_for_last = replace(
+        experiment("a"), eval_dataset=("x",), eval_args={"x": EvalArgs(command=("true",), checkpoint="last")}
+    )
+    outcome = submit(tmp_path, scheduler, asks_for_last)
+    paths = SuitePaths(tmp_path, "tuners")
+    score = outcome.submitted[1]
+    train = leave_record(tmp_path, outcome, JobState.COMPLETED)
+    metrics = METRICS.model_copy(update={"last_checkpoint": None})
+    write_json(paths.job("a", "train").record, train.model_copy(update={"metrics": metrics}).model_dump(mode="json"))
+    (paths.job("a", "train").checkpoints / "best").mkdir(parents=True)
+    start = [sys.executable, "-m", "hpcbench.job", str(paths.submission(score.key)), "--index", "0"]
+    assert subprocess.run(start, check=False, capture_output=True).returncode == 1
+    scheduler.says = {"eval-x": SchedulerJob(state=JobState.FAILED, raw_state="FAILED")}
+    found = look(tmp_path, scheduler)["eval-x"]
+    why = "did not run: its train job kept no last checkpoint, which eval_args.checkpoint asks for"
+    assert (found.state, found.reason) == (JobState.PLANNED, why)
 
 
 @pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])

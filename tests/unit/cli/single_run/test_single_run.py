@@ -18,8 +18,8 @@ from hpcbench.cli.single_run.place import suite_label
 from hpcbench.cli.single_run.run import load_typed
 from hpcbench.cli.single_run.typed import read_words
 from hpcbench.config import load_suites
-from hpcbench.errors import ConfigError
-from hpcbench.scheduler.local.runner import EXIT_INTERRUPTED, run_queue
+from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
+from hpcbench.scheduler.local.runner import run_queue
 from hpcbench.schemas.record import Cause, EvalMetrics, Parameters, TaskResult, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
