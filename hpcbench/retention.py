@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 from hpcbench.schemas.cluster_profile import Keep
+from hpcbench.schemas.collection import Collection, ExperimentView, matches
 from hpcbench.schemas.record import (
     PUSH_PENDING,
     CommandMetrics,
@@ -28,7 +29,6 @@ from hpcbench.schemas.record import (
 )
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import FINISHED_WELL, JobState
-from hpcbench.schemas.views import Collection, ExperimentView, matches
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 
 KEEPS: tuple[str, ...] = get_args(Keep)
@@ -163,7 +163,7 @@ def count_freed(folders: Sequence[Path]) -> int:
     return sum(stats[place].st_size for place, count in links.items() if count >= stats[place].st_nlink)
 
 
-def choose_checkpoint(request: JobRequest, record: Record) -> Path | None:
+def model_to_evaluate(request: JobRequest, record: Record) -> Path | None:
     """Return the folder of the model to evaluate for a user's eval program, or None when training kept none such."""
     metrics = record.metrics
     folder = Path(request.train_folder or "")

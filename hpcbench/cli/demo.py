@@ -33,7 +33,7 @@ def demo(
     from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config import load_suites
     from hpcbench.errors import HpcbenchError
-    from hpcbench.plan.jobs import plan_suite
+    from hpcbench.plan.requests import plan_suite
     from hpcbench.report import render
     from hpcbench.status.gather import gather
     from hpcbench.storage.json_files import write_text

@@ -38,7 +38,7 @@ def status(
     from hpcbench.cli.selection import gather_named, parse_states, refuse_unknown_jobs
     from hpcbench.cli.watch import watch_status
     from hpcbench.cluster.save_dir import usual_save_dir
-    from hpcbench.schemas.views import Collection, JobView, choose_jobs
+    from hpcbench.schemas.collection import Collection, JobView, choose_jobs
 
     root = usual_save_dir(save_dir)
     states = parse_states(state)
@@ -61,8 +61,8 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
     """Explain why jobs failed or wait, and what to type next."""
     from hpcbench.cli.selection import gather_named, need_jobs, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
+    from hpcbench.schemas.collection import choose_jobs
     from hpcbench.schemas.states import JobState
-    from hpcbench.schemas.views import choose_jobs
     from hpcbench.status.explain import explain
     from hpcbench.status.logs import log_tail, telling_log
 
@@ -99,7 +99,7 @@ def logs(
     from hpcbench.cli.output import print_file
     from hpcbench.cli.selection import gather_named, need_jobs, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
-    from hpcbench.schemas.views import choose_jobs
+    from hpcbench.schemas.collection import choose_jobs
     from hpcbench.status.logs import log_files, newest_log
 
     root = usual_save_dir(save_dir)
@@ -136,7 +136,7 @@ def cancel(
     from hpcbench.cli.output import print_cancelled
     from hpcbench.cli.selection import gather_named, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
-    from hpcbench.schemas.views import choose_jobs
+    from hpcbench.schemas.collection import choose_jobs
     from hpcbench.submit.cancel import cancel_where_possible
 
     if not names and state is None and not everything:
@@ -176,10 +176,10 @@ def retry(
     from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config.profile import load_profile
     from hpcbench.scheduler.slurm.client import SlurmClient
+    from hpcbench.schemas.collection import choose_jobs
     from hpcbench.schemas.states import FAILED_STATES
-    from hpcbench.schemas.views import choose_jobs
+    from hpcbench.submit.carry_out import submit_suite
     from hpcbench.submit.retry import prepare_retry
-    from hpcbench.submit.submit import submit_suite
 
     root = resolve_save_dir(save_dir, load_profile(cluster or "auto") if save_dir is None else None)
     collection = gather_named(root, names)

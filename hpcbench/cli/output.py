@@ -1,7 +1,6 @@
 """What the verbs print, and the JSON that they print for machines.
 
-In: values. Out: text on standard output and standard error. Besides `cli.py` the only room that prints; it decides
-nothing.
+In: values. Out: text on standard output and standard error. It decides nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError, name_first, plural
 from hpcbench.plan.decide import Action, Decision
+from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.suite import Suite
-from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import status_rows
 from hpcbench.submit.retry import Place, Remedy
 from hpcbench.submit.send_arrays import SubmitResult

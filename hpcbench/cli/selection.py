@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.errors import PlanError, did_you_mean
+from hpcbench.schemas.collection import Collection, JobView, matches
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
-from hpcbench.schemas.views import Collection, JobView, matches
 from hpcbench.status.gather import gather
 
 NO_SUITES = "there are no suites; hpcbench submit CONFIG first, or name the right --save-dir"

@@ -85,8 +85,8 @@ def doctor(
 ) -> None:
     """Check what makes jobs fail silently, and name the remedies."""
     from hpcbench.cluster.check_inputs import check_inputs
-    from hpcbench.cluster.checks import Check
     from hpcbench.cluster.doctor import run_checks
+    from hpcbench.cluster.doctor_checks import Check
     from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
@@ -118,7 +118,7 @@ def doctor(
 def prefetch(configs: Configs, overrides: Overrides = None) -> None:
     """Download models, datasets and eval tasks for compute nodes without internet."""
     from hpcbench.config import load_suites
-    from hpcbench.plan.jobs import plan_suite
+    from hpcbench.plan.requests import plan_suite
 
     suites = load_suites(configs, overrides=overrides or ())
     requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.states import FAILED_STATES, STATE_STYLES, JobState
-from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import count_states, status_rows
 
 IMPORTANCE = (JobState.RUNNING, *sorted(FAILED_STATES), JobState.OUT_OF_MEMORY, JobState.UNKNOWN, JobState.PENDING)

@@ -138,7 +138,7 @@ def submit_in_turn(
         The suites that were submitted, whether something was refused or changed, and what ended it early.
     """
     from hpcbench.cli.output import print_error, print_result, print_warning
-    from hpcbench.submit.submit import submit_suite
+    from hpcbench.submit.carry_out import submit_suite
 
     names: list[str] = []
     failed = False

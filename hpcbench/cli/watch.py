@@ -22,8 +22,8 @@ from hpcbench.cli.output import (
     status_screen,
 )
 from hpcbench.errors import plural
+from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
-from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import count_states
 from hpcbench.status.polling import poll
 from hpcbench.storage.json_files import write_text

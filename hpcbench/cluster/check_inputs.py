@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcbench.cluster.checks import Check, check_input
+from hpcbench.cluster.doctor_checks import Check, check_input
 from hpcbench.cluster.node_probe import HUB, find_hub_error
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.suite import Suite
 from hpcbench.storage.json_files import read_json

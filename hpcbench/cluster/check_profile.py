@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from hpcbench.cluster.accounts import NOTHING, charged_profile, judge_rights
-from hpcbench.cluster.checks import Check, Level
+from hpcbench.cluster.account_rights import NOTHING, charged_profile, judge_rights
+from hpcbench.cluster.doctor_checks import Check, Level
 from hpcbench.cluster.limits import HINTS, Partitions, judge_resources
-from hpcbench.scheduler.slurm.facts import Entitlements, NodeGroup
+from hpcbench.scheduler.slurm.cluster_facts import Entitlements, NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 

@@ -1,6 +1,6 @@
 """Check a cluster the way jobs will meet it: commands, settings, save directory, and one tiny real job.
 
-In: a profile and a save directory. Out: checks. `checks.py` judges; here commands run, a file
+In: a profile and a save directory. Out: checks. `doctor_checks.py` judges; here commands run, a file
 is written and renamed in the save directory, and the probe job goes through the queue. What it leaves is removed.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import hpcbench
 from hpcbench.cluster.check_profile import check_partitions, check_rights
-from hpcbench.cluster.checks import (
+from hpcbench.cluster.doctor_checks import (
     NEEDED_COMMANDS,
     Check,
     check_accounting,

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from hpcbench.cluster.accounts import judge_rights
+from hpcbench.cluster.account_rights import judge_rights
 from hpcbench.scheduler.slurm.client import SlurmClient
-from hpcbench.scheduler.slurm.facts import (
+from hpcbench.scheduler.slurm.cluster_facts import (
     Association,
     Entitlements,
     NodeGroup,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from hpcbench.errors import Problem
-from hpcbench.scheduler.slurm.facts import NodeGroup
+from hpcbench.scheduler.slurm.cluster_facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.suite import Experiment, Suite

@@ -1,7 +1,7 @@
 """The JSON Schema of a suite, for editors that complete and check YAML.
 
 In: the pydantic models of arguments and resources. Out: a JSON Schema (draft 2020-12) as a plain value. It is looser
-than `config.py`, which alone decides: what a schema cannot say, it lets pass.
+than `config/`, which alone decides: what a schema cannot say, it lets pass.
 """
 
 from __future__ import annotations

@@ -24,10 +24,10 @@ from pathlib import Path
 from hpcbench.errors import HpcbenchError
 from hpcbench.job.attempts import give_up
 from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
-from hpcbench.job.claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.eval_release import requeue, settle_own_evals, stay_if_preempted
 from hpcbench.job.hub_push import push_weights, wants_push
+from hpcbench.job.job_claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.launch import node_caches
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 import hpcbench
 from hpcbench.job.context import JobContext
 from hpcbench.job.environment import MachineQuestion, describe_environment
-from hpcbench.schemas.record import ATTEMPTS_USED_UP, TERMINATED, Attempt, Cause, Record
+from hpcbench.schemas.record import ATTEMPTS_USED_UP, TERMINATED, Attempt, Cause, Record, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.clock import moment_text, now_text, parse_moment
-from hpcbench.storage.json_files import JsonObject, read_json, write_json
+from hpcbench.storage.json_files import JsonObject, read_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def give_up(context: JobContext, request: JobRequest, *, before: int) -> Record:
         started_at=earlier[0].started_at if earlier else now_text(),
         finished_at=now_text(),
     )
-    write_json(context.paths.record, record.model_dump(mode="json"))
+    write_record(record, context.paths.record)
     return record
 
 

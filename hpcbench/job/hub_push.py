@@ -22,16 +22,16 @@ from typing import Any, Final
 
 from hpcbench.hub.model_card import public_base, render_card
 from hpcbench.hub.repository import command_by_hand
-from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
+from hpcbench.job.job_claim import Claim, holds_claim
 from hpcbench.job.stop_reason import StopRequest
 from hpcbench.processes import kill_tree, start_child
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.notes import Push
-from hpcbench.schemas.record import Record, TrainMetrics
+from hpcbench.schemas.record import Record, TrainMetrics, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
-from hpcbench.storage.json_files import write_json, write_text
+from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import MANIFEST, PEFT_CONFIG, TUNER_STATE, AttemptPaths, JobPaths
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,8 @@ def push_weights(
         logger.warning("%s", text)
         update = {"unknown": {**metrics.unknown, "pushed_to": text}}
     updated = record.model_copy(update={"metrics": metrics.model_copy(update=update)})
-    value = updated.model_dump(mode="json")
     if holds_claim(job.claim, claim.token):
-        write_json(attempt.record, value)
-        write_json(job.record, value)
+        write_record(updated, attempt.record, job.record)
     return updated
 
 

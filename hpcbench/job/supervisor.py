@@ -1,6 +1,6 @@
 """The supervisor: one small process per node that starts a job's launcher, outlives it and records how it ended.
 
-In: a claimed job. Out: a record, in every outcome. It is the record's only writer, imports no torch, sends logs to
+In: a claimed job. Out: a record, in every outcome. It imports no torch, sends logs to
 files and never through pipes. Signals: USR2 (time limit near) and TERM (cancelled or preempted) make it ask the worker,
 through a file, to checkpoint and leave; the processes of the job ignore those signals, which Slurm sends to all of
 them.
@@ -22,10 +22,10 @@ from pathlib import Path
 import hpcbench
 from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.job.attempts import earlier_attempts
-from hpcbench.job.claim import Claim, holds_claim
 from hpcbench.job.context import JobContext
 from hpcbench.job.disk import is_full, link_scratch, release_reserve, take_reserve
 from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment
+from hpcbench.job.job_claim import Claim, holds_claim
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reaper import PATIENCE_S, finish, start_reaper
@@ -33,7 +33,7 @@ from hpcbench.job.sampler import Sampler
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
 from hpcbench.processes import descendants, kill_tree, signal_pid, start_child
 from hpcbench.schemas.notes import Stop
-from hpcbench.schemas.record import Attempt, Cause, Metrics, Record, SampledMemory
+from hpcbench.schemas.record import Attempt, Cause, Metrics, Record, SampledMemory, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.clock import moment_text
@@ -254,15 +254,14 @@ class Supervisor:
             started_at=(earlier[0] if earlier else current).started_at,
             finished_at=current.finished_at,
         )
-        value = record.model_dump(mode="json")
         logger.info("%s %s: %s", self.request.experiment, self.request.job, state)
         release_reserve(self.attempt.reserve)
-        write_json(self.attempt.record, value)
+        write_record(record, self.attempt.record)
         if not holds_claim(self.context.paths.claim, self.claim.token):
             raise HpcbenchError(
                 f"{self.context.paths.folder}: another start has taken over; this record stays in its attempt"
             )
-        write_json(self.context.paths.record, value)
+        write_record(record, self.context.paths.record)
         return record
 
 

@@ -90,7 +90,7 @@ def make_late_arrays(
         places: the newest submission and index of each (experiment, job).
 
     Returns:
-        JobArrayes, each with the submission of its train jobs.
+        Job arrays, each with the submission of its train jobs.
     """
     trains = {decision.request.experiment for decision in decisions if decision.request.job == TRAIN}
     parents: dict[str, Submission] = {}

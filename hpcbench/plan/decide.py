@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hpcbench.plan.fingerprint import describe_change
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import TrainMetrics
 from hpcbench.schemas.request import TRAIN, JobRequest, Resources
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
-from hpcbench.schemas.views import JobView
 
 CHECKPOINT_GONE = "its train job's checkpoint is gone (`keep`, or hpcbench clean): --force trains again"
 

@@ -14,7 +14,7 @@ from hpcbench.report.document import build_document
 from hpcbench.report.json_report import render_json
 from hpcbench.report.layouts import Layout
 from hpcbench.report.markdown import render_markdown
-from hpcbench.schemas.views import Collection
+from hpcbench.schemas.collection import Collection
 
 Format = Literal["markdown", "csv", "json", "html"]
 

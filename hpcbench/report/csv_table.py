@@ -15,7 +15,7 @@ from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.score_columns import value_columns
-from hpcbench.schemas.views import Collection
+from hpcbench.schemas.collection import Collection
 
 
 def render_csv(collection: Collection) -> str:

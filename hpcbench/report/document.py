@@ -20,9 +20,9 @@ from hpcbench.report.layouts import (
     swift_columns,
     swift_export_columns,
 )
-from hpcbench.report.remarks import Failure, failures_of, notes_of, others_note, warnings_of
+from hpcbench.report.notes_and_warnings import Failure, failures_of, notes_of, others_note, warnings_of
 from hpcbench.report.rows import Cell, Row, column_cells, merge_repeats, row_state_text
-from hpcbench.schemas.views import Collection, SuiteView
+from hpcbench.schemas.collection import Collection, SuiteView
 from hpcbench.storage.clock import parse_moment
 
 SWIFT_NOTES = (

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from hpcbench.report.escape import one_line
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.progress import progress_text
 from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Record, TrainMetrics
 from hpcbench.schemas.states import FAILED_STATES, FINISHED_WELL, JobState
-from hpcbench.schemas.views import ExperimentView, JobView
 
 CAUSE_LIMIT = 60
 _FOLDERS = re.compile(r"(?<![^\s'\"(=])/(?:[^\s/:'\"]+/)+(?=[^\s/])")

@@ -15,7 +15,7 @@ from hpcbench.report.csv_table import score_values
 from hpcbench.report.facts import Facts, facts_of, job_cause
 from hpcbench.report.rows import averaged, merge_repeats
 from hpcbench.report.score_columns import value_columns
-from hpcbench.schemas.views import Collection, JobView, SuiteView
+from hpcbench.schemas.collection import Collection, JobView, SuiteView
 from hpcbench.storage.json_files import JsonObject, dump_json
 
 SCHEMA_VERSION = 1

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from hpcbench.report.document import Document, SuiteSection, Table
 from hpcbench.report.escape import CELL_LIMIT, code_spans, markdown_block, markdown_code, markdown_line, markdown_text
 from hpcbench.report.next_steps import Step
-from hpcbench.report.remarks import Failure
+from hpcbench.report.notes_and_warnings import Failure
 from hpcbench.report.rows import Cell
 
 SWIFT_CELL_LIMIT = 160

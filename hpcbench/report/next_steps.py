@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 from typing import NamedTuple
 
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import BAD_NODE, DISK_FULL
 from hpcbench.schemas.states import LOCAL, JobState
-from hpcbench.schemas.views import JobView
 
 SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
 WHAT_ADJUST_CHANGES = {

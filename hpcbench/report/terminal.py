@@ -21,12 +21,12 @@ from hpcbench.report.column import Column
 from hpcbench.report.document import counts_text, moment_text
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
-from hpcbench.report.remarks import Failure, failures_of, others_note, warnings_of
+from hpcbench.report.notes_and_warnings import Failure, failures_of, others_note, warnings_of
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
 from hpcbench.report.score_columns import eval_columns, value_columns
+from hpcbench.schemas.collection import Collection, SuiteView
 from hpcbench.schemas.progress import parse_progress
 from hpcbench.schemas.states import STATE_STYLES, JobState
-from hpcbench.schemas.views import Collection, SuiteView
 
 _NAME_LIMIT = 30
 _TEXT_LIMIT = 24

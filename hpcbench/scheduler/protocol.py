@@ -1,6 +1,6 @@
 """What hpcbench asks of a scheduler, whichever it is.
 
-In: submissions. Out: ids and states. Two rooms implement it: `slurm.py` and `local.py`. A scheduler that does not
+In: submissions. Out: ids and states. Two folders implement it: `slurm/` and `local/`. A scheduler that does not
 answer raises SchedulerError; "not there" is only ever said after a query that worked.
 """
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.schemas.states import JobState
-from hpcbench.storage.json_files import read_json
+from hpcbench.storage.json_files import read_json, write_json
 
 SCHEMA_VERSION = 1
 GIB = 2**30
@@ -317,6 +317,12 @@ def parse_record(value: object) -> Record | None:
         return Record.model_validate(value)
     except ValidationError:
         return None
+
+
+def write_record(record: Record, *paths: Path) -> None:
+    """Write a record to each path: the job's own, which only the holder of its claim may write, and its attempt's."""
+    for path in paths:
+        write_json(path, record.model_dump(mode="json"))
 
 
 def read_record(path: Path) -> Record | None:

@@ -1,6 +1,6 @@
 """A suite after loading: experiments with every value resolved, typed and checked.
 
-In: what `config.py` read. Out: what `plan.py` turns into jobs. Values only: nothing here reads a file.
+In: what `config/` read. Out: what `plan/` turns into jobs. Values only: nothing here reads a file.
 """
 
 from __future__ import annotations

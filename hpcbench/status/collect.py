@@ -14,13 +14,13 @@ from pathlib import Path
 
 from hpcbench.errors import RecordError, SchedulerError
 from hpcbench.scheduler.protocol import Answer, Queue
+from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.notes import Cancelled, Refusal
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import TRAIN, JobRequest, read_request
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, LOCAL, JobState
 from hpcbench.schemas.submission import Submission, submitted_by_other
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
-from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.status.job_state import Evidence, conclude_state, is_final
 from hpcbench.status.log_patterns import find_cause_without_record
 from hpcbench.status.logs import log_tail, telling_log

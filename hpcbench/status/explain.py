@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpcbench.report.next_steps import next_steps
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.states import COMES_BACK, EXIT_START_ME_AGAIN, JobState
-from hpcbench.schemas.views import JobView
 
 MEANING = {
     JobState.PLANNED: "not submitted yet",

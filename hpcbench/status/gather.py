@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.headline import headline
 from hpcbench.schemas.progress import progress_text
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite_folder import read_suites
-from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.collect import FindQueue, collect_suites
 from hpcbench.status.held_evals import release_held_evals
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.protocol import Scheduler
+from hpcbench.schemas.collection import Collection, ExperimentView, JobView
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.suite_folder import SuiteOnDisk
-from hpcbench.schemas.views import Collection, ExperimentView, JobView
 
 logger = logging.getLogger(__name__)
 

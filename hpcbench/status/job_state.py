@@ -13,9 +13,9 @@ import signal
 from dataclasses import dataclass
 
 from hpcbench.scheduler.protocol import SchedulerJob
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import TERMINATED, Record, may_come_back
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
-from hpcbench.schemas.views import JobView
 
 GRACE_S = 150
 """How long a record may stay unseen after its job left the queue: NFS caches attributes for up to a minute or two."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.states import FAILED_STATES
-from hpcbench.schemas.views import JobView
 from hpcbench.storage.paths import JobPaths, SuitePaths
 
 LOG_TAIL_BYTES = 16_384

@@ -14,8 +14,8 @@ from pathlib import Path
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.submission import Submission
-from hpcbench.schemas.views import Collection
 from hpcbench.status.gather import gather
 
 FILES_EVERY_S = 5.0

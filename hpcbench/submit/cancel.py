@@ -11,9 +11,9 @@ from pathlib import Path
 
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.registry import scheduler_of
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.notes import Cancelled
 from hpcbench.schemas.states import ALIVE
-from hpcbench.schemas.views import JobView
 from hpcbench.storage.paths import JobPaths
 
 

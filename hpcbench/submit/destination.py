@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.cluster.accounts import asks_for_rights, charged_profile, find_refused
+from hpcbench.cluster.account_rights import asks_for_rights, charged_profile, find_refused
 from hpcbench.cluster.limits import find_impossible
 from hpcbench.cluster.save_dir import refuse_unusable
 from hpcbench.config.profile import file_to_remember
@@ -19,7 +19,7 @@ from hpcbench.errors import ConfigError
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.registry import open_scheduler, scheduler_of
 from hpcbench.scheduler.slurm.client import SlurmClient
-from hpcbench.scheduler.slurm.facts import submit_plugins
+from hpcbench.scheduler.slurm.cluster_facts import submit_plugins
 from hpcbench.schemas.cluster_profile import ClusterProfile, Keep
 from hpcbench.schemas.suite import Suite
 

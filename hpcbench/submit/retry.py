@@ -18,14 +18,14 @@ from hpcbench.config.profile import load_profile
 from hpcbench.errors import PlanError
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.slurm.client import SlurmClient
-from hpcbench.scheduler.slurm.facts import NodeGroup
+from hpcbench.scheduler.slurm.cluster_facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import BAD_NODE
 from hpcbench.schemas.request import TRAIN, Resources
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import read_plan
-from hpcbench.schemas.views import JobView
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.destination import Destination, open_destination, refuse_impossible
 

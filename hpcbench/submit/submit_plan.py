@@ -19,15 +19,15 @@ from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_lat
 from hpcbench.plan.decide import Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import input_paths
 from hpcbench.plan.inputs import hash_inputs
-from hpcbench.plan.jobs import plan_suite
-from hpcbench.retention import Removal, choose_checkpoint, find_removals
+from hpcbench.plan.requests import plan_suite
+from hpcbench.retention import Removal, find_removals, model_to_evaluate
+from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.record import TrainMetrics
 from hpcbench.schemas.request import TRAIN, JobRequest
 from hpcbench.schemas.states import ALIVE, FINISHED_WELL, JobState
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import PlannedExperiment, PlannedSuite, SuiteOnDisk, read_plan
-from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.collect import collect_suites
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.paths import SuitePaths
@@ -252,7 +252,7 @@ def evals_without_checkpoint(
         if request.train_folder is None or needs_none or train is None or train.record is None:
             continue
         is_training = isinstance(train.record.metrics, TrainMetrics) and train.state is JobState.COMPLETED
-        checkpoint = choose_checkpoint(request, train.record) if is_training else None
+        checkpoint = model_to_evaluate(request, train.record) if is_training else None
         if checkpoint is not None and (checkpoint in going or not checkpoint.is_dir()):
             found.add(key)
     return frozenset(found)

@@ -18,7 +18,7 @@ from hpcbench.schemas.notes import Started
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import JsonObject, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
-from hpcbench.worker.measure.metrics import Step, latest_by_step
+from hpcbench.worker.measure.formulas import Step, latest_by_step
 
 Phase = Literal["loading", "tokenizing", "training", "evaluating", "saving"]
 PROGRESS_INTERVAL_S = 15.0

@@ -10,7 +10,7 @@ import pytest
 
 from hpcbench.report import render
 from hpcbench.scheduler.slurm.commands import run_command
-from hpcbench.schemas.views import Collection
+from hpcbench.schemas.collection import Collection
 from tests.conftest import Golden
 from tests.support.failure_causes import (
     KEPT,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.record import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import Collection
 from tests.support.places import ROOT, shared
 from tests.support.slurm_cluster.cluster import Cluster
 from tests.support.slurm_suites import hpcbench, view, wait_until_over

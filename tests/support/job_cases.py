@@ -7,12 +7,12 @@ from typing import Any
 
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Element, Submission, write_submission
 from hpcbench.schemas.suite import Experiment, Suite
-from hpcbench.schemas.views import JobView
 from hpcbench.storage.paths import SuitePaths
 
 CPU = Resources(gpu=0, cpus=1)

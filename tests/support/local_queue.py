@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hpcbench.processes import ProcessIdentity
-from hpcbench.scheduler.local.queue import LocalQueue
+from hpcbench.scheduler.local.choose_starts import Machine
+from hpcbench.scheduler.local.queue_files import LocalQueue
 from hpcbench.scheduler.local.runner import run_queue
 from hpcbench.scheduler.local.scheduler import LocalScheduler
-from hpcbench.scheduler.local.slots import Machine
 from hpcbench.scheduler.protocol import SchedulerJob
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
@@ -30,7 +30,7 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from hpcbench.scheduler.local.runner import run_queue
-from hpcbench.scheduler.local.slots import Machine
+from hpcbench.scheduler.local.choose_starts import Machine
 save_dir, grace = Path(sys.argv[1]), float(sys.argv[2])
 def job_command(submission, index):
     return ["sh", "-c", json.loads((save_dir / "commands.json").read_text())[submission.elements[index].experiment]]

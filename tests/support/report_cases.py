@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, SampledMemory, TrainMetrics
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
 from tests.support.report_parts import (
     A100,
     COLLECTED_AT,

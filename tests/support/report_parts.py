@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import (
     Attempt,
     Cause,
@@ -21,7 +22,6 @@ from hpcbench.schemas.record import (
 )
 from hpcbench.schemas.request import Command, JobRequest, Resources
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import JobView
 
 COLLECTED_AT = "2026-07-01T12:34:56+00:00"
 SAVE_DIR = Path("/shared/logs")

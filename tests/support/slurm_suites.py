@@ -21,14 +21,14 @@ from hpcbench.scheduler.slurm.commands import run_command
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import ALIVE
 from hpcbench.schemas.suite import Experiment, Suite
-from hpcbench.schemas.views import Collection, JobView
 from hpcbench.status.gather import gather
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.send_arrays import SubmitResult
-from hpcbench.submit.submit import submit_suite
 
 TINY = Resources(gpu=0, cpus=1, mem_gb=0.1, time_min=10)
 NOT_CLIENTS = frozenset(

@@ -11,7 +11,7 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.record import CommandMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json, write_json
-from hpcbench.worker.evaluate.checkpoint import choose_checkpoint
+from hpcbench.worker.evaluate.checkpoint import find_weights
 from tests.support import evaluations as eval_world
 
 pytestmark = pytest.mark.train
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.train
 
 def choose(train: Path, **eval_args: Any) -> tuple[str, Path | None]:
     request = eval_world.make_request(Path("m"), "where", train_folder=str(train), eval_args=eval_args)
-    checkpoint = choose_checkpoint(request)
+    checkpoint = find_weights(request)
     return checkpoint.choice, checkpoint.folder
 
 
 def test_baseline_without_a_train_job() -> None:
-    checkpoint = choose_checkpoint(eval_world.make_request(Path("m"), "where"))
+    checkpoint = find_weights(eval_world.make_request(Path("m"), "where"))
 
     assert (checkpoint.choice, checkpoint.folder, checkpoint.train_metrics) == ("baseline", None, None)
 

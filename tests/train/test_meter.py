@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import Collator
-from hpcbench.worker.measure import metrics
+from hpcbench.worker.measure import formulas as metrics
 from hpcbench.worker.measure.flops import count_flops_per_token
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import Meter

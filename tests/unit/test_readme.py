@@ -67,3 +67,13 @@ def test_the_matrix_of_the_readme_makes_three_variants_with_three_seeds_each(tmp
 def test_the_profile_of_the_readme_loads() -> None:
     profile = ClusterProfile.model_validate(yaml.safe_load(yaml_block("A first run on a cluster")))
     assert profile.account == "lab-account"
+
+
+def test_every_file_that_a_docstring_or_comment_names_exists() -> None:
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "hpcbench").rglob("*.py")]
+    named = {
+        (path.name, name)
+        for path in (ROOT / "hpcbench").rglob("*.py")
+        for name in re.findall(r"`([a-z_/]+\.py)`", path.read_text(encoding="utf-8"))
+    }
+    assert not [pair for pair in named if not any(f"/{file}".endswith(f"/{pair[1]}") for file in files)]

@@ -9,10 +9,10 @@ from hpcbench.report.cells import number_text
 from hpcbench.report.facts import Facts, completed_metrics, facts_of
 from hpcbench.report.memory import memory_text
 from hpcbench.report.next_steps import SMALLER
+from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.headline import headline
 from hpcbench.schemas.record import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import ExperimentView, JobView
 from hpcbench.status.explain import explain
 from hpcbench.status.logs import log_tail, newest_log
 

@@ -10,26 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcbench.cli.output import print_line, print_warning
+from hpcbench.cli.single_run.command_line import RUN_ALIASES, Typed, make_document, read_words
+from hpcbench.cli.single_run.eval_of_training import CKPT_DIR, eval_jobs, find_training, suite_with_evals
 from hpcbench.cli.single_run.options import DEFAULT_OUTPUT_DIR, Verb, options_of
 from hpcbench.cli.single_run.outcome_text import describe_job
 from hpcbench.cli.single_run.place import suite_of
 from hpcbench.cli.single_run.suite_file import put_experiment
-from hpcbench.cli.single_run.trained import CKPT_DIR, eval_jobs, find_training, suite_with_evals
-from hpcbench.cli.single_run.typed import RUN_ALIASES, Typed, make_document, read_words
 from hpcbench.config.loading import load_document
 from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.plan.decide import Action, Decision, Options
 from hpcbench.scheduler.local.machine import read_machine
 from hpcbench.scheduler.local.runner import run_queue
 from hpcbench.scheduler.registry import open_scheduler
+from hpcbench.schemas.collection import ExperimentView, JobView, choose_jobs
 from hpcbench.schemas.request import TRAIN
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Experiment, Suite
-from hpcbench.schemas.views import ExperimentView, JobView, choose_jobs
 from hpcbench.status.gather import gather
 from hpcbench.submit.cancel import cancel_jobs
+from hpcbench.submit.carry_out import carry_out, claim_plan
 from hpcbench.submit.destination import Destination
-from hpcbench.submit.submit import carry_out, claim_plan
 
 RUN_AGAIN = frozenset({*FAILED_STATES, JobState.OUT_OF_MEMORY})
 """Who types the command again wants it tried again."""

@@ -89,8 +89,8 @@ def _run(name: str, words: list[str]) -> None:
 
 def make_click_options(verb: str) -> list[Any]:
     """Return click's options of a verb, as typer makes them."""
+    from hpcbench.cli.single_run.command_line import RUN_ALIASES
     from hpcbench.cli.single_run.options import VERBS, options_of
-    from hpcbench.cli.single_run.typed import RUN_ALIASES
     from hpcbench.config.aliases import ALIASES
 
     parameters = []

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from hpcbench.errors import plural
-from hpcbench.scheduler.local.queue import OPEN, ElementState, ElementStatus, LocalQueue, QueuedElement
+from hpcbench.scheduler.local.queue_files import OPEN, ElementState, ElementStatus, LocalQueue, QueuedElement
 from hpcbench.schemas.headline import headline
 from hpcbench.schemas.progress import duration_text, parse_progress
 from hpcbench.schemas.record import Record

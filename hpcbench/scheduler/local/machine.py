@@ -11,7 +11,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from hpcbench.scheduler.local.slots import Machine, parse_gpu_list, parse_visible_devices
+from hpcbench.scheduler.local.choose_starts import Machine, parse_gpu_list, parse_visible_devices
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,20 @@ from typing import NoReturn
 
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError, SchedulerError
 from hpcbench.processes import ProcessIdentity, is_here
-from hpcbench.scheduler.local.claim import (
+from hpcbench.scheduler.local.choose_starts import Machine, Waiting, choose_starts, need_of, refuse_job
+from hpcbench.scheduler.local.display import LineDisplay, LocalDisplay, open_display
+from hpcbench.scheduler.local.machine import read_machine
+from hpcbench.scheduler.local.queue_files import (
+    OPEN,
+    Dependency,
+    ElementState,
+    ElementStatus,
+    LocalQueue,
+    QueuedElement,
+    asked_to_cancel,
+    read_cancels,
+)
+from hpcbench.scheduler.local.runner_claim import (
     HEARTBEAT_S,
     SILENCE_S,
     last_runner,
@@ -35,20 +48,7 @@ from hpcbench.scheduler.local.claim import (
     take_claim,
     was_stopped,
 )
-from hpcbench.scheduler.local.display import LineDisplay, LocalDisplay, open_display
-from hpcbench.scheduler.local.jobs import STOP_GRACE_S, JobCommand, JobTable, supervisor_command
-from hpcbench.scheduler.local.machine import read_machine
-from hpcbench.scheduler.local.queue import (
-    OPEN,
-    Dependency,
-    ElementState,
-    ElementStatus,
-    LocalQueue,
-    QueuedElement,
-    asked_to_cancel,
-    read_cancels,
-)
-from hpcbench.scheduler.local.slots import Machine, Waiting, choose_starts, need_of, refuse_job
+from hpcbench.scheduler.local.running_jobs import STOP_GRACE_S, JobCommand, JobTable, supervisor_command
 from hpcbench.storage.paths import LocalPaths
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,7 @@ from pathlib import Path
 
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.processes import ProcessIdentity, is_alive, is_here
-from hpcbench.scheduler.local.claim import live_runner
-from hpcbench.scheduler.local.jobs import LOST_REASON, JobCommand, supervisor_command
-from hpcbench.scheduler.local.queue import (
+from hpcbench.scheduler.local.queue_files import (
     Dependency,
     ElementState,
     ElementStatus,
@@ -27,6 +25,8 @@ from hpcbench.scheduler.local.queue import (
     read_entries,
     request_cancel,
 )
+from hpcbench.scheduler.local.runner_claim import live_runner
+from hpcbench.scheduler.local.running_jobs import LOST_REASON, JobCommand, supervisor_command
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import LOCAL, JobState

@@ -18,8 +18,7 @@ from functools import cached_property
 
 from hpcbench.errors import SchedulerError
 from hpcbench.processes import find_processes
-from hpcbench.scheduler.slurm.commands import COMMAND_TIMEOUT_S, TRANSIENT, RunCommand, run_command
-from hpcbench.scheduler.slurm.facts import (
+from hpcbench.scheduler.slurm.cluster_facts import (
     SINFO_FORMAT,
     USER_FORMAT,
     Entitlements,
@@ -33,6 +32,7 @@ from hpcbench.scheduler.slurm.facts import (
     parse_sinfo,
     submit_plugins,
 )
+from hpcbench.scheduler.slurm.commands import COMMAND_TIMEOUT_S, TRANSIENT, RunCommand, run_command
 from hpcbench.scheduler.slurm.states import group_elements
 from hpcbench.schemas import variables
 

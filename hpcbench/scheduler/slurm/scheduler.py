@@ -19,10 +19,10 @@ from pathlib import Path
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
 from hpcbench.scheduler.slurm.client import SlurmClient
+from hpcbench.scheduler.slurm.cluster_facts import correspond_count, max_array_size
 from hpcbench.scheduler.slurm.commands import TRANSIENT
-from hpcbench.scheduler.slurm.environment import describe_kept
-from hpcbench.scheduler.slurm.facts import correspond_count, max_array_size
 from hpcbench.scheduler.slurm.reasons import NEVER_SATISFIED, explain_reason, read_reason
+from hpcbench.scheduler.slurm.sbatch_variables import describe_kept
 from hpcbench.scheduler.slurm.states import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,

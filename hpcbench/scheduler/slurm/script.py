@@ -23,8 +23,8 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
-from hpcbench.scheduler.slurm.environment import in_clean_environment
 from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED
+from hpcbench.scheduler.slurm.sbatch_variables import in_clean_environment
 from hpcbench.scheduler.slurm.states import compress_indices
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources

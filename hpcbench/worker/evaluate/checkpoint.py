@@ -30,7 +30,7 @@ class Checkpoint:
     """What the train job measured, when it was a training of hpcbench's."""
 
 
-def choose_checkpoint(request: JobRequest) -> Checkpoint:
+def find_weights(request: JobRequest) -> Checkpoint:
     """Return the weights that an eval job is about.
 
     `eval_args.checkpoint` decides where it is set; else it is the checkpoint with the lowest eval_loss where there was

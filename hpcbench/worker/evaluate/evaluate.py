@@ -26,7 +26,7 @@ from hpcbench.storage.json_files import write_json, write_text
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
-from hpcbench.worker.evaluate.checkpoint import Checkpoint, choose_checkpoint
+from hpcbench.worker.evaluate.checkpoint import Checkpoint, find_weights
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_results
 from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, primary_metric
@@ -102,7 +102,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
 
 def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Subject:
     """Load the weights, the tokenizer and the training's template."""
-    checkpoint = choose_checkpoint(request)
+    checkpoint = find_weights(request)
     tokenizer = load_tokenizer(args)
     num_gpus = request.resources.gpu if request.device == "cuda" else 1
     if checkpoint.folder is None:

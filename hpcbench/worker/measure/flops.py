@@ -13,8 +13,8 @@ from torch import nn
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.record import TokenStats
-from hpcbench.worker.layers import find_last_projections, find_layers
-from hpcbench.worker.measure import metrics
+from hpcbench.worker.decoder_layers import find_last_projections, find_layers
+from hpcbench.worker.measure import formulas as metrics
 from hpcbench.worker.models.quantization import logical_size
 
 

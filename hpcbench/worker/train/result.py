@@ -16,7 +16,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import PUSH_PENDING, Parameters, RankMemory, TokenStats, TrainMetrics
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.paths import JobPaths
-from hpcbench.worker.measure import metrics
+from hpcbench.worker.measure import formulas as metrics
 from hpcbench.worker.measure import peak_flops as hardware
 from hpcbench.worker.measure.flops import count_flops_per_token, used_weights
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size

@@ -16,7 +16,7 @@ from hpcbench.schemas.record import TokenStats
 from hpcbench.worker.data.batches import pack_lengths
 from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
-from hpcbench.worker.measure.metrics import summarise_lengths
+from hpcbench.worker.measure.formulas import summarise_lengths
 from hpcbench.worker.measure.rouge import Prompt, make_prompts
 from hpcbench.worker.models import loading as model
 

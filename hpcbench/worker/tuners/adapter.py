@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.layers import find_layers, find_mlp
+from hpcbench.worker.decoder_layers import find_layers, find_mlp
 from hpcbench.worker.tuners import Tuner
 
 ACTIVATIONS: Final = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.layers import find_layers
+from hpcbench.worker.decoder_layers import find_layers
 from hpcbench.worker.tuners import Tuner, full
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.layers import find_last_projections, find_layers
+from hpcbench.worker.decoder_layers import find_last_projections, find_layers
 from hpcbench.worker.tuners import Tuner
 
 PER_LAYER: Final = ("layer_types", "mlp_layer_types", "no_rope_layers")

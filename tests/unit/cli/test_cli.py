@@ -26,9 +26,9 @@ from hpcbench.status.gather import gather
 from hpcbench.status.logs import log_files
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
-from hpcbench.submit import submit as submit_room
+from hpcbench.submit import carry_out as submit_room
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
-from hpcbench.submit.submit import submit_suite
 from hpcbench.submit.suite_claim import claim_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.job_cases import command

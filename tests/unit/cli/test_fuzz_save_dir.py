@@ -26,10 +26,10 @@ from hpcbench.retention import find_removals
 from hpcbench.scheduler import registry as choose
 from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import write_submission
-from hpcbench.schemas.views import Collection
 from hpcbench.status.explain import explain
 from hpcbench.status.gather import gather
 from hpcbench.status.logs import log_tail, telling_log

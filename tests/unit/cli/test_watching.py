@@ -20,13 +20,13 @@ from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, complete_watch
 from hpcbench.cli.status_table import choose_shown, render_status
 from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.plan.decide import Options
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
+from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
-from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.job_cases import command, suite, view
 from tests.unit.cli.test_cli import run

@@ -16,7 +16,8 @@ import hpcbench
 from hpcbench.cluster import node_probe as probe
 from hpcbench.cluster.check_inputs import check_inputs, jobs_are_offline
 from hpcbench.cluster.check_profile import check_partitions, check_rights
-from hpcbench.cluster.checks import (
+from hpcbench.cluster.doctor import check_save_dir, probe_resources
+from hpcbench.cluster.doctor_checks import (
     Check,
     check_accounting,
     check_commands,
@@ -26,12 +27,17 @@ from hpcbench.cluster.checks import (
     check_save_dir_place,
     check_settings,
 )
-from hpcbench.cluster.doctor import check_save_dir, probe_resources
-from hpcbench.scheduler.slurm.facts import Entitlements, parse_config, parse_partitions, parse_rights, parse_sinfo
+from hpcbench.scheduler.slurm.cluster_facts import (
+    Entitlements,
+    parse_config,
+    parse_partitions,
+    parse_rights,
+    parse_sinfo,
+)
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.storage.mounts import file_system_of
 from tests.support.job_cases import experiment, suite
-from tests.unit.scheduler.slurm.test_facts import recorded
+from tests.unit.scheduler.slurm.test_cluster_facts import recorded
 
 CONFIG = parse_config(recorded("scontrol-config"))
 PLAIN = ClusterProfile()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from hpcbench.cluster.init_profile import ClusterFacts, host_glob, profile_name, render_profile
 from hpcbench.config.profile import read_profile
-from hpcbench.scheduler.slurm.facts import Association, parse_config, parse_rights, parse_sinfo
+from hpcbench.scheduler.slurm.cluster_facts import Association, parse_config, parse_rights, parse_sinfo
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from tests.conftest import Golden
-from tests.unit.scheduler.slurm.test_facts import recorded
+from tests.unit.scheduler.slurm.test_cluster_facts import recorded
 
 YOURS = parse_rights(recorded("sacctmgr-user"))
 assert YOURS is not None

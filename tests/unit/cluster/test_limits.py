@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hpcbench.cluster.limits import find_impossible, judge_resources
 from hpcbench.errors import ConfigError, SchedulerError
 from hpcbench.scheduler.slurm.client import SlurmClient
-from hpcbench.scheduler.slurm.facts import NodeGroup, parse_sinfo
+from hpcbench.scheduler.slurm.cluster_facts import NodeGroup, parse_sinfo
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.submit.destination import refuse_impossible

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hpcbench.plan.inputs import hash_inputs
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
 from hpcbench.submit.submit_plan import unique_local_paths
 from tests.support.suite_writer import load, load_one, refusal
 

@@ -10,9 +10,9 @@ import pytest
 from hpcbench.hub.repository import command_by_hand, repository_error, repository_of
 from hpcbench.job.hub_push import build_folder, choose_sources
 from hpcbench.plan.fingerprint import fingerprint
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
 from hpcbench.report.facts import facts_of
-from hpcbench.report.remarks import warnings_of
+from hpcbench.report.notes_and_warnings import warnings_of
 from hpcbench.retention import kept_names
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import Parameters, TrainMetrics

@@ -17,9 +17,9 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.json_files import JsonObject, read_json, write_json
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.send_arrays import SubmitResult
-from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import PENDING, FakeScheduler
 from tests.support.job_cases import experiment, record, suite
 from tests.unit.test_retention import METRICS

@@ -9,7 +9,7 @@ import pytest
 
 from hpcbench.errors import WorkerError
 from hpcbench.job.disk import link_scratch
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
 from hpcbench.storage.paths import JobPaths
 from tests.support.job_cases import command, experiment, suite
 

@@ -19,8 +19,8 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Element, write_submission
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
-from hpcbench.worker.measure import metrics
-from hpcbench.worker.measure.metrics import Step
+from hpcbench.worker.measure import formulas as metrics
+from hpcbench.worker.measure.formulas import Step
 from tests.support.job_cases import command, experiment, submission
 from tests.unit.plan.test_plan import plan
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from hpcbench.errors import WorkerError
-from hpcbench.job.claim import Claim, take_claim
 from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.hub_push import push_weights, run_push, wants_push
+from hpcbench.job.job_claim import Claim, take_claim
 from hpcbench.job.stop_reason import StopRequest
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import Record, TrainMetrics
 from hpcbench.schemas.request import read_request

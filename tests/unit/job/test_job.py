@@ -16,8 +16,8 @@ from hpcbench.job import environment
 from hpcbench.job import supervisor as supervisor_room
 from hpcbench.job.__main__ import run_attempt
 from hpcbench.job.attempts import earlier_attempts
-from hpcbench.job.claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.context import JobContext
+from hpcbench.job.job_claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.stop_reason import StopRequest

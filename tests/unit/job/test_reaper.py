@@ -17,8 +17,8 @@ from hpcbench.plan.decide import Options
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
-from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.interrupted_trainings import processes_of
 from tests.support.slurm_suites import command_experiment, command_suite

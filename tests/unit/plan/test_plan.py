@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hpcbench.plan.arrays import describe_array, make_arrays, make_key, make_late_arrays, take_part
 from hpcbench.plan.decide import Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import describe_change, fingerprint_parts
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.schemas.states import JobState

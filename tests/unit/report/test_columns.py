@@ -12,13 +12,13 @@ from hpcbench.report.column import Column, cell_text
 from hpcbench.report.environment import environment_lines, flatten
 from hpcbench.report.facts import Facts, experiment_state, facts_of
 from hpcbench.report.layouts import default_columns, swift_columns, swift_export_columns
-from hpcbench.report.remarks import notes_of
+from hpcbench.report.notes_and_warnings import notes_of
 from hpcbench.report.rows import Row, averaged, best_rows, column_cells, merge_repeats
 from hpcbench.report.score_columns import eval_column
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.collection import ExperimentView
 from hpcbench.schemas.record import CommandMetrics, RankMemory, SampledMemory, TrainMetrics
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import ExperimentView
 from tests.support import report_parts as parts
 
 

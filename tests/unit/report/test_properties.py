@@ -16,6 +16,7 @@ from rich.console import Console
 from hpcbench.report import render
 from hpcbench.report.terminal import render_terminal
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.record import (
     Attempt,
     Cause,
@@ -31,7 +32,6 @@ from hpcbench.schemas.record import (
 )
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import Collection, ExperimentView, JobView, SuiteView
 
 texts = st.text(max_size=20) | st.sampled_from(
     ["a|b", "`x`", "<b>&", "\\", "\n# h", "_i_", "| - |", "名前", "=====", "1. x"]

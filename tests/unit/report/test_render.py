@@ -13,9 +13,9 @@ import pytest
 
 from hpcbench.errors import ReportError
 from hpcbench.report import Format, Layout, render
+from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.record import Cause, CommandMetrics
 from hpcbench.schemas.states import FAILED_STATES, JobState
-from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
 from hpcbench.status.explain import explain
 from tests.conftest import Golden
 from tests.support import report_cases as cases

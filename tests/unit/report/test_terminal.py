@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from hpcbench.report.terminal import render_terminal
-from hpcbench.schemas.views import Collection, ExperimentView, SuiteView
+from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from tests.conftest import Golden
 from tests.support import report_cases as cases
 from tests.support import report_parts as parts

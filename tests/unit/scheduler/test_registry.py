@@ -14,9 +14,9 @@ from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
 from hpcbench.schemas.suite_folder import read_suite
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.retry import load_submitted_suite
-from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import FakeScheduler
 from tests.support.suite_writer import load
 

@@ -11,14 +11,14 @@ import pytest
 
 from hpcbench.errors import SchedulerError
 from hpcbench.plan.decide import Options
-from hpcbench.report.remarks import others_note
+from hpcbench.report.notes_and_warnings import others_note
 from hpcbench.scheduler.protocol import SchedulerJob
+from hpcbench.schemas.collection import Collection, choose_jobs
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submitter, read_submissions, write_submission
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.suite_folder import read_suites
-from hpcbench.schemas.views import Collection, choose_jobs
 from hpcbench.status import collect
 from hpcbench.status.collect import collect_suites
 from hpcbench.status.gather import status_rows
@@ -27,9 +27,9 @@ from hpcbench.status.job_state import Evidence, conclude_state
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from hpcbench.submit.cancel import cancel_jobs, cancel_where_possible
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.send_arrays import SubmitResult
-from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, experiment, record, suite, view
 from tests.unit.plan.test_plan import plan

@@ -18,8 +18,8 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.status import polling as lookout
 from hpcbench.status.polling import PatientQueue, poll
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
-from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, submission, suite
 

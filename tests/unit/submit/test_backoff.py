@@ -21,9 +21,9 @@ from hpcbench.status import polling as lookout
 from hpcbench.status.collect import ask_schedulers
 from hpcbench.status.polling import poll
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.send_arrays import WAITS_S
-from hpcbench.submit.submit import submit_suite
 from tests.support.fake_scheduler import PENDING, FakeScheduler
 from tests.support.job_cases import command, suite
 

@@ -8,10 +8,10 @@ import pytest
 
 from hpcbench.errors import PlanError
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import Attempt, Cause, SampledMemory
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import JobView
 from hpcbench.submit.retry import Remedy, check_remedies, find_remedies, find_remedy
 from tests.support.job_cases import experiment, record, suite, view
 from tests.unit.plan.test_plan import plan

@@ -10,12 +10,12 @@ from pathlib import Path
 from hpcbench.errors import SubmitError
 from hpcbench.plan.arrays import make_arrays
 from hpcbench.plan.decide import Options, decide
-from hpcbench.plan.jobs import plan_suite
+from hpcbench.plan.requests import plan_suite
 from hpcbench.scheduler.protocol import Answer, Scheduler
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.submission import JobSettings, Submission
+from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
-from hpcbench.submit.submit import submit_suite
 from tests.support.job_cases import command, suite
 
 

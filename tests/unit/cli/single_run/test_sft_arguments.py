@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from hpcbench.cli.single_run.command_line import read_words
 from hpcbench.cli.single_run.options import SFT, options_of
 from hpcbench.cli.single_run.run import load_typed
-from hpcbench.cli.single_run.typed import read_words
 from hpcbench.schemas.suite import Experiment
 from tests.support.typed_commands import help_of
 

@@ -12,20 +12,20 @@ import pytest
 import yaml
 
 from hpcbench import cli
+from hpcbench.cli.single_run.command_line import read_words
 from hpcbench.cli.single_run.options import EVAL, SFT, Verb
 from hpcbench.cli.single_run.outcome_text import describe_job
 from hpcbench.cli.single_run.place import suite_label
 from hpcbench.cli.single_run.run import load_typed
-from hpcbench.cli.single_run.typed import read_words
 from hpcbench.config import load_suites
 from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
 from hpcbench.scheduler.local.runner import run_queue
+from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.record import Cause, EvalMetrics, Parameters, TaskResult, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.suite_folder import read_suite
-from hpcbench.schemas.views import ExperimentView, JobView
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from tests.support.job_cases import record

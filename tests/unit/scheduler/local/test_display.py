@@ -20,7 +20,7 @@ from hpcbench.scheduler.local.display import (
     open_display,
     progress_cells,
 )
-from hpcbench.scheduler.local.queue import ElementState, ElementStatus, LocalQueue, QueuedElement
+from hpcbench.scheduler.local.queue_files import ElementState, ElementStatus, LocalQueue, QueuedElement
 from hpcbench.schemas.headline import headline
 from hpcbench.schemas.record import (
     Cause,

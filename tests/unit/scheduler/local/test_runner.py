@@ -12,13 +12,13 @@ import pytest
 
 from hpcbench.errors import SchedulerError
 from hpcbench.processes import ProcessIdentity, is_alive
-from hpcbench.scheduler.local import claim as local_claim
 from hpcbench.scheduler.local import runner as local_runner
-from hpcbench.scheduler.local.claim import last_runner
-from hpcbench.scheduler.local.queue import ElementState, ElementStatus, LocalQueue
+from hpcbench.scheduler.local import runner_claim as local_claim
+from hpcbench.scheduler.local.choose_starts import Machine
+from hpcbench.scheduler.local.queue_files import ElementState, ElementStatus, LocalQueue
 from hpcbench.scheduler.local.runner import run_queue, start_detached
+from hpcbench.scheduler.local.runner_claim import last_runner
 from hpcbench.scheduler.local.scheduler import NO_RUNNER
-from hpcbench.scheduler.local.slots import Machine
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import LocalPaths, SuitePaths

@@ -13,10 +13,17 @@ from pathlib import Path
 import pytest
 
 from hpcbench.processes import ProcessIdentity, identify_process
-from hpcbench.scheduler.local import claim as local_claim
-from hpcbench.scheduler.local.claim import SILENCE_S, last_runner, leave_claim, live_runner, renew_claim, take_claim
+from hpcbench.scheduler.local import runner_claim as local_claim
 from hpcbench.scheduler.local.machine import read_machine
-from hpcbench.scheduler.local.queue import ElementStatus, LocalQueue
+from hpcbench.scheduler.local.queue_files import ElementStatus, LocalQueue
+from hpcbench.scheduler.local.runner_claim import (
+    SILENCE_S,
+    last_runner,
+    leave_claim,
+    live_runner,
+    renew_claim,
+    take_claim,
+)
 from hpcbench.scheduler.local.scheduler import LocalScheduler
 from hpcbench.storage.clock import file_age_s
 from hpcbench.storage.json_files import create_json

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcbench.scheduler.slurm.reasons import REASONS, explain_reason, read_reason
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.views import JobView
 from hpcbench.status.explain import explain
 from tests.support.places import RECORDED
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.scheduler.slurm.facts import (
+from hpcbench.scheduler.slurm.cluster_facts import (
     accounts_are_flat,
     correspond_count,
     enforced_rules,

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hpcbench.cli.single_run.command_line import Typed
 from hpcbench.cli.single_run.options import options_of
-from hpcbench.cli.single_run.typed import Typed
 from hpcbench.errors import ConfigError, PlanError, Problem
 from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.request import EVAL_PREFIX, TRAIN, JobRequest, eval_job_name, read_request

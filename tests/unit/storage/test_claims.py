@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hpcbench.processes import ProcessIdentity, is_alive, is_hidden, this_process
+from hpcbench.storage.claims import drop_claim, holder_fields, holder_of, is_abandoned, replace_claim
 from hpcbench.storage.json_files import create_json, read_json, write_json
-from hpcbench.storage.locks import drop_claim, holder_fields, holder_of, is_abandoned, replace_claim
 
 
 def test_a_claim_that_was_seen_is_removed(tmp_path: Path) -> None:

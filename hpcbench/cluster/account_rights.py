@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from hpcbench.cluster.limits import requests_of
 from hpcbench.errors import Problem
-from hpcbench.scheduler.slurm.facts import Association, Entitlements
+from hpcbench.scheduler.slurm.cluster_facts import Association, Entitlements
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.suite import Suite
 

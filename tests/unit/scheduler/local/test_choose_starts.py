@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from hpcbench.scheduler.local.slots import (
+from hpcbench.scheduler.local.choose_starts import (
     MAX_OVERTAKEN,
     MAX_WAIT_S,
     Machine,

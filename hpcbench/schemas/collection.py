@@ -1,7 +1,6 @@
 """What is known about all jobs of some suites at one moment: the value that status, why and report read.
 
-In: built by `collect.py` from plans, records, submissions and one scheduler query. Out: plain values, no disk, no
-clock.
+In: plans, records, submissions and one scheduler query, by `status/collect.py`. Out: plain values, no disk, no clock.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from hpcbench.job.context import JobContext
 from hpcbench.processes import is_alive
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.states import FINISHED_WELL
+from hpcbench.storage.claims import holder_fields, holder_of, replace_claim
 from hpcbench.storage.clock import LONG_AGO, now_text, parse_moment
 from hpcbench.storage.json_files import JsonObject, create_json, read_json
-from hpcbench.storage.locks import holder_fields, holder_of, replace_claim
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from hpcbench.scheduler.slurm.facts import (
+from hpcbench.scheduler.slurm.cluster_facts import (
     CORRESPOND_AFTER_TASK_CNT,
     correspond_count,
     max_array_size,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpcbench.worker.measure import metrics
-from hpcbench.worker.measure.metrics import Step
+from hpcbench.worker.measure import formulas as metrics
+from hpcbench.worker.measure.formulas import Step
 
 
 def make_step(step: int, *, loss: float | None = 1.0, time_s: float = 1.0, attempt: int = 1, samples: int = 4) -> Step:

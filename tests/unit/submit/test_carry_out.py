@@ -17,20 +17,20 @@ from hpcbench.job import train_check as gate
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
 from hpcbench.schemas.arguments import EvalArgs
+from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission, Submitter, read_submissions, write_submission
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.suite_folder import read_suites
-from hpcbench.schemas.views import JobView
 from hpcbench.status.collect import collect_suites
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.carry_out import carry_out, claim_plan, settle_suite, submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.job_folder import prepare_job
 from hpcbench.submit.send_arrays import SubmitResult
-from hpcbench.submit.submit import carry_out, claim_plan, settle_suite, submit_suite
 from hpcbench.submit.submit_plan import prepare
 from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import command, experiment, record, suite

@@ -17,8 +17,8 @@ from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_c
 from hpcbench.report.next_steps import Step, next_steps
 from hpcbench.report.rows import Row, column_cells
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
+from hpcbench.schemas.collection import JobView, SuiteView
 from hpcbench.schemas.states import FAILED_STATES, JobState
-from hpcbench.schemas.views import JobView, SuiteView
 from hpcbench.storage.paths import JobPaths
 
 COMPARED_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")

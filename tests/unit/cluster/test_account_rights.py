@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from hpcbench.cluster.accounts import asks_for_rights, charged_profile, find_refused, judge_rights
-from hpcbench.scheduler.slurm.facts import Association, Entitlements, UserRights, parse_rights
+from hpcbench.cluster.account_rights import asks_for_rights, charged_profile, find_refused, judge_rights
+from hpcbench.scheduler.slurm.cluster_facts import Association, Entitlements, UserRights, parse_rights
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from tests.support.job_cases import experiment, suite
-from tests.unit.scheduler.slurm.test_facts import recorded
+from tests.unit.scheduler.slurm.test_cluster_facts import recorded
 
 RIGHTS = parse_rights(recorded("sacctmgr-user"))
 ENFORCED = frozenset({"associations", "limits", "qos"})

@@ -3,7 +3,7 @@
 In: the path of a claim. Out: its holder, whether that is gone, and the place freed or taken in one step that only one
 process wins. Shared file systems do not lock files reliably, so a claim is created with `create_json`, touched by its
 holder, and read again before something is put in place. Who may take over from whom is up to `submit/suite_claim.py`,
-`job/claim.py` and `scheduler/local/claim.py`.
+`job/job_claim.py` and `scheduler/local/runner_claim.py`.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 
 from hpcbench.errors import SchedulerError
 from hpcbench.processes import ProcessIdentity, this_process
+from hpcbench.storage.claims import drop_claim, holder_of, is_abandoned
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json
-from hpcbench.storage.locks import drop_claim, holder_of, is_abandoned
 from hpcbench.storage.paths import LocalPaths
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from hpcbench.errors import PlanError, RecordError, SchedulerError
 from hpcbench.plan.decide import Options
 from hpcbench.retention import remove
 from hpcbench.scheduler.protocol import cluster_elsewhere
+from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.submission import Submission, read_submissions, submitted_by_other, unusable_submissions
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import SuiteOnDisk
-from hpcbench.schemas.views import Collection
 from hpcbench.status.collect import collect_suites
 from hpcbench.status.held_evals import release_held_evals
 from hpcbench.storage.clock import file_age_s

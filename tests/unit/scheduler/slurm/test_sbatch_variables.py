@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.scheduler.slurm.environment import (
+from hpcbench.scheduler.slurm.sbatch_variables import (
     describe_kept,
     hidden_variables,
     in_clean_environment,

@@ -1,7 +1,7 @@
 """The jobs that a local runner has running: started, adopted from a dead runner, asked to stop, settled.
 
 In: elements with their slots. Out: processes, and the states that they end in. It decides nothing about
-who starts; `slots.py` does. After a job has been settled no process of it is left.
+who starts; `choose_starts.py` does. After a job has been settled no process of it is left.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from hpcbench.processes import (
     send_signal,
     start_child,
 )
-from hpcbench.scheduler.local.queue import ElementState, ElementStatus, LocalQueue, QueuedElement, has_result
-from hpcbench.scheduler.local.slots import Machine, Start, num_threads
+from hpcbench.scheduler.local.choose_starts import Machine, Start, num_threads
+from hpcbench.scheduler.local.queue_files import ElementState, ElementStatus, LocalQueue, QueuedElement, has_result
 from hpcbench.schemas import variables
 from hpcbench.schemas.submission import Submission
 from hpcbench.storage.clock import now_text
