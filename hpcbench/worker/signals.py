@@ -49,11 +49,11 @@ def stop_requested(attempt: AttemptPaths) -> bool:
     return attempt.stop.exists()
 
 
-def leave_if_asked(attempt: AttemptPaths, *, ranks: Ranks, when: str) -> None:
-    """Raise when a stop was asked for where nothing is worth saving; only where no other rank would be left waiting.
+def leave_if_asked(attempt: AttemptPaths, *, ranks: Ranks) -> None:
+    """Raise when a stop was asked for before training started; only where no other rank would be left waiting.
 
     Raises:
         StopRequestedError: a stop was asked for.
     """
     if ranks.is_alone and stop_requested(attempt):
-        raise StopRequestedError(f"stopped {when}")
+        raise StopRequestedError("stopped before training started")

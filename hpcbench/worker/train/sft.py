@@ -118,7 +118,7 @@ def _train(assignment: Assignment) -> None:
     data = _load_data(assignment)
     assignment.progress.update("loading")
     prepared = _load_prepared(assignment, tuner, data)
-    leave_if_asked(attempt, ranks=ranks, when="before training started")
+    leave_if_asked(attempt, ranks=ranks)
     store = CheckpointStore(
         job=assignment.job,
         fingerprint=request.fingerprint,
@@ -187,7 +187,7 @@ def _load_data(assignment: Assignment) -> TokenData:
 
     def on_row(_count: int) -> None:
         on_tokenizing()
-        leave_if_asked(assignment.attempt, ranks=assignment.ranks, when="before training started")
+        leave_if_asked(assignment.attempt, ranks=assignment.ranks)
 
     return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
 

@@ -38,7 +38,7 @@ from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l
 from hpcbench.worker.models.loading import load_adapter_weights, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
 from hpcbench.worker.ranks import Ranks
-from hpcbench.worker.signals import StopRequestedError, leave_if_asked, stop_requested
+from hpcbench.worker.signals import StopRequestedError, stop_requested
 from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
 from hpcbench.worker.tuners import Tuner
 
@@ -194,7 +194,8 @@ class BenchTrainer(Trainer):
 
         def on_batch() -> None:
             run.progress.update("evaluating")
-            leave_if_asked(run.attempt, ranks=run.ranks, when="during an evaluation")
+            if run.ranks.is_alone and stop_requested(run.attempt):
+                raise StopRequestedError("stopped during an evaluation")
 
         loss, num_tokens = mean_cross_entropy(
             self.model,
