@@ -79,6 +79,7 @@ EOS = "<|im_end|>"
     ],
 )  # fmt: skip
 def test_templates_write_what_the_documents_define(name: str, text: str) -> None:
+    pytest.importorskip("tokenizers")
     tokenizer = make_tokenizer()
     template = TEMPLATES.lookup(name)
     assert template is not None

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,8 @@ from tests.unit.config.test_push_arguments import make_metrics
 
 TOKEN = "hf_never_written_anywhere"
 SCHEDULER = {"SLURM_JOB_ID": "99", "SLURM_ARRAY_JOB_ID": "98", "SLURM_ARRAY_TASK_ID": "0", "SLURM_NODEID": "0"}
+
+needs_hub = pytest.mark.skipif(find_spec("huggingface_hub") is None, reason="needs huggingface_hub")
 
 
 @pytest.fixture
@@ -80,6 +83,7 @@ def login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
 
 
+@needs_hub
 def test_the_best_weights_and_their_card_are_pushed(
     tmp_path: Path, trained: tuple[JobContext, Claim, Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +116,7 @@ def test_the_best_weights_and_their_card_are_pushed(
     assert not context.paths.hub.exists()
 
 
+@needs_hub
 def test_without_a_network_the_training_stays_and_the_command_by_hand_works(
     trained: tuple[JobContext, Claim, Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pydantic
 import pytest
 
 from hpcbench.config.schema import suite_json_schema
@@ -12,6 +13,11 @@ from hpcbench.schemas.record import Record
 from tests.conftest import Golden
 
 
+# Before 2.11 pydantic left `additionalProperties: true` out.
+@pytest.mark.skipif(
+    tuple(int(part) for part in pydantic.VERSION.split(".")[:2]) < (2, 11),
+    reason="pydantic words the schema differently",
+)
 @pytest.mark.parametrize("name", ["suite", "record", "profile"])
 def test_the_json_schema_is_as_reviewed(name: str, golden: Golden) -> None:
     schema = {
