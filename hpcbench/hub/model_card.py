@@ -38,14 +38,7 @@ def public_base(args: SftArgs) -> tuple[str, bool]:
 
 
 def render_card(request: JobRequest, record: Record, *, library: str, checkpoint: str) -> str:
-    """Return the model card.
-
-    Args:
-        request: of the training.
-        record: with its `TrainMetrics`.
-        library: what loads the weights: peft, transformers, or hpcbench for adapters of its own.
-        checkpoint: name of the checkpoint at the top of the repository.
-    """
+    """Return the model card."""
     args, metrics = request.args, record.metrics
     if args is None or not isinstance(metrics, TrainMetrics):
         raise TypeError("a model card is of a training")
@@ -68,6 +61,7 @@ def render_card(request: JobRequest, record: Record, *, library: str, checkpoint
         "## Arguments\n\nWhat was set; all else is hpcbench's default.",
         _table(("argument", "value"), _arguments(request, args)),
     ]
+    # Adapters of hpcbench's own have no loader in a public library.
     if library in _LOADING:
         names = "PeftModel" if library == "peft" else "AutoModelForCausalLM"
         imports = "from transformers import AutoModelForCausalLM\n" if library == "peft" else ""

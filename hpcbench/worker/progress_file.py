@@ -34,12 +34,7 @@ class Progress:
         self._written_at = -math.inf
 
     def update(self, phase: Phase, **values: float | None) -> None:
-        """Take new values; write them when the phase changed or the last file is old.
-
-        Args:
-            phase: what is being done.
-            **values: step, max_steps, epoch, loss, samples_per_second, tokens_per_second, eta_s.
-        """
+        """Take new values; write them when the phase changed or the last file is old."""
         changed = phase != self._values["phase"] or self._written_at == -math.inf
         self._values.update(values, phase=phase)
         if self._path is None or (not changed and time.monotonic() - self._written_at < PROGRESS_INTERVAL_S):
@@ -88,13 +83,7 @@ def read_steps(job: JobPaths, fingerprint: str) -> list[Step]:
 
 
 def read_eval_losses(job: JobPaths, fingerprint: str, *, key: str = "eval_loss") -> dict[int, float | None]:
-    """Return the eval_loss of every evaluated step, in order, the latest attempt's where there are several.
-
-    Args:
-        job: the job's files.
-        fingerprint: of the configuration.
-        key: another figure of the evaluations, such as rouge_l.
-    """
+    """Return the eval_loss of every evaluated step, in order, the latest attempt's where there are several."""
     found: dict[int, float | None] = {}
     for attempt, _ in list_attempts(job, fingerprint):
         for line in _read_lines(attempt.history):

@@ -43,10 +43,6 @@ def check_libraries(request: JobRequest) -> None:
 def require(module: str, *, for_what: str) -> None:
     """Raise where a module cannot be imported.
 
-    Args:
-        module: its name in Python.
-        for_what: what asks for it, in the suite's words.
-
     Raises:
         LibraryMissingError: it is missing or broken.
     """

@@ -140,12 +140,6 @@ def encode_samples(
 ) -> EncodedRows:
     """Tokenize samples in their order.
 
-    Args:
-        samples: chats.
-        template: decides tokens, labels and length.
-        num_proc: processes to use.
-        on_row: called with the number of rows done, now and then.
-
     Raises:
         WorkerError: a sample cannot be encoded; the message names its place.
     """

@@ -46,17 +46,7 @@ class Encoded:
 
 
 class Template:
-    """How chats become prompts and training samples for one tokenizer.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        system: system prompt for chats without one, or None.
-        max_length: longest sample in tokens.
-        truncation_strategy: what happens to longer samples.
-        loss_on_all_rounds: train on every answer instead of the last.
-        chat_template: Jinja text that replaces the tokenizer's, or None.
-        loss_scale: weighs the parts of answers, or None.
-    """
+    """How chats become prompts and training samples for one tokenizer."""
 
     def __init__(
         self,

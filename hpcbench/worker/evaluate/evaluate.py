@@ -67,11 +67,6 @@ class ValidationLoss:
 def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
     """Evaluate one dataset and write the attempt's metrics.
 
-    Args:
-        request: the job; `args` name model, template and dtype, `train_folder` the training whose weights are taken.
-        job: the job's files; its progress is rewritten every 15 s.
-        attempt: where metrics and samples go.
-
     Raises:
         WorkerError: the request cannot be evaluated here: no such task, no data, no checkpoint.
     """
@@ -218,14 +213,7 @@ def choose_chat_template(template: Template, eval_args: EvalArgs) -> bool:
 
 
 def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, system: str | None) -> LmEvalResults:
-    """Run lm-eval over the loaded tasks.
-
-    Args:
-        lm: the wrapped model.
-        tasks: what to evaluate.
-        eval_args: few-shot number, limit, generation arguments, seed.
-        system: the training's system prompt; where the template renders the prompts, it puts it in by itself.
-    """
+    """Run lm-eval over the loaded tasks."""
     os.environ.setdefault("DISABLE_MULTIPROC", "1")  # else lm-eval forks this process for the bootstrap
     by_template = lm.prompts is not None
     results: LmEvalResults | None = lm_eval.simple_evaluate(
@@ -237,6 +225,7 @@ def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, syste
         limit=eval_args.limit,
         bootstrap_iters=BOOTSTRAP_ITERS,
         log_samples=True,  # the task hash is made of them
+        # A template that renders the prompts puts the system prompt in by itself.
         system_instruction=None if by_template or not system else system.rstrip() + SYSTEM_DELIMITER,
         apply_chat_template=by_template,
         fewshot_as_multiturn=by_template and eval_args.fewshot_as_multiturn,

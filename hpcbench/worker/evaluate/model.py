@@ -57,16 +57,7 @@ class EvalModel(HFLM):
         max_length: int | None,
         between_batches: BetweenBatches,
     ) -> None:
-        """Wrap a loaded model.
-
-        Args:
-            model: the model on its device, with or without an adapter.
-            tokenizer: its tokenizer.
-            prompts: the training's template, or None for bare text without chat messages.
-            batch_size: rows per batch, fixed: an automatic size would change the speed.
-            max_length: longest prompt plus answer in tokens, or None for what the model allows.
-            between_batches: called with the progress before every batch.
-        """
+        # A fixed number of rows: the automatic size of lm-eval would change the speed.
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
         self.prompts = prompts
         self.meter = GenerationMeter()

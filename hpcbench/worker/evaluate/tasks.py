@@ -94,11 +94,8 @@ def primary_metric(headline: Task | Group, metrics: Mapping[str, object]) -> str
 
     For gsm8k that is `exact_match,strict-match` (lm-eval lists it before `flexible-extract`), for multiple choice
     `acc,none`.
-
-    Args:
-        headline: the task or group.
-        metrics: its results, in the order in which lm-eval made them (metric by metric within a filter).
     """
+    # lm-eval writes them metric by metric within a filter.
     keys = [key for key in metrics if "," in key and not key.split(",")[0].endswith("_stderr")]
     first = next(iter(metric_names(headline)), None)
     return next((key for key in keys if key.split(",")[0] == first), keys[0] if keys else None)

@@ -21,13 +21,7 @@ from hpcbench.worker.models.quantization import logical_size
 def count_flops_per_token(
     model: Any, *, tokens: TokenStats | None, num_trained_at_once: int | None = None
 ) -> float | None:
-    """Return model FLOPs per trained token, None where lengths or the architecture's sizes are not known.
-
-    Args:
-        model: with its tuner in it.
-        tokens: of the training rows, for their length.
-        num_trained_at_once: weights that get gradients in one step; None is all trainable ones.
-    """
+    """Return model FLOPs per trained token, None where lengths or the architecture's sizes are not known."""
     config = model.config
     heads = getattr(config, "num_attention_heads", None)
     num_layers = getattr(config, "num_hidden_layers", None)
@@ -40,6 +34,7 @@ def count_flops_per_token(
     weights = [weight for weight in used_weights(model) if is_tied or weight is not embedding]
     num_trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     if num_trained_at_once is not None:
+        # LISA trains a few layers in one step.
         num_trained = num_trained_at_once - (0 if is_tied else embedding.numel())
     forward_only, num_layers_forward_only = _find_forward_only(model)
     num_forward_only = sum(logical_size(w) for w in weights if id(w) in forward_only and w is not embedding)

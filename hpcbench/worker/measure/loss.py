@@ -37,23 +37,13 @@ def mean_cross_entropy(
     ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, int]:
-    """Return (token-weighted mean cross-entropy in nats, predicted tokens); several ranks share the rows.
-
-    Args:
-        model: a causal language model.
-        encoded_rows: the same on every rank; not empty.
-        batch_size: per rank.
-        device: where inputs go.
-        pad_token_id: any token; padding is masked.
-        ranks: share the rows; this process takes its part.
-        on_batch: called before each batch; may raise to leave early where there is one rank.
-    """
+    """Return (token-weighted mean cross-entropy in nats, predicted tokens); several ranks share the rows."""
     # Equal lengths together: less padding, and sums do not depend on order beyond rounding.
     ordered = sorted(encoded_rows, key=lambda row: len(row.input_ids), reverse=True)[ranks.rank :: ranks.count]
     totals = torch.zeros(2, dtype=torch.float64)  # [summed loss, predicted tokens]
     with inference(model):
         for start in range(0, len(ordered), batch_size):
-            on_batch()
+            on_batch()  # may raise to leave early where there is one rank
             totals += _sum_batch(model, ordered[start : start + batch_size], device, pad_token_id)
     totals = ranks.sum(totals, device)
     num_tokens = int(totals[1])

@@ -40,12 +40,7 @@ class StepMeasure:
 
 
 class Meter:
-    """Counts and times optimizer steps.
-
-    Args:
-        device: synchronised before the clock is read when it is a GPU.
-        ranks: the processes that the counts are summed over.
-    """
+    """Counts and times optimizer steps."""
 
     def __init__(self, device: torch.device, ranks: Ranks = ALONE) -> None:
         self._device = device
@@ -148,12 +143,7 @@ class GenerationWatch(StoppingCriteria):
         return torch.tensor([length is not None for length in self.stopped_at], device=self.device)
 
     def count_tokens(self, output: torch.Tensor, eos_token_ids: Sequence[int]) -> list[int]:
-        """Return the generated tokens of each row, end-of-sequence and stop sequence included, padding not.
-
-        Args:
-            output: what `generate` returned, [B, P + G].
-            eos_token_ids: tokens that end a row.
-        """
+        """Return the generated tokens of each row, end-of-sequence and stop sequence included, padding not."""
         counts = []
         for row, stopped_at in zip(output[:, self.prompt_length :].tolist(), self.stopped_at, strict=True):
             ended_at = next((place + 1 for place, token in enumerate(row) if token in eos_token_ids), len(row))

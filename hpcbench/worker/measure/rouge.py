@@ -58,18 +58,7 @@ def mean_rouge_l(
     ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
 ) -> float:
-    """Return the mean ROUGE-L (0 to 1) of the generated answers; several ranks share the prompts.
-
-    Args:
-        model: a causal language model, not wrapped for several ranks.
-        prompts: the same on every rank; not empty.
-        tokenizer: the model's.
-        args: batch size, sampling and length of the answers.
-        step: goes into the seed.
-        device: where inputs go.
-        ranks: share the prompts; this process takes its part.
-        on_batch: called before each batch; may raise to leave early where there is one rank.
-    """
+    """Return the mean ROUGE-L (0 to 1) of the generated answers; several ranks share the prompts."""
     share = prompts[ranks.rank :: ranks.count]
     size = args.eval_batch_size or 1
     total = torch.zeros((), dtype=torch.float64)
@@ -77,7 +66,7 @@ def mean_rouge_l(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), inference(model):
         torch.manual_seed(args.seed + 1_000_003 * step + ranks.rank)
         for start in range(0, len(share), size):
-            on_batch()
+            on_batch()  # may raise to leave early where there is one rank
             batch = share[start : start + size]
             answers = _generate(model, batch, tokenizer, args, device)
             total += sum(rouge_l(answer, row.reference) for answer, row in zip(answers, batch, strict=True))

@@ -114,30 +114,18 @@ def load_tokenizer(args: SftArgs, folder: Path | None = None) -> Any:
 def load_model(args: SftArgs, device: Device, *, num_gpus: int = 1, for_training: bool = True) -> Any:
     """Return the base model in its dtype on its device.
 
-    Args:
-        args: name the model, dtype and attention.
-        device: cuda or cpu.
-        num_gpus: GPUs of this rank; the layers are spread over several.
-        for_training: fp16 training of the model's own weights keeps them in fp32, everything else takes `dtype`.
-
     Raises:
         WorkerError: the model is not there or cannot run as asked.
     """
     check_device(args, device)
     source = model_source(args)
+    # torch's GradScaler refuses to unscale gradients in fp16.
     keeps_fp32 = for_training and args.dtype == "fp16" and load_tuner(args.tuner).trains_in_model_dtype
     return _from_pretrained(args, source, device, dtype="fp32" if keeps_fp32 else args.dtype, num_gpus=num_gpus)
 
 
 def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool = False, num_gpus: int = 1) -> Any:
-    """Return a finished checkpoint's model, in eval mode.
-
-    Args:
-        args: of the training; name the base that an adapter belongs to.
-        folder: a model folder, or an adapter folder of peft or of our own.
-        device: cuda or cpu.
-        merge: fold an adapter into the base's weights.
-        num_gpus: GPUs to spread the layers over.
+    """Return a finished checkpoint's model, in eval mode; an adapter goes on the base that `args` names.
 
     Raises:
         WorkerError: the checkpoint is not there or not readable.

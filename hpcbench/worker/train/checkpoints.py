@@ -170,13 +170,6 @@ class CheckpointStore:
     ) -> Kept:
         """Put the finished checkpoints in place.
 
-        Args:
-            last_step: the step of the model in memory.
-            best_step: the step with the lowest eval_loss, or None without evaluation.
-            with_state: keep the optimizer's state too.
-            limit: save_total_limit; 1 keeps the best, or the last without a best.
-            save_weights: writes the model in memory and its tokenizer to a folder.
-
         Raises:
             WorkerError: another process has claimed the job.
         """
@@ -195,6 +188,7 @@ class CheckpointStore:
             source = last if best_step == last_step else self.job.resume / f"best-{best_step}"
             _link_tree(source, best, with_state=with_state)
             self._place(best, self.job.checkpoints / "best")
+        # save_total_limit: 1 keeps the best, or the last without a best.
         keeps_last = best is None or limit != 1
         if keeps_last:
             self._place(last, self.job.checkpoints / "last")

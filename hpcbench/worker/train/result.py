@@ -59,15 +59,7 @@ def inspect_model(
     autocast: str,
     num_trained_at_once: int | None = None,
 ) -> ModelFacts:
-    """Return a prepared model's parameter counts, dtypes and FLOPs per token.
-
-    Args:
-        model: with its tuner in it.
-        trains_base: whether the base's weights get gradients.
-        tokens: of the training rows, for their length.
-        autocast: dtype of matrix products where it is not the weights'.
-        num_trained_at_once: weights that get gradients in one step; None is all trainable ones.
-    """
+    """Return a prepared model's parameter counts, dtypes and FLOPs per token."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = model.num_parameters() if trains_base else sum(map(logical_size, used_weights(model)))
     base_dtypes = {dtype_name(p) for p in model.parameters() if trains_base or not p.requires_grad}

@@ -39,12 +39,7 @@ class TokenData:
 
 
 def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Callable[[], None]) -> TokenData:
-    """Read, split and tokenize the datasets.
-
-    Args:
-        args: name the datasets and what is made of them.
-        on_row: called with the number of rows done, now and then; may raise to leave.
-        on_tokenizing: called between reading and tokenizing.
+    """Read, split and tokenize the datasets; `on_row`, called now and then, may raise to leave.
 
     Raises:
         WorkerError: the tokenizer or a dataset is missing or unusable.

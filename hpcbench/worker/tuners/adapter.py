@@ -20,14 +20,7 @@ ACTIVATIONS: Final = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh":
 
 
 class Bottleneck(nn.Module):
-    """Down, activation, up, and the input added; `up` starts at zero.
-
-    Args:
-        width: of the hidden states.
-        length: of the bottleneck.
-        act: one of ACTIVATIONS.
-        device: of the weights, which are fp32 like all adapters.
-    """
+    """Down, activation, up, and the input added; `up` starts at zero."""
 
     def __init__(self, width: int, length: int, act: str, device: torch.device) -> None:
         super().__init__()

@@ -40,9 +40,6 @@ class GaLoreAdamW(torch.optim.Optimizer):
     Args:
         groups: parameter groups; `rank`, `update_proj_gap`, `scale`, `proj_type`, `frees_gradients`, `has_8bit_state`,
             `proj_bits`, `proj_group_size` and `stretch` (the options of `stretch_gap`, None for a fixed gap) are read.
-        lr: learning rate.
-        betas: of the moments.
-        eps: added to the root of the second moment.
     """
 
     def __init__(
