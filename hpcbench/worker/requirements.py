@@ -55,7 +55,6 @@ def require(module: str, *, for_what: str) -> None:
 
 
 def _needed(request: JobRequest) -> Iterator[str]:
-    """Yield the modules that the job will import."""
     yield from _TRAIN
     if request.cmd == "eval":
         yield "lm_eval"

@@ -109,7 +109,6 @@ def _parse_calls(text: str) -> list[tuple[str, object]] | None:
 
 
 def _with_tools(messages: list[Message], row: Row, agent: AgentFormat | None) -> tuple[Message, ...] | None:
-    """Put the tools into the system prompt; None where they cannot be read."""
     system = row.get("system")
     tools = row.get("tools")
     if not tools:

@@ -188,7 +188,6 @@ def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], in
 
 
 def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
-    """Return a dataset's chats, and how many rows were left out."""
     agent: AgentFormat = find_agent_format(args)
     samples = []
     num_discarded = 0
@@ -240,5 +239,4 @@ def _encode_one(sample: Sample, template: Template) -> Encoded:
 
 
 def _compact(values: Iterable[int]) -> array[int]:
-    """Return four bytes per token instead of a Python list's thirty."""
-    return array("i", values)
+    return array("i", values)  # four bytes per token; a Python list takes about thirty

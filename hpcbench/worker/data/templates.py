@@ -245,7 +245,6 @@ class Template:
         return [1.0 if self._is_special(token) else weight for token, weight in zip(answer_ids, weights, strict=True)]
 
     def _find_starts(self, prompt: str, full: str, prompt_ids: list[int]) -> list[int]:
-        """Return where in the answer's text each of its tokens starts, tokenized as `_continue` does."""
         if not self.tokenizer.is_fast:
             raise WorkerError("parts of answers cannot be weighed: only fast tokenizers return the offsets of tokens")
         add_start = self._chat_template is None

@@ -1,8 +1,7 @@
 """The model that lm-eval is given: with the training's prompts, a measured generation and reports of its progress.
 
 In: a loaded model, its tokenizer, the training's template. Out: answers to lm-eval's requests, a filled meter.
-lm-eval never tokenizes a prompt of the template itself, so special tokens and a BOS cannot differ between training and
-eval. It never loads weights and never scores.
+It never loads weights and never scores.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ class EvalModel(HFLM):
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:  # noqa: FBT001
         """Return the tokens of a text; a rendered prompt's are the template's own."""
+        # Not tokenized by lm-eval: special tokens and a BOS could differ from the training's.
         ids = None if self.prompts is None else self.prompts.ids_of(string)
         return super().tok_encode(string, add_special_tokens, **kwargs) if ids is None else ids
 

@@ -167,7 +167,6 @@ def _top_level(manager: TaskManager, name: str) -> list[Task | Group]:
 
 
 def _group(name: str, members: Sequence[Task | Group]) -> Group:
-    """Put several tasks under one name, their metrics averaged by the number of documents."""
     group = Group(name=name, alias=name)
     for member in members:
         group.add(member)

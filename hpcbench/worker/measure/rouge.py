@@ -74,7 +74,7 @@ def mean_rouge_l(
 
 
 def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs, device: torch.device) -> list[str]:
-    """Return the answers to a batch of prompts, which are padded on the left."""
+    # generate continues each row at its right end.
     input_ids = pad_rows([prompt.input_ids for prompt in batch], tokenizer.pad_token_id, side="left")
     attention_mask = pad_rows([[1] * len(prompt.input_ids) for prompt in batch], 0, side="left")
     # Without do_sample transformers warns of each of these.

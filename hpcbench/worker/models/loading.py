@@ -2,9 +2,6 @@
 
 In: the training arguments and a device. Out: a transformers tokenizer or model, in the dtype that was asked for.
 What is missing, unsupported or unsafe raises a WorkerError with a way on; nothing here downloads anything.
-
-Adapters that neither peft nor transformers can save are a folder with `tuner.json` (method and arguments) and
-`tuner.safetensors` (the trained weights), from which they are rebuilt on their base.
 """
 
 from __future__ import annotations
@@ -27,7 +24,6 @@ from hpcbench.worker.models.quantization import quantization_config, settle, tor
 from hpcbench.worker.tuners import load_tuner
 
 TUNER_WEIGHTS: Final = "tuner.safetensors"
-
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +204,7 @@ def save_adapter(model: Any, args: SftArgs, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = load_tuner(args.tuner).saved_arguments
     values = args.model_dump(mode="json", include=set(names))
+    # Neither peft nor transformers can save these: method, arguments and trained weights rebuild them on their base.
     save_file(_trained(model), folder / TUNER_WEIGHTS)
     write_json(folder / TUNER_CONFIG, {"schema_version": 1, "tuner": args.tuner, "arguments": values})
 

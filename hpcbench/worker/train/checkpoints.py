@@ -235,7 +235,6 @@ class CheckpointStore:
         shutil.rmtree(old, ignore_errors=True)
 
     def _check_claim(self) -> None:
-        """Raise when another process owns the job."""
         if self.token is None:
             return
         claim = None
@@ -264,7 +263,6 @@ def _find_damage(folder: Path, manifest: JsonObject) -> str | None:
 
 
 def _numbered(folder: Path, prefix: str) -> list[tuple[int, Path]]:
-    """Return (N, path) of the folders `<prefix>-N`."""
     found = []
     for path in folder.glob(f"{prefix}-*"):
         number = path.name.removeprefix(f"{prefix}-")

@@ -170,7 +170,6 @@ def _explain_evals(ratio: float, num_val_rows: int, eval_loss: float | None) -> 
 
 
 def _find_peak(device: Device, args: SftArgs) -> tuple[float | None, str | None]:
-    """Return the device's peak FLOP/s, and why it is not known."""
     if device == "cpu":
         return None, "no peak FLOP/s is known for CPUs"
     name = torch.cuda.get_device_name()

@@ -89,11 +89,6 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
 
 
 def _count_gpus_each(request: JobRequest, ranks: Ranks) -> int:
-    """Return the GPUs of each rank.
-
-    Raises:
-        WorkerError: the launcher started another number of ranks than the request has, or ranks share GPUs.
-    """
     resources = request.resources
     if ranks.count != resources.ddp:
         raise WorkerError(f"requirements.ddp is {resources.ddp}, and {ranks.count} ranks were started")
@@ -161,7 +156,6 @@ def _run_trainer(
     data: TokenData,
     resume_from: str | None,
 ) -> None:
-    """Train to the end, or to where the supervisor asks to stop."""
     meter.reset_peaks()
     tuner = current.tuner
     trainer = BenchTrainer(
@@ -239,7 +233,6 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
 
 
 def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
-    """Return the arguments that recompute activations."""
     if not args.gradient_checkpointing:
         return {}
     # transformers 5.23 renamed them.
@@ -280,12 +273,11 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
 
 
 def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, ResumePoint] | None:
-    """Return rank 0's choice of checkpoint on every rank: file systems may show them different ones."""
     found = None
     if ranks.is_first:
         store.prepare()
         found = store.find()
-    return ranks.broadcast(found)
+    return ranks.broadcast(found)  # a network file system may show ranks different checkpoints
 
 
 def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:

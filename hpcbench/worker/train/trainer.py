@@ -167,7 +167,6 @@ class BenchTrainer(Trainer):
             self._tokenizer.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Take the weights to resume with."""
         # The Trainer loads whole models and peft's adapters alone, and has no public hook for others.
         if not self.run.tuner.saved_arguments:
             super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -52,7 +52,6 @@ def prepare(model: Any, args: SftArgs) -> Any:
 
 
 def _adapt(module: Any, _inputs: Any, output: Any) -> Any:
-    """Return the output with its hidden states adapted."""
     if isinstance(output, tuple):  # a mixture of experts returns its router's logits too
         return (module.adapter(output[0]), *output[1:])
     return module.adapter(output)

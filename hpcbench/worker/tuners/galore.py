@@ -231,7 +231,6 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any:
 
 
 def _find_targets(model: Any, args: SftArgs) -> Iterator[torch.Tensor]:
-    """Yield the weights whose gradients are projected."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     for name, module in model.named_modules():
         if args.galore_target_modules:
