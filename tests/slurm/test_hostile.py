@@ -155,7 +155,7 @@ def test_hostile_names_are_refused_together(slurm_cluster: Cluster, tmp_path: Pa
     for words in (
         "partition: got 'gpu\\ntouch PWNED'",
         "gpu_type: got '$(touch PWNED)'",
-        "'A;touch PWNED' is not a name",
+        "'A;touch PWNED' is not the name of an environment variable",
     ):
         assert words in done.stderr
     assert "not the name of an eval dataset: '../up'" in done.stderr
