@@ -1,8 +1,6 @@
 """Entry point of every job: `python -m hpcbench.job SUBMISSION_FILE [--index N]`.
 
-In: a submission file and, in a Slurm array, the index from the environment. Out: exit code 0 when the job is completed,
-1 when it is not, 74 when it could not write what became of it. No pickle, no shell; a job adopted after a crash of
-`submit` starts like any other.
+Exit code 0 when the job is completed, 1 when it is not, 74 when it could not write what became of it.
 """
 
 from __future__ import annotations

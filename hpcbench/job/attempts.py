@@ -1,8 +1,4 @@
-"""The attempts of a job before this one, as its record lists them.
-
-In: the folders of earlier attempts. Out: their `Attempt`s, one for each start that claimed the job, also for those that
-were killed before they could tell, and the record of a job that has no attempts left.
-"""
+"""The attempts of a job before this one, as its record lists them: one for each start that claimed the job."""
 
 from __future__ import annotations
 
@@ -25,28 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 def earlier_attempts(job: JobPaths, *, before: int, scheduler_id: str) -> tuple[Attempt, ...]:
-    """Return the attempts with numbers below `before`, oldest first.
-
-    Args:
-        job: the job's files.
-        before: number of the attempt that asks.
-        scheduler_id: its scheduler job; an earlier attempt of the same one was put back into the queue.
-    """
+    """Return the attempts before number `before`, oldest first; those of the same `scheduler_id` were requeued."""
     found = (_read_attempt(job.attempt(number), number) for number in range(1, before))
     return tuple(_name_preemption(attempt, scheduler_id) for attempt in found if attempt is not None)
 
 
 def give_up(context: JobContext, request: JobRequest, *, before: int) -> Record:
-    """Write and return the record of a job that comes back although its attempts are used up.
-
-    It keeps the state of its last attempt; one that was killed without a word is taken for a node failure, since a
-    preemption leaves time for a record.
-
-    Args:
-        context: the start that does not run any more.
-        request: the job.
-        before: number that this start would have had.
-    """
+    """Write and return the record of a job that comes back although its attempts are used up."""
     earlier = earlier_attempts(context.paths, before=before, scheduler_id=context.scheduler_id)
     last = earlier[-1] if earlier else None
     why = "" if last is None or last.cause is None else f"; the last one: {last.cause.message}"

@@ -1,7 +1,6 @@
 """After an experiment's last job: its checkpoints are reduced to what the profile's `keep` says.
 
-In: the context of a job that has just left its record. Out: fewer folders. It follows the records alone and asks no
-scheduler; whatever it cannot be sure of stays, for the next `hpcbench submit` or `hpcbench clean`.
+It follows the records alone and asks no scheduler; what is not certain stays for `hpcbench submit` or `hpcbench clean`.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ def reduce_own_checkpoints(context: JobContext, keep: Keep) -> None:
 
 
 def _is_awaited(context: JobContext, planned: Collection[str]) -> bool:
-    """Return whether an eval that an earlier version of the suite had may still read the checkpoints."""
     jobs = job_folders(context.paths.folder.parent, EVAL_PREFIX)
     return any(
         job.folder.name not in planned and read_record(job.record) is None and not job.cancelled.exists()

@@ -1,8 +1,4 @@
-"""Who and where this job is: its submission, its folder, its scheduler ids, its node.
-
-In: the command line and the environment of a started job. Out: a `JobContext`, which the rest of this room takes as a
-value.
-"""
+"""Who and where this job is: its submission, its folder, its scheduler ids, its node."""
 
 from __future__ import annotations
 

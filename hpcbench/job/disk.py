@@ -1,8 +1,6 @@
 """The disks that a job writes to: a little space kept for its record, and checkpoints on scratch.
 
-In: an attempt's folder; a train job's folder and the profile's `scratch`. Out: a file of random bytes (zeros would take
-no space on disks that compress) that goes just before the record is written; `resume` and `checkpoints` as links to
-folders of this very configuration on scratch. What is already in the job's folder stays where it is.
+Links lead to folders of this very configuration on scratch; what is already in the job's folder stays where it is.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ def take_reserve(path: Path) -> None:
 
 def _write_random(path: Path, size: int) -> None:
     with path.open("wb") as stream:
-        stream.write(os.urandom(size))
+        stream.write(os.urandom(size))  # zeros would take no space on disks that compress
         stream.flush()
         os.fsync(stream.fileno())  # NFS may report a full disk only here (write(2))
 

@@ -1,7 +1,6 @@
 """The machine and software a job ran on: versions, git, GPUs, driver, host, scheduler ids.
 
-In: the machine. Out: plain values for the record. Anything that cannot be found out is null; nothing here imports
-torch. GPUs and git are asked beside the job, since a driver or a file system that hangs must not hold it up.
+Anything that cannot be found out is null; nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class MachineQuestion:
 
     def __init__(self, suite_file: str, environ: Mapping[str, str] = os.environ) -> None:
         self._answer: dict[str, Any] = {"gpus": None, "git": None}
-        self._thread = threading.Thread(target=self._ask, args=(suite_file, environ), daemon=True)
+        self._thread = threading.Thread(target=self._ask, args=(suite_file, environ), daemon=True)  # drivers may hang
         self._thread.start()
 
     def _ask(self, suite_file: str, environ: Mapping[str, str]) -> None:
@@ -101,7 +100,6 @@ def _cpu_name() -> str | None:
 
 
 def _gpus(environ: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return names and driver of the visible GPUs, or None where there is no NVIDIA driver."""
     if environ.get("CUDA_VISIBLE_DEVICES") == "":
         return None
     text = _output(
@@ -121,7 +119,6 @@ def _gpus(environ: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _git(suite_file: str) -> dict[str, Any] | None:
-    """Return commit and cleanness of the folder that holds the suite, or None outside of git."""
     folder = str(Path(suite_file).parent) if suite_file else "."
     commit = _output(["git", "-C", folder, "rev-parse", "HEAD"]).strip()
     if not commit:

@@ -1,9 +1,7 @@
 """After a train job: its evals are released when it completed, and cancelled when it failed finally.
 
-In: the context of a train job. Out: calls of scontrol and scancel, or, in a container that has neither, wishes for the
-batch script outside. Slurm itself judges only the first ten waiting elements of an array one by one
-(`correspond_after_task_cnt`), so the dependency only holds evals back and this lets them go. Whatever cannot be done
-here is done by the next hpcbench command.
+Slurm itself judges only the first ten waiting elements of an array one by one (`correspond_after_task_cnt`), so the
+dependency only holds evals back and this lets them go. The next hpcbench command does what cannot be done here.
 """
 
 from __future__ import annotations
@@ -64,30 +62,22 @@ def _settle(context: JobContext, evals: Sequence[str], state: JobState) -> None:
 
 
 def requeue(context: JobContext) -> bool:
-    """Put this job back into the queue after its time limit; return whether that was done or left to the batch script.
-
-    A plain `scontrol requeue` takes a cancelled job as well, which would come back to life; it is for a job that Slurm
-    itself is ending because its time is over. See `stop.judge_stop`.
-    """
+    """Requeue this job after its time limit; return whether that was done, or left to the batch script."""
     if shutil.which("scontrol") is None:
         leave_wishes(context, [f"requeue {context.scheduler_id}"])
         return True
     own = ask_own_job(context.scheduler_id)
-    if own is not None and own.is_at_limit:
+    if own is not None and own.is_at_limit:  # a plain requeue would revive a cancelled job; see judge_stop
         return requeue_ended(context.scheduler_id)
     return requeue_running(context.scheduler_id)
 
 
 def stay_if_preempted(context: JobContext, record: Record) -> bool:
-    """Have the batch script outside a container stay if this job is being preempted; return whether it was asked to.
-
-    In the container a preemption cannot be told from a cancellation or a time limit. The batch script can ask Slurm: it
-    leaves at once where it is none, and a cancellation ends it.
-    """
+    """Have the batch script outside a container stay if this job is being preempted; return whether it was asked to."""
     is_stopped = record.cause is not None and record.cause.type == "interrupted"
     if not is_stopped or not context.on_slurm or shutil.which("scontrol") is not None or is_cancelled(context):
         return False
-    leave_wishes(context, [f"stay {context.scheduler_id}"])
+    leave_wishes(context, [f"stay {context.scheduler_id}"])  # it can ask Slurm, and a cancellation ends it
     return True
 
 

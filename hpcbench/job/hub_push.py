@@ -1,9 +1,7 @@
 """After a training with push_to_hub: its weights and a model card in one folder, pushed to a model hub.
 
-In: a completed training's record and checkpoints. Out: the folder, and the record again with the repository's address,
-or with the reason why there is none and the command that pushes by hand. Nothing here can undo the training: its record
-stands before the push begins. The push itself is a process of its own, which may be stopped at any time; this one knows
-no hub's library.
+Never undoes the training: its record is written before the push begins. The push is a process that may be stopped at
+any time; this one imports no hub's library.
 """
 
 from __future__ import annotations
@@ -85,13 +83,11 @@ def push_weights(
 def choose_sources(args: SftArgs, metrics: TrainMetrics, job: JobPaths) -> dict[str, Path]:
     """Return the checkpoints to push by their place in the repository, the empty name being its top.
 
-    Where the one that the strategy names was not kept, the other takes its place.
-
     Raises:
         FileNotFoundError: no checkpoint was kept.
     """
     best, last = metrics.best_checkpoint, metrics.last_checkpoint
-    top = (last or best) if args.push_hub_strategy in {"end", "push_last"} else (best or last)
+    top = (last or best) if args.push_hub_strategy in {"end", "push_last"} else (best or last)  # whichever was kept
     if top is None:
         raise FileNotFoundError(errno.ENOENT, "no checkpoint was kept", str(job.checkpoints))
     sources = {"": job.folder / top}
@@ -152,7 +148,6 @@ def _copy(source: Path, target: Path, names: Mapping[str, str]) -> None:
 
 
 def _without_places(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a JSON value whose texts name no local folder of this job (pure)."""
     if isinstance(value, dict):
         return {key: _without_places(item, names) for key, item in value.items()}
     if isinstance(value, list):

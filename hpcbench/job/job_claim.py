@@ -1,7 +1,6 @@
 """The claim: which start of which scheduler job owns a job folder.
 
-In: a context. Out: a claim with a token, or None when this start has to leave. It is created atomically, and read again
-before a record or checkpoint is put in place: after a node failure an old process may still be running.
+It is read again before a record or checkpoint is put in place: after a node failure an old process may still run.
 """
 
 from __future__ import annotations
@@ -41,9 +40,7 @@ class Claim:
 def take_claim(context: JobContext, *, sleep: Callable[[float], None] = time.sleep) -> Claim | None:
     """Claim the job folder for this start, or return None when another start owns it or the job is done.
 
-    The same scheduler job with a higher restart count takes over. Another job leaves, unless the owner is certainly
-    gone: its process has ended on this host, or this submission was made after the owner's claim, which hpcbench only
-    does once the owner was seen to be over.
+    The same scheduler job with a higher restart count takes over; another job only once the owner is certainly gone.
     """
     paths = context.paths
     fingerprint = context.submission.elements[context.index].fingerprint
@@ -78,12 +75,11 @@ def may_take_over(context: JobContext, owner: Mapping[str, object]) -> bool:
         return isinstance(count, int) and (context.restart_count > count or _is_dead_here(context, owner))
     if _is_dead_here(context, owner):
         return True
-    created_at = parse_moment(context.submission.created_at)
+    created_at = parse_moment(context.submission.created_at)  # made only once its owner was seen to be over
     return created_at is not None and created_at > (parse_moment(owner.get("claimed_at")) or LONG_AGO)
 
 
 def _is_dead_here(context: JobContext, owner: Mapping[str, object]) -> bool:
-    """Return whether the owner ran on this host and its process has ended."""
     holder = holder_of(owner)
     return holder is not None and holder.host == context.host and not is_alive(holder)
 

@@ -1,7 +1,4 @@
-"""The command line and environment of what a job runs: worker, torchrun, or any program.
-
-In: a request and where it runs. Out: an argument list and variables (pure). No shell ever sees them.
-"""
+"""The command line and environment of what a job runs: worker, torchrun, or any program; no shell sees them (pure)."""
 
 from __future__ import annotations
 
@@ -41,16 +38,7 @@ def build_launch(
     environ: Mapping[str, str],
     checkpoint: Path | None = None,
 ) -> Launch:
-    """Return what to run for a request.
-
-    Args:
-        request: the job.
-        context: this start of it.
-        attempt: where the attempt's files go.
-        token: of the claim; workers check it before they put a checkpoint in place.
-        environ: inherited variables.
-        checkpoint: model folder for an eval program.
-    """
+    """Return what to run for a request; workers check the claim's `token` before they put a checkpoint in place."""
     env = job_environment(request, context, attempt=attempt, token=token, environ=environ)
     program = request.program
     if program:

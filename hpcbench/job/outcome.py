@@ -1,8 +1,4 @@
-"""How an attempt ended, by the evidence it left.
-
-In: exit status, files in the attempt's folder, and which signals came. Out: a state and a cause. It reads the attempt's
-folder and decides; it writes nothing.
-"""
+"""How an attempt ended: a state and a cause, by its exit status, its files and the signals that came; never writes."""
 
 from __future__ import annotations
 
@@ -127,7 +123,6 @@ def _completed(
 
 
 def _no_result(kind: str, message: str, job: JobPaths, attempt: AttemptPaths, *, hint: str | None = None) -> Cause:
-    """Return the cause of a program that ended with exit code 0 and has no result all the same."""
     log, lines = relative(attempt.log, job), log_tail(attempt.log)
     return Cause(type=kind, message=message, exit_code=0, hint=hint, log=log, lines=lines)
 

@@ -1,10 +1,7 @@
 """The reaper: a tiny process beside a job's launcher that ends whatever is left of the job when its supervisor is gone.
 
-In: the claim's token, which all processes of the job carry in their environment, and a pipe that the supervisor holds.
-Out: nothing; once the pipe is closed, by the supervisor's end or by its death, all that carry the token are killed.
-A child that has left its parent, session and process group is found as well. Where Slurm uses no cgroups, nobody else
-would end it. This file is also a program that starts isolated (`python -I -S`, in hundredths of a second), so it
-imports nothing of hpcbench and has its own search through /proc.
+Once its pipe is closed, it kills all that carry the claim's token in their environment: where Slurm uses no cgroups,
+nobody else would. It starts isolated (`python -I -S`, in hundredths of a second), so it imports nothing of hpcbench.
 """
 
 from __future__ import annotations
@@ -31,9 +28,7 @@ PATIENCE_S = 10.0
 def start_reaper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
     """Start the reaper of a job; return None where it cannot be started, and the job runs on.
 
-    Args:
-        token: of the claim.
-        environ: the supervisor's. A job that this one submits inherits the token, and is told apart by its Slurm id.
+    A job that this one submits inherits the token, and is told apart by its Slurm id.
     """
     import logging
     import subprocess

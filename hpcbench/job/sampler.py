@@ -1,8 +1,4 @@
-"""Memory, utilisation and power of a running job, seen from outside.
-
-In: the process id of the launcher. Out: a `SampledMemory`. It works for any program, needs no torch, and never fails a
-job: what cannot be read is left out.
-"""
+"""Memory, utilisation and power of a running job, seen from outside; never fails a job, and needs no torch."""
 
 from __future__ import annotations
 

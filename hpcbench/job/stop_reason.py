@@ -1,7 +1,6 @@
 """Why a job was asked to stop: signals alone leave it open, so the user's note and Slurm's answer decide.
 
-In: the signals that came, `cancelled.json`, and `scontrol show job`. Out: a reason, from which the record's state
-follows. Only a time limit leads to a requeue of ours; see `judge_stop` for the rule.
+Only a time limit leads to a requeue of ours; see `judge_stop` for the rule.
 """
 
 from __future__ import annotations
@@ -67,12 +66,6 @@ def judge_stop(stop: StopRequest, *, is_noted: bool, own: OwnJob | None, restart
     4. Slurm cannot be asked (in a container): what the signals say. There a preemption is put down as a cancellation,
        and corrected by the next attempt; the batch script outside sees to it that there is one, see
        `eval_release.stay_if_preempted`.
-
-    Args:
-        stop: the signals.
-        is_noted: whether `hpcbench cancel` has left its note for this job.
-        own: what Slurm says of this job.
-        restart_count: how often Slurm had requeued the job when it started.
     """
     if stop.reason is None:
         return None

@@ -1,9 +1,7 @@
 """The supervisor: one small process per node that starts a job's launcher, outlives it and records how it ended.
 
-In: a claimed job. Out: a record, in every outcome. It imports no torch, sends logs to
-files and never through pipes. Signals: USR2 (time limit near) and TERM (cancelled or preempted) make it ask the worker,
-through a file, to checkpoint and leave; the processes of the job ignore those signals, which Slurm sends to all of
-them.
+It imports no torch, and sends logs to files, never through pipes. USR2 (time limit near) and TERM (cancelled or
+preempted) make it ask the worker, through a file, to checkpoint and leave; the job's processes ignore those signals.
 """
 
 from __future__ import annotations
@@ -127,11 +125,7 @@ class Supervisor:
         return self._finish(launch.argv, state, cause, metrics, sampled)
 
     def _refuse(self, launch: Launch, message: str, hint: str | None) -> Record:
-        """Write the record of a job that cannot be started.
-
-        Raises:
-            HpcbenchError: on another node than the head; that this one leaves ends the job there.
-        """
+        """Write the record of a job that cannot be started; off the head node raise, which ends the job."""
         if not self.context.is_head:
             raise HpcbenchError(message, hint=hint)
         return self._finish(launch.argv, JobState.FAILED, Cause(type="cannot_start", message=message, hint=hint))
@@ -148,7 +142,6 @@ class Supervisor:
         return self._finish((), JobState.FAILED, cause)
 
     def _start(self, launch: Launch) -> subprocess.Popen[bytes]:
-        """Start the launcher with its output in a file; it dies with this process."""
         # Slurm signals all processes of a step, and a signal without a handler ends a rank before its checkpoint.
         at_stop = signal.SIG_DFL if launch.is_program else signal.SIG_IGN
         dispositions = {signal.SIGUSR2: signal.SIG_IGN, signal.SIGTERM: at_stop, signal.SIGINT: at_stop}
@@ -182,11 +175,7 @@ class Supervisor:
                 return True
 
     def _await_late_signal(self) -> None:
-        """Wait for a signal that may be on its way.
-
-        Slurm signals a step's processes one after the other, so a program may die of TERM before this one gets it.
-        """
-        deadline = time.monotonic() + LATE_SIGNAL_S
+        deadline = time.monotonic() + LATE_SIGNAL_S  # Slurm signals a step's processes one after the other
         while self.stop.reason is None and time.monotonic() < deadline:
             time.sleep(0.05)
 

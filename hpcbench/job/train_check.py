@@ -1,7 +1,6 @@
 """The check that an eval makes before it starts: is its train job really done, is it the right one, is its model there?
 
-In: an eval's request. Out: the train's record and checkpoint, or a reason. A dependency that Slurm thought satisfied
-proves nothing (a purged failed job counts as done), so the record alone decides. NFS may show it two minutes late.
+A dependency that Slurm thought satisfied proves nothing (a purged failed job counts as done): the record alone decides.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from hpcbench.storage.paths import JobPaths, SuitePaths
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 130.0
+PATIENCE_S = 130.0  # NFS may show a record two minutes late
 POLL_S = 2.0
 
 

@@ -1,7 +1,6 @@
-"""What hpcbench asks of a scheduler, whichever it is.
+"""What hpcbench asks of a scheduler, whichever it is: implemented by `slurm/` and `local/`.
 
-In: submissions. Out: ids and states. Two folders implement it: `slurm/` and `local/`. A scheduler that does not
-answer raises SchedulerError; "not there" is only ever said after a query that worked.
+A scheduler that does not answer raises SchedulerError; "not there" only ever follows a query that worked.
 """
 
 from __future__ import annotations

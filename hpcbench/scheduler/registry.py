@@ -1,8 +1,4 @@
-"""Which scheduler a command talks to.
-
-In: `--cluster`, or the name that a suite was submitted to. Out: a scheduler, or a clear error. Nothing is asked of it
-here.
-"""
+"""Which scheduler a command uses: that of `--cluster`, or the one that a suite was submitted to; it is not queried."""
 
 from __future__ import annotations
 
@@ -40,7 +36,6 @@ def scheduler_of(cluster: str, save_dir: Path) -> Scheduler | None:
 
 
 def _profile_of(cluster: str, save_dir: Path) -> ClusterProfile:
-    """Return the profile that suites of this cluster were submitted with, as its file says now."""
     try:
         file = _remembered_file(cluster, save_dir)
         profile = load_profile(cluster) if file is None else read_profile(file)

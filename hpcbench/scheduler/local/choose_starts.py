@@ -1,7 +1,6 @@
 """Which waiting jobs start now, given free GPU and CPU slots: the first that fits goes, and none waits for ever.
 
-In: what jobs ask for, what the machine has and what is free. Out: who starts with which slots. Pure: no disk, no clock,
-no subprocess.
+Pure: no disk, no clock, no subprocess.
 """
 
 from __future__ import annotations
@@ -72,11 +71,7 @@ class Choice:
 
 
 def choose_starts(waiting: Sequence[Waiting], *, free_gpus: Sequence[str], free_cpus: int) -> Choice:
-    """Return the jobs that start now.
-
-    In queue order every job that fits starts. One that does not fit lets later ones pass, until it has been overtaken
-    or has waited too much: then all free slots of its kind are kept for it, so that they add up.
-    """
+    """Return the jobs that start now: in queue order each that fits, unless the slots are kept for an earlier one."""
     gpus, cpus = list(free_gpus), free_cpus
     starts: list[Start] = []
     passed: list[Waiting] = []
@@ -89,7 +84,7 @@ def choose_starts(waiting: Sequence[Waiting], *, free_gpus: Sequence[str], free_
             overtaken.update(earlier.element_id for earlier in passed if _compete(earlier.need, job.need))
             continue
         passed.append(job)
-        if job.num_overtaken >= MAX_OVERTAKEN or job.waited_s >= MAX_WAIT_S:
+        if job.num_overtaken >= MAX_OVERTAKEN or job.waited_s >= MAX_WAIT_S:  # kept, so that slots add up
             gpus = [] if job.need.gpus else gpus
             cpus = 0 if job.need.cpus else cpus
     return Choice(starts=tuple(starts), overtaken=dict(overtaken))

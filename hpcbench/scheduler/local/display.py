@@ -1,7 +1,6 @@
 """What a person sees while local jobs run: one line per running job on a terminal, plain lines everywhere else.
 
-In: the queue, progress and record files of its jobs. Out: text. It changes nothing, and a terminal that goes away
-stops no job.
+It changes nothing, and a terminal that goes away stops no job.
 """
 
 from __future__ import annotations
@@ -137,12 +136,9 @@ class ChangeLog:
         """Jobs that ended while this looked on: `done`, `failed`."""
 
     def update(self, queue: LocalQueue) -> list[tuple[QueuedElement, ElementState]]:
-        """Return the jobs that have started, ended or gone back to the queue since the last call.
-
-        What the first call finds is old news.
-        """
+        """Return the jobs that have started, ended or gone back to the queue since the last call."""
         states = {name: queue.state(name) for name in queue.elements}
-        if self._shown is None:
+        if self._shown is None:  # what the first call finds is old news
             self._shown = {name: (state.status, state.num_starts) for name, state in states.items()}
         changes: list[tuple[QueuedElement, ElementState]] = []
         for name, state in states.items():
@@ -241,7 +237,6 @@ def _table(queue: LocalQueue, changes: ChangeLog, stream: TextIO) -> Table:
 
 
 def _failure(element: QueuedElement, state: ElementState, record: Record | None) -> tuple[str, Path]:
-    """Return why a job failed, by its record or else its exit code, and the log that shows it."""
     if record is None:
         return state.reason, element.log
     cause = record.cause
@@ -274,5 +269,4 @@ def _duration_s(state: ElementState) -> float | None:
 
 
 def _one_line(text: str) -> str:
-    """Return the text without line breaks and control characters, which a cause may carry."""
     return "".join(c if c.isprintable() else " " for c in text)

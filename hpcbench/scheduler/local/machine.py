@@ -1,8 +1,4 @@
-"""What this machine offers to local jobs: its GPUs and cores, found without torch.
-
-In: the environment and the driver's own tools. Out: a `Machine`. No GPU, no driver, and a driver that does not answer
-are all "no GPU slots".
-"""
+"""What this machine offers to local jobs: its GPUs and cores, found without torch; a silent driver means no GPU."""
 
 from __future__ import annotations
 
@@ -19,11 +15,7 @@ DRIVER_TIMEOUT_S = 30
 
 
 def read_machine(environ: Mapping[str, str] = os.environ) -> Machine:
-    """Return the slots that this process may hand out.
-
-    Args:
-        environ: CUDA_VISIBLE_DEVICES in it limits the GPUs, as it would for any program.
-    """
+    """Return the slots that this process may hand out; CUDA_VISIBLE_DEVICES in `environ` limits its GPUs."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     gpus = list_gpus() if visible is None else parse_visible_devices(visible)
     return Machine(gpus=gpus, cpus=len(os.sched_getaffinity(0)))

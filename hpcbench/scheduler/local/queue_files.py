@@ -1,7 +1,6 @@
 """The local queue on disk: what was queued, the state of each job, what is to be cancelled.
 
-In: `<save_dir>/local/`. Out: entries and states as values. The states have one writer, the runner; everybody else asks
-through files of their own (a queue entry, a cancel request). It never starts or stops a process.
+Only the runner writes states; everybody else asks through files of their own (a queue entry, a cancel request).
 """
 
 from __future__ import annotations
@@ -236,10 +235,7 @@ class LocalQueue:
         return Dependency.READY if state.status is ElementStatus.ENDED and state.exit_code == 0 else Dependency.BROKEN
 
     def is_failure(self, element_id: str) -> bool:
-        """Return whether an ended job counts as failed: no exit code 0, and no record that is a result in itself.
-
-        A job that is blocked by one that ran out of GPU memory has not failed itself: that is a result.
-        """
+        """Return whether an ended job failed: exit code not 0, and neither its record nor its blocker's is a result."""
         state, element = self.state(element_id), self.elements[element_id]
         if state.status in OPEN or (state.status is ElementStatus.ENDED and state.exit_code == 0):
             return False
@@ -276,11 +272,7 @@ def add_entry(paths: LocalPaths, submission: Submission, after_id: str | None) -
 
 
 def read_entries(paths: LocalPaths, skip: set[str] | None = None) -> list[QueueEntry]:
-    """Return the queued submissions in order.
-
-    Args:
-        paths: the queue's files.
-        skip: ids that need not be read again.
+    """Return the queued submissions in order, without those whose ids are in `skip`.
 
     Raises:
         OSError: the queue's folder is there and cannot be listed.

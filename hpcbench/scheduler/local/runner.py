@@ -1,8 +1,7 @@
 """The runner of the local queue: starts jobs while slots are free, and ends when nothing is left to do.
 
-In: `<save_dir>/local/`, signals. Out: jobs and their states, an exit code. One runner per save directory; a second call
-follows the first. INT or TERM stop it cleanly: jobs get TERM and time to checkpoint, unfinished ones go back to the
-queue, no process is left. `python -m hpcbench.scheduler.local.runner SAVE_DIR` is the form that survives a logout.
+One runner per save directory; a second call follows the first. INT or TERM stop it: jobs get TERM and time to
+checkpoint, unfinished ones go back to the queue, no process is left. Run as a module, it survives a logout.
 """
 
 from __future__ import annotations
@@ -163,7 +162,6 @@ class LocalRunner:
             self.queue.paths.cancel(name).unlink(missing_ok=True)
 
     def _drop_hopeless(self) -> None:
-        """End the waiting jobs that can never run: too big for this machine, or their dependency did not complete."""
         for element in self._pending():
             refusal = refuse_job(element.submission.resources, self.jobs.machine)
             if refusal is not None:
@@ -205,19 +203,7 @@ def run_queue(
     stop_grace_s: float = STOP_GRACE_S,
     how_to_continue: str = HOW_TO_CONTINUE,
 ) -> int:
-    """Run the local queue, or follow the runner that does, until it is empty.
-
-    Args:
-        save_dir: the save directory.
-        display: whether to show progress on standard output.
-        job_command: what runs a job; by default its supervisor.
-        machine: the slots to hand out; by default this machine's.
-        stop_grace_s: time from TERM to KILL when jobs are stopped.
-        how_to_continue: what is said to a person who stops it.
-
-    Returns:
-        0 when all went well, 1 when a job failed, 130 when it was interrupted. Jobs that had ended before do not count.
-    """
+    """Run or follow the local queue until it is empty; return 0, 1 (a job failed) or 130 (interrupted)."""
     save_dir = save_dir.absolute()
     setup = _Setup(save_dir, job_command or supervisor_command(save_dir), machine, stop_grace_s, how_to_continue)
     with open_display(enabled=display) as screen:
@@ -277,8 +263,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What a runner is made from."""
-
     save_dir: Path
     job_command: JobCommand
     machine: Machine | None = None
@@ -296,7 +280,6 @@ class _Setup:
 
 
 def _drive(setup: _Setup, display: LocalDisplay, *, follow: bool) -> int:
-    """Run or follow until the queue is empty, and return the exit code."""
     paths = LocalPaths(setup.save_dir)
     queue = _read_queue(setup.save_dir)
     ended_before = {name for name in queue.elements if queue.state(name).status not in OPEN}
@@ -355,16 +338,11 @@ def _run(setup: _Setup, display: LocalDisplay, signals: StopSignals) -> bool:
 
 
 def _now_s() -> float:
-    """Return seconds since boot."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)  # unlike CLOCK_MONOTONIC it goes on while the machine is suspended
 
 
 def _give_way(runner: LocalRunner, paths: LocalPaths, display: LocalDisplay) -> NoReturn:
-    """Stop the jobs of this runner, whose place another one has taken.
-
-    Raises:
-        SchedulerError: always.
-    """
+    """Stop the jobs of this runner, whose place another one has taken, and raise SchedulerError."""
     other = last_runner(paths)
     who = "another local runner" if other is None else f"process {other.pid} on {other.host}"
     display.say(f"{who} has taken this runner's place; stopping {len(runner.jobs.running)} running")

@@ -1,8 +1,7 @@
 """One runner per save directory: who runs the local queue, and how a dead runner's place is taken.
 
-In: the queue's files. Out: `runner.json`, created atomically and touched every few seconds. Of a runner of another
-machine nothing but that can be known: once it has been silent for long, it counts as dead. Should it live after all (a
-laptop that slept), it finds another's claim in the place of its own and stops its jobs without a word to the queue.
+A silent runner of another machine counts as dead. Should it live after all (a laptop that slept), it finds another's
+claim in the place of its own and stops its jobs without a word to the queue.
 """
 
 from __future__ import annotations
@@ -94,7 +93,6 @@ def was_stopped(paths: LocalPaths, runner: ProcessIdentity) -> bool:
 
 
 def _claim_value() -> JsonObject:
-    """Return the content of `runner.json`, and in `stopped.json` of a runner that was asked to stop."""
     process = this_process()
     if process.start_ticks is None:
         raise SchedulerError("/proc: this process is not listed", hint="local mode needs Linux with /proc mounted")
@@ -103,16 +101,13 @@ def _claim_value() -> JsonObject:
 
 @contextmanager
 def _takeover(paths: LocalPaths) -> Iterator[None]:
-    """Let one process of this machine at a time in here.
-
-    The lock is a name in the kernel's abstract socket namespace (unix(7)): it needs no file and ends with its process.
-    """
+    """Let one process of this machine at a time in here."""
     digest = hashlib.sha256(str(paths.runner.resolve()).encode()).hexdigest()[:32]
     deadline = time.monotonic() + TAKEOVER_TIMEOUT_S
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
         while True:
             try:
-                lock.bind(f"\0hpcbench-{os.getuid()}-{digest}")
+                lock.bind(f"\0hpcbench-{os.getuid()}-{digest}")  # unix(7): no file, ends with its process
                 break
             except OSError as error:
                 if time.monotonic() > deadline:

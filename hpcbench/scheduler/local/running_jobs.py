@@ -1,7 +1,6 @@
 """The jobs that a local runner has running: started, adopted from a dead runner, asked to stop, settled.
 
-In: elements with their slots. Out: processes, and the states that they end in. It decides nothing about
-who starts; `choose_starts.py` does. After a job has been settled no process of it is left.
+After a job has been settled no process of it is left.
 """
 
 from __future__ import annotations
@@ -180,7 +179,6 @@ class JobTable:
         self._conclude(job, code)
 
     def _conclude(self, job: RunningJob, code: int | None) -> None:
-        """Write the final state, or put a job that was only interrupted back into the queue."""
         element = job.element
         if job.handle is None:
             if has_result(element):
@@ -238,16 +236,7 @@ def supervisor_command(save_dir: Path) -> JobCommand:
 def job_environment(
     element: QueuedElement, start: Start, *, machine: Machine, environ: Mapping[str, str], token: str, num_starts: int
 ) -> dict[str, str]:
-    """Return the variables of one start of a job.
-
-    Args:
-        element: the job.
-        start: its slots.
-        machine: all slots, for its share of the cores.
-        environ: what the runner itself was given; a user's OMP_NUM_THREADS is kept.
-        token: marks all processes of this start.
-        num_starts: how often it has been started, this start included.
-    """
+    """Return the variables of one start of a job, marked by `token`; a user's OMP_NUM_THREADS is kept."""
     env = {name: value for name, value in environ.items() if not name.startswith(SCRUBBED_PREFIXES)}
     env.setdefault("OMP_NUM_THREADS", str(num_threads(element.submission.resources, machine)))
     if start.gpus and "CUDA_VISIBLE_DEVICES" not in environ:

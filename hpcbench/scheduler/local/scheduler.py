@@ -1,7 +1,6 @@
 """Local mode: the second implementation of `Scheduler`, a queue on this machine with GPU and CPU slots.
 
-In: submissions. Out: queue entries, ids, states. It starts no job: the runner (`runner.py`) does. Everything is
-asked of files, so an answer needs no runner, and ended jobs are always known.
+It starts no job: the runner does. Files answer every query, so it needs no runner, and ended jobs are always known.
 """
 
 from __future__ import annotations
@@ -149,7 +148,6 @@ class LocalScheduler:
 def _describe(
     queue: LocalQueue, element: QueuedElement, runner: ProcessIdentity | None, *, is_cancelled: bool
 ) -> SchedulerJob:
-    """Return one job's state in hpcbench's words."""
     state = queue.state(element.element_id)
     match state.status:
         case ElementStatus.PENDING:

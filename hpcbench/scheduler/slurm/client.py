@@ -1,8 +1,7 @@
 """Slurm's commands on this machine, and what they report about the cluster.
 
-In: questions and requests. Out: Slurm's answers as values. A command line creates one client and shares it, so that
-each fact about the cluster is queried once. A request that fails raises SchedulerError; a fact that cannot be read is
-empty, which never counts as an answer.
+A command line creates one client and shares it, so that each fact about the cluster is queried once. A request that
+fails raises SchedulerError; a fact that cannot be read is empty, which never counts as an answer.
 """
 
 from __future__ import annotations
@@ -52,13 +51,7 @@ IDS_PER_CALL = 500
 
 
 class SlurmClient:
-    """Slurm as this machine's commands reach it.
-
-    Args:
-        run: runs one command.
-        clock: seconds that only grow.
-        sleep: waits that many seconds.
-    """
+    """Slurm as this machine's commands reach it; `clock` returns seconds that only grow."""
 
     def __init__(
         self,
@@ -132,11 +125,7 @@ class SlurmClient:
         return None if rights is None else replace(rights, is_root=os.geteuid() == 0)
 
     def entitlements(self, *, needs_rights: bool) -> Entitlements:
-        """Return who may charge what; accounting is queried only where something depends on it.
-
-        Args:
-            needs_rights: whether jobs name an account or QOS at all.
-        """
+        """Return who may charge what; accounting is queried only with `needs_rights`, where they are enforced."""
         if not self.config:
             return Entitlements()
         enforced = enforced_rules(self.config)

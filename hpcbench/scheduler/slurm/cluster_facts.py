@@ -1,7 +1,6 @@
 """What a cluster reports: settings, partitions, nodes, the user's accounts.
 
-In: what scontrol, sinfo, sacctmgr and sshare printed. Out: values. Pure. A line of another shape (banners) is skipped,
-a figure that cannot be read is None, never 0.
+Pure. A line of another shape (banners) is skipped, a figure that cannot be read is None, never 0.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Run one Slurm command.
-
-In: an argument list. Out: what the command printed, or a SchedulerError. It never repeats a command: `client.py` does,
-for those that change nothing.
-"""
+"""Run one Slurm command, never twice: `client.py` repeats those that change nothing."""
 
 from __future__ import annotations
 

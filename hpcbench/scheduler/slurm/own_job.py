@@ -1,7 +1,6 @@
-"""What Slurm says of the very job that asks: whether it still runs, is being preempted, or has reached its time limit.
+"""Slurm's answer about the very job that asks: does it still run, is it being preempted, is its time limit reached?
 
-In: a job's own id. Out: a value, or None when Slurm cannot be asked. Signals alone do not say it: a cancellation, a
-preemption and a time limit come as TERM, and a preemption and a time limit as USR2.
+Signals leave it open: cancellation, preemption and time limit come as TERM, preemption and time limit as USR2.
 """
 
 from __future__ import annotations
@@ -63,11 +62,7 @@ def parse_own_job(text: str) -> OwnJob | None:
 
 
 def ask_own_job(element_id: str) -> OwnJob | None:
-    """Ask Slurm, briefly: after TERM there may be no more than KillWait left for the record.
-
-    Args:
-        element_id: the job's own id; None is returned where scontrol is not there or does not answer.
-    """
+    """Return Slurm's answer, or None; briefly, since after TERM no more than KillWait may be left for the record."""
     if shutil.which("scontrol") is None:
         return None
     try:
@@ -78,14 +73,11 @@ def ask_own_job(element_id: str) -> OwnJob | None:
 
 
 def requeue_running(element_id: str) -> bool:
-    """Put a job back into the queue if it still runs; return whether Slurm took the request.
-
-    `Incomplete` has slurmctld itself look whether the job runs, so no cancellation can come in between; a job that it
-    is ending already it leaves alone without a complaint. So it may be asked again where the controller is busy.
-    """
+    """Put a job back into the queue if it still runs; return whether Slurm took the request."""
     for wait_s in REQUEUE_WAITS_S:
         try:
             # `scontrol requeue` sends TERM within milliseconds (22.05), so the record is written before.
+            # `Incomplete` has slurmctld check that the job runs, so no cancellation can come in between.
             run_command(["scontrol", "requeue", "Incomplete", element_id])
         except SchedulerError as error:
             logger.warning("%s was not requeued: %s", element_id, error.message)

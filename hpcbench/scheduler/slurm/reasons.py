@@ -1,10 +1,7 @@
 """Slurm's reasons why a job is pending, in words, and which of them never clear by themselves.
 
-In: what squeue's `%r` shows. Out: words, and for a job that cannot start as it is what a person has to do. Pure. A
-reason that is not known is shown as it is, and the job is taken to be waiting.
-
-Sources: the Job Reason Codes of slurm.schedmd.com/job_reason_codes.html and the JOB REASON CODES of squeue(1) of
-22.05. Limits are named by a pattern - whose limit, of what, per what - and are put together here the same way.
+Pure. Sources: slurm.schedmd.com/job_reason_codes.html and the JOB REASON CODES of squeue(1) of 22.05. Limits are named
+by a pattern - whose limit, of what, per what. A job whose reason is not in the tables is taken to be waiting.
 """
 
 from __future__ import annotations
@@ -226,7 +223,6 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _not_available(detail: str) -> Reason:
-    """Return the meaning of ReqNodeNotAvail, which says more after its comma."""
     label, _, nodes = detail.partition(":")
     if label == "UnavailableNodes" and nodes.strip("() "):
         return _stuck(
@@ -240,7 +236,6 @@ def _not_available(detail: str) -> Reason:
 
 
 def _describe_limit(match: re.Match[str]) -> Reason:
-    """Return the meaning of a limit's name, such as QOSMaxGRESPerUser."""
     name, product, argument = RESOURCES[match["what"].lower()]
     is_qos = match["owner"] != "Assoc"
     owner = "your QOS" if is_qos else "your account"

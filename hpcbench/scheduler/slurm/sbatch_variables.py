@@ -1,7 +1,6 @@
 """Which of the user's variables sbatch may see: an SBATCH_X beats the `#SBATCH --x` of the script.
 
-In: an environment, a rendered script, a profile. Out: names to hide, and a line about what stays. Pure. Source of the
-names: INPUT ENVIRONMENT VARIABLES of sbatch(1), Slurm 22.05 to 25.05.
+Pure. Source of the names: INPUT ENVIRONMENT VARIABLES of sbatch(1), Slurm 22.05 to 25.05.
 """
 
 from __future__ import annotations

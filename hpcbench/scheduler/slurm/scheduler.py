@@ -1,9 +1,6 @@
 """Slurm: submit through submitit, ask with one squeue and at most one sacct, whatever the number of jobs.
 
-The cluster is asked for its name only where neither command knows a single one of the jobs and slurm.conf does not say
-it.
-
-In: submissions. Out: ids and states. A query that fails raises SchedulerError; only what Slurm said is concluded.
+The cluster's name is queried only where neither command lists any of the jobs and slurm.conf does not give it.
 """
 
 from __future__ import annotations
@@ -159,16 +156,13 @@ class SlurmScheduler:
         )
 
     def _find_elsewhere(self, wanted: Sequence[Submission], seen: AbstractSet[str]) -> dict[str, str]:
-        """Return the submissions of which Slurm said nothing because they are another cluster's, with its name.
-
-        A key is unique, so a job that was seen tells which cluster this is, and Slurm need not be asked.
-        """
+        """Return the submissions of another cluster that Slurm did not list, with its name."""
         named = [submission for submission in wanted if submission.cluster_name is not None]
         silent = [submission for submission in named if submission.key not in seen]
         if not silent:
             return {}
         told = (submission.cluster_name for submission in named if submission.key in seen)
-        here = next(told, None) or self.cluster_name
+        here = next(told, None) or self.cluster_name  # a key is unique, so a job that was seen names the cluster
         return {s.key: other for s in silent if (other := cluster_elsewhere(s, here)) is not None}
 
     def release(self, element_ids: Iterable[str]) -> None:
@@ -190,11 +184,7 @@ class SlurmScheduler:
         return size if self._profile.release_evals else min(size, correspond_count(config))
 
     def room_left(self) -> int | None:
-        """Return how many more jobs the profile lets you have in the queue, or None where it sets no limit.
-
-        Raises:
-            SchedulerError: the queue was not answered, so nothing may be submitted.
-        """
+        """Return how many more jobs the profile lets you have in the queue, or None where it sets no limit."""
         if self._profile.max_submitted is None:
             return None
         lines = self._client.query(["squeue", "--me", "-r", "--noheader", "--format=%i"]).splitlines()

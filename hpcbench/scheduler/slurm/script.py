@@ -1,8 +1,6 @@
-"""The sbatch script of one submission, rendered by submitit. The only file that knows submitit's private names.
+"""The sbatch script of one submission, rendered by submitit. The only file that uses submitit's private names.
 
-In: a submission, a profile, paths. Out: text, or a job id after `sbatch` took it. submitit 1.5 has no public way to
-render a script or to submit a plain command; `pyproject.toml` pins it and a contract test fails when these names
-change.
+submitit 1.5 has no public way to render a script or to submit a plain command; `pyproject.toml` pins it.
 """
 
 from __future__ import annotations
@@ -74,7 +72,6 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
 
 
 def _renderer(resources: Resources, profile: ClusterProfile) -> Callable[..., str]:
-    """Return submitit's renderer of scripts, given what jobs with these resources ask for."""
     return partial(
         _make_sbatch_string,
         partition=resources.partition or profile.partition,
@@ -92,7 +89,6 @@ def _renderer(resources: Resources, profile: ClusterProfile) -> Callable[..., st
 
 
 def _without_lines(text: str, *starts: str) -> str:
-    """Return a script without the lines of submitit that begin so."""
     # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
     lines = [line for line in text.split("\n") if not line.startswith(starts)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -109,11 +105,8 @@ def job_settings(resources: Resources, profile: ClusterProfile) -> JobSettings:
 
 
 def signal_lead_s(time_min: int) -> int:
-    """Return how long before the time limit USR2 is sent, in seconds: a fifth of it, between one and five minutes.
-
-    Slurm sends signals up to a minute early, and one that comes before the handlers stand would kill the job.
-    """
-    fifth = time_min * 60 // 5
+    """Return how long before the time limit USR2 is sent, in seconds: a fifth of it, between one and five minutes."""
+    fifth = time_min * 60 // 5  # Slurm sends signals up to a minute early; without handlers they kill the job
     return max(min(fifth, SIGNAL_LEAD_CAP_S), min(SIGNAL_LEAD_FLOOR_S, time_min * 60 // 2))
 
 
@@ -244,11 +237,7 @@ def gpu_flags(resources: Resources, profile: ClusterProfile) -> dict[str, str | 
 
 
 class CommandExecutor(SlurmExecutor):
-    """submitit's Slurm executor, running an sbatch whose script is already rendered and written.
-
-    submitit's own file of it is left empty: it would be written in the locale's encoding, and under a folder whose `%j`
-    submitit takes for its own pattern. So the folder is a temporary one.
-    """
+    """submitit's Slurm executor, running an sbatch whose script is already rendered and written."""
 
     def __init__(self, folder: Path, sbatch: Sequence[str]) -> None:
         super().__init__(folder=folder)
@@ -256,7 +245,7 @@ class CommandExecutor(SlurmExecutor):
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
         del command, uid
-        return ""
+        return ""  # submitit would write it in the locale's encoding
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         del submission_file_path
@@ -303,7 +292,7 @@ def run_sbatch(script: Path, text: str, *, profile: ClusterProfile, key: str) ->
     command += ["sbatch", "--parsable", str(script)]
     command = in_clean_environment(command, os.environ, script=text, profile=profile, key=key)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", ignore_cleanup_errors=True) as folder:
-        executor = CommandExecutor(Path(folder), command)
+        executor = CommandExecutor(Path(folder), command)  # submitit takes a `%j` in a folder for its pattern
         try:
             # submitit prints a refusal and raises it too; a limit that is met many times is reported once.
             with redirect_stderr(io.StringIO()):
@@ -316,12 +305,7 @@ def run_sbatch(script: Path, text: str, *, profile: ClusterProfile, key: str) ->
 
 
 def read_failure(code: int, text: str) -> HpcbenchError:
-    """Return what a failed sbatch means: a refusal, or that its effect is unknown (pure).
-
-    Args:
-        code: exit code, negative for a signal.
-        text: what it printed on standard error.
-    """
+    """Return what a failed sbatch means: a refusal, or an unknown effect; `code` is negative for a signal (pure)."""
     words = _last_words(text)
     if code == TIMEOUT_EXIT_CODE:
         return SchedulerError(f"sbatch: no answer within {SBATCH_TIMEOUT_S} s")

@@ -1,7 +1,6 @@
 """The one table from Slurm's states to hpcbench's, and the parsers of squeue and sacct.
 
-In: what the commands printed. Out: values. Pure. A word that is not in the table is alive ("unknown"), never dead.
-Source of the words: the JOB STATE CODES of squeue(1) and sacct(1).
+Pure. A word that is not in the table is alive ("unknown"), never dead. Source: JOB STATE CODES of squeue(1), sacct(1).
 """
 
 from __future__ import annotations
@@ -118,10 +117,7 @@ def parse_sacct(text: str) -> Iterator[SlurmRow]:
 
 
 def parse_indices(text: str) -> list[int | None]:
-    """Return the indices in Slurm's array expression: `7`, `[0-3,9%2]`, or none for a single job.
-
-    An expression that Slurm cut short (`...`) yields what can be read of it.
-    """
+    """Return the indices in Slurm's array expression, cut short (`...`) or not: `7`, `[0-3,9%2]`; none for one job."""
     word = text.strip().strip("[]").split("%", 1)[0]
     if word in {"", "N/A", "None"}:
         return [None]
