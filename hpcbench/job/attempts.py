@@ -37,6 +37,7 @@ def give_up(context: JobContext, request: JobRequest, *, before: int) -> Record:
         experiment=request.experiment,
         job=request.job,
         cmd=request.cmd,
+        # A preemption leaves time for a record, so an attempt without one is taken for a node failure.
         state=JobState.NODE_FAILED if last is None or last.state is JobState.LOST else last.state,
         fingerprint=request.fingerprint,
         cause=Cause(

@@ -67,7 +67,7 @@ def requeue(context: JobContext) -> bool:
         leave_wishes(context, [f"requeue {context.scheduler_id}"])
         return True
     own = ask_own_job(context.scheduler_id)
-    if own is not None and own.is_at_limit:  # a plain requeue would revive a cancelled job; see judge_stop
+    if own is not None and own.is_at_limit:  # a plain requeue would revive a cancelled job; see stop_reason.judge_stop
         return requeue_ended(context.scheduler_id)
     return requeue_running(context.scheduler_id)
 
@@ -77,7 +77,7 @@ def stay_if_preempted(context: JobContext, record: Record) -> bool:
     is_stopped = record.cause is not None and record.cause.type == "interrupted"
     if not is_stopped or not context.on_slurm or shutil.which("scontrol") is not None or is_cancelled(context):
         return False
-    leave_wishes(context, [f"stay {context.scheduler_id}"])  # it can ask Slurm, and a cancellation ends it
+    leave_wishes(context, [f"stay {context.scheduler_id}"])  # the batch script can ask Slurm; a cancellation ends it
     return True
 
 

@@ -75,7 +75,7 @@ def may_take_over(context: JobContext, owner: Mapping[str, object]) -> bool:
         return isinstance(count, int) and (context.restart_count > count or _is_dead_here(context, owner))
     if _is_dead_here(context, owner):
         return True
-    created_at = parse_moment(context.submission.created_at)  # made only once its owner was seen to be over
+    created_at = parse_moment(context.submission.created_at)  # made only after the earlier owner was seen to be over
     return created_at is not None and created_at > (parse_moment(owner.get("claimed_at")) or LONG_AGO)
 
 

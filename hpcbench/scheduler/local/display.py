@@ -138,7 +138,7 @@ class ChangeLog:
     def update(self, queue: LocalQueue) -> list[tuple[QueuedElement, ElementState]]:
         """Return the jobs that have started, ended or gone back to the queue since the last call."""
         states = {name: queue.state(name) for name in queue.elements}
-        if self._shown is None:  # what the first call finds is old news
+        if self._shown is None:  # the first call: nothing is a change yet
             self._shown = {name: (state.status, state.num_starts) for name, state in states.items()}
         changes: list[tuple[QueuedElement, ElementState]] = []
         for name, state in states.items():

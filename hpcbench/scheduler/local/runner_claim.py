@@ -1,7 +1,7 @@
 """One runner per save directory: who runs the local queue, and how a dead runner's place is taken.
 
-A silent runner of another machine counts as dead. Should it live after all (a laptop that slept), it finds another's
-claim in the place of its own and stops its jobs without a word to the queue.
+A runner of another machine that is silent for long counts as dead. Should it live after all (a laptop that slept), it
+finds another's claim in the place of its own and stops its jobs without a word to the queue.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class SlurmClient:
         return None if rights is None else replace(rights, is_root=os.geteuid() == 0)
 
     def entitlements(self, *, needs_rights: bool) -> Entitlements:
-        """Return who may charge what; accounting is queried only with `needs_rights`, where they are enforced."""
+        """Return who may charge what; accounting is queried only if `needs_rights` and associations are enforced."""
         if not self.config:
             return Entitlements()
         enforced = enforced_rules(self.config)

@@ -77,7 +77,7 @@ def requeue_running(element_id: str) -> bool:
     for wait_s in REQUEUE_WAITS_S:
         try:
             # `scontrol requeue` sends TERM within milliseconds (22.05), so the record is written before.
-            # `Incomplete` has slurmctld check that the job runs, so no cancellation can come in between.
+            # `Incomplete` has slurmctld check that the job runs: no cancellation comes in between, a retry is safe.
             run_command(["scontrol", "requeue", "Incomplete", element_id])
         except SchedulerError as error:
             logger.warning("%s was not requeued: %s", element_id, error.message)
