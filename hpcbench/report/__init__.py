@@ -1,8 +1,4 @@
-"""Reports: a Collection in, text out; no disk but the shipped HTML template, no clock, no scheduler.
-
-`render` makes Markdown, CSV, JSON and HTML; `terminal.render_terminal` makes the short table that ends a `submit
---wait`.
-"""
+"""Reports: a Collection in, text out; no disk but the shipped HTML template, no clock, no scheduler."""
 
 from __future__ import annotations
 
@@ -22,12 +18,7 @@ __all__ = ["Format", "Layout", "render"]
 
 
 def render(collection: Collection, *, format: Format, layout: Layout = "default") -> str:  # noqa: A002
-    """Return the report of everything that was collected.
-
-    Args:
-        collection: what `collect` found.
-        format: markdown and html are for people; csv (a row per experiment) and json (everything) hold raw values.
-        layout: `swift` prints the 18-column sft and 9-column export tables of SWIFT 2.x.
+    """Return the report: markdown and html are for people; csv (a row per experiment) and json hold raw values.
 
     Raises:
         ReportError: a layout was asked of CSV or JSON, which have raw values and no layout.

@@ -1,8 +1,4 @@
-"""The texts of cells that hold more than a number, in the spelling of SWIFT 2.x.
-
-In: the facts of one experiment or its arguments. Out: one line of plain text, or the figures in it. It decides nothing
-about columns, rows or Markdown.
-"""
+"""The texts of cells that hold more than a number, in the spelling of SWIFT 2.x."""
 
 from __future__ import annotations
 
@@ -29,10 +25,7 @@ def number_text(value: float, decimals: int) -> str:
 
 
 def dataset_label(names: Sequence[str]) -> str:
-    """Return dataset names as tables show them: hub ids whole, files without their folders.
-
-    A file that is called what all are called (`train.jsonl`) keeps the folder that tells it from others.
-    """
+    """Return dataset names as tables show them: hub ids whole, files without folders unless named as many are."""
     return ",".join(_file_label(name) if name.startswith(("/", ".", "~")) else name for name in names)
 
 
@@ -98,7 +91,6 @@ def swift_tuner_params(args: SftArgs) -> str:
 
 
 def _other_params(args: SftArgs) -> list[str]:
-    """Return what both layouts say of methods without a lora."""
     match args.tuner:
         case "llamapro":
             return [f"num_blocks={args.llamapro_num_new_blocks}"]

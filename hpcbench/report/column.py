@@ -1,8 +1,4 @@
-"""What a column of a report is: a raw value, how it is printed, which value is better.
-
-In: the facts of one experiment. Out: its cell in one column. Which columns there are is said elsewhere
-(`columns.py`), and which a report shows (`layouts.py`).
-"""
+"""What a column of a report is: a raw value, how it is printed, which value is better."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The columns of a report, one definition each.
-
-In: the facts of one experiment. Out: raw values (for CSV and JSON, with the unit in the key) and cell texts. Which
-columns a report shows, and what is best among its rows, is decided elsewhere.
-"""
+"""The columns of a report, one definition each: raw values (CSV and JSON, the unit in the key) and cell texts."""
 
 from __future__ import annotations
 
@@ -74,7 +70,6 @@ def _same_eval_hardware(facts: Facts) -> Hashable:
 
 
 def _train_figure(name: str) -> Callable[[Facts], Raw]:
-    """Return a reader of one field of TrainMetrics."""
     return lambda facts: None if facts.train is None else cast("Raw", getattr(facts.train, name))
 
 
@@ -97,7 +92,6 @@ def _trainable_share_pct(facts: Facts) -> Raw:
 
 
 def _first_cause(facts: Facts) -> Raw:
-    """Return why the experiment is in its state: the training's reason, once that is done the first eval's."""
     train = facts.view.train
     if train is not None and train.state is not JobState.COMPLETED:
         return cause_text(train) or None

@@ -1,8 +1,4 @@
-"""The CSV report: raw values, one row per experiment, units in the header names.
-
-In: a Collection. Out: CSV text (RFC 4180, line feeds). Repeats are not merged and nothing is rounded; an unknown value
-is an empty field.
-"""
+"""The CSV report (RFC 4180, line feeds): one row per experiment, repeats not merged, raw values, never rounded."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A report as values: tables of cells and the text around them, the same for Markdown and HTML.
-
-In: a Collection and the name of a layout. Out: a Document of plain text. It escapes and draws nothing.
-"""
+"""A report as values: tables of cells and the text around them, not yet escaped, the same for Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -129,7 +126,6 @@ def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> Su
 
 
 def _swift_tables(suite: str, rows: Sequence[Row]) -> tuple[Table, ...]:
-    """Return the sft table of SWIFT 2.x, and its export table where there is an export."""
     exports = [row for row in rows if row.first.view.cmd == "export"]
     others = [row for row in rows if row.first.view.cmd != "export"]
     tables = [build_table(swift_columns(), others, title=_swift_title("sft", suite))] if others or not exports else []

@@ -1,8 +1,4 @@
-"""Where and with what the jobs of a suite ran, from the free-form `environment` of their records.
-
-In: records. Out: lines of label and value, each value with the number of jobs where there are several. It knows no
-fixed set of keys: what a newer worker adds is shown as well.
-"""
+"""Where and with what the jobs of a suite ran: every key of the free-form `environment` of their records."""
 
 from __future__ import annotations
 
@@ -66,7 +62,6 @@ def software_version(environment: Mapping[str, Any], name: str) -> str | None:
 
 
 def _label(key: str) -> str:
-    """Return a nested key as it is shown: package versions without the name of their group."""
     group, _, name = key.partition(".")
     return name if name and group in _GROUPS_WITHOUT_NAME else _LABELS.get(key, key)
 

@@ -1,8 +1,4 @@
-"""Foreign text made safe for one line, one Markdown cell or one piece of Markdown code.
-
-In: names, causes and labels that users and programs wrote. Out: text that cannot break a table, start a heading or
-smuggle in HTML. It never looks at what the text means.
-"""
+"""Foreign text made safe for one line, one Markdown cell or one piece of Markdown code."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What a report may say about one experiment, taken out of its jobs' records once.
-
-In: an ExperimentView. Out: typed facts: arguments, metrics of completed jobs, scores, states in words. Figures of a job
-that did not complete are never taken for results.
-"""
+"""What a report may show of one experiment; figures of a job that did not complete are never taken for results."""
 
 from __future__ import annotations
 
@@ -110,10 +106,7 @@ def completed_metrics(job: JobView) -> TrainMetrics | EvalMetrics | CommandMetri
 
 
 def experiment_state(view: ExperimentView) -> JobState:
-    """Return one state for the whole experiment: its train's, or the most urgent one of its evals.
-
-    What still moves comes before what has failed; evals held back by their train do not count beside it.
-    """
+    """Return one state for the experiment: its train's, or the most urgent one of its evals (moving before failed)."""
     if view.train is not None and view.train.state is not JobState.COMPLETED:
         return view.train.state
     states = {job.state for job in view.jobs}

@@ -1,7 +1,4 @@
-"""The HTML report: one self-contained page, no script from elsewhere, everything foreign escaped by jinja2.
-
-In: a Document. Out: text. The page's layout is in `templates/report.html.j2`.
-"""
+"""The HTML report: one self-contained page, no script from elsewhere, everything foreign escaped by jinja2."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The JSON report: everything that is known, for programs.
-
-In: a Collection. Out: JSON text with `schema_version`; sorted keys, no NaN, no Infinity. Raw values are those of the
-CSV file; beside them stand every job's state, cause and whole record.
-"""
+"""The JSON report: everything that is known, for programs; sorted keys, no NaN, no Infinity."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Which columns a report shows: the default layout, and that of SWIFT 2.x under `swift`.
-
-In: rows. Out: columns. The default leaves out what no row has and what says nothing; `swift` always has the 18
-(sft) or 9 (export) columns of SWIFT 2.x, with its two losses under their right names.
-"""
+"""Which columns a report shows: the default layout, without columns that say nothing, or that of SWIFT 2.x."""
 
 from __future__ import annotations
 
@@ -94,7 +90,6 @@ def _empty(column: Column, experiments: Iterable[Facts]) -> bool:
 
 
 def _shown(column: Column, facts: Facts) -> str | None:
-    """Return the text of the cell, a state instead of a figure included (`OOM`)."""
     text = cell_text(column, facts)
     return text if text is not None or column.state is None else column.state(facts)
 

@@ -1,7 +1,4 @@
-"""The Markdown report: GitHub-flavoured tables that are readable as raw text too.
-
-In: a Document. Out: text. Whatever names and causes hold, a table keeps its columns and a line stays a line.
-"""
+"""The Markdown report: GitHub-flavoured tables that are readable as raw text too."""
 
 from __future__ import annotations
 
@@ -64,7 +61,6 @@ def markdown_table(table: Table) -> str:
 
 
 def _swift_table_lines(table: Table) -> list[str]:
-    """Return a table as SWIFT 2.x prints it: its title, two empty lines, cells without padding."""
     headers = [column.header for column in table.columns]
     rules = ["-" * len(header) for header in headers]
     lines = [markdown_text(table.title), "", "", _padded_row(headers), _padded_row(rules)]

@@ -1,8 +1,4 @@
-"""Peak memory of an experiment: which of the measured figures stands for it, and how it is printed.
-
-In: the facts of one experiment. Out: peaks per rank in GiB with their source. Memory of evals is not the experiment's:
-SWIFT 2.x compares trainings.
-"""
+"""Peak memory of an experiment, in GiB per rank; as in SWIFT 2.x, memory of evals is never counted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The commands to type next, by a job's state and cause: the one source for `why` and the reports.
-
-In: a job view. Out: commands, the likeliest first, each with a remark where the same command needs a change. Pure.
-"""
+"""The commands to type next, by a job's state and cause, the likeliest first: for `why` and the reports."""
 
 from __future__ import annotations
 
@@ -56,13 +53,11 @@ def next_steps(job: JobView) -> list[Step]:
 
 
 def _next_while_stuck(job: JobView, place: str) -> list[Step]:
-    """Return how to cancel a job that can never start, and how to submit it after a change."""
     again = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --retry cancelled"
     return [Step(f"hpcbench cancel {place}/{job.job}"), Step(again, "after changing it")]
 
 
 def _next_after_failure(job: JobView, place: str) -> list[Step]:
-    """Return how to run a failed job again: unchanged, or after a change."""
     cause = None if job.record is None else job.record.cause
     changed = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --force"
     if job.state is JobState.FAILED and cause is not None and cause.type in REPEATS_UNCHANGED:

@@ -1,7 +1,4 @@
-"""Make the text around a table: what its figures mean, what makes rows hard to compare, what failed, what to type next.
-
-In: rows and columns of one suite. Out: plain text, not yet escaped for any format. It never judges a result.
-"""
+"""Make the text around a table, not yet escaped: notes, warnings, failures, next steps; it never judges a result."""
 
 from __future__ import annotations
 
@@ -228,7 +225,6 @@ def _push_warnings(experiments: Iterable[Facts]) -> list[str]:
 def _difference(
     what: str, how: str, experiments: Iterable[Facts], read: Callable[[Facts], frozenset[str]]
 ) -> tuple[str, ...]:
-    """Return one warning that names the experiments per value, if there is more than one value."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for facts in experiments:
         for value in sorted(read(facts)):

@@ -1,7 +1,4 @@
-"""Bar charts of a table's measured columns, as plain geometry that the HTML template draws as inline SVG.
-
-In: a Table. Out: charts with pixel positions. Only columns with a better and a worse end are drawn, one chart each.
-"""
+"""Bar charts of a table's columns with a better and a worse end, as geometry (px) for the template's inline SVG."""
 
 from __future__ import annotations
 

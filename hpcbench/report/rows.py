@@ -1,8 +1,4 @@
-"""Rows of a report: one experiment each, repeats of one experiment merged, the best of every column marked.
-
-In: facts and columns. Out: cells. The best is looked for among comparable rows only, and among numbers as they are
-printed, so that two cells that read the same are both best.
-"""
+"""Rows of a report: repeats merged, the best of a column marked among comparable rows, by figures as printed."""
 
 from __future__ import annotations
 
@@ -150,7 +146,6 @@ def _merged_text(column: Column, row: Row) -> str | None:
 
 
 def _empty_cell(column: Column, row: Row) -> Cell:
-    """Return the cell of a missing figure: the state of the job that would have made it, else a dash."""
     states = {column.state(facts) for facts in row.members} - {None} if column.state is not None else set()
     if len(states) == 1:
         return Cell(text=str(states.pop()), kind="state")

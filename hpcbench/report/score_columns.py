@@ -1,7 +1,4 @@
-"""The columns that no one can know before: one per eval dataset and metric, one per figure that a program reported.
-
-In: the facts of all experiments. Out: columns, in order of appearance.
-"""
+"""The columns that no one can know before: one per eval dataset and metric, one per figure a program reported."""
 
 from __future__ import annotations
 
@@ -37,13 +34,7 @@ def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
 
 
 def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") -> Column:
-    """Return the column of one eval dataset and metric.
-
-    Args:
-        dataset: name in the suite.
-        metric: name of the score, None while no eval of the dataset is done.
-        better: which value of the metric is better.
-    """
+    """Return the column of one eval dataset and metric; the metric is None while no eval of the dataset is done."""
 
     def score(facts: Facts) -> Score | None:
         found = None if dataset not in facts.evals else facts.evals[dataset].score

@@ -1,8 +1,4 @@
-"""The short report for a terminal: one table per suite, what failed, and what to type next.
-
-In: a Collection. Out: a rich renderable that fits itself to the console: narrow ones get fewer columns, ones without
-colour or UTF-8 get plain marks. It prints nothing itself.
-"""
+"""The short report for a terminal, as a rich renderable that fits itself to width, colour and encoding."""
 
 from __future__ import annotations
 
@@ -64,8 +60,6 @@ class TerminalReport:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """One column as texts with styles."""
-
     key: str
     header: str
     cells: tuple[Text, ...]
@@ -187,7 +181,6 @@ def _cell(column: Column, row: Row, cell: Cell, *, ascii_only: bool) -> Text:
 
 
 def _brief(column: Column, row: Row) -> str:
-    """Return a figure without what the full report adds in parentheses."""
     if len(row.members) == 1 or not column.measured:
         return "" if column.brief is None or column.get(row.first) is None else column.brief(row.first)
     averaged = average(column, row)
@@ -238,5 +231,4 @@ def _text(text: str, style: str, *, ascii_only: bool) -> Text:
 
 
 def _ascii(text: str) -> str:
-    """Return `text` with what an ASCII terminal cannot print replaced."""
     return text.translate(_NOT_ASCII).encode("ascii", "replace").decode("ascii")
