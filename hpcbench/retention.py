@@ -1,10 +1,7 @@
 """Checkpoints of finished experiments, which fill quotas: what may go, and taking it away.
 
-`keep` says what stays of an experiment: its best checkpoint, its last one, its best one if that is an adapter (whole
-models go), or none.
-
-In: a collection. Out: folders, and the bytes they hold; removed when asked. Never a record, a log or a history, and
-nothing of an experiment that is not over: its train job completed and each of its evals recorded.
+Never a record, a log or a history, and nothing of an experiment that is not over: its train job completed and each of
+its evals recorded.
 """
 
 from __future__ import annotations
@@ -111,10 +108,7 @@ def _superfluous(job: JobPaths, kept: set[str], keep: Keep) -> Iterator[Path]:
 
 
 def _half_removed(job: JobPaths) -> Iterator[Path]:
-    """Yield what an earlier removal renamed and, killed, did not remove; on scratch it lies beside the link's target.
-
-    What lies below `checkpoints/` is superfluous there anyway.
-    """
+    """Yield what a killed removal renamed and did not remove; on scratch it lies beside the link's target."""
     places = {job.folder, *job.old_folders()}
     links = [link for place in places for name in LARGE for link in place.glob(f"{name}*") if link.is_symlink()]
     # Not resolved: a link whose target was renamed leads nowhere, and still says where that was.

@@ -1,8 +1,7 @@
 """The command line: verbs, their options, and everything that is printed.
 
-In: what a person types. Out: text on standard output, errors on standard error, an exit code: 0 done, 1 something
-failed, 2 wrong usage or config, 130 interrupted, 141 nobody reads any more. It holds no logic of its own and imports
-each room only when a verb needs it, so that `hpcbench --help` stays quick.
+Exit codes: 0 done, 1 something failed, 2 wrong usage or config, 130 interrupted, 141 nobody reads any more. It holds no
+logic of its own and imports each room only when a verb needs it, so that `hpcbench --help` stays quick.
 """
 
 from __future__ import annotations

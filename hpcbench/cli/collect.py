@@ -1,8 +1,4 @@
-"""The verb that reports: collect.
-
-In: what a person types. Out: a report, printed or written; exit codes as in `conventions.py`. It holds no logic of its
-own and imports each room only when a verb needs it.
-"""
+"""The verb that reports: collect."""
 
 from __future__ import annotations
 

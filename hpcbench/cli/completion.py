@@ -1,7 +1,6 @@
 """What the shell offers when Tab is pressed: names of suites, experiments and profiles, states, choices.
 
-In: what was typed so far. Out: candidates. It reads names of files and folders; it never asks a scheduler, and where
-something cannot be read it offers nothing.
+It never asks a scheduler, and where something cannot be read it offers nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the command line does beyond typer: exit codes, help in groups, readers that leave early, a bare `--watch`.
-
-In: arguments as they were typed, and errors. Out: arguments that typer understands, help texts, and exit codes.
-"""
+"""What the command line does beyond typer: exit codes, help in groups, readers that leave early, a bare `--watch`."""
 
 from __future__ import annotations
 
@@ -39,16 +36,7 @@ def add_verb(
     name: str | None = None,
     cls: type[Verb] | None = None,
 ) -> None:
-    """Add a verb to the command line.
-
-    Args:
-        app: the command line.
-        verb: the function; its docstring is the help.
-        group: title under which `hpcbench --help` lists it.
-        example: a command line that its help shows.
-        name: its name where it is not the function's.
-        cls: how its arguments are read.
-    """
+    """Add a verb to the command line, listed under the title `group`; its docstring is the help."""
     app.command(name, cls=cls or Verb, rich_help_panel=group, epilog=example)(verb)
 
 

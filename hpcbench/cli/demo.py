@@ -1,8 +1,4 @@
-"""The verb that runs the quickstart, which travels with hpcbench: demo.
-
-In: a save directory. Out: the jobs of `configs/quickstart.yaml`, run on this machine, and their report. The suite and
-its data lie in the package, which may be read-only: nothing is written beside them.
-"""
+"""The verb that runs the quickstart, `configs/quickstart.yaml`: demo. It never writes into the package."""
 
 from __future__ import annotations
 

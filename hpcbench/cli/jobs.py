@@ -1,8 +1,4 @@
-"""The verbs about jobs that were submitted: status, why, logs, cancel, retry.
-
-In: what a person types. Out: text, exit codes as in `conventions.py`. It holds no logic of its own and imports each
-room only when a verb needs it.
-"""
+"""The verbs about jobs that were submitted: status, why, logs, cancel, retry."""
 
 from __future__ import annotations
 

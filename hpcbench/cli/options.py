@@ -1,7 +1,4 @@
-"""Arguments and options that several verbs share, so that one name means one thing.
-
-In: nothing. Out: annotated types for typer. No logic.
-"""
+"""Arguments and options that several verbs share, so that one name means one thing."""
 
 from __future__ import annotations
 

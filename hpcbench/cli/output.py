@@ -1,7 +1,4 @@
-"""What the verbs print, and the JSON that they print for machines.
-
-In: values. Out: text on standard output and standard error. It decides nothing.
-"""
+"""What the verbs print, and the JSON that they print for machines. It decides nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +27,7 @@ CHUNK_CHARACTERS = 65_536
 
 
 def print_error(error: HpcbenchError | OSError) -> None:
-    """Print an expected error and, for configurations, the number of problems.
-
-    Of the system's own there are a full disk, or a folder that may not be read or written; the text names it.
-    """
+    """Print an expected error (an OSError: a full disk, no permission) and the number of a configuration's problems."""
     if isinstance(error, ConfigError):
         print_warning(f"{error}\n{plural(len(error.problems), 'problem')} found; nothing was submitted")
     else:

@@ -1,7 +1,6 @@
-"""What a person named means something: a name or glob that matches nothing at all is a typo, and refused.
+"""Names and globs that a person typed: one that matches nothing at all is a typo, and refused.
 
-In: names and globs, and what there is. Out: what was asked for, or an error that names what may have been meant. A name
-that matches jobs in other states than those a verb is for is not a typo.
+A name that matches jobs in other states than those a verb is for is not a typo.
 """
 
 from __future__ import annotations
@@ -21,22 +20,14 @@ NO_SUITES = "there are no suites; hpcbench submit CONFIG first, or name the righ
 
 
 def gather_named(save_dir: Path, names: Sequence[str] | None, *, release_held: bool = True) -> Collection:
-    """Collect all suites, where each of these names and globs matches a job.
-
-    Raises:
-        PlanError: one matches none.
-    """
+    """Collect all suites; raise PlanError where one of these names and globs matches no job."""
     collection = gather(save_dir, release_held=release_held)
     _refuse_unknown(collection, save_dir, names)
     return collection
 
 
 def refuse_unknown_jobs(save_dir: Path, names: Sequence[str] | None) -> None:
-    """Refuse names and globs that match no job, going by files alone.
-
-    Raises:
-        PlanError: one matches none.
-    """
+    """Raise PlanError for names and globs that match no job, reading files alone."""
     if names:
         _refuse_unknown(gather(save_dir, release_held=False, find=lambda _: None), save_dir, names)
 
@@ -56,11 +47,7 @@ def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str]
 
 
 def parse_states(text: str | None) -> tuple[JobState, ...]:
-    """Return the states in `failed,timeout`.
-
-    Raises:
-        PlanError: a word is not a state.
-    """
+    """Return the states in `failed,timeout`; raise PlanError for a word that is not a state."""
     words = [] if text is None else [word.strip() for word in text.split(",") if word.strip()]
     unknown = [word for word in words if word not in set(JobState)]
     if unknown:
@@ -69,21 +56,13 @@ def parse_states(text: str | None) -> tuple[JobState, ...]:
 
 
 def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
-    """Refuse to go on without jobs.
-
-    Raises:
-        PlanError: there are none.
-    """
+    """Raise PlanError where there are no jobs."""
     if not jobs:
         raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint="hpcbench status shows all names")
 
 
 def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:
-    """Collect these suites, or all.
-
-    Raises:
-        PlanError: there is none of this name, or none at all.
-    """
+    """Collect these suites, or all; raise PlanError where there is none of this name, or none at all."""
     collection = gather(save_dir, names or ())
     if not collection.suites and not names:
         raise PlanError(f"{save_dir}: no suites found", hint=NO_SUITES)
@@ -96,11 +75,7 @@ def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:
 
 
 def refuse_unknown_experiments(suites: Sequence[Suite], only: Sequence[str] | None) -> None:
-    """Refuse an `--only` that no experiment matches.
-
-    Raises:
-        PlanError: which, and what may have been meant.
-    """
+    """Raise PlanError for an `--only` that no experiment matches, with what may have been meant."""
     names = {experiment.name for suite in suites for experiment in suite.experiments}
     unknown = [glob for glob in only or () if not any(fnmatchcase(name, glob) for name in names)]
     if unknown:

@@ -1,8 +1,4 @@
-"""The verbs about a cluster and its storage: init, doctor, prefetch, clean, schema.
-
-In: what a person types. Out: text, exit codes as in `conventions.py`. It holds no logic of its own and imports each
-room only when a verb needs it.
-"""
+"""The verbs about a cluster and its storage: init, doctor, prefetch, clean, schema."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The status table as a terminal shows it.
-
-In: job views. Out: a rich renderable, or a screen that is drawn again. Colours vanish where there is no terminal.
-"""
+"""The status table as a terminal shows it; colours vanish where there is no terminal."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The verbs that submit suites: submit, and plan, which shows what it would do.
-
-In: what a person types. Out: text, exit codes as in `conventions.py`. It holds no logic of its own and imports each
-room only when a verb needs it.
-"""
+"""The verbs that submit suites: submit, and plan, which shows what it would do."""
 
 from __future__ import annotations
 
@@ -130,13 +126,7 @@ def _open(
 def submit_in_turn(
     suites: Sequence[Suite], destination: Destination, options: Options, *, max_jobs: int | None
 ) -> tuple[list[str], bool, Exception | None]:
-    """Submit suites one after the other, and print what was done.
-
-    In local mode nothing but this process runs what was queued, so an error after that is printed and returned.
-
-    Returns:
-        The suites that were submitted, whether something was refused or changed, and what ended it early.
-    """
+    """Submit suites in turn and print the outcome; return those submitted, whether any failed, what ended it early."""
     from hpcbench.cli.output import print_error, print_result, print_warning
     from hpcbench.submit.carry_out import submit_suite
 
@@ -146,7 +136,7 @@ def submit_in_turn(
         try:
             result = submit_suite(suite, destination, options, max_jobs=destination.jobs_allowed(max_jobs))
         except (HpcbenchError, OSError) as error:
-            if not destination.scheduler.runs_here or not names:
+            if not destination.scheduler.runs_here or not names:  # what is queued here, only this process runs
                 raise
             rest = ", ".join(other.name for other in suites[len(names) :])
             print_error(error)

@@ -1,8 +1,4 @@
-"""The commands that stay: `status --watch`, `collect --watch` and `submit --wait`.
-
-In: snapshots of the jobs, as `status/polling.py` takes them. Out: text, through `output.py`, until no job is under way
-any more, so that a command forgotten in some terminal does not query the scheduler for weeks.
-"""
+"""The commands that stay, until no job is under way any more: `status --watch`, `collect --watch`, `submit --wait`."""
 
 from __future__ import annotations
 
@@ -93,7 +89,6 @@ def _watch_as_lines(snapshots: Iterator[Collection], choose: Choose) -> None:
 
 
 def _watch_as_json(snapshots: Iterator[Collection], choose: Choose) -> None:
-    """Print one line of JSON whenever something changed, progress included."""
     shown: object = None
     for collection in snapshots:
         jobs = choose(collection)
@@ -128,16 +123,9 @@ def watch_report(
 
 
 def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (), *, poll: Poll = poll) -> bool:
-    """Wait until no job of the suites is under way; return whether one failed.
+    """Wait until no job of the suites, or of the experiments in `only`, is under way; return whether one failed.
 
-    What was left planned was counted when it was submitted, and running out of GPU memory is a result: neither is a
-    failure. What was submitted and never ran is one.
-
-    Args:
-        save_dir: root of everything on disk.
-        names: suites.
-        only: globs of experiments, where the others do not matter.
-        poll: yields snapshots of the jobs.
+    Jobs left planned and running out of GPU memory (a result) are not failures; one submitted that never ran is.
     """
     shown = ""
     last = Collection(suites=(), collected_at="")

@@ -1,7 +1,6 @@
 """Which jobs go out together: arrays of one shape, and eval arrays whose index means the same experiment.
 
-In: decisions. Out: arrays, and the submissions that describe them. Pure but for the key, which is unique by time and
-chance, and for the user's name.
+Pure but for the key, which is unique by time and chance, and for the user's name.
 """
 
 from __future__ import annotations
@@ -47,18 +46,14 @@ def new_array(
 
 
 def make_arrays(decisions: Sequence[Decision], max_array: int) -> list[JobArray]:
-    """Group jobs of one shape into arrays; evals follow their train job at the same index.
-
-    Jobs without a train come first: arrays start in index order and baselines are short. A `max_array` of 1 makes
-    single jobs.
-    """
+    """Group jobs of one shape into arrays, evals at their train job's index; a `max_array` of 1 makes single jobs."""
     waiting = [decision.request for decision in decisions if decision.after_train]
     alone = [decision.request for decision in decisions if not decision.after_train]
     evals_of: dict[str, list[JobRequest]] = {}
     for request in waiting:
         evals_of.setdefault(request.experiment, []).append(request)
     groups: dict[tuple[str, str], list[JobRequest]] = {}
-    for request in sorted(alone, key=lambda request: request.job == TRAIN):
+    for request in sorted(alone, key=lambda request: request.job == TRAIN):  # start order; baselines are short
         kind = "train" if request.job == TRAIN else "eval"
         groups.setdefault((kind, _resource_shape(request)), []).append(request)
     arrays = []
@@ -83,15 +78,7 @@ def _eval_arrays(
 def make_late_arrays(
     decisions: Sequence[Decision], places: Mapping[tuple[str, str], tuple[Submission, int]]
 ) -> list[tuple[Submission, JobArray]]:
-    """Group evals whose train job is under way from an earlier submit, at its index there.
-
-    Args:
-        decisions: those to carry out.
-        places: the newest submission and index of each (experiment, job).
-
-    Returns:
-        Job arrays, each with the submission of its train jobs.
-    """
+    """Group evals whose train job is under way from an earlier submit, at its index there (the newest in `places`)."""
     trains = {decision.request.experiment for decision in decisions if decision.request.job == TRAIN}
     parents: dict[str, Submission] = {}
     groups: dict[tuple[str, str, str], dict[int, JobRequest]] = {}
@@ -145,5 +132,4 @@ def make_key(suite: str, job: str) -> str:
 
 
 def _resource_shape(request: JobRequest) -> str:
-    """Return what must be equal for two jobs to share an array."""
     return request.resources.model_dump_json()

@@ -1,8 +1,4 @@
-"""What a submit does with each job, given what is known of it.
-
-In: requests, job views, the user's options. Out: a decision with its reason for each. Pure: no disk, no scheduler, no
-clock.
-"""
+"""What a submit does with each job, given what is known of it. Pure: no disk, no scheduler, no clock."""
 
 from __future__ import annotations
 
@@ -74,14 +70,10 @@ def decide(
     cluster: str,
     without_checkpoint: AbstractSet[tuple[str, str]] = frozenset(),
 ) -> list[Decision]:
-    """Decide what happens to each job, given what is known of it.
+    """Decide what happens to each job, given what is known of it; jobs are keyed by (experiment, job).
 
-    Args:
-        requests: the plan, each train before its evals.
-        views: by (experiment, job); `request` there is the one on disk, `state` belongs to it.
-        options: the user's.
-        cluster: the scheduler that this goes to; a job can wait only for one that is there too.
-        without_checkpoint: evals, by (experiment, job), whose train job is done and has kept no checkpoint for them.
+    In `requests` each train is before its evals; a view's `request` is the one on disk and its `state` belongs to that.
+    A job can wait only for one on the same cluster. `without_checkpoint`: evals whose completed train job kept none.
     """
     trained_again = {
         request.experiment
@@ -129,7 +121,6 @@ def _spare_running_evals(
 def _decide_alone(  # noqa: PLR0911  # one rule a return
     request: JobRequest, view: JobView | None, options: Options
 ) -> Decision:
-    """Decide on a job that depends on no other."""
     if view is None:
         return Decision(request=request, action=Action.SUBMIT, why="new")
     # A job.json that cannot be read just now does not make a new job.
@@ -158,7 +149,6 @@ def _decide_alone(  # noqa: PLR0911  # one rule a return
 
 
 def _under_way(view: JobView) -> str:
-    """Return the reason in a plan for a job that is under way or whose state is unknown."""
     if view.state is not JobState.UNKNOWN:
         return f"already {view.state}"
     way_out = "; --retry unknown runs it here all the same" if view.is_out_of_reach else ""
@@ -183,7 +173,6 @@ def _decide_eval(
     *,
     cluster: str,
 ) -> Decision:
-    """Decide on an eval of a train job, given what happens to that."""
     if train.action is Action.CHANGED:
         return Decision(request=request, action=Action.CHANGED, why="its train job changed")
     if train.action is Action.SUBMIT:

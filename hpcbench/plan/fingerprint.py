@@ -1,7 +1,4 @@
-"""What identifies a job's result, as a hash and as values that two requests can be compared by.
-
-In: a request and the hashes of local files. Out: SHA-256, or a description of the change. Pure.
-"""
+"""What identifies a job's result, as a SHA-256 and as values that two requests can be compared by (pure)."""
 
 from __future__ import annotations
 
@@ -110,7 +107,6 @@ def input_paths(request: JobRequest) -> set[str]:
 
 
 def _needs_datasets(request: JobRequest) -> bool:
-    """Return whether the job reads training or validation data."""
     return request.cmd != "eval" or (request.eval_args is not None and request.eval_args.eval_loss)
 
 

@@ -1,7 +1,7 @@
 """Hashes of the local files that an experiment reads: its data, task files and model.
 
-In: absolute paths. Out: one hash each, for the fingerprint. Files are hashed whole, but of weights only name and size
-count: reading 15 GB on a login node would be rude, and weights do not change under a config that stays the same.
+Of weights only name and size count: reading 15 GB on a login node would be rude, and they do not change under a config
+that stays the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""From a suite to job requests: which jobs an experiment needs and what each is asked.
-
-In: a suite and the hashes of the local files that it names. Out: job requests with their fingerprints. Pure.
-"""
+"""From a suite to job requests with fingerprints: which jobs an experiment needs and what each is asked (pure)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Cancelling jobs: a note on disk first, then the scheduler.
-
-In: job views. Out: the ones that were cancelled. The note comes first, because an array element that is cancelled
-before it starts leaves no row anywhere in Slurm.
-"""
+"""Cancelling jobs: a note on disk first; an array element cancelled before it starts leaves no row in Slurm."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Carrying out a plan: what is not running and not done goes to the scheduler, once, whatever happens in between.
 
-In: a suite and its destination. Out: submissions on disk and in the queue. For every call of the scheduler an intent is
-written and synced first and the id after it; a submit killed in between is completed by the next one, which finds the
-job by its name.
+For every call of the scheduler an intent is written and synced first and the id after it; a submit killed in between is
+completed by the next one, which finds the job by its name.
 """
 
 from __future__ import annotations
@@ -66,15 +65,6 @@ def claim_plan(
 ) -> Iterator[SubmitPlan]:
     """Claim the suite, complete what an interrupted submit left, and yield the plan; `carry_out` may follow.
 
-    Nobody else submits the suite meanwhile, so its submissions are read once.
-
-    Args:
-        suite: the experiments.
-        destination: where jobs go.
-        options: what to run again, and which experiments.
-        max_jobs: how many jobs may go out at most; the rest stays planned.
-        sleep: waits so many seconds.
-
     Raises:
         PlanError: the save directory cannot be used, or another submit holds it.
         RecordError: a file of an earlier submission cannot be read, so its jobs might be doubled.
@@ -89,7 +79,7 @@ def claim_plan(
             f"{paths.submissions}: cannot be made: {error.strerror}", hint="name another --save-dir"
         ) from error
     with claim_suite(paths):
-        submissions = _read_all_submissions(paths)
+        submissions = _read_all_submissions(paths)  # once: the claim keeps other submits out
         completed = complete_intents(paths, submissions, destination, sleep=sleep)
         submissions = [completed.get(submission.key, submission) for submission in submissions]
         plan = build_plan(suite, requests, submissions, destination, options, max_jobs=max_jobs)
@@ -122,7 +112,6 @@ def carry_out(plan: SubmitPlan, *, sleep: Sleep = time.sleep) -> SubmitResult:
 
 
 def _read_all_submissions(paths: SuitePaths) -> list[Submission]:
-    """Return the suite's submissions, or refuse to go on without one of them."""
     submissions = read_submissions(paths)
     if broken := unusable_submissions(paths, submissions):
         raise RecordError(
@@ -148,10 +137,7 @@ def settle_suite(suite: SuiteOnDisk, destination: Destination) -> None:
 def complete_intents(
     paths: SuitePaths, submissions: Sequence[Submission], destination: Destination, *, sleep: Sleep
 ) -> dict[str, Submission]:
-    """Complete submissions that were interrupted between intent and id; return them as they are now, by key.
-
-    Those that the scheduler had taken are adopted, the others abandoned. Another user's are left alone: only that user
-    can ask what became of them.
+    """Adopt interrupted submissions that the scheduler had taken, abandon the others; return all of them by key.
 
     Raises:
         SchedulerError: the scheduler did not answer, so it is not known what became of them.
@@ -171,7 +157,6 @@ def complete_intents(
 
 
 def _let_settle(intents: Sequence[Path], sleep: Sleep) -> None:
-    """Wait until every intent is `SETTLE_S` old."""
     for intent in intents:
         age_s = file_age_s(intent)
         if age_s is not None and age_s < SETTLE_S:
@@ -179,15 +164,12 @@ def _let_settle(intents: Sequence[Path], sleep: Sleep) -> None:
 
 
 def _id_from_its_jobs(paths: SuitePaths, submission: Submission) -> str | None:
-    """Return the scheduler's id when a job of this submission has started, whatever the queue says now.
-
-    A claim holds it, and so does a start mark, which is older than the profile's setup lines.
-    """
+    """Return the scheduler's id when a job of this submission has started, whatever the queue says now."""
     for element in submission.elements.values():
         claim = read_json(paths.job(element.experiment, element.job).claim)
         if claim is not None and claim.get("key") == submission.key and claim.get("scheduler_id"):
             return str(claim["scheduler_id"]).partition("_")[0]
-    for index in submission.elements:
+    for index in submission.elements:  # a start mark is written before the profile's setup lines run
         try:
             mark = paths.start_mark(submission.key, index).read_text(encoding="utf-8", errors="replace")
         except OSError:

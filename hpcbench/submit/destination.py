@@ -1,8 +1,4 @@
-"""Where a submit's jobs go: a scheduler and a save directory, checked before anything is queued.
-
-In: a profile, a save directory, suites. Out: a `Destination`, or everything that the cluster can never run. It queries
-the cluster and changes nothing.
-"""
+"""Where a submit's jobs go: a scheduler and a save directory, checked before anything is queued; changes nothing."""
 
 from __future__ import annotations
 

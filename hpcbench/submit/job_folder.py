@@ -1,7 +1,4 @@
-"""A job's folder before it runs: the request is written, and what earlier runs left is put out of the way.
-
-In: a suite's paths and a request. Out: a folder that the next run finds in order. No result is ever thrown away.
-"""
+"""A job's folder before it runs: the request is written, earlier runs are put aside; never removes a result."""
 
 from __future__ import annotations
 
@@ -38,12 +35,11 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
 
 
 def _put_away_attempts(job: JobPaths, fingerprint: str) -> None:
-    """Move what belongs to another configuration aside, so that nothing resumes from it."""
     target = job.old_folder(fingerprint)
     for entry in [*(attempt.folder for attempt in job.attempts()), job.resume, job.checkpoints, job.claim]:
         if entry.exists():
             target.mkdir(exist_ok=True)
-            entry.rename(_free_name(target / entry.name))
+            entry.rename(_free_name(target / entry.name))  # so that nothing resumes from it
 
 
 def _free_name(path: Path) -> Path:

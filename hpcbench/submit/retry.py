@@ -1,8 +1,6 @@
 """Running failed jobs again: their suite as it was submitted, and what to ask for so that they fit this time.
 
-In: failed jobs, and the options of a retry. Out: for each suite a `Retry`, with changed resources (more memory, more
-time, another node) and a description of each change. Resources are not in the fingerprint, so results stay comparable.
-It submits nothing.
+Resources are not in the fingerprint, so results stay comparable. It submits nothing.
 """
 
 from __future__ import annotations
@@ -72,16 +70,7 @@ def prepare_retry(
     states: Iterable[JobState] = FAILED_STATES,
     adjust: bool = False,
 ) -> Retry:
-    """Return how the jobs of a suite are submitted again.
-
-    Args:
-        name: the suite.
-        jobs: what is run again; those of other suites are left out.
-        save_dir: where the suite's results lie.
-        slurm: asked what the cluster can give.
-        cluster: where to submit them; None is where the suite went before.
-        states: the states that are run again.
-        adjust: whether to ask for the resources of the remedies.
+    """Return how the jobs that belong to suite `name` are submitted again; a cluster of None is where it went before.
 
     Raises:
         PlanError: the suite's file is gone, or a remedy is not possible on the cluster.
@@ -136,13 +125,7 @@ def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile
 
 
 def find_remedy(job: JobView, planned: Resources, profile: ClusterProfile) -> Remedy | None:
-    """Return the remedy of one failed job, or None: no resource helps, or the suite asks for it by now (pure).
-
-    Args:
-        job: as it ended; its request says what it had.
-        planned: what the suite asks for now.
-        profile: for what neither says.
-    """
+    """Return the remedy of one failed job, or None: no resource helps, or the suite asks for it by now (pure)."""
     cause = None if job.record is None else job.record.cause
     base = _keep_earlier(job, planned, profile)
     remedy: Remedy | None = None
@@ -158,7 +141,6 @@ def find_remedy(job: JobView, planned: Resources, profile: ClusterProfile) -> Re
 
 
 def _keep_earlier(job: JobView, planned: Resources, profile: ClusterProfile) -> Resources:
-    """Return what the suite asks for, with what an earlier retry of this job added."""
     if job.request is None:
         return planned
     had = job.request.resources

@@ -1,8 +1,5 @@
 """Arrays on their way to the scheduler: an intent on disk, the call, the id on disk; halved where a limit refuses.
 
-In: arrays. Out: submissions on disk and in the queue, and in a `SubmitResult` what was taken, refused and left for
-later.
-
 Slurm names a limit on a line of its own (`QOSMaxSubmitJobPerUserLimit`) and then always says the same: `Job violates
 accounting/QOS policy (job submit limit, user's size and/or time limits)`. Releases before 20.11 say only the latter.
 """
@@ -130,17 +127,13 @@ class ArraySender:
             self.result.num_left += array.num_jobs
 
     def submit_array(self, array: JobArray, *, after: Submission | None) -> Submission:
-        """Write the intent and the requests, call the scheduler, write the id.
-
-        The intent goes first: what is killed while old records are put away is found by the next submit, which brings
-        them back.
-        """
+        """Write the intent and the requests, call the scheduler, write the id."""
         renew_claim(self.paths)
         submission = describe_array(array, self.scheduler.name, after)
         settings = self.scheduler.job_settings(submission.resources)
         facts = {"cluster_name": self.scheduler.cluster_name, "settings": settings}
         submission = submission.model_copy(update=facts)
-        write_submission(self.paths, submission)
+        write_submission(self.paths, submission)  # first: the next submit finds it and brings back records put away
         for request in array.requests.values():
             prepare_job(self.paths, request)
         try:
@@ -151,10 +144,7 @@ class ArraySender:
         return complete(self.paths, submission, scheduler_id)
 
     def _call_scheduler(self, submission: Submission, after_id: str | None) -> str:
-        """Submit, trying again while the scheduler does not answer.
-
-        After a try whose outcome is unknown, nothing is submitted before a query that worked has not found it.
-        """
+        """Submit, trying again while the scheduler does not answer, but never before a query has not found the job."""
         scheduler = self.scheduler
         may_be_there = False
         said = ""
@@ -214,10 +204,7 @@ def may_fit_smaller(message: str) -> bool:
 def job_limit(message: str, *, some_were_taken: bool) -> str | None:
     """Return the limit on the number of jobs that a refusal of a single job names, or None when it is another refusal.
 
-    Args:
-        message: sbatch's words.
-        some_were_taken: whether others of the same submit were taken; only then do words that may mean any limit
-            mean this one.
+    Words that may mean any limit mean this one only if others of the same submit were taken.
     """
     named = list(dict.fromkeys(_NAMED_LIMIT.findall(message)))
     if named:

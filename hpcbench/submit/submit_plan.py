@@ -1,8 +1,6 @@
 """The one plan of a submit: what happens to each job, and the arrays that go out.
 
-In: a suite and its destination, whose scheduler is queried. Out: a `SubmitPlan`. Building it changes nothing: a dry run
-prints it, `submit` and the single run carry it out, so the keys and the texts that a dry run shows are those that go
-out.
+Building it changes nothing: a dry run prints it, `submit` and the single run carry it out, keys and texts included.
 """
 
 from __future__ import annotations
@@ -84,14 +82,7 @@ class SubmitPlan:
 
 
 def prepare(suite: Suite, destination: Destination, options: Options, *, max_jobs: int | None = None) -> SubmitPlan:
-    """Return what submitting a suite would do now, without changing anything.
-
-    Args:
-        suite: the experiments.
-        destination: where they go.
-        options: what to run again, and which experiments.
-        max_jobs: how many jobs may go out at most; the rest stays planned.
-    """
+    """Return what submitting a suite would do now, without changing anything; at most `max_jobs` jobs go out."""
     requests = make_requests(suite, destination.save_dir)
     submissions = read_submissions(SuitePaths(destination.save_dir, suite.name))
     return build_plan(suite, requests, submissions, destination, options, max_jobs=max_jobs)
@@ -196,7 +187,6 @@ def _describe_suite(
 
 
 def _collect(on_disk: SuiteOnDisk, requests: Sequence[JobRequest], destination: Destination) -> Collection:
-    """Return what is known of each of these jobs; the other runs of a suite that grows are left out."""
     asked = on_disk.plan.model_copy(update={"experiments": _planned_experiments(requests)})
     return collect_suites([replace(on_disk, plan=asked)], destination.find_scheduler)
 
@@ -219,10 +209,7 @@ def decide_suite(
     cluster: str,
     going: AbstractSet[Path] = frozenset(),
 ) -> list[Decision]:
-    """Decide what happens on this cluster to each job that the options mean.
-
-    It checks whether checkpoints are there; those in `going` are removed before anything is submitted.
-    """
+    """Decide on each job that the options mean; checkpoints in `going` are removed before anything is submitted."""
     wanted = [_adjust(request, options) for request in _only(requests, options)]
     gone = evals_without_checkpoint(wanted, views, going)
     return decide(wanted, views, options, cluster=cluster, without_checkpoint=gone)

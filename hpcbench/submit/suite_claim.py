@@ -1,7 +1,4 @@
-"""The claim on a suite: one submit at a time, on any host, without file locks.
-
-In: a suite's paths. Out: a context in which nobody else submits that suite. A claim whose holder is gone is taken over.
-"""
+"""The claim on a suite: one submit at a time, on any host, without file locks; taken over once its holder is gone."""
 
 from __future__ import annotations
 

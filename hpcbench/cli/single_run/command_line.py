@@ -1,7 +1,6 @@
-"""A command line of sft or eval, read into the suite of one experiment.
+"""A command line of sft or eval, as ms-swift's scripts write it, read into the suite of one experiment.
 
-In: its words, as ms-swift's scripts write them (`--lora_rank 8`, `--lora-rank=8`, `--packing`, `--dataset a b`). Out: a
-located document, so that every check and message is the one that a suite file would get. It touches no disk.
+The document is located, so that every check and message is the one that a suite file would get. It touches no disk.
 """
 
 from __future__ import annotations
@@ -44,8 +43,6 @@ class Typed:
 
 @dataclass(slots=True)
 class _Word:
-    """One option as it was typed, and the words that follow it."""
-
     written: str
     values: list[str] = field(default_factory=list)
 
@@ -56,11 +53,7 @@ class _Word:
 
 
 def read_words(verb: Verb, words: Sequence[str]) -> Typed:
-    """Return what was typed.
-
-    Raises:
-        ConfigError: with everything that is not an option with its value.
-    """
+    """Return what was typed; raise ConfigError with everything that is not an option with its value."""
     problems: list[Problem] = []
     found: dict[str, Located] = {}
     first: dict[str, str] = {}
@@ -80,12 +73,7 @@ def read_words(verb: Verb, words: Sequence[str]) -> Typed:
 
 
 def make_document(typed: Typed, *, has_gpu: bool) -> Located:
-    """Return the suite of one experiment that the command line describes.
-
-    Args:
-        typed: the command line.
-        has_gpu: whether this machine has a GPU; decides what `device` and `gpu` are where they were not typed.
-    """
+    """Return the suite of one experiment that was typed; `has_gpu` decides what `device` and `gpu` default to."""
     verb, options = typed.verb, options_of(typed.verb.name)
     sections: dict[str, dict[str, Located]] = {"suite": {}, "requirements": {}, "eval_args": {}, "args": {}}
     for name, value in typed.values.items():
@@ -128,7 +116,6 @@ def _for_evals(verb: Verb, requirements: Mapping[str, Located], device: Located)
 
 
 def _split_options(verb: Verb, words: Sequence[str], problems: list[Problem]) -> list[_Word]:
-    """Return the options in the order in which they were typed, each with the words up to the next one."""
     found: list[_Word] = []
     for text in words:
         if text.startswith("--") and len(text) > len("--"):
@@ -150,7 +137,6 @@ def _split_options(verb: Verb, words: Sequence[str], problems: list[Problem]) ->
 
 
 def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | None:
-    """Return the value of one option, or None with the reason in `problems`."""
     here = _at(verb, word.written)
     if not word.written.startswith("--"):
         problems.append(here.problem("unknown option", hint="options have two dashes"))

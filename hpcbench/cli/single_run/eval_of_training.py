@@ -1,7 +1,6 @@
 """An evaluation of a training that ran here: `hpcbench eval --ckpt_dir` adds it to the training's own experiment.
 
-In: a folder of a training, and what was typed. Out: the experiment as it was trained, with one more evaluation. It
-reads the requests of that experiment's jobs; checkpoints are looked for by the evaluation itself.
+It reads the requests of that experiment's jobs; checkpoints are looked for by the evaluation itself.
 """
 
 from __future__ import annotations
@@ -94,12 +93,10 @@ def eval_jobs(typed: Experiment) -> frozenset[str]:
 
 
 def _candidates(folder: Path) -> list[JobPaths]:
-    """Return the job folders that a checkpoint, a job or an experiment can mean."""
     return [JobPaths(place) for place in (folder / TRAIN, folder, *folder.parents[:2]) if place.name == TRAIN]
 
 
 def _contradictions(typed: Typed, request: JobRequest) -> list[Problem]:
-    """Return what was typed although the training has decided it."""
     options = options_of(typed.verb.name)
     problems = []
     for name, value in typed.values.items():
@@ -114,6 +111,5 @@ def _contradictions(typed: Typed, request: JobRequest) -> list[Problem]:
 
 
 def _evals_on_disk(folder: Path) -> dict[str, EvalArgs]:
-    """Return the evaluations that the experiment has already, by dataset."""
     requests = [read_request(job.request) for job in job_folders(folder, EVAL_PREFIX)]
     return {request.eval_dataset: request.eval_args or EvalArgs() for request in requests if request.eval_dataset}

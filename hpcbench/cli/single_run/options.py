@@ -1,7 +1,6 @@
 """The options of the verbs that run one job on this machine, made from the fields of the models that they fill.
 
-In: a verb. Out: its options, each with what it takes, its default and its help. Nothing is read and nothing is checked:
-`config/typed_fields.py` and `config/aliases.py` do that, for suites and for these verbs alike.
+Nothing is read or checked: `config/typed_fields.py` and `config/aliases.py` do that, for suites and these verbs alike.
 """
 
 from __future__ import annotations

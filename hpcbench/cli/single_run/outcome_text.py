@@ -1,7 +1,4 @@
-"""The text about a job that ran on this machine without a queue: its figures and checkpoints, or why it has none.
-
-In: a job's view and its experiment's. Out: text. Only a failed job's log is read.
-"""
+"""The text about a job that ran here without a queue: its figures and checkpoints, or why it has none."""
 
 from __future__ import annotations
 

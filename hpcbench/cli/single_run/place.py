@@ -1,7 +1,6 @@
 """Where a run of `hpcbench sft` leaves its results: below the model's name, under a name or the next version number.
 
-In: a checked experiment. Out: the suite that it belongs to. A version's folder is made at once, so that two runs that
-start together get two numbers.
+A version's folder is made at once, so that two runs that start together get two numbers.
 """
 
 from __future__ import annotations
@@ -20,11 +19,7 @@ from hpcbench.storage.paths import SuitePaths
 def suite_of(experiment: Experiment, *, root: Path, name: str | None, prefix: str | None) -> Suite:
     """Return the suite of the experiment's model with this run in it.
 
-    Args:
-        experiment: the run; its own name does not count.
-        root: where results go.
-        name: what the run is called, or None for the next version.
-        prefix: what stands before a version's number; None is the tuner's name.
+    It is called `name`, else the next version after `prefix` (None: the tuner's name); its own name does not count.
 
     Raises:
         PlanError: the folder holds results of another suite of that name.

@@ -1,7 +1,4 @@
-"""One experiment run to its end on this machine: planned, queued, run, told, by the same rooms as a submitted suite.
-
-In: words of a command line. Out: job folders with records, lines on standard output, whether all went well.
-"""
+"""One experiment run to its end on this machine: planned, queued, run by the same rooms as a submitted suite."""
 
 from __future__ import annotations
 
@@ -36,12 +33,7 @@ RUN_AGAIN = frozenset({*FAILED_STATES, JobState.OUT_OF_MEMORY})
 
 
 def run_here(verb: Verb, words: Sequence[str], *, default_root: str | None) -> bool:
-    """Run what was typed and say how it went; return whether all of it completed.
-
-    Args:
-        verb: sft or eval.
-        words: everything after the verb.
-        default_root: folder of results where `--output_dir` was not typed; None is ms-swift's `output`.
+    """Run what was typed and print how it went; return whether all of it completed.
 
     Raises:
         ConfigError: what was typed is wrong; nothing was made.
@@ -69,11 +61,7 @@ def _evaluate_training(typed: Typed) -> bool:
 
 
 def load_typed(typed: Typed, *, has_gpu: bool) -> Experiment:
-    """Return the experiment that was typed, checked as one of a suite in the current folder.
-
-    Raises:
-        ConfigError: with everything that is wrong.
-    """
+    """Return the typed experiment, checked as a suite in the current folder; raise ConfigError with all problems."""
     name = typed.verb.name
     document = make_document(typed, has_gpu=has_gpu)
     suite = load_document(document, file=Path.cwd() / f"{name}.yaml", also=(*options_of(name), *RUN_ALIASES))
@@ -122,7 +110,6 @@ def _is_refused(decision: Decision, jobs: frozenset[str]) -> bool:
 
 
 def _intention(decisions: Sequence[Decision]) -> str:
-    """Print in a few words what happens now."""
     if all(decision.action is Action.SKIP for decision in decisions):
         return decisions[0].why
     first = next(decision for decision in decisions if decision.action is not Action.SKIP)

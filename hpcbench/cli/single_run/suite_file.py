@@ -1,7 +1,6 @@
-"""The suite file beside the results of `hpcbench sft`: each run is an experiment of it, so other verbs know it.
+"""The suite file beside the results of `hpcbench sft`, `<output_dir>/<model>.yaml`: each run is an experiment of it.
 
-In: an experiment. Out: `<output_dir>/<model>.yaml`, a suite like any other: `hpcbench retry` reads it, and
-`hpcbench submit` runs it elsewhere.
+It is a suite like any other: `hpcbench retry` reads it, and `hpcbench submit` runs it elsewhere.
 """
 
 from __future__ import annotations
@@ -20,11 +19,7 @@ HEADER = "# Written by `hpcbench sft` and `hpcbench eval`, one experiment per ru
 
 
 def put_experiment(file: Path, experiment: Experiment) -> None:
-    """Add the experiment to the suite in `file`, or replace the one of that name.
-
-    Raises:
-        PlanError: the file exists and is not a suite.
-    """
+    """Add or replace the experiment in the suite in `file`; raise PlanError where the file is not a suite."""
     entries = _read_entries(file)
     new = describe_experiment(experiment)
     names = [entry.get("name") for entry in entries]

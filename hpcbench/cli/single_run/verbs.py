@@ -1,7 +1,7 @@
 """The verbs that run one job on this machine: sft, eval.
 
-In: what a person types. Out: text, exit codes as in `conventions.py`. The options are the fields of the arguments'
-models, so they are made when such a verb runs, shows its help or is completed, and never for another verb.
+The options are the fields of the arguments' models, made when such a verb runs, shows its help or is completed, and
+never for another verb.
 """
 
 from __future__ import annotations
@@ -32,10 +32,7 @@ class ArgumentsVerb(Verb):
         return super().get_params(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Let click answer --help and completion; the verb reads the rest, since click has no form for `--dataset a b`.
-
-        ms-swift's scripts write lists that way, and all mistakes are reported together, as in a suite.
-        """
+        """Let click answer --help and completion; the verb reads the rest: click has no form for `--dataset a b`."""
         asks_for_help = not {"-h", "--help"}.isdisjoint(args)
         if asks_for_help or ctx.resilient_parsing:
             return super().parse_args(ctx, ["--help"] if asks_for_help else args)
