@@ -71,7 +71,11 @@ class Choice:
 
 
 def choose_starts(waiting: Sequence[Waiting], *, free_gpus: Sequence[str], free_cpus: int) -> Choice:
-    """Return the jobs that start now: in queue order each that fits, unless the slots are kept for an earlier one."""
+    """Return the jobs that start now.
+
+    In queue order every job that fits starts. One that does not fit lets later ones pass, until it has been overtaken
+    or has waited too much: then all free slots of its kind are kept for it, so that they add up.
+    """
     gpus, cpus = list(free_gpus), free_cpus
     starts: list[Start] = []
     passed: list[Waiting] = []

@@ -203,7 +203,19 @@ def run_queue(
     stop_grace_s: float = STOP_GRACE_S,
     how_to_continue: str = HOW_TO_CONTINUE,
 ) -> int:
-    """Run or follow the local queue until it is empty; return 0, 1 (a job failed) or 130 (interrupted)."""
+    """Run the local queue, or follow the runner that does, until it is empty.
+
+    Args:
+        save_dir: the save directory.
+        display: whether to show progress on standard output.
+        job_command: what runs a job; by default its supervisor.
+        machine: the slots to hand out; by default this machine's.
+        stop_grace_s: time from TERM to KILL when jobs are stopped.
+        how_to_continue: what is said to a person who stops it.
+
+    Returns:
+        0 when all went well, 1 when a job failed, 130 when it was interrupted. Jobs that had ended before do not count.
+    """
     save_dir = save_dir.absolute()
     setup = _Setup(save_dir, job_command or supervisor_command(save_dir), machine, stop_grace_s, how_to_continue)
     with open_display(enabled=display) as screen:
