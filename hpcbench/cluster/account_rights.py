@@ -1,8 +1,6 @@
-"""Check before anything is queued whether the account and QOS of a profile may be charged.
+"""Check before anything is queued whether the account and QOS of a profile may be charged. Pure.
 
-In: a profile, the partitions that its jobs name, and what the cluster says of its user. Out: what is wrong. Pure. Only
-what sbatch would refuse, or what would wait for ever, is wrong: without AccountingStorageEnforce any account and QOS is
-taken, a job_submit plugin may set another one, and what is not known is never a problem.
+Only what sbatch would refuse, or what would wait for ever, is wrong; what is not known is never a problem.
 """
 
 from __future__ import annotations
@@ -60,16 +58,8 @@ def find_refused(
     only: Sequence[str] = (),
     environ: Mapping[str, str] = NOTHING,
 ) -> list[Problem]:
-    """Return what is wrong with the account and QOS of the jobs of these suites, each once.
-
-    Args:
-        suites: what is about to be submitted.
-        profile: how jobs are asked for.
-        known: what the cluster says.
-        only: globs of the experiments that are meant; nothing means all.
-        environ: the environment that sbatch will see.
-    """
-    if known.submit_plugins:
+    """Return what is wrong with the account and QOS of these suites' jobs, each once; `only`: globs, none is all."""
+    if known.submit_plugins:  # a job_submit plugin may set another account or QOS
         return []
     named = {resources.partition for suite in suites for _, _, resources in requests_of(suite, only)}
     refusals = dict.fromkeys(
@@ -93,10 +83,7 @@ def find_refused(
 def judge_rights(
     profile: ClusterProfile, partition: str, known: Entitlements, environ: Mapping[str, str] = NOTHING
 ) -> Iterator[Refusal]:
-    """Yield what is wrong with account and QOS in these partitions (comma-separated; empty: any).
-
-    A job_submit plugin may set others: that is left to the caller.
-    """
+    """Yield what is wrong with account and QOS in these partitions (comma-separated; empty: any)."""
     names = [name for name in partition.split(",") if name]
     charged = charged_profile(profile, environ)
     refusals: list[Refusal] = []
@@ -115,7 +102,7 @@ def judge_rights(
 
 def _judge_account(account: str, names: Sequence[str], known: Entitlements) -> Iterator[Refusal]:
     associations = () if known.rights is None else known.rights.associations
-    if "associations" in known.enforced and associations:
+    if "associations" in known.enforced and associations:  # else sbatch takes any account (AccountingStorageEnforce)
         mine = _charging(account, associations)
         if not mine:
             yours = ", ".join(dict.fromkeys(found.account for found in associations))
@@ -177,14 +164,9 @@ def _charging(account: str, associations: Iterable[Association]) -> list[Associa
 
 
 def _closed(names: Sequence[str], known: Entitlements, what: str, words: Sequence[str], *, exact: bool) -> str:
-    """Return what these partitions take, if none of them takes this account or one of these QOS; else nothing.
+    """Return what these partitions take, if none takes this account or any of these QOS (lower case); else nothing.
 
-    Args:
-        names: partitions; without any, Slurm or the site chooses one, and nothing is known.
-        known: what the cluster says.
-        what: `Accounts` or `Qos`, as in AllowAccounts and DenyQos.
-        words: the account, or the QOS of which one will do, in small letters.
-        exact: whether a list of what is allowed leaves out all that it does not name.
+    `what` is `Accounts` or `Qos`; `exact` holds where a list of what is allowed leaves out all that it does not name.
     """
     told = []
     for name in names:

@@ -1,7 +1,6 @@
 """Check what suites will read: models, data and eval tasks, found as an offline job would find them.
 
-In: suites and a profile. Out: checks. The search is done by the worker's own code in a process of its own with the
-hubs switched off; only where something is missing and jobs may download is the hub asked whether it is there.
+The worker's own code searches in its own process, with the hubs switched off.
 """
 
 from __future__ import annotations

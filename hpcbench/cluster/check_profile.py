@@ -1,8 +1,4 @@
-"""Check a profile against its cluster: partition, time, GPUs, memory, CPUs, nodes, account and QOS.
-
-In: a profile, and what sinfo, scontrol and sacctmgr said. Out: checks. Pure. It judges by the very rules that submit
-refuses by.
-"""
+"""Check a profile against its cluster, by the very rules that submit refuses by. Pure."""
 
 from __future__ import annotations
 
@@ -68,7 +64,6 @@ def _describe_request(
     partitions: Partitions,
     wrong: set[str],
 ) -> Iterator[Check]:
-    """Show what such a job asks for beside what there is at most, where nothing is wrong with it."""
     if "mem_gb" not in wrong:
         most = f"nodes have up to {max(group.mem_gib for group in there):.4g} GiB"
         asked = "mem_gb: null asks for none" if profile.mem_gb is None else f"{profile.mem_gb:g} GiB"

@@ -1,7 +1,6 @@
 """Check a cluster the way jobs will meet it: commands, settings, save directory, and one tiny real job.
 
-In: a profile and a save directory. Out: checks. `doctor_checks.py` judges; here commands run, a file
-is written and renamed in the save directory, and the probe job goes through the queue. What it leaves is removed.
+`doctor_checks.py` judges; what is written here is removed.
 """
 
 from __future__ import annotations
@@ -56,15 +55,7 @@ def run_checks(
     timeout_s: float,
     client: SlurmClient | None = None,
 ) -> Iterator[Check]:
-    """Yield what was found, the quick checks first.
-
-    Args:
-        profile: how jobs are asked for; None looks at this machine for local mode.
-        save_dir: root of all results.
-        run_job: whether the probe runs: through the queue, or in local mode here.
-        timeout_s: how long the probe job may wait and run.
-        client: Slurm; None is a client of its own.
-    """
+    """Yield what was found, the quick checks first; a profile of None checks this machine for local mode."""
     client = SlurmClient() if client is None else client
     if profile is not None:
         yield from _check_cluster(profile, client)
@@ -179,7 +170,6 @@ def probe_resources(profile: ClusterProfile) -> Resources:
 def _probe_through_queue(
     profile: ClusterProfile, save_dir: Path, client: SlurmClient, timeout_s: float
 ) -> Iterator[Check]:
-    """Submit the probe just as real jobs are, wait for its result, and judge it."""
     from hpcbench.scheduler.slurm.script import render_probe, run_sbatch
 
     resources = probe_resources(profile)
@@ -204,7 +194,7 @@ def _probe_through_queue(
 
 
 def _await_result(paths: DoctorPaths, job_id: str, client: SlurmClient, deadline: float) -> str:
-    """Wait for the probe's result; return in words why there is none.
+    """Wait for the probe's result; return why there is none.
 
     Raises:
         SchedulerError: it still waits, and for what never comes by itself.
@@ -264,7 +254,6 @@ def _check_result(seen: dict[str, Any] | None, profile: ClusterProfile | None, w
 
 
 def _sacct_error(client: SlurmClient) -> str | None:
-    """Return why sacct does not answer, None when it does."""
     try:
         client.run(["sacct", "-X", "-n"], timeout_s=FACTS_TIMEOUT_S)
     except SchedulerError as error:

@@ -1,8 +1,4 @@
-"""What makes jobs fail silently, judged from what commands printed.
-
-In: outputs, settings, what a probe job saw. Out: checks, each ok, warning or error, and what to do. Pure: it runs
-nothing and touches no disk.
-"""
+"""What makes jobs fail silently, judged from what commands printed. Pure: it runs nothing and touches no disk."""
 
 from __future__ import annotations
 
@@ -229,14 +225,7 @@ def check_hub(error: str | None, profile: ClusterProfile | None, where: str) -> 
 
 
 def check_input(found: Mapping[str, Any], *, configs: str, are_offline: bool, hub_error: str | None) -> Check:
-    """Judge whether jobs will find a model, a dataset or an eval dataset.
-
-    Args:
-        found: `name`, `ok`, `message` and `error`, the kind of error, as `worker/prefetch.py` writes them.
-        configs: the suite files, for the remedy.
-        are_offline: whether jobs run with the hubs switched off.
-        hub_error: why the hub is out of reach from here, or None.
-    """
+    """Judge whether jobs will find a model or a dataset; `found` is as `worker/prefetch.py` writes it."""
     name, message = str(found["name"]), str(found["message"])
     if found["ok"]:
         return Check(name=name, level="ok", message=message)

@@ -1,8 +1,4 @@
-"""A first profile for a cluster, from what the cluster reports.
-
-In: the output of scontrol, sinfo, sacctmgr and sshare, whatever of it there is. Out: YAML text with comments. What did
-not answer leaves its line at null and says so; nothing here fails because a command did.
-"""
+"""A first profile for a cluster, as YAML; a command that did not answer leaves its line at null, with a comment."""
 
 from __future__ import annotations
 
@@ -215,7 +211,6 @@ def _environment_lines(facts: ClusterFacts) -> list[str]:
 
 
 def _yaml(value: str | list[str]) -> str:
-    """Return a value as YAML that reads back as this very value."""
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
 
 

@@ -1,8 +1,6 @@
-"""Check before anything is queued whether jobs can ever run on a cluster.
+"""Check before anything is queued whether jobs can ever run on a cluster. Pure.
 
-In: suites, a profile, and what the cluster's partitions have. Out: problems, one per shape of job. Pure. Slurm itself
-takes such jobs without a word on many clusters (EnforcePartLimits=NO), and they wait for ever. What is not known is
-never a problem.
+Many clusters (EnforcePartLimits=NO) queue such jobs silently for ever. What is not known is never a problem.
 """
 
 from __future__ import annotations
@@ -42,15 +40,7 @@ def find_impossible(
     *,
     partitions: Partitions | None = None,
 ) -> list[Problem]:
-    """Return what no partition can ever run, the first experiment of each shape with the number of the others.
-
-    Args:
-        suites: what is about to be submitted.
-        profile: how jobs are asked for.
-        groups: the cluster's partitions; nothing when they are not known.
-        only: globs of the experiments that are meant; nothing means all.
-        partitions: the partitions' settings; nothing when they are not known.
-    """
+    """Return what no partition can ever run, once per shape of job; empty `groups` or `partitions` are not known."""
     problems: list[Problem] = []
     for suite in suites:
         shapes: dict[tuple[str, Resources], list[Experiment]] = {}
@@ -147,7 +137,6 @@ def _judge_nodes(
 def _judge_gpus(
     resources: Resources, groups: Sequence[NodeGroup], everywhere: Sequence[NodeGroup]
 ) -> tuple[Sequence[NodeGroup], Wrong | None]:
-    """Return the nodes with enough GPUs, or what is wrong."""
     per_node = -(-resources.gpu // resources.nodes)
     kind = resources.gpu_type
     # Where sinfo names no types at all, only the number can be judged.
@@ -166,7 +155,6 @@ def _judge_gpus(
 def _judge_memory(
     resources: Resources, profile: ClusterProfile, groups: Sequence[NodeGroup]
 ) -> tuple[Sequence[NodeGroup], Wrong | None]:
-    """Return the nodes with enough memory, or what is wrong."""
     mem_gb = resources.mem_gb or profile.mem_gb
     if mem_gb is None or profile.mem_flag is None:
         return groups, None
@@ -182,7 +170,6 @@ def _judge_memory(
 def _judge_cpus(
     resources: Resources, profile: ClusterProfile, groups: Sequence[NodeGroup]
 ) -> tuple[Sequence[NodeGroup], Wrong | None]:
-    """Return the nodes with enough CPUs, or what is wrong."""
     cpus = resources.cpus_per_node(profile.cpus_per_gpu)
     enough = [group for group in groups if group.is_least or cpus <= group.cpus]
     if enough:
@@ -212,5 +199,4 @@ def _judge_count(resources: Resources, groups: Sequence[NodeGroup], partitions: 
 
 
 def _most(groups: Sequence[NodeGroup], offers: Sequence[str]) -> str:
-    """Return each partition with what its nodes have, every pair once."""
     return ", ".join(dict.fromkeys(f"{group.partition} {offer}" for group, offer in zip(groups, offers, strict=True)))

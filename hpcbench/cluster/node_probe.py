@@ -1,7 +1,6 @@
 """What one compute node can see: a tiny program that `hpcbench doctor` sends through the queue.
 
-In: the file to write. Out: that file, as JSON. Standard library only, since what it looks for may be missing: it runs
-from a copy on the save directory, without hpcbench. Every question is answered or has its error; none stops it.
+Standard library only: it runs from a copy on the save directory, without hpcbench. A failed question stops no other.
 """
 
 from __future__ import annotations
@@ -60,7 +59,6 @@ def _version(name: str) -> str | None:
 
 
 def _torch() -> dict[str, object]:
-    """Return how many GPUs torch sees and their names, or why it cannot say."""
     try:
         torch = importlib.import_module("torch")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,10 +1,7 @@
-"""The save directory of a command: which one, whether it can be used, who else can write there.
+"""The save directory of a command: which one, whether it can be used, who else can write there. It changes nothing.
 
-In: a path and a profile. Out: an absolute path, a refusal, or a warning. It changes nothing.
-
-Slurm reads the directory's name in a `#SBATCH` line of a script that bash runs: quoted, every printable character but
-one comes through (tried on 22.05). A backslash is dropped there and switches Slurm's own patterns (`%A`) off; a line
-break would end the comment, and the rest of the name would be run.
+Slurm reads its name in a `#SBATCH` line of a script that bash runs: quoted, every printable character but a backslash
+comes through (tried on 22.05).
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from hpcbench.config.profile import load_profile
 from hpcbench.errors import PlanError
 from hpcbench.schemas.cluster_profile import ClusterProfile
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a line break would end the #SBATCH comment: bash would run the rest
 
 CONTAINER_SIGNS = frozenset(":,")
 """They separate the parts of apptainer's `--bind`."""
@@ -51,7 +48,7 @@ def save_dir_error(save_dir: Path, profile: ClusterProfile | None) -> str | None
         return "its name is not UTF-8"
     if _CONTROL.search(text):
         return "its name holds a line break or another control character"
-    if profile is not None and "\\" in text:
+    if profile is not None and "\\" in text:  # dropped in #SBATCH; it also switches patterns (%A) off
         return "its name holds a backslash, which Slurm does not keep"
     if profile is not None and profile.container is not None and CONTAINER_SIGNS & set(text):
         return f"its name holds {' or '.join(sorted(CONTAINER_SIGNS & set(text)))}, which --bind of a container splits"

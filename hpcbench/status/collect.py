@@ -1,7 +1,6 @@
-"""Collect what is known about every job: records first, then one query of each scheduler.
+"""Collect what is known about every job: records first, then one query of each scheduler. It never changes anything.
 
-In: a save directory, and a scheduler's answer. Out: a `Collection`. It reads; it never changes anything. Files that
-cannot be read are "not there yet" and named in the warnings, and no job is dropped because of them.
+Files that cannot be read are "not there yet" and named in the warnings; no job is dropped because of them.
 """
 
 from __future__ import annotations
@@ -40,11 +39,7 @@ FindQueue = Callable[[str], Queue | None]
 def ask_schedulers(
     suites: Sequence[SuiteOnDisk], find: FindQueue
 ) -> tuple[dict[str, Answer], tuple[str, ...], dict[str, str]]:
-    """Query each queue once for its jobs without a final record, whatever the number of its profiles.
-
-    Returns:
-        The answers, warnings, and the errors where no answer came; answers and errors by profile.
-    """
+    """Query each queue once for its unfinished jobs; return answers by profile, warnings, and errors by profile."""
     by_cluster: dict[str, list[Submission]] = {}
     for submission in (submission for suite in suites for submission in _submissions_to_query(suite)):
         by_cluster.setdefault(submission.cluster, []).append(submission)
@@ -112,8 +107,6 @@ def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SuiteSnapshot:
-    """What the views of one suite are made from."""
-
     suite: SuiteOnDisk
     latest: Mapping[tuple[str, str], tuple[Submission, int]]
     answers: Mapping[str, Answer]
@@ -198,7 +191,6 @@ def _gather_evidence(
     place: tuple[Submission, int] | None,
     train: JobView | None,
 ) -> Evidence:
-    """Return what the files and the scheduler's answer show about one job."""
     record = _read_own_record(job, request)
     if place is None:
         return Evidence(record=record, train=train)
@@ -229,7 +221,6 @@ def _gather_evidence(
 
 
 def _read_own_record(job: JobPaths, request: JobRequest | None) -> Record | None:
-    """Return the job's record, unless it belongs to another configuration."""
     record = read_record(job.record)
     if record is not None and request is not None and record.fingerprint != request.fingerprint:
         return None
@@ -237,15 +228,14 @@ def _read_own_record(job: JobPaths, request: JobRequest | None) -> Record | None
 
 
 def _is_listed(path: Path) -> bool:
-    """Return whether a file exists now: NFS remembers absence for up to a minute, unless the folder is listed."""
+    """Return whether a file exists now."""
     try:
-        return path in path.parent.iterdir()
+        return path in path.parent.iterdir()  # NFS remembers absence for up to a minute, unless the folder is listed
     except OSError:
         return False
 
 
 def _is_cancelled(job: JobPaths, submission: Submission, index: int) -> bool:
-    """Return whether hpcbench has cancelled this submission of the job, and not the one before it."""
     note = Cancelled.read(job.cancelled)
     scheduler_id = submission.element_id(index)
     return note is not None and scheduler_id is not None and note.scheduler_id == scheduler_id
@@ -267,7 +257,6 @@ def _read_node(job: JobPaths) -> str | None:
 
 
 def _explain_from_log(view: JobView) -> JobView:
-    """Return the view with the cause that Slurm's own log shows."""
     log = telling_log(view)
     has_gpu = view.request is not None and view.request.resources.gpu > 0
     cause = None if log is None else find_cause_without_record(view.state, log_tail(log), has_gpu=has_gpu)

@@ -1,7 +1,4 @@
-"""Explain why a job is in its state, as `why` prints it.
-
-In: a job view and its last log lines. Out: text, with the next commands of `report/next_steps.py`. Pure.
-"""
+"""Explain why a job is in its state, as `why` prints it, with the next commands. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Collect all suites below a save directory, release evals that are held without need, and make the status table.
-
-In: a save directory. Out: a `Collection`, and rows of text. It runs one squeue and at most one sacct per cluster,
-whatever the number of jobs.
-"""
+"""Collect all suites below a save directory, release evals that are held without need, and make the status table."""
 
 from __future__ import annotations
 

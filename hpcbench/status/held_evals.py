@@ -1,7 +1,6 @@
 """Release the held evals of a train job that completed, and cancel those of one that failed.
 
-In: a collection and the submissions. Out: calls of the scheduler. The train's supervisor does the same for its own
-evals; this covers what a dead node, a slow file system or a quick train job left undone. Doing it twice is harmless.
+The train's supervisor does so too; this covers what a dead node or a slow disk left undone. Twice is harmless.
 """
 
 from __future__ import annotations
@@ -28,12 +27,7 @@ def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tupl
 
 
 def release_held_evals(suites: Sequence[SuiteOnDisk], collection: Collection, scheduler: Scheduler) -> tuple[int, int]:
-    """Release and cancel held evals as their train records require; return how many of each.
-
-    Only jobs that the queue was just seen to hold are touched: not what waits for resources, not what left long ago
-    (Slurm reuses ids), and nothing at all when the queue was not seen. A scheduler that does not answer changes
-    nothing; the next command tries again.
-    """
+    """Release and cancel held evals as their train records require; return how many of each."""
     latest = {suite.plan.suite: suite.latest() for suite in suites}
     release: list[str] = []
     cancel: list[str] = []
@@ -41,7 +35,7 @@ def release_held_evals(suites: Sequence[SuiteOnDisk], collection: Collection, sc
         for experiment in (*suite.experiments, *suite.others):
             if experiment.train is None:
                 continue
-            for view in held_evals(experiment, latest[suite.name]):
+            for view in held_evals(experiment, latest[suite.name]):  # only what was just seen held: Slurm reuses ids
                 if view.scheduler_id is None or view.cluster != scheduler.name:
                     continue
                 if experiment.train.state is JobState.COMPLETED and view.state is JobState.PENDING:
@@ -53,7 +47,7 @@ def release_held_evals(suites: Sequence[SuiteOnDisk], collection: Collection, sc
             scheduler.release(release)
         if cancel:
             scheduler.cancel(cancel)
-    except SchedulerError as error:
+    except SchedulerError as error:  # the next command tries again
         logger.warning("held evals were neither released nor cancelled: %s", error.message)
         return 0, 0
     return len(release), len(cancel)

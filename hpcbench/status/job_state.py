@@ -1,7 +1,6 @@
-"""Conclude the state of a job from all that is known about it.
+"""Conclude the state of a job from all that is known about it. No disk, no scheduler, no clock.
 
-In: the record, what the scheduler reports, our own notes. Out: a state and its reason. No disk, no scheduler, no
-clock. The record decides first, then the scheduler, then silence; a question that was not answered decides nothing.
+The record decides first, then the scheduler, then silence; a question that was not answered decides nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Find in a log why a job failed: full disks, broken nodes, wrong setups.
-
-In: the last lines of a log. Out: the cause, what to do about it, and the line that shows it. Pure. A record states its
-cause; this is for what only the output of other programs shows.
-"""
+"""Find in a log what a record cannot state: full disks, broken nodes, wrong setups. Pure."""
 
 from __future__ import annotations
 
@@ -118,12 +114,7 @@ _NO_RECORD = (
 
 
 def find_cause(lines: Sequence[str], *, has_gpu: bool) -> LogCause | None:
-    """Return the cause that the log of a failed program shows, whatever the program.
-
-    Args:
-        lines: the log's lines.
-        has_gpu: whether the job asked for one; torch warns of a missing driver on CPU nodes too.
-    """
+    """Return the cause that the log of a failed program shows; `has_gpu` is whether the job asked for one."""
     return _search(lines, _any_program(has_gpu=has_gpu))
 
 
@@ -133,6 +124,7 @@ def find_cause_without_record(state: JobState, lines: Sequence[str], *, has_gpu:
 
 
 def _any_program(*, has_gpu: bool) -> tuple[_Pattern, ...]:
+    # torch warns of a missing driver on CPU nodes too.
     return (*_ANY_PROGRAM, *_ANY_GPU_PROGRAM) if has_gpu else _ANY_PROGRAM
 
 

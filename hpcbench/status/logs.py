@@ -1,7 +1,4 @@
-"""Find a job's logs: those of its attempts, or Slurm's own log if no attempt started.
-
-In: a job view. Out: paths, newest last, and a log's last lines. It never changes a file.
-"""
+"""Find a job's logs: those of its attempts, or Slurm's own log if no attempt started. It never changes a file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Poll suites: files often, a scheduler rarely.
-
-In: a save directory and an interval. Out: one `Collection` per poll, without end; the caller decides when to stop. The
-one mechanism behind `status --watch`, `collect --watch` and `submit --wait`.
-"""
+"""Poll suites, files often and schedulers rarely: for `status --watch`, `collect --watch` and `submit --wait`."""
 
 from __future__ import annotations
 
@@ -27,10 +23,7 @@ Clock = Callable[[], float]
 
 
 class PatientQueue:
-    """A queue that is queried at most once in `every_s` seconds; in between it repeats its last answer, failures too.
-
-    A submission that the last query did not cover is queried at once.
-    """
+    """A queue that is queried at most once in `every_s` seconds for the same jobs; else it repeats its last answer."""
 
     def __init__(self, queue: Queue, every_s: float, clock: Clock = time.monotonic) -> None:
         self._queue = queue
@@ -83,15 +76,9 @@ def poll(
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Collection]:
-    """Yield what is known now, again and again, with pauses.
+    """Yield what is known now, again and again, with pauses; no names are all suites.
 
-    Args:
-        save_dir: root of all results.
-        names: suites; none are all.
-        every_s: how often a cluster's scheduler is queried; None takes the profile's `poll_s`, the longest of several
-            profiles. The local queue is made of files and is read every time.
-        clock: seconds that only grow.
-        sleep: waits that many seconds.
+    `every_s` is how often a scheduler is queried; None takes the longest `poll_s` of its profiles.
     """
     queues: dict[str, Queue | None] = {}
     patient: dict[str, PatientQueue] = {}
@@ -100,7 +87,7 @@ def poll(
         if cluster not in queues:
             scheduler = scheduler_of(cluster, save_dir)
             queues[cluster] = scheduler
-            if scheduler is not None and scheduler.poll_s is not None:
+            if scheduler is not None and scheduler.poll_s is not None:  # the local queue is files, read every time
                 wait_s = every_s or scheduler.poll_s
                 shared = patient.setdefault(scheduler.queue_name, PatientQueue(scheduler, wait_s, clock))
                 shared.every_s = max(shared.every_s, wait_s)
