@@ -150,8 +150,8 @@ def give_up_job(context: JobContext, request: JobRequest, claim: Claim) -> int:
     return EXIT_NOT_COMPLETED
 
 
+# Ends that no requeue follows; a preempted or timed-out train job may come back and still needs its evals.
 _FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_OF_MEMORY})
-"""Ends that no requeue follows; a preempted or timed-out train job may come back and still needs its evals."""
 
 
 def wait_for_preemption(context: JobContext) -> None:

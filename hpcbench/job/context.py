@@ -23,10 +23,8 @@ class JobContext:
     paths: JobPaths
     suite_paths: SuitePaths
     settings: JobSettings
-    scheduler_id: str
-    """Array element id as the user sees it, for example `712_3`."""
-    restart_count: int
-    """How often the scheduler has requeued this job."""
+    scheduler_id: str  # of an array element as the user sees it, for example `712_3`
+    restart_count: int  # how often the scheduler has requeued this job
     node_rank: int
     num_nodes: int
     host: str
@@ -60,6 +58,7 @@ def read_context(submission_file: Path, index: int | None, environ: Mapping[str,
         suite_paths=suite_paths,
         settings=submission.settings or _settings_of_the_script(environ),
         scheduler_id=_scheduler_id(environ, index),
+        # sbatch(1): SLURM_RESTART_COUNT is set only in a job that was restarted.
         restart_count=int(environ.get("SLURM_RESTART_COUNT") or environ.get(variables.LOCAL_RESTART_COUNT) or "0"),
         node_rank=int(environ.get("SLURM_NODEID", "0")) if "SLURM_JOB_ID" in environ else 0,
         num_nodes=int(environ.get("SLURM_NNODES", "1")) if "SLURM_JOB_ID" in environ else 1,
@@ -79,5 +78,6 @@ def _scheduler_id(environ: Mapping[str, str], index: int) -> str:
     if local := environ.get(variables.LOCAL_ID):
         return local
     if array := environ.get("SLURM_ARRAY_JOB_ID"):
+        # An element's SLURM_JOB_ID is a number that squeue does not show.
         return f"{array}_{environ.get('SLURM_ARRAY_TASK_ID', index)}"
     return environ.get("SLURM_JOB_ID", f"process-{os.getpid()}")

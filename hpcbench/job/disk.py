@@ -17,8 +17,7 @@ from hpcbench.storage.paths import JobPaths
 
 logger = logging.getLogger(__name__)
 
-RESERVE_BYTES = 256 * 1024
-"""Two copies of a record of the longest suites seen, each with a temporary file."""
+RESERVE_BYTES = 256 * 1024  # two copies of a record of the longest suites seen, each with a temporary file
 PROBE_BYTES = 64 * 1024
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

@@ -65,7 +65,7 @@ def describe_environment(
         "host": platform.node(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "num_cpus": len(os.sched_getaffinity(0)),
+        "num_cpus": len(os.sched_getaffinity(0)),  # os.cpu_count() also counts cores that the job may not use
         "slurm": {
             name.removeprefix("SLURM_").lower(): environ[name]
             for name in (
@@ -110,6 +110,7 @@ def _gpus(environ: Mapping[str, str]) -> dict[str, Any] | None:
         return None
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     wanted = None if visible is None else {name.strip() for name in visible.split(",")}
+    # CUDA also takes UUIDs there, which match no index.
     chosen = [row for row in rows if wanted is None or row[0] in wanted] or rows
     return {
         "names": [row[1] for row in chosen],

@@ -34,15 +34,12 @@ from hpcbench.storage.paths import MANIFEST, PEFT_CONFIG, TUNER_STATE, AttemptPa
 
 logger = logging.getLogger(__name__)
 
-LIMIT_S: Final = 3600.0
-"""Longest push: the job's GPUs are idle meanwhile."""
+LIMIT_S: Final = 3600.0  # the job's GPUs are idle meanwhile
 POLL_S: Final = 0.2
 
-_PUSHED: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "*.py")
-"""Weights, configurations and tokenizers; never a pickle."""
+_PUSHED: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "*.py")  # never a pickle
 _NOT_PUSHED: Final = ("trainer_state.json", TUNER_STATE, MANIFEST)
-_LARGEST_CONFIG_BYTES: Final = 1 << 20
-"""Larger JSON files are vocabularies and indices, which hold no paths."""
+_LARGEST_CONFIG_BYTES: Final = 1 << 20  # larger JSON files are vocabularies and indices, which hold no paths
 
 
 def wants_push(request: JobRequest, record: Record) -> bool:

@@ -24,8 +24,7 @@ from hpcbench.storage.json_files import JsonObject, create_json, read_json
 logger = logging.getLogger(__name__)
 
 CLAIM_TRIES = 5
-PAUSE_S = 1.0
-"""Between two reads of a claim that is not valid: on a file system without hard links it may be half written."""
+PAUSE_S = 1.0  # before a claim that is not valid is read again: without hard links it may be half written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +32,7 @@ class Claim:
     """A claim as its owner keeps it."""
 
     token: str
-    attempt: int
-    """Number of this attempt, from 1."""
+    attempt: int  # from 1
 
 
 def take_claim(context: JobContext, *, sleep: Callable[[float], None] = time.sleep) -> Claim | None:
@@ -53,7 +51,7 @@ def take_claim(context: JobContext, *, sleep: Callable[[float], None] = time.sle
             token=secrets.token_hex(8), attempt=max((attempt.number for attempt in paths.attempts()), default=0) + 1
         )
         value = _claim_value(context, claim)
-        if create_json(paths.claim, value):
+        if create_json(paths.claim, value):  # atomic: of two starts one gets it
             return claim
         owner = read_json(paths.claim)
         if owner is None and number < CLAIM_TRIES:

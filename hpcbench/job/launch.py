@@ -25,8 +25,7 @@ class Launch:
     argv: tuple[str, ...]
     env: dict[str, str]
     cwd: Path
-    is_program: bool
-    """A user's program: it gets signals itself, and its exit code alone decides."""
+    is_program: bool  # a user's program: it gets signals itself, and its exit code alone decides
 
 
 def build_launch(
@@ -92,10 +91,9 @@ def job_environment(
         variables.ATTEMPT: str(attempt.folder),
         variables.SUITE: request.suite,
         variables.EXPERIMENT: request.experiment,
-        "PYTHONUNBUFFERED": "1",
-        # A crash in compiled code then says where Python was.
-        "PYTHONFAULTHANDLER": "1",
-        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",  # a killed process loses what it has buffered
+        "PYTHONFAULTHANDLER": "1",  # a crash in compiled code then says where Python was
+        "TOKENIZERS_PARALLELISM": "false",  # its threads may deadlock in forked data loader workers
         # Shared file systems lock badly; these caches are cheap to fill again.
         "TRITON_CACHE_DIR": str(caches / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
@@ -107,7 +105,7 @@ def job_environment(
         "HF_EVALUATE_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
     }
-    if "OMP_NUM_THREADS" not in environ:
+    if "OMP_NUM_THREADS" not in environ:  # torchrun would set it to 1 for several ranks
         ours["OMP_NUM_THREADS"] = str(max(1, _cores(environ) // max(1, request.resources.ddp // context.num_nodes)))
     if request.device == "cpu":
         ours["CUDA_VISIBLE_DEVICES"] = ""

@@ -46,9 +46,8 @@ HOST_OOM_TEXT = re.compile(
     r"^MemoryError\b|ArrayMemoryError|DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory"
     r"|std::bad_alloc"
 )
-SHELL_SIGNALS = 128
-"""A shell's exit code for signal n is this and n; larger ones are a program's own, as of exit(-1)."""
-TORCHRUN_SIGNAL = re.compile(r"exitcode\s*: -(\d+) \(pid")
+SHELL_SIGNALS = 128  # a shell's exit code for signal n is this and n; larger ones are a program's, as of exit(-1)
+TORCHRUN_SIGNAL = re.compile(r"exitcode\s*: -(\d+) \(pid")  # in torchrun's report of its failed ranks
 DIVERGED = "diverged"
 DIVERGED_HINT = (
     "the same again would diverge again; try a lower learning_rate, a longer warm-up, a smaller max_grad_norm, "
@@ -66,18 +65,12 @@ SIGNAL_HINTS = {
 class Ending:
     """What the supervisor saw of the launcher's end."""
 
-    exit_code: int
-    """As subprocess gives it: negative is the signal that killed it."""
-    stop_reason: str | None = None
-    """timeout, terminate or preempted, when the supervisor asked the worker to stop."""
-    may_requeue: bool = True
-    """Whether Slurm may put the job back into the queue, as far as that is known."""
-    killed_by_us: bool = False
-    """The grace period ran out and the supervisor killed it."""
-    oom_kills: int = 0
-    """Rise of `oom_kill` in the job's memory cgroup."""
-    disk_full: bool = False
-    """Nothing more could be written into the attempt's folder at the end."""
+    exit_code: int  # as subprocess gives it: negative is the signal that killed it
+    stop_reason: str | None = None  # timeout, terminate or preempted, when the supervisor asked the worker to stop
+    may_requeue: bool = True  # whether Slurm may put the job back into the queue, as far as that is known
+    killed_by_us: bool = False  # the grace period ran out and the supervisor killed it
+    oom_kills: int = 0  # rise of `oom_kill` in the job's memory cgroup
+    disk_full: bool = False  # nothing more could be written into the attempt's folder at the end
 
 
 def conclude(

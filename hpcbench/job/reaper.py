@@ -21,8 +21,7 @@ CLAIM_VARIABLE = "HPCBENCH_CLAIM"  # variables.CLAIM, which this file must not i
 DONE = b"1"
 ROUNDS = 50
 PAUSE_S = 0.02
-PATIENCE_S = 10.0
-"""How long a supervisor waits for its reaper at the end."""
+PATIENCE_S = 10.0  # how long a supervisor waits for its reaper at the end
 
 
 def start_reaper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
@@ -36,16 +35,15 @@ def start_reaper(token: str, environ: Mapping[str, str]) -> subprocess.Popen[byt
     marks = [f"{CLAIM_VARIABLE}={token}"]
     # Nodes of one job may be on one machine: slurmd can play several.
     marks += [f"{name}={environ[name]}" for name in ("SLURM_JOB_ID", "SLURM_NODEID") if name in environ]
-    # Isolated and without site packages it starts in hundredths of a second. It must not hold srun's output open, nor
-    # be in the job's process group.
     try:
         return subprocess.Popen(
+            # Isolated and without site packages it starts in hundredths of a second.
             [sys.executable, "-I", "-S", __file__, *marks],
             env={name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            stderr=subprocess.DEVNULL,  # it must not hold srun's output open
+            start_new_session=True,  # it must not be in the job's process group
         )
     except OSError as error:
         logging.getLogger(__name__).warning("no reaper: children of the job may outlive it: %s", error)
@@ -77,7 +75,7 @@ def find_marked(marks: set[bytes]) -> list[int]:
         try:
             with open(f"/proc/{name}/environ", "rb") as stream:  # noqa: PTH123
                 variables = set(stream.read().split(b"\0"))
-        except OSError:
+        except OSError:  # it has ended, or is another user's (proc(5))
             continue
         if marks <= variables:
             found.append(int(name))

@@ -49,7 +49,7 @@ class Sampler:
 
 def tree_rss_bytes(root: int) -> int:
     """Return the sum of the resident sets of a process and its descendants, in bytes."""
-    page = os.sysconf("SC_PAGE_SIZE")
+    page = os.sysconf("SC_PAGE_SIZE")  # statm counts in pages; its second figure is the resident set (proc(5))
     total = 0
     for pid in descendants(root):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -85,7 +85,7 @@ class _GpuReader:
             handle = (
                 pynvml.nvmlDeviceGetHandleByIndex(int(name))
                 if name.strip().isdigit()
-                else pynvml.nvmlDeviceGetHandleByUUID(name.strip())
+                else pynvml.nvmlDeviceGetHandleByUUID(name.strip())  # CUDA_VISIBLE_DEVICES takes UUIDs too
             )
             self._handles.append(handle)
         self._peaks = [0] * len(self._handles)
@@ -101,7 +101,7 @@ class _GpuReader:
                 used = int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used)
                 self._peaks[number] = max(self._peaks[number], used)
                 self._utilization.append(float(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu))
-                power += self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000
+                power += self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000  # NVML counts in mW
             self._power_w.append(power)
             if self._last is not None:
                 self._energy_j += power * (now - self._last)

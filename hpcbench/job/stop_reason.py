@@ -23,10 +23,8 @@ StopReason = Literal["timeout", "terminate", "preempted"]
 class StopRequest:
     """Which signals came; handlers only note them, so they may come twice, together, and in any order."""
 
-    warned_at: float | None = None
-    """When the first USR2 came, by time.monotonic()."""
-    term_at: float | None = None
-    """When the first TERM or INT came."""
+    warned_at: float | None = None  # when the first USR2 came, by time.monotonic()
+    term_at: float | None = None  # when the first TERM or INT came
 
     def note(self, number: int, _frame: FrameType | None = None) -> None:
         """Remember a signal."""

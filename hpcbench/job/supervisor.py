@@ -41,14 +41,12 @@ from hpcbench.storage.paths import AttemptPaths
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.2
-TERM_GRACE_S = 22.0
-"""Slurm kills KillWait (30 s by default) after TERM; the record has to be written before."""
+TERM_GRACE_S = 22.0  # Slurm kills KillWait (30 s by default) after TERM; the record has to be written before
 LATE_SIGNAL_S = 1.0
 HURRIED_PATIENCE_S = 2.0
 INTERNAL_ERROR = "internal_error"
 USR2_MARGIN_S = 25.0
-HEARTBEAT_S = 30.0
-"""How often the claim is touched: a job counts as lost `job_state.GRACE_S` after the last touch."""
+HEARTBEAT_S = 30.0  # between touches of the claim: a job counts as lost job_state.GRACE_S after the last one
 
 
 @dataclass(slots=True, kw_only=True)
@@ -262,7 +260,7 @@ def oom_kill_count() -> int:
         except (OSError, UnicodeDecodeError):
             return 0
         for line in cgroups:
-            _, controllers, path = line.split(":", 2)
+            _, controllers, path = line.split(":", 2)  # cgroups(7): version 2 names no controllers
             if controllers not in {"", "memory"}:
                 continue
             try:

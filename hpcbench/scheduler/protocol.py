@@ -13,8 +13,7 @@ from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import JobSettings, Submission
 
-Place = tuple[str, int]
-"""Submission key and array index: one job, whatever the scheduler calls it."""
+Place = tuple[str, int]  # submission key and array index: one job, whatever the scheduler calls it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +21,13 @@ class SchedulerJob:
     """What a scheduler says of one job."""
 
     state: JobState
-    raw_state: str
-    """The scheduler's own word."""
-    reason: str = ""
-    """Why it is pending, in the scheduler's words."""
+    raw_state: str  # the scheduler's own word
+    reason: str = ""  # why it is pending, in the scheduler's words
     expected_start: str | None = None
     exit_code: str | None = None
-    held_by_dependency: bool = False
-    """Waits for its train job, or waits for one that cannot complete."""
-    hint: str = ""
-    """What a person has to do before a pending job can start; empty where it only has to wait."""
-    command: str = ""
-    """What to type for that, where a command alone does it."""
+    held_by_dependency: bool = False  # waits for its train job, or waits for one that cannot complete
+    hint: str = ""  # what a person has to do before a pending job can start; empty where it only has to wait
+    command: str = ""  # what to type for that, where a command alone does it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +35,10 @@ class Answer:
     """One look at the queue."""
 
     jobs: Mapping[Place, SchedulerJob] = field(default_factory=dict)
-    history_known: bool = False
-    """Whether ended jobs were asked for too (accounting answered): only then does silence mean that a job is gone."""
-    history_failed: bool = False
-    """Whether accounting is there but did not answer: then silence means nothing."""
+    history_known: bool = False  # accounting answered: only then does silence mean that a job is gone
+    history_failed: bool = False  # accounting is there but did not answer: then silence means nothing
+    # Submissions that went to another cluster, by key, and what that calls itself: nothing is known of their jobs.
     elsewhere: Mapping[str, str] = field(default_factory=dict)
-    """Submissions that went to another cluster, by key, and what that calls itself: nothing is known of their jobs."""
     warnings: tuple[str, ...] = ()
 
 
@@ -62,7 +54,6 @@ class Queue(Protocol):
     @property
     def queue_name(self) -> str:
         """What is really asked: queues of one name give one answer, whatever the profiles are called."""
-        ...
 
     def query(self, submissions: Sequence[Submission]) -> Answer:
         """Query all elements of the submissions in one batched query.
@@ -70,7 +61,6 @@ class Queue(Protocol):
         Raises:
             SchedulerError: the queue was not answered.
         """
-        ...
 
 
 class Scheduler(Queue, Protocol):
@@ -79,26 +69,21 @@ class Scheduler(Queue, Protocol):
     @property
     def name(self) -> str:
         """Profile name, or `local`."""
-        ...
 
     @property
     def cluster_name(self) -> str | None:
         """What the cluster calls itself; None where it does not say, and for `local`."""
-        ...
 
     @property
     def runs_here(self) -> bool:
         """Whether jobs run on this machine, started by a runner of hpcbench's, rather than by a cluster."""
-        ...
 
     @property
     def poll_s(self) -> float | None:
         """How many seconds lie between two queries while watching; None where a query reads files only."""
-        ...
 
     def max_array_size(self) -> int:
         """Return one more than the largest array index; 1 where jobs go out one by one."""
-        ...
 
     def room_left(self) -> int | None:
         """Return how many more jobs may be queued, or None without a limit.
@@ -106,19 +91,15 @@ class Scheduler(Queue, Protocol):
         Raises:
             SchedulerError: the queue was not answered, so nothing may be submitted.
         """
-        ...
 
     def job_settings(self, resources: Resources) -> JobSettings:
         """Return what the cluster's profile decides inside jobs with these resources (pure)."""
-        ...
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the exact text that would be submitted (pure)."""
-        ...
 
     def describe_environment(self, texts: Sequence[str]) -> list[str]:
         """Return, for a person, what the user's environment adds to jobs that go out with these rendered texts."""
-        ...
 
     def submit(self, submission: Submission, after_id: str | None) -> str:
         """Submit and return the scheduler's id.
@@ -127,7 +108,6 @@ class Scheduler(Queue, Protocol):
             SubmitError: the scheduler refused it permanently.
             SchedulerError: it is not known whether the scheduler took it.
         """
-        ...
 
     def find(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Return the ids of those submissions, by key, that the scheduler has or had.
@@ -135,12 +115,9 @@ class Scheduler(Queue, Protocol):
         Raises:
             SchedulerError: the question was not answered.
         """
-        ...
 
     def release(self, element_ids: Iterable[str]) -> None:
         """Drop the dependency of jobs whose train job has completed."""
-        ...
 
     def cancel(self, element_ids: Sequence[str]) -> None:
         """Cancel jobs by their scheduler ids; ids that are gone are not an error."""
-        ...

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from hpcbench.errors import plural
 from hpcbench.schemas.request import Resources
 
-MAX_OVERTAKEN = 4
-"""A job that was overtaken this often has its slots held back until it fits."""
-MAX_WAIT_S = 1800.0
-"""So has one that could have started for this long."""
+MAX_OVERTAKEN = 4  # a job that was overtaken this often has its slots held back until it fits
+MAX_WAIT_S = 1800.0  # so has one that could have started for this long
 
 _DEVICE = re.compile(r"^(\d+|(GPU|MIG)-\S+)$")
 _GPU_LINE = re.compile(r"^GPU (\d+):")
@@ -27,10 +25,8 @@ _MIG_LINE = re.compile(r"^\s+MIG .*\(UUID: (MIG-[^)]+)\)")
 class Machine:
     """The slots of this machine."""
 
-    gpus: tuple[str, ...] = ()
-    """Values for CUDA_VISIBLE_DEVICES, one per GPU."""
-    cpus: int
-    """Cores that this process may use."""
+    gpus: tuple[str, ...] = ()  # values for CUDA_VISIBLE_DEVICES, one per GPU
+    cpus: int  # cores that this process may use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +43,7 @@ class Waiting:
 
     element_id: str
     need: Need
-    num_overtaken: int = 0
-    """Jobs of the same kind, behind it in the queue, that started while it waited."""
+    num_overtaken: int = 0  # jobs of the same kind, behind it in the queue, that started while it waited
     waited_s: float = 0.0
 
 
@@ -66,8 +61,7 @@ class Choice:
     """What one look at the queue decides."""
 
     starts: tuple[Start, ...] = ()
-    overtaken: Mapping[str, int] = field(default_factory=dict)
-    """How many of the starts overtook each job that still waits."""
+    overtaken: Mapping[str, int] = field(default_factory=dict)  # how many starts overtook each that still waits
 
 
 def choose_starts(waiting: Sequence[Waiting], *, free_gpus: Sequence[str], free_cpus: int) -> Choice:

@@ -38,11 +38,9 @@ class LocalDisplay(Protocol):
 
     def show(self, queue: LocalQueue) -> None:
         """Show the queue as it is now; called several times a second."""
-        ...
 
     def say(self, text: str) -> None:
         """Show one line that stays."""
-        ...
 
 
 class QuietDisplay:
@@ -132,8 +130,7 @@ class ChangeLog:
 
     def __init__(self) -> None:
         self._shown: dict[str, tuple[ElementStatus, int]] | None = None
-        self.num_done: Counter[str] = Counter()
-        """Jobs that ended while this looked on: `done`, `failed`."""
+        self.num_done: Counter[str] = Counter()  # jobs that ended while this looked on: `done`, `failed`
 
     def update(self, queue: LocalQueue) -> list[tuple[QueuedElement, ElementState]]:
         """Return the jobs that have started, ended or gone back to the queue since the last call."""

@@ -37,19 +37,14 @@ class ElementStatus(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
-    ENDED = "ended"
-    """With an exit code."""
-    LOST = "lost"
-    """Its runner died, so its exit code is not known."""
-    REFUSED = "refused"
-    """Could not be started, or can never run on this machine."""
-    BLOCKED = "blocked"
-    """The job it depends on did not complete."""
+    ENDED = "ended"  # with an exit code
+    LOST = "lost"  # its runner died, so its exit code is not known
+    REFUSED = "refused"  # could not be started, or can never run on this machine
+    BLOCKED = "blocked"  # the job it depends on did not complete
     CANCELLED = "cancelled"
 
 
-OPEN = frozenset({ElementStatus.PENDING, ElementStatus.RUNNING})
-"""Something is left to do."""
+OPEN = frozenset({ElementStatus.PENDING, ElementStatus.RUNNING})  # something is left to do
 
 
 class QueueEntry(BaseModel):
@@ -149,8 +144,7 @@ class LocalQueue:
 
     save_dir: Path
     entries: dict[str, QueueEntry] = field(default_factory=dict)
-    elements: dict[str, QueuedElement] = field(default_factory=dict)
-    """In queue order."""
+    elements: dict[str, QueuedElement] = field(default_factory=dict)  # in queue order
     _states: dict[str, ElementState] = field(default_factory=dict)
     _modified: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -267,6 +261,7 @@ def add_entry(paths: LocalPaths, submission: Submission, after_id: str | None) -
             after_id=after_id,
             queued_at=now_text(),
         )
+        # Another submit may take the same number first.
         if create_json(paths.entry(entry.id), entry.model_dump(mode="json")):
             return entry
 

@@ -55,8 +55,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 SCAN_S = 1.0
 FOLLOW_S = 0.5
-FOLLOW_FAR_S = 2.0
-"""Of another machine's runner only the age of its claim is known, and asking that makes a file."""
+FOLLOW_FAR_S = 2.0  # of another machine's runner only the age of its claim is known, and asking that makes a file
 DETACH_TIMEOUT_S = 15.0
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -303,7 +302,7 @@ def _drive(setup: _Setup, display: LocalDisplay, *, follow: bool) -> int:
                 if before is not None and not is_here(before):
                     display.say(f"{_silence(before)}: this process takes its place")
                 interrupted = _run(setup, display, signals)
-            elif (runner := live_runner(paths)) is None:
+            elif (runner := live_runner(paths)) is None:  # it left between the two questions
                 continue
             elif follow:
                 interrupted = _follow(setup, runner, display, signals)

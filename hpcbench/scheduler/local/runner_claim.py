@@ -24,11 +24,9 @@ from hpcbench.storage.paths import LocalPaths
 logger = logging.getLogger(__name__)
 
 TAKEOVER_TIMEOUT_S = 10.0
-HEARTBEAT_S = 5.0
-"""How often a runner touches its claim."""
+HEARTBEAT_S = 5.0  # between touches of the claim
+# Then another machine's runner is dead: stopping jobs keeps it busy for 30 s, and NFS shows times up to a minute late.
 SILENCE_S = 180.0
-"""A runner of another machine that did not touch its claim for so long is dead. It may be busy for 30 s, stopping jobs,
-and network file systems show times up to a minute late."""
 
 
 def live_runner(paths: LocalPaths) -> ProcessIdentity | None:

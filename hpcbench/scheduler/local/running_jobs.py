@@ -34,17 +34,13 @@ from hpcbench.schemas.submission import Submission
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.paths import SuitePaths
 
-JobCommand = Callable[[Submission, int], list[str]]
-"""Gives the command line of one element."""
+JobCommand = Callable[[Submission, int], list[str]]  # gives the command line of one element
 
-SCRUBBED_PREFIXES = ("SLURM_", "SBATCH_")
-"""Of an enclosing Slurm job: local jobs are none of its steps."""
-
+SCRUBBED_PREFIXES = ("SLURM_", "SBATCH_")  # of an enclosing Slurm job: local jobs are none of its steps
 
 logger = logging.getLogger(__name__)
 
-STOP_GRACE_S = 30.0
-"""From TERM to KILL. The supervisor gives its worker 22 s to checkpoint and then writes the record."""
+STOP_GRACE_S = 30.0  # from TERM to KILL: the supervisor gives its worker 22 s to checkpoint, then writes the record
 ABANDON_POLL_S = 0.1
 LOST_REASON = "the local runner died while it ran, so its exit code is not known"
 
@@ -56,12 +52,10 @@ class RunningJob:
     element: QueuedElement
     token: str
     process: ProcessIdentity | None = None
-    handle: subprocess.Popen[bytes] | None = None
-    """None for a job that a dead runner started: its exit code will never be known."""
+    handle: subprocess.Popen[bytes] | None = None  # None: a dead runner started it, so no exit code will be known
     gpus: tuple[str, ...] = ()
     cpus: int = 0
-    deadline: float | None = None
-    """Monotonic time at which it is killed; set once it was asked to stop."""
+    deadline: float | None = None  # monotonic time at which it is killed; set once it was asked to stop
     is_cancelled: bool = False
 
     def has_exited(self) -> bool:

@@ -37,16 +37,11 @@ from hpcbench.schemas import variables
 
 logger = logging.getLogger(__name__)
 
+# Messages of a controller that is up and overloaded.
 BUSY = re.compile(r"socket timed out|zero bytes|temporarily|try again", re.IGNORECASE)
-"""Messages of a controller that is up and overloaded."""
-
-QUICK_FAILURE_S = 3.0
-"""Slurm's commands try for many seconds to reach the controller: one that failed later has found it down."""
-
+QUICK_FAILURE_S = 3.0  # Slurm's commands try many seconds to reach the controller: a later failure has found it down
 REPEAT_AFTER_S = 1.0
-
 FACTS_TIMEOUT_S = 30
-
 IDS_PER_CALL = 500
 
 

@@ -13,15 +13,13 @@ from hpcbench.schemas.durations import parse_minutes
 
 USER_FORMAT = "DefaultAccount,Account,Partition,QOS,DefaultQOS,MaxSubmitJobs"
 USER_CELLS = USER_FORMAT.count(",") + 1
+# What settings of AccountingStorageEnforce bring with them; see slurm.conf(5).
 IMPLIED = {"limits": {"associations"}, "qos": {"associations"}, "wckeys": {"associations"}}
 IMPLIED |= {"safe": {"associations", "limits"}, "all": {"associations", "limits", "qos"}}
-"""What settings of AccountingStorageEnforce bring with them; see slurm.conf(5)."""
+# Later versions count the accounts below an allowed one as allowed, and who is below whom is not asked here.
 FLAT_ACCOUNTS_UNTIL = (23, 2)
-"""Later versions count the accounts below an allowed one as allowed, and who is below whom is not asked here."""
-DEFAULT_MAX_ARRAY_SIZE = 1001
-"""Slurm's own default; the largest index is one less."""
-CORRESPOND_AFTER_TASK_CNT = 10
-"""Slurm's default: so many elements of an array that waits for another are judged one by one."""
+DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's own default; the largest index is one less
+CORRESPOND_AFTER_TASK_CNT = 10  # Slurm's default: so many elements of a waiting array are judged one by one
 
 SINFO_FORMAT = "%P|%a|%l|%D|%c|%m|%G"
 SINFO_CELLS = SINFO_FORMAT.count("|") + 1
@@ -37,15 +35,12 @@ class NodeGroup:
     partition: str
     is_default: bool = False
     is_up: bool = True
-    time_max_min: int | None = None
-    """None: no limit."""
+    time_max_min: int | None = None  # None: no limit
     num_nodes: int
     cpus: int
     mem_gib: float
-    gpus: Mapping[str, int] = field(default_factory=dict)
-    """GPUs per node by type; the type is empty where the cluster names none."""
-    is_least: bool = False
-    """Whether the nodes differ, and CPUs and memory are those of the smallest."""
+    gpus: Mapping[str, int] = field(default_factory=dict)  # per node by type, which is empty where none is named
+    is_least: bool = False  # the nodes differ, and CPUs and memory are those of the smallest
 
     @property
     def num_gpus(self) -> int:
@@ -161,23 +156,18 @@ class UserRights:
 
     associations: tuple[Association, ...]
     default_account: str | None = None
-    is_root: bool = False
-    """Whether partitions are open to this user whatever their AllowQos says."""
+    is_root: bool = False  # partitions are open to this user whatever their AllowQos says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entitlements:
     """Who may charge what where, as far as a cluster says."""
 
-    enforced: frozenset[str] = frozenset()
-    """What sbatch refuses for: `associations`, `qos` and more; nothing where any account is taken."""
-    partitions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """The settings of each partition."""
+    enforced: frozenset[str] = frozenset()  # what sbatch refuses for: `associations`, `qos` and more
+    partitions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # the settings of each
     rights: UserRights | None = None
-    accounts_are_flat: bool = False
-    """Whether a partition's AllowAccounts means exactly the accounts that it names."""
-    submit_plugins: str = ""
-    """The site's job_submit plugins: each may give a job another account or QOS than it names."""
+    accounts_are_flat: bool = False  # a partition's AllowAccounts means exactly the accounts that it names
+    submit_plugins: str = ""  # the site's job_submit plugins: each may give a job another account or QOS than it names
 
 
 def enforced_rules(config: Mapping[str, str]) -> frozenset[str]:

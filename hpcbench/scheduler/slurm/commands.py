@@ -12,15 +12,14 @@ from hpcbench.errors import SchedulerError
 
 COMMAND_TIMEOUT_S = 90
 
+# Messages of a controller that does not answer now and may answer later.
 TRANSIENT = re.compile(
     r"timed? out|unable to contact|connection refused|zero bytes|communication connection failure|temporarily"
     r"|slurm_receive_msg|resource temporarily|try again",
     re.IGNORECASE,
 )
-"""Messages of a controller that does not answer now and may answer later."""
-
+# Beginnings of variables that are options of Slurm's commands: a user's SQUEUE_PARTITION would hide jobs from us.
 FILTERING = ("SQUEUE_", "SACCT_", "SACCTMGR_", "SCANCEL_", "SCONTROL_", "SINFO_")
-"""Beginnings of variables that are options of Slurm's commands: a user's SQUEUE_PARTITION would hide jobs from us."""
 
 
 class RunCommand(Protocol):
@@ -28,7 +27,6 @@ class RunCommand(Protocol):
 
     def __call__(self, command: Sequence[str], *, timeout_s: float = ...) -> str:
         """See `run_command`."""
-        ...
 
 
 def run_command(command: Sequence[str], *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:

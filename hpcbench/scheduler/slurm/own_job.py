@@ -18,28 +18,22 @@ logger = logging.getLogger(__name__)
 ASK_TIMEOUT_S = 5
 REQUEUE_WAITS_S = (2.0, 5.0, 10.0, 20.0)
 NEVER = frozenset({"None", "N/A", "Unknown"})
+# Slurm's words for a job that it has not begun to end; it is SIGNALING just when a notice comes.
 RUNNING = frozenset({"RUNNING", "SIGNALING", "RESIZING", "SUSPENDED", "STOPPED"})
-"""Slurm's words for a job that it has not begun to end; it is SIGNALING just when a notice comes."""
+# What `OwnJob.is_being_preempted` is to `grep -E`: a batch script has no Python.
 BEING_PREEMPTED = "JobState=(RUNNING|SIGNALING) .* PreemptTime=[0-9]"
-"""What `OwnJob.is_being_preempted` is to `grep -E`: a batch script has no Python."""
-AT_LIMIT = "TimeLimit"
-"""Slurm's reason for having ended a job. Its state is COMPLETING then, as that of a cancelled one."""
+AT_LIMIT = "TimeLimit"  # Slurm's reason for having ended a job; its state is COMPLETING, as that of a cancelled one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnJob:
     """A job as `scontrol show job` shows it to itself."""
 
-    is_running: bool
-    """Slurm has not begun to end it."""
-    is_being_preempted: bool = False
-    """It is in the grace time of its preemption."""
-    is_at_limit: bool = False
-    """Slurm is ending it because its time is over."""
-    num_requeues: int = 0
-    """How often Slurm has put it back into the queue: once more than this start knows of where it is about to again."""
-    may_requeue: bool = True
-    """It was not submitted with --no-requeue, and the site does not forbid it."""
+    is_running: bool  # Slurm has not begun to end it
+    is_being_preempted: bool = False  # it is in the grace time of its preemption
+    is_at_limit: bool = False  # Slurm is ending it because its time is over
+    num_requeues: int = 0  # by Slurm: one more than this start knows of where it is about to requeue the job again
+    may_requeue: bool = True  # it was not submitted with --no-requeue, and the site does not forbid it
 
 
 def parse_own_job(text: str) -> OwnJob | None:

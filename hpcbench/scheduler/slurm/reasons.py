@@ -23,10 +23,8 @@ class Reason:
     """What one of Slurm's words means."""
 
     words: str
-    hint: str = ""
-    """What a person has to do before the job can start; empty where it only has to wait."""
-    command: str = ""
-    """The command that does it, with `{id}` for the job; empty where the job has to be changed."""
+    hint: str = ""  # what a person has to do before the job can start; empty where it only has to wait
+    command: str = ""  # what does it, with `{id}` for the job; empty where the job has to be changed
 
     @property
     def is_stuck(self) -> bool:
@@ -46,6 +44,7 @@ def _held(words: str, hint: str) -> Reason:
     return Reason(words=words, hint=hint, command=RELEASE)
 
 
+# The reasons that are not limits; those with blanks are sentences of slurmctld's own, up to their comma or bracket.
 REASONS = {
     "WaitingForScheduling": _waits("Slurm has not considered it yet"),
     "Priority": _waits("waits behind jobs of higher priority"),
@@ -151,13 +150,12 @@ REASONS = {
     "InactiveLimit": _waits("was inactive for too long"),
     "OutOfMemory": _waits("ran out of memory"),
 }
-"""The reasons that are not limits; those with blanks are sentences of slurmctld's own, up to their comma or bracket."""
+# Sentences that stand for a word, and name in brackets what the partition takes.
 DETAILED = {
     "Job's account not permitted to use this partition": "AccountNotAllowed",
     "Job's QOS not permitted to use this partition": "QOSNotAllowed",
 }
-"""Sentences that stand for a word, and name in brackets what the partition takes."""
-
+# What may be limited: its name, that of its product with time, and what asks for it in a suite.
 RESOURCES = {
     "cpu": ("CPUs", "CPU minutes", "requirements.cpus_per_gpu"),
     "mem": ("memory", "memory minutes", "requirements.mem_gb"),
@@ -174,7 +172,6 @@ RESOURCES = {
     "billing": ("billing units", "billing minutes", ""),
     "unknown": ("of some resource", "minutes of some resource", ""),
 }
-"""What may be limited: its name, that of its product with time, and what asks for it in a suite."""
 
 LIMIT = re.compile(
     r"(?P<owner>QOS|Assoc)?(?P<kind>Grp|Max|Min)"

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from hpcbench.schemas import variables
 from hpcbench.schemas.cluster_profile import ClusterProfile
 
+# They say which Slurm all its commands talk to, and who asks.
 KEPT_SLURM = frozenset({"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT"})
-"""They say which Slurm all its commands talk to, and who asks."""
+# Hidden always: sbatch would wait for the job's end, single jobs would become arrays, and jobs would go where squeue,
+# which knows only SLURM_CLUSTERS, does not look for them.
 BREAKING = frozenset({"SBATCH_WAIT", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS"})
-"""Hidden always: sbatch would wait for the job's end, single jobs would become arrays, and jobs would go where squeue,
-which knows only SLURM_CLUSTERS, does not look for them."""
 
 _GPUS = frozenset(
     {
@@ -25,6 +25,7 @@ _GPUS = frozenset(
 )
 _MEMORY = frozenset({"SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"})
 _REQUEUE = frozenset({"SBATCH_REQUEUE", "SBATCH_NO_REQUEUE"})
+# Where an option has another variable than its name, or more than one stands against it.
 _VARIABLES: Mapping[str, frozenset[str]] = {
     "array": frozenset({"SBATCH_ARRAY_INX"}),
     "time": frozenset({"SBATCH_TIMELIMIT"}),
@@ -37,7 +38,6 @@ _VARIABLES: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), _MEMORY),
     **dict.fromkeys(("requeue", "no-requeue"), _REQUEUE),
 }
-"""Where an option has another variable than its name, or more than one stands against it."""
 
 _OPTION_LINE = re.compile(r"#SBATCH --([A-Za-z][A-Za-z0-9_-]*)")
 

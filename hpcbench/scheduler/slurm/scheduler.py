@@ -20,25 +20,18 @@ from hpcbench.scheduler.slurm.cluster_facts import correspond_count, max_array_s
 from hpcbench.scheduler.slurm.commands import TRANSIENT
 from hpcbench.scheduler.slurm.reasons import NEVER_SATISFIED, explain_reason, read_reason
 from hpcbench.scheduler.slurm.sbatch_variables import describe_kept
-from hpcbench.scheduler.slurm.states import (
-    SACCT_FORMAT,
-    SQUEUE_FORMAT,
-    SlurmRow,
-    parse_sacct,
-    parse_squeue,
-)
+from hpcbench.scheduler.slurm.states import SACCT_FORMAT, SQUEUE_FORMAT, SlurmRow, parse_sacct, parse_squeue
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import JobSettings, Submission
 from hpcbench.storage.paths import SuitePaths
 
-IDS_PER_QUERY = 8000
-"""Base ids that fit into one argument (128 KiB), so that sacct is asked once; an array is one id."""
+IDS_PER_QUERY = 8000  # ids that fit into one argument (128 KiB), so that sacct is asked once; an array is one id
+# Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known.
 NO_ACCOUNTING = re.compile(
     r"accounting storage is disabled|accounting_storage/none|accounting_storage plugin", re.IGNORECASE
 )
-"""Not an accounting that is down: then nothing is known of ended jobs, rather than nothing to be known."""
 SQUEUE = ("squeue", "--me", "--states=all", "--noheader", "-r")
 _QUEUED_ID = re.compile(r"\d+(?:_\d+|\+\d+)?")
 

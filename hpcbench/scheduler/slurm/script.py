@@ -31,12 +31,10 @@ from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import DoctorPaths, SuitePaths
 
 JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
-SUBMITIT_WCKEY = "#SBATCH --wckey=submitit"
-"""Sites without wckeys refuse it."""
+SUBMITIT_WCKEY = "#SBATCH --wckey=submitit"  # sites without wckeys refuse it
 SBATCH_TIMEOUT_S = 90
 SBATCH_KILL_AFTER_S = 5
-TIMEOUT_EXIT_CODE = 124
-"""coreutils' timeout, when it had to end the program; 128 and more is a signal."""
+TIMEOUT_EXIT_CODE = 124  # coreutils' timeout, when it had to end the program; 128 and more is a signal
 SIGNAL_LEAD_CAP_S = 300
 SIGNAL_LEAD_FLOOR_S = 60
 
@@ -309,7 +307,7 @@ def read_failure(code: int, text: str) -> HpcbenchError:
     words = _last_words(text)
     if code == TIMEOUT_EXIT_CODE:
         return SchedulerError(f"sbatch: no answer within {SBATCH_TIMEOUT_S} s")
-    if code < 0 or code > TIMEOUT_EXIT_CODE + 3:
+    if code < 0 or code > TIMEOUT_EXIT_CODE + 3:  # a signal, as subprocess or as timeout gives it
         return SchedulerError(f"sbatch was killed (exit code {code}){': ' if words else ''}{words}")
     return SubmitError(words) if words else SchedulerError(f"sbatch failed without a word (exit code {code})")
 

@@ -46,8 +46,7 @@ SLURM_STATES = {
 
 SQUEUE_FORMAT = "%i|%F|%K|%T|%S|%r|%E|%j"
 SACCT_FORMAT = "JobID,State,ExitCode,JobName"
-RANGES_PER_WORD = 500
-"""An argument of a command may be no longer than 128 KiB; so many were tried on 22.05."""
+RANGES_PER_WORD = 500  # an argument of a command may be no longer than 128 KiB; so many were tried on 22.05
 SQUEUE_CELLS = SQUEUE_FORMAT.count("|") + 1
 SACCT_CELLS = SACCT_FORMAT.count(",") + 1
 
@@ -56,14 +55,12 @@ SACCT_CELLS = SACCT_FORMAT.count(",") + 1
 class SlurmRow:
     """One job or array element as a Slurm command showed it."""
 
-    job_id: str
-    """Base id: the array's id for elements."""
+    job_id: str  # base id: the array's id for elements
     index: int | None
     name: str
     raw_state: str
     reason: str = ""
-    has_dependency: bool = False
-    """Still waits for another job. Just after the submission the reason does not say so yet."""
+    has_dependency: bool = False  # just after the submission the reason does not say so yet
     expected_start: str | None = None
     exit_code: str | None = None
 
