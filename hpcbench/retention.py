@@ -20,7 +20,6 @@ from hpcbench.schemas.collection import Collection, ExperimentView, matches
 from hpcbench.schemas.record import (
     PUSH_PENDING,
     CommandMetrics,
-    EvalMetrics,
     Record,
     TrainMetrics,
 )
@@ -157,16 +156,19 @@ def count_freed(folders: Sequence[Path]) -> int:
     return sum(stats[place].st_size for place, count in links.items() if count >= stats[place].st_nlink)
 
 
-def model_to_evaluate(request: JobRequest, record: Record) -> Path | None:
-    """Return the folder of the model to evaluate for a user's eval program, or None when training kept none such."""
+def find_model(request: JobRequest, record: Record) -> tuple[Path | None, str]:
+    """Return the folder of the model that an eval takes, None where training left none, and why it may not run then.
+
+    Only an eval that asks for one of the checkpoints may not run without it.
+    """
     metrics = record.metrics
-    folder = Path(request.train_folder or "")
-    match metrics:
-        case TrainMetrics():
-            wanted = None if request.eval_args is None else request.eval_args.checkpoint
-            _, chosen = metrics.choose_checkpoint(wanted)
-            return None if chosen is None else folder / chosen
-        case CommandMetrics():
-            return None if metrics.output_model is None else Path(metrics.output_model)
-        case EvalMetrics() | None:
-            return None
+    if isinstance(metrics, CommandMetrics) and metrics.output_model is not None:
+        return Path(metrics.output_model), ""
+    if not isinstance(metrics, TrainMetrics):
+        return None, ""
+    wanted = None if request.eval_args is None else request.eval_args.checkpoint
+    _, chosen = metrics.choose_checkpoint(wanted)
+    if chosen is not None:
+        return Path(request.train_folder or "") / chosen, ""
+    asked = f"its train job kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
+    return None, "" if wanted is None else asked

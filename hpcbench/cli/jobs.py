@@ -140,7 +140,8 @@ def cancel(
     root = usual_save_dir(save_dir)
     jobs = choose_jobs(gather_named(root, names, release_held=False), names or (), parse_states(state))
     cancelled, left = cancel_where_possible(jobs, root)
-    if print_cancelled(cancelled, left):
+    print_cancelled(cancelled, left)
+    if left:
         raise typer.Exit(EXIT_FAILED)
 
 

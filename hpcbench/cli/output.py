@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError, name_first, plural
 from hpcbench.plan.decide import Action, Decision
 from hpcbench.schemas.collection import Collection, JobView
+from hpcbench.schemas.request import JobRef
 from hpcbench.schemas.suite import Suite
 from hpcbench.status.gather import status_rows
-from hpcbench.submit.retry import Place, Remedy
+from hpcbench.submit.retry import Remedy
 from hpcbench.submit.send_arrays import SubmitResult
 from hpcbench.submit.submit_plan import SubmitPlan
 
@@ -85,23 +86,22 @@ def print_result(result: SubmitResult) -> None:
     print(f"{name}: {plural(result.num_jobs, 'job')} submitted, results in {plan.destination.save_dir / name}")
 
 
-def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[JobView], SchedulerError]]) -> bool:
-    """Print what was cancelled and what was not; return whether something was not."""
+def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[JobView], SchedulerError]]) -> None:
+    """Print what was cancelled and what was not."""
     for job in cancelled:
         print(f"cancelled {job.suite}/{job.experiment}/{job.job} ({job.scheduler_id})")
     print(f"{plural(len(cancelled), 'job')} cancelled")
     for jobs, error in left:
         names = name_first([f"{job.suite}/{job.experiment}/{job.job}" for job in jobs])
         print_warning(f"not cancelled: {names}: {error}")
-    return bool(left)
 
 
-def print_remedies(jobs: Sequence[JobView], remedies: Mapping[Place, Remedy], *, applied: bool) -> None:
+def print_remedies(jobs: Sequence[JobView], remedies: Mapping[JobRef, Remedy], *, applied: bool) -> None:
     """Print why each job failed and what would fix it."""
     for job in jobs:
         reason = f": {job.reason}" if job.reason else ""
         print(f"{job.suite}/{job.experiment}/{job.job}: was {job.state}{reason}")
-        remedy = remedies.get((job.experiment, job.job))
+        remedy = remedies.get(job.ref)
         if remedy is not None:
             print(f"  {'changed' if applied else 'would help'}: {remedy.change}")
     if remedies and not applied:

@@ -29,8 +29,9 @@ from hpcbench.job.job_claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.launch import node_caches
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor
-from hpcbench.job.train_check import check_checkpoint, check_train, note_refusal
+from hpcbench.job.train_check import check_train, note_refusal
 from hpcbench.processes import die_with_parent
+from hpcbench.retention import find_model
 from hpcbench.scheduler.slurm.own_job import ask_own_job
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import JobRequest, read_request
@@ -89,7 +90,7 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     if request.train_folder is not None:
         train, reason = check_train(request)
         if train is not None and request.program:
-            checkpoint, reason = check_checkpoint(request, train)
+            checkpoint, reason = find_model(request, train)
         if reason:
             logger.error("not run: %s", reason)
             note_refusal(context.suite_paths, context.submission, context.index, reason)

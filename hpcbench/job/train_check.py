@@ -9,9 +9,8 @@ import logging
 import time
 from pathlib import Path
 
-from hpcbench.retention import model_to_evaluate
 from hpcbench.schemas.notes import Refusal
-from hpcbench.schemas.record import Record, TrainMetrics, may_come_back, read_record
+from hpcbench.schemas.record import Record, may_come_back, read_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
@@ -41,15 +40,6 @@ def check_train(request: JobRequest, *, patience_s: float = PATIENCE_S) -> tuple
         if final or time.monotonic() > deadline:
             return None, verdict or "no record"
         time.sleep(POLL_S)
-
-
-def check_checkpoint(request: JobRequest, train: Record) -> tuple[Path | None, str]:
-    """Return the checkpoint that a user's eval program gets, and why it may not run without one, else an empty text."""
-    checkpoint = model_to_evaluate(request, train)
-    wanted = None if request.eval_args is None else request.eval_args.checkpoint
-    if checkpoint is None and wanted is not None and isinstance(train.metrics, TrainMetrics):
-        return None, f"its train job kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
-    return checkpoint, ""
 
 
 def note_refusal(paths: SuitePaths, submission: Submission, index: int, reason: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcbench.plan.decide import Decision
-from hpcbench.schemas.request import TRAIN, JobRequest
+from hpcbench.schemas.request import TRAIN, JobRef, JobRequest
 from hpcbench.schemas.submission import Element, Submission, this_user
 from hpcbench.storage.clock import now_text
 
@@ -76,7 +76,7 @@ def _eval_arrays(
 
 
 def make_late_arrays(
-    decisions: Sequence[Decision], places: Mapping[tuple[str, str], tuple[Submission, int]]
+    decisions: Sequence[Decision], places: Mapping[JobRef, tuple[Submission, int]]
 ) -> list[tuple[Submission, JobArray]]:
     """Group evals whose train job is under way from an earlier submit, at its index there (the newest in `places`)."""
     trains = {decision.request.experiment for decision in decisions if decision.request.job == TRAIN}

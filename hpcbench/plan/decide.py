@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from hpcbench.plan.fingerprint import describe_change
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import TrainMetrics
-from hpcbench.schemas.request import TRAIN, JobRequest, Resources
+from hpcbench.schemas.request import TRAIN, JobRef, JobRequest, Resources
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 
 CHECKPOINT_GONE = "its train job's checkpoint is gone (`keep`, or hpcbench clean): --force trains again"
@@ -51,40 +51,41 @@ class Options:
     """Run changed experiments, keeping old records under their fingerprints."""
     only: tuple[str, ...] = ()
     """Globs over experiment names; empty is all."""
-    retry_jobs: frozenset[tuple[str, str]] = frozenset()
+    retry_jobs: frozenset[JobRef] = frozenset()
     """The (experiment, job) pairs that `retry` is for; empty is all."""
-    resources: Mapping[tuple[str, str], Resources] = field(default_factory=dict)
+    resources: Mapping[JobRef, Resources] = field(default_factory=dict)
     """What (experiment, job) pairs ask for instead of what the suite says; never a part of the fingerprint."""
 
     def is_retried(self, view: JobView) -> bool:
         """Return whether a job in this state is run again."""
-        named = not self.retry_jobs or (view.experiment, view.job) in self.retry_jobs
+        named = not self.retry_jobs or view.ref in self.retry_jobs
         return named and view.state in self.retry
 
 
 def decide(
     requests: Sequence[JobRequest],
-    views: Mapping[tuple[str, str], JobView],
+    views: Mapping[JobRef, JobView],
     options: Options,
     *,
     cluster: str,
-    without_checkpoint: AbstractSet[tuple[str, str]] = frozenset(),
+    no_checkpoint: Mapping[JobRef, str] = MappingProxyType({}),
 ) -> list[Decision]:
     """Decide what happens to each job, given what is known of it; jobs are keyed by (experiment, job).
 
     In `requests` each train is before its evals; a view's `request` is the one on disk and its `state` belongs to that.
-    A job can wait only for one on the same cluster. `without_checkpoint`: evals whose completed train job kept none.
+    A job can wait only for one on the same cluster. `no_checkpoint`: evals whose
+    completed train job has no checkpoint for them, and why.
     """
     trained_again = {
         request.experiment
         for request in requests
-        if (key := (request.experiment, request.job)) in without_checkpoint
-        and _decide_alone(request, views.get(key), options).action is Action.SUBMIT
+        if no_checkpoint.get(request.ref) == CHECKPOINT_GONE
+        and _decide_alone(request, views.get(request.ref), options).action is Action.SUBMIT
     }
     decisions: list[Decision] = []
     trains: dict[str, Decision] = {}
     for request in requests:
-        view = views.get((request.experiment, request.job))
+        view = views.get(request.ref)
         if request.train_folder is None:
             decision = _decide_alone(request, view, options)
             if options.force and decision.action is Action.SKIP and request.experiment in trained_again:
@@ -98,20 +99,20 @@ def decide(
             train_view = views.get((request.experiment, TRAIN))
             decision = _decide_eval(request, view, trains[request.experiment], train_view, options, cluster=cluster)
             runs = decision.action is Action.SUBMIT and not decision.after_train
-            if runs and (request.experiment, request.job) in without_checkpoint:
-                decision = Decision(request=request, action=Action.CHANGED, why=CHECKPOINT_GONE)
+            if runs and request.ref in no_checkpoint:
+                decision = Decision(request=request, action=Action.CHANGED, why=no_checkpoint[request.ref])
         decisions.append(decision)
     return decisions
 
 
 def _spare_running_evals(
-    decision: Decision, train: JobView, requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView]
+    decision: Decision, train: JobView, requests: Sequence[JobRequest], views: Mapping[JobRef, JobView]
 ) -> Decision:
     """Keep a completed train job as it is while one of its evals still needs its checkpoints."""
     if train.state is not JobState.COMPLETED:
         return decision
     for request in requests:
-        view = views.get((request.experiment, request.job)) if request.experiment == train.experiment else None
+        view = views.get(request.ref) if request.experiment == train.experiment else None
         if view is not None and view.job != TRAIN and view.state in ALIVE:
             why = f"its {view.job} is {view.state} and needs its checkpoint: cancel that first"
             return Decision(request=decision.request, action=Action.CHANGED, why=why)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.schemas.record import Record
-from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.request import JobRef, JobRequest
 from hpcbench.schemas.states import ALIVE, JobState
 
 
@@ -51,6 +51,11 @@ class JobView:
     """False for a job that a later version of the suite no longer has."""
     node: str | None = None
     """Where it ran last, by the scheduler's name, of a job that failed."""
+
+    @property
+    def ref(self) -> JobRef:
+        """Its experiment and job."""
+        return self.experiment, self.job
 
     @property
     def is_out_of_reach(self) -> bool:

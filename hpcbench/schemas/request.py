@@ -26,6 +26,10 @@ Command = Literal["sft", "eval", "command"]
 Device = Literal["cuda", "cpu"]
 
 
+JobRef = tuple[str, str]
+"""Experiment and job: one job of a suite."""
+
+
 class Resources(BaseModel):
     """What one job asks the scheduler for."""
 
@@ -96,6 +100,11 @@ class JobRequest(BaseModel):
     suite_file: str = ""
     source_of: dict[str, str] = Field(default_factory=dict)
     """Where each argument came from: default, suite, experiment, matrix or --set."""
+
+    @property
+    def ref(self) -> JobRef:
+        """Its experiment and job."""
+        return self.experiment, self.job
 
     @property
     def program(self) -> tuple[str, ...]:

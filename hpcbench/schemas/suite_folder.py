@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcbench.schemas.request import TRAIN
+from hpcbench.schemas.request import TRAIN, JobRef
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import FolderName, SuitePaths, job_folders
@@ -56,7 +56,7 @@ class SuiteOnDisk:
     plan: PlannedSuite
     submissions: tuple[Submission, ...]
 
-    def latest(self) -> dict[tuple[str, str], tuple[Submission, int]]:
+    def latest(self) -> dict[JobRef, tuple[Submission, int]]:
         """Return the newest submission and index of each job."""
         return {
             (element.experiment, element.job): (submission, index)

@@ -16,7 +16,7 @@ from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.notes import Cancelled, Refusal
 from hpcbench.schemas.record import Record, read_record
-from hpcbench.schemas.request import TRAIN, JobRequest, read_request
+from hpcbench.schemas.request import TRAIN, JobRef, JobRequest, read_request
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, LOCAL, JobState
 from hpcbench.schemas.submission import Submission, submitted_by_other
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
@@ -108,7 +108,7 @@ def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SuiteSnapshot:
     suite: SuiteOnDisk
-    latest: Mapping[tuple[str, str], tuple[Submission, int]]
+    latest: Mapping[JobRef, tuple[Submission, int]]
     answers: Mapping[str, Answer]
     now: datetime
     own_disk: bool
@@ -129,7 +129,7 @@ def _view_experiment(planned: PlannedExperiment, snapshot: _SuiteSnapshot) -> Ex
 
 
 def _view_others(
-    snapshot: _SuiteSnapshot, planned: AbstractSet[tuple[str, str]], experiments: Sequence[ExperimentView]
+    snapshot: _SuiteSnapshot, planned: AbstractSet[JobRef], experiments: Sequence[ExperimentView]
 ) -> Iterator[ExperimentView]:
     """Yield what an earlier version of the suite submitted, this one does not have, and is still under way."""
     gone = sorted(snapshot.latest.keys() - planned)

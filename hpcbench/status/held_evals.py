@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView
+from hpcbench.schemas.request import JobRef
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.suite_folder import SuiteOnDisk
@@ -18,9 +19,9 @@ from hpcbench.schemas.suite_folder import SuiteOnDisk
 logger = logging.getLogger(__name__)
 
 
-def held_evals(experiment: ExperimentView, latest: Mapping[tuple[str, str], tuple[Submission, int]]) -> list[JobView]:
+def held_evals(experiment: ExperimentView, latest: Mapping[JobRef, tuple[Submission, int]]) -> list[JobView]:
     """Return the evals that the queue holds back until their train job is over."""
-    places = [(view, latest.get((view.experiment, view.job))) for view in experiment.evals if view.held]
+    places = [(view, latest.get(view.ref)) for view in experiment.evals if view.held]
     return [
         view for view, place in places if view.record is None and place is not None and place[0].after_key is not None
     ]

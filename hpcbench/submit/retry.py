@@ -20,7 +20,7 @@ from hpcbench.scheduler.slurm.cluster_facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import BAD_NODE
-from hpcbench.schemas.request import TRAIN, Resources
+from hpcbench.schemas.request import TRAIN, JobRef, Resources
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import read_plan
@@ -35,9 +35,6 @@ REST_START_MIN = 10
 """Added to that: loading the model, evaluating, saving."""
 WHOLE_GIB = 8
 """From here on memory is asked for in whole GiB."""
-
-Place = tuple[str, str]
-"""Experiment and job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +52,7 @@ class Retry:
 
     suite: Suite
     jobs: tuple[JobView, ...]
-    remedies: Mapping[Place, Remedy]
+    remedies: Mapping[JobRef, Remedy]
     destination: Destination
     options: Options
 
@@ -88,7 +85,7 @@ def prepare_retry(
     options = Options(
         retry=frozenset(states),
         only=experiments,
-        retry_jobs=frozenset((job.experiment, job.job) for job in mine),
+        retry_jobs=frozenset(job.ref for job in mine),
         resources={place: remedy.resources for place, remedy in remedies.items()} if adjust else {},
     )
     return Retry(suite=suite, jobs=mine, remedies=remedies, destination=destination, options=options)
@@ -109,10 +106,10 @@ def load_submitted_suite(save_dir: Path, name: str) -> tuple[Suite, str]:
     return load_suites([Path(known.suite_file)], overrides=known.overrides)[0], cluster
 
 
-def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile) -> dict[Place, Remedy]:
+def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile) -> dict[JobRef, Remedy]:
     """Return the remedy of each of a suite's failed jobs for which there is one (pure)."""
     planned = {experiment.name: experiment for experiment in suite.experiments}
-    found: dict[Place, Remedy] = {}
+    found: dict[JobRef, Remedy] = {}
     for job in jobs:
         experiment = planned.get(job.experiment)
         if job.suite != suite.name or experiment is None:
@@ -120,7 +117,7 @@ def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile
         asked = experiment.requirements if job.job == TRAIN else experiment.eval_requirements
         remedy = find_remedy(job, asked, profile)
         if remedy is not None:
-            found[job.experiment, job.job] = remedy
+            found[job.ref] = remedy
     return found
 
 
@@ -194,7 +191,7 @@ def _other_node(job: JobView, planned: Resources) -> Remedy | None:
     return Remedy(resources=planned.model_copy(update={"exclude": names}), change=f"exclude {job.node}")
 
 
-def check_remedies(remedies: Mapping[Place, Remedy], profile: ClusterProfile, groups: Sequence[NodeGroup]) -> None:
+def check_remedies(remedies: Mapping[JobRef, Remedy], profile: ClusterProfile, groups: Sequence[NodeGroup]) -> None:
     """Refuse changes that no partition of the cluster can give.
 
     Raises:

@@ -14,14 +14,14 @@ from pathlib import Path
 from hpcbench.cluster.save_dir import warn_of_open_folders
 from hpcbench.errors import name_first
 from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
-from hpcbench.plan.decide import Action, Decision, Options, decide
+from hpcbench.plan.decide import CHECKPOINT_GONE, Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import input_paths
 from hpcbench.plan.inputs import hash_inputs
 from hpcbench.plan.requests import plan_suite
-from hpcbench.retention import Removal, find_removals, model_to_evaluate
+from hpcbench.retention import Removal, find_model, find_removals
 from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.record import TrainMetrics
-from hpcbench.schemas.request import TRAIN, JobRequest
+from hpcbench.schemas.request import TRAIN, JobRef, JobRequest
 from hpcbench.schemas.states import ALIVE, FINISHED_WELL, JobState
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.schemas.suite import Suite
@@ -118,7 +118,7 @@ def build_plan(
     collection = _collect(on_disk, requests, destination)
     keep = destination.keep
     removals = () if keep is None else tuple(find_removals(collection, (), keep))
-    views = {(view.experiment, view.job): view for view in collection.jobs}
+    views = {view.ref: view for view in collection.jobs}
     going = frozenset(removal.folder for removal in removals)
     decisions = decide_suite(requests, views, options, cluster=scheduler.name, going=going)
     chosen = limit_jobs(decisions, max_jobs)
@@ -203,7 +203,7 @@ def _list_warnings(collection: Collection, *, other_runs: AbstractSet[str]) -> l
 
 def decide_suite(
     requests: Sequence[JobRequest],
-    views: Mapping[tuple[str, str], JobView],
+    views: Mapping[JobRef, JobView],
     options: Options,
     *,
     cluster: str,
@@ -211,8 +211,7 @@ def decide_suite(
 ) -> list[Decision]:
     """Decide on each job that the options mean; checkpoints in `going` are removed before anything is submitted."""
     wanted = [_adjust(request, options) for request in _only(requests, options)]
-    gone = evals_without_checkpoint(wanted, views, going)
-    return decide(wanted, views, options, cluster=cluster, without_checkpoint=gone)
+    return decide(wanted, views, options, cluster=cluster, no_checkpoint=evals_without_checkpoint(wanted, views, going))
 
 
 def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
@@ -222,27 +221,29 @@ def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
 
 
 def _adjust(request: JobRequest, options: Options) -> JobRequest:
-    resources = options.resources.get((request.experiment, request.job))
+    resources = options.resources.get(request.ref)
     return request if resources is None else request.model_copy(update={"resources": resources})
 
 
 def evals_without_checkpoint(
-    requests: Sequence[JobRequest], views: Mapping[tuple[str, str], JobView], going: AbstractSet[Path] = frozenset()
-) -> frozenset[tuple[str, str]]:
-    """Return the (experiment, job) of evals that are not done and whose completed train job's checkpoint is gone."""
-    found = set()
+    requests: Sequence[JobRequest], views: Mapping[JobRef, JobView], going: AbstractSet[Path] = frozenset()
+) -> dict[JobRef, str]:
+    """Return the evals that are not done and whose completed train job has no checkpoint for them, each with why."""
+    found = {}
     for request in requests:
-        key = (request.experiment, request.job)
-        view, train = views.get(key), views.get((request.experiment, TRAIN))
+        view, train = views.get(request.ref), views.get((request.experiment, TRAIN))
         is_same = view is not None and view.record is not None and view.record.fingerprint == request.fingerprint
         needs_none = view is not None and (view.state in ALIVE or (is_same and view.state in FINISHED_WELL))
         if request.train_folder is None or needs_none or train is None or train.record is None:
             continue
-        is_training = isinstance(train.record.metrics, TrainMetrics) and train.state is JobState.COMPLETED
-        checkpoint = model_to_evaluate(request, train.record) if is_training else None
-        if checkpoint is not None and (checkpoint in going or not checkpoint.is_dir()):
-            found.add(key)
-    return frozenset(found)
+        if train.state is not JobState.COMPLETED or not isinstance(train.record.metrics, TrainMetrics):
+            continue
+        checkpoint, missing = find_model(request, train.record)
+        if missing:
+            found[request.ref] = missing
+        elif checkpoint is not None and (checkpoint in going or not checkpoint.is_dir()):
+            found[request.ref] = CHECKPOINT_GONE
+    return found
 
 
 def limit_jobs(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:

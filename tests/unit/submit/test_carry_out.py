@@ -249,6 +249,9 @@ def test_an_eval_program_does_not_run_without_the_checkpoint_that_it_asks_for(tm
     found = look(tmp_path, scheduler)["eval-x"]
     why = "did not run: its train job kept no last checkpoint, which eval_args.checkpoint asks for"
     assert (found.state, found.reason) == (JobState.PLANNED, why)
+    again = submit(tmp_path, scheduler, asks_for_last)
+    assert (again.num_jobs, again.has_failed) == (0, True)
+    assert [decision.why for decision in again.plan.changed] == [why.removeprefix("did not run: ")]
 
 
 @pytest.mark.parametrize("state", [JobState.TIMEOUT, JobState.PREEMPTED])
