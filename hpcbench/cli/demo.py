@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,20 +32,18 @@ def demo(
     from hpcbench.errors import HpcbenchError
     from hpcbench.plan.requests import plan_suite
     from hpcbench.report import render
+    from hpcbench.schemas.libraries import missing_libraries
     from hpcbench.status.gather import gather
     from hpcbench.storage.json_files import write_text
     from hpcbench.storage.package_data import shipped_file
     from hpcbench.storage.paths import SuitePaths
-    from hpcbench.worker.requirements import LibraryMissingError, check_libraries
 
     file = shipped_file("configs", "quickstart.yaml")
     root = resolve_save_dir(save_dir, None)
     [suite] = load_suites([file])
-    try:
-        for request in plan_suite(suite, save_dir=root, inputs={}):
-            check_libraries(request)
-    except LibraryMissingError as error:
-        raise HpcbenchError(f"demo: {error.message}", hint="pip install 'hpcbench-llm[worker]'") from error
+    if missing := missing_libraries(plan_suite(suite, save_dir=root, inputs={})):
+        has_not = f"demo: {sys.executable} has no {', '.join(missing)}"
+        raise HpcbenchError(has_not, hint="pip install 'hpcbench-llm[worker]'")
     submit([file], cluster="local", save_dir=root)
     collection = gather(root, [suite.name])
     for name, text in (

@@ -1,0 +1,43 @@
+"""The libraries that a job's Python needs, by what its request asks for, and how to install them. It imports none."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+
+from hpcbench.schemas.optimizers import OPTIMIZERS
+from hpcbench.schemas.request import JobRequest
+
+_TRAIN = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
+_EXTRAS: Mapping[str, str] = {**dict.fromkeys(_TRAIN, "train"), "lm_eval": "eval", "bitsandbytes": "bnb"}
+_DISTRIBUTIONS: Mapping[str, str] = {"optimi": "torch-optimi"}
+"""Names on PyPI of modules in no extra, where the two differ."""
+
+
+def missing_libraries(requests: Iterable[JobRequest]) -> list[str]:
+    """Return the modules that the jobs need and this Python has not."""
+    needed = dict.fromkeys(module for request in requests for module in _needed(request))
+    return [module for module in needed if importlib.util.find_spec(module) is None]  # torch alone takes seconds
+
+
+def _needed(request: JobRequest) -> Iterator[str]:
+    yield from _TRAIN
+    if request.cmd == "eval":
+        yield "lm_eval"
+    args = request.args
+    if args is None:
+        return
+    if args.quantization_bit or (request.cmd == "sft" and args.galore_quantization):
+        yield "bitsandbytes"
+    if request.cmd == "sft" and (module := OPTIMIZERS.get(args.optim)) is not None:
+        yield module
+
+
+def install_hint(modules: Iterable[str]) -> str:
+    """Return how to install modules: the extras of hpcbench that hold them, and packages of their own."""
+    extras = dict.fromkeys(_EXTRAS[module] for module in modules if module in _EXTRAS)
+    packages = [_DISTRIBUTIONS.get(module, module) for module in modules if module not in _EXTRAS]
+    if extras:
+        packages.insert(0, f"hpcbench-llm[{','.join(extras)}]")
+    return f"pip install {shlex.join(packages)} into the Python that runs the jobs"
