@@ -43,10 +43,9 @@ def complete_keep(incomplete: str) -> list[str]:
 
 def complete_cluster(incomplete: str) -> list[str]:
     """Offer auto, local, and the names of the profiles."""
-    from hpcbench.config.profile import profile_folders
+    from hpcbench.config.profile import profile_names
 
-    profiles = {file.stem for folder in profile_folders(os.environ) for file in folder.glob("*.y*ml")}
-    return [name for name in ("auto", "local", *sorted(profiles)) if name.startswith(incomplete)]
+    return [name for name in ("auto", "local", *profile_names(os.environ)) if name.startswith(incomplete)]
 
 
 def complete_suites(context: typer.Context, incomplete: str) -> list[str]:

@@ -70,7 +70,7 @@ def load_profile(
 
 
 def _no_such_profile(cluster: str, environ: Mapping[str, str]) -> Problem:
-    known = sorted({file.stem for file in _profile_files(environ)})
+    known = profile_names(environ)
     listed = f"known profiles: {', '.join(known)}" if known else f"write one into {user_folder(environ)}"
     hint = did_you_mean(cluster, known) or f"{listed}; hpcbench init writes one"
     expected = f"{AUTO}, {LOCAL}, {PLAIN}, or a profile"
@@ -117,6 +117,11 @@ def file_to_remember(profile: ClusterProfile | None, environ: Mapping[str, str] 
         return None
     # What is found below the current folder is relative, and so never the same.
     return None if _find(profile.name, os.environ if environ is None else environ) == profile.file else profile.file
+
+
+def profile_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of all profiles that are found, sorted."""
+    return sorted({file.stem for file in _profile_files(environ)})
 
 
 def _profile_files(environ: Mapping[str, str]) -> Iterator[Path]:

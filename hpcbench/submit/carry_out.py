@@ -34,7 +34,7 @@ from hpcbench.submit.suite_claim import claim_suite
 MARKED_ID = re.compile(r"[1-9][0-9]*(?=[ _])")
 """What a start mark begins with: the id of a single job, or of the array."""
 
-SETTLE_S = 1.0
+INTENT_MIN_AGE_S = 1.0
 """How old an intent has to be before the queue's silence means anything: a submit that was killed between fork and exec
 leaves a child that nobody can tell for its sbatch yet (seen on 22.05: it was taken 100 ms later, and doubled)."""
 
@@ -107,7 +107,7 @@ def carry_out(plan: SubmitPlan, *, sleep: Sleep = time.sleep) -> SubmitResult:
         sender.send_evals(evals, parent)
     if any(submission.after_key for submission in result.submitted):
         # A quick train job may have ended before its evals were in the queue.
-        settle_suite(replace(on_disk, submissions=(*on_disk.submissions, *result.submitted)), destination)
+        release_evals_of(replace(on_disk, submissions=(*on_disk.submissions, *result.submitted)), destination)
     return result
 
 
@@ -128,7 +128,7 @@ def _refuse_silence(collection: Collection) -> None:
         raise SchedulerError(f"the scheduler did not answer ({failures})", hint=hint)
 
 
-def settle_suite(suite: SuiteOnDisk, destination: Destination) -> None:
+def release_evals_of(suite: SuiteOnDisk, destination: Destination) -> None:
     """Release or cancel evals whose train job is over."""
     if any(submission.after_key for submission in suite.submissions):
         release_held_evals([suite], collect_suites([suite], destination.find_scheduler), destination.scheduler)
@@ -143,7 +143,7 @@ def complete_intents(
         SchedulerError: the scheduler did not answer, so it is not known what became of them.
     """
     open_intents = [found for found in submissions if found.state == "intent" and submitted_by_other(found) is None]
-    _let_settle([paths.submission(intent.key) for intent in open_intents], sleep)
+    _wait_until_old_enough([paths.submission(intent.key) for intent in open_intents], sleep)
     completed = {}
     for submission in open_intents:
         scheduler = destination.find_scheduler(submission.cluster)
@@ -156,11 +156,11 @@ def complete_intents(
     return completed
 
 
-def _let_settle(intents: Sequence[Path], sleep: Sleep) -> None:
+def _wait_until_old_enough(intents: Sequence[Path], sleep: Sleep) -> None:
     for intent in intents:
         age_s = file_age_s(intent)
-        if age_s is not None and age_s < SETTLE_S:
-            sleep(min(SETTLE_S - age_s, SETTLE_S))
+        if age_s is not None and age_s < INTENT_MIN_AGE_S:
+            sleep(min(INTENT_MIN_AGE_S - age_s, INTENT_MIN_AGE_S))
 
 
 def _id_from_its_jobs(paths: SuitePaths, submission: Submission) -> str | None:

@@ -200,7 +200,7 @@ def test_what_left_the_suite_and_is_over_is_only_counted(tmp_path: Path) -> None
     assert others_note(found.suites[0]) == note
 
 
-def test_an_eval_that_left_an_experiment_is_shown_and_settled(tmp_path: Path) -> None:
+def test_an_eval_that_left_an_experiment_is_shown_and_released(tmp_path: Path) -> None:
     scheduler = FakeScheduler(says={"train": PENDING, "eval-gsm8k": HELD})
     submit(tmp_path, scheduler, experiment("lora"))
     submit(tmp_path, scheduler, experiment("lora", eval_dataset=()))

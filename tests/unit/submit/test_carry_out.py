@@ -27,7 +27,7 @@ from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status.collect import collect_suites
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
-from hpcbench.submit.carry_out import carry_out, claim_plan, settle_suite, submit_suite
+from hpcbench.submit.carry_out import carry_out, claim_plan, release_evals_of, submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.job_folder import prepare_job
 from hpcbench.submit.send_arrays import SubmitResult
@@ -64,10 +64,10 @@ def leave_record(save_dir: Path, outcome: SubmitResult, state: JobState) -> Reco
     return left
 
 
-def settle(save_dir: Path, scheduler: Scheduler) -> None:
+def release(save_dir: Path, scheduler: Scheduler) -> None:
     """Settle the evals of the one suite."""
     [found] = read_suites(save_dir)
-    settle_suite(found, Destination(save_dir=save_dir, scheduler=scheduler))
+    release_evals_of(found, Destination(save_dir=save_dir, scheduler=scheduler))
 
 
 def look(save_dir: Path, scheduler: Scheduler) -> dict[str, JobView]:
@@ -357,7 +357,7 @@ def test_only_evals_that_the_queue_holds_back_are_released(tmp_path: Path, told:
     scheduler = FakeScheduler()
     leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.COMPLETED)
     scheduler.says = {"eval-x": told}  # type: ignore[dict-item]
-    settle(tmp_path, scheduler)
+    release(tmp_path, scheduler)
     assert scheduler.released == released
 
 
@@ -373,5 +373,5 @@ def test_only_evals_that_the_queue_holds_back_are_cancelled(
     scheduler = FakeScheduler()
     leave_record(tmp_path, submit(tmp_path, scheduler, command("a", evals=("x",))), JobState.TIMEOUT)
     scheduler.says = says  # type: ignore[assignment]
-    settle(tmp_path, scheduler)
+    release(tmp_path, scheduler)
     assert scheduler.cancelled == cancelled
