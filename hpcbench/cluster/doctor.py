@@ -31,6 +31,7 @@ from hpcbench.cluster.doctor_checks import (
 from hpcbench.cluster.save_dir import is_open_to_all, save_dir_error
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.scheduler.slurm.client import FACTS_TIMEOUT_S, SlurmClient
+from hpcbench.scheduler.slurm.commands import SUBMIT_COMMANDS
 from hpcbench.scheduler.slurm.reasons import explain_reason, read_reason
 from hpcbench.scheduler.slurm.states import translate_state
 from hpcbench.schemas.cluster_profile import ClusterProfile
@@ -84,7 +85,7 @@ def _check_storage(
         yield Check(name="job", level="warning", message="not run, since the save dir cannot be used")
     elif profile is None:
         yield from _probe_here(save_dir)
-    elif shutil.which("sbatch") is not None:
+    elif all(shutil.which(name) is not None for name in SUBMIT_COMMANDS):
         yield from _probe_through_queue(profile, save_dir, client, timeout_s)
 
 

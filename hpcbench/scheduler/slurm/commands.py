@@ -11,6 +11,7 @@ from typing import Protocol
 from hpcbench.errors import SchedulerError
 
 COMMAND_TIMEOUT_S = 90
+SUBMIT_COMMANDS = ("sbatch", "srun", "timeout")  # without srun on this machine submitit raises RuntimeError
 
 # Messages of a controller that does not answer now and may answer later.
 TRANSIENT = re.compile(

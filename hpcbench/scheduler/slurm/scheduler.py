@@ -17,7 +17,7 @@ from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob, cluster_elsewhere
 from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.cluster_facts import correspond_count, max_array_size
-from hpcbench.scheduler.slurm.commands import TRANSIENT
+from hpcbench.scheduler.slurm.commands import SUBMIT_COMMANDS, TRANSIENT
 from hpcbench.scheduler.slurm.reasons import NEVER_SATISFIED, explain_reason, read_reason
 from hpcbench.scheduler.slurm.sbatch_variables import describe_kept
 from hpcbench.scheduler.slurm.states import SACCT_FORMAT, SQUEUE_FORMAT, SlurmRow, parse_sacct, parse_squeue
@@ -89,7 +89,7 @@ class SlurmScheduler:
         """Submit one script; see `Scheduler.submit`."""
         from hpcbench.scheduler.slurm.script import submit_script
 
-        missing = [name for name in ("sbatch", "srun", "timeout") if shutil.which(name) is None]
+        missing = [name for name in SUBMIT_COMMANDS if shutil.which(name) is None]
         if missing:
             raise SubmitError(f"{', '.join(missing)}: not found on this machine")
         text = self.render(submission, after_id)

@@ -16,7 +16,7 @@ import hpcbench
 from hpcbench.cluster import node_probe as probe
 from hpcbench.cluster.check_inputs import check_inputs, jobs_are_offline
 from hpcbench.cluster.check_profile import check_partitions, check_rights
-from hpcbench.cluster.doctor import check_save_dir, probe_resources
+from hpcbench.cluster.doctor import check_save_dir, probe_resources, run_checks
 from hpcbench.cluster.doctor_checks import (
     Check,
     check_accounting,
@@ -259,6 +259,15 @@ def test_the_save_dir_is_tried_and_left_clean(tmp_path: Path) -> None:
     checks = list(check_save_dir(tmp_path, local_mode=True))
     assert levels(checks)["save dir write"] == "ok"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_srun_is_missing_it_is_named_and_no_job_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sbatch", "timeout"):
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    checks = list(run_checks(PLAIN, tmp_path / "logs", run_job=True, timeout_s=1))
+    assert next(check.message for check in checks if check.name == "commands").startswith("not on PATH: srun")
+    assert "job" not in levels(checks)
 
 
 def test_a_save_dir_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
