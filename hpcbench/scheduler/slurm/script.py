@@ -31,7 +31,6 @@ from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import DoctorPaths, SuitePaths
 
 JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
-SUBMITIT_WCKEY = "#SBATCH --wckey=submitit"  # sites without wckeys refuse it
 SBATCH_TIMEOUT_S = 90
 SBATCH_KILL_AFTER_S = 5
 TIMEOUT_EXIT_CODE = 124  # coreutils' timeout, when it had to end the program; 128 and more is a signal
@@ -42,7 +41,7 @@ SIGNAL_LEAD_FLOOR_S = 60
 def render_script(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, after_id: str | None) -> str:
     """Return the text of the sbatch script (pure)."""
     resources = submission.resources
-    text = _renderer(resources, profile)(
+    return _renderer(resources, profile)(
         command=_command(submission, profile=profile, paths=paths, cpus=resources.cpus_per_node(profile.cpus_per_gpu)),
         folder=paths.slurm_logs,
         job_name=submission.key,
@@ -52,7 +51,6 @@ def render_script(submission: Submission, *, profile: ClusterProfile, paths: Sui
         dependency=_dependency(submission, profile, after_id),
         additional_parameters=_flags(submission, profile, paths),
     )
-    return _without_lines(text, SUBMITIT_WCKEY)
 
 
 def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resources) -> str:
@@ -66,7 +64,8 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
         setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *profile.setup],
         additional_parameters={**node_flags(resources, profile), "output": str(paths.log).replace("%", "%%")},
     )
-    return _without_lines(text, SUBMITIT_WCKEY, "#SBATCH --signal")
+    # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
+    return "\n".join(line for line in text.split("\n") if not line.startswith("#SBATCH --signal"))
 
 
 def _renderer(resources: Resources, profile: ClusterProfile) -> Callable[..., str]:
@@ -81,15 +80,10 @@ def _renderer(resources: Resources, profile: ClusterProfile) -> Callable[..., st
         account=profile.account,
         constraint=profile.constraint,
         exclude=",".join(names for names in (profile.exclude, resources.exclude) if names) or None,
+        wckey=None,  # type: ignore[arg-type]  # else it names a key of its own, which sites without wckeys refuse
         stderr_to_stdout=True,
         use_srun=False,  # it is in the command, with options that submitit's own does not have
     )
-
-
-def _without_lines(text: str, *starts: str) -> str:
-    # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
-    lines = [line for line in text.split("\n") if not line.startswith(starts)]
-    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def job_settings(resources: Resources, profile: ClusterProfile) -> JobSettings:

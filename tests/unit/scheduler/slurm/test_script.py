@@ -66,6 +66,12 @@ def test_everything_a_profile_may_say(golden: Golden) -> None:
     golden("slurm/full.sh", render(profile, resources=resources))
 
 
+@pytest.mark.parametrize("key", ["lab", "submitit", "submitit-lab"])
+def test_a_wckey_is_the_profiles_and_never_submitits(key: str) -> None:
+    assert "wckey" not in render(ClusterProfile())
+    assert f"#SBATCH --wckey={key}\n" in render(ClusterProfile(extra_sbatch={"wckey": key}))
+
+
 @pytest.mark.parametrize(
     ("flag", "expected"),
     [
