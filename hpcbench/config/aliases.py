@@ -1,8 +1,4 @@
-"""Arguments under other names: one table of aliases, one of the arguments of ms-swift that are not supported.
-
-In: an argument's name and value as written. Out: the name and value in `schemas/arguments.py`. It reads no file; the
-caller passes the lookup of catalog models.
-"""
+"""Arguments under other names, and the arguments of ms-swift that are not supported; it reads no file."""
 
 from __future__ import annotations
 
@@ -241,7 +237,6 @@ class ArgumentNames:
         return own
 
     def _refuse(self, name: str, value: Located) -> list[Problem]:
-        """Return the problem with an argument that is none of this version's, unless it asks for nothing."""
         if name in _FORBIDDEN:
             return [value.problem(f"`{name}` cannot be set in a suite", hint=_FORBIDDEN[name])]
         if name in UNSUPPORTED or name.startswith(_UNSUPPORTED_FAMILIES):
@@ -257,7 +252,6 @@ class ArgumentNames:
 
 
 def _own_value(name: str, value: Located) -> Located:
-    """Return the value with other versions' words replaced."""
     words = VALUE_ALIASES.get(name, {})
     if isinstance(value.value, str) and value.value.lower().removeprefix("torch.") in words:
         return replace(value, value=words[value.value.lower().removeprefix("torch.")], raw=None)
@@ -265,7 +259,7 @@ def _own_value(name: str, value: Located) -> Located:
 
 
 def _canonical(value: Located) -> str:
-    """Return a value as the neutral values are written."""
+    # As the values that change nothing are written in UNSUPPORTED.
     if value.items == ():
         return "[]"
     plain: Any = value.value

@@ -1,7 +1,6 @@
 """One experiment out of its merged layers: typed, its files found, its requests checked.
 
-In: what holds after all layers, and where the suite stands. Out: an `Experiment`, or None with all reasons. Disk is
-touched only through `SuitePlace`; nothing is expanded here.
+Disk is touched only through `SuitePlace`; nothing is expanded here.
 """
 
 from __future__ import annotations
@@ -145,7 +144,6 @@ class ExperimentBuilder:
         return found
 
     def _eval_overrides(self, value: Located | None) -> Mapping[str, Located]:
-        """Return the overrides of one eval dataset without unknown keys."""
         if value is None or value.is_forgotten:
             return {}
         if value.mapping is None:

@@ -1,7 +1,6 @@
 """The layers of a configuration: suite, experiment, matrix, --set; the later wins.
 
-In: located mappings and `--set` texts. Out: layers with known keys only, and their merge. Values are not judged here,
-only where they stand; nothing is read from disk.
+Keys are judged here, values later; nothing is read from disk.
 """
 
 from __future__ import annotations
@@ -94,15 +93,7 @@ def read_layer(
     besides: Sequence[str],
     problems: list[Problem],
 ) -> Layer:
-    """Return the layer in `entries`.
-
-    Args:
-        entries: keys of a suite or of one experiment.
-        source: suite, experiment, matrix or --set.
-        names: resolves what stands in `args`.
-        besides: keys that the caller reads itself.
-        problems: receives unknown keys and sections that are not mappings.
-    """
+    """Return the layer that a suite, an experiment or `--set` gives, less `besides`, which the caller reads itself."""
     values: dict[str, Located] = {}
     sections: dict[str, Mapping[str, Located]] = {}
     cleared: set[str] = set()
@@ -175,7 +166,6 @@ def parse_overrides(overrides: Sequence[str], *, names: ArgumentNames, problems:
 
 
 def _unknown_override(where: Located, key: str) -> Problem:
-    """Return the problem with an unknown key of `--set`, with the section that it belongs to."""
     last = key.rpartition(".")[2]
     hint = did_you_mean(key, (*SECTIONS, *VALUES)) or ""
     if key.startswith("experiment"):
@@ -212,7 +202,6 @@ def _without_lines(value: Located, path: str) -> Located:
 
 
 def _nest(value: Located, parts: Sequence[str]) -> Located:
-    """Wrap the value into mappings, one per part of its key."""
     for part in reversed(parts):
         value = replace(value, value={part: value}, raw=None)
     return value

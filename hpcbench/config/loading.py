@@ -1,8 +1,4 @@
-"""Suites from files: the only way for a configuration to come in.
-
-In: files, folders, `--set` texts. Out: suites with every experiment expanded, typed and checked, or one ConfigError
-with every problem found. It never queues, plans or writes anything.
-"""
+"""Suites from files: every experiment expanded, typed and checked, or one ConfigError with every problem found."""
 
 from __future__ import annotations
 
@@ -39,14 +35,9 @@ MAX_REPEATS = 1000
 
 
 def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list[Suite]:
-    """Load every suite in files and folders.
+    """Load every suite in files, and in folders and those below them, in the order of `paths`.
 
-    Args:
-        paths: suite files, or folders that are searched recursively.
-        overrides: `--set` texts, for example `args.learning_rate=1e-4`; they win over everything in the files.
-
-    Returns:
-        The suites in the order of `paths`.
+    The `--set` texts in `overrides`, for example `args.learning_rate=1e-4`, win over everything in the files.
 
     Raises:
         ConfigError: with all problems of all files.
@@ -76,10 +67,8 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list
 def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) -> Suite:
     """Load a suite from a document that is not a file, by the same rules.
 
-    Args:
-        document: the suite's mapping.
-        file: names the suite; relative paths start from its folder. It need not exist.
-        also: names that the caller read itself and that an unknown argument may have meant.
+    `file` need not exist: it names the suite, and relative paths start from its folder. An unknown argument may have
+    meant one of the names in `also`, which the caller read itself.
 
     Raises:
         ConfigError: with all problems.
@@ -161,7 +150,6 @@ class _Loader:
     def _experiments_of(
         self, entry: Located, suite: Layer, seen: dict[str, Located], unlisted: list[tuple[Located, set[str]]]
     ) -> list[Experiment]:
-        """Return the experiments that one entry of the list makes."""
         if entry.mapping is None:
             self.problems.append(entry.problem(f"got {show(entry)}", expected="a mapping with a name"))
             return []

@@ -1,8 +1,7 @@
 """Where a suite is on disk, and the files that it names: found, made absolute and checked by their first row.
 
-In: located values of one suite. Out: the same values with absolute paths, and Problems for what is missing or of the
-wrong kind. Data files are opened once per suite and read for a megabyte at most, without a dataset library; what cannot
-be judged that way (parquet, arrow, huge rows) is left to the worker.
+Data files are opened once per suite and read for a megabyte at most, without a dataset library; what cannot be judged
+that way (parquet, arrow, huge rows) is left to the worker.
 """
 
 from __future__ import annotations
@@ -127,7 +126,6 @@ class SuitePlace:
         return found is not None and is_model_folder(found)
 
     def _localise_dataset(self, value: Located, problems: list[Problem], *, registry: Path | None) -> Located:
-        """Return one dataset, made absolute and checked when it is a file."""
         if (text := take_text(value, problems)) is None:
             return value
         if registry is not None and self._is_registered(text, registry, value, problems):
@@ -161,7 +159,6 @@ class SuitePlace:
         return True
 
     def _localise_model(self, value: Located, problems: list[Problem]) -> Located:
-        """Return a model with the absolute path of its folder, or the hub id as it is."""
         if value.value is None or (text := take_text(value, problems)) is None:
             return value
         base = self.base_of(value)
@@ -187,12 +184,7 @@ def looks_like_data(text: str) -> bool:
 
 
 def find_local(text: str, *, base: Path) -> Path | None:
-    """Return the absolute path of an existing file or folder, or None.
-
-    Args:
-        text: path as written; `~` is the home folder.
-        base: folder that relative paths start from.
-    """
+    """Return the absolute path of an existing file or folder, or None; relative paths start from `base`."""
     # os.path, since Path.exists raises on names that are too long or hold odd characters.
     joined = os.path.normpath(base / os.path.expanduser(text))  # noqa: PTH111
     if not text or not os.path.exists(joined):  # noqa: PTH110
@@ -214,12 +206,7 @@ def is_model_folder(path: Path) -> bool:
 
 
 def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
-    """Return what is wrong with the first row of `path`, or None where nothing is, or nothing can be said.
-
-    Args:
-        path: data file.
-        layout: what a registry calls the fields, or None.
-    """
+    """Return what is wrong with the first row of `path`, or None where nothing is, or nothing can be said."""
     readers = {".json": _first_json, ".jsonl": _first_jsonl, ".csv": _first_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -247,7 +234,6 @@ def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
 
 
 def _first_jsonl(text: str, *, whole: bool) -> set[str] | Fault | None:
-    """Return the fields of the first row of JSON lines."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) == 1 and not whole:
         return None
@@ -273,7 +259,6 @@ def _first_json(text: str, *, whole: bool) -> set[str] | Fault | None:
 
 
 def _first_csv(text: str, *, whole: bool) -> set[str] | Fault | None:
-    """Return the columns of a CSV file that has at least one row."""
     try:
         rows = csv.reader(io.StringIO(text, newline=""))
         header = next(rows, [])
@@ -286,7 +271,6 @@ def _first_csv(text: str, *, whole: bool) -> set[str] | Fault | None:
 
 
 def _fields(row: object) -> set[str] | Fault:
-    """Return the field names of a row."""
     if not isinstance(row, dict):
         return Fault("its first row is not a JSON object", describe_field_sets())
     return {str(name) for name in row}

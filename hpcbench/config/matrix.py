@@ -1,7 +1,6 @@
 """The matrix: one experiment into many, with names that say what varies.
 
-In: the `matrix` of a suite or experiment. Out: variants, in the order written, each with a name suffix and the values
-it sets. Pure; whether a value suits its key is judged later, like any other value.
+Pure; whether a value suits its key is judged later, like any other value.
 """
 
 from __future__ import annotations
@@ -46,13 +45,7 @@ class _Axis:
 
 
 def expand_matrix(matrix: Located, *, resolve: Resolve, problems: list[Problem]) -> list[Variant]:
-    """Return the variants of a matrix: the product of its lists and its zip, less what it excludes.
-
-    Args:
-        matrix: mapping of argument (or `requirements.gpu` and the like) to list, with optional `zip` and `exclude`.
-        resolve: says what a key and value set.
-        problems: receives what is wrong; the result is empty then.
-    """
+    """Return the variants in the order written: the product of lists and `zip` less `exclude`; none after a problem."""
     before = len(problems)
     axes = _read_axes(matrix, problems)
     excludes = _read_excludes(matrix, axes, problems)
@@ -102,7 +95,6 @@ def _read_axes(matrix: Located, problems: list[Problem]) -> list[_Axis]:
 
 
 def _read_values(entry: Located, problems: list[Problem]) -> tuple[Located, ...]:
-    """Return the different values of one key."""
     if not entry.items:
         problems.append(
             entry.problem(f"got {'an empty list' if entry.items == () else show(entry)}", expected="a list of values")
@@ -224,7 +216,6 @@ def _text(value: Located) -> str:
 
 
 def _slug(text: str) -> str:
-    """Return the text with all that may not stand in a name replaced."""
     return re.sub(r"[^A-Za-z0-9._+=-]+", "_", text)
 
 

@@ -1,7 +1,4 @@
-"""Rules for the names that become folders: suites, experiments, eval datasets.
-
-In: a name. Out: None, or what is wrong with it. Nothing here touches the disk.
-"""
+"""Rules for the names that become folders: suites, experiments, eval datasets."""
 
 from __future__ import annotations
 

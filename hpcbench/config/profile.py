@@ -1,8 +1,7 @@
-"""Cluster profiles: what differs between clusters and never between experiments.
+"""Cluster profiles: what differs between clusters and never between experiments; the cluster is not queried.
 
-In: a name, a host name, or nothing. Out: a `ClusterProfile`. Searched in the user's `~/.config/hpcbench/clusters`, then
-in `configs/clusters` below the current folder, then among those that ship with hpcbench. Nothing here asks the cluster
-anything.
+Searched in the user's `~/.config/hpcbench/clusters`, then in `configs/clusters` below the current folder, then among
+those that ship with hpcbench.
 """
 
 from __future__ import annotations
@@ -96,7 +95,6 @@ def read_profile(file: Path) -> ClusterProfile:
 
 
 def _find_reserved(document: Located) -> list[Problem]:
-    """Return the options of `extra_sbatch` that are hpcbench's own."""
     values = to_plain(document)
     options = document.at(("extra_sbatch",)).mapping
     if "extra_sbatch" not in values or options is None:

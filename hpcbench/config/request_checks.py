@@ -1,8 +1,4 @@
-"""Requests that cannot work, found before anything waits in a queue.
-
-In: the typed parts of one experiment. Out: a Problem per contradiction. Names are checked against the catalog, and
-nothing against the cluster.
-"""
+"""Requests that cannot work, found before anything waits in a queue; nothing is checked against the cluster here."""
 
 from __future__ import annotations
 
@@ -29,16 +25,7 @@ _NODES_RULE = "node names as Slurm writes them, for example node3,node[7-9]"
 def check_resources(
     resources: Resources, given: Mapping[str, Located], *, at: Located, section: str, device: Device, needs_gpu: bool
 ) -> list[Problem]:
-    """Return what is impossible about one resource request.
-
-    Args:
-        resources: the request.
-        given: what was written, by key.
-        at: the experiment, where nothing was written.
-        section: requirements or eval_requirements.
-        device: cuda or cpu.
-        needs_gpu: whether the job runs hpcbench's own worker, which wants a GPU on cuda.
-    """
+    """Return what is impossible about one resource request; `needs_gpu` where hpcbench's own worker runs."""
     found: list[tuple[tuple[str, ...], str, str | None]] = []
     gpu, ddp, nodes = resources.gpu, resources.ddp, resources.nodes
     if device == "cpu" and gpu:
@@ -124,7 +111,6 @@ def _check_words(args: SftArgs, at_key: Callable[[str], Located]) -> list[Proble
 
 
 def _check_push(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
-    """Return what keeps the weights from being pushed to a hub."""
     found: list[Problem] = []
     if args.push_to_hub and args.save_strategy == "no":
         found.append(at_key("push_to_hub").problem("`save_strategy: no` leaves no weights to push", hint="remove one"))

@@ -1,7 +1,7 @@
 """The sbatch options that a profile's `extra_sbatch` may not name, and what to use instead.
 
-In: names and values as the profile gives them. Out: a reason, or None. Pure. An option that hpcbench writes itself
-would be given twice or replaced, and jobs would be requested, named or found in another way than hpcbench expects.
+An option that hpcbench writes itself would be given twice or replaced, and jobs would be requested, named or found in
+another way than hpcbench expects.
 """
 
 from __future__ import annotations
@@ -62,15 +62,12 @@ _GPU_GRES = re.compile(r"(^|,)\s*(gres/|gres:)?gpu\b")
 
 
 def reserved_option(name: str, value: object, *, gpu_flag: object, mem_flag: object) -> str | None:
-    """Return what to use instead of an option in `extra_sbatch`, or None where it is free.
+    """Return what to use instead of an option (named without dashes) in `extra_sbatch`, or None where it is free.
 
-    Args:
-        name: the option without dashes.
-        value: its value; a gres that is not a GPU is free where GPUs are requested by another option.
-        gpu_flag: the profile's; None leaves GPUs to `extra_sbatch`.
-        mem_flag: the profile's; None leaves memory to `extra_sbatch`.
+    A `gpu_flag` or `mem_flag` of None leaves GPUs or memory to `extra_sbatch`.
     """
     if name == "gres":
+        # A gres that is not a GPU is free where GPUs are requested by another option.
         taken = gpu_flag == "gres" or (gpu_flag is not None and _GPU_GRES.search(str(value)) is not None)
         return _GPU_INSTEAD if taken else None
     if name in _GPU_OPTIONS:

@@ -1,7 +1,6 @@
-"""The JSON Schema of a suite, for editors that complete and check YAML.
+"""The JSON Schema (draft 2020-12) of a suite, for editors that complete and check YAML.
 
-In: the pydantic models of arguments and resources. Out: a JSON Schema (draft 2020-12) as a plain value. It is looser
-than `config/`, which alone decides: what a schema cannot say, it lets pass.
+It is looser than the rest of `config/`, which alone decides: what a schema cannot say, it lets pass.
 """
 
 from __future__ import annotations
@@ -77,7 +76,6 @@ def suite_json_schema() -> JsonObject:
 
 
 def _key_schema(name: str) -> JsonObject:
-    """Return the schema of one top-level key."""
     if name in {"args", "requirements", "eval_requirements", "eval_args", "matrix"}:
         return {"anyOf": [{"$ref": f"#/$defs/{name.removeprefix('eval_') if 'requirements' in name else name}"}, _NULL]}
     simple: Mapping[str, JsonObject] = {

@@ -1,7 +1,7 @@
 """Finding the suites among the files and folders of a command line.
 
-In: paths. Out: each suite's file with its parsed document, in a fixed order. What is named is always loaded; a folder
-is searched for what looks like a suite, and cluster profiles, models, eval tasks and data in it are passed over.
+What is named is always loaded; a folder is searched for what looks like a suite, and cluster profiles, models, eval
+tasks and data in it are passed over.
 """
 
 from __future__ import annotations
@@ -36,12 +36,7 @@ class SuiteFile:
 
 
 def find_suite_files(paths: Sequence[Path], problems: list[Problem]) -> list[SuiteFile]:
-    """Return the suites in files and folders, each file once.
-
-    Args:
-        paths: in the order given; the files of a folder are sorted.
-        problems: receives paths that do not exist, folders without a suite, and what does not parse.
-    """
+    """Return the suites in files and folders in the order given, each file once; the files of a folder are sorted."""
     found: dict[Path, SuiteFile] = {}
     if not paths:
         problems.append(

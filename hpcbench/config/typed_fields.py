@@ -1,8 +1,4 @@
-"""From located values to pydantic models, with every complaint in plain words.
-
-In: the values of one section and the model that they are for. Out: the model, or one Problem per value that does not
-fit, each at its own line. pydantic's wording and types never reach the user.
-"""
+"""From located values to pydantic models; pydantic's wording and types never reach the user."""
 
 from __future__ import annotations
 
@@ -66,14 +62,9 @@ def build(
     problems: list[Problem],
     extra: Mapping[str, Any] | None = None,
 ) -> ModelT | None:
-    """Return the model made of `given`, or None with the reasons in `problems`.
+    """Return the model made of `given`, or None with the reasons in `problems`, at `at` where no value is to blame.
 
-    Args:
-        model: the pydantic model.
-        given: values by field name.
-        at: where complaints about the whole stand.
-        problems: receives what is wrong.
-        extra: values that are typed already; they replace given ones.
+    Values in `extra` are typed already and replace given ones.
     """
     extra = extra or {}
     values: dict[str, Any] = {}
@@ -158,7 +149,6 @@ def take_count(value: Located, problems: list[Problem], *, low: int, high: int) 
 
 
 def _take_choice(value: Located, kind: Kind, problems: list[Problem]) -> str | None:
-    """Return one of the choices; an unquoted `no` is the word, not false."""
     # YAML 1.1 reads an unquoted `no` as false, which is a choice of save_strategy.
     text = value.raw if value.raw is not None else value.value
     if isinstance(text, str) and text in kind.choices:
@@ -201,7 +191,6 @@ def _take_number(value: Located, kind: Kind, problems: list[Problem]) -> Any:
 
 
 def _parse_number(value: object) -> int | float | None:
-    """Return a finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     for parse in (int, float):
@@ -236,7 +225,6 @@ def _explain(detail: Mapping[str, Any], model: type[BaseModel], given: Mapping[s
 
 
 def _kind(info: FieldInfo) -> Kind:
-    """Read a field's annotation."""
     annotation, metadata = _unwrap(info.annotation)
     metadata = [*info.metadata, *metadata]
     origin = get_origin(annotation) or annotation
