@@ -54,6 +54,8 @@ class Catalog(Generic[EntryT]):
 
     name: str
     entry: type[EntryT]
+    any_case: bool = False
+    """Whether the case of a name does not matter; names are listed in lower case then."""
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries, sorted."""
@@ -61,7 +63,7 @@ class Catalog(Generic[EntryT]):
 
     def lookup(self, name: str) -> EntryT | None:
         """Return an entry by its name, or None when the catalog has none of that name."""
-        if (found := self._load().get(name)) is None:
+        if (found := self._load().get(name.lower() if self.any_case else name)) is None:
             return None
         try:
             return self.entry.model_validate(to_plain(found))
@@ -70,13 +72,14 @@ class Catalog(Generic[EntryT]):
 
     def _load(self) -> Mapping[str, Located]:
         # The path is part of the cache's key: XDG_CONFIG_HOME may change between two calls.
-        return _read(self.name, user_config_dir(os.environ) / f"{self.name}.yaml")
+        return _read(self.name, user_config_dir(os.environ) / f"{self.name}.yaml", any_case=self.any_case)
 
 
 @cache
-def _read(name: str, own: Path) -> Mapping[str, Located]:
+def _read(name: str, own: Path, *, any_case: bool) -> Mapping[str, Located]:
     entries: dict[str, Located] = {}
     for file in (Path(__file__).with_name(f"{name}.yaml"), own):
         if file.is_file():
-            entries |= read_mapping(file).mapping or {}
+            found = read_mapping(file).mapping or {}
+            entries |= {key.lower() if any_case else key: entry for key, entry in found.items()}
     return entries

@@ -49,14 +49,8 @@ class ChatTemplate(CatalogEntry):
         return {"jinja": value} if isinstance(value, str) else value
 
 
-MODELS: Final = Catalog(name="models", entry=ModelEntry)
+MODELS: Final = Catalog(name="models", entry=ModelEntry, any_case=True)
 TEMPLATES: Final = Catalog(name="templates", entry=ChatTemplate)
-
-
-def lookup_model(name: str) -> ModelEntry | None:
-    """Return the entry of a model type, whatever its case, or None when the catalog has none; see `Catalog`."""
-    spelled = {known.lower(): known for known in MODELS.names()}.get(name.lower())
-    return None if spelled is None else MODELS.lookup(spelled)
 
 
 def find_media(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpcbench.catalog.models import lookup_model
+from hpcbench.catalog.models import MODELS
 from hpcbench.config.aliases import ArgumentNames
 from hpcbench.config.experiment_builder import ExperimentBuilder, read_cmd
 from hpcbench.config.layers import (
@@ -96,7 +96,7 @@ def _argument_names(place: SuitePlace) -> ArgumentNames:
     def is_catalog_model(value: Located) -> bool:
         if not isinstance(value.value, str) or place.has_model(value):
             return False
-        return lookup_model(value.value) is not None
+        return MODELS.lookup(value.value) is not None
 
     return ArgumentNames(known=ARGUMENTS, elsewhere=ELSEWHERE, is_catalog_model=is_catalog_model)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hpcbench.catalog.agents import AGENT_FORMATS
-from hpcbench.catalog.models import MODELS, TEMPLATES, find_media, lookup_model
+from hpcbench.catalog.models import MODELS, TEMPLATES, find_media
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.schemas.arguments import SftArgs
@@ -126,7 +126,7 @@ def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Prob
     if path is not None and path.startswith("/") and (media := find_media(Path(path))) is not None:
         message = f"{path} takes images or sound (`{media}` in its config.json); hpcbench trains on text only"
         found.append(at_key("model_id_or_path").problem(message, expected="a text model"))
-    entry = None if args.model_type is None else lookup_model(args.model_type)
+    entry = None if args.model_type is None else MODELS.lookup(args.model_type)
     if entry is not None and entry.multimodal and args.model_id_or_path is None:
         message = f"{args.model_type} takes images or sound, and hpcbench trains and evaluates on text only"
         found.append(at_key("model_type").problem(message, expected="a text model"))

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from hpcbench.catalog.datasets import DATASETS
-from hpcbench.catalog.models import lookup_model
+from hpcbench.catalog.models import MODELS
 from hpcbench.hub.repository import HUB_ARGUMENTS, repository_of
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import Record, TrainMetrics
@@ -32,7 +32,7 @@ def public_base(args: SftArgs) -> tuple[str, bool]:
     path = args.model_id_or_path
     if path is not None:
         return (_short(path), False) if path.startswith("/") else (path, True)
-    entry = lookup_model(args.model_type or "")
+    entry = MODELS.lookup(args.model_type or "")
     hub_id = None if entry is None else entry.id_on(args.hub)
     return (args.model_name, False) if hub_id is None else (hub_id, True)
 

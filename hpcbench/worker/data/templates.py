@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from jinja2 import TemplateError
 
 from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
-from hpcbench.catalog.models import TEMPLATES, lookup_model
+from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 
@@ -76,7 +76,7 @@ class Template:
         Raises:
             WorkerError: `template_type` names no template of the catalog.
         """
-        entry = lookup_model(args.model_type) if args.model_type is not None else None
+        entry = MODELS.lookup(args.model_type) if args.model_type is not None else None
         named = None
         if args.template_type is not None:
             named = TEMPLATES.lookup(args.template_type)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from hpcbench.catalog.models import MEDIA_KEYS, lookup_model
+from hpcbench.catalog.models import MEDIA_KEYS, MODELS
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
@@ -42,7 +42,7 @@ def model_source(args: SftArgs) -> str:
     """
     if args.model_id_or_path is not None:
         return args.model_id_or_path
-    entry = lookup_model(args.model_type or "")
+    entry = MODELS.lookup(args.model_type or "")
     if entry is None:
         raise WorkerError(
             f"model_type: {args.model_type!r} is not in the catalog", hint="give model_id_or_path: a hub id or a folder"

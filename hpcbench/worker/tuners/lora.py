@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hpcbench.catalog.models import lookup_model
+from hpcbench.catalog.models import MODELS
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.tuners import Tuner
@@ -88,7 +88,7 @@ def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
     if "DEFAULT" not in words:
         return words
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    entry = lookup_model(args.model_type) if args.model_type is not None else None
+    entry = MODELS.lookup(args.model_type) if args.model_type is not None else None
     known = (entry.lora_target_modules,) if entry is not None and entry.lora_target_modules else ()
     for candidate in (*known, *QKV_NAMES):
         if names.issuperset(candidate):

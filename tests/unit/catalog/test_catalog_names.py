@@ -10,7 +10,7 @@ import pytest
 
 from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.catalog.datasets import DATASETS, find_dataset
-from hpcbench.catalog.models import TEMPLATES, lookup_model
+from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.errors import ConfigError, WorkerError
 from hpcbench.worker.data.templates import Template
 from tests.support.places import RECORDED
@@ -25,7 +25,7 @@ SEED = json.loads((RECORDED / "seed_names.json").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("name", SEED["models"])
 def test_every_model_of_the_documents_has_its_entry_and_the_id_it_is_linked_to(name: str) -> None:
-    entry = lookup_model(name)
+    entry = MODELS.lookup(name)
     assert entry is not None
     assert entry.modelscope == SEED["models"][name] or (SEED["models"][name] is None and entry.modelscope is not None)
     assert entry.source
@@ -106,14 +106,20 @@ def test_users_files_add_and_replace_entries(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     folder = tmp_path / "hpcbench"
     folder.mkdir()
-    (folder / "models.yaml").write_text("My-Model: {huggingface: me/my-model, lora_target_modules: [q], source: me}")
+    (folder / "models.yaml").write_text(
+        "My-Model: {huggingface: me/my-model, lora_target_modules: [q], source: me}\n"
+        "QWEN-7B-chat: {modelscope: me/qwen, source: me}\n"
+    )
     (folder / "datasets.yaml").write_text("mine: {huggingface: me/mine, split: all, source: me}")
     (folder / "templates.yaml").write_text("own: '{{ messages[0].content }}'")
     (folder / "agents.yaml").write_text("broken: {source: me}")
-    entry = lookup_model("my-model")
+    entry = MODELS.lookup("my-model")
     assert entry is not None
     assert entry.huggingface == "me/my-model"
-    assert lookup_model("qwen-7b-chat") is not None
+    replaced = MODELS.lookup("qwen-7b-chat")
+    assert replaced is not None
+    assert (replaced.huggingface, replaced.modelscope) == (None, "me/qwen")
+    assert MODELS.lookup("qwen-7b") is not None
     assert find_dataset("mine", registry=None).split == "all"
     template = TEMPLATES.lookup("own")
     assert template is not None

@@ -7,13 +7,12 @@ import sys
 
 import pytest
 
-from hpcbench.catalog import lookup_model
 from hpcbench.catalog.models import MODELS, TEMPLATES
 
 
 @pytest.mark.parametrize("name", MODELS.names())
 def test_every_entry_has_ids_and_known_templates(name: str) -> None:
-    entry = lookup_model(name)
+    entry = MODELS.lookup(name)
     assert entry is not None
     assert entry.huggingface is not None or entry.modelscope is not None
     assert all(hub_id is None or hub_id.count("/") == 1 for hub_id in (entry.huggingface, entry.modelscope))
@@ -22,16 +21,18 @@ def test_every_entry_has_ids_and_known_templates(name: str) -> None:
 
 
 def test_a_model_is_found_in_any_case() -> None:
-    entry = lookup_model("Qwen-7B-chat")
+    entry = MODELS.lookup("Qwen-7B-chat")
     assert entry is not None
     assert (entry.huggingface, entry.lora_target_modules, entry.needs_remote_code) == (
         "Qwen/Qwen-7B-Chat",
         ("c_attn",),
         True,
     )
-    assert lookup_model("nonsense") is None
+    assert MODELS.lookup("nonsense") is None
 
 
 def test_the_catalog_loads_without_torch() -> None:
-    code = "import sys; from hpcbench.catalog import lookup_model; lookup_model('x'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from hpcbench.catalog.models import MODELS; MODELS.lookup('x'); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
