@@ -39,7 +39,7 @@ _LOMO: Final = Refusal(
     "set use_galore: true with galore_per_parameter: true",
 )
 _SCHEDULE_FREE: Final = Refusal(
-    "its checkpoints hold an average of the weights, which hpcbench does not switch to", "take adamw_torch"
+    "its result is an average of the weights, which hpcbench neither evaluates nor saves", "take adamw_torch"
 )
 REFUSED_OPTIMIZERS: Final[Mapping[str, Refusal]] = {
     **dict.fromkeys(("galore_adamw", "galore_adamw_8bit", "galore_adafactor"), _GALORE),
