@@ -38,9 +38,8 @@ def ignore_signals(attempt: AttemptPaths) -> None:
             os._exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(
-        signal.SIGUSR2, signal.SIG_IGN
-    )  # Slurm sends it to all processes of the step, not to the supervisor alone
+    # Slurm sends it to all processes of the step, not to the supervisor alone.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, on_term)
 
 

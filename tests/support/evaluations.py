@@ -19,8 +19,6 @@ from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_json
 
-"""Real data and models beside the repository; tests that need them skip where they are not there."""
-
 SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 QWEN_TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Qwen.<|im_end|>\n{% endif %}"
