@@ -152,7 +152,7 @@ def write_logits(jobs: list[str], output: str) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from hpcbench.worker.models import loading as model
+    from hpcbench.worker.models import loading
 
     torch.set_num_threads(1)
     found = {}
@@ -160,6 +160,6 @@ def write_logits(jobs: list[str], output: str) -> None:
         job = JobPaths(Path(folder))
         last = job.checkpoints / "last"
         for merge in (False, True) if (last / "adapter_config.json").exists() else (False,):
-            loaded = model.load_checkpoint(read_args(job), last, "cpu", merge=merge)
+            loaded = loading.load_checkpoint(read_args(job), last, "cpu", merge=merge)
             found[f"{folder} merged" if merge else folder] = compute_logits(loaded).contiguous()
     save_file(found, output)

@@ -136,11 +136,11 @@ def make_job(folder: Path, base_model: Path, dataset: Path, *, ddp: int = 1, **a
 
 def prepare(base_model: Path, **values: Any) -> tuple[Any, SftArgs]:
     """Return the model with the tuner that the arguments name, and the arguments."""
-    from hpcbench.worker.models import loading as model
+    from hpcbench.worker.models import loading
     from hpcbench.worker.tuners import load_tuner
 
     args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", **values)
-    return load_tuner(args.tuner).prepare(model.load_model(args, "cpu"), args), args
+    return load_tuner(args.tuner).prepare(loading.load_model(args, "cpu"), args), args
 
 
 def train_here(job: JobPaths, number: int = 1) -> AttemptPaths:

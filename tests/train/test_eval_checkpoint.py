@@ -12,25 +12,25 @@ from hpcbench.schemas.record import CommandMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.worker.evaluate.checkpoint import find_weights
-from tests.support import evaluations as eval_world
+from tests.support import evaluations
 
 pytestmark = pytest.mark.train
 
 
 def choose(train: Path, **eval_args: Any) -> tuple[str, Path | None]:
-    request = eval_world.make_request(Path("m"), "where", train_folder=str(train), eval_args=eval_args)
+    request = evaluations.make_request(Path("m"), "where", train_folder=str(train), eval_args=eval_args)
     checkpoint = find_weights(request)
     return checkpoint.choice, checkpoint.folder
 
 
 def test_baseline_without_a_train_job() -> None:
-    checkpoint = find_weights(eval_world.make_request(Path("m"), "where"))
+    checkpoint = find_weights(evaluations.make_request(Path("m"), "where"))
 
     assert (checkpoint.choice, checkpoint.folder, checkpoint.train_metrics) == ("baseline", None, None)
 
 
 def test_best_checkpoint_unless_last_is_asked_for(tmp_path: Path) -> None:
-    eval_world.write_train_record(tmp_path)
+    evaluations.write_train_record(tmp_path)
     for name in ("best", "last"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
 
@@ -39,7 +39,7 @@ def test_best_checkpoint_unless_last_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_last_checkpoint_without_a_validation_split(tmp_path: Path) -> None:
-    record = eval_world.write_train_record(tmp_path)
+    record = evaluations.write_train_record(tmp_path)
     value = read_json(record / "record.json")
     assert value is not None
     value["metrics"]["best_checkpoint"] = None
@@ -54,11 +54,11 @@ def test_last_checkpoint_without_a_validation_split(tmp_path: Path) -> None:
 def test_model_of_a_command(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     metrics = CommandMetrics(output_model=str(tmp_path / "out"))
-    eval_world.write_train_record(tmp_path, cmd="command", metrics=metrics)
+    evaluations.write_train_record(tmp_path, cmd="command", metrics=metrics)
 
     assert choose(tmp_path) == ("output_model", tmp_path / "out")
 
-    eval_world.write_train_record(tmp_path, cmd="command", metrics=CommandMetrics())
+    evaluations.write_train_record(tmp_path, cmd="command", metrics=CommandMetrics())
     with pytest.raises(WorkerError, match="the command left no model"):
         choose(tmp_path)
 
@@ -67,10 +67,10 @@ def test_train_job_that_is_not_completed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="no record of the train job yet"):
         choose(tmp_path)
 
-    eval_world.write_train_record(tmp_path, state=JobState.FAILED)
+    evaluations.write_train_record(tmp_path, state=JobState.FAILED)
     with pytest.raises(WorkerError, match="the train job is failed, not completed"):
         choose(tmp_path)
 
-    eval_world.write_train_record(tmp_path)
+    evaluations.write_train_record(tmp_path)
     with pytest.raises(WorkerError, match=r"checkpoints/best: the checkpoint is gone"):
         choose(tmp_path)

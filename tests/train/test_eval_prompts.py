@@ -15,7 +15,7 @@ from hpcbench.worker.data.templates import Template
 from hpcbench.worker.evaluate.evaluate import run_lm_eval
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel, fold_description
 from hpcbench.worker.evaluate.tasks import load_eval_tasks
-from tests.support import evaluations as eval_world
+from tests.support import evaluations
 from tests.support.places import shared
 
 pytestmark = pytest.mark.train
@@ -37,7 +37,7 @@ BARE_TEMPLATE = (
 def load_tokenizer(name: str) -> Any:
     """Return the byte tokenizer with a Qwen-like template, or the real Llama one with the template of that name."""
     if name == "qwen-like":
-        return eval_world.make_tokenizer()
+        return evaluations.make_tokenizer()
     folder = shared("models/stories15M")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id, "this tokenizer adds a start token by itself"
@@ -49,7 +49,7 @@ def load_tokenizer(name: str) -> Any:
 
 def make_small_model(tokenizer: Any) -> Any:
     if len(tokenizer) < 1000:
-        return eval_world.make_model(tokenizer, layers=1)
+        return evaluations.make_model(tokenizer, layers=1)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
@@ -96,7 +96,7 @@ def evaluate(
 @pytest.mark.parametrize("name", ["qwen-like", "llama2-like", "bare", "plain"])
 def test_generation_prompt_is_the_training_prefix(tmp_path: Path, name: str, system: str | None) -> None:
     rows = [{"question": question, "answer": "2"} for question in QUESTIONS]
-    eval_world.write_task(tmp_path, "gen", rows, **eval_world.GENERATION_TASK)
+    evaluations.write_task(tmp_path, "gen", rows, **evaluations.GENERATION_TASK)
     tokenizer = load_tokenizer(name)
 
     spy, template = evaluate(tokenizer, system, tmp_path, "gen")
@@ -113,7 +113,7 @@ def test_generation_prompt_is_the_training_prefix(tmp_path: Path, name: str, sys
 def test_choice_tokens_are_those_of_the_training_answer(tmp_path: Path, name: str) -> None:
     choices = ["yes", "not at all"]
     rows = [{"question": question, "choices": choices, "answer": 0} for question in QUESTIONS]
-    eval_world.write_task(tmp_path, "choice", rows, **eval_world.CHOICE_TASK)
+    evaluations.write_task(tmp_path, "choice", rows, **evaluations.CHOICE_TASK)
     tokenizer = load_tokenizer(name)
 
     spy, template = evaluate(tokenizer, None, tmp_path, "choice")
@@ -135,10 +135,10 @@ def test_choice_tokens_are_those_of_the_training_answer(tmp_path: Path, name: st
 
 def test_no_token_of_the_prompt_is_scored(tmp_path: Path) -> None:
     """lm-eval alone would score the line break after `<|im_start|>assistant` with every choice."""
-    tokenizer = eval_world.make_tokenizer()
+    tokenizer = evaluations.make_tokenizer()
     template = Template.from_args(SftArgs(model_id_or_path="x"), tokenizer)
     lm = EvalModel(
-        eval_world.make_model(tokenizer),
+        evaluations.make_model(tokenizer),
         tokenizer,
         prompts=ChatPrompts(template),
         batch_size=1,
@@ -156,10 +156,10 @@ def test_no_token_of_the_prompt_is_scored(tmp_path: Path) -> None:
 
 def test_description_and_few_shots_keep_the_system_prompt_of_the_training(tmp_path: Path) -> None:
     rows = [{"question": "q1", "answer": "a1"}, {"question": "q2", "answer": "a2"}]
-    eval_world.write_task(
-        tmp_path, "gen", rows, **{**eval_world.GENERATION_TASK, "description": "Do this.", "fewshot_split": "train"}
+    evaluations.write_task(
+        tmp_path, "gen", rows, **{**evaluations.GENERATION_TASK, "description": "Do this.", "fewshot_split": "train"}
     )
-    tokenizer = eval_world.make_tokenizer()
+    tokenizer = evaluations.make_tokenizer()
 
     spy, _ = evaluate(tokenizer, None, tmp_path, "gen", num_fewshot=1, fewshot_as_multiturn=True, limit=1)
 
@@ -171,8 +171,8 @@ def test_description_and_few_shots_keep_the_system_prompt_of_the_training(tmp_pa
 
 def test_started_answer_follows_the_prompt(tmp_path: Path) -> None:
     rows = [{"question": "q1", "answer": "a1"}]
-    eval_world.write_task(tmp_path, "gen", rows, **{**eval_world.GENERATION_TASK, "gen_prefix": "The answer is"})
-    tokenizer = eval_world.make_tokenizer()
+    evaluations.write_task(tmp_path, "gen", rows, **{**evaluations.GENERATION_TASK, "gen_prefix": "The answer is"})
+    tokenizer = evaluations.make_tokenizer()
 
     spy, template = evaluate(tokenizer, None, tmp_path, "gen")
 
@@ -190,8 +190,8 @@ def test_fold_description() -> None:
 
 def test_too_long_prompts_keep_their_last_tokens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"question": "x" * 40, "answer": "2"}, {"question": "y", "answer": "2"}]
-    eval_world.write_task(tmp_path, "gen", rows, **eval_world.GENERATION_TASK)
-    tokenizer = eval_world.make_tokenizer()
+    evaluations.write_task(tmp_path, "gen", rows, **evaluations.GENERATION_TASK)
+    tokenizer = evaluations.make_tokenizer()
 
     spy, template = evaluate(tokenizer, None, tmp_path, "gen", max_length=None)
     full = sorted(spy.rows, key=len)
@@ -213,5 +213,5 @@ def test_too_long_prompts_keep_their_last_tokens(tmp_path: Path, caplog: pytest.
 
 
 def test_qwen_template_of_the_world_is_what_it_says() -> None:
-    text = eval_world.make_tokenizer().apply_chat_template([{"role": "user", "content": "q"}], tokenize=False)
+    text = evaluations.make_tokenizer().apply_chat_template([{"role": "user", "content": "q"}], tokenize=False)
     assert json.dumps(text).startswith('"<|im_start|>system\\nYou are Qwen.')

@@ -26,9 +26,8 @@ from hpcbench.worker.evaluate import evaluate
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, load_eval_tasks
 from hpcbench.worker.measure.loss import mean_cross_entropy
-from tests.support import evaluations as eval_world
-from tests.support.places import ROOT as REPOSITORY
-from tests.support.places import shared
+from tests.support import evaluations
+from tests.support.places import ROOT, shared
 
 pytestmark = [
     pytest.mark.train,
@@ -53,16 +52,16 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Make a base model, a training that left adapters, another that left the merged model, and local eval tasks."""
     root = tmp_path_factory.mktemp("eval")
-    base = eval_world.save_model(root / "base")
-    train = eval_world.write_train_record(root / "train")
-    adapted = eval_world.save_adapter(base, train / "checkpoints" / "best")
+    base = evaluations.save_model(root / "base")
+    train = evaluations.write_train_record(root / "train")
+    adapted = evaluations.save_adapter(base, train / "checkpoints" / "best")
     (train / "checkpoints" / "last").mkdir()
-    merged_train = eval_world.write_train_record(root / "merged_train")
+    merged_train = evaluations.write_train_record(root / "merged_train")
     adapted.merge_and_unload().save_pretrained(merged_train / "checkpoints" / "best")
     questions = [{"question": f"Where is city {n}?", "choices": CHOICES, "answer": n % 4} for n in range(24)]
-    eval_world.write_task(root / "tasks", "where", questions, **eval_world.CHOICE_TASK)
+    evaluations.write_task(root / "tasks", "where", questions, **evaluations.CHOICE_TASK)
     words = [{"question": f"word {n}", "answer": "x" * n} for n in range(7)]
-    eval_world.write_task(root / "tasks", "words", words, **eval_world.GENERATION_TASK)
+    evaluations.write_task(root / "tasks", "words", words, **evaluations.GENERATION_TASK)
     return World(base=base, train=train, merged_train=merged_train, tasks=root / "tasks")
 
 
@@ -97,20 +96,20 @@ def test_adapter_in_a_fresh_process_differs_from_the_baseline_and_equals_the_mer
     world: World, tmp_path: Path
 ) -> None:
     options = {"eval_args": {"include_path": (str(world.tasks),)}}
-    adapter = eval_world.make_request(world.base, "where", train_folder=str(world.train), **options)
+    adapter = evaluations.make_request(world.base, "where", train_folder=str(world.train), **options)
     write_json(tmp_path / "adapter" / "job.json", adapter.model_dump(mode="json"))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "hpcbench.worker", "adapter", "adapter/attempt-1"]
-    environment["PYTHONPATH"] = str(REPOSITORY)
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     fresh = EvalMetrics.model_validate(read_json(tmp_path / "adapter" / "attempt-1" / "metrics.json"))
 
-    baseline = run_eval(tmp_path / "baseline", eval_world.make_request(world.base, "where", **options))
+    baseline = run_eval(tmp_path / "baseline", evaluations.make_request(world.base, "where", **options))
     merging = {"eval_args": {**options["eval_args"], "merge_lora": True}}
-    on_the_fly = eval_world.make_request(world.base, "where", train_folder=str(world.train), **merging)
+    on_the_fly = evaluations.make_request(world.base, "where", train_folder=str(world.train), **merging)
     merged_here = run_eval(tmp_path / "merged_here", on_the_fly)
-    full = eval_world.make_request(world.base, "where", train_folder=str(world.merged_train), **options)
+    full = evaluations.make_request(world.base, "where", train_folder=str(world.merged_train), **options)
     merged_before = run_eval(tmp_path / "merged_before", full)
 
     values = logprobs(tmp_path / "adapter")
@@ -126,7 +125,7 @@ def test_adapter_in_a_fresh_process_differs_from_the_baseline_and_equals_the_mer
 
 
 def test_metrics_of_a_baseline_say_what_ran(world: World, tmp_path: Path) -> None:
-    request = eval_world.make_request(world.base, "where", eval_args={"include_path": (str(world.tasks),)})
+    request = evaluations.make_request(world.base, "where", eval_args={"include_path": (str(world.tasks),)})
 
     metrics = run_eval(tmp_path / "job", request)
 
@@ -157,7 +156,7 @@ def test_metrics_of_a_baseline_say_what_ran(world: World, tmp_path: Path) -> Non
 def test_limit_marks_the_result_debug_and_samples_can_be_left_out(world: World, tmp_path: Path) -> None:
     options = {"include_path": (str(world.tasks),), "limit": 3, "log_samples": False}
 
-    metrics = run_eval(tmp_path / "job", eval_world.make_request(world.base, "where", eval_args=options))
+    metrics = run_eval(tmp_path / "job", evaluations.make_request(world.base, "where", eval_args=options))
 
     assert metrics.debug is True
     assert (metrics.tasks["where"].num_samples, metrics.tasks["where"].num_samples_available) == (3, 24)
@@ -166,7 +165,7 @@ def test_limit_marks_the_result_debug_and_samples_can_be_left_out(world: World, 
 
 def test_metrics_of_a_training_name_the_checkpoint_and_its_parameters(world: World, tmp_path: Path) -> None:
     options = {"include_path": (str(world.tasks),), "limit": 1}
-    request = eval_world.make_request(world.base, "where", train_folder=str(world.train), eval_args=options)
+    request = evaluations.make_request(world.base, "where", train_folder=str(world.train), eval_args=options)
 
     metrics = run_eval(tmp_path / "job", request)
 
@@ -189,7 +188,7 @@ def generate_alone(model: Any, prefix: list[int], *, stop: str, tokenizer: Any, 
 
 
 def test_generated_tokens_are_counted_as_if_each_row_ran_alone(world: World, tmp_path: Path) -> None:
-    tokenizer = eval_world.make_tokenizer()
+    tokenizer = evaluations.make_tokenizer()
     model = Qwen2ForCausalLM.from_pretrained(world.base).eval()
     template = Template.from_args(SftArgs(model_id_or_path="x"), tokenizer)
     prefixes = [template.prefix_ids([{"role": "user", "content": f"word {n}"}]) for n in range(7)]
@@ -199,7 +198,7 @@ def test_generated_tokens_are_counted_as_if_each_row_ran_alone(world: World, tmp
     assert len({len(tokens) for tokens in alone}) > 1, "rows of a batch must end at different times"
     options = {"include_path": (str(world.tasks),), "batch_size": 3, "gen_kwargs": {"until": [stop]}}
 
-    metrics = run_eval(tmp_path / "job", eval_world.make_request(world.base, "words", eval_args=options))
+    metrics = run_eval(tmp_path / "job", evaluations.make_request(world.base, "words", eval_args=options))
 
     assert metrics.infer is not None
     assert metrics.infer.num_tokens == sum(len(tokens) for tokens in alone)
@@ -216,7 +215,7 @@ def test_generated_tokens_are_counted_as_if_each_row_ran_alone(world: World, tmp
 def write_arc(folder: Path, sizes: dict[str, int], rows: dict[str, list[dict[str, Any]]]) -> Path:
     for name, size in sizes.items():
         include = str(BUILT_IN_FOLDER / "arc" / f"{name}.yaml")
-        eval_world.write_task(folder, name, rows[name][:size], include=include)
+        evaluations.write_task(folder, name, rows[name][:size], include=include)
     return folder
 
 
@@ -241,7 +240,7 @@ def test_arc_is_easy_and_challenge_by_size(world: World, tmp_path: Path) -> None
     rows = {name: [row(number, "ABCD"[number % 4]) for number in range(9)] for name in sizes}
     folder = write_arc(tmp_path / "arc", sizes, rows)
 
-    request = eval_world.make_request(world.base, "arc", eval_args={"include_path": (str(folder),)})
+    request = evaluations.make_request(world.base, "arc", eval_args={"include_path": (str(folder),)})
 
     assert_arc_is_weighted(run_eval(tmp_path / "job", request), sizes)
 
@@ -257,7 +256,7 @@ def test_arc_with_real_questions(world: World, tmp_path: Path) -> None:
     folder = write_arc(tmp_path / "arc", sizes, rows)
     options = {"include_path": (str(folder),), "max_length": 512}
 
-    request = eval_world.make_request(world.base, "arc", eval_args=options)
+    request = evaluations.make_request(world.base, "arc", eval_args=options)
 
     assert_arc_is_weighted(run_eval(tmp_path / "job", request), sizes)
 
@@ -267,8 +266,8 @@ def test_gsm8k_filters_work_on_a_local_copy_of_the_built_in_task(
 ) -> None:
     rows = [{"question": f"How many? {n}", "answer": f"so\n#### {n}"} for n in (18, 18, 7)]
     include = str(BUILT_IN_FOLDER / "gsm8k" / "gsm8k.yaml")
-    folder = eval_world.write_task(tmp_path / "tasks", "gsm8k", rows, include=include)
-    text = eval_world.make_tokenizer()("#### 18\nor rather 7<|im_end|>", return_tensors="pt")["input_ids"]
+    folder = evaluations.write_task(tmp_path / "tasks", "gsm8k", rows, include=include)
+    text = evaluations.make_tokenizer()("#### 18\nor rather 7<|im_end|>", return_tensors="pt")["input_ids"]
 
     def answer(_self: EvalModel, context: torch.Tensor, **_kwargs: Any) -> torch.Tensor:
         return torch.cat([context, text.expand(len(context), -1)], dim=1)
@@ -276,7 +275,7 @@ def test_gsm8k_filters_work_on_a_local_copy_of_the_built_in_task(
     monkeypatch.setattr(EvalModel, "_model_generate", answer)
     options = {"include_path": (str(folder),), "num_fewshot": 1}
 
-    metrics = run_eval(tmp_path / "job", eval_world.make_request(world.base, "gsm8k", eval_args=options))
+    metrics = run_eval(tmp_path / "job", evaluations.make_request(world.base, "gsm8k", eval_args=options))
 
     row = metrics.tasks["gsm8k"]
     assert metrics.primary_metric == "exact_match,strict-match"
@@ -294,12 +293,12 @@ def test_eval_loss_of_a_baseline_is_that_of_its_validation_split(world: World, t
     options = {"include_path": (str(world.tasks),), "limit": 1, "eval_loss": True}
     args = {"dataset": (str(data),), "dataset_test_ratio": 0.5}
 
-    metrics = run_eval(tmp_path / "job", eval_world.make_request(world.base, "where", args=args, eval_args=options))
+    metrics = run_eval(tmp_path / "job", evaluations.make_request(world.base, "where", args=args, eval_args=options))
 
     from hpcbench.worker.data.samples import encode_samples, load_splits
 
     sft_args = SftArgs(model_id_or_path=str(world.base), **args)
-    template = Template.from_args(sft_args, eval_world.make_tokenizer())
+    template = Template.from_args(sft_args, evaluations.make_tokenizer())
     encoded = encode_samples(load_splits(sft_args).validation, template).rows
     model = Qwen2ForCausalLM.from_pretrained(world.base)
     assert metrics.num_val_rows == len(encoded) == 4
@@ -308,7 +307,7 @@ def test_eval_loss_of_a_baseline_is_that_of_its_validation_split(world: World, t
 
 @pytest.mark.parametrize("name", ["where", "words"])
 def test_bare_text_gives_what_lm_evals_own_model_gives(world: World, name: str) -> None:
-    tokenizer = eval_world.make_tokenizer()
+    tokenizer = evaluations.make_tokenizer()
     model = Qwen2ForCausalLM.from_pretrained(world.base)
     ours = EvalModel(
         model, tokenizer, prompts=None, batch_size=3, max_length=None, between_batches=lambda _done, _total: None
@@ -327,7 +326,7 @@ def test_bare_text_gives_what_lm_evals_own_model_gives(world: World, name: str) 
 
 def test_bare_text_where_no_template_is_wanted(world: World, tmp_path: Path) -> None:
     options = {"include_path": (str(world.tasks),), "limit": 1, "apply_chat_template": False}
-    request = eval_world.make_request(world.base, "words", args={"system": "Be brief."}, eval_args=options)
+    request = evaluations.make_request(world.base, "words", args={"system": "Be brief."}, eval_args=options)
 
     metrics = run_eval(tmp_path / "job", request)
 
@@ -337,7 +336,7 @@ def test_bare_text_where_no_template_is_wanted(world: World, tmp_path: Path) -> 
 
 def test_stop_leaves_between_batches_without_metrics(world: World, tmp_path: Path) -> None:
     job = JobPaths(tmp_path / "job")
-    request = eval_world.make_request(world.base, "words", eval_args={"include_path": (str(world.tasks),)})
+    request = evaluations.make_request(world.base, "words", eval_args={"include_path": (str(world.tasks),)})
     write_json(job.attempt(1).stop, {"reason": "time limit"})
 
     evaluate.run(request, job, job.attempt(1))
@@ -348,7 +347,7 @@ def test_stop_leaves_between_batches_without_metrics(world: World, tmp_path: Pat
 
 def test_answers_as_long_as_the_context_are_refused(world: World, tmp_path: Path) -> None:
     options = {"include_path": (str(world.tasks),), "gen_kwargs": {"max_gen_toks": 512}}
-    request = eval_world.make_request(world.base, "words", eval_args=options)
+    request = evaluations.make_request(world.base, "words", eval_args=options)
 
     with pytest.raises(WorkerError, match="answers of up to 512 tokens leave no room for a prompt in a context of 512"):
         run_eval(tmp_path / "job", request)
@@ -356,10 +355,10 @@ def test_answers_as_long_as_the_context_are_refused(world: World, tmp_path: Path
 
 def test_progress_counts_every_request_once(world: World) -> None:
     seen: list[tuple[int, int]] = []
-    tokenizer = eval_world.make_tokenizer()
+    tokenizer = evaluations.make_tokenizer()
     template = Template.from_args(SftArgs(model_id_or_path="x"), tokenizer)
     lm = EvalModel(
-        eval_world.make_model(tokenizer),
+        evaluations.make_model(tokenizer),
         tokenizer,
         prompts=ChatPrompts(template),
         batch_size=2,
@@ -374,10 +373,10 @@ def test_progress_counts_every_request_once(world: World) -> None:
 
 def test_request_without_dataset_or_with_a_program_is_refused(world: World, tmp_path: Path) -> None:
     attempt = AttemptPaths(tmp_path / "attempt-1")
-    request = eval_world.make_request(world.base, "words").model_copy(update={"eval_dataset": None})
+    request = evaluations.make_request(world.base, "words").model_copy(update={"eval_dataset": None})
     with pytest.raises(WorkerError, match="an eval needs eval_dataset and args"):
         evaluate.run(request, JobPaths(tmp_path), attempt)
 
-    request = eval_world.make_request(world.base, "words", eval_args={"command": ("true",)})
+    request = evaluations.make_request(world.base, "words", eval_args={"command": ("true",)})
     with pytest.raises(WorkerError, match=r"eval_args.command is run by the job's supervisor"):
         evaluate.run(request, JobPaths(tmp_path), attempt)

@@ -23,7 +23,7 @@ from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.progress_file import read_eval_losses, read_steps
 from hpcbench.worker.train import trainer as trainer_module
-from tests.support import evaluations as eval_world
+from tests.support import evaluations
 from tests.support.methods import (
     ARCHITECTURES,
     BATCHES_PER_STEP,
@@ -170,10 +170,10 @@ def test_lm_eval_scores_with_the_trained_model(
     tmp_path: Path, trainings: Trainings, tokenizer: Any, method: str, architecture: str
 ) -> None:
     questions = [{"question": f"Where is city {n}?", "choices": CHOICES, "answer": n % 4} for n in range(3)]
-    eval_world.write_task(tmp_path / "tasks", "where", questions, **eval_world.CHOICE_TASK)
+    evaluations.write_task(tmp_path / "tasks", "where", questions, **evaluations.CHOICE_TASK)
     training = trainings.get(method, architecture)
-    eval_world.write_train_record(training.job.folder)
-    request = eval_world.make_request(
+    evaluations.write_train_record(training.job.folder)
+    request = evaluations.make_request(
         Path(read_args(training.job).model_id_or_path or ""),
         "where",
         train_folder=str(training.job.folder),

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import TrainMetrics
-from hpcbench.worker.models import loading as model
+from hpcbench.worker.models import loading
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.galore import GaLoreAdamW
 from hpcbench.worker.tuners.lisa import LisaCallback, draw_layers
@@ -98,7 +98,7 @@ def test_lisa_frees_the_optimizer_state_of_frozen_layers(
     tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[set[int], set[int], set[int]]] = []
-    start = model.load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu").model.layers
+    start = loading.load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu").model.layers
     before = [layer.mlp.up_proj.weight.detach().clone() for layer in start]
 
     def watch(_self: Any, _args: Any, _state: Any, _control: Any, **found: Any) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import Collator
-from hpcbench.worker.measure import formulas as metrics
+from hpcbench.worker.measure import formulas
 from hpcbench.worker.measure.flops import count_flops_per_token
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import Meter
@@ -131,7 +131,7 @@ def prepare(architecture: str, **values: Any) -> tuple[Any, float]:
     tuner = load_tuner(args.tuner)
     model = tuner.prepare(make_model(architecture), args).train()
     trained = tuner.count_trained(model, args) if tuner.count_trained is not None else None
-    tokens = metrics.summarise_lengths(LENGTHS)
+    tokens = formulas.summarise_lengths(LENGTHS)
     found = count_flops_per_token(model, tokens=tokens, num_trained_at_once=trained)
     assert found is not None
     return model, found
@@ -197,7 +197,7 @@ def test_gradient_checkpointing_computes_more_and_is_credited_with_no_more(sft_t
     recomputing = count_flops_of_samples(model)
     # each layer's forward pass once more, up to the last product whose result is needed
     assert plain + 0.6 * forward < recomputing < plain + forward
-    tokens = metrics.summarise_lengths(LENGTHS)
+    tokens = formulas.summarise_lengths(LENGTHS)
     assert count_flops_per_token(model, tokens=tokens) == expected
     assert expected * sum(LENGTHS) == pytest.approx(plain, rel=0.02)
 

@@ -15,7 +15,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import read_json
 from hpcbench.worker.evaluate import evaluate
 from hpcbench.worker.evaluate.checkpoint import Checkpoint
-from hpcbench.worker.models import loading as model
+from hpcbench.worker.models import loading
 from hpcbench.worker.train import sft
 from hpcbench.worker.train.result import inspect_model
 from tests.support.methods import read_args
@@ -41,7 +41,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(wide: Path, **values: Any) -> Any:
-    return model.load_model(SftArgs(model_id_or_path=str(wide), **values), "cpu")
+    return loading.load_model(SftArgs(model_id_or_path=str(wide), **values), "cpu")
 
 
 def nf4_rounded(weight: torch.Tensor) -> torch.Tensor:
@@ -136,7 +136,7 @@ def test_a_quantised_base_trains_stops_resumes_and_reloads(  # noqa: PLR0917  # 
     assert metrics.dtypes["quantization"].startswith(f"{bits} bit")
     assert metrics.dtypes["weights"] == ("float32+nf4" if bits == 4 else "float32+int8")
     assert metrics.dtypes["adapter"] == "float32"
-    reloaded = model.load_checkpoint(read_args(reference), reference.checkpoints / "last", "cpu")
+    reloaded = loading.load_checkpoint(read_args(reference), reference.checkpoints / "last", "cpu")
     with torch.inference_mode():
         assert (reloaded(IDS).logits == trained[0].eval()(IDS).logits).all()
 
@@ -202,7 +202,7 @@ def test_an_adapter_is_merged_into_the_dequantised_base(
     metrics = read_metrics(train_here(job))
     merged = validation_loss(job, job.checkpoints / "last", tokenizer, merge=True)
     assert merged == pytest.approx(metrics.last_eval_loss, abs=1e-5 if bits == 4 else 2e-2)
-    loaded = model.load_checkpoint(read_args(job), job.checkpoints / "last", "cpu", merge=True)
+    loaded = loading.load_checkpoint(read_args(job), job.checkpoints / "last", "cpu", merge=True)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
 
 

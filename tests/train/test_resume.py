@@ -14,7 +14,7 @@ import pytest
 
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
-from hpcbench.worker import signals as interrupt
+from hpcbench.worker import signals
 from hpcbench.worker.progress_file import read_eval_losses, read_steps
 from hpcbench.worker.train import trainer as trainer_module
 from tests.support.tiny_models import make_job, read_history, read_metrics, read_weights, start_worker, train_here
@@ -129,7 +129,7 @@ def test_a_stop_before_training_leaves_at_once(
     tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tmp_path, base_model, chats)
-    monkeypatch.setattr(interrupt, "stop_requested", lambda _attempt: True)
+    monkeypatch.setattr(signals, "stop_requested", lambda _attempt: True)
     attempt = train_here(job)
     assert (read_json(attempt.interrupted) or {})["step"] == 0
     assert not attempt.history.exists()

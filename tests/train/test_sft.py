@@ -17,7 +17,7 @@ from hpcbench.worker.data.batches import BatchPlan
 from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.loss import mean_cross_entropy
-from hpcbench.worker.models import loading as model
+from hpcbench.worker.models import loading
 from hpcbench.worker.train.trainer import DIVERGED_STEPS
 from hpcbench.worker.tuners import list_tuners, load_tuner
 from tests.support.tiny_models import (
@@ -80,7 +80,7 @@ def test_full_keeps_weights_only_and_its_best_has_the_recorded_loss(
     assert not {"optimizer.pt", "trainer_state.json", "training_args.bin"} & names(job.checkpoints / "last")
     args = SftArgs.model_validate((read_json(job.request) or {})["args"])
     rows = encode_samples(load_splits(args).validation, Template.from_args(args, tokenizer)).rows
-    loaded = model.load_checkpoint(args, job.checkpoints / "best", "cpu")
+    loaded = loading.load_checkpoint(args, job.checkpoints / "best", "cpu")
     loss, num_tokens = mean_cross_entropy(loaded, rows, 3, "cpu")
     assert loss == pytest.approx(metrics.eval_loss, abs=1e-6)
     assert num_tokens == sum(row.num_label_tokens for row in rows)
@@ -94,14 +94,14 @@ def test_an_adapter_loads_on_its_base_merged_or_not(
     args = SftArgs.model_validate((read_json(job.request) or {})["args"])
     rows = encode_samples(load_splits(args).validation, Template.from_args(args, tokenizer)).rows
     for merge in (False, True):
-        loaded = model.load_checkpoint(args, job.checkpoints / "best", "cpu", merge=merge)
+        loaded = loading.load_checkpoint(args, job.checkpoints / "best", "cpu", merge=merge)
         assert mean_cross_entropy(loaded, rows, 2, "cpu")[0] == pytest.approx(metrics.eval_loss, abs=1e-5)
 
 
 def test_eval_loss_does_not_depend_on_the_batch_size(base_model: Path, chats: Path, tokenizer: Any) -> None:
     args = SftArgs(model_id_or_path=str(base_model), dataset=(str(chats),), dtype="fp32", dataset_test_ratio=0)
     rows = encode_samples(load_splits(args).train, Template.from_args(args, tokenizer)).rows
-    base = model.load_model(args, "cpu")
+    base = loading.load_model(args, "cpu")
     losses = [mean_cross_entropy(base, rows, size, "cpu")[0] for size in (1, 5, 24)]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
     # token-weighted: the plain mean over samples is another number
@@ -169,7 +169,7 @@ def test_loraplus_trains_b_faster_and_decays_by_the_argument(tmp_path: Path, bas
         model_id_or_path=str(base_model), dtype="fp32", lora_lr_ratio=16, weight_decay=0.03, learning_rate=1e-3
     )
     tuner = load_tuner("lora")
-    prepared = tuner.prepare(model.load_model(args, "cpu"), args)
+    prepared = tuner.prepare(loading.load_model(args, "cpu"), args)
     optimizer = tuner.create_optimizer(
         prepared, args, TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, use_cpu=True)
     )
@@ -198,7 +198,7 @@ def test_lora_variants_train_the_weights_that_they_name(
     base_model: Path, values: dict[str, Any], trainable: int
 ) -> None:
     args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", **values)
-    prepared = load_tuner("lora").prepare(model.load_model(args, "cpu"), args)
+    prepared = load_tuner("lora").prepare(loading.load_model(args, "cpu"), args)
     assert sum(p.numel() for p in prepared.parameters() if p.requires_grad) == trainable
     scale = math.sqrt(8) if args.use_rslora else args.lora_rank
     layer = next(module for name, module in prepared.named_modules() if name.endswith("q_proj"))
@@ -278,8 +278,8 @@ def test_impossible_requests_say_what_is_wrong(
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(model.GpuNotFoundError, match="no GPU") as caught:
-        model.check_device(SftArgs(model_id_or_path="m"), "cuda")
+    with pytest.raises(loading.GpuNotFoundError, match="no GPU") as caught:
+        loading.check_device(SftArgs(model_id_or_path="m"), "cuda")
     assert caught.value.type_name == "GpuNotFound"
 
 

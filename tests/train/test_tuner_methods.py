@@ -15,7 +15,7 @@ from transformers.integrations.neftune import activate_neftune
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.measure.flops import used_weights
-from hpcbench.worker.models import loading as model
+from hpcbench.worker.models import loading
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.llamapro import place_blocks
 from tests.support.tiny_models import make_job, prepare, read_history, read_metrics, read_weights, train_here
@@ -32,7 +32,7 @@ def logits(prepared: Any) -> torch.Tensor:
 
 
 def plain_logits(base_model: Path) -> torch.Tensor:
-    return logits(model.load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu"))
+    return logits(loading.load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu"))
 
 
 # At the start
@@ -83,13 +83,13 @@ def test_biases_and_whole_modules_are_trained_saved_and_counted_beside_lora(
     # lora of rank 8 on 14 linear layers, biases of q, k and v in 2 layers, 5 norms, whose names all end so
     lora = 8 * 2 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 48))
     assert metrics.parameters.trainable == lora + 2 * (32 + 16 + 16) + 5 * 32
-    plain = sum(p.numel() for p in model.load_model(SftArgs(model_id_or_path=str(base_model)), "cpu").parameters())
+    plain = sum(p.numel() for p in loading.load_model(SftArgs(model_id_or_path=str(base_model)), "cpu").parameters())
     assert metrics.parameters.total == plain + lora
     saved = read_weights(job.checkpoints / "last")
     assert sum("lora_" not in name for name in saved) == 2 * 3 + 5
     args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", **values)
-    loaded = dict(model.load_checkpoint(args, job.checkpoints / "last", "cpu").named_parameters())
-    base = dict(model.load_model(args, "cpu").named_parameters())
+    loaded = dict(loading.load_checkpoint(args, job.checkpoints / "last", "cpu").named_parameters())
+    base = dict(loading.load_model(args, "cpu").named_parameters())
     for name in ("model.norm.weight", "model.layers.1.self_attn.k_proj.bias"):
         found = [p for key, p in loaded.items() if name.rsplit(".", 1)[0] in key and "lora_" not in key]
         assert any((p.shape == base[name].shape) and (p != base[name]).any() for p in found), name
@@ -102,7 +102,7 @@ def test_a_module_to_save_that_is_not_there_is_refused(base_model: Path) -> None
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_a_tied_head_still_counts_where_its_embedding_is_saved(base_model: Path) -> None:
-    plain = sum(p.numel() for p in model.load_model(SftArgs(model_id_or_path=str(base_model)), "cpu").parameters())
+    plain = sum(p.numel() for p in loading.load_model(SftArgs(model_id_or_path=str(base_model)), "cpu").parameters())
     prepared, _ = prepare(base_model, lora_modules_to_save="embed_tokens", lora_target_modules="q_proj", lora_rank=1)
     embedding = prepared.get_output_embeddings().weight
     lora = 2 * (32 + 32)
@@ -298,7 +298,7 @@ def test_llamapro_makes_a_deeper_model_that_generates_with_a_cache(base_model: P
 
 
 def test_neftune_noise_has_its_size_and_is_off_in_evaluation(base_model: Path) -> None:
-    base = model.load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu")
+    base = loading.load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu")
     plain = base.get_input_embeddings()(IDS)
     activate_neftune(base, 15.0)
     noise = base.train().get_input_embeddings()(IDS) - plain

@@ -17,7 +17,7 @@ from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.loss import mean_cross_entropy
-from hpcbench.worker.models import loading as model
+from hpcbench.worker.models import loading
 from hpcbench.worker.progress_file import read_steps
 from hpcbench.worker.tuners import load_tuner
 from tests.support.methods import METHODS, read_args
@@ -43,7 +43,7 @@ def validation_loss(job: JobPaths, folder: Path, tokenizer: Any, *, merge: bool 
     """Return eval_loss as an eval job would find it, from the folder and the base alone."""
     args = read_args(job)
     rows = encode_samples(load_splits(args).validation, Template.from_args(args, tokenizer)).rows
-    return mean_cross_entropy(model.load_checkpoint(args, folder, "cpu", merge=merge), rows, 2, "cpu")[0]
+    return mean_cross_entropy(loading.load_checkpoint(args, folder, "cpu", merge=merge), rows, 2, "cpu")[0]
 
 
 def test_an_adapter_folder_holds_the_adapter_alone(tmp_path: Path, base_model: Path, chats: Path) -> None:
@@ -55,12 +55,12 @@ def test_an_adapter_folder_holds_the_adapter_alone(tmp_path: Path, base_model: P
     assert sum(tensor.numel() for tensor in read_weights(last).values()) == 2 * (2 * 32 * 8 + 8 + 32)
     # Its own file says how it is rebuilt; the arguments of an eval need not.
     args = SftArgs(model_id_or_path=str(base_model), dtype="fp32")
-    assert model.load_checkpoint(args, last, "cpu").model.layers[0].mlp.adapter.down.out_features == 8
+    assert loading.load_checkpoint(args, last, "cpu").model.layers[0].mlp.adapter.down.out_features == 8
     with pytest.raises(WorkerError, match="an adapter of this kind cannot be merged"):
-        model.load_checkpoint(args, last, "cpu", merge=True)
+        loading.load_checkpoint(args, last, "cpu", merge=True)
     other = make_llama_folder(tmp_path / "other", num_layers=3)
     with pytest.raises(WorkerError, match="its weights do not belong to this model"):
-        model.load_checkpoint(SftArgs(model_id_or_path=str(other), dtype="fp32"), last, "cpu")
+        loading.load_checkpoint(SftArgs(model_id_or_path=str(other), dtype="fp32"), last, "cpu")
 
 
 def test_adapters_run_in_the_models_dtype(tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.record import TokenStats
 from hpcbench.worker.decoder_layers import find_last_projections, find_layers
-from hpcbench.worker.measure import formulas as metrics
+from hpcbench.worker.measure import formulas
 from hpcbench.worker.models.quantization import logical_size
 
 
@@ -38,12 +38,12 @@ def count_flops_per_token(
         num_trained = num_trained_at_once - (0 if is_tied else embedding.numel())
     forward_only, num_layers_forward_only = _find_forward_only(model)
     num_forward_only = sum(logical_size(w) for w in weights if id(w) in forward_only and w is not embedding)
-    return metrics.flops_per_token(
+    return formulas.flops_per_token(
         num_trained=num_trained,
         num_frozen=sum(map(logical_size, weights)) - num_trained - num_forward_only,
         num_layers=num_layers,
         attention_width=heads * head_size,
-        context_length=metrics.mean_context_length(tokens),
+        context_length=formulas.mean_context_length(tokens),
         num_forward_only=num_forward_only,
         num_layers_forward_only=num_layers_forward_only,
     )

@@ -16,9 +16,9 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import PUSH_PENDING, Parameters, RankMemory, TokenStats, TrainMetrics
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.paths import JobPaths
-from hpcbench.worker.measure import formulas as metrics
-from hpcbench.worker.measure import peak_flops as hardware
+from hpcbench.worker.measure import formulas
 from hpcbench.worker.measure.flops import count_flops_per_token, used_weights
+from hpcbench.worker.measure.peak_flops import peak_flops
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
 from hpcbench.worker.progress_file import list_attempts, read_eval_losses, read_steps
 from hpcbench.worker.train.checkpoints import Kept
@@ -96,13 +96,13 @@ def assemble_metrics(
     evals = {s: v for s, v in read_eval_losses(job, request.fingerprint).items() if s <= outcome.num_steps}
     scores = read_eval_losses(job, request.fingerprint, key="rouge_l")
     resumed = [step for _, step in list_attempts(job, request.fingerprint)][1:]
-    speed = metrics.summarise_speed(steps)
+    speed = formulas.summarise_speed(steps)
     ranks = request.resources.ddp
     num_devices = max(request.resources.gpu, ranks) if request.device == "cuda" else ranks
-    train_loss = metrics.mean_loss(steps)
+    train_loss = formulas.mean_loss(steps)
     steady_per_device = _divide(speed.steady_tokens_per_second, num_devices)
     peak, peak_reason = _find_peak(request.device, args)
-    mfu = metrics.model_flops_utilisation(
+    mfu = formulas.model_flops_utilisation(
         tokens_per_second_per_device=steady_per_device, flops_per_token=facts.flops_per_token, peak_flops=peak
     )
     eval_loss = evals.get(outcome.best_step) if outcome.best_step is not None else None
@@ -139,7 +139,7 @@ def assemble_metrics(
         best_step=outcome.best_step,
         last_checkpoint=outcome.kept.last,
         last_step=outcome.num_steps,
-        diverged_at_step=metrics.divergence(steps),
+        diverged_at_step=formulas.divergence(steps),
         resumed_from_steps=tuple(resumed),
         tokens=data.stats,
         dtypes={**facts.dtypes, "optimizer": outcome.optimizer_dtype},
@@ -149,7 +149,7 @@ def assemble_metrics(
     )
 
 
-def _explain(*, steps: list[metrics.Step], num_steps: int, train_loss: float | None) -> dict[str, str]:
+def _explain(*, steps: list[formulas.Step], num_steps: int, train_loss: float | None) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if len(steps) != num_steps:
         missing = num_steps - len(steps)
@@ -173,7 +173,7 @@ def _find_peak(device: Device, args: SftArgs) -> tuple[float | None, str | None]
     if device == "cpu":
         return None, "no peak FLOP/s is known for CPUs"
     name = torch.cuda.get_device_name()
-    peak = hardware.peak_flops(name, args.dtype)
+    peak = peak_flops(name, args.dtype)
     return peak, None if peak is not None else f"the peak FLOP/s of {name} in {args.dtype} is not listed"
 
 

@@ -26,7 +26,7 @@ from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
-from hpcbench.worker.models import loading as model
+from hpcbench.worker.models import loading
 from hpcbench.worker.models.attention import check_packing, choose_attention
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
@@ -106,7 +106,7 @@ def _train(assignment: Assignment) -> None:
     if args.max_steps == 0:
         raise WorkerError("max_steps: 0 trains nothing", hint="set max_steps: -1 to train for num_train_epochs")
     check_hub(args)
-    model.check_device(args, request.device)
+    loading.check_device(args, request.device)
     tuner = load_tuner(args.tuner)
     if request.device == "cuda":
         torch.cuda.set_device(ranks.local_rank)
@@ -251,7 +251,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     """Return the model with its tuner; every rank draws the same initial weights."""
     args, device = assignment.args, assignment.request.device
     set_seed(args.seed)
-    base = model.load_model(args, device, num_gpus=assignment.gpus_each)
+    base = loading.load_model(args, device, num_gpus=assignment.gpus_each)
     tuned = tuner.prepare(base, args)
     autocasts = args.dtype == "fp16" or uses_bf16_autocast(args)
     facts = inspect_model(

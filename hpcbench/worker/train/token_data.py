@@ -18,7 +18,7 @@ from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, 
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.formulas import summarise_lengths
 from hpcbench.worker.measure.rouge import Prompt, make_prompts
-from hpcbench.worker.models import loading as model
+from hpcbench.worker.models import loading
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
         WorkerError: the tokenizer or a dataset is missing or unusable.
         StopRequestedError: a stop was asked for meanwhile.
     """
-    tokenizer = model.load_tokenizer(args)
+    tokenizer = loading.load_tokenizer(args)
     template = Template.from_args(args, tokenizer)
     splits = load_splits(args)
     on_tokenizing()
