@@ -18,8 +18,7 @@ from pydantic import ValidationError
 
 from hpcbench.config.reserved_sbatch import reserved_option
 from hpcbench.errors import ConfigError, Problem, did_you_mean
-from hpcbench.schemas.cluster_profile import PLAIN, ClusterProfile
-from hpcbench.schemas.states import LOCAL
+from hpcbench.schemas.cluster_profile import LOCAL, PLAIN, ClusterProfile
 from hpcbench.storage.located_yaml import Located, describe_mistakes, read_mapping, read_yaml, to_plain
 from hpcbench.storage.package_data import package_roots, user_config_dir
 

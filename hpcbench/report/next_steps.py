@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import NamedTuple
 
+from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import BAD_NODE, DISK_FULL
-from hpcbench.schemas.states import LOCAL, JobState
+from hpcbench.schemas.states import JobState
 
 SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
 WHAT_ADJUST_CHANGES = {

@@ -12,8 +12,7 @@ from hpcbench.errors import ConfigError
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.scheduler import SlurmScheduler
-from hpcbench.schemas.cluster_profile import ClusterProfile
-from hpcbench.schemas.states import LOCAL
+from hpcbench.schemas.cluster_profile import LOCAL, ClusterProfile
 from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import plan_files

@@ -20,6 +20,8 @@ from pydantic import (
 )
 
 Keep = Literal["best", "adapter", "last", "none"]
+LOCAL = "local"
+"""Name of this machine's own queue, which has no profile."""
 PLAIN = "slurm"
 """Name of the profile that holds nothing but defaults."""
 

@@ -216,7 +216,7 @@ class CommandMetrics(BaseModel):
 
 Metrics = Annotated[TrainMetrics | EvalMetrics | CommandMetrics, Field(discriminator="kind")]
 
-
+# Types of causes that decide what retry and report suggest.
 DISK_FULL = "disk_full"
 BAD_NODE = "bad_node"
 

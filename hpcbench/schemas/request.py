@@ -15,17 +15,13 @@ from hpcbench.errors import RecordError
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.storage.json_files import read_json
 
-TRAIN = "train"
-
-EVAL_PREFIX = "eval-"
-
-
 SCHEMA_VERSION = 1
+TRAIN = "train"
+"""Job name of the training of an experiment, or of its command."""
+EVAL_PREFIX = "eval-"
 
 Command = Literal["sft", "eval", "command"]
 Device = Literal["cuda", "cpu"]
-
-
 JobRef = tuple[str, str]
 """Experiment and job: one job of a suite."""
 

@@ -68,9 +68,7 @@ STATE_STYLES: Mapping[JobState, str] = {
 """How a terminal shows each state, in rich's words."""
 
 COMES_BACK = frozenset({JobState.TIMEOUT, JobState.PREEMPTED})
+"""Ends after which Slurm may put the job back into the queue."""
 
 EXIT_START_ME_AGAIN = os.EX_TEMPFAIL
 """With this code (75) a program that was told to stop says that, started again, it goes on where it stopped."""
-
-
-LOCAL = "local"

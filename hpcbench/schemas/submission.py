@@ -16,9 +16,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcbench.schemas.cluster_profile import Keep
+from hpcbench.schemas.cluster_profile import LOCAL, Keep
 from hpcbench.schemas.request import Resources
-from hpcbench.schemas.states import LOCAL
 from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import FolderName, SuitePaths

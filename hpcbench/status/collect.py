@@ -13,11 +13,12 @@ from pathlib import Path
 
 from hpcbench.errors import RecordError, SchedulerError
 from hpcbench.scheduler.protocol import Answer, Queue
+from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.notes import Cancelled, Refusal
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import TRAIN, JobRef, JobRequest, read_request
-from hpcbench.schemas.states import ALIVE, FAILED_STATES, LOCAL, JobState
+from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.schemas.submission import Submission, submitted_by_other
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
 from hpcbench.status.job_state import Evidence, conclude_state, is_final

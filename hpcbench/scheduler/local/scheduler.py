@@ -27,8 +27,9 @@ from hpcbench.scheduler.local.queue_files import (
 from hpcbench.scheduler.local.runner_claim import live_runner
 from hpcbench.scheduler.local.running_jobs import LOST_REASON, JobCommand, supervisor_command
 from hpcbench.scheduler.protocol import Answer, Place, SchedulerJob
+from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.request import Resources
-from hpcbench.schemas.states import LOCAL, JobState
+from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import JobSettings, Submission
 from hpcbench.storage.paths import LocalPaths
 
