@@ -105,8 +105,8 @@ def is_hidden(pid: int) -> bool:
 
 
 def send_signal(process: ProcessIdentity, number: signal.Signals) -> None:
-    """Signal a process if it is still the one that was meant."""
-    if is_here(process) and is_alive(process):
+    """Signal a process if it is certainly the one that was meant."""
+    if is_here(process) and process.start_ticks is not None and is_alive(process):
         signal_pid(process.pid, number)
 
 
@@ -168,7 +168,7 @@ def start_child(
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            preexec_fn=prepare,  # noqa: PLW1509  # no threads run yet; there is no other way to PR_SET_PDEATHSIG
+            preexec_fn=prepare,  # noqa: PLW1509  # it calls the kernel alone; nothing else sets PR_SET_PDEATHSIG
             start_new_session=True,
         )
 

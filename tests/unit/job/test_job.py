@@ -22,10 +22,12 @@ from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.stop_reason import StopRequest
 from hpcbench.job.train_check import judge_train
+from hpcbench.processes import this_process
 from hpcbench.schemas.record import Attempt, Cause, Record, read_record
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.status.logs import log_tail
+from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import create_json, read_json, write_json
 from tests.support.job_cases import array_job, command, experiment, record
 from tests.unit.plan.test_plan import plan
@@ -56,6 +58,13 @@ def test_the_same_job_requeued_takes_over(context: JobContext) -> None:
     assert first is not None
     assert second is not None
     assert not holds_claim(context.paths.claim, first.token)
+
+
+def test_a_claim_without_a_start_time_is_held_while_its_pid_exists(context: JobContext) -> None:
+    owner = {"scheduler_id": "1_0", "key": "old", "host": context.host, "pid": os.getpid(), "claimed_at": now_text()}
+    assert not may_take_over(context, owner)
+    assert not may_take_over(context, {**owner, "process_start": this_process().start_ticks})
+    assert may_take_over(context, {**owner, "process_start": 0})
 
 
 def test_a_submission_made_after_the_owner_was_seen_dead_takes_over(context: JobContext) -> None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from hpcbench.processes import ProcessIdentity, is_alive, is_hidden, this_process
+from hpcbench.processes import (
+    ProcessIdentity,
+    identify_process,
+    is_alive,
+    is_hidden,
+    read_stat,
+    send_signal,
+    this_process,
+)
 from hpcbench.storage.claims import drop_claim, holder_fields, holder_of, is_abandoned, replace_claim
 from hpcbench.storage.json_files import create_json, read_json, write_json
 
@@ -57,3 +67,32 @@ def test_a_claim_of_another_host_is_abandoned_once_it_was_not_touched_for_long(t
 def test_this_process_lives_and_is_not_hidden() -> None:
     assert is_alive(this_process())
     assert not is_hidden(os.getpid())
+
+
+def test_a_claim_of_a_holder_that_only_waits_to_be_reaped_is_abandoned(tmp_path: Path) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        holder = identify_process(child.pid)
+        assert holder is not None
+        assert not is_abandoned(tmp_path / "claim.json", holder, silence_s=0.0)
+    finally:
+        child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    stat = read_stat(child.pid)
+    assert stat is not None
+    assert stat.state == "Z"
+    assert is_abandoned(tmp_path / "claim.json", holder, silence_s=0.0)
+    child.wait()
+
+
+def test_a_process_that_may_be_another_one_gets_no_signal() -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        own = identify_process(child.pid)
+        assert own is not None
+        send_signal(own.model_copy(update={"start_ticks": None}), signal.SIGTERM)
+        send_signal(own, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    finally:
+        child.kill()
+        child.wait()
