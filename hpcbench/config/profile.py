@@ -84,7 +84,8 @@ def read_profile(file: Path) -> ClusterProfile:
     document = read_mapping(file)
     problems = _find_reserved(document)
     try:
-        values = {"name": file.stem, **to_plain(document)}
+        # pydantic reads a float from text, but not the text of an account 12e4 or a variable 1e-3 from a float.
+        values = {"name": file.stem, **to_plain(document, floats_as_text=True)}
         profile = ClusterProfile.model_validate(values, context={"file": file.absolute()})
     except ValidationError as error:
         raise ConfigError([*describe_mistakes(error, document, ClusterProfile), *problems]) from error

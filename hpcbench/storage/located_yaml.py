@@ -197,13 +197,13 @@ def relocate(value: Located, *, source: str, path: str | None = None) -> Located
     return replace(value, value=inner, source=source, path=value.path if path is None else path)
 
 
-def to_plain(value: Located) -> Plain:
+def to_plain(value: Located, *, floats_as_text: bool = False) -> Plain:
     """Return the value without its place; numbers that YAML misreads (0123, 1:30) stay text."""
     if isinstance(value.value, tuple):
-        return [to_plain(item) for item in value.value]
+        return [to_plain(item, floats_as_text=floats_as_text) for item in value.value]
     if isinstance(value.value, Mapping):
-        return {name: to_plain(item) for name, item in value.value.items()}
-    return value.raw if is_misread(value) else value.value
+        return {name: to_plain(item, floats_as_text=floats_as_text) for name, item in value.value.items()}
+    return value.raw if is_misread(value) or (floats_as_text and isinstance(value.value, float)) else value.value
 
 
 def is_misread(value: Located) -> bool:

@@ -110,6 +110,16 @@ def test_numbers_may_be_quoted_and_names_made_of_digits_keep_their_zeros(tmp_pat
     assert (profile.account, profile.qos, profile.extra_sbatch) == ("0123", "10:30", {"comment": "007"})
 
 
+def test_texts_that_look_like_floats_are_texts_where_texts_belong(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "account: 12e4\nenv: {EPS: 1e-3, VERSION: 1.50}\nextra_sbatch: {nice: 1e2}\npoll_s: 2.5e1\nmem_gb: 1e2\n"
+    )
+    profile = read_profile(file)
+    assert (profile.account, profile.env) == ("12e4", {"EPS": "1e-3", "VERSION": "1.50"})
+    assert (profile.extra_sbatch, profile.poll_s, profile.mem_gb) == ({"nice": "1e2"}, 25.0, 100.0)
+
+
 def test_options_that_are_hpcbenchs_own_are_refused_with_their_line_and_what_to_use(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     names = ("output: x", "array: 0-3", "job-name: x", "wait: true", "wrap: x", "gres: gpu:1", "mem: 4G", "part: x")
