@@ -100,8 +100,7 @@ class World:
     def process(self, name: str) -> ProcessIdentity | None:
         """Return the process that the state file of an experiment's job names."""
         queue = LocalQueue(self.save_dir)
-        queue.scan_entries()
-        queue.reload_states()
+        queue.reload()
         found = [e.element_id for e in queue.elements.values() if e.submission.elements[e.index].experiment == name]
         return queue.state(found[0]).process
 
