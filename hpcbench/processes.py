@@ -86,7 +86,10 @@ def is_here(process: ProcessIdentity) -> bool:
 
 
 def is_alive(process: ProcessIdentity) -> bool:
-    """Return whether a process of this machine still runs; one that only waits to be reaped does not."""
+    """Return whether a process of this machine still runs; one that only waits to be reaped does not.
+
+    Without a start time it runs while its pid exists.
+    """
     stat = read_stat(process.pid)
     return stat is not None and process.start_ticks in {stat.start_ticks, None} and stat.state not in _DEAD
 
@@ -146,7 +149,7 @@ def start_child(
         env: its environment.
         log: the file.
         cwd: folder to run in; None is this process's.
-        on_parent_death: signal that it gets when this process dies.
+        on_parent_death: signal that it gets when this process, or just the calling thread, ends (prctl(2)).
         dispositions: signals that it ignores or whose default action it takes; the others are inherited.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Where the files lie that travel with hpcbench but are no Python: `configs/` and `templates/`.
+"""Where `configs/` and `templates/` lie, which travel with hpcbench, and the user's own profiles and catalogs.
 
 In: a path below the repository's root. Out: where that file is in a checkout or in an installed wheel, which holds them
-as `hpcbench/_shipped/`. It reads nothing.
+as `hpcbench/_shipped/`. It reads no file.
 """
 
 from __future__ import annotations
