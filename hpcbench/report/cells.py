@@ -25,7 +25,7 @@ def number_text(value: float, decimals: int) -> str:
 
 
 def dataset_label(names: Sequence[str]) -> str:
-    """Return dataset names as tables show them: hub ids whole, files without folders unless named as many are."""
+    """Return dataset names as tables show them: hub ids whole, files by name, with the folder of a `train.jsonl`."""
     return ",".join(_file_label(name) if name.startswith(("/", ".", "~")) else name for name in names)
 
 
@@ -83,7 +83,7 @@ def swift_tuner_params(args: SftArgs) -> str:
             f"use_dora={args.use_dora}",
         ]
     parts += _other_params(args)
-    # The original's table names packing and not lazy_tokenize, which stands in the experiment's name.
+    # SWIFT 2.x's table names packing and not lazy_tokenize, which stands in the experiment's name.
     parts += ["packing=True"] if args.packing else []
     if args.neftune_noise_alpha is not None:
         parts.append(f"neftune_noise_alpha={args.neftune_noise_alpha}")

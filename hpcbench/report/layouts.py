@@ -18,7 +18,7 @@ from hpcbench.schemas.states import JobState
 Layout = Literal["default", "swift"]
 
 SWIFT_DATASETS = ("gsm8k", "arc", "ceval")
-"""The original knew these three, in this order."""
+"""The eval datasets of SWIFT 2.x's tables, in their order."""
 
 
 def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:

@@ -11,7 +11,7 @@ from hpcbench.report.notes_and_warnings import Failure
 from hpcbench.report.rows import Cell
 
 SWIFT_CELL_LIMIT = 160
-"""The original's longest tuner_params have 94 characters."""
+"""SWIFT 2.x's longest tuner_params have 94 characters."""
 
 
 def render_markdown(document: Document) -> str:

@@ -12,7 +12,7 @@ from hpcbench.schemas.record import Record
 Source = Literal["cuda", "nvml", "host"]
 MARKS: Mapping[Source, str] = {"cuda": "", "nvml": " (nvml)", "host": " (host)"}
 _FEW = 2
-"""So many different peaks are joined with `+`, as the seed does; more become a range."""
+"""So many different peaks are joined with `+`, as in SWIFT 2.x; more become a range."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def list_deaths(folder: Path) -> tuple[Death, ...]:
         Death("broken-gpu", "a GPU of the node is broken", shell(f"echo '{ECC}'; exit 1", **ONE_GPU)),
         Death("disk-full", "the disk fills up during the run", shell(fill)),
         Death("disk-full-record", "the program succeeds, but not even its record fits on the disk", shell(fill_1_mib)),
-        Death("bad-metrics", "a program writes figures that are no JSON", shell('echo 0.5 > "$HPCBENCH_METRICS"')),
+        Death("bad-metrics", "a program writes figures that are not JSON", shell('echo 0.5 > "$HPCBENCH_METRICS"')),
         Death("bad-data", "a row of the training data is broken", training(broken)),
         Death(
             "diverged",

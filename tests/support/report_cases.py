@@ -112,7 +112,7 @@ def qwen_row(
 
 
 def tuner() -> Collection:
-    """The seed's tuners on an A100: done, out of memory, failed with blocked evals, running, pending, two ranks, a baseline."""
+    """SWIFT 2.x's tuners on an A100: done, out of memory, failed with blocked evals, running, pending, two ranks, a baseline."""
     lora = {"trainable": 17_891_328, "total": 7_739_215_872}
 
     def metrics(**figures: Any) -> TrainMetrics:
@@ -166,7 +166,7 @@ def tuner() -> Collection:
 
 
 def _baseline() -> ExperimentView:
-    """The seed's row of the untrained model."""
+    """SWIFT 2.x's row of the untrained model."""
     jobs = tuple(
         make_job(
             "qwen-7b-chat-eval",

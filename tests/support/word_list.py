@@ -40,7 +40,7 @@ def main() -> int:
             continue
         for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):
             for phrase, instead in PHRASES.items():
-                if ALLOWED not in line and (hit := re.search(phrase, line)):
+                if ALLOWED not in line and (hit := re.search(phrase, line, re.IGNORECASE)):
                     print(f"{name}:{number}: {hit.group().strip()!r}: write {instead}")
                     found += 1
     return 1 if found else 0
