@@ -34,6 +34,7 @@ _TAGS_OF: Mapping[type[Node], set[str]] = {
     SequenceNode: {_TAG + "seq"},
     MappingNode: {_TAG + "map"},
 }
+_AS_YAML = {"a valid tuple": "a list", "a valid dictionary": "a mapping (key: value)"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -227,7 +228,8 @@ def describe_mistakes(error: ValidationError, value: Located, model: type[BaseMo
             message, expected = "unknown key", ", ".join(fields)
         elif message.startswith("Input should be "):
             # pydantic's "Input should be a valid integer, unable to parse string as an integer" without the value.
-            message, expected = f"got {show(found)}", message.removeprefix("Input should be ").partition(", unable")[0]
+            wanted = re.split(", unable| or instance of", message.removeprefix("Input should be "))[0]
+            message, expected = f"got {show(found)}", _AS_YAML.get(wanted, wanted)
         problems.append(
             Problem(
                 file=value.file,
