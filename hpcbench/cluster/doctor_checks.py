@@ -13,12 +13,13 @@ from hpcbench.scheduler.slurm.cluster_facts import (
     max_array_size,
     scheduler_option,
 )
+from hpcbench.scheduler.slurm.commands import SUBMIT_COMMANDS
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.storage.mounts import LOCAL_TYPES, SHARED_TYPES, file_system_of
 
 Level = Literal["ok", "warning", "error"]
 
-NEEDED_COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
+NEEDED_COMMANDS = (*SUBMIT_COMMANDS, "squeue", "scancel", "scontrol")
 TRAIN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
 SHORT_MEMORY_S = 60
 SUPERVISOR_NEEDS_S = 25
@@ -39,7 +40,7 @@ class Check:
 
 
 def check_commands(found: Mapping[str, bool]) -> Iterator[Check]:
-    """Judge which Slurm commands are on PATH."""
+    """Judge which commands are on PATH."""
     missing = [name for name in NEEDED_COMMANDS if not found.get(name)]
     if missing:
         remedy = "load the Slurm module, or use --cluster local"

@@ -66,7 +66,7 @@ def levels(checks: list[Check]) -> dict[str, str]:
 
 def test_missing_commands_are_named() -> None:
     [check] = check_commands({"sbatch": True, "srun": False})
-    assert (check.level, check.message) == ("error", "not on PATH: srun, squeue, scancel, scontrol")
+    assert (check.level, check.message) == ("error", "not on PATH: srun, timeout, squeue, scancel, scontrol")
 
 
 @pytest.mark.parametrize(
