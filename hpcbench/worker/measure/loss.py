@@ -37,7 +37,7 @@ def mean_cross_entropy(
     ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, int]:
-    """Return (token-weighted mean cross-entropy in nats, predicted tokens); several ranks share the rows."""
+    """Return (mean cross-entropy per token in nats, predicted tokens) of rows, at least one, that the ranks share."""
     # Equal lengths together: less padding, and sums do not depend on order beyond rounding.
     ordered = sorted(encoded_rows, key=lambda row: len(row.input_ids), reverse=True)[ranks.rank :: ranks.count]
     totals = torch.zeros(2, dtype=torch.float64)  # [summed loss, predicted tokens]

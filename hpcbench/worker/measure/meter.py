@@ -143,7 +143,7 @@ class GenerationWatch(StoppingCriteria):
         return torch.tensor([length is not None for length in self.stopped_at], device=self.device)
 
     def count_tokens(self, output: torch.Tensor, eos_token_ids: Sequence[int]) -> list[int]:
-        """Return the generated tokens of each row, end-of-sequence and stop sequence included, padding not."""
+        """Return the generated tokens by row of [B, P + G], end-of-sequence and stop included, without padding."""
         counts = []
         for row, stopped_at in zip(output[:, self.prompt_length :].tolist(), self.stopped_at, strict=True):
             ended_at = next((place + 1 for place, token in enumerate(row) if token in eos_token_ids), len(row))

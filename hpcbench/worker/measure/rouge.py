@@ -58,7 +58,7 @@ def mean_rouge_l(
     ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
 ) -> float:
-    """Return the mean ROUGE-L (0 to 1) of the generated answers; several ranks share the prompts."""
+    """Return the mean ROUGE-L (0 to 1) of the generated answers to prompts, at least one, that the ranks share."""
     share = prompts[ranks.rank :: ranks.count]
     size = args.eval_batch_size or 1
     total = torch.zeros((), dtype=torch.float64)

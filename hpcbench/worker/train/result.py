@@ -57,7 +57,7 @@ def inspect_model(
     trains_base: bool,
     tokens: TokenStats | None,
     autocast: str,
-    num_trained_at_once: int | None = None,
+    num_trained_at_once: int | None = None,  # None is all trainable weights
 ) -> ModelFacts:
     """Return a prepared model's parameter counts, dtypes and FLOPs per token."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -243,11 +243,6 @@ def _find_targets(model: Any, args: SftArgs) -> Iterator[torch.Tensor]:
             yield module.weight
 
 
-TUNER: Final = Tuner(
-    prepare=full.prepare, trains_base=True, trains_in_model_dtype=True, create_optimizer=create_optimizer
-)
-
-
 def pack_groups(values: torch.Tensor, *, bits: int, group_size: int) -> State:
     """Return `codes` (two per byte at 4 bits), `scales` and `lows`: evenly spaced values between a group's extremes.
 
@@ -322,3 +317,8 @@ def stretch_gap(
     if len(state["cosines"]) == queue_size and float(state["cosines"].mean()) >= threshold:
         state["gap"] = torch.tensor(int(int(state["gap"]) * gamma))
     state["direction"] = direction.clone()
+
+
+TUNER: Final = Tuner(
+    prepare=full.prepare, trains_base=True, trains_in_model_dtype=True, create_optimizer=create_optimizer
+)
