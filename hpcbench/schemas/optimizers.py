@@ -47,7 +47,7 @@ REFUSED_OPTIMIZERS: Final[Mapping[str, Refusal]] = {
     **dict.fromkeys(("apollo_adamw", "apollo_adamw_layerwise"), _APOLLO),
     **dict.fromkeys(("schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd"), _SCHEDULE_FREE),
     **dict.fromkeys(("lomo", "adalomo"), _LOMO),
-    "adamw_anyprecision": Refusal("its package torchdistx is no longer maintained", "take adamw_torch"),
+    "adamw_anyprecision": Refusal("its package, torchdistx, is an experiment for torch 1", "take adamw_torch"),
     "adamw_torch_xla": Refusal("it is for TPUs, which hpcbench does not run on", "take adamw_torch"),
     "adamw_torch_npu_fused": Refusal("it is for Ascend NPUs, which hpcbench does not run on", "take adamw_torch"),
 }
