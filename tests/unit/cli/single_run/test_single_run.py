@@ -186,6 +186,7 @@ def _train_metrics() -> TrainMetrics:
     return TrainMetrics(
         parameters=Parameters(trainable=1, total=10), train_loss=1.5, eval_loss=1.25, num_steps=2, num_samples=8,
         num_tokens=80, samples_per_second=4.0, best_checkpoint="checkpoints/best", best_step=1,
+        last_checkpoint="checkpoints/last",
     )  # fmt: skip
 
 
@@ -216,6 +217,9 @@ def sft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
             "cmd": "sft" if element.job == "train" else "eval",
             "fingerprint": element.fingerprint,
         }
+        if element.job == "train":
+            for name in ("best", "last"):
+                (job.checkpoints / name).mkdir(parents=True, exist_ok=True)
         write_json(job.folder / "made.json", record(**names, metrics=metrics).model_dump(mode="json"))
         return ["cp", str(job.folder / "made.json"), str(job.record)]
 
