@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpcbench.catalog.datasets import (
+from hpcbench.data.sources import (
     REGISTRY_NAME,
     RowLayout,
     describe_field_sets,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hpcbench.catalog.datasets import REGISTRY_MARK
+from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
 from hpcbench.schemas.request import JobRequest

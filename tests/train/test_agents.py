@@ -12,7 +12,7 @@ import torch
 from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.data.messages import to_messages
+from hpcbench.data.messages import to_messages
 from hpcbench.worker.data.templates import MASKED, Template
 from tests.support.places import shared
 from tests.support.tiny_models import (

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Final, overload
 
 from hpcbench.catalog.agents import AgentFormat
-from hpcbench.catalog.datasets import describe_field_sets, find_dataset
+from hpcbench.data.sources import describe_field_sets, find_dataset
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.data.files import read_rows
-from hpcbench.worker.data.messages import to_messages
+from hpcbench.data.files import read_rows
+from hpcbench.data.messages import to_messages
 from hpcbench.worker.data.templates import Encoded, Message, Template, find_agent_format
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.catalog.agents import AGENT_FORMATS
-from hpcbench.catalog.datasets import DATASETS, find_dataset
+from hpcbench.data.sources import DATASETS, find_dataset
 from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.errors import ConfigError, WorkerError
 from hpcbench.worker.data.templates import Template

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.catalog.datasets import FIELD_SETS
+from hpcbench.data.sources import FIELD_SETS
 from hpcbench.config import load_suites
 from hpcbench.schemas.durations import parse_minutes
 from tests.support.places import GOLDEN

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hpcbench.catalog.datasets import DatasetSource
+from hpcbench.data.sources import DatasetSource
 from hpcbench.errors import WorkerError
 
 Row = dict[str, Any]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hpcbench.catalog.agents import AgentFormat
-from hpcbench.catalog.datasets import FIELD_SETS
-from hpcbench.worker.data.files import Row
+from hpcbench.data.sources import FIELD_SETS
+from hpcbench.data.files import Row
 from hpcbench.worker.data.templates import MASKED, Message
 
 _PAIRS: Final = tuple(fields for fields in FIELD_SETS if len(fields) == 2)
