@@ -6,37 +6,23 @@ that way (parquet, arrow, huge rows) is left to the worker.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hpcbench.config.typed_fields import take_text, take_words
+from hpcbench.data.look import Fault, probe_dataset
 from hpcbench.data.sources import (
     REGISTRY_NAME,
-    RowLayout,
-    describe_field_sets,
     find_dataset,
-    match_fields,
     read_registry,
 )
-from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.errors import Problem, WorkerError
-from hpcbench.storage.located_yaml import Located, shorten
+from hpcbench.storage.located_yaml import Located
 
 OVERRIDE = "--set"
-PROBE_BYTES = 1 << 20
 DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow"})
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a data file, and what was expected."""
-
-    message: str
-    expected: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,74 +189,3 @@ def missing_hint(text: str, *, base: Path) -> str:
 def is_model_folder(path: Path) -> bool:
     """Return whether a folder holds what transformers loads a model by."""
     return (path / "config.json").is_file()
-
-
-def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
-    """Return what is wrong with the first row of `path`, or None where nothing is, or nothing can be said."""
-    readers = {".json": _first_json, ".jsonl": _first_jsonl, ".csv": _first_csv}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        return None
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(PROBE_BYTES + 1)
-        # A character cut in two at the end of the first megabyte is not the file's fault.
-        text = head.decode("utf-8-sig", errors="strict" if len(head) <= PROBE_BYTES else "ignore")
-    except UnicodeDecodeError:
-        return Fault(f"{path.name} is not UTF-8 text")
-    except OSError as error:
-        return Fault(f"{path.name} cannot be read: {error.strerror}")
-    if not text.strip():
-        return Fault(f"{path.name} is empty")
-    found = reader(text, whole=len(head) <= PROBE_BYTES)
-    if found is None:
-        return None
-    if isinstance(found, Fault):
-        return Fault(f"{path.name}: {found.message}", found.expected)
-    if match_fields(found if layout is None else layout.names(found)) is None:
-        names = ", ".join(sorted(found)) or "nothing"
-        return Fault(f"the first row of {path.name} has the fields {shorten(names, 200)}", describe_field_sets())
-    return None
-
-
-def _first_jsonl(text: str, *, whole: bool) -> set[str] | Fault | None:
-    lines = [line for line in text.split("\n") if line.strip()]
-    if len(lines) == 1 and not whole:
-        return None
-    try:
-        return _fields(json.loads(lines[0]))
-    except (ValueError, RecursionError):
-        return Fault("its first line is not JSON", "one JSON object per line")
-
-
-def _first_json(text: str, *, whole: bool) -> set[str] | Fault | None:
-    """Return the fields of the first row of a JSON list, or of JSON lines that are called .json."""
-    start = len(text) - len(text.lstrip())
-    if text[start] == "[":
-        start += 1
-        start += len(text[start:]) - len(text[start:].lstrip())
-        if text[start : start + 1] == "]":
-            return Fault("it holds no rows")
-    try:
-        row, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return Fault("it is not JSON", "a list of objects, or one object per line") if whole else None
-    return _fields(row)
-
-
-def _first_csv(text: str, *, whole: bool) -> set[str] | Fault | None:
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""))
-        header = next(rows, [])
-        first = next(rows, None)
-    except csv.Error as error:
-        return Fault(f"it is not CSV ({error})") if whole else None
-    if first is None and whole:
-        return Fault("it holds no rows below its header")
-    return {name.strip() for name in header}
-
-
-def _fields(row: object) -> set[str] | Fault:
-    if not isinstance(row, dict):
-        return Fault("its first row is not a JSON object", describe_field_sets())
-    return {str(name) for name in row}

@@ -1,1 +1,1 @@
-"""Datasets: where they are, what their files hold, and chats from their rows; for the login node and the worker alike."""
+"""Datasets: where they are, what files hold, and chats from rows; for the login node and the worker alike."""

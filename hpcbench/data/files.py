@@ -29,7 +29,7 @@ def read_rows(source: DatasetSource) -> list[Row]:
 def _read(source: DatasetSource) -> list[Row]:
     path = source.path
     if path is None:
-        return _read_hub(source)
+        raise ValueError(f"{source.name} is not local")
     try:
         if path.is_file():
             return _read_file(path)
@@ -101,23 +101,3 @@ def _read_folder(path: Path) -> list[Row]:
             raise WorkerError(f"{path}: no split `train`; found: {', '.join(saved)}")
         saved = saved["train"]
     return [dict(row) for row in saved]
-
-
-def _read_hub(source: DatasetSource) -> list[Row]:
-    from datasets import load_dataset
-
-    name = source.name
-    if source.huggingface is None:
-        raise WorkerError(
-            f"dataset {name!r}: no Hugging Face id is known"
-            + (f", and ModelScope's ({source.modelscope}) is not read by hpcbench" if source.modelscope else ""),
-            hint="download it and name the local file, or add its id to ~/.config/hpcbench/datasets.yaml",
-        )
-    try:
-        loaded = load_dataset(source.huggingface, source.subset, split=source.split)
-    except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
-        raise WorkerError(
-            f"dataset {name!r}: no such local file, and not in the local cache: {type(error).__name__}: {error}",
-            hint="run `hpcbench prefetch CONFIG` where there is internet, or name a local file",
-        ) from error
-    return [dict(row) for row in loaded]

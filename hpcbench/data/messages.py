@@ -8,13 +8,17 @@ template can take them, and a round stays a question and its answer. It never to
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hpcbench.catalog.agents import AgentFormat
-from hpcbench.data.sources import FIELD_SETS
 from hpcbench.data.files import Row
-from hpcbench.worker.data.templates import MASKED, Message
+from hpcbench.data.sources import FIELD_SETS
+
+Message = Mapping[str, Any]
+MASKED: Final = "masked"
+"""Key of a message: texts in its content that are never trained on (what tools returned); removed before rendering."""
 
 _PAIRS: Final = tuple(fields for fields in FIELD_SETS if len(fields) == 2)
 _USERS: Final = frozenset({"human", "user"})

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from hpcbench.catalog.files import Catalog, HubEntry
+from hpcbench.catalog.datasets import DATASETS
 from hpcbench.errors import WorkerError
 
 REGISTRY_NAME: Final = "dataset_info.json"
@@ -51,23 +51,6 @@ _TAGS: Final = {
     "function_tag": "function_call",
     "system_tag": "system",
 }
-
-
-class DatasetEntry(HubEntry):
-    """One dataset of the catalog or of a registry."""
-
-    subset: str | None = None
-    split: str = "train"
-    formatting: Literal["alpaca", "sharegpt"] | None = None
-    """None finds the fields by their names."""
-    columns: Mapping[str, str] = {}
-    """LLaMA-Factory's column (prompt, query, response, messages, ...) -> the dataset's field."""
-    tags: Mapping[str, str] = {}
-    """LLaMA-Factory's tag (role_tag, user_tag, ...) -> the dataset's word."""
-    multimodal: bool = False
-
-
-DATASETS: Final = Catalog(name="datasets", entry=DatasetEntry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hpcbench.data.sources import DATASETS
+from hpcbench.catalog.datasets import DATASETS
 from hpcbench.catalog.models import MODELS
 from hpcbench.hub.repository import HUB_ARGUMENTS, repository_of
 from hpcbench.schemas.arguments import SftArgs

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from hpcbench.catalog.agents import AGENT_FORMATS
+from hpcbench.data.messages import MASKED, to_messages
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.data.messages import to_messages
-from hpcbench.worker.data.templates import MASKED, Template
+from hpcbench.worker.data.templates import Template
 from tests.support.places import shared
 from tests.support.tiny_models import (
     make_job,

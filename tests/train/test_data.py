@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from hpcbench.data.messages import to_messages
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import BatchPlan
-from hpcbench.data.messages import to_messages
 from hpcbench.worker.data.samples import Sample, draw_rows, encode_samples, load_splits, split_rows
 from hpcbench.worker.data.templates import Template
 

@@ -124,7 +124,7 @@ def describe(option: Option) -> str:
 
 def known_values(option: Option) -> Iterable[str]:
     """Return the values that completion offers: choices, and names from the catalogs."""
-    from hpcbench.data.sources import DATASETS
+    from hpcbench.catalog.datasets import DATASETS
     from hpcbench.catalog.models import MODELS, TEMPLATES
 
     catalogs = {

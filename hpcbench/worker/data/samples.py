@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Final, overload
 
 from hpcbench.catalog.agents import AgentFormat
+from hpcbench.data.messages import Message, to_messages
 from hpcbench.data.sources import describe_field_sets, find_dataset
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.data.files import read_rows
-from hpcbench.data.messages import to_messages
-from hpcbench.worker.data.templates import Encoded, Message, Template, find_agent_format
+from hpcbench.worker.data.datasets import read_dataset
+from hpcbench.worker.data.templates import Encoded, Template, find_agent_format
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
     agent: AgentFormat = find_agent_format(args)
     samples = []
     num_discarded = 0
-    for number, row in enumerate(read_rows(find_dataset(dataset, registry=args.dataset_info)), start=1):
+    for number, row in enumerate(read_dataset(find_dataset(dataset, registry=args.dataset_info)), start=1):
         messages = to_messages(row, agent)
         if messages is not None and messages and messages[-1]["role"] == "assistant":
             samples.append(Sample(messages=messages, place=f"{dataset}: row {number}"))

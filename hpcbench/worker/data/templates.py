@@ -8,7 +8,7 @@ encoding raises instead of training on something else. It never reads data or lo
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -16,16 +16,14 @@ from jinja2 import TemplateError
 
 from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
 from hpcbench.catalog.models import MODELS, TEMPLATES
+from hpcbench.data.messages import MASKED, Message
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 
 logger = logging.getLogger(__name__)
 
 IGNORED_LABEL: Final = -100
-MASKED: Final = "masked"
-"""Key of a message: texts in its content that are never trained on (what tools returned); removed before rendering."""
 TruncationStrategy = Literal["truncation_left", "delete"]
-Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
+from hpcbench.data.messages import Message
 from hpcbench.errors import WorkerError
 from hpcbench.worker.data.batches import pad_rows
-from hpcbench.worker.data.templates import Message, Template
+from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.meter import GenerationMeter, GenerationWatch, read_clock
 
 logger = logging.getLogger(__name__)

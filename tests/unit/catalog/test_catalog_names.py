@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hpcbench.catalog.agents import AGENT_FORMATS
-from hpcbench.data.sources import DATASETS, find_dataset
+from hpcbench.catalog.datasets import DATASETS
 from hpcbench.catalog.models import MODELS, TEMPLATES
+from hpcbench.data.sources import find_dataset
 from hpcbench.errors import ConfigError, WorkerError
 from hpcbench.worker.data.templates import Template
 from tests.support.places import RECORDED

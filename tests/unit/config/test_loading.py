@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.data.sources import FIELD_SETS
 from hpcbench.config import load_suites
+from hpcbench.data.sources import FIELD_SETS
 from hpcbench.schemas.durations import parse_minutes
 from tests.support.places import GOLDEN
 from tests.support.suite_writer import HEAD, load, load_one, messages_of, refusal
