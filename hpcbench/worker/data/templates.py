@@ -8,7 +8,7 @@ encoding raises instead of training on something else. It never reads data or lo
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 IGNORED_LABEL: Final = -100
 TruncationStrategy = Literal["truncation_left", "delete"]
+DEFAULT: Final = "default"
+TOOL_USE: Final = "tool_use"
+"""What transformers calls the templates of a tokenizer with several: without tools, and with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +153,11 @@ class Template:
     def _render(self, chat: Sequence[Message], *, is_prompt: bool) -> str:
         if self._chat_template is None:
             return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
+        chat_template = pick_chat_template(self._chat_template, has_tools=False)
         try:
             text = self.tokenizer.apply_chat_template(
                 [{key: value for key, value in message.items() if key != MASKED} for message in chat],
-                chat_template=self._chat_template,
+                chat_template=chat_template,
                 add_generation_prompt=is_prompt,
                 tokenize=False,
             )
@@ -264,6 +268,23 @@ class Template:
             weights=None if weights is None else weights[start:],
             truncated=True,
         )
+
+
+def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> str:
+    """Return the one template, or of several by name `tool_use` for a chat with tools where it is there, or `default`.
+
+    Raises:
+        WorkerError: none of them is for the chat.
+    """
+    if isinstance(found, str):
+        return found
+    for name in (TOOL_USE, DEFAULT) if has_tools else (DEFAULT,):
+        if name in found:
+            return found[name]
+    raise WorkerError(
+        f"chat template: the tokenizer has {', '.join(sorted(found))}, and none is named {DEFAULT}",
+        hint="set template_type to a template of the catalog",
+    )
 
 
 def find_agent_format(args: SftArgs) -> AgentFormat:

@@ -8,8 +8,8 @@ import pytest
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.data.templates import Encoded, Template
-from tests.support.tiny_models import make_tokenizer
+from hpcbench.worker.data.templates import Encoded, Template, pick_chat_template
+from tests.support.tiny_models import CHATML, make_tokenizer
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
 TWO_ROUNDS = [*CHAT, {"role": "user", "content": "bye"}, {"role": "assistant", "content": "ciao"}]
@@ -131,3 +131,30 @@ def test_an_unknown_template_type_is_named(tokenizer: Any) -> None:
     args = SftArgs(model_id_or_path="m", template_type="nonsense")
     with pytest.raises(WorkerError, match="no template 'nonsense'; known: baichuan"):
         Template.from_args(args, tokenizer)
+
+
+def with_templates(**templates: str) -> Any:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = templates
+    return tokenizer
+
+
+def test_a_tokenizer_with_several_chat_templates_renders_chats_by_its_default(tokenizer: Any) -> None:
+    several = with_templates(default=CHATML, tool_use="tools", rag="rag")
+    assert Template(several).encode(TWO_ROUNDS) == Template(tokenizer).encode(TWO_ROUNDS)
+    assert Template(several).has_chat_template
+
+
+def test_a_chat_with_tools_takes_the_tokenizers_template_for_tools_where_it_has_one() -> None:
+    assert pick_chat_template({"default": "d", "tool_use": "t"}, has_tools=True) == "t"
+    assert pick_chat_template({"default": "d"}, has_tools=True) == "d"
+    assert pick_chat_template({"default": "d", "tool_use": "t"}, has_tools=False) == "d"
+
+
+def test_chat_templates_without_a_default_are_refused_by_name_and_a_named_template_takes_their_place() -> None:
+    several = with_templates(rag="rag", tool_use="tools")
+    with pytest.raises(WorkerError, match="the tokenizer has rag, tool_use, and none is named default") as refused:
+        Template(several).encode(CHAT)
+    assert refused.value.hint == "set template_type to a template of the catalog"
+    args = SftArgs(model_id_or_path="any", template_type="chatml", sft_type="lora")
+    assert Template.from_args(args, several).encode(CHAT).input_ids
