@@ -21,7 +21,7 @@ from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, CommandArgs, EvalArgs, SftArgs
 from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
-from hpcbench.schemas.request import Command, Device, Resources
+from hpcbench.schemas.request import Command, Device, Resources, eval_job_name
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types
 from hpcbench.storage.located_yaml import Located, show, to_plain
@@ -115,11 +115,15 @@ class ExperimentBuilder:
         names = take_words(value, self.problems, expected="names of eval datasets")
         seen: dict[str, str] = {}
         for name in names:
+            folder = eval_job_name(name).lower()
             if (error := eval_name_error(name)) is not None:
                 self.problems.append(value.problem(error, expected=EVAL_NAME_RULE))
-            elif name.lower() in seen:
+            elif seen.get(folder) == name:
                 self.problems.append(value.problem(f"{name!r} is listed twice"))
-            seen[name.lower()] = name
+            elif folder in seen:
+                message = f"{seen[folder]!r} and {name!r} differ in capitals alone, and would share a folder"
+                self.problems.append(value.problem(message, hint="evaluate them in two experiments"))
+            seen[folder] = name
         return tuple(names)
 
     def _eval_args(self, evals: tuple[str, ...]) -> dict[str, EvalArgs]:

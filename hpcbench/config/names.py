@@ -1,18 +1,17 @@
-"""Rules for the names that become folders: suites, experiments, eval datasets."""
+"""Rules for names: of suites and experiments, which are folders, and of eval datasets, which are lm-eval's."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 
-from hpcbench.storage.paths import RESERVED_EXPERIMENT_NAMES
+from hpcbench.storage.paths import MAX_FOLDER_NAME, RESERVED_EXPERIMENT_NAMES, folder_name
 
-MAX_NAME_LENGTH = 64
+MAX_NAME_LENGTH = MAX_FOLDER_NAME
+MAX_EVAL_NAME_LENGTH = 255
 NAME_RULE = f"letters a-z A-Z, digits, . _ + = -, at most {MAX_NAME_LENGTH}, not starting with . or -"
-EVAL_NAME_RULE = f"letters a-z A-Z, digits, . _ -, at most {MAX_NAME_LENGTH}"
+EVAL_NAME_RULE = f"an lm-eval task, group or tag: one line of at most {MAX_EVAL_NAME_LENGTH} characters"
 
 _NAME = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
-_EVAL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _RESERVED = frozenset(name.lower() for name in RESERVED_EXPERIMENT_NAMES)
 
 
@@ -33,17 +32,19 @@ def name_error(name: str) -> str | None:
 
 
 def eval_name_error(name: str) -> str | None:
-    """Return what is wrong with the name of an eval dataset, or None."""
-    if _EVAL_NAME.fullmatch(name) is None or len(name) > MAX_NAME_LENGTH:
-        return f"not the name of an eval dataset: {name[:80]!r}"
-    return None
+    """Return what is wrong with the name of an eval dataset, or None; its folder has a name made from it."""
+    if not name.strip():
+        return "an empty name"
+    if len(name) > MAX_EVAL_NAME_LENGTH:
+        return f"a name of {len(name)} characters"
+    if name != name.strip():
+        return f"the name {name!r} starts or ends with a space"
+    return None if name.isprintable() else f"the name {name!r} holds characters that cannot be printed"
 
 
 def fit_name(name: str) -> str:
     """Return the name, shortened with a hash of the whole when it is longer than a name may be."""
-    if len(name) <= MAX_NAME_LENGTH:
-        return name
-    return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name if len(name) <= MAX_NAME_LENGTH else folder_name(name)
 
 
 def is_text(text: str) -> bool:

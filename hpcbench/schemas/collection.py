@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.schemas.record import Record
-from hpcbench.schemas.request import JobRef, JobRequest
+from hpcbench.schemas.request import EVAL_PREFIX, JobRef, JobRequest
 from hpcbench.schemas.states import ALIVE, JobState
 
 
@@ -56,6 +56,12 @@ class JobView:
     def ref(self) -> JobRef:
         """Its experiment and job."""
         return self.experiment, self.job
+
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """Its name, and the one with its eval dataset's whole name where the folder's is shortened."""
+        dataset = None if self.request is None else self.request.eval_dataset
+        return tuple(dict.fromkeys((self.job, self.job if dataset is None else f"{EVAL_PREFIX}{dataset}")))
 
     @property
     def is_out_of_reach(self) -> bool:
@@ -140,6 +146,9 @@ def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Se
 
 
 def matches(job: JobView, pattern: str) -> bool:
-    """Return whether a name glob means this job."""
-    names = (job.experiment, f"{job.suite}/{job.experiment}", f"{job.suite}/{job.experiment}/{job.job}")
-    return any(fnmatchcase(name, pattern) for name in (*names, f"{job.experiment}/{job.job}", job.suite))
+    """Return whether a name or a name glob means this job."""
+    experiment = f"{job.suite}/{job.experiment}"
+    names = [job.suite, job.experiment, experiment]
+    names += [f"{place}/{name}" for place in (job.experiment, experiment) for name in job.job_names]
+    # Names of lm-eval may hold what a glob takes for a sign.
+    return any(name == pattern or fnmatchcase(name, pattern) for name in names)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hpcbench.errors import RecordError
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import folder_name
 
 SCHEMA_VERSION = 1
 TRAIN = "train"
@@ -67,7 +68,7 @@ class JobRequest(BaseModel):
     suite: str
     experiment: str
     job: str
-    """`train`, or `eval-<dataset>`; also the name of the job's folder."""
+    """`train`, or `eval-<dataset>`; also the name of the job's folder, so that an odd dataset's is shortened."""
     cmd: Command
     """sft trains, eval evaluates `eval_dataset`, command runs `command.command`."""
     fingerprint: str
@@ -133,5 +134,5 @@ def read_request(path: Path) -> JobRequest:
 
 
 def eval_job_name(dataset: str) -> str:
-    """Return the job name of one eval dataset."""
-    return f"{EVAL_PREFIX}{dataset}"
+    """Return the job name of one eval dataset, which is its folder's too."""
+    return f"{EVAL_PREFIX}{folder_name(dataset)}"

@@ -17,6 +17,7 @@ lists folders, and never reads or writes a file.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,23 @@ RESERVED_EXPERIMENT_NAMES = frozenset({"submissions", "slurm", "cancelled", "sui
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9._+=-]*$", max_length=128)]
 """A suite, experiment or job as our own files name it: one folder, never another place or no place at all."""
+
+
+MAX_FOLDER_NAME = 64
+_PLAIN_NAME = re.compile(rf"[A-Za-z0-9._+=-]{{1,{MAX_FOLDER_NAME}}}")
+
+
+def folder_name(name: str) -> str:
+    """Return the name where a folder may have it, else a readable part of it with a hash of the whole.
+
+    The same name always gives the same folder, and names that differ give folders that differ.
+    """
+    if _PLAIN_NAME.fullmatch(name) is not None:
+        return name
+    odd = r"_*[^A-Za-z0-9._+=-]+"
+    readable = re.sub(rf"{odd}_*", "_", re.sub(rf"{odd}$", "", name)) or "name"
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{readable[: MAX_FOLDER_NAME - len(digest) - 1]}-{digest}"
 
 
 class _HasFolder(Protocol):

@@ -141,7 +141,7 @@ def test_hostile_names_are_refused_together(slurm_cluster: Cluster, tmp_path: Pa
     value: dict[str, Any] = {
         "cmd": "command",
         "args": {"command": ["true"]},
-        "eval_dataset": ["../up", "$(touch PWNED)"],
+        "eval_dataset": ["../up", "$(touch PWNED)", "a\nb"],
         "requirements": {"partition": "gpu\ntouch PWNED", "gpu_type": "$(touch PWNED)"},
         "experiment": [{"name": name} for name in names] + [{"name": "fine", "env": {"A;touch PWNED": "1"}}],
     }
@@ -158,7 +158,7 @@ def test_hostile_names_are_refused_together(slurm_cluster: Cluster, tmp_path: Pa
         "'A;touch PWNED' is not the name of an environment variable",
     ):
         assert words in done.stderr
-    assert "not the name of an eval dataset: '../up'" in done.stderr
+    assert "the name 'a\\nb' holds characters that cannot be printed" in done.stderr
     assert not (tmp_path / "logs").exists()
     check_no_canary(tmp_path)
 
