@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from hpcbench.errors import ConfigError, PlanError
+from hpcbench.errors import ConfigError, PlanError, Problem
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -43,6 +44,23 @@ def add_verb(
 class Verb(TyperCommand):
     """A verb; its help lists the options by group and ends with an example."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take options with _ for -, and refuse another tool's with what hpcbench has in their place."""
+        return super().parse_args(ctx, args if ctx.resilient_parsing else [self._own_option(arg) for arg in args])
+
+    def _own_option(self, argument: str) -> str:
+        from hpcbench.config.other_tools import OTHER_OPTIONS
+
+        known = {name for param in self.params for name in param.opts}
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or name in known:
+            return argument
+        if (dashed := name.replace("_", "-")) in known:
+            return f"{dashed}{equals}{value}"
+        if name in OTHER_OPTIONS:
+            raise _refusal(str(self.name), f"no option {name}", hint=OTHER_OPTIONS[name])
+        return argument
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options under the titles of their groups."""
         write_sections(formatter, _option_rows(self.get_params(ctx), ctx))
@@ -66,6 +84,13 @@ class Verbs(TyperGroup):
         )
         write_sections(formatter, _option_rows(self.get_params(ctx), ctx))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the verb; refuse another tool's with what hpcbench has in its place."""
+        name = args[0]
+        if not ctx.resilient_parsing and name not in self.commands:
+            _refuse_other_verb(name)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the verb that was named."""
         try:
@@ -84,6 +109,21 @@ class WatchingVerb(Verb):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a bare `--watch` its value, then parse as usual."""
         return super().parse_args(ctx, list(complete_watch(args)))
+
+
+def _refuse_other_verb(name: str) -> None:
+    from hpcbench.config.other_tools import OTHER_COMMANDS, OTHER_VERBS
+
+    if (other := OTHER_COMMANDS.get(name)) is not None:
+        raise _refusal(name, other.why, hint=other.typed)
+    if name in OTHER_VERBS:
+        raise _refusal(name, "no such verb", hint=OTHER_VERBS[name])
+    if name.endswith((".yaml", ".yml", ".json")):
+        raise _refusal(name, "a file without a verb", hint=f"hpcbench submit {shlex.quote(name)}")
+
+
+def _refusal(name: str, message: str, *, hint: str) -> ConfigError:
+    return ConfigError([Problem(file=f"hpcbench {name}", line=None, path="", message=message, hint=hint)])
 
 
 def _option_rows(params: Iterable[Any], ctx: Any) -> Iterator[tuple[str, str, str]]:

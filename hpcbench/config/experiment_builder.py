@@ -15,6 +15,7 @@ from hpcbench.config.aliases import UNSUPPORTED_TUNERS
 from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
+from hpcbench.config.other_tools import OTHER_COMMANDS
 from hpcbench.config.request_checks import check_args, check_resources, has_validation
 from hpcbench.config.typed_fields import build, take_count, take_text, take_words
 from hpcbench.errors import Problem, did_you_mean
@@ -27,12 +28,6 @@ from hpcbench.schemas.tuners import list_sft_types
 from hpcbench.storage.located_yaml import Located, show, to_plain
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
-# fmt: off
-UNSUPPORTED_COMMANDS = frozenset({
-    "export", "infer", "dpo", "rlhf", "pt", "orpo", "simpo", "kto", "cpo", "ppo", "grpo", "deploy", "merge-lora",
-    "app-ui",
-})
-# fmt: on
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
 
 
@@ -316,10 +311,9 @@ def read_cmd(layer: Layer, *, at: Located, problems: list[Problem]) -> Command |
         return None
     if value.value in COMMANDS:
         return value.value
-    if isinstance(value.value, str) and value.value in UNSUPPORTED_COMMANDS:
-        problems.append(
-            value.problem(f"`cmd: {value.value}` is known but not supported by this version", expected=expected)
-        )
+    if isinstance(value.value, str) and (other := OTHER_COMMANDS.get(value.value)) is not None:
+        message = f"`cmd: {value.value}` is known but not supported by this version: {other.why}"
+        problems.append(value.problem(message, expected=expected, hint=other.in_suite))
     else:
         hint = did_you_mean(str(value.value), COMMANDS)
         problems.append(value.problem(f"unknown command {show(value)}", expected=expected, hint=hint))

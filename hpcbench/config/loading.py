@@ -24,6 +24,7 @@ from hpcbench.config.layers import (
 from hpcbench.config.local_inputs import OVERRIDE, SuitePlace
 from hpcbench.config.matrix import Target, expand_matrix, variant_names
 from hpcbench.config.names import NAME_RULE, fit_name, name_error
+from hpcbench.config.other_tools import describe_other_file
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
 from hpcbench.config.typed_fields import take_count, take_text
 from hpcbench.errors import ConfigError, Problem, did_you_mean
@@ -32,6 +33,7 @@ from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.storage.located_yaml import Located, relocate, show
 
 MAX_REPEATS = 1000
+_A_SUITE = "a mapping with the key `experiment`"
 
 
 def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list[Suite]:
@@ -116,9 +118,11 @@ class _Loader:
         """Return all experiments of the document."""
         before = len(self.problems)
         if document.mapping is None:
-            self.problems.append(
-                document.problem(f"got {show(document)}", expected="a mapping with the key `experiment`")
-            )
+            self.problems.append(document.problem(f"got {show(document)}", expected=_A_SUITE))
+            return []
+        if "experiment" not in document.mapping and (other := describe_other_file(document)) is not None:
+            kind, what_to_do = other
+            self.problems.append(document.problem(f"{kind}, not a suite", expected=_A_SUITE, hint=what_to_do))
             return []
         suite = self._read_layer(document.mapping, source="suite", besides=("experiment",))
         entries = document.mapping.get("experiment")

@@ -1,0 +1,123 @@
+"""What users of neighboring tools type, and what hpcbench has in its place: their commands, options and files.
+
+In: a word, or the keys of a document. Out: why it is not taken and what to do instead. It reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcbench.storage.located_yaml import Located
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherCommand:
+    """A command of another tool that this version does not have."""
+
+    why: str
+    in_suite: str
+    """What a suite has in its place."""
+    typed: str
+    """What to type in its place."""
+
+
+_EVALUATE = "hpcbench eval --ckpt_dir CHECKPOINT --eval_dataset TASK evaluates what hpcbench sft trained"
+_SERVING = OtherCommand(
+    why="hpcbench measures models, it neither serves them nor chats",
+    in_suite="set eval_dataset, which evaluates what was trained; `cmd: eval` evaluates an untrained model",
+    typed=_EVALUATE,
+)
+_EXPORTING = OtherCommand(
+    why="hpcbench trains and evaluates, and does not export models",
+    in_suite="to evaluate merged weights set eval_args.merge_lora: true; another export runs as `cmd: command`",
+    typed=f"{_EVALUATE}, with --eval_merge_lora true merged; another export runs as `cmd: command` of a suite",
+)
+_TRAINING = OtherCommand(
+    why="this version trains by supervised fine-tuning (sft) alone",
+    in_suite="run a script of another framework as `cmd: command`",
+    typed="run a script of another framework as `cmd: command` of a suite",
+)
+
+OTHER_COMMANDS: Mapping[str, OtherCommand] = {
+    **dict.fromkeys(("infer", "deploy", "app-ui", "web-ui", "chat", "webchat", "webui", "serve"), _SERVING),
+    **dict.fromkeys(("export", "merge-lora"), _EXPORTING),
+    **dict.fromkeys(
+        ("pt", "rlhf", "dpo", "orpo", "simpo", "kto", "cpo", "rm", "ppo", "grpo", "gkd", "reward"), _TRAINING
+    ),
+}
+"""Commands of SWIFT, LLaMA-Factory and TRL."""
+
+OTHER_VERBS: Mapping[str, str] = {
+    **dict.fromkeys(("exp", "exp.py", "run", "sbatch"), "hpcbench submit SUITE"),
+    **dict.fromkeys(("report", "generate_report", "generate_report.py"), "hpcbench collect"),
+    "train": "hpcbench sft, or hpcbench submit SUITE",
+    "squeue": "hpcbench status",
+    "scancel": "hpcbench cancel",
+}
+"""Words for what hpcbench does under another name."""
+
+_RESOURCE = "write requirements.{0} into the suite, or --set requirements.{0}=VALUE"
+_PROFILE = "it belongs to the cluster profile, which `hpcbench init` writes"
+OTHER_OPTIONS: Mapping[str, str] = {
+    "--config": "suites are named without an option: hpcbench submit SUITE...",
+    "--layout": "the report has it: hpcbench collect --layout swift",
+    **{f"--{name}": _RESOURCE.format(name) for name in ("gpu", "ddp", "nodes", "time", "partition")},
+    "--gpus": _RESOURCE.format("gpu"),
+    "--mem": _RESOURCE.format("mem_gb"),
+    **dict.fromkeys(("--account", "--qos", "--gres", "--constraint"), _PROFILE),
+}
+"""Options that the verbs for suites do not have -> what is there instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OtherFile:
+    kind: str
+    keys: frozenset[str]
+    """Keys that stand in no other kind of file."""
+    hint: str
+
+
+_RUN_IT = "write its arguments under `args` of a suite, or run it with `cmd: command` and args.command: {}"
+_OTHER_FILES = (
+    _OtherFile(
+        kind="a training file of LLaMA-Factory",
+        keys=frozenset({"finetuning_type", "cutoff_len", "lora_target", "dataset_dir"}),
+        hint=_RUN_IT.format("[llamafactory-cli, train, FILE]"),
+    ),
+    _OtherFile(
+        kind="a training file of axolotl",
+        keys=frozenset({"base_model", "micro_batch_size", "sample_packing"}),
+        hint=_RUN_IT.format("[axolotl, train, FILE]"),
+    ),
+    _OtherFile(
+        kind="a task of lm-eval",
+        keys=frozenset({"doc_to_text", "doc_to_target", "metric_list", "aggregate_metric_list"}),
+        hint="name its folder in eval_args.include_path and its task in eval_dataset",
+    ),
+    _OtherFile(
+        kind="a configuration of DeepSpeed",
+        keys=frozenset({"zero_optimization", "train_micro_batch_size_per_gpu"}),
+        hint="hpcbench spreads a training with requirements.ddp",
+    ),
+    _OtherFile(
+        kind="a model's configuration",
+        keys=frozenset({"model_type", "architectures", "hidden_size"}),
+        hint="name the folder of the model in args.model_id_or_path",
+    ),
+    _OtherFile(
+        kind="a cluster profile",
+        keys=frozenset({"gpu_flag", "account", "qos", "extra_sbatch", "cpus_per_gpu", "setup"}),
+        hint="hpcbench submit SUITE --cluster FILE",
+    ),
+)
+_REGISTRY_KEYS = frozenset({"file_name", "hf_hub_url", "ms_hub_url"})
+
+
+def describe_other_file(document: Located) -> tuple[str, str] | None:
+    """Return what a file without experiments is and what to do with it, or None where it is not known."""
+    entries = document.mapping or {}
+    if any(not _REGISTRY_KEYS.isdisjoint(entry.mapping or {}) for entry in entries.values()):
+        return "a registry of datasets", "name it in args.dataset_info and its entries in args.dataset"
+    found = max(_OTHER_FILES, key=lambda file: len(file.keys & entries.keys()))
+    return (found.kind, found.hint) if found.keys & entries.keys() else None
