@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from hpcbench.errors import RecordError, name_first
+from hpcbench.job.program_figures import Figures, read_figures
 from hpcbench.schemas.notes import Failure, Interrupted
 from hpcbench.schemas.record import (
     DISK_FULL,
@@ -124,32 +126,48 @@ def _program_metrics(
     request: JobRequest, attempt: AttemptPaths, job: JobPaths
 ) -> tuple[JobState, Cause | None, Metrics | None]:
     """Build a program's metrics from the file that HPCBENCH_METRICS named; training may write none."""
-    raw = read_json(attempt.values)
-    if raw is None and attempt.values.exists():
-        message = f"{attempt.values.name} (HPCBENCH_METRICS) holds no JSON object"
-        return JobState.FAILED, _no_result("bad_metrics", message, job, attempt), None
-    values = {str(k): v for k, v in (raw or {}).items() if isinstance(v, int | float | str | bool | None)}
     try:
-        if request.cmd == "eval":
-            numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-            count = int(numbers.pop("num_samples", 0))
-            if not numbers:
-                message = 'the eval program wrote no {"metric": number} to the file named by HPCBENCH_METRICS'
-                return JobState.FAILED, Cause(type="no_metrics", message=message, exit_code=0), None
-            name = request.eval_dataset or "command"
-            primary = next((key for key in numbers if not key.endswith("_stderr")), None)
-            result = TaskResult(metrics=dict(numbers), num_samples=count)
-            choice = "baseline" if request.train_folder is None else "output_model"
-            metrics: Metrics = EvalMetrics(
-                dataset=name, primary_task=name, primary_metric=primary, tasks={name: result}, checkpoint_choice=choice
-            )
-            return JobState.COMPLETED, None, metrics
-        output = output_model(request, attempt)
-        metrics = CommandMetrics(values=values, output_model=None if output is None else str(output))
-        return JobState.COMPLETED, None, metrics
-    except (ValidationError, ValueError, OverflowError) as error:
-        message = f"{attempt.values.name}: not usable: {error}".splitlines()[0]
-        return JobState.FAILED, Cause(type="bad_metrics", message=message, exit_code=0), None
+        figures = read_figures(attempt.values) or Figures()
+    except RecordError as error:
+        return JobState.FAILED, _no_result("bad_metrics", error.message, job, attempt, hint=error.hint), None
+    if request.cmd == "eval":
+        return _program_scores(request, figures)
+    output = output_model(request, attempt)
+    folder = None if output is None else str(output)
+    return JobState.COMPLETED, None, CommandMetrics(values=figures.values, unknown=figures.unknown, output_model=folder)
+
+
+def _program_scores(request: JobRequest, figures: Figures) -> tuple[JobState, Cause | None, Metrics | None]:
+    """Build the metrics of an eval program: its numbers, the first of which is the one that the report shows."""
+    unknown = dict(figures.unknown)
+    scores: dict[str, float | str | None] = {}
+    for name, value in figures.values.items():
+        if isinstance(value, str | bool):
+            unknown[name] = "not a number, as an eval's figures are"
+        else:
+            scores[name] = value
+    count = scores.pop("num_samples", None)
+    if isinstance(count, float) and (count < 0 or count != int(count)):
+        unknown["num_samples"] = f"reported as {count:g}, which counts nothing"
+        count = None
+    if all(value is None for value in scores.values()):
+        message = 'the eval program wrote no {"metric": number} to the file named by HPCBENCH_METRICS'
+        reasons = name_first([f"{name}: {reason}" for name, reason in unknown.items()], separator="; ")
+        message += f" ({reasons})" if reasons else ""
+        return JobState.FAILED, Cause(type="no_metrics", message=message, exit_code=0), None
+    name = request.eval_dataset or "command"
+    primary = next((key for key in scores if not key.endswith("_stderr")), None)
+    if primary is not None and scores[primary] is None:
+        unknown["primary_metric"] = f"{primary} was {unknown[primary]}"
+    metrics = EvalMetrics(
+        dataset=name,
+        primary_task=name,
+        primary_metric=primary,
+        tasks={name: TaskResult(metrics=scores, num_samples=int(count) if isinstance(count, float) else 0)},
+        checkpoint_choice="baseline" if request.train_folder is None else "output_model",
+        unknown=unknown,
+    )
+    return JobState.COMPLETED, None, metrics
 
 
 def output_model(request: JobRequest, attempt: AttemptPaths) -> Path | None:

@@ -210,6 +210,9 @@ class CommandMetrics(BaseModel):
 
     kind: Literal["command"] = "command"
     values: dict[str, Finite | str | bool | None] = Field(default_factory=dict)
+    """By name; what was nested has names with dots, lists by index."""
+    unknown: dict[str, str] = Field(default_factory=dict)
+    """Reason for each figure that is null or cut."""
     output_model: str | None = None
     """Absolute folder of the model that the program left behind."""
 

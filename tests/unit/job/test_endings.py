@@ -130,27 +130,6 @@ def test_a_training_diverged_when_its_last_losses_were_not_finite(
     assert metrics.divergence(steps) == expected
 
 
-def test_figures_that_are_no_json_object_are_a_failure(tmp_path: Path) -> None:
-    job = JobPaths(tmp_path)
-    job.attempt(1).folder.mkdir(parents=True)
-    job.attempt(1).values.write_text("", encoding="utf-8")
-    state, cause, _ = conclude(plan(command("a"))[0], Ending(exit_code=0), job=job, attempt=job.attempt(1))
-    assert state is JobState.FAILED
-    assert cause is not None
-    assert cause.message == "values.json (HPCBENCH_METRICS) holds no JSON object"
-
-
-def test_a_count_that_is_infinite_is_a_failure_and_no_riddle(tmp_path: Path) -> None:
-    job = JobPaths(tmp_path)
-    job.attempt(1).folder.mkdir(parents=True)
-    job.attempt(1).values.write_text('{"acc": 1, "num_samples": Infinity}', encoding="utf-8")
-    _, request = plan(command("a", evals=("arc",)))
-    state, cause, _ = conclude(request, Ending(exit_code=0), job=job, attempt=job.attempt(1))
-    assert state is JobState.FAILED
-    assert cause is not None
-    assert cause.message.startswith("values.json: not usable")
-
-
 TOLD = "timeout"
 
 
