@@ -8,6 +8,8 @@
     +-- RecordError      a file that hpcbench wrote cannot be used
     +-- ReportError      a report cannot be made or compared
     +-- WorkerError      a job cannot do what was asked; the cause goes into its record
+        +-- DataError    a dataset cannot be read, or a row of it cannot be used; plan and job find it alike
+            +-- MissingLibraryError    the library that reads the file is not installed here
 
 In: text. Out: text. Nothing here reads files or exits.
 """
@@ -92,6 +94,25 @@ class ReportError(HpcbenchError):
 
 class WorkerError(HpcbenchError):
     """A job cannot do what its request says; the message becomes the record's cause."""
+
+
+class DataError(WorkerError):
+    """A dataset cannot be read, or a row of it cannot be used.
+
+    Args:
+        fault: what is wrong and where; in the message, `expected` follows it.
+        expected: what would have been right, or None.
+        hint: what to do about it, or None.
+    """
+
+    def __init__(self, fault: str, *, expected: str | None = None, hint: str | None = None) -> None:
+        super().__init__(fault if expected is None else f"{fault}; expected: {expected}", hint=hint)
+        self.fault = fault
+        self.expected = expected
+
+
+class MissingLibraryError(DataError):
+    """A file cannot be read here, since an optional library is not installed; elsewhere it may be."""
 
 
 def plural(count: int, noun: str) -> str:

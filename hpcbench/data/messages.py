@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hpcbench.catalog.agents import AgentFormat
-from hpcbench.data.files import Row
+from hpcbench.data.rows import Row
 from hpcbench.data.sources import FIELD_SETS
 
 Message = Mapping[str, Any]

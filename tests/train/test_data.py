@@ -77,7 +77,7 @@ def test_a_row_without_its_fields_is_named(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught:
         load_splits(make_args(dataset=[str(path)]))
     assert str(caught.value) == (
-        f"{path}: row 2: needed fields are missing or not text; found: prompt, text; expected: messages | conversations | "
+        f"{path}: line 3: needed fields are missing or not text; found: prompt, text; expected: messages | conversations | "
         "query + response | instruction + output | question + answer, ending with an answer\n"
         "  hint: check_dataset_strategy: discard leaves such rows out"
     )
@@ -229,7 +229,7 @@ def test_a_registry_names_files_columns_and_roles(tmp_path: Path) -> None:
             make_args(dataset=[name], dataset_info=str(tmp_path / "dataset_info.json"), dataset_test_ratio=0)
         ).train[0]
 
-    assert load("gsm8k_math_train") == Sample(messages=PAIR, place="gsm8k_math_train: row 1")
+    assert load("gsm8k_math_train") == Sample(messages=PAIR, place=f"{tmp_path}/gsm8k-train.arrow: row 1")
     assert load("talk").messages == ({"role": "system", "content": "s"}, *PAIR)
     for name, message in {"pictures": "text only", "dpo": "preferences", "gone": "no such file"}.items():
         with pytest.raises(WorkerError, match=message):

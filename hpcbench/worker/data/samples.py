@@ -33,7 +33,7 @@ class Sample:
 
     messages: tuple[Message, ...]
     place: str
-    """`file: row N`, counted from 1."""
+    """`file: line N` or `file: row N`, counted from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,13 +191,13 @@ def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
     agent: AgentFormat = find_agent_format(args)
     samples = []
     num_discarded = 0
-    for number, row in enumerate(read_dataset(find_dataset(dataset, registry=args.dataset_info)), start=1):
+    for row, place in read_dataset(find_dataset(dataset, registry=args.dataset_info)):
         messages = to_messages(row, agent)
         if messages is not None and messages and messages[-1]["role"] == "assistant":
-            samples.append(Sample(messages=messages, place=f"{dataset}: row {number}"))
+            samples.append(Sample(messages=messages, place=str(place)))
             continue
         message = (
-            f"{dataset}: row {number}: needed fields are missing or not text; "
+            f"{place}: needed fields are missing or not text; "
             f"found: {', '.join(sorted(row)) or 'nothing'}; expected: {describe_field_sets()}, ending with an answer"
         )
         if args.check_dataset_strategy not in {"discard", "warning"}:
