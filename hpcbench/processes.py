@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,15 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> boo
     if os.getppid() != parent:
         os._exit(1)
     return is_set
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs an installed module with this Python, wherever it is started.
+
+    With -P the current folder is not on Python's path: a user's random.py there would be imported in place of the
+    standard library's. An option and not PYTHONSAFEPATH, which the programs of users would inherit.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def start_child(

@@ -115,12 +115,13 @@ def prefetch(configs: Configs, overrides: Overrides = None) -> None:
     """Download models, datasets and eval tasks for compute nodes without internet."""
     from hpcbench.config import load_suites
     from hpcbench.plan.requests import plan_suite
+    from hpcbench.processes import module_command
 
     suites = load_suites(configs, overrides=overrides or ())
     requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
     text = json.dumps([request.model_dump(mode="json") for request in requests])
     # A second process, since prefetching imports the worker's libraries, which no verb may import.
-    done = subprocess.run([sys.executable, "-m", "hpcbench.worker.prefetch"], input=text, text=True, check=False)
+    done = subprocess.run(module_command("hpcbench.worker.prefetch"), input=text, text=True, check=False)
     if done.returncode != 0:
         raise typer.Exit(EXIT_FAILED)
 

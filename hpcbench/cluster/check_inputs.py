@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from hpcbench.cluster.doctor_checks import Check, check_input
 from hpcbench.cluster.node_probe import HUB, find_hub_error
 from hpcbench.plan.requests import plan_suite
+from hpcbench.processes import module_command
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.suite import Suite
 from hpcbench.storage.json_files import read_json
@@ -57,7 +57,7 @@ def _look(suites: Sequence[Suite], environ: Mapping[str, str]) -> tuple[list[dic
     text = json.dumps([request.model_dump(mode="json") for request in requests])
     with tempfile.TemporaryDirectory(prefix="hpcbench-doctor-") as folder:
         result = Path(folder) / "found.json"
-        command = [sys.executable, "-m", "hpcbench.worker.prefetch", "--check", str(result)]
+        command = module_command("hpcbench.worker.prefetch", "--check", str(result))
         try:
             done = subprocess.run(
                 command,

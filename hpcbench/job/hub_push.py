@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from hpcbench.hub.repository import command_by_hand
 from hpcbench.job.context import JobContext
 from hpcbench.job.job_claim import Claim, holds_claim
 from hpcbench.job.stop_reason import StopRequest
-from hpcbench.processes import kill_tree, start_child
+from hpcbench.processes import kill_tree, module_command, start_child
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.notes import Push
 from hpcbench.schemas.record import Record, TrainMetrics, write_record
@@ -161,7 +160,7 @@ def run_push(
 ) -> tuple[str | None, str | None]:
     """Push the folder in a process of its own; return the repository's address, or None and the reason."""
     attempt.push.unlink(missing_ok=True)
-    argv = [sys.executable, "-m", "hpcbench.worker.hub_push", str(job.folder), str(job.hub), str(attempt.push)]
+    argv = module_command("hpcbench.worker.hub_push", str(job.folder), str(job.hub), str(attempt.push))
     # The switches that keep a training off the network are the launcher's alone and not in here.
     env = {**os.environ, **request.env}
     # Slurm sends the notice of a time limit to all processes of a job; this one is stopped by its parent.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.job.context import JobContext
+from hpcbench.processes import module_command
 from hpcbench.schemas import variables
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json
@@ -46,16 +46,17 @@ def build_launch(
         env |= {variables.METRICS: str(attempt.values), variables.CHECKPOINT: str(checkpoint or "")}
         cwd = Path(request.command.cwd) if request.command is not None and request.command.cwd else attempt.folder
         return Launch(argv=argv, env=env, cwd=cwd, is_program=True)
-    target = ["-m", "hpcbench.worker", str(context.paths.folder), str(attempt.folder)]
-    argv = (sys.executable, *target) if request.resources.ddp == 1 else (*torchrun(request, context), *target)
+    worker = module_command("hpcbench.worker", str(context.paths.folder), str(attempt.folder))
+    argv = worker if request.resources.ddp == 1 else [*torchrun(request, context), *worker]
     return Launch(argv=tuple(argv), env=env, cwd=attempt.folder, is_program=False)
 
 
 def torchrun(request: JobRequest, context: JobContext) -> list[str]:
-    """Return torchrun's part of the command line for this node."""
+    """Return torchrun's part of the command line for this node; the command that each rank runs follows."""
     # The launcher must outlive Slurm's signals, on which the supervisor alone acts: --signals-to-handle.
     ranks = request.resources.ddp // context.num_nodes
-    base = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--signals-to-handle=SIGQUIT"]
+    base = module_command("torch.distributed.run", f"--nproc-per-node={ranks}", "--signals-to-handle=SIGQUIT")
+    base += ["--no-python"]  # its own `python -m` has no -P
     if context.num_nodes == 1:
         return [*base, "--standalone"]  # a free port of its own: two jobs may share a node
     number = int("".join(c for c in context.scheduler_id if c.isdigit()) or "0")

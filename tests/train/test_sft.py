@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,21 @@ def test_lora_leaves_metrics_history_and_checkpoints(tmp_path: Path, base_model:
     progress = read_json(job.progress)
     assert progress is not None
     assert (progress["step"], progress["max_steps"], progress["phase"]) == (10, 10, "saving")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_every_file_of_a_training_has_the_mode_of_the_umask(
+    tmp_path: Path, base_model: Path, chats: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        job = make_job(tmp_path / "lora", base_model, chats, max_steps=3, save_steps=2, only_save_model=False)
+        train_here(job)
+    finally:
+        os.umask(before)
+    files = [path for path in job.folder.rglob("*") if path.is_file()]
+    assert {"adapter_model.safetensors", "optimizer.pt"} <= {path.name for path in files}
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in files} == {path.name: mode for path in files}
 
 
 def test_full_keeps_weights_only_and_its_best_has_the_recorded_loss(

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError, SchedulerError
-from hpcbench.processes import ProcessIdentity, is_here
+from hpcbench.processes import ProcessIdentity, is_here, module_command
 from hpcbench.scheduler.local.choose_starts import Machine, Waiting, choose_starts, need_of, refuse_job
 from hpcbench.scheduler.local.display import LineDisplay, LocalDisplay, open_display
 from hpcbench.scheduler.local.machine import read_machine
@@ -232,14 +232,14 @@ def start_detached(save_dir: Path) -> int:
     if runner is not None:
         return runner.pid
     paths.folder.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "hpcbench.scheduler.local.runner", str(paths.save_dir)]
+    argv = module_command("hpcbench.scheduler.local.runner", str(paths.save_dir))
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(paths.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_OPEN, 1, str(paths.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     # A session of its own gets no SIGHUP when the terminal of the login closes (setsid(2)).
-    pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=files, setsid=True)
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=files, setsid=True)
     deadline = time.monotonic() + DETACH_TIMEOUT_S
     while time.monotonic() < deadline:
         runner = live_runner(paths)

@@ -12,7 +12,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from hpcbench.processes import (
     is_alive,
     is_here,
     kill_processes,
+    module_command,
     send_signal,
     start_child,
 )
@@ -118,8 +118,10 @@ class JobTable:
         try:
             _mark_start(element, state.num_starts)
             command = self.job_command(element.submission, element.index)
+            # This process's folder may be gone by now, and an empty entry of PYTHONPATH puts it on Python's path.
+            folder = element.suite_paths.folder
             # Its supervisor checkpoints and writes its record at TERM, also when this runner dies.
-            handle = start_child(command, env=env, log=element.log, on_parent_death=signal.SIGTERM)
+            handle = start_child(command, env=env, log=element.log, cwd=folder, on_parent_death=signal.SIGTERM)
         except (OSError, subprocess.SubprocessError) as error:
             self.queue.end(element, ElementStatus.REFUSED, reason=f"cannot be started: {error}")
             return
@@ -222,7 +224,7 @@ def supervisor_command(save_dir: Path) -> JobCommand:
 
     def build(submission: Submission, index: int) -> list[str]:
         file = SuitePaths(save_dir, submission.suite).submission(submission.key)
-        return [sys.executable, "-m", "hpcbench.job", str(file), "--index", str(index)]
+        return module_command("hpcbench.job", str(file), "--index", str(index))
 
     return build
 

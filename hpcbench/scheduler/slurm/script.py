@@ -104,8 +104,8 @@ def signal_lead_s(time_min: int) -> int:
 
 def _command(submission: Submission, *, profile: ClusterProfile, paths: SuitePaths, cpus: int) -> str:
     python = python_command(profile, save_dir=paths.save_dir, has_gpus=submission.resources.gpu > 0)
-    job = ["-m", "hpcbench.job", str(paths.submission(submission.key))]
-    command = shlex.join([*srun_command(cpus), *python, *job])
+    job = ["-P", "-m", "hpcbench.job", str(paths.submission(submission.key))]  # see processes.module_command
+    command = shlex.join([*srun_command(cpus), *start_folder(profile, paths.folder), *python, *job])
     if profile.container is None:
         return command
     marks = shlex.quote(str(paths.start_marks(submission.key)))
@@ -116,6 +116,16 @@ def srun_command(cpus: int) -> list[str]:
     """Return srun and its options."""
     # --export=ALL overrides SBATCH_EXPORT=NONE; since Slurm 22.05 srun does not inherit --cpus-per-task.
     return ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={cpus}"]
+
+
+def start_folder(profile: ClusterProfile, folder: Path) -> list[str]:
+    """Return srun's option that starts the job in `folder`, or none where the profile names a file by a relative path.
+
+    The folder of the submit may be gone by then, and an empty entry of PYTHONPATH, as `:/lib` has one, would put it on
+    Python's path: before the standard library, also with -P.
+    """
+    is_relative = "/" in (profile.python or "") and not Path(profile.python or "").is_absolute()
+    return [] if is_relative or profile.container is not None else [f"--chdir={folder}"]
 
 
 def python_command(profile: ClusterProfile, *, save_dir: Path, has_gpus: bool) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from hpcbench.errors import WorkerError
+from hpcbench.storage.file_modes import give_usual_modes
 from hpcbench.storage.json_files import JsonObject, read_json, sync_folder, write_json
 from hpcbench.storage.paths import MANIFEST, TUNER_STATE, JobPaths
 
@@ -217,6 +218,7 @@ class CheckpointStore:
 
     def _place(self, staged: Path, target: Path) -> None:
         """Flush `staged` to disk and rename it to `target`, replacing what is there."""
+        give_usual_modes(staged)  # safetensors makes its files for this user alone, and colleagues evaluate them
         for path in staged.rglob("*"):
             if path.is_file():
                 with path.open("rb") as stream:

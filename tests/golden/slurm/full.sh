@@ -36,4 +36,4 @@ source /shared/venv/bin/activate
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=32 /shared/venv/bin/python -m hpcbench.job '/shared/my logs/tuners/submissions/tuners-train-261121000000-0011aabb.json'
+srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=32 '--chdir=/shared/my logs/tuners' /shared/venv/bin/python -P -m hpcbench.job '/shared/my logs/tuners/submissions/tuners-train-261121000000-0011aabb.json'

@@ -178,14 +178,17 @@ def test_ranks_are_started_by_torchrun_and_one_rank_without_it(context: JobConte
     environ = {"PATH": "/bin", "RANK": "5", "USER": "me"}
     alone = build_launch(one, context, attempt=attempt, token="t", environ=environ)
     ddp = build_launch(two, context, attempt=attempt, token="t", environ=environ)
-    assert alone.argv[1:3] == ("-m", "hpcbench.worker")
-    assert ddp.argv[1:6] == (
+    assert alone.argv[1:4] == ("-P", "-m", "hpcbench.worker")
+    assert ddp.argv[1:8] == (
+        "-P",
         "-m",
         "torch.distributed.run",
         "--nproc-per-node=2",
         "--signals-to-handle=SIGQUIT",
+        "--no-python",
         "--standalone",
     )
+    assert ddp.argv[8:] == alone.argv
     assert "RANK" not in alone.env
     assert alone.env["HPCBENCH_CLAIM"] == "t"
     assert alone.env["HF_HUB_OFFLINE"] == "1"
