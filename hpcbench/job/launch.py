@@ -47,8 +47,8 @@ def build_launch(
         cwd = Path(request.command.cwd) if request.command is not None and request.command.cwd else attempt.folder
         return Launch(argv=argv, env=env, cwd=cwd, is_program=True)
     worker = module_command("hpcbench.worker", str(context.paths.folder), str(attempt.folder))
-    argv = worker if request.resources.ddp == 1 else [*torchrun(request, context), *worker]
-    return Launch(argv=tuple(argv), env=env, cwd=attempt.folder, is_program=False)
+    launcher = [] if request.resources.ddp == 1 else torchrun(request, context)
+    return Launch(argv=(*launcher, *worker), env=env, cwd=attempt.folder, is_program=False)
 
 
 def torchrun(request: JobRequest, context: JobContext) -> list[str]:
