@@ -69,6 +69,25 @@ OTHER_OPTIONS: Mapping[str, str] = {
 }
 """Options that the verbs for suites do not have -> what is there instead."""
 
+_GENERATION = "write --eval_gen_kwargs '{{{}: VALUE}}'"
+OTHER_EVAL_OPTIONS: Mapping[str, str] = {
+    "model_args": "name the model's folder or id with --model; its other parts are options here, such as --dtype",
+    "tasks": "write --eval_dataset",
+    "output_path": "write --output_dir",
+    "system_instruction": "write --system",
+    **{
+        name: f"write --eval_{name}"
+        for name in (
+            "num_fewshot", "limit", "batch_size", "seed", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs",
+            "include_path", "log_samples",
+        )
+    },
+    **{name: _GENERATION.format(name) for name in ("do_sample", "temperature", "top_k", "top_p")},
+    "max_new_tokens": _GENERATION.format("max_gen_toks"),
+    "repetition_penalty": _GENERATION.format("repetition_penalty"),
+}  # fmt: skip
+"""Options of lm_eval, and of SWIFT's generation, that `hpcbench eval` has under another name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OtherFile:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from hpcbench.cli.single_run.options import Option, Verb, options_of
 from hpcbench.config.aliases import ALIASES
+from hpcbench.config.other_tools import OTHER_EVAL_OPTIONS
 from hpcbench.config.typed_fields import TRUE_WORDS, take
 from hpcbench.errors import ConfigError, Problem
 from hpcbench.storage.located_yaml import Located, parse_yaml, shorten
@@ -63,6 +64,9 @@ def read_words(verb: Verb, words: Sequence[str]) -> Typed:
             problems.append(_at(verb, word.written).problem(message, hint="keep one of them"))
             continue
         first[word.name] = word.written
+        if (problem := _refuse_outside_eval(verb, word)) is not None:
+            problems.append(problem)
+            continue
         value = _read_value(verb, word, problems)
         if value is not None:
             found[word.name] = value
@@ -134,6 +138,18 @@ def _split_options(verb: Verb, words: Sequence[str], problems: list[Problem]) ->
                 )
             )
     return found
+
+
+def _refuse_outside_eval(verb: Verb, word: _Word) -> Problem | None:
+    """Return why an option is not one of the verb eval: it is lm_eval's, or trains."""
+    if verb.name != "eval":
+        return None
+    option = options_of(verb.name).get(ALIASES.get(word.name, word.name))
+    name = word.name if option is None else option.name
+    hint = OTHER_EVAL_OPTIONS.get(name)
+    if option is not None and option.group in verb.hidden:
+        return _at(verb, word.written).problem("is for a training, which eval does not do", hint=hint or "leave it out")
+    return None if hint is None else _at(verb, word.written).problem("is lm_eval's name", hint=hint)
 
 
 def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | None:

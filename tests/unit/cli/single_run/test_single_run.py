@@ -13,11 +13,12 @@ import yaml
 
 from hpcbench import cli
 from hpcbench.cli.single_run.command_line import read_words
-from hpcbench.cli.single_run.options import EVAL, SFT, Verb
+from hpcbench.cli.single_run.options import EVAL, SFT, Verb, options_of
 from hpcbench.cli.single_run.outcome_text import describe_job
 from hpcbench.cli.single_run.place import suite_label
 from hpcbench.cli.single_run.run import load_typed
 from hpcbench.config import load_suites
+from hpcbench.config.other_tools import OTHER_EVAL_OPTIONS
 from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
 from hpcbench.scheduler.local.runner import run_queue
 from hpcbench.schemas.collection import ExperimentView, JobView
@@ -153,6 +154,28 @@ def test_eval_takes_the_arguments_of_an_evaluation_with_a_prefix() -> None:
     assert found.eval_dataset == ("arc", "gsm8k")
     assert {(args.limit, args.batch_size) for args in found.eval_args.values()} == {(5, 2)}
     assert found.eval_args["arc"].gen_kwargs == {"max_gen_toks": 64}
+
+
+@pytest.mark.parametrize("option", sorted(OTHER_EVAL_OPTIONS))
+def test_eval_names_the_option_for_lm_evals(option: str) -> None:
+    (found, *_) = refusals(f"--{option}", "1", "--eval_dataset", "arc", verb=EVAL)
+    assert found.startswith(f"hpcbench eval: --{option}: is ")
+    assert found.endswith(f"\n  hint: {OTHER_EVAL_OPTIONS[option]}")
+    named = OTHER_EVAL_OPTIONS[option].partition("--")[2].split()[0].rstrip(";")
+    assert {"model": "model_id_or_path"}.get(named, named) in options_of("eval")
+
+
+def test_eval_takes_no_argument_of_a_training() -> None:
+    (found,) = refusals("--learning_rate", "1e-4", "--eval_dataset", "arc", verb=EVAL)
+    assert found == "hpcbench eval: --learning_rate: is for a training, which eval does not do\n  hint: leave it out"
+    (found,) = refusals("--lora_r", "4", "--eval_dataset", "arc", verb=EVAL)
+    assert found.startswith("hpcbench eval: --lora_r: is for a training")
+
+
+def test_the_command_line_of_lm_eval_as_hpcbench_has_it() -> None:
+    words = "--model m --eval_dataset gsm8k --eval_batch_size 1 --output_dir ./eval_results --eval_num_fewshot 1"
+    found = load(*words.split(), "--eval_gen_kwargs", "{temperature: 0.5, max_gen_toks: 8}", verb=EVAL)
+    assert found.eval_args["gsm8k"].num_fewshot == 1
 
 
 def test_eval_of_nothing_is_refused() -> None:
