@@ -23,6 +23,7 @@ from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.context import JobContext
 from hpcbench.job.disk import is_full, link_scratch, release_reserve, take_reserve
 from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment
+from hpcbench.job.input_check import find_changed_input
 from hpcbench.job.job_claim import Claim, holds_claim
 from hpcbench.job.launch import Launch, build_launch
 from hpcbench.job.outcome import Ending, conclude
@@ -87,6 +88,8 @@ class Supervisor:
         oom_before = oom_kill_count()
         sampled: SampledMemory | None = None
         try:
+            if self.context.is_head and (changed := find_changed_input(self.request, self.stop)) is not None:
+                return self._finish(launch.argv, JobState.FAILED, changed)
             if self.context.is_head:
                 link_scratch(self.context.paths, self.request, self.context.settings.scratch)
             child = self._start(launch)

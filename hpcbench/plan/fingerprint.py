@@ -23,6 +23,7 @@ NOT_IN_FINGERPRINT = {
     "suite",
     "experiment",
     "fingerprint",
+    "inputs",
     "train_folder",
     "repeat",
     "base_experiment",
@@ -130,13 +131,16 @@ def _digest(parts: Mapping[str, Any]) -> str:
 
 
 def describe_change(old: JobRequest, new: JobRequest) -> str:
-    """Return which arguments differ between two requests of the same name, for example `args.lora_rank: 8 -> 16`."""
+    """Return which arguments or files differ between two requests, for example `args.lora_rank: 8 -> 16`."""
     before, after = _flatten(fingerprint_parts(old, {})), _flatten(fingerprint_parts(new, {}))
     ignored = {"train_fingerprint"}
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     changes = [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if name not in ignored]
+    if not changes and names:
+        return "its train job changed"
     if not changes:
-        return "its train job changed" if names else "the content of its data, tasks or model changed"
+        files = [path for path in sorted(old.inputs) if old.inputs[path] != new.inputs.get(path)]
+        return f"the content of {name_first(files, SHOWN_CHANGES) or 'its data, tasks or model'} changed"
     return name_first(changes, SHOWN_CHANGES, separator="; ")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpcbench.plan.fingerprint import Inputs, fingerprint
+from hpcbench.plan.fingerprint import Inputs, fingerprint, input_paths
 from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.request import TRAIN, JobRequest, eval_job_name
 from hpcbench.schemas.suite import Experiment, Suite
@@ -39,7 +39,7 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
     train: JobRequest | None = None
     if experiment.cmd != "eval":
         draft = JobRequest(job=TRAIN, cmd=experiment.cmd, resources=experiment.requirements, fingerprint="", **common)
-        train = draft.model_copy(update={"fingerprint": fingerprint(draft, inputs)})
+        train = _sign(draft, inputs)
         jobs.append(train)
     for dataset in experiment.eval_dataset:
         draft = JobRequest(
@@ -53,5 +53,11 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
             train_fingerprint=None if train is None else train.fingerprint,
             **common,
         )
-        jobs.append(draft.model_copy(update={"fingerprint": fingerprint(draft, inputs)}))
+        jobs.append(_sign(draft, inputs))
     return jobs
+
+
+def _sign(draft: JobRequest, inputs: Inputs) -> JobRequest:
+    """Return the request with its fingerprint and the hashes of the inputs that are in it."""
+    own = {path: inputs[path] for path in sorted(input_paths(draft)) if path in inputs}
+    return draft.model_copy(update={"fingerprint": fingerprint(draft, inputs), "inputs": own})

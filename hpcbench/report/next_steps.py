@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import JobView
-from hpcbench.schemas.record import BAD_NODE, DISK_FULL
+from hpcbench.schemas.record import BAD_NODE, DISK_FULL, INPUTS_CHANGED
 from hpcbench.schemas.states import JobState
 
 SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
@@ -64,6 +64,11 @@ def _next_after_failure(job: JobView, place: str) -> list[Step]:
     if job.state is JobState.FAILED and cause is not None and cause.type in REPEATS_UNCHANGED:
         return [Step(changed, "after changing its arguments")]
     again = Step(f"hpcbench retry {place}")
+    if cause is not None and cause.type == INPUTS_CHANGED:
+        return [
+            Step(changed, "to run on what is there now"),
+            again._replace(remark="after putting back what was there"),
+        ]
     adjustable = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
     # A local job cannot ask for a larger machine.
     if job.cluster != LOCAL and (adjustable or (cause is not None and cause.type == BAD_NODE)):

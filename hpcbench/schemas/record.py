@@ -222,6 +222,7 @@ Metrics = Annotated[TrainMetrics | EvalMetrics | CommandMetrics, Field(discrimin
 # Types of causes that decide what retry and report suggest.
 DISK_FULL = "disk_full"
 BAD_NODE = "bad_node"
+INPUTS_CHANGED = "inputs_changed"
 
 
 class Cause(BaseModel):

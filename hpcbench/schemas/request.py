@@ -73,6 +73,8 @@ class JobRequest(BaseModel):
     """sft trains, eval evaluates `eval_dataset`, command runs `command.command`."""
     fingerprint: str
     """SHA-256 (hex) of everything that decides the result; see `plan.fingerprint`."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Hash of each local file or folder that the job reads, as it was submitted; the job compares them at its start."""
     train_folder: str | None = None
     """Folder of the train job whose checkpoint is evaluated, or None for an untrained baseline. Absolute."""
     train_fingerprint: str | None = None

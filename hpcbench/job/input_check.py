@@ -1,0 +1,50 @@
+"""The check before each attempt: are the local files that the job reads still those that its fingerprint was made of?
+
+In: the request with the hashes of its submit. Out: the cause to record where one has changed or is gone. It reads every
+byte again and trusts no cache: a job may wait for days, and a stale answer here is a result under a false fingerprint.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from hpcbench.errors import HpcbenchError
+from hpcbench.job.stop_reason import StopRequest
+from hpcbench.plan.inputs import hash_inputs
+from hpcbench.schemas.record import INPUTS_CHANGED, Cause
+from hpcbench.schemas.request import JobRequest
+
+logger = logging.getLogger(__name__)
+
+SHOWN_DIGITS = 12
+RESTORE = "put back what was there and retry, or submit again with --force to run on what is there now"
+
+
+def find_changed_input(request: JobRequest, stop: StopRequest) -> Cause | None:
+    """Return the cause that names the first input that is not as it was, or None; once asked to stop, look no further.
+
+    Requests of earlier versions have no hashes, and pass.
+    """
+    started = time.monotonic()
+    for name, expected in sorted(request.inputs.items()):
+        if stop.reason is not None:
+            return None
+        try:
+            found = hash_inputs([name]).get(name)
+        except OSError as error:
+            return _describe(f"{name}: cannot be read on this node: {error.strerror or error}")
+        except HpcbenchError as error:
+            return _describe(f"{name}: cannot be read any more: {error.message}")
+        if found is None:
+            return _describe(f"{name}: is not there any more, or not on this node")
+        if found != expected:
+            hashes = f"expected: the content with hash {expected[:SHOWN_DIGITS]}, found {found[:SHOWN_DIGITS]}"
+            return _describe(f"{name}: changed since it was submitted; {hashes}")
+    if request.inputs:
+        logger.info("%d inputs are as they were submitted (%.1f s)", len(request.inputs), time.monotonic() - started)
+    return None
+
+
+def _describe(message: str) -> Cause:
+    return Cause(type=INPUTS_CHANGED, message=message, hint=RESTORE)
