@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT: what a shell shows for a program that Ctrl-C ended."""
+PREFETCH = "hpcbench prefetch CONFIG"
+"""The command in hints about what was not downloaded; a job puts its own suite's file in CONFIG's place."""
 
 
 class HpcbenchError(Exception):

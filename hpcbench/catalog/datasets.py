@@ -11,19 +11,52 @@ from typing import Final, Literal
 
 from hpcbench.catalog.files import Catalog, HubEntry
 
+PreparationStep = Literal[
+    "dialogue",
+    "general dialogue",
+    "dialogue with tools",
+    "dialogue with plugins",
+    "rounds",
+    "chat rounds",
+    "without history",
+    "answer and context",
+    "problem and code",
+    "chapters",
+]
+
 
 class DatasetEntry(HubEntry):
     """One dataset of the catalog or of a registry."""
 
-    subset: str | None = None
-    split: str = "train"
+    subset: str | tuple[str, ...] | None = None
+    """One subset, or several whose rows follow each other; None where there is only one."""
+    split: str | tuple[str, ...] = "train"
+    """One split, or several whose rows follow each other."""
     formatting: Literal["alpaca", "sharegpt"] | None = None
     """None finds the fields by their names."""
     columns: Mapping[str, str] = {}
     """LLaMA-Factory's column (prompt, query, response, messages, ...) -> the dataset's field."""
     tags: Mapping[str, str] = {}
     """LLaMA-Factory's tag (role_tag, user_tag, ...) -> the dataset's word."""
+    prepare: PreparationStep | None = None
+    """What `data/preparation.py` does to each row first."""
+    labels: Mapping[str, tuple[str, ...]] = {}
+    """Column of numbers -> the words that they count from 0."""
+    query: str | None = None
+    """Text of the question, with `{column}` for the row's values; with `response` only."""
+    response: str | None = None
+    """Text of the answer, as `query`; a row whose named columns are empty is left out."""
     multimodal: bool = False
+
+    @property
+    def subsets(self) -> tuple[str | None, ...]:
+        """Return the subsets, in order; one None where the dataset has only one."""
+        return self.subset if isinstance(self.subset, tuple) else (self.subset,)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits, in order."""
+        return self.split if isinstance(self.split, tuple) else (self.split,)
 
 
 DATASETS: Final = Catalog(name="datasets", entry=DatasetEntry)

@@ -61,6 +61,16 @@ class Catalog(Generic[EntryT]):
         """Return the names of all entries, sorted."""
         return tuple(sorted(self._load()))
 
+    def entries(self) -> tuple[EntryT, ...]:
+        """Return all entries by their sorted names; one with a mistake is left to the lookup of its name."""
+        return tuple(entry for name in self.names() if (entry := self._lookup_sound(name)) is not None)
+
+    def _lookup_sound(self, name: str) -> EntryT | None:
+        try:
+            return self.lookup(name)
+        except ConfigError:
+            return None
+
     def lookup(self, name: str) -> EntryT | None:
         """Return an entry by its name, or None when the catalog has none of that name."""
         if (found := self._load().get(name.lower() if self.any_case else name)) is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ _NOT_ROWS: Final = frozenset(
         "requirements.txt",
     }
 )
-_SPLIT_WORDS: Final = {
+SPLIT_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
@@ -67,7 +67,7 @@ def find_files(path: Path, *, split: str = "train") -> list[DataFile]:
 def holds_data(path: Path) -> bool:
     """Return whether a folder looks like a dataset: saved by datasets, or with data files in it."""
     try:
-        return (path / SAVED_SPLITS).is_file() or (path / SAVED_STATE).is_file() or bool(_list_data_files(path))
+        return (path / SAVED_SPLITS).is_file() or (path / SAVED_STATE).is_file() or bool(list_data_files(path))
     except (OSError, DataError):
         return False
 
@@ -118,12 +118,12 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _find_plain(path: Path, split: str) -> list[Path]:
     """Return the data files of a folder that nothing describes, in the order of their names."""
-    files = _list_data_files(path)
+    files = list_data_files(path)
     if not files:
         raise DataError(
             f"{path}: a folder without data files", expected=f"files with one of {', '.join(sorted(DATA_SUFFIXES))}"
         )
-    by_split = _group_by_split(path, files)
+    by_split = group_by_split(path, files)
     if by_split:
         rest = by_split.pop("", [])
         if split not in by_split:
@@ -144,7 +144,12 @@ def _find_plain(path: Path, split: str) -> list[Path]:
 _NAME_IT: Final = "name the file or folder itself; several can be a list"
 
 
-def _list_data_files(path: Path) -> list[Path]:
+def list_data_files(path: Path) -> list[Path]:
+    """Return the data files below a folder by their names: those that are neither hidden nor descriptions.
+
+    Raises:
+        DataError: the folder holds too many files to look through.
+    """
     found = []
     num_files = 0
     for folder, folders, names in os.walk(path):
@@ -165,7 +170,7 @@ def _list_data_files(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def _group_by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+def group_by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """Return files by split, those of none under the empty name; empty where no name is one of a split.
 
     As in datasets, the first of these that any file follows is the rule: shards in `data/`, names of folders, of files.
@@ -197,7 +202,7 @@ def _split_word(names: Iterable[str]) -> str | None:
     """Return the split that a name has as one of its words: `train` for `my-train_2.jsonl`."""
     for name in names:
         words = set(re.split(r"[-._ 0-9]+", name))
-        for split, known in _SPLIT_WORDS.items():
+        for split, known in SPLIT_WORDS.items():
             if words & set(known):
                 return split
     return None

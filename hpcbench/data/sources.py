@@ -14,7 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from hpcbench.catalog.datasets import DATASETS
+from hpcbench.catalog.datasets import DATASETS, DatasetEntry
+from hpcbench.catalog.hubs import PREFERS_MODELSCOPE, PREFIXES, ids_of, prefix_of
+from hpcbench.data.preparation import Preparation
 from hpcbench.errors import WorkerError
 
 REGISTRY_NAME: Final = "dataset_info.json"
@@ -95,8 +97,11 @@ class DatasetSource:
     """Local file or folder; None means a hub."""
     huggingface: str | None = None
     modelscope: str | None = None
-    subset: str | None = None
-    split: str = "train"
+    subsets: tuple[str | None, ...] = (None,)
+    """On a hub; one None where the dataset has only one."""
+    splits: tuple[str, ...] = ("train",)
+    preparation: Preparation = field(default_factory=Preparation)
+    """What is done to a row before `layout`."""
     layout: RowLayout = field(default_factory=RowLayout)
 
 
@@ -117,17 +122,44 @@ def find_dataset(name: str, *, registry: str | None) -> DatasetSource:
         entries = read_registry(Path(registry))
         if name in entries:
             return _from_registry(name, entries[name], Path(registry))
+    return find_on_hub(name)
+
+
+def find_on_hub(name: str) -> DatasetSource:
+    """Return where a dataset is that is neither a file nor registered: a name of the catalog, or a hub id.
+
+    Raises:
+        WorkerError: it is one that cannot be trained on.
+        ConfigError: the user's catalog is broken.
+    """
+    if (prefix := prefix_of(name)) is not None:
+        raise WorkerError(
+            f"dataset {name!r}: prefixes of hubs ({', '.join(PREFIXES)}) are not read by this version",
+            hint=f"write {name[len(prefix) :]}"
+            + (f", and set {PREFERS_MODELSCOPE}=1 to read it from ModelScope" if prefix == "MS::" else ""),
+        )
     entry = DATASETS.lookup(name)
-    if entry is None:
-        return DatasetSource(name=name, huggingface=name, modelscope=name)
+    if entry is not None:
+        return _from_catalog(name, entry, entry.huggingface, entry.modelscope)
+    huggingface, modelscope = ids_of(name, DATASETS)
+    known = [entry for entry in DATASETS.entries() if name in {entry.huggingface, entry.modelscope}]
+    if len(known) == 1:
+        return _from_catalog(name, known[0], huggingface, modelscope)
+    return DatasetSource(name=name, huggingface=huggingface, modelscope=modelscope)
+
+
+def _from_catalog(name: str, entry: DatasetEntry, huggingface: str | None, modelscope: str | None) -> DatasetSource:
     if entry.multimodal:
-        raise WorkerError(f"dataset {name!r} holds images or sound; hpcbench trains on text only")
+        raise WorkerError(
+            f"dataset {name!r} holds images or sound; hpcbench trains on text only", hint="choose a dataset of text"
+        )
     return DatasetSource(
         name=name,
-        huggingface=entry.huggingface,
-        modelscope=entry.modelscope,
-        subset=entry.subset,
-        split=entry.split,
+        huggingface=huggingface,
+        modelscope=modelscope,
+        subsets=entry.subsets,
+        splits=entry.splits,
+        preparation=Preparation(step=entry.prepare, labels=entry.labels, query=entry.query, response=entry.response),
         layout=_layout(entry.formatting, entry.columns, entry.tags),
     )
 
@@ -189,8 +221,8 @@ def _from_registry(name: str, entry: Mapping[str, Any], file: Path) -> DatasetSo
         name=name,
         huggingface=entry.get("hf_hub_url"),
         modelscope=entry.get("ms_hub_url"),
-        subset=entry.get("subset"),
-        split=str(entry.get("split", "train")),
+        subsets=(entry.get("subset"),),
+        splits=(str(entry.get("split", "train")),),
         layout=layout,
     )
 

@@ -10,7 +10,12 @@ from hpcbench.schemas.optimizers import OPTIMIZERS
 from hpcbench.schemas.request import JobRequest
 
 _TRAIN = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
-_EXTRAS: Mapping[str, str] = {**dict.fromkeys(_TRAIN, "train"), "lm_eval": "eval", "bitsandbytes": "bnb"}
+_EXTRAS: Mapping[str, str] = {
+    **dict.fromkeys(_TRAIN, "train"),
+    "lm_eval": "eval",
+    "bitsandbytes": "bnb",
+    "modelscope": "modelscope",
+}
 _DISTRIBUTIONS: Mapping[str, str] = {"optimi": "torch-optimi"}
 """Names on PyPI of modules in no extra, where the two differ."""
 

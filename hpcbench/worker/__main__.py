@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from hpcbench.errors import HpcbenchError, WorkerError
+from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
 from hpcbench.schemas.notes import Failure
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.ranks import Ranks
@@ -45,11 +46,14 @@ def main(argv: list[str]) -> int:
     )
     for noisy in ("httpx", "filelock", "fsspec", "urllib3", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    suite_file = ""
     try:
-        run_request(read_request(job.request), job, attempt)
+        request = read_request(job.request)
+        suite_file = request.suite_file
+        run_request(request, job, attempt)
     except BaseException as error:
         logger.exception("rank %d failed", rank)
-        write_failure(attempt, rank, error)
+        write_failure(attempt, rank, error, suite_file=suite_file)
         # A rank that waits in a collective would keep interpreter shutdown waiting too.
         sys.stderr.flush()
         os._exit(1)
@@ -79,12 +83,14 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
     _leave_group()
 
 
-def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> None:
-    """Write why this rank failed, for the record and for people."""
+def write_failure(attempt: AttemptPaths, rank: int, error: BaseException, *, suite_file: str = "") -> None:
+    """Write why this rank failed, for the record and for people; a hint that names a suite names this one."""
     type_name = getattr(error, "type_name", type(error).__name__)
     message, hint = str(error) or type(error).__name__, None
     if isinstance(error, HpcbenchError):
         message, hint = error.message, error.hint
+    if hint is not None and suite_file:
+        hint = hint.replace(PREFETCH, f"hpcbench prefetch {shlex.quote(suite_file)}")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         type_name = "OutOfMemoryError"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +17,18 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from hpcbench.errors import WorkerError
+from hpcbench.catalog.hubs import OnHub
+from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import write_json
+from hpcbench.worker.requirements import require
 
 ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE")
-IGNORED = ["*.bin", "*.pth", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]
-"""Weights in other formats than safetensors, which hpcbench does not load."""
+OTHER_WEIGHTS = ["*.pth", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf", "consolidated*.safetensors"]
+"""Weights in forms that transformers does not load."""
+PICKLED_WEIGHTS = ["*.bin"]
+"""Taken only where a repository has no safetensors; torch then reads tensors from them and runs no code."""
 
 Task = tuple[str, Callable[[], str]]
 
@@ -37,6 +42,8 @@ class Found:
     message: str
     error: str | None = None
     """The kind of error."""
+    hint: str | None = None
+    """What to do about it, where that is known."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, fetch in dict(list_tasks(requests, download=target is None)).items():
         results.append(_try(name, fetch))
         if target is None:
-            prefix = "" if results[-1].ok else "failed: "
-            sys.stdout.write(f"{name}: {prefix}{results[-1].message}\n")
+            sys.stdout.write(_describe(results[-1]))
             sys.stdout.flush()
     if target is not None:
         write_json(target, {"schema_version": 1, "found": [asdict(result) for result in results]})
@@ -65,9 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _try(name: str, fetch: Callable[[], str]) -> Found:
     try:
         return Found(name=name, ok=True, message=fetch())
+    except HpcbenchError as error:
+        return Found(name=name, ok=False, message=_first_line(error), error=type(error).__name__, hint=error.hint)
     except Exception as error:  # noqa: BLE001  # one that is missing must not keep the others away
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Found(name=name, ok=False, message=lines[0], error=type(error).__name__)
+        return Found(name=name, ok=False, message=_first_line(error), error=type(error).__name__)
+
+
+def _first_line(error: Exception) -> str:
+    text = error.message if isinstance(error, HpcbenchError) else str(error)
+    return next(iter(text.strip().splitlines()), type(error).__name__)
+
+
+def _describe(result: Found) -> str:
+    # That it should be prefetched helps nobody whose prefetch has just failed.
+    hint = f"\n  hint: {result.hint}" if result.hint is not None and PREFETCH not in result.hint else ""
+    return f"{result.name}: {'' if result.ok else 'failed: '}{result.message}{hint}\n"
 
 
 def list_tasks(requests: Sequence[JobRequest], *, download: bool) -> Iterator[Task]:
@@ -80,49 +98,111 @@ def list_tasks(requests: Sequence[JobRequest], *, download: bool) -> Iterator[Ta
                 partial(fetch_model if download else find_model, args),
             )
         if args is not None and (request.cmd == "sft" or (eval_args is not None and eval_args.eval_loss)):
-            mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
             registry = () if args.dataset_info is None else (f"({args.dataset_info})",)
-            names = " ".join([*args.dataset, *args.val_dataset, *mixed, *registry])
-            yield f"data {names}", partial(fetch_data, args)
+            names = " ".join([*_dataset_names(args), *registry])
+            yield f"data {names}", partial(fetch_data if download else find_data, args)
         dataset = request.eval_dataset
         if dataset is not None and dataset != EVAL_LOSS_ONLY and eval_args is not None and not eval_args.command:
             yield f"eval {dataset}", partial(fetch_eval, dataset, eval_args.include_path)
 
 
+def _dataset_names(args: SftArgs) -> list[str]:
+    mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
+    return [*args.dataset, *args.val_dataset, *mixed]
+
+
 def fetch_model(args: SftArgs) -> str:
-    """Download a model's safetensors, configuration and tokenizer; return where they are."""
-    from hpcbench.worker.models.loading import model_source
+    """Download a model's weights, configuration and tokenizer; return where they are.
 
-    source = model_source(args)
-    if Path(source).is_dir():
-        return f"local: {source}"
-    from huggingface_hub import snapshot_download
+    Raises:
+        WorkerError: it is not one that can be loaded, or parts of it are missing on its hub.
+    """
+    from hpcbench.worker.models.source import model_place
 
-    return str(snapshot_download(source, ignore_patterns=IGNORED))
+    place = model_place(args)
+    if not isinstance(place, OnHub):
+        return f"local: {_check_model_folder(place)}"
+    folder = _download_model(place, ignore=[*OTHER_WEIGHTS, *PICKLED_WEIGHTS])
+    if not any(folder.glob("*.safetensors")):
+        folder = _download_model(place, ignore=OTHER_WEIGHTS)
+    return str(_check_model_folder(folder))
+
+
+def _download_model(place: OnHub, *, ignore: list[str]) -> Path:
+    if place.hub == "huggingface":
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(place.id, ignore_patterns=ignore))
+    _prepare_modelscope(place)
+    from modelscope.hub.snapshot_download import snapshot_download as download
+
+    return Path(download(place.id, ignore_patterns=ignore))
+
+
+def _prepare_modelscope(place: OnHub) -> None:
+    require("modelscope", for_what=f"reading {place}")
+    # It logs every file that it downloads.
+    logging.getLogger("modelscope_hub").setLevel(logging.WARNING)
 
 
 def find_model(args: SftArgs) -> str:
-    """Find a model's configuration and safetensors without the hub; return where they are.
+    """Find a model's configuration and weights without the hub; return where they are.
 
     Raises:
         WorkerError: they are not all on this machine.
     """
-    from hpcbench.worker.models.loading import model_source
+    from hpcbench.worker.models.source import model_place, model_source
 
-    source = model_source(args)
-    folder = Path(source)
-    if not folder.is_dir():
+    place = model_place(args)
+    folder = Path(model_source(args))
+    if isinstance(place, OnHub) and place.hub == "huggingface":
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(source, local_files_only=True))
-    missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
+        folder = Path(snapshot_download(place.id, local_files_only=True))
+    return f"here: {_check_model_folder(folder)}"
+
+
+def _check_model_folder(folder: Path) -> Path:
+    """Return the folder of a model that transformers can load.
+
+    Raises:
+        WorkerError: it is not there, or files are missing.
+    """
+    if not folder.is_dir():
+        raise WorkerError(f"{folder}: no such folder", hint="give model_id_or_path: a folder, or a hub id")
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        missing.append("weights (*.safetensors or pytorch_model*.bin)")
     if missing:
-        raise WorkerError(f"{folder}: {' and '.join(missing)} missing")
-    return f"here: {folder}"
+        raise WorkerError(f"{folder}: {' and '.join(missing)} missing", hint="download or save the model again")
+    return folder
 
 
 def fetch_data(args: SftArgs) -> str:
-    """Read the training data as a training would; return how many rows there are."""
+    """Download the training data and read it as a training would; return how many rows there are.
+
+    Raises:
+        WorkerError: it is not there, or rows cannot be used.
+    """
+    from hpcbench.data.sources import find_dataset
+    from hpcbench.worker.data.datasets import hub_of
+
+    for name in _dataset_names(args):
+        source = find_dataset(name, registry=args.dataset_info)
+        if source.path is None and (place := hub_of(source)).hub == "modelscope":
+            _prepare_modelscope(place)
+            from modelscope.hub.snapshot_download import dataset_snapshot_download
+
+            dataset_snapshot_download(place.id)
+    return find_data(args)
+
+
+def find_data(args: SftArgs) -> str:
+    """Read the training data as a training would; return how many rows there are.
+
+    Raises:
+        WorkerError: it is not there, or rows cannot be used.
+    """
     from hpcbench.worker.data.samples import load_splits
 
     splits = load_splits(args)

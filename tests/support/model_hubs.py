@@ -30,9 +30,12 @@ class Answer:
 
     value: object = None
     file: Path | None = None
+    error: str = "EntryNotFound"
+    """Hugging Face's word for why there is nothing."""
 
 
 NOTHING: Final = Answer()
+NO_REPOSITORY: Final = Answer(error="RepoNotFound")
 
 
 @dataclass
@@ -63,12 +66,14 @@ class HuggingFaceHub(DownloadHub):
         if rest[0] == "api" and len(rest) > 3 and rest[1] in KINDS:
             kind, rest = rest[1], rest[2:]
             folder = self.repository(kind, "/".join(rest[:2]))
-            return NOTHING if folder is None else self._inform(folder, rest[2:] or ["revision", "main"], query, body)
+            return (
+                NO_REPOSITORY if folder is None else self._inform(folder, rest[2:] or ["revision", "main"], query, body)
+            )
         if rest[0] in KINDS:
             kind, rest = rest[0], rest[1:]
         folder = self.repository(kind, "/".join(rest[:2]))
         if folder is None or len(rest) < 5 or rest[2] != "resolve":
-            return NOTHING
+            return NO_REPOSITORY
         return Answer(file=folder.joinpath(*rest[4:]))
 
     def _inform(self, folder: Path, rest: list[str], query: dict[str, str], body: bytes) -> Answer:
@@ -185,13 +190,12 @@ def _serve(hub: DownloadHub) -> Iterator[None]:
             if answer.file is not None and found:
                 data = answer.file.read_bytes()
                 headers = {"ETag": f'"{_etag(answer.file)}"', "X-Repo-Commit": COMMIT}
-            else:
+            elif answer.value is not None:
                 data, headers = json.dumps(answer.value).encode(), {"Content-Type": "application/json"}
-            is_there = found or answer.value is not None
-            self.send_response(HTTPStatus.OK if is_there else HTTPStatus.NOT_FOUND)
-            if not is_there:
-                # huggingface_hub tells a missing file from a missing repository by this.
-                headers["X-Error-Code"] = "RepoNotFound" if answer.file is None else "EntryNotFound"
+            else:
+                data = json.dumps({"error": answer.error}).encode()
+                headers = {"Content-Type": "application/json", "X-Error-Code": answer.error}
+            self.send_response(HTTPStatus.OK if found or answer.value is not None else HTTPStatus.NOT_FOUND)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))

@@ -1,17 +1,24 @@
-"""Any dataset to rows: local files by the code that plan reads them with, hub datasets from the local cache.
+"""Any dataset to rows: local files by the code that plan reads them with, hub datasets from the local caches.
 
-In: where a dataset is. Out: its rows under hpcbench's field names, one at a time. In a job it never downloads: the hubs
-are off there.
+In: where a dataset is. Out: its rows under hpcbench's field names, one at a time. In a job it never downloads: Hugging
+Face is off there, and of ModelScope only files of its cache are read.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 
-from hpcbench.data.files import read_rows
+from hpcbench.catalog.hubs import OnHub, pick_hub
+from hpcbench.data.files import read_file, read_rows
+from hpcbench.data.repository_files import find_split_files
 from hpcbench.data.rows import Place, PlacedRow
 from hpcbench.data.sources import DatasetSource
-from hpcbench.errors import WorkerError
+from hpcbench.errors import PREFETCH, WorkerError
+from hpcbench.storage.modelscope_cache import cache_folder, find_repository
+
+logger = logging.getLogger(__name__)
 
 
 def read_dataset(source: DatasetSource) -> Iterator[PlacedRow]:
@@ -20,27 +27,74 @@ def read_dataset(source: DatasetSource) -> Iterator[PlacedRow]:
     Raises:
         WorkerError: it is not there, or not readable.
     """
-    rows = _read_hub(source) if source.path is None else read_rows(source.path)
-    for row, place in rows:
-        yield PlacedRow(source.layout.apply(row), place)
+    if source.path is not None:
+        for row, place in read_rows(source.path):
+            yield PlacedRow(source.layout.apply(row), place)
+        return
+    on_hub = hub_of(source)
+    num_left_out = 0
+    for row, place in (
+        _read_modelscope(source, on_hub) if on_hub.hub == "modelscope" else _read_huggingface(source, on_hub)
+    ):
+        if (prepared := source.preparation.apply(row)) is None:
+            num_left_out += 1
+        else:
+            yield PlacedRow(source.layout.apply(prepared), place)
+    if num_left_out:
+        logger.warning("dataset %r: %d rows left out that SWIFT 2.x leaves out too", source.name, num_left_out)
 
 
-def _read_hub(source: DatasetSource) -> Iterator[PlacedRow]:
+def hub_of(source: DatasetSource) -> OnHub:
+    """Return the hub that a dataset is read from.
+
+    Raises:
+        WorkerError: no hub is known to have it.
+    """
+    place = pick_hub(source.huggingface, source.modelscope, os.environ)
+    if place is None:
+        raise WorkerError(
+            f"dataset {source.name!r}: no id is known on Hugging Face or ModelScope",
+            hint="add it to ~/.config/hpcbench/datasets.yaml, or name a local file",
+        )
+    return place
+
+
+def _read_huggingface(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow]:
     from datasets import load_dataset
 
-    name = source.name
-    if source.huggingface is None:
-        raise WorkerError(
-            f"dataset {name!r}: no Hugging Face id is known"
-            + (f", and ModelScope's ({source.modelscope}) is not read by hpcbench" if source.modelscope else ""),
-            hint="download it and name the local file, or add its id to ~/.config/hpcbench/datasets.yaml",
+    number = 0
+    for subset in source.subsets:
+        try:
+            loaded = load_dataset(on_hub.id, subset, split="+".join(source.splits))
+        except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
+            raise _not_readable(source, on_hub, error) from error
+        for row in loaded:
+            number += 1
+            yield PlacedRow(dict(row), Place(source.name, "row", number))
+
+
+def _not_readable(source: DatasetSource, on_hub: OnHub, error: Exception) -> WorkerError:
+    reason = f"{type(error).__name__}: {error}"
+    if "Dataset scripts are no longer supported" in str(error):
+        other = "set USE_MODELSCOPE_HUB=1 to read it from ModelScope, or " if source.modelscope is not None else ""
+        return WorkerError(
+            f"dataset {source.name!r}: {on_hub} is made by Python code of the dataset, which is not run: {reason}",
+            hint=f"{other}download its data and name the local file",
         )
-    try:
-        loaded = load_dataset(source.huggingface, source.subset, split=source.split)
-    except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
+    return WorkerError(
+        f"dataset {source.name!r}: no such local file, and {on_hub} is not in the local cache: {reason}",
+        hint=f"run `{PREFETCH}` where there is internet, or name a local file",
+    )
+
+
+def _read_modelscope(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow]:
+    folder = find_repository("datasets", on_hub.id, os.environ)
+    if folder is None:
         raise WorkerError(
-            f"dataset {name!r}: no such local file, and not in the local cache: {type(error).__name__}: {error}",
-            hint="run `hpcbench prefetch CONFIG` where there is internet, or name a local file",
-        ) from error
-    for number, row in enumerate(loaded, start=1):
-        yield PlacedRow(dict(row), Place(name, "row", number))
+            f"dataset {source.name!r}: no such local file, and {on_hub} is not in the local cache "
+            f"({cache_folder(os.environ)})",
+            hint=f"run `{PREFETCH}` where there is internet, or name a local file",
+        )
+    for subset in source.subsets:
+        for file in find_split_files(folder, subset=subset, splits=source.splits):
+            yield from read_file(file)

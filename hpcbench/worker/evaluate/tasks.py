@@ -21,7 +21,7 @@ from lm_eval.config.group import AggMetricConfig
 from lm_eval.tasks import TaskManager
 
 from hpcbench.catalog.files import Catalog, CatalogEntry
-from hpcbench.errors import WorkerError
+from hpcbench.errors import PREFETCH, WorkerError
 
 logger = logging.getLogger(__name__)
 
@@ -195,5 +195,5 @@ def _data_error(name: str, error: Exception) -> WorkerError:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return WorkerError(
         f"eval dataset {name!r}: its data cannot be loaded here: {cause}",
-        hint="run `hpcbench prefetch` on a machine with internet; for a local task file check its data paths",
+        hint=f"run `{PREFETCH}` where there is internet; for a local task file check its data paths",
     )

@@ -13,14 +13,15 @@ from typing import Any, Final
 
 import torch
 
-from hpcbench.catalog.models import MEDIA_KEYS, MODELS
-from hpcbench.errors import WorkerError
+from hpcbench.catalog.models import MEDIA_KEYS
+from hpcbench.errors import PREFETCH, WorkerError
 from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
 from hpcbench.worker.models.attention import choose_attention
 from hpcbench.worker.models.quantization import quantization_config, settle, torch_dtype
+from hpcbench.worker.models.source import model_source
 from hpcbench.worker.tuners import load_tuner
 
 TUNER_WEIGHTS: Final = "tuner.safetensors"
@@ -32,39 +33,6 @@ class GpuNotFoundError(WorkerError):
     """A GPU was asked for and torch sees none; recorded as `GpuNotFound`."""
 
     type_name = "GpuNotFound"
-
-
-def model_source(args: SftArgs) -> str:
-    """Return the folder or hub id to load.
-
-    Raises:
-        WorkerError: the model type is not in the catalog and no path is given.
-    """
-    if args.model_id_or_path is not None:
-        return args.model_id_or_path
-    entry = MODELS.lookup(args.model_type or "")
-    if entry is None:
-        raise WorkerError(
-            f"model_type: {args.model_type!r} is not in the catalog", hint="give model_id_or_path: a hub id or a folder"
-        )
-    if entry.multimodal:
-        raise WorkerError(
-            f"model_type: {args.model_type} takes images or sound, and hpcbench trains and evaluates on text only",
-            hint="choose a text model",
-        )
-    if entry.needs_remote_code and not args.trust_remote_code:
-        raise WorkerError(
-            f"model_type: {args.model_type} needs Python code from its hub folder", hint="set trust_remote_code: true"
-        )
-    if os.environ.get("USE_MODELSCOPE_HUB", "").lower() in {"1", "true"} and entry.modelscope is not None:
-        return entry.modelscope
-    if entry.huggingface is None:
-        raise WorkerError(
-            f"model_type: no Hugging Face id is known for {args.model_type}"
-            + (f"; on ModelScope it is {entry.modelscope}" if entry.modelscope is not None else ""),
-            hint="download it and give model_id_or_path: its folder",
-        )
-    return entry.huggingface
 
 
 def check_device(args: SftArgs, device: Device) -> None:
@@ -186,14 +154,12 @@ def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
     path = Path(source)
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if path.is_absolute() and not path.is_dir():
-        return WorkerError(
-            f"{what}: no such folder: {source}", hint="check model_id_or_path or run `hpcbench prefetch`"
-        )
+        return WorkerError(f"{what}: no such folder: {source}", hint="give model_id_or_path: a folder that jobs see")
     if path.is_dir():
         return WorkerError(f"{what}: {source} cannot be loaded: {reason}")
     return WorkerError(
         f"{what} {source!r} is not in the local cache: {reason}",
-        hint="run `hpcbench prefetch CONFIG` where there is internet, or give model_id_or_path: a local folder",
+        hint=f"run `{PREFETCH}` where there is internet, or give model_id_or_path: a local folder",
     )
 
 

@@ -1,0 +1,31 @@
+"""Where a model is: a folder, or a repository on one of the hubs.
+
+In: the training arguments and the environment. Out: a path or an id with its hub; why there is none. Login node and
+worker ask here, so that both know the same. Nothing is downloaded or loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpcbench.catalog.hubs import OnHub, ids_of, pick_hub
+from hpcbench.catalog.models import MODELS
+from hpcbench.schemas.arguments import SftArgs
+
+
+def locate_model(args: SftArgs, environ: Mapping[str, str]) -> Path | OnHub | None:
+    """Return the folder or the repository of a model, or None where the catalog does not have it.
+
+    A path that does not exist is a path all the same where it is absolute: no hub has ids of that form.
+
+    Raises:
+        ConfigError: the user's catalog is broken.
+    """
+    if args.model_id_or_path is not None:
+        path = Path(args.model_id_or_path)
+        if path.is_absolute() or path.is_dir():
+            return path
+        return pick_hub(*ids_of(args.model_id_or_path, MODELS), environ)
+    entry = MODELS.lookup(args.model_type or "")
+    return None if entry is None else pick_hub(entry.huggingface, entry.modelscope, environ)
