@@ -32,10 +32,10 @@ class DatasetEntry(HubEntry):
     """One subset, or several whose rows follow each other; None where there is only one."""
     split: str | tuple[str, ...] = "train"
     """One split, or several whose rows follow each other."""
-    formatting: Literal["alpaca", "sharegpt"] | None = None
-    """None finds the fields by their names."""
+    formatting: Literal["alpaca", "sharegpt", "openai"] | None = None
+    """As in a registry of LLaMA-Factory; without columns, None finds them by their names."""
     columns: Mapping[str, str] = {}
-    """LLaMA-Factory's column (prompt, query, response, messages, ...) -> the dataset's field."""
+    """LLaMA-Factory's column (prompt, query, response, messages, ...) -> the dataset's column; all that is read."""
     tags: Mapping[str, str] = {}
     """LLaMA-Factory's tag (role_tag, user_tag, ...) -> the dataset's word."""
     prepare: PreparationStep | None = None

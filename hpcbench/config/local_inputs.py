@@ -13,11 +13,8 @@ from pathlib import Path
 
 from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.data.look import Fault, probe_dataset
-from hpcbench.data.sources import (
-    REGISTRY_NAME,
-    find_dataset,
-    read_registry,
-)
+from hpcbench.data.registry import REGISTRY_NAME, read_registry
+from hpcbench.data.sources import find_dataset
 from hpcbench.errors import Problem, WorkerError
 from hpcbench.storage.located_yaml import Located
 

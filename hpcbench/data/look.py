@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench.data.sources import RowLayout, describe_field_sets, match_fields
+from hpcbench.data.columns import SHAPES, Part, RowLayout, describe_shapes
 from hpcbench.storage.located_yaml import shorten
 
 PROBE_BYTES = 1 << 20
@@ -48,10 +48,17 @@ def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
         return None
     if isinstance(found, Fault):
         return Fault(f"{path.name}: {found.message}", found.expected)
-    if match_fields(found if layout is None else layout.names(found)) is None:
+    if not _holds_a_shape(found, layout):
         names = ", ".join(sorted(found)) or "nothing"
-        return Fault(f"the first row of {path.name} has the fields {shorten(names, 200)}", describe_field_sets())
+        return Fault(f"the first row of {path.name} has the fields {shorten(names, 200)}", describe_shapes())
     return None
+
+
+def _holds_a_shape(names: set[str], layout: RowLayout | None) -> bool:
+    if layout is not None and layout.columns:
+        needed = {layout.columns[part] for part in (Part.TURNS, Part.ANSWER, Part.TEXT) if part in layout.columns}
+        return needed <= names
+    return any(shape.needed.keys() <= names for shape in SHAPES)
 
 
 def _first_jsonl(text: str, *, whole: bool) -> set[str] | Fault | None:
@@ -93,5 +100,5 @@ def _first_csv(text: str, *, whole: bool) -> set[str] | Fault | None:
 
 def _fields(row: object) -> set[str] | Fault:
     if not isinstance(row, dict):
-        return Fault("its first row is not a JSON object", describe_field_sets())
+        return Fault("its first row is not a JSON object", describe_shapes())
     return {str(name) for name in row}

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcbench.data.sources import REGISTRY_MARK, read_registry
+from hpcbench.data.registry import read_registry
+from hpcbench.data.sources import REGISTRY_MARK
 
 CHUNK_BYTES = 1 << 20
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx"})

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hpcbench.catalog.agents import AGENT_FORMATS
-from hpcbench.data.messages import MASKED, to_messages
+from hpcbench.data.messages import MASKED, Message
+from hpcbench.data.row_reader import RowReader
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.templates import Template
@@ -41,6 +42,12 @@ TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assis
 ANSWER = f'{CALL}\nObservation: {{"sum": 5}}\nFinal Answer: Five.'
 
 
+def read(row: dict[str, Any]) -> tuple[Message, ...]:
+    agent = AGENT_FORMATS.lookup("react")
+    assert agent is not None
+    return RowReader(agent=agent).read(row).messages
+
+
 def write_agent_rows(path: Path, count: int) -> Path:
     rows = []
     for index in range(count):
@@ -67,11 +74,7 @@ def weigh(tokenizer: Any, messages: Any, **values: Any) -> list[tuple[str, float
 
 
 def test_a_tool_dialogue_is_one_answer_per_round_with_the_tools_in_the_system_prompt() -> None:
-    agent = AGENT_FORMATS.lookup("react")
-    assert agent is not None
-    messages = to_messages({"conversations": TURNS, "tools": json.dumps(TOOLS), "system": "Be brief."}, agent)
-    assert messages is not None
-    system, user, answer = messages
+    system, user, answer = read({"conversations": TURNS, "tools": json.dumps(TOOLS), "system": "Be brief."})
     assert system["content"].startswith("Be brief.\n\nAnswer the following questions")
     assert 'add: Adds. Parameters: {"type": "object"}' in system["content"]
     assert "one of [add]" in system["content"]
@@ -79,15 +82,8 @@ def test_a_tool_dialogue_is_one_answer_per_round_with_the_tools_in_the_system_pr
     assert answer == {"role": "assistant", "content": ANSWER, MASKED: ('{"sum": 5}\n',)}
 
 
-@pytest.mark.parametrize("turns", [TURNS[:3], TURNS[2:], [*TURNS[:1], {"from": "function_call", "value": "add(2)"}]])
-def test_a_broken_tool_dialogue_is_no_chat(turns: list[dict[str, str]]) -> None:
-    assert to_messages({"conversations": turns}, AGENT_FORMATS.lookup("react")) is None
-
-
 def test_what_a_tool_returned_is_never_learnt(tokenizer: Any) -> None:
-    messages = to_messages({"conversations": TURNS}, AGENT_FORMATS.lookup("react"))
-    assert messages is not None
-    encoded = Template(tokenizer).encode(messages)
+    encoded = Template(tokenizer).encode(read({"conversations": TURNS}))
     learnt = [token for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != -100]
     assert tokenizer.decode(learnt) == f"{CALL}\nObservation: Final Answer: Five.<|im_end|>"
     assert encoded.weights is None
@@ -149,7 +145,7 @@ def test_the_weighted_loss_is_the_weighted_mean_of_token_losses(tmp_path: Path) 
     template = Template.from_args(args, AutoTokenizer.from_pretrained(base))
     total = weight = 0.0
     for line in rows.read_text().splitlines():
-        encoded = template.encode(to_messages(json.loads(line)) or ())
+        encoded = template.encode(read(json.loads(line)))
         assert encoded.weights is not None
         logits = model(torch.tensor([encoded.input_ids])).logits[0].detach().double().log_softmax(-1)
         for place in range(1, len(encoded.input_ids)):

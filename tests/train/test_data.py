@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hpcbench.data.messages import to_messages
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import BatchPlan
@@ -33,27 +32,6 @@ def answers(samples: tuple[Sample, ...]) -> list[str]:
     return [sample.messages[-1]["content"] for sample in samples]
 
 
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        ({"messages": [dict(message) for message in PAIR]}, PAIR),
-        ({"query": "q", "response": "a"}, PAIR),
-        ({"question": "q", "answer": "a"}, PAIR),
-        ({"instruction": "q", "input": "", "output": "a"}, PAIR),
-        ({"instruction": "do", "input": "q", "output": "a"}, ({"role": "user", "content": "do\nq"}, PAIR[1])),
-        ({"query": "q", "response": "a", "history": [["q", "a"]]}, (*PAIR, *PAIR)),
-        ({"query": "q", "response": "a", "system": "s"}, ({"role": "system", "content": "s"}, *PAIR)),
-        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, PAIR),
-        ({"query": "q"}, None),
-        ({"query": "q", "response": None}, None),
-        ({"messages": [{"role": "user"}]}, None),
-        ({"query": "q", "response": "a", "history": [["only one"]]}, None),
-    ],
-)
-def test_known_forms_of_rows_become_chats(row: dict[str, Any], expected: Any) -> None:
-    assert to_messages(row) == expected
-
-
 def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
     from datasets import Dataset
 
@@ -73,19 +51,19 @@ def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
 
 def test_a_row_without_its_fields_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
-    path.write_text('{"query": "q", "response": "a"}\n\n{"prompt": "q", "text": "a"}\n', encoding="utf-8")
+    path.write_text('{"query": "q", "response": "a"}\n\n{"prompt": "q", "txt": "a"}\n', encoding="utf-8")
     with pytest.raises(WorkerError) as caught:
         load_splits(make_args(dataset=[str(path)]))
     assert str(caught.value) == (
-        f"{path}: line 3: needed fields are missing or not text; found: prompt, text; expected: messages | conversations | "
-        "query + response | instruction + output | question + answer, ending with an answer\n"
+        f"{path}: line 3: no column 'completion'; found: prompt, txt; expected: messages | conversations | "
+        "query + response | instruction + output | question + answer | prompt + completion | text\n"
         "  hint: check_dataset_strategy: discard leaves such rows out"
     )
 
 
 def test_discard_leaves_bad_rows_out_and_counts_them(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
-    path.write_text('{"query": "q", "response": "a"}\n{"text": "a"}\n', encoding="utf-8")
+    path.write_text('{"query": "q", "response": "a"}\n{"query": "a"}\n', encoding="utf-8")
     splits = load_splits(make_args(dataset=[str(path)], check_dataset_strategy="discard", dataset_test_ratio=0))
     assert (len(splits.train), splits.num_discarded) == (1, 1)
 
@@ -231,6 +209,6 @@ def test_a_registry_names_files_columns_and_roles(tmp_path: Path) -> None:
 
     assert load("gsm8k_math_train") == Sample(messages=PAIR, place=f"{tmp_path}/gsm8k-train.arrow: row 1")
     assert load("talk").messages == ({"role": "system", "content": "s"}, *PAIR)
-    for name, message in {"pictures": "text only", "dpo": "preferences", "gone": "no such file"}.items():
+    for name, message in {"pictures": "text only", "dpo": "preference tuning", "gone": "no such file"}.items():
         with pytest.raises(WorkerError, match=message):
             load(name)

@@ -1,6 +1,6 @@
 """Any dataset to rows: local files by the code that plan reads them with, hub datasets from the local caches.
 
-In: where a dataset is. Out: its rows under hpcbench's field names, one at a time. In a job it never downloads: Hugging
+In: where a dataset is. Out: its rows as they are there, one at a time. In a job it never downloads: Hugging
 Face is off there, and of ModelScope only files of its cache are read.
 """
 
@@ -11,10 +11,10 @@ import os
 from collections.abc import Iterator
 
 from hpcbench.catalog.hubs import OnHub, pick_hub
+from hpcbench.data.dataset_source import DatasetSource
 from hpcbench.data.files import read_file, read_rows
 from hpcbench.data.repository_files import find_split_files
 from hpcbench.data.rows import Place, PlacedRow
-from hpcbench.data.sources import DatasetSource
 from hpcbench.errors import PREFETCH, WorkerError
 from hpcbench.storage.modelscope_cache import cache_folder, find_repository
 
@@ -22,14 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 def read_dataset(source: DatasetSource) -> Iterator[PlacedRow]:
-    """Yield the rows of one dataset under hpcbench's field names.
+    """Yield the rows of one dataset as they are there.
 
     Raises:
         WorkerError: it is not there, or not readable.
     """
     if source.path is not None:
-        for row, place in read_rows(source.path):
-            yield PlacedRow(source.layout.apply(row), place)
+        yield from read_rows(source.path, split=source.splits[0])
         return
     on_hub = hub_of(source)
     num_left_out = 0
@@ -39,7 +38,7 @@ def read_dataset(source: DatasetSource) -> Iterator[PlacedRow]:
         if (prepared := source.preparation.apply(row)) is None:
             num_left_out += 1
         else:
-            yield PlacedRow(source.layout.apply(prepared), place)
+            yield PlacedRow(prepared, place)
     if num_left_out:
         logger.warning("dataset %r: %d rows left out that SWIFT 2.x leaves out too", source.name, num_left_out)
 
@@ -65,7 +64,7 @@ def _read_huggingface(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRo
     number = 0
     for subset in source.subsets:
         try:
-            loaded = load_dataset(on_hub.id, subset, split="+".join(source.splits))
+            loaded = load_dataset(on_hub.id, subset, data_dir=source.folder, split="+".join(source.splits))
         except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
             raise _not_readable(source, on_hub, error) from error
         for row in loaded:
@@ -95,6 +94,7 @@ def _read_modelscope(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow
             f"({cache_folder(os.environ)})",
             hint=f"run `{PREFETCH}` where there is internet, or name a local file",
         )
+    folder /= source.folder or "."
     for subset in source.subsets:
         for file in find_split_files(folder, subset=subset, splits=source.splits):
             yield from read_file(file)

@@ -10,14 +10,15 @@ import logging
 import multiprocessing
 import random
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, overload
+from typing import Any, Final, overload
 
-from hpcbench.catalog.agents import AgentFormat
-from hpcbench.data.messages import Message, to_messages
-from hpcbench.data.sources import describe_field_sets, find_dataset
-from hpcbench.errors import WorkerError
+from hpcbench.data.messages import Message
+from hpcbench.data.row_reader import RowReader
+from hpcbench.data.rows import PlacedRow
+from hpcbench.data.sources import find_dataset
+from hpcbench.errors import DataError, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.datasets import read_dataset
 from hpcbench.worker.data.templates import Encoded, Template, find_agent_format
@@ -29,9 +30,13 @@ _MAX_SHOWN_ERRORS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One row as a chat, with the place it came from."""
+    """One row as a chat or plain text, with the place it came from."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """For the chat template."""
+    text: str | None = None
+    """Plain text, every token of which is trained on; then there are no messages."""
     place: str
     """`file: line N` or `file: row N`, counted from 1."""
 
@@ -188,24 +193,47 @@ def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], in
 
 
 def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
-    agent: AgentFormat = find_agent_format(args)
-    samples = []
-    num_discarded = 0
-    for row, place in read_dataset(find_dataset(dataset, registry=args.dataset_info)):
-        messages = to_messages(row, agent)
-        if messages is not None and messages and messages[-1]["role"] == "assistant":
-            samples.append(Sample(messages=messages, place=str(place)))
+    """Return a dataset's samples, and how many bad rows `check_dataset_strategy` left out.
+
+    As in ms-swift 2.x (swift/llm/utils/dataset.py, _check_dataset): discard and warning leave a bad row out, error
+    raises; none, with which ms-swift does not check, raises too, since such a row cannot be trained on.
+    """
+    source = find_dataset(dataset, registry=args.dataset_info)
+    reader = RowReader(agent=find_agent_format(args), layout=source.layout, all_rounds=args.loss_on_all_rounds)
+    leaves_out = args.check_dataset_strategy in {"discard", "warning"}
+    samples: list[Sample] = []
+    num_bad = 0
+    first: DataError | None = None
+    rows = read_dataset(source)
+    for placed in rows:
+        try:
+            chat = reader.read_placed(placed)
+        except DataError as error:
+            if not leaves_out:
+                has_good = bool(samples) or _any_readable(reader, rows)
+                hint = "check_dataset_strategy: discard leaves such rows out" if has_good else None
+                raise DataError(error.fault, expected=error.expected, hint=hint) from error
+            num_bad += 1
+            first = first or error
+            if args.check_dataset_strategy == "warning" or num_bad <= _MAX_SHOWN_ERRORS:
+                logger.warning("%s; row left out", error.message)
             continue
-        message = (
-            f"{place}: needed fields are missing or not text; "
-            f"found: {', '.join(sorted(row)) or 'nothing'}; expected: {describe_field_sets()}, ending with an answer"
-        )
-        if args.check_dataset_strategy not in {"discard", "warning"}:
-            raise WorkerError(message, hint="check_dataset_strategy: discard leaves such rows out")
-        num_discarded += 1
-        if args.check_dataset_strategy == "warning" or num_discarded <= _MAX_SHOWN_ERRORS:
-            logger.warning("%s; row left out", message)
-    return samples, num_discarded
+        samples.append(Sample(messages=chat.messages, tools=chat.tools, text=chat.text, place=str(placed.place)))
+    if first is not None and not samples:
+        raise DataError(f"{first.fault} (and no other row can be read: {num_bad} in all)", expected=first.expected)
+    for remark in reader.remarks():
+        logger.warning("%s: %s", dataset, remark)
+    return samples, num_bad
+
+
+def _any_readable(reader: RowReader, rows: Iterable[PlacedRow]) -> bool:
+    for placed in rows:
+        try:
+            reader.read_placed(placed)
+        except DataError:
+            continue
+        return True
+    return False
 
 
 def _encode_all(samples: Sequence[Sample], template: Template, *, num_proc: int) -> Iterator[Encoded]:
@@ -229,7 +257,10 @@ def _encode_inherited(sample: Sample) -> Encoded:
 
 def _encode_one(sample: Sample, template: Template) -> Encoded:
     try:
-        encoded = template.encode(sample.messages)
+        if sample.text is not None:
+            encoded = template.encode_text(sample.text)
+        else:
+            encoded = template.encode(sample.messages, tools=sample.tools)
     except WorkerError as error:
         raise WorkerError(f"{sample.place}: {error.message}", hint=error.hint) from error
     if encoded.input_ids and encoded.num_label_tokens == 0:

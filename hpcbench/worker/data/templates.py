@@ -16,13 +16,14 @@ from jinja2 import TemplateError
 
 from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
 from hpcbench.catalog.models import MODELS, TEMPLATES
-from hpcbench.data.messages import MASKED, Message
+from hpcbench.data.messages import CALLS, MASKED, Message
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 
 logger = logging.getLogger(__name__)
 
 IGNORED_LABEL: Final = -100
+Tools = Sequence[Mapping[str, Any]]
 TruncationStrategy = Literal["truncation_left", "delete"]
 DEFAULT: Final = "default"
 TOOL_USE: Final = "tool_use"
@@ -107,15 +108,31 @@ class Template:
         """Return the prompt for the next answer, as text without the special tokens a tokenizer adds by itself."""
         return self._render(self._with_system(messages), is_prompt=True)
 
-    def prefix_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prefix_ids(self, messages: Sequence[Message], *, tools: Tools = ()) -> list[int]:
         """Return the prompt for the next answer, as the tokens that training conditions on."""
-        return self._prompt_ids(self._with_system(messages))
+        return self._prompt_ids(self._with_system(messages), tools)
 
-    def encode(self, messages: Sequence[Message]) -> Encoded:
+    def encode_text(self, text: str) -> Encoded:
+        """Return plain text as one training sample: the tokenizer's own start token, the text, an end token.
+
+        Loss is on every token but the first, which nothing predicts.
+        """
+        ids = list(self.tokenizer(text)["input_ids"])
+        if ids[-1:] != [self.tokenizer.eos_token_id]:
+            ids.append(self.tokenizer.eos_token_id)
+        weights = None if self._loss_scale is None else [1.0] * len(ids)
+        return self._fit(ids, list(ids), weights)
+
+    def encode(self, messages: Sequence[Message], *, tools: Tools = ()) -> Encoded:
         """Return one training sample; loss is on the last answer and its end, or on all answers.
 
+        Args:
+            messages: the chat.
+            tools: descriptions of the tools that the chat template writes into the prompt.
+
         Raises:
-            WorkerError: the chat does not end with an answer, or the template's prompt is not what training would see.
+            WorkerError: the chat does not end with an answer, the template's prompt is not what training would see, or
+                the template does not write tools or their calls.
         """
         chat = self._with_system(messages)
         if not chat or chat[-1]["role"] != "assistant":
@@ -126,8 +143,8 @@ class Template:
         weights: list[float] = []
         text = ""
         for answer in answers if self._all_rounds else answers[-1:]:
-            prompt = self._render(chat[:answer], is_prompt=True)
-            full = self._render(chat[: answer + 1], is_prompt=False)
+            prompt = self._render(chat[:answer], tools, is_prompt=True)
+            full = self._render(chat[: answer + 1], tools, is_prompt=False)
             self._check_starts_with(prompt, text)
             self._check_starts_with(full, prompt)
             prompt_ids = self._continue(input_ids, text, prompt)
@@ -141,7 +158,8 @@ class Template:
             labels += [token if weight else IGNORED_LABEL for token, weight in zip(answer_ids, scale, strict=True)]
             weights += [0.0] * (len(prompt_ids) - len(input_ids)) + scale
             input_ids, text = prompt_ids + answer_ids, full
-        self._check_prompt(chat, input_ids, labels)
+        self._check_prompt(chat, tools, input_ids, labels)
+        _check_tools(chat, tools, text)
         return self._fit(input_ids, labels, None if self._loss_scale is None else weights)
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
@@ -150,13 +168,14 @@ class Template:
             chat.insert(0, {"role": "system", "content": self.system})
         return chat
 
-    def _render(self, chat: Sequence[Message], *, is_prompt: bool) -> str:
+    def _render(self, chat: Sequence[Message], tools: Tools = (), *, is_prompt: bool) -> str:
         if self._chat_template is None:
             return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
-        chat_template = pick_chat_template(self._chat_template, has_tools=False)
+        chat_template = pick_chat_template(self._chat_template, has_tools=bool(tools))
         try:
             text = self.tokenizer.apply_chat_template(
                 [{key: value for key, value in message.items() if key != MASKED} for message in chat],
+                tools=list(tools) or None,
                 chat_template=chat_template,
                 add_generation_prompt=is_prompt,
                 tokenize=False,
@@ -166,8 +185,8 @@ class Template:
             raise WorkerError(f"the chat template rejects a chat with the roles {roles}: {error}") from error
         return str(text)
 
-    def _prompt_ids(self, chat: Sequence[Message]) -> list[int]:
-        return self._tokenize(self._render(chat, is_prompt=True), is_start=True)
+    def _prompt_ids(self, chat: Sequence[Message], tools: Tools) -> list[int]:
+        return self._tokenize(self._render(chat, tools, is_prompt=True), is_start=True)
 
     def _tokenize(self, text: str, *, is_start: bool) -> list[int]:
         """Tokenize; the plain fallback takes the tokenizer's own start token, a chat template writes its own."""
@@ -213,9 +232,9 @@ class Template:
                 hint="use another template_type, or loss_on_all_rounds: false if the earlier answers are rewritten",
             )
 
-    def _check_prompt(self, chat: Sequence[Message], input_ids: list[int], labels: list[int]) -> None:
+    def _check_prompt(self, chat: Sequence[Message], tools: Tools, input_ids: list[int], labels: list[int]) -> None:
         """Raise unless the tokens before the last answer are those of the prompt for it."""
-        prompt_ids = self._prompt_ids(chat[:-1])
+        prompt_ids = self._prompt_ids(chat[:-1], tools)
         num_prompt = len(prompt_ids)
         if input_ids[:num_prompt] != prompt_ids or labels[num_prompt - 1 : num_prompt] not in ([], [IGNORED_LABEL]):
             raise WorkerError(
@@ -268,6 +287,19 @@ class Template:
             weights=None if weights is None else weights[start:],
             truncated=True,
         )
+
+
+def _check_tools(chat: Sequence[Message], tools: Tools, text: str) -> None:
+    """Raise unless each tool and each call is in the rendered chat by its name; most templates know no tools."""
+    called = [call["function"]["name"] for message in chat for call in message.get(CALLS, ())]
+    for what, names in (("tools", [tool["function"]["name"] for tool in tools]), ("tool calls", called)):
+        missing = [name for name in names if name not in text]
+        if missing:
+            raise WorkerError(
+                f"the chat template does not write {what}: {missing[0]!r} is missing from the chat",
+                hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
+                "function_call and observation, in which agent_template writes them",
+            )
 
 
 def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> str:

@@ -40,7 +40,7 @@ def make_prompts(samples: Sequence[Sample], template: Template, *, max_length: i
     """Return the prompts for the last answers, each with its last `max_length` tokens."""
     return tuple(
         Prompt(
-            input_ids=tuple(template.prefix_ids(sample.messages[:-1])[-max_length:]),
+            input_ids=tuple(template.prefix_ids(sample.messages[:-1], tools=sample.tools)[-max_length:]),
             reference=str(sample.messages[-1].get("content") or ""),
         )
         for sample in samples

@@ -7,9 +7,10 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.catalog.datasets import DATASETS, PreparationStep
-from hpcbench.data.messages import to_messages
 from hpcbench.data.preparation import STEPS, Preparation
+from hpcbench.data.row_reader import RowReader
 from hpcbench.data.sources import find_dataset
 from hpcbench.errors import WorkerError
 from tests.support.places import RECORDED
@@ -23,8 +24,9 @@ def chat_of(name: str, row: dict[str, Any]) -> dict[str, Any] | None:
     prepared = source.preparation.apply(row)
     if prepared is None:
         return None
-    messages = to_messages(source.layout.apply(prepared))
-    assert messages is not None, f"{name}: {prepared}"
+    agent = AGENT_FORMATS.lookup("react")
+    assert agent is not None
+    messages = RowReader(agent=agent, layout=source.layout).read(prepared).messages
     systems = [message["content"] for message in messages if message["role"] == "system"]
     turns = [message for message in messages if message["role"] != "system"]
     assert [message["role"] for message in turns] == ["user", "assistant"] * (len(turns) // 2)

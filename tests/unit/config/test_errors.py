@@ -75,9 +75,9 @@ def test_files_and_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("d.jsonl", '{"text": "x", "id": 1}\n', "the first row of d.jsonl has the fields id, text"),
-        ("d.json", '[{"text": "x"}]', "the first row of d.json has the fields text"),
-        ("d.csv", "text,label\na,b\n", "the first row of d.csv has the fields label, text"),
+        ("d.jsonl", '{"note": "x", "id": 1}\n', "the first row of d.jsonl has the fields id, note"),
+        ("d.json", '[{"note": "x"}]', "the first row of d.json has the fields note"),
+        ("d.csv", "note,label\na,b\n", "the first row of d.csv has the fields label, note"),
         ("d.csv", "query,response\n", "d.csv: it holds no rows below its header"),
         ("d.json", "[]", "d.json: it holds no rows"),
         ("d.json", "[1, 2]", "d.json: its first row is not a JSON object"),
@@ -98,11 +98,12 @@ def test_datasets_that_cannot_be_trained_on(tmp_path: Path, name: str, content: 
 
 
 def test_the_expected_fields_are_named(tmp_path: Path) -> None:
-    (tmp_path / "d.jsonl").write_text('{"text": 1}')
+    (tmp_path / "d.jsonl").write_text('{"note": 1}')
     text = refusal(tmp_path, "cmd: sft\nargs: {model: org/m, dataset: d.jsonl}\nexperiment: [{name: a}]")
     assert text == (
-        "demo.yaml:2: args.dataset: the first row of d.jsonl has the fields text\n"
-        "  expected: messages | conversations | query + response | instruction + output | question + answer"
+        "demo.yaml:2: args.dataset: the first row of d.jsonl has the fields note\n"
+        "  expected: messages | conversations | query + response | instruction + output | question + answer | "
+        "prompt + completion | text"
     )
 
 

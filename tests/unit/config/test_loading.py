@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.config import load_suites
-from hpcbench.data.sources import FIELD_SETS
+from hpcbench.data.columns import SHAPES, Shape
 from hpcbench.schemas.durations import parse_minutes
 from tests.support.places import GOLDEN
 from tests.support.suite_writer import HEAD, load, load_one, messages_of, refusal
@@ -343,14 +343,17 @@ def test_paths_are_relative_to_the_suite_and_become_absolute(tmp_path: Path, mon
     assert overridden.args.dataset == (f"{tmp_path}/cwd/other.jsonl",)
 
 
-@pytest.mark.parametrize("fields", FIELD_SETS)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "csv"])
-def test_datasets_with_the_needed_fields(tmp_path: Path, fields: tuple[str, ...], suffix: str) -> None:
-    row = dict.fromkeys((*fields, "system"), "x")
+def test_datasets_of_every_shape_are_planned(tmp_path: Path, shape: Shape, suffix: str) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    row = {column: json.dumps(turns) if part == "turns" else "x" for column, part in shape.needed.items()}
     contents = {
         "json": json.dumps([row, row]),
         "jsonl": "\n" + json.dumps(row),
-        "csv": ",".join(row) + "\n" + ",".join(row.values()),
+        "csv": ",".join(row)
+        + "\n"
+        + ",".join(f'"{value}"' for value in (text.replace('"', '""') for text in row.values())),
     }
     (tmp_path / f"d.{suffix}").write_text(contents[suffix])
     load_one(tmp_path, f"cmd: sft\nargs: {{model: org/m, dataset: d.{suffix}}}\nexperiment: [{{name: a}}]")

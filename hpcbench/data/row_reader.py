@@ -1,0 +1,218 @@
+"""Rows of datasets to what is trained on: which columns a row's parts are in, and what is in them.
+
+In: rows as their files hold them, how a registry or the catalog lays them out. Out: chats or plain texts, or an error
+that names what is wrong in the row; remarks about what was not read. Plan and the worker read rows with this code. It
+reads no file and never tokenizes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hpcbench.catalog.agents import AgentFormat
+from hpcbench.data.columns import (
+    MEDIA_COLUMNS,
+    PREFERENCE_COLUMNS,
+    SHAPES,
+    Part,
+    RowLayout,
+    Shape,
+    describe_shapes,
+)
+from hpcbench.data.messages import Dialogue, Message, check_answers, read_tools, read_turns
+from hpcbench.data.rows import PlacedRow
+from hpcbench.data.values import BadRowError, describe, is_absent, show, show_names, take_list, take_text, well_formed
+from hpcbench.errors import DataError, plural
+
+NO_LAYOUT: Final = RowLayout()
+PREFERENCES: Final = "is for preference tuning, which hpcbench does not do"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """What one row teaches: a chat that ends with an answer, or plain text."""
+
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """For the chat template; tools of ShareGPT dialogues are in the system prompt."""
+    text: str | None = None
+    """Plain text, every token of which is trained on; then there are no messages."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RowReader:
+    """Reads the rows of one dataset, and remembers what it did not read."""
+
+    agent: AgentFormat
+    """How tools, their calls and results are written in dialogues whose chat template does not write them."""
+    layout: RowLayout = NO_LAYOUT
+    all_rounds: bool = False
+    """Whether every answer is trained on, not only the last one."""
+    _unread: Counter[str] = field(default_factory=Counter)
+    _unread_keys: set[str] = field(default_factory=set)
+    _num_rows: int = 0
+    _num_repaired: int = 0
+
+    def read_placed(self, placed: PlacedRow) -> Chat:
+        """Return what a row teaches.
+
+        Raises:
+            DataError: it cannot be trained on; the message begins with its place.
+        """
+        try:
+            return self.read(placed.row)
+        except BadRowError as error:
+            raise DataError(f"{placed.place}: {error.fault}", expected=error.expected) from error
+
+    def read(self, row: Mapping[str, Any]) -> Chat:
+        """Return what a row teaches.
+
+        Raises:
+            BadRowError: it cannot be trained on.
+        """
+        whole = well_formed(row)
+        self._refuse_other_training(whole)
+        parts = self._find_parts(whole)
+        chat = self._read_parts(parts)
+        self._num_rows += 1
+        self._num_repaired += whole is not row
+        used = {column for column, _ in parts.values()}
+        self._unread.update(
+            str(column) for column, value in whole.items() if column not in used and not is_absent(value)
+        )
+        return chat
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what was not read as it stands, of all rows so far: columns without a meaning, broken characters."""
+        remarks = []
+        if self._unread or self._unread_keys:
+            names = [
+                name if count == self._num_rows else f"{name} (in {plural(count, 'row')})"
+                for name, count in sorted(self._unread.items())
+            ]
+            remarks.append(f"not read: {show_names([*names, *sorted(self._unread_keys)])}")
+        if self._num_repaired:
+            rows = plural(self._num_repaired, "row")
+            remarks.append(f"{rows} with half a character (a lone surrogate), each read as U+FFFD")
+        return tuple(remarks)
+
+    def _find_parts(self, row: Mapping[str, Any]) -> dict[Part, tuple[str, Any]]:
+        """Return each part of the row with its column's name and value."""
+        if self.layout.columns:
+            return self._find_named_parts(row)
+        shapes = sorted(SHAPES, key=lambda shape: shape.name != self.layout.formatting)
+        # Files that were put together from several have each other's columns, with null in them.
+        fitting = [shape for shape in shapes if all(row.get(column) is not None for column in shape.needed)]
+        near = [shape for shape in shapes if shape.needed.keys() <= row.keys()]
+        if not fitting and not near:
+            raise BadRowError(_describe_missing(row, shapes), expected=describe_shapes())
+        shape = (fitting or near)[0]
+        found = {part: (column, row[column]) for column, part in shape.needed.items()}
+        return found | {part: (column, row[column]) for column, part in shape.optional.items() if column in row}
+
+    def _find_named_parts(self, row: Mapping[str, Any]) -> dict[Part, tuple[str, Any]]:
+        found = {part: (column, row.get(column)) for part, column in self.layout.columns.items()}
+        for part in (Part.QUESTION, Part.ADDITION, Part.ANSWER, Part.TURNS, Part.TEXT):
+            if part in found and found[part][0] not in row:
+                raise BadRowError(
+                    f"no column {show(found[part][0])}; found: {show_names(row)}", expected=f"the {part.value}"
+                )
+        if Part.ANSWER in found:
+            found.setdefault(Part.QUESTION, ("", ""))
+        return found
+
+    def _refuse_other_training(self, row: Mapping[str, Any]) -> None:
+        if self.layout.columns:
+            return  # what the registry does not name is left aside on purpose
+        for column in MEDIA_COLUMNS:
+            if not is_absent(row.get(column)):
+                raise BadRowError(f"{column}: {describe(row[column])}", expected="text only, as hpcbench trains on")
+        for column in PREFERENCE_COLUMNS:
+            if not is_absent(row.get(column)):
+                raise BadRowError(f"{column}: a column that {PREFERENCES}", expected=describe_shapes())
+
+    def _read_parts(self, parts: Mapping[Part, tuple[str, Any]]) -> Chat:
+        if Part.TEXT in parts:
+            column, value = parts[Part.TEXT]
+            text = take_text(value, column, expected="text to learn")
+            if not text.strip():
+                raise BadRowError(f"{column}: empty", expected="text to learn")
+            return Chat(text=text)
+        system = _read_system(parts)
+        tools_column, tools_value = parts.get(Part.TOOLS, ("tools", None))
+        tools = read_tools(tools_value, tools_column)
+        where = parts[Part.TURNS if Part.TURNS in parts else Part.ANSWER][0]
+        dialogue = self._read_dialogue(parts)
+        messages = dialogue.messages
+        is_for_template = dialogue.is_for_template
+        if tools and not is_for_template:
+            # In place of the system prompt that the dialogue begins with, which is part of the new one.
+            if messages and messages[0]["role"] == "system":
+                system, messages = messages[0]["content"], messages[1:]
+            prompt = self.agent.write_tools([tool["function"] for tool in tools])
+            system = "\n\n".join(part for part in (system, prompt) if part)
+        if system and not (messages and messages[0]["role"] == "system"):
+            messages = [{"role": "system", "content": system}, *messages]
+        check_answers(messages, all_rounds=self.all_rounds, where=where)
+        return Chat(messages=tuple(messages), tools=tools if is_for_template else ())
+
+    def _read_dialogue(self, parts: Mapping[Part, tuple[str, Any]]) -> Dialogue:
+        if Part.TURNS in parts:
+            column, value = parts[Part.TURNS]
+            return self._read_turns(value, column)
+        (asked, question), (answered, answer) = parts[Part.QUESTION], parts[Part.ANSWER]
+        if not isinstance(question, list) or not isinstance(answer, list):
+            return Dialogue(_read_pair(parts), is_for_template=False)
+        prompt, completion = self._read_turns(question, asked), self._read_turns(answer, answered)
+        if not prompt.is_for_template or not completion.is_for_template:
+            raise BadRowError(f"{asked} and {answered}: turns of from and value", expected="turns of role and content")
+        return Dialogue([*prompt.messages, *completion.messages], is_for_template=True)
+
+    def _read_turns(self, value: object, column: str) -> Dialogue:
+        return read_turns(value, column, layout=self.layout, agent=self.agent, on_unread=self._unread_keys.add)
+
+
+def _read_system(parts: Mapping[Part, tuple[str, Any]]) -> str | None:
+    column, value = parts.get(Part.SYSTEM, ("system", None))
+    return None if value is None else take_text(value, column, expected="text, the system prompt")
+
+
+def _read_pair(parts: Mapping[Part, tuple[str, Any]]) -> list[Message]:
+    asked = [parts[part] for part in (Part.QUESTION, Part.ADDITION) if part in parts]
+    # One of the two may be null where the other says what is asked.
+    given = [pair for pair in asked if pair[1] is not None] or asked[:1]
+    texts = [take_text(value, column, expected="text, the question") for column, value in given]
+    question = "\n".join(text for text in texts if text)
+    column, value = parts[Part.ANSWER]
+    answer = take_text(value, column, expected="text, the answer")
+    history = _read_history(*parts.get(Part.HISTORY, ("history", None)))
+    return [
+        message
+        for asked_text, answer_text in [*history, (question, answer)]
+        for message in ({"role": "user", "content": asked_text}, {"role": "assistant", "content": answer_text})
+    ]
+
+
+def _read_history(column: str, value: object) -> list[tuple[str, str]]:
+    if is_absent(value):
+        return []
+    expected = "a list of [question, answer], or its JSON text"
+    rounds = []
+    for number, past in enumerate(take_list(value, column, expected=expected), start=1):
+        where = f"{column}: round {number}"
+        if not isinstance(past, (list, tuple)) or len(past) != 2:
+            raise BadRowError(f"{where}: {describe(past)}", expected="[question, answer]")
+        rounds.append((take_text(past[0], where), take_text(past[1], where)))
+    return rounds
+
+
+def _describe_missing(row: Mapping[str, Any], shapes: list[Shape]) -> str:
+    """Return what the row lacks to be of the shape that it comes closest to."""
+    for shape in shapes:
+        first, *others = shape.needed
+        if first in row:
+            return f"no column {show(others[0])}; found: {show_names(row)}"
+    return f"no known set of columns; found: {show_names(row)}"
