@@ -115,11 +115,14 @@ class RowReader:
 
     def _find_named_parts(self, row: Mapping[str, Any]) -> dict[Part, tuple[str, Any]]:
         found = {part: (column, row.get(column)) for part, column in self.layout.columns.items()}
-        for part in (Part.QUESTION, Part.ADDITION, Part.ANSWER, Part.TURNS, Part.TEXT):
-            if part in found and found[part][0] not in row:
-                raise BadRowError(
-                    f"no column {show(found[part][0])}; found: {show_names(row)}", expected=f"the {part.value}"
-                )
+        asked = [part for part in (Part.QUESTION, Part.ADDITION) if part in found]
+        needed = [part for part in (Part.ANSWER, Part.TURNS, Part.TEXT) if part in found]
+        if asked and not any(found[part][0] in row for part in asked):
+            needed.append(asked[0])
+        for part in needed:
+            column = found[part][0]
+            if column not in row:
+                raise BadRowError(f"no column {show(column)}; found: {show_names(row)}", expected=f"the {part.value}")
         if Part.ANSWER in found:
             found.setdefault(Part.QUESTION, ("", ""))
         return found

@@ -316,3 +316,10 @@ def test_the_cases_of_public_bug_reports_are_read_or_named() -> None:
     assert refusal(rows("roles-null-output.jsonl")[1]) == "output: null; expected: text, the answer"
     chats = [make_reader().read(row) for row in rows("tools-messages.jsonl")]
     assert [chat.tools[0]["function"]["name"] for chat in chats] == ["get_weather", "add"]
+
+
+def test_of_a_registrys_two_columns_for_the_question_one_is_enough() -> None:
+    columns = {Part.QUESTION: "query", Part.ADDITION: "input", Part.ANSWER: "response"}
+    assert read({"query": "q", "response": "a"}, columns=columns) == PAIR
+    assert read({"input": "q", "response": "a"}, columns=columns) == PAIR
+    assert refusal({"response": "a"}, columns=columns) == "no column 'query'; found: response; expected: the question"
