@@ -116,7 +116,7 @@ class RowReader:
     def _find_named_parts(self, row: Mapping[str, Any]) -> dict[Part, tuple[str, Any]]:
         found = {part: (column, row.get(column)) for part, column in self.layout.columns.items()}
         asked = [part for part in (Part.QUESTION, Part.ADDITION) if part in found]
-        needed = [part for part in (Part.ANSWER, Part.TURNS, Part.TEXT) if part in found]
+        needed: list[Part] = [part for part in (Part.ANSWER, Part.TURNS, Part.TEXT) if part in found]
         if asked and not any(found[part][0] in row for part in asked):
             needed.append(asked[0])
         for part in needed:
