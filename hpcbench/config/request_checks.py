@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.catalog.models import MODELS, TEMPLATES, find_media
+from hpcbench.config.training_checks import check_attention, check_training
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.schemas.arguments import SftArgs
@@ -79,7 +80,7 @@ def check_args(
     if device == "cpu" and args.ddp_backend == "nccl":
         found.append(at_key("ddp_backend").problem("nccl needs GPUs", expected="gloo"))
     if cmd != "command":
-        found += _check_catalog(args, at_key)
+        found += _check_catalog(args, at_key) + check_attention(args, at_key, device=device)
     if cmd != "sft":
         return found
     if not args.dataset:
@@ -90,6 +91,7 @@ def check_args(
         found.append(
             at_key("save_strategy").problem(message, hint="remove one of them; `eval_dataset: []` switches evals off")
         )
+    found += check_training(args, given, at_key, has_validation=has_validation(args))
     return found + _check_words(args, at_key) + _check_push(args, at_key)
 
 
@@ -149,4 +151,4 @@ def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Prob
 
 def has_validation(args: SftArgs) -> bool:
     """Return whether there is a validation split to compute eval_loss on."""
-    return bool(args.val_dataset) or (args.dataset_test_ratio > 0 and args.val_dataset_sample != 0)
+    return (bool(args.val_dataset) or args.dataset_test_ratio > 0) and args.val_dataset_sample != 0

@@ -29,7 +29,7 @@ from hpcbench.schemas.record import Record, TrainMetrics, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_text
-from hpcbench.storage.paths import MANIFEST, PEFT_CONFIG, TUNER_STATE, AttemptPaths, JobPaths
+from hpcbench.storage.paths import MANIFEST, PEFT_CONFIG, TRAINER_STATE, TUNER_STATE, AttemptPaths, JobPaths
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ LIMIT_S: Final = 3600.0  # the job's GPUs are idle meanwhile
 POLL_S: Final = 0.2
 
 _PUSHED: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "*.py")  # never a pickle
-_NOT_PUSHED: Final = ("trainer_state.json", TUNER_STATE, MANIFEST)
+_NOT_PUSHED: Final = (TRAINER_STATE, TUNER_STATE, MANIFEST)
 _LARGEST_CONFIG_BYTES: Final = 1 << 20  # larger JSON files are vocabularies and indices, which hold no paths
 
 

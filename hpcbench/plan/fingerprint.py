@@ -45,6 +45,7 @@ ARGS_OF_A_BASELINE = (
     "system",
     "dtype",
     "use_flash_attn",
+    "attn_impl",
     "trust_remote_code",
 )
 """The training arguments that an untrained baseline depends on; changing a learning rate does not rerun it."""
@@ -52,8 +53,11 @@ ARGS_OF_A_BASELINE = (
 QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
 """Those that it depends on too where its weights are quantised."""
 
-ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {"args": frozenset(), "eval_args": frozenset()}
+ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {"args": frozenset({"attn_impl"}), "eval_args": frozenset()}
 """Arguments younger than 0.2, by group: left out at their default, so that results of earlier versions stay valid."""
+
+_USES_FLASH_ATTENTION: Mapping[str, bool] = {"sdpa": False, "flash_attention_2": True}
+"""Values of attn_impl that 0.2 took for values of use_flash_attn, and ran."""
 
 
 def fingerprint(request: JobRequest, inputs: Inputs) -> str:
@@ -86,6 +90,8 @@ def fingerprint_parts(
         if isinstance(parts[group], dict):
             defaults = {name for name in names if getattr(given, name) == type(given).model_fields[name].default}
             parts[group] = {name: value for name, value in parts[group].items() if name not in defaults}
+    if isinstance(parts["args"], dict) and parts["args"].get("attn_impl") in _USES_FLASH_ATTENTION:
+        parts["args"]["use_flash_attn"] = _USES_FLASH_ATTENTION[parts["args"].pop("attn_impl")]
     # The same content at another place is the same input.
     parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
     return _without_places(parts)

@@ -172,6 +172,7 @@ MEMORY = Column(
     note="memory: peak of the training per rank, GPU memory reserved by torch (GiB = 2^30 bytes)",
     legend=(
         (" x", "`x2`: on each of two ranks"),
+        ("+", "`+`: on each of several GPUs or ranks"),
         ("(host)", "`(host)`: peak resident set on a CPU"),
         ("(nvml)", "`(nvml)`: the GPU's used memory, seen from outside"),
         ("OOM", "`OOM`: out of GPU memory, which is a result"),

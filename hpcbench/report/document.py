@@ -31,6 +31,7 @@ SWIFT_NOTES = (
         "train speed counts the samples of all epochs and ranks over the time of the optimizer steps; SWIFT 2.x "
         "counted one epoch over a time that included evaluation and saving, so with epoch=2 its figures are about half"
     ),
+    "flash_attn says what ran, True where it was a flash attention; SWIFT 2.x printed what was asked for",
 )
 
 

@@ -10,7 +10,7 @@ from hpcbench.report import columns as c
 from hpcbench.report.cells import infer_speed_text, swift_tuner_params, trainable_share
 from hpcbench.report.column import Column, Raw, cell_text
 from hpcbench.report.facts import Facts
-from hpcbench.report.memory import MARKS, memory_of
+from hpcbench.report.memory import swift_memory_text
 from hpcbench.report.rows import Row
 from hpcbench.report.score_columns import eval_columns, value_columns
 from hpcbench.schemas.states import JobState
@@ -60,10 +60,10 @@ def swift_columns() -> tuple[Column, ...]:
         _swift(c.TUNER, missing="None"),
         replace(_swift(c.TUNER_PARAMS), show=_swift_params),
         replace(_swift(c.TRAINABLE, missing="None(None)"), show=trainable_share),
-        Column(key="use_flash_attn", header="flash_attn", get=c.arg(lambda args: args.use_flash_attn), missing=""),
+        replace(_swift(c.ATTENTION), show=_swift_attention),
         replace(c.CHECKPOINTING, missing=""),
         _swift(c.HYPERS),
-        replace(_swift(c.MEMORY, missing="None"), show=_swift_memory, state=_swift_memory_state),
+        replace(_swift(c.MEMORY, missing="None"), show=swift_memory_text, state=_swift_memory_state),
         _swift(c.TRAIN_SPEED),
         _swift(c.INFER_SPEED),
         replace(c.TRAIN_LOSS, decimals=2, missing=""),
@@ -100,7 +100,8 @@ def _varies(column: Column, experiments: Iterable[Facts]) -> bool:
 
 
 def _asks_for_attention(experiments: Iterable[Facts]) -> bool:
-    return any(facts.train_args is not None and facts.train_args.use_flash_attn is not None for facts in experiments)
+    asked = (facts.train_args for facts in experiments if facts.train_args is not None)
+    return any(args.use_flash_attn is not None or args.attn_impl is not None for args in asked)
 
 
 def _swift(column: Column, *, missing: str = "") -> Column:
@@ -136,13 +137,14 @@ def _argument(header: str, name: str) -> Column:
     return Column(key=name, header=header, get=get, missing="")
 
 
+def _swift_attention(facts: Facts) -> str:
+    """Return True where a flash attention ran, as SWIFT 2.x writes it, else what ran instead."""
+    ran = None if facts.train is None else facts.train.attention
+    return "" if ran is None else "True" if ran.startswith("flash") else ran
+
+
 def _swift_params(facts: Facts) -> str:
     return "" if facts.train_args is None else swift_tuner_params(facts.train_args)
-
-
-def _swift_memory(facts: Facts) -> str:
-    memory = memory_of(facts)
-    return "" if memory is None else "/".join(f"{peak:.2f}GiB" for peak in memory.peaks_gib) + MARKS[memory.source]
 
 
 def _swift_memory_state(facts: Facts) -> str | None:

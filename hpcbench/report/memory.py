@@ -1,4 +1,4 @@
-"""Peak memory of an experiment, in GiB per rank; as in SWIFT 2.x, memory of evals is never counted."""
+"""Peak memory of an experiment, in GiB per rank or GPU; as in SWIFT 2.x, memory of evals is never counted."""
 
 from __future__ import annotations
 
@@ -17,11 +17,18 @@ _FEW = 2
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Peak memory per rank (or per GPU, seen from outside)."""
+    """Peak memory per rank, or per GPU where one rank has several or where it was seen from outside."""
 
     source: Source
     peaks_gib: tuple[float, ...]
     """Never empty."""
+    one_model: bool = False
+    """Whether the peaks are those of the GPUs that hold the parts of one model."""
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether the parts of one model lie on several GPUs."""
+        return self.one_model and len(self.peaks_gib) > 1
 
 
 def memory_of(facts: Facts) -> Memory | None:
@@ -29,6 +36,8 @@ def memory_of(facts: Facts) -> Memory | None:
     if facts.train is not None:
         ranks = sorted(facts.train.memory, key=lambda memory: memory.rank)
         reserved = tuple(memory.reserved_gib for memory in ranks if memory.reserved_gib is not None)
+        if len(reserved) == 1 and ranks[0].reserved_gib_by_gpu:
+            return Memory("cuda", ranks[0].reserved_gib_by_gpu, one_model=True)
         if reserved:
             return Memory("cuda", reserved)
         resident = tuple(memory.host_rss_gib for memory in ranks if memory.host_rss_gib is not None)
@@ -45,7 +54,9 @@ def memory_text(facts: Facts) -> str:
     if memory is None:
         return ""
     printed = [f"{peak:.2f}" for peak in memory.peaks_gib]
-    if len(set(printed)) == 1:
+    if memory.is_shared_out:
+        text = f"{'+'.join(printed)}GiB"
+    elif len(set(printed)) == 1:
         text = f"{printed[0]}GiB" + (f" x{len(printed)}" if len(printed) > 1 else "")
     elif len(printed) <= _FEW:
         text = f"{'+'.join(printed)}GiB"
@@ -55,12 +66,25 @@ def memory_text(facts: Facts) -> str:
 
 
 def memory_brief(facts: Facts) -> str:
-    """Return `35.65 x2`: the largest peak in GiB, the number of ranks, the source."""
+    """Return `35.65 x2`: the largest peak in GiB, the number of ranks, the source; `78.54 of 2` of one model's GPUs."""
     memory = memory_of(facts)
     if memory is None:
         return ""
     count = len(memory.peaks_gib)
-    return f"{max(memory.peaks_gib):.2f}" + (f" x{count}" if count > 1 else "") + MARKS[memory.source]
+    sign = "of " if memory.is_shared_out else "x"
+    return f"{max(memory.peaks_gib):.2f}" + (f" {sign}{count}" if count > 1 else "") + MARKS[memory.source]
+
+
+def swift_memory_text(facts: Facts) -> str:
+    """Return `27.74GiB`, `35.65GiB*2` for two ranks, or `73.71+78.54GiB` for one model on two GPUs."""
+    memory = memory_of(facts)
+    if memory is None:
+        return ""
+    if memory.is_shared_out:
+        return memory_text(facts)
+    printed = [f"{peak:.2f}GiB" for peak in memory.peaks_gib]
+    alike = len(printed) > 1 and len(set(printed)) == 1
+    return (f"{printed[0]}*{len(printed)}" if alike else "/".join(printed)) + MARKS[memory.source]
 
 
 def memory_mark(facts: Facts) -> str:

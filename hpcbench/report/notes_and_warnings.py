@@ -15,6 +15,7 @@ from hpcbench.report.next_steps import Step, next_steps
 from hpcbench.report.rows import Row, column_cells
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 from hpcbench.schemas.collection import JobView, SuiteView
+from hpcbench.schemas.record import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.storage.paths import JobPaths
 
@@ -70,6 +71,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
             for warning in _difference(f"versions of {name}", "jobs ran with", experiments, _reader_of(name))
         ),
         *_hardware_warnings(experiments),
+        *_deviation_warnings(experiments),
         *_eval_warnings(experiments),
         *_push_warnings(experiments),
     )
@@ -190,6 +192,27 @@ def _hardware_warnings(experiments: Sequence[Facts]) -> list[str]:
         *_difference("GPUs", "jobs ran on", experiments, gpus),
         *_difference("processors without a GPU", "jobs ran on", experiments, processors),
     ]
+
+
+def _deviation_warnings(experiments: Iterable[Facts]) -> list[str]:
+    """Return what ran otherwise than it was asked for, each with the experiments or evals that it happened to."""
+    names: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for facts in experiments:
+        if facts.train is not None:
+            for deviation in _deviations(facts.train):
+                names[deviation].append(facts.view.name)
+        for found in facts.evals.values():
+            for deviation in () if found.metrics is None else _deviations(found.metrics):
+                if facts.view.name not in names[deviation]:
+                    names[deviation].append(f"{facts.view.name} {found.job.job}")
+    return [f"{argument}: {text} ({name_first(found)})" for (argument, text), found in names.items()]
+
+
+def _deviations(metrics: TrainMetrics | EvalMetrics) -> list[tuple[str, str]]:
+    found = list(metrics.deviations.items())
+    # Records of 0.2 say it there.
+    old = metrics.unknown.get("attention")
+    return found if old is None else [*found, ("use_flash_attn", old)]
 
 
 def _eval_warnings(experiments: Iterable[Facts]) -> list[str]:

@@ -70,7 +70,10 @@ class ModelArgs(Arguments):
     dtype: Dtype = "bf16"
     """Dtype of the weights when loaded; bf16 keeps no fp32 master copy."""
     use_flash_attn: bool | None = None
-    """True asks for flash attention, False forbids it, None takes the best that is installed."""
+    """True asks for flash attention and takes what there is without it, False forbids it, None takes the best that is
+    installed; the record says what ran."""
+    attn_impl: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] | None = None
+    """Attention by transformers' name: this one runs, or the job is refused; None leaves it to use_flash_attn."""
     trust_remote_code: bool = False
     """Whether Python code that comes with a model may run."""
     quantization_bit: Annotated[Literal[0, 4, 8], ReadsInteger] = 0
@@ -86,6 +89,13 @@ class ModelArgs(Arguments):
     def _needs_a_model(self) -> Self:
         if self.model_type is None and self.model_id_or_path is None:
             raise ValueError("no model: give model_type (catalog name) or model_id_or_path (hub id or folder)")
+        return self
+
+    @model_validator(mode="after")
+    def _names_one_attention(self) -> Self:
+        if self.attn_impl is not None and self.use_flash_attn not in {None, self.attn_impl.startswith("flash")}:
+            flash = str(self.use_flash_attn).lower()
+            raise ValueError(f"attn_impl {self.attn_impl} contradicts use_flash_attn {flash}: give one of them")
         return self
 
     @property

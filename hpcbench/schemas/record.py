@@ -36,6 +36,8 @@ class RankMemory(BaseModel):
     rank: Count
     reserved_gib: Finite | None = None
     """torch.cuda.max_memory_reserved summed over the rank's GPUs, null on CPU."""
+    reserved_gib_by_gpu: tuple[Finite, ...] = ()
+    """That of each GPU, where a rank has several."""
     allocated_gib: Finite | None = None
     host_rss_gib: Finite | None = None
     """Peak resident set size of the process."""
@@ -129,6 +131,8 @@ class TrainMetrics(BaseModel):
     """Address of the hub's repository that holds the weights; only with push_to_hub."""
     unknown: dict[str, str] = Field(default_factory=dict)
     """Reason for each figure that is null."""
+    deviations: dict[str, str] = Field(default_factory=dict)
+    """What ran otherwise than the request says, by argument; the report warns of it."""
 
     def choose_checkpoint(self, wanted: Literal["best", "last"] | None) -> tuple[Literal["best", "last"], str | None]:
         """Return which checkpoint an eval takes, and its path below the job's folder, None where it was not kept.
@@ -201,6 +205,8 @@ class EvalMetrics(BaseModel):
     debug: bool = False
     """True when `limit` cut the documents: not a result to publish."""
     unknown: dict[str, str] = Field(default_factory=dict)
+    deviations: dict[str, str] = Field(default_factory=dict)
+    """What ran otherwise than the request says, by argument; the report warns of it."""
 
 
 class CommandMetrics(BaseModel):

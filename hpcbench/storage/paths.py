@@ -31,6 +31,8 @@ TUNER_CONFIG = "tuner.json"
 """In an adapter folder of hpcbench's own form, for methods whose adapter neither peft nor transformers can save."""
 TUNER_STATE = "tuner_state.safetensors"
 """In a resumable checkpoint: what a method's callbacks need to go on, beside the optimizer's state."""
+TRAINER_STATE = "trainer_state.json"
+"""In a resumable checkpoint: how far transformers' Trainer was."""
 MANIFEST = "hpcbench.json"
 """In a resumable checkpoint: whose it is, its step, its files with their sizes."""
 RESERVED_EXPERIMENT_NAMES = frozenset({"submissions", "slurm", "cancelled", "suite.json", "local"})

@@ -240,7 +240,9 @@ def test_bf16_full_keeps_no_fp32_copy(tmp_path: Path, base_model: Path, chats: P
 def test_flash_attention_that_is_not_there_is_replaced_and_noted(tmp_path: Path, base_model: Path, chats: Path) -> None:
     metrics = read_metrics(train_here(make_job(tmp_path, base_model, chats, use_flash_attn=True, num_train_epochs=1)))
     assert metrics.attention == "sdpa"
-    assert metrics.unknown["attention"] == "flash attention was asked for and runs on GPUs only; sdpa ran instead"
+    assert (
+        metrics.deviations["use_flash_attn"] == "flash attention was asked for and runs on GPUs only; sdpa ran instead"
+    )
 
 
 def test_length_rules_are_counted(tmp_path: Path, base_model: Path, chats: Path) -> None:

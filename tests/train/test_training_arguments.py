@@ -42,6 +42,43 @@ def test_the_schedule_and_the_warm_up_are_those_asked_for(tmp_path: Path, base_m
     assert rates == pytest.approx([0.0, 1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
 
 
+def test_a_warm_up_over_all_steps_ends_with_the_last(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    history = train(tmp_path, base_model, chats, warmup_ratio=1, learning_rate=1e-3)
+    rates = [line["learning_rate"] for line in history if "loss" in line]
+    assert rates == pytest.approx([0.0, 0.2e-3, 0.4e-3, 0.6e-3, 0.8e-3])
+
+
+def test_a_polynomial_schedule_without_steps_to_decay_over_is_refused(
+    tmp_path: Path, base_model: Path, chats: Path
+) -> None:
+    job = make_job(tmp_path, base_model, chats, max_steps=1, lr_scheduler_type="polynomial")
+    with pytest.raises(WorkerError, match="polynomial has nothing to decay over: all 1 steps warm up"):
+        train_here(job)
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa"])
+def test_an_attention_that_is_named_runs_and_is_recorded(
+    tmp_path: Path, base_model: Path, chats: Path, name: str
+) -> None:
+    metrics = read_metrics(train_here(make_job(tmp_path, base_model, chats, max_steps=1, attn_impl=name)))
+    assert (metrics.attention, metrics.deviations) == (name, {})
+
+
+def test_an_attention_that_cannot_run_here_is_refused(base_model: Path) -> None:
+    args = SftArgs(model_id_or_path=str(base_model), attn_impl="flash_attention_2")
+    with pytest.raises(WorkerError) as caught:
+        load_model(args, "cpu")
+    assert caught.value.message == "attn_impl: flash_attention_2 runs on GPUs only"
+
+
+def test_an_attention_that_the_model_lacks_is_refused(base_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.Qwen2ForCausalLM._supports_sdpa", False)
+    with pytest.raises(WorkerError, match=f"attn_impl: {base_model} cannot run sdpa: "):
+        load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32", attn_impl="sdpa"), "cpu")
+    model = load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu")
+    assert model.config._attn_implementation == "eager"
+
+
 def test_a_push_is_noted_as_not_done_until_it_is(tmp_path: Path, base_model: Path, chats: Path) -> None:
     job = make_job(tmp_path / "a", base_model, chats, num_train_epochs=1, push_to_hub=True)
     assert read_metrics(train_here(job)).unknown["pushed_to"] == "not pushed: the job ended before"

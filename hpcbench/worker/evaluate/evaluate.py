@@ -32,6 +32,7 @@ from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_r
 from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, primary_metric
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
+from hpcbench.worker.models.attention import explain_attention
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
 from hpcbench.worker.progress_file import Progress
@@ -149,7 +150,7 @@ def evaluate(
         lm_eval_version=lm_eval.__version__,
         debug=eval_args.limit is not None,
     )
-    return describe_subject(scores, subject, eval_loss_reason=val_loss.reason)
+    return describe_subject(scores, subject, args, eval_loss_reason=val_loss.reason)
 
 
 def evaluate_loss_only(subject: Subject, args: SftArgs, between_batches: Callable[[int, int], None]) -> EvalMetrics:
@@ -173,13 +174,15 @@ def evaluate_loss_only(subject: Subject, args: SftArgs, between_batches: Callabl
         num_val_rows=loss.num_rows,
         eval_time_s=time.perf_counter() - started_s,
     )
-    return describe_subject(scores, subject, eval_loss_reason=loss.reason)
+    return describe_subject(scores, subject, args, eval_loss_reason=loss.reason)
 
 
-def describe_subject(scores: EvalMetrics, subject: Subject, *, eval_loss_reason: str) -> EvalMetrics:
+def describe_subject(scores: EvalMetrics, subject: Subject, args: SftArgs, *, eval_loss_reason: str) -> EvalMetrics:
     """Return the scores together with what was evaluated, and why figures are missing."""
     folder = subject.checkpoint.folder
     parameters = find_parameters(subject)
+    attention = getattr(subject.model.config, "_attn_implementation", None)
+    flash = explain_attention(args, "cuda" if subject.model.device.type == "cuda" else "cpu", attention)
     reasons = {
         "primary_metric": (scores.primary_metric, "the eval tasks have no metric in common that is a mean"),
         "infer": (scores.infer, "these eval tasks score given answers and generate nothing"),
@@ -194,7 +197,8 @@ def describe_subject(scores: EvalMetrics, subject: Subject, *, eval_loss_reason:
             "checkpoint": None if folder is None else str(folder),
             "checkpoint_choice": subject.checkpoint.choice,
             "dtypes": find_dtypes(subject.model),
-            "attention": getattr(subject.model.config, "_attn_implementation", None),
+            "attention": attention,
+            "deviations": {} if flash is None else {"use_flash_attn": flash},
             "unknown": {name: reason for name, (value, reason) in reasons.items() if value is None},
         }
     )

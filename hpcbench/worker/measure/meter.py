@@ -103,9 +103,11 @@ def _measure_own_memory(device: torch.device, *, rank: int, num_gpus: int) -> Ra
     if device.type != "cuda":
         return RankMemory(rank=rank, host_rss_gib=host_rss_gib)
     indices = range(torch.cuda.device_count()) if num_gpus > 1 else [torch.cuda.current_device()]
+    reserved_gib = tuple(torch.cuda.max_memory_reserved(index) / GIB for index in indices)
     return RankMemory(
         rank=rank,
-        reserved_gib=sum(torch.cuda.max_memory_reserved(index) for index in indices) / GIB,
+        reserved_gib=sum(reserved_gib),
+        reserved_gib_by_gpu=reserved_gib if len(reserved_gib) > 1 else (),
         allocated_gib=sum(torch.cuda.max_memory_allocated(index) for index in indices) / GIB,
         host_rss_gib=host_rss_gib,
     )

@@ -5,9 +5,12 @@ In: the training arguments, a model. Out: transformers' name of the attention, o
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
+from transformers.utils import import_utils
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
@@ -16,6 +19,12 @@ from hpcbench.worker.models import inference
 
 _EXACT_ATTENTION: Final = ("sdpa", "eager", "flash")
 _PROBE_LENGTH: Final = 8
+FLASH_ATTENTION_2: Final = "flash_attention_2"
+_FLASH: Final[Mapping[str, tuple[str, str]]] = {
+    FLASH_ATTENTION_2: ("flash_attn", "flash-attn"),
+    "flash_attention_3": ("flash_attn_interface", "flash-attn-3"),
+}
+"""Name of a flash attention -> its module, and the package as messages name it."""
 
 
 def check_packing(model: Any, device: torch.device | str) -> None:
@@ -49,17 +58,47 @@ def check_packing(model: Any, device: torch.device | str) -> None:
         )
 
 
-def choose_attention(args: SftArgs, device: Device) -> tuple[str | None, str | None]:
-    """Return transformers' attention name (None: its own best) and why it is not what was asked for, or None."""
-    if args.use_flash_attn is False:
-        return None, None
-    from transformers.utils.import_utils import is_flash_attn_2_available
+def choose_attention(args: SftArgs, device: Device) -> str | None:
+    """Return transformers' name of the attention to load the model with; None leaves the choice to transformers.
 
-    wanted = args.use_flash_attn is True
+    Raises:
+        WorkerError: `attn_impl` names one that cannot run here.
+    """
+    if args.attn_impl is not None:
+        obstacle = _find_obstacle(args.attn_impl, args, device) if args.attn_impl in _FLASH else None
+        if obstacle is not None:
+            raise WorkerError(
+                f"attn_impl: {args.attn_impl} {obstacle}", hint="set attn_impl: sdpa, or remove it to take what runs"
+            )
+        return args.attn_impl
+    if args.use_flash_attn is False or _find_obstacle(FLASH_ATTENTION_2, args, device) is not None:
+        return None
+    return FLASH_ATTENTION_2
+
+
+def explain_attention(args: SftArgs, device: Device, ran: str | None) -> str | None:
+    """Return why the attention that ran is not the one that was asked for, or None where it is."""
+    if args.use_flash_attn is not True or (ran is not None and ran.startswith("flash")):
+        return None
+    obstacle = _find_obstacle(FLASH_ATTENTION_2, args, device) or "is not there for this architecture"
+    return f"flash attention was asked for and {obstacle}; {ran or 'another attention'} ran instead"
+
+
+def refuses_attention(error: Exception) -> bool:
+    """Return whether a model could not be loaded because of the attention that was asked for."""
+    # transformers raises a plain ValueError or ImportError, and remote code ValueErrors of its own.
+    text = str(error).lower()
+    return any(word in text for word in ("flash attention", "flashattention", "attn_implementation", "scaled_dot_"))
+
+
+def _find_obstacle(name: str, args: SftArgs, device: Device) -> str | None:
+    """Return what is in the way of a flash attention, to stand after its name, or None."""
     if device == "cpu":
-        return None, "flash attention was asked for and runs on GPUs only" if wanted else None
+        return "runs on GPUs only"
     if args.dtype == "fp32":
-        return None, "flash attention was asked for and needs dtype bf16 or fp16" if wanted else None
-    if not is_flash_attn_2_available():
-        return None, "flash attention was asked for and flash-attn is not installed" if wanted else None
-    return "flash_attention_2", None
+        return "needs dtype bf16 or fp16"
+    module, package = _FLASH[name]
+    if importlib.util.find_spec(module) is None:
+        return f"needs {package}, which is not installed"
+    is_available = getattr(import_utils, f"is_flash_attn_{name[-1]}_available")
+    return None if is_available() else f"needs a newer {package}"

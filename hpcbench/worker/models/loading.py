@@ -19,7 +19,7 @@ from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
-from hpcbench.worker.models.attention import choose_attention
+from hpcbench.worker.models.attention import choose_attention, refuses_attention
 from hpcbench.worker.models.quantization import quantization_config, settle, torch_dtype
 from hpcbench.worker.models.source import model_source
 from hpcbench.worker.tuners import load_tuner
@@ -119,10 +119,8 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
 
 
 def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype, num_gpus: int) -> Any:
-    from transformers import AutoModelForCausalLM
-
     options: dict[str, Any] = {"dtype": torch_dtype(dtype), "trust_remote_code": args.trust_remote_code}
-    attention, _ = choose_attention(args, device)
+    attention = choose_attention(args, device)
     if attention is not None:
         options["attn_implementation"] = attention
     quantization = quantization_config(args)
@@ -133,10 +131,7 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
     if num_gpus > 1:
         # accelerate spreads the layers over all visible GPUs.
         options["device_map"] = "auto"
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _not_loadable("model", source, error) from error
+    model = _load_weights(source, args, options)
     media = next((key for key in MEDIA_KEYS if getattr(model.config, key, None) is not None), None)
     if media is not None:
         raise WorkerError(
@@ -150,9 +145,32 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
     return model
 
 
+def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        attention = options.pop("attn_implementation", None)
+        if attention is None or not refuses_attention(error):
+            raise _not_loadable("model", source, error) from error
+        if args.attn_impl is not None:
+            raise WorkerError(
+                f"attn_impl: {source} cannot run {attention}: {_first_line(error)}",
+                hint="remove attn_impl to take what the model has",
+            ) from error
+        logger.info("%s has no %s", source, attention)
+    return _load_weights(source, args, options)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
     path = Path(source)
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = _first_line(error)
     if path.is_absolute() and not path.is_dir():
         return WorkerError(f"{what}: no such folder: {source}", hint="give model_id_or_path: a folder that jobs see")
     if path.is_dir():

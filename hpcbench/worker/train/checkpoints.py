@@ -20,7 +20,7 @@ from typing import Final
 from hpcbench.errors import WorkerError
 from hpcbench.storage.file_modes import give_usual_modes
 from hpcbench.storage.json_files import JsonObject, read_json, sync_folder, write_json
-from hpcbench.storage.paths import MANIFEST, TUNER_STATE, JobPaths
+from hpcbench.storage.paths import MANIFEST, TRAINER_STATE, TUNER_STATE, JobPaths
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _STATE_FILES: Final = (
     "scheduler.pt",
     "scaler.pt",
     "rng_state*.pth",
-    "trainer_state.json",
+    TRAINER_STATE,
     TUNER_STATE,
 )
 # The Trainer's pickle of its arguments, peft's model card, and the list of the resume point's files.

@@ -35,6 +35,8 @@ class ModelFacts:
     attention: str | None
     notes: Mapping[str, str] = field(default_factory=dict)
     """Remarks for the record, by the field that they explain."""
+    deviations: Mapping[str, str] = field(default_factory=dict)
+    """What ran otherwise than the request says, by argument."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,7 @@ def assemble_metrics(
         attention=facts.attention,
         global_batch_size=args.batch_size * args.gradient_accumulation_steps * ranks,
         unknown=unknown,
+        deviations=dict(facts.deviations),
     )
 
 

@@ -23,11 +23,11 @@ from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 from hpcbench.schemas.notes import Interrupted, Started
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json
-from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.storage.paths import TRAINER_STATE, AttemptPaths, JobPaths
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading
-from hpcbench.worker.models.attention import check_packing, choose_attention
+from hpcbench.worker.models.attention import check_packing, explain_attention
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
@@ -204,7 +204,6 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
             weight_decay=args.weight_decay,
             max_grad_norm=args.max_grad_norm,
             lr_scheduler_type=args.lr_scheduler_type,
-            warmup_steps=args.warmup_ratio,  # transformers 5 takes a number below 1 as a ratio
             optim=args.optim,
             neftune_noise_alpha=args.neftune_noise_alpha,
             **_checkpointing_arguments(args),
@@ -264,12 +263,12 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     notes = {**data.notes, **tuner.notes}
     if args.packing:
         check_packing(tuned, tuned.device)
-    _, reason = choose_attention(args, device)
-    if reason is not None:
-        notes["attention"] = f"{reason}; {facts.attention} ran instead"
+    deviations = {}
+    if (reason := explain_attention(args, device, facts.attention)) is not None:
+        deviations["use_flash_attn"] = reason
     if not data.has_chat_template:
         notes["template"] = "the tokenizer has no chat template: messages are joined by line breaks"
-    return Prepared(model=tuned, facts=replace(facts, notes=notes))
+    return Prepared(model=tuned, facts=replace(facts, notes=notes, deviations=deviations))
 
 
 def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, ResumePoint] | None:
@@ -288,9 +287,9 @@ def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path
         logger.info("resuming from %s", folder)
         return str(folder)
     named = current.args.resume_from_checkpoint
-    if named is not None and not (Path(named) / "trainer_state.json").is_file():
+    if named is not None and not (Path(named) / TRAINER_STATE).is_file():
         raise WorkerError(
-            f"resume_from_checkpoint: {named} holds no training state (trainer_state.json)",
+            f"resume_from_checkpoint: {named} holds no training state ({TRAINER_STATE})",
             hint="only checkpoints kept with only_save_model: false can be resumed from",
         )
     return named

@@ -28,6 +28,7 @@ from transformers import (
 )
 from typing_extensions import override
 
+from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.paths import AttemptPaths
 from hpcbench.worker.data.batches import BatchPlan, Collator, EpochLoader, PackCollator, Samples
@@ -145,6 +146,23 @@ class BenchTrainer(Trainer):
         if self._weighted_loss is not None and batches:
             num_items = sum_weights(batches, ranks=self.run.ranks, device=device)
         return batches, num_items
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Return the schedule, with a warm-up over `warmup_ratio` of all steps.
+
+        Raises:
+            WorkerError: the schedule has no steps left after it, and needs some.
+        """
+        run = self.run.args
+        # Not left to transformers 5, which takes a `warmup_steps` of 1 for one step and not for a ratio.
+        num_warmup_steps = math.ceil(num_training_steps * run.warmup_ratio)
+        if run.lr_scheduler_type == "polynomial" and num_warmup_steps >= num_training_steps:
+            raise WorkerError(
+                f"lr_scheduler_type: polynomial has nothing to decay over: all {num_training_steps} steps warm up",
+                hint="set warmup_ratio: 0, train for more steps, or take linear",
+            )
+        self.args.warmup_steps = num_warmup_steps
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Count what goes into the model, then compute the loss as ever."""

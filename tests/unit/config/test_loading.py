@@ -260,7 +260,7 @@ def test_aliases_are_the_arguments_they_stand_for(tmp_path: Path) -> None:
         "swift",
         True,
     )
-    assert (args.batch_size, args.sft_type, args.use_flash_attn, args.dtype) == (4, "lora", True, "fp16")
+    assert (args.batch_size, args.sft_type, args.attn_impl, args.dtype) == (4, "lora", "flash_attention_2", "fp16")
     assert (args.lora_rank, args.lora_dropout_p, args.lora_target_modules) == (4, 0.1, ("ALL",))
 
 

@@ -63,6 +63,18 @@ def test_an_argument_added_later_is_left_out_at_its_default(rank: int, is_left_o
     assert ("lora_rank" not in args) is is_left_out
 
 
+@pytest.mark.parametrize(
+    ("named", "before"), [("sdpa", False), ("flash_attention_2", True), ("eager", None), ("flash_attention_3", None)]
+)
+def test_an_attention_that_0_2_ran_has_the_fingerprint_of_0_2(named: str, before: bool | None) -> None:
+    def print_of(**values: object) -> str:
+        args = SftArgs.model_validate({"model_type": "qwen-7b-chat", "dataset": "a", **values})
+        return plan(experiment("lora", args=args))[0].fingerprint
+
+    same = [flash for flash in (True, False, None) if print_of(use_flash_attn=flash) == print_of(attn_impl=named)]
+    assert same == ([] if before is None else [before])
+
+
 def test_an_evals_fingerprint_follows_its_train_job() -> None:
     _, before = plan(experiment("lora"))
     _, after = plan(experiment("lora", args=SftArgs(model_type="qwen-7b-chat", dataset=("ms-agent",), seed=7)))

@@ -12,7 +12,7 @@ from hpcbench.report.column import Column, cell_text
 from hpcbench.report.environment import environment_lines, flatten
 from hpcbench.report.facts import Facts, experiment_state, facts_of
 from hpcbench.report.layouts import default_columns, swift_columns, swift_export_columns
-from hpcbench.report.notes_and_warnings import notes_of
+from hpcbench.report.notes_and_warnings import notes_of, warnings_of
 from hpcbench.report.rows import Row, averaged, best_rows, column_cells, merge_repeats
 from hpcbench.report.score_columns import eval_column
 from hpcbench.schemas.arguments import SftArgs
@@ -61,6 +61,42 @@ def text_of(column: Column, view: ExperimentView) -> str | None:
 def test_memory_of_ranks_is_joined(peaks: tuple[float, ...], text: str) -> None:
     memory = tuple(RankMemory(rank=rank, reserved_gib=peak) for rank, peak in enumerate(peaks))
     assert text_of(c.MEMORY, trained(memory=[rank.model_dump() for rank in memory])) == text
+
+
+def swift_text(header: str, view: ExperimentView) -> str | None:
+    return text_of(next(column for column in swift_columns() if column.header == header), view)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "text"),
+    [((27.74,), "27.74GiB"), ((35.651, 35.649), "35.65GiB*2"), ((35.1, 35.2), "35.10GiB/35.20GiB")],
+)
+def test_memory_of_ranks_in_the_spelling_of_swift(peaks: tuple[float, ...], text: str) -> None:
+    memory = [RankMemory(rank=rank, reserved_gib=peak).model_dump() for rank, peak in enumerate(peaks)]
+    assert swift_text("memory", trained(memory=memory)) == text
+
+
+def test_memory_of_one_model_on_several_gpus_is_that_of_each() -> None:
+    memory = RankMemory(rank=0, reserved_gib=152.25, reserved_gib_by_gpu=(73.71, 78.54))
+    view = trained(memory=[memory.model_dump()])
+    assert text_of(c.MEMORY, view) == swift_text("memory", view) == "73.71+78.54GiB"
+    assert c.MEMORY.get(facts_of(view)) == 78.54
+    alike = RankMemory(rank=0, reserved_gib=60.0, reserved_gib_by_gpu=(20.0, 20.0, 20.0))
+    assert text_of(c.MEMORY, trained(memory=[alike.model_dump()])) == "20.00+20.00+20.00GiB"
+
+
+@pytest.mark.parametrize(("attention", "text"), [("flash_attention_2", "True"), ("sdpa", "sdpa"), ("eager", "eager")])
+def test_the_layout_of_swift_says_which_attention_ran(attention: str, text: str) -> None:
+    assert swift_text("flash_attn", trained(attention=attention)) == text
+
+
+def test_what_ran_otherwise_than_asked_for_is_warned_of() -> None:
+    said = "flash attention was asked for and runs on GPUs only; sdpa ran instead"
+    first = trained("a", deviations={"use_flash_attn": said})
+    of_0_2 = trained("b", unknown={"attention": said})
+    assert warnings_of([facts_of(view) for view in (first, of_0_2, trained("c"))]) == (
+        f"use_flash_attn: {said} (a, b)",
+    )
 
 
 def test_memory_without_a_gpu_is_marked_as_host_memory() -> None:
