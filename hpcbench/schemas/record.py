@@ -158,6 +158,12 @@ class TaskResult(BaseModel):
     version: str | None = None
     task_hash: str | None = None
     higher_is_better: dict[str, bool] = Field(default_factory=dict)
+    primary_metric: str | None = None
+    """Key of the metric that the task lists first, None for groups without a score and in records before 0.3."""
+    num_prompts_cut: Count = 0
+    """Documents whose prompt lost its beginning because it did not fit into the context."""
+    prompt_limit_tokens: Count | None = None
+    """What such prompts were cut to; the smallest where they differ, as the room for an answer does."""
 
 
 class InferSpeed(BaseModel):
@@ -204,6 +210,11 @@ class EvalMetrics(BaseModel):
     attention: str | None = None
     debug: bool = False
     """True when `limit` cut the documents: not a result to publish."""
+    mean_over_documents: bool = False
+    """True where lm-eval defines no score for the group, and the one here is the mean over the documents of its
+    tasks."""
+    notices: tuple[str, ...] = ()
+    """What a reader of the scores has to know, one sentence each."""
     unknown: dict[str, str] = Field(default_factory=dict)
     deviations: dict[str, str] = Field(default_factory=dict)
     """What ran otherwise than the request says, by argument; the report warns of it."""

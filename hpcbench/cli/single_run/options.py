@@ -83,7 +83,7 @@ class Verb:
     default_model: str
     """Taken where no argument names a model."""
     hidden: frozenset[str] = frozenset()
-    """Groups that are no options of it: what only a training takes."""
+    """Groups that it has no options for: what only a training takes."""
     folder_prefix: str | None = None
     """What a run is called before its version number; None is the tuner's name."""
 

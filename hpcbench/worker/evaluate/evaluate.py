@@ -27,9 +27,12 @@ from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.evaluate.checkpoint import Checkpoint, find_weights
+from hpcbench.worker.evaluate.failures import explain_running
+from hpcbench.worker.evaluate.headline import choose_headline
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_results
-from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, primary_metric
+from hpcbench.worker.evaluate.task_checks import check_tasks
+from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, name_of
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
 from hpcbench.worker.models.attention import explain_attention
@@ -87,6 +90,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
             metrics = evaluate_loss_only(load_subject(args, eval_args, request), args, between_batches)
         else:
             tasks = load_eval_tasks(str(request.eval_dataset), eval_args.include_path)
+            check_tasks(str(request.eval_dataset), tasks.leaves, eval_args)
             subject = load_subject(args, eval_args, request)
             metrics = evaluate(request, subject, tasks, between_batches, attempt)
     except StopRequestedError:
@@ -130,18 +134,22 @@ def evaluate(
     )
     reset_peaks()
     started_s = time.perf_counter()
-    results = run_lm_eval(lm, tasks, eval_args, system=args.system)
+    with explain_running(str(request.eval_dataset)):
+        results = run_lm_eval(lm, tasks, eval_args, system=args.system)
     eval_time_s = time.perf_counter() - started_s
     if eval_args.log_samples:
         write_text(attempt.samples, "".join(f"{line}\n" for line in sample_lines(results)))
     val_loss = ValidationLoss()
     if eval_args.eval_loss:
         val_loss = measure_val_loss(args, subject, lambda: between_batches(0, 0))
+    leaves = {name_of(task): task for task in tasks.leaves}
+    rows = task_results(results, leaves, lm.cut_prompts)
+    headline = choose_headline(tasks, rows, eval_args)
     scores = EvalMetrics(
         dataset=str(request.eval_dataset),
         primary_task=tasks.name,
-        primary_metric=primary_metric(tasks.headline, results["results"][tasks.name]),
-        tasks=task_results(results),
+        primary_metric=headline.metric,
+        tasks=rows,
         infer=lm.meter.speed(batch_size=eval_args.batch_size),
         eval_loss=val_loss.value,
         num_val_rows=val_loss.num_rows,
@@ -149,6 +157,9 @@ def evaluate(
         eval_time_s=eval_time_s,
         lm_eval_version=lm_eval.__version__,
         debug=eval_args.limit is not None,
+        mean_over_documents=tasks.mean_over_documents and headline.metric is not None,
+        notices=headline.notices,
+        unknown={} if headline.reason is None else {"primary_metric": headline.reason},
     )
     return describe_subject(scores, subject, args, eval_loss_reason=val_loss.reason)
 
@@ -184,7 +195,6 @@ def describe_subject(scores: EvalMetrics, subject: Subject, args: SftArgs, *, ev
     attention = getattr(subject.model.config, "_attn_implementation", None)
     flash = explain_attention(args, "cuda" if subject.model.device.type == "cuda" else "cpu", attention)
     reasons = {
-        "primary_metric": (scores.primary_metric, "the eval tasks have no metric in common that is a mean"),
         "infer": (scores.infer, "these eval tasks score given answers and generate nothing"),
         "eval_loss": (scores.eval_loss, eval_loss_reason),
         "parameters": (parameters, "the training program did not report its parameters"),
@@ -199,7 +209,7 @@ def describe_subject(scores: EvalMetrics, subject: Subject, args: SftArgs, *, ev
             "dtypes": find_dtypes(subject.model),
             "attention": attention,
             "deviations": {} if flash is None else {"use_flash_attn": flash},
-            "unknown": {name: reason for name, (value, reason) in reasons.items() if value is None},
+            "unknown": scores.unknown | {name: reason for name, (value, reason) in reasons.items() if value is None},
         }
     )
 
@@ -240,7 +250,10 @@ def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, syste
         fewshot_random_seed=eval_args.seed,
     )
     if results is None:
-        raise WorkerError("lm-eval returned nothing: an eval job runs in one process")
+        message = "this process is not the first of its job, and an evaluation runs in one process"
+        raise WorkerError(
+            message, hint="eval_requirements: {ddp: 1}; gpu may be more, the model is then spread over them"
+        )
     return results
 
 

@@ -1,12 +1,12 @@
 """The model that lm-eval is given: with the training's prompts, a measured generation and reports of its progress.
 
-In: a loaded model, its tokenizer, the training's template. Out: answers to lm-eval's requests, a filled meter.
-It never loads weights and never scores.
+In: a loaded model, its tokenizer, the training's template. Out: answers to lm-eval's requests, a filled meter, the
+prompts that did not fit. It never loads weights and never scores.
 """
 
 from __future__ import annotations
 
-import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -23,13 +23,13 @@ from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.meter import GenerationMeter, GenerationWatch, read_clock
 
-logger = logging.getLogger(__name__)
-
 NUM_WARMUP_TOKENS = 2
 DESCRIPTION_DELIMITER = "\n\n"
 """lm-eval's default between a description and the first question."""
 _ANSWER = "x"
 
+Pair = tuple[tuple[str, str], list[int], list[int]]
+"""Prompt and answer as texts, then as tokens."""
 BetweenBatches = Callable[[int, int], None]
 """Called with (requests done, requests known) before every batch; may raise to leave."""
 
@@ -42,6 +42,28 @@ class _DoneCounter:
 
     def add_partial(self, attr: str, req: object, res: object) -> None:  # noqa: ARG002
         self.num_done += 1
+
+
+class CutPrompts:
+    """The documents whose prompt lost its beginning, by task."""
+
+    def __init__(self) -> None:
+        self._documents: defaultdict[str, set[int]] = defaultdict(set)
+        self._limits: dict[str, int] = {}
+
+    def add(self, request: Instance, limit_tokens: int) -> None:
+        """Note that the prompt of a request was cut to so many tokens."""
+        task = str(request.task_name)
+        self._documents[task].add(int(request.doc_id or 0))
+        self._limits[task] = min(limit_tokens, self._limits.get(task, limit_tokens))
+
+    def count(self, task: str) -> int:
+        """Return how many documents of a task are concerned; a choice for each answer counts once."""
+        return len(self._documents.get(task, ()))
+
+    def limit_tokens(self, task: str) -> int | None:
+        """Return what prompts of a task were cut to."""
+        return self._limits.get(task)
 
 
 class EvalModel(HFLM):
@@ -61,6 +83,8 @@ class EvalModel(HFLM):
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
         self.prompts = prompts
         self.meter = GenerationMeter()
+        self.cut_prompts = CutPrompts()
+        self._scored: Sequence[Instance] = ()
         self._between_batches = between_batches
         self._num_expected = 0
         self._is_warm = self.device.type != "cuda"
@@ -95,11 +119,6 @@ class EvalModel(HFLM):
             return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
         rows = [self.tok_encode(text) for text in strings]
         if left_truncate_len:
-            num_cut = sum(len(row) > left_truncate_len for row in rows)
-            if num_cut:
-                logger.warning(
-                    "%d prompts are longer than %d tokens; their beginning is cut off", num_cut, left_truncate_len
-                )
             rows = [row[-left_truncate_len:] for row in rows]
         mask_BP = pad_rows([[1] * len(row) for row in rows], 0, side="left")  # noqa: N806
         return pad_rows(rows, self.tokenizer.pad_token_id, side="left"), mask_BP
@@ -117,7 +136,11 @@ class EvalModel(HFLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: FBT001, FBT002
         """Score continuations."""
         self._num_expected += len(requests)
-        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        self._scored = requests
+        try:
+            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        finally:
+            self._scored = ()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:  # noqa: FBT001, FBT002
         """Score whole texts."""
@@ -131,12 +154,17 @@ class EvalModel(HFLM):
             WorkerError: an answer may be as long as the model's whole context, so no prompt would fit.
         """
         self._num_expected += len(requests)
-        longest = max(normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests)
+        lengths = [normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests]
+        longest = max(lengths)
         if longest >= self.max_length:
             raise WorkerError(
                 f"answers of up to {longest} tokens leave no room for a prompt in a context of {self.max_length}",
                 hint="set eval_args.gen_kwargs.max_gen_toks lower, or eval_args.max_length where the model allows more",
             )
+        for request, num_answer_tokens in zip(requests, lengths, strict=True):
+            limit = self.max_length - num_answer_tokens
+            if len(self.tok_encode(request.args[0])) > limit:
+                self.cut_prompts.add(request, limit)
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def get_model_info(self) -> dict[str, Any]:
@@ -144,6 +172,30 @@ class EvalModel(HFLM):
         return {}  # HFLM's own queries the hub for a commit
 
     # Batches
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[Pair],
+        disable_tqdm: bool = False,  # noqa: FBT001, FBT002
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Score answers; prompts that do not fit beside their answer lose their beginning and are counted.
+
+        Raises:
+            WorkerError: an answer is empty, or longer than the whole context.
+        """
+        for request, (_, prompt_ids, answer_ids) in zip(self._scored, requests, strict=False):
+            if not 0 < len(answer_ids) <= self.max_length:
+                what = f"eval task {request.task_name!r}: document {request.doc_id}"
+                size = (
+                    f"of {len(answer_ids)} tokens in a context of {self.max_length}" if answer_ids else "without text"
+                )
+                raise WorkerError(f"{what} has an answer {size}", hint="correct doc_to_choice or doc_to_target")
+            # The last token of an answer is only predicted, never read.
+            limit = self.max_length + 1 - len(answer_ids)
+            if len(prompt_ids) > limit:
+                self.cut_prompts.add(request, limit)
+        return super()._loglikelihood_tokens(requests, disable_tqdm=disable_tqdm, override_bs=override_bs)
 
     def _model_call(self, inps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         self._between_batches(self._counter.num_done, self._num_expected)

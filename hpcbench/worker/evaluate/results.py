@@ -1,7 +1,7 @@
 """From lm-eval's results to the record's: same keys, plain numbers.
 
-In: what `simple_evaluate` returned. Out: a `TaskResult` per task and group, one line per document.
-It never touches disk or model.
+In: what `simple_evaluate` returned, prompts that were cut. Out: a `TaskResult` per task and group, one line per
+document. It never touches disk or model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lm_eval.api.task import Task
+
 from hpcbench.schemas.record import TaskResult
+from hpcbench.worker.evaluate.headline import primary_metric
+from hpcbench.worker.evaluate.model import CutPrompts
 
 LmEvalResults = Mapping[str, Any]
 
@@ -22,27 +26,32 @@ MAX_SAMPLE_CHARACTERS = 8_000
 """Longer prompts and answers are cut in the middle."""
 
 
-def task_results(results: LmEvalResults) -> dict[str, TaskResult]:
-    """Return the results of all tasks and of the groups that have metrics."""
-    rows = {name: task_result(results, name) for name in results["results"]}
+def task_results(results: LmEvalResults, tasks: Mapping[str, Task], cut_prompts: CutPrompts) -> dict[str, TaskResult]:
+    """Return the results of all tasks, given by name, and of the groups that have metrics."""
+    rows = {name: task_result(results, name, tasks.get(name), cut_prompts) for name in results["results"]}
     return {name: row for name, row in rows.items() if row.metrics}
 
 
-def task_result(results: LmEvalResults, name: str) -> TaskResult:
+def task_result(results: LmEvalResults, name: str, task: Task | None, cut_prompts: CutPrompts) -> TaskResult:
     """Return the result of one task or group; a group's documents are those of its tasks."""
     row = results["results"][name]
     leaves = leaf_names(results, name)
     counts = [results["n-samples"][leaf] for leaf in leaves]
     version = results["versions"].get(name)
     directions = results["higher_is_better"].get(name) or {}
+    metrics = {key: plain_value(value) for key, value in row.items() if "," in key}
+    limits = [limit for leaf in leaves if (limit := cut_prompts.limit_tokens(leaf)) is not None]
     return TaskResult(
-        metrics={key: plain_value(value) for key, value in row.items() if "," in key},
+        metrics=metrics,
         num_samples=sum(int(count["effective"]) for count in counts),
         num_samples_available=sum(int(count["original"]) for count in counts),
         num_fewshot=results["n-shot"].get(name),
         version=None if version in (None, "N/A") else str(version),
         task_hash=hash_samples([sample for leaf in leaves for sample in results["samples"][leaf]]),
         higher_is_better={str(metric): higher for metric, higher in directions.items() if higher is not None},
+        primary_metric=None if task is None else primary_metric(task, metrics),
+        num_prompts_cut=sum(cut_prompts.count(leaf) for leaf in leaves),
+        prompt_limit_tokens=min(limits, default=None),
     )
 
 

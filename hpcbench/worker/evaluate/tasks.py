@@ -7,11 +7,10 @@ them is the headline. Names that ms-swift uses are translated by `catalog/eval_n
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import lm_eval.tasks
 from lm_eval.api.group import Group
@@ -20,23 +19,13 @@ from lm_eval.api.task import Task
 from lm_eval.config.group import AggMetricConfig
 from lm_eval.tasks import TaskManager
 
-from hpcbench.catalog.files import Catalog, CatalogEntry
-from hpcbench.errors import PREFETCH, WorkerError
-
-logger = logging.getLogger(__name__)
+from hpcbench.catalog.eval_names import EVAL_NAMES
+from hpcbench.data.task_files import read_task_folder
+from hpcbench.errors import WorkerError
+from hpcbench.worker.evaluate.failures import explain_loading
 
 BUILT_IN_FOLDER = Path(lm_eval.tasks.__file__).parent
 NUM_SUGGESTIONS = 3
-
-
-class KnownName(CatalogEntry):
-    """One entry of the catalog `eval_names`."""
-
-    tasks: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-
-
-KNOWN_NAMES: Final = Catalog(name="eval_names", entry=KnownName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +35,8 @@ class LoadedTasks:
     headline: Task | Group
     """The one task or group that the report shows."""
     manager: TaskManager
+    mean_over_documents: bool = False
+    """Whether lm-eval defines no score for the headline, so that it is the mean over all documents."""
 
     @property
     def name(self) -> str:
@@ -70,18 +61,18 @@ def load_eval_tasks(name: str, include_path: Sequence[str] = ()) -> LoadedTasks:
     Raises:
         WorkerError: no such folder or task, or its data is not on this machine.
     """
-    manager, task_names = _find(name, include_path)
-    try:
+    with explain_loading(name):
+        manager, task_names = _find(name, include_path)
         built = [item for task_name in task_names for item in _top_level(manager, task_name)]
-    except (OSError, ValueError) as error:
-        logger.debug("loading %s failed", name, exc_info=True)
-        raise _data_error(name, error) from None
+    if not built:
+        raise WorkerError(f"eval dataset {name!r}: a group without tasks", hint="list some in its `task:`")
     if len(built) > 1:
-        return LoadedTasks(headline=_group(name, built), manager=manager)
+        return LoadedTasks(headline=_group(name, built), manager=manager, mean_over_documents=True)
     headline = built[0]
-    if isinstance(headline, Group) and not headline.has_aggregation:
+    has_no_score = isinstance(headline, Group) and not headline.has_aggregation
+    if isinstance(headline, Group) and has_no_score:
         headline.aggregate_metric_list = _shared_metrics(headline.get_all_tasks())
-    return LoadedTasks(headline=headline, manager=manager)
+    return LoadedTasks(headline=headline, manager=manager, mean_over_documents=has_no_score)
 
 
 def name_of(item: Task | Group) -> str:
@@ -89,29 +80,10 @@ def name_of(item: Task | Group) -> str:
     return str(item.name if isinstance(item, Group) else item.task_name)
 
 
-def primary_metric(headline: Task | Group, metrics: Mapping[str, object]) -> str | None:
-    """Return the metric that the report shows: the first that the task lists, under its first filter.
-
-    For gsm8k that is `exact_match,strict-match` (lm-eval lists it before `flexible-extract`), for multiple choice
-    `acc,none`.
-    """
-    # lm-eval writes them metric by metric within a filter.
-    keys = [key for key in metrics if "," in key and not key.split(",")[0].endswith("_stderr")]
-    first = next(iter(metric_names(headline)), None)
-    return next((key for key in keys if key.split(",")[0] == first), keys[0] if keys else None)
-
-
-def metric_names(item: Task | Group) -> tuple[str, ...]:
-    """Return the metrics that a task or group lists, in its order."""
-    if isinstance(item, Group):
-        return tuple(entry.metric for entry in item.aggregate_metric_list or ())
-    return tuple(item.aggregation())
-
-
 def _find(name: str, include_path: Sequence[str]) -> tuple[TaskManager, tuple[str, ...]]:
     """Return the smallest index that has the name, and lm-eval's names for it."""
     folders = [_existing_folder(folder) for folder in include_path]
-    known = KNOWN_NAMES.lookup(name)
+    known = EVAL_NAMES.lookup(name)
     task_names = known.tasks if known else (name,)
     if folders:
         local = TaskManager(include_path=folders, include_defaults=False)
@@ -128,7 +100,7 @@ def _find(name: str, include_path: Sequence[str]) -> tuple[TaskManager, tuple[st
     for wanted in ((name,), task_names):
         if all(each in everything.task_index for each in wanted):
             return everything, wanted
-    raise _unknown_name(name, [*everything.all_tasks, *KNOWN_NAMES.names()])
+    raise _unknown_name(name, [*everything.all_tasks, *EVAL_NAMES.names()], folders)
 
 
 def _existing_folder(folder: str) -> str:
@@ -181,19 +153,16 @@ def _shared_metrics(leaves: Sequence[Task]) -> list[AggMetricConfig]:
     return [AggMetricConfig(metric=metric, weight_by_size=True) for metric in means[0] if metric in shared]
 
 
-def _unknown_name(name: str, all_names: Sequence[str]) -> WorkerError:
+def _unknown_name(name: str, all_names: Sequence[str], folders: Sequence[str]) -> WorkerError:
+    faults = [fault for folder in folders for fault in read_task_folder(Path(folder)).faults]
+    if faults:
+        # lm-eval skips such files and says so in its debug log alone.
+        place = faults[0].path if faults[0].line is None else f"{faults[0].path}:{faults[0].line}"
+        message = f"eval dataset {name!r}: not found, and {place} cannot be used: {faults[0].message}"
+        return WorkerError(message, hint="correct that file, or leave its folder out of eval_args.include_path")
     close = difflib.get_close_matches(name, sorted(set(all_names)), n=NUM_SUGGESTIONS)
-    hint = f"did you mean {', '.join(close)}?" if close else "`lm-eval ls tasks` lists all names"
+    hint = f"did you mean {', '.join(close)}?" if close else "`lm-eval ls tasks` lists all names."
     return WorkerError(
         f"eval dataset {name!r}: not a task of hpcbench or of lm-eval {lm_eval.__version__}",
         hint=f"{hint} For your own task files set eval_args.include_path",
-    )
-
-
-def _data_error(name: str, error: Exception) -> WorkerError:
-    """Return an error that names what is missing in one line instead of the library's chain of HTTP errors."""
-    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return WorkerError(
-        f"eval dataset {name!r}: its data cannot be loaded here: {cause}",
-        hint=f"run `{PREFETCH}` where there is internet; for a local task file check its data paths",
     )

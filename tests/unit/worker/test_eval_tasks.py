@@ -16,15 +16,15 @@ from lm_eval.api.group import Group
 from lm_eval.api.metrics import pooled_sample_stderr
 from lm_eval.tasks import TaskManager
 
+from hpcbench.catalog.eval_names import EVAL_NAMES
 from hpcbench.errors import WorkerError
 from hpcbench.worker.evaluate import results as eval_results
+from hpcbench.worker.evaluate.headline import metric_names, primary_metric
+from hpcbench.worker.evaluate.model import CutPrompts
 from hpcbench.worker.evaluate.tasks import (
     BUILT_IN_FOLDER,
-    KNOWN_NAMES,
     LoadedTasks,
     load_eval_tasks,
-    metric_names,
-    primary_metric,
 )
 
 GSM8K_ROW = {"question": "What is 1+1?", "answer": "1+1=2\n#### 2"}
@@ -128,8 +128,8 @@ def test_unknown_task_names_the_close_ones(tmp_path: Path) -> None:
 
 def test_catalog_points_where_the_full_index_would() -> None:
     everything = TaskManager()
-    for name in KNOWN_NAMES.names():
-        known = KNOWN_NAMES.lookup(name)
+    for name in EVAL_NAMES.names():
+        known = EVAL_NAMES.lookup(name)
         assert known is not None
         folders = [str(BUILT_IN_FOLDER / folder) for folder in known.folders]
         small = TaskManager(include_path=folders, include_defaults=False)
@@ -234,7 +234,7 @@ def lm_eval_results() -> dict[str, Any]:
 
 
 def test_results_keep_the_keys_and_become_plain_numbers() -> None:
-    rows = eval_results.task_results(lm_eval_results())
+    rows = eval_results.task_results(lm_eval_results(), {}, CutPrompts())
 
     assert rows["a"].metrics == {"acc,none": 0.5, "acc_stderr,none": 0.1}
     assert type(rows["a"].metrics["acc,none"]) is float
@@ -244,7 +244,7 @@ def test_results_keep_the_keys_and_become_plain_numbers() -> None:
 
 
 def test_group_counts_the_documents_of_its_tasks() -> None:
-    rows = eval_results.task_results(lm_eval_results())
+    rows = eval_results.task_results(lm_eval_results(), {}, CutPrompts())
 
     assert (rows["both"].num_samples, rows["both"].num_samples_available) == (3, 30)
     assert "outer" not in rows, "a group without metrics has nothing to say"
@@ -253,7 +253,7 @@ def test_group_counts_the_documents_of_its_tasks() -> None:
 def test_task_hash_is_lm_evals() -> None:
     from lm_eval.utils import hash_string
 
-    rows = eval_results.task_results(lm_eval_results())
+    rows = eval_results.task_results(lm_eval_results(), {}, CutPrompts())
 
     assert rows["a"].task_hash == hash_string("d0ptd1pt")
 
