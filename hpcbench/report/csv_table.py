@@ -33,7 +33,7 @@ def render_csv(collection: Collection) -> str:
 
 
 def score_values(facts: Facts) -> dict[str, Raw]:
-    """Return state, score, standard error and size of each eval, by column name."""
+    """Return state, score, standard error and size of each eval, and of tasks that stand for themselves, by column."""
     values: dict[str, Raw] = {}
     for dataset, found in facts.evals.items():
         values[f"{dataset}_state"] = found.job.state.value
@@ -43,6 +43,12 @@ def score_values(facts: Facts) -> dict[str, Raw]:
             values[f"{name}_stderr"] = found.score.stderr
             values[f"{dataset}_num_samples"] = found.score.num_samples
             values[f"{dataset}_debug"] = found.score.debug
+            if found.score.num_prompts_cut:
+                values[f"{dataset}_num_prompts_cut"] = found.score.num_prompts_cut
+        for task, own in found.tasks.items():
+            values[f"{dataset}/{task}_{own.metric}"] = own.value
+            values[f"{dataset}/{task}_{own.metric}_stderr"] = own.stderr
+            values[f"{dataset}/{task}_num_samples"] = own.num_samples
     return values
 
 

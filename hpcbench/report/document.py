@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcbench.errors import plural
-from hpcbench.report.column import Column
 from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import (
@@ -18,7 +17,9 @@ from hpcbench.report.layouts import (
     swift_export_columns,
 )
 from hpcbench.report.notes_and_warnings import Failure, failures_of, notes_of, others_note, warnings_of
-from hpcbench.report.rows import Cell, Row, column_cells, merge_repeats, row_state_text
+from hpcbench.report.rows import Row, merge_repeats, row_state_text
+from hpcbench.report.table import Table, build_table
+from hpcbench.report.task_tables import task_tables
 from hpcbench.schemas.collection import Collection, SuiteView
 from hpcbench.storage.clock import parse_moment
 
@@ -33,18 +34,6 @@ SWIFT_NOTES = (
     ),
     "flash_attn says what ran, True where it was a flash attention; SWIFT 2.x printed what was asked for",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """One table."""
-
-    title: str
-    """Empty for the main table of the default layout."""
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-    """One tuple per row, one cell per column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +70,6 @@ def build_document(collection: Collection, *, layout: Layout) -> Document:
     )
 
 
-def build_table(columns: Sequence[Column], rows: Sequence[Row], *, title: str = "") -> Table:
-    """Return a table with every cell filled in."""
-    by_column = [column_cells(column, rows) for column in columns]
-    return Table(
-        title=title, columns=tuple(columns), rows=tuple(rows), cells=tuple(zip(*by_column, strict=True)) if rows else ()
-    )
-
-
 def counts_text(experiments: Sequence[Facts]) -> str:
     """Return `4 experiments: 3 completed, 1 failed`."""
     counts = Counter(facts.state.value for facts in experiments)
@@ -111,7 +92,7 @@ def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> Su
         notes = _swift_notes(rows)
     else:
         table = build_table(default_columns(rows), rows)
-        tables = (table,) if rows else ()
+        tables = (table, *task_tables(rows)) if rows else ()
         any_best = any(cell.best for cells in table.cells for cell in cells)
         notes = notes_of(table.columns, rows, any_best=any_best)
     others = others_note(suite)

@@ -13,10 +13,12 @@ from hpcbench.report.escape import one_line
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.progress import progress_text
-from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Record, TrainMetrics
+from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Record, TaskResult, TrainMetrics
 from hpcbench.schemas.states import FAILED_STATES, FINISHED_WELL, JobState
 
 CAUSE_LIMIT = 60
+SEE_TASKS = "see its tasks"
+"""Cell of an eval whose figures are in a table of its tasks."""
 _FOLDERS = re.compile(r"(?<![^\s'\"(=])/(?:[^\s/:'\"]+/)+(?=[^\s/])")
 _STATES_BY_URGENCY = (
     JobState.RUNNING,
@@ -31,7 +33,7 @@ _STATES_BY_URGENCY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The headline figure of one eval dataset."""
+    """The headline figure of one eval dataset, or of one of its tasks."""
 
     metric: str
     """lm-eval's name without the filter `none`, for example `exact_match` or `exact_match,strict-match`."""
@@ -41,6 +43,8 @@ class Score:
     num_samples: int
     num_fewshot: int | None
     debug: bool
+    num_prompts_cut: int = 0
+    prompt_limit_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,8 @@ class EvalFacts:
     job: JobView
     metrics: EvalMetrics | None
     score: Score | None
+    tasks: Mapping[str, Score]
+    """Of a group for which lm-eval defines no score, or whose score none of its tasks has: each task's; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,12 @@ def unfinished_eval(facts: Facts, dataset: str) -> str | None:
     """Return the state of the eval of a dataset until it has completed, else None."""
     found = facts.evals.get(dataset)
     return None if found is None or found.job.state is JobState.COMPLETED else found.job.state.value
+
+
+def unscored_eval(facts: Facts, dataset: str) -> str | None:
+    """Return what stands in the place of a score that a completed eval does not have, else None."""
+    found = facts.evals.get(dataset)
+    return SEE_TASKS if found is not None and found.score is None and found.tasks else None
 
 
 def job_cause(job: JobView) -> Cause | None:
@@ -210,14 +222,29 @@ def _eval_facts(job: JobView) -> EvalFacts:
     found = metrics if isinstance(metrics, EvalMetrics) else None
     named = job.request.eval_dataset if job.request is not None else None
     dataset = named or (found.dataset if found is not None else job.job.removeprefix("eval-"))
-    return EvalFacts(dataset=dataset, job=job, metrics=found, score=None if found is None else _score(found))
+    score = None if found is None else _headline_score(found)
+    return EvalFacts(dataset=dataset, job=job, metrics=found, score=score, tasks=_task_scores(found, score))
 
 
-def _score(metrics: EvalMetrics) -> Score | None:
+def _headline_score(metrics: EvalMetrics) -> Score | None:
     task = metrics.tasks.get(metrics.primary_task)
     if task is None or metrics.primary_metric is None:
         return None
-    key = metrics.primary_metric
+    return _score(task, metrics.primary_metric, debug=metrics.debug)
+
+
+def _task_scores(metrics: EvalMetrics | None, score: Score | None) -> dict[str, Score]:
+    if metrics is None or (score is not None and not metrics.mean_over_documents):
+        return {}
+    found = {
+        name: _score(task, task.primary_metric, debug=metrics.debug)
+        for name, task in metrics.tasks.items()
+        if task.primary_metric is not None and name != metrics.primary_task
+    }
+    return {name: own for name, own in found.items() if own is not None}
+
+
+def _score(task: TaskResult, key: str, *, debug: bool) -> Score | None:
     value = task.metrics.get(key)
     if not isinstance(value, (int, float)):
         return None
@@ -230,5 +257,7 @@ def _score(metrics: EvalMetrics) -> Score | None:
         higher_is_better=task.higher_is_better.get(key, task.higher_is_better.get(name, True)),
         num_samples=task.num_samples,
         num_fewshot=task.num_fewshot,
-        debug=metrics.debug,
+        debug=debug,
+        num_prompts_cut=task.num_prompts_cut,
+        prompt_limit_tokens=task.prompt_limit_tokens,
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
-from hpcbench.report.document import Document, SuiteSection, Table
+from hpcbench.report.document import Document, SuiteSection
 from hpcbench.report.escape import CELL_LIMIT, code_spans, markdown_block, markdown_code, markdown_line, markdown_text
 from hpcbench.report.next_steps import Step
 from hpcbench.report.notes_and_warnings import Failure
 from hpcbench.report.rows import Cell
+from hpcbench.report.table import Table
 
 SWIFT_CELL_LIMIT = 160
 """SWIFT 2.x's longest tuner_params have 94 characters."""
@@ -29,7 +30,8 @@ def render_markdown(document: Document) -> str:
 def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
     lines = [] if is_swift else [f"## {markdown_text(suite.name)}", "", f"{markdown_text(suite.counts)}", ""]
     for table in suite.tables:
-        lines += _swift_table_lines(table) if is_swift else [markdown_table(table), ""]
+        title = [f"### {markdown_text(table.title)}", ""] if table.title else []
+        lines += _swift_table_lines(table) if is_swift else [*title, markdown_table(table), ""]
     if suite.warnings:
         lines += ["### Warnings", "", *_bullets(suite.warnings), ""]
     if suite.failures:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hpcbench.errors import name_first, plural
 from hpcbench.report.column import Column
 from hpcbench.report.environment import software_version
+from hpcbench.report.eval_warnings import either, eval_warnings, figure_warnings
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
 from hpcbench.report.next_steps import Step, next_steps
 from hpcbench.report.rows import Row, column_cells
@@ -72,7 +73,8 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
         ),
         *_hardware_warnings(experiments),
         *_deviation_warnings(experiments),
-        *_eval_warnings(experiments),
+        *eval_warnings(experiments),
+        *figure_warnings(experiments),
         *_push_warnings(experiments),
     )
 
@@ -147,16 +149,18 @@ def _eval_notes(experiments: Iterable[Facts]) -> list[str]:
 
 def _eval_note(dataset: str, found: Sequence[EvalFacts]) -> str:
     scores = [facts.score for facts in found if facts.score is not None]
-    parts = [f"{_either(score.metric for score in scores)} ± lm-eval's standard error"]
+    parts = [f"{either(score.metric for score in scores)} ± lm-eval's standard error"]
     if all(score.stderr is None for score in scores):
-        parts = [_either(score.metric for score in scores)]
-    parts.append(f"{_either(str(score.num_samples) for score in scores)} documents")
+        parts = [either(score.metric for score in scores)]
+    parts.append(f"{either(str(score.num_samples) for score in scores)} documents")
     shots = [str(score.num_fewshot) for score in scores if score.num_fewshot is not None]
-    parts += [f"{_either(shots)}-shot"] if shots else []
+    parts += [f"{either(shots)}-shot"] if shots else []
     parts += [] if all(score.higher_is_better for score in scores) else ["lower is better"]
     choices = {facts.metrics.checkpoint_choice for facts in found if facts.metrics is not None}
+    if any(facts.metrics.mean_over_documents for facts in found if facts.metrics is not None):
+        parts.append("the mean over all documents of its tasks, since lm-eval defines no score for this group")
     trained = sorted(choices & {"best", "last"})
-    parts += [f"{_either(trained)} checkpoint of trained rows"] if trained else []
+    parts += [f"{either(trained)} checkpoint of trained rows"] if trained else []
     return f"{dataset}: {', '.join(parts)}"
 
 
@@ -215,27 +219,6 @@ def _deviations(metrics: TrainMetrics | EvalMetrics) -> list[tuple[str, str]]:
     return found if old is None else [*found, ("use_flash_attn", old)]
 
 
-def _eval_warnings(experiments: Iterable[Facts]) -> list[str]:
-    warnings: list[str] = []
-    by_dataset: defaultdict[str, list[EvalFacts]] = defaultdict(list)
-    for facts in experiments:
-        for dataset, found in facts.evals.items():
-            if found.metrics is not None:
-                by_dataset[dataset].append(found)
-    for dataset, found_evals in by_dataset.items():
-        metrics = [found.metrics for found in found_evals if found.metrics is not None]
-        if {"best", "last"} <= {metric.checkpoint_choice for metric in metrics}:
-            warnings.append(f"{dataset}: some rows were evaluated at their best, others at their last checkpoint")
-        if {True, False} <= {metric.chat_template_applied for metric in metrics}:
-            warnings.append(f"{dataset}: the chat template was applied to some rows only")
-        shots = {found.score.num_fewshot for found in found_evals if found.score is not None}
-        if len(shots) > 1:
-            warnings.append(
-                f"{dataset}: rows were evaluated with different numbers of shots ({_either(map(str, shots))})"
-            )
-    return warnings
-
-
 def _push_warnings(experiments: Iterable[Facts]) -> list[str]:
     """Return whose weights are not on the hub that they were to be pushed to, and what pushes them by hand."""
     return [
@@ -268,7 +251,3 @@ def _reader_of(software: str) -> Callable[[Facts], frozenset[str]]:
         return frozenset(version for version in versions if version is not None)
 
     return read
-
-
-def _either(values: Iterable[str]) -> str:
-    return " or ".join(dict.fromkeys(values))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column
-from hpcbench.report.document import Table
 from hpcbench.report.escape import one_line
 from hpcbench.report.rows import average
+from hpcbench.report.table import Table
 
 WIDTH_PX = 460
 LABEL_PX = 150

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Better, Column, Raw
-from hpcbench.report.facts import Facts, Score, unfinished_eval
+from hpcbench.report.facts import Facts, Score, unfinished_eval, unscored_eval
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 
 
 def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
     """Return a column per eval dataset and metric, in order of appearance; datasets not evaluated yet have one too."""
     metrics: dict[str, dict[str, Better]] = {}
+    shots: defaultdict[str, set[int | None]] = defaultdict(set)
     for facts in experiments:
         for dataset, found in facts.evals.items():
             if dataset == EVAL_LOSS_ONLY:
@@ -20,9 +22,13 @@ def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
             known = metrics.setdefault(dataset, {})
             if found.score is not None:
                 known.setdefault(found.score.metric, "higher" if found.score.higher_is_better else "lower")
+                shots[dataset].add(found.score.num_fewshot)
     columns: list[Column] = []
     for dataset, known in metrics.items():
-        columns += [eval_column(dataset, metric, better=better) for metric, better in known.items()]
+        tells_shots = len(shots[dataset]) > 1
+        columns += [
+            eval_column(dataset, metric, better=better, tells_shots=tells_shots) for metric, better in known.items()
+        ]
         columns += [] if known else [eval_column(dataset, None)]
     return tuple(columns)
 
@@ -33,8 +39,15 @@ def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
     return tuple(value_column(name) for name in dict.fromkeys(names))
 
 
-def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") -> Column:
-    """Return the column of one eval dataset and metric; the metric is None while no eval of the dataset is done."""
+def eval_column(dataset: str, metric: str | None, *, better: Better = "higher", tells_shots: bool = False) -> Column:
+    """Return the column of one eval dataset and metric.
+
+    Args:
+        dataset: its name in the suite.
+        metric: as a Score names it; None while no eval of the dataset has a score.
+        better: which figures are better.
+        tells_shots: whether cells name the number of shots, as where rows differ in it.
+    """
 
     def score(facts: Facts) -> Score | None:
         found = None if dataset not in facts.evals else facts.evals[dataset].score
@@ -44,11 +57,15 @@ def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") 
         found = score(facts)
         assert found is not None  # noqa: S101 -- cell_text asks for values that are there
         stderr = "" if found.stderr is None else f" ± {number_text(found.stderr, 3)}"
-        return f"{number_text(found.value, 3)}{stderr}{limit_mark(facts)}"
+        return f"{number_text(found.value, 3)}{stderr}{marks(facts)}"
 
-    def limit_mark(facts: Facts) -> str:
+    def marks(facts: Facts) -> str:
         found = score(facts)
-        return f" (limit={found.num_samples})" if found is not None and found.debug else ""
+        if found is None:
+            return ""
+        shots = f" ({found.num_fewshot}-shot)" if tells_shots and found.num_fewshot is not None else ""
+        limit = f" (limit={found.num_samples})" if found.debug else ""
+        return f"{shots}{limit}{f' ({found.num_prompts_cut} cut)' if found.num_prompts_cut else ''}"
 
     return Column(
         key=f"{dataset}_{metric}" if metric else dataset,
@@ -56,12 +73,15 @@ def eval_column(dataset: str, metric: str | None, *, better: Better = "higher") 
         short="\n".join((dataset, *metric.split(",")[:1])) if metric else dataset,
         get=lambda facts: found.value if (found := score(facts)) is not None else None,
         show=show,
-        brief=lambda facts: f"{number_text(found.value, 3)}{limit_mark(facts)}" if (found := score(facts)) else "",
+        brief=lambda facts: f"{number_text(found.value, 3)}{marks(facts)}" if (found := score(facts)) else "",
         decimals=3,
-        unit=limit_mark,
+        unit=marks,
         better=better,
-        state=lambda facts: unfinished_eval(facts, dataset),
+        state=lambda facts: unfinished_eval(facts, dataset) or unscored_eval(facts, dataset),
         peers=lambda facts: (found.num_samples, found.num_fewshot) if (found := score(facts)) is not None else None,
+        legend=(
+            (" cut)", f"{dataset}: so many prompts lost their beginning, since they did not fit into the context"),
+        ),
         measured=True,
     )
 
