@@ -17,6 +17,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.templates import Template
 from tests.support.places import shared
 from tests.support.tiny_models import (
+    CHATML,
     make_job,
     make_model_folder,
     make_tokenizer,
@@ -87,6 +88,48 @@ def test_what_a_tool_returned_is_never_learnt(tokenizer: Any) -> None:
     learnt = [token for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != -100]
     assert tokenizer.decode(learnt) == f"{CALL}\nObservation: Final Answer: Five.<|im_end|>"
     assert encoded.weights is None
+
+
+TOOLS_TEMPLATE = (
+    "{% if tools %}<tools>{{ tools | tojson }}</tools>\n{% endif %}{% for message in messages %}<|im_start|>"
+    "{{ message.role }}\n{{ message.content or '' }}{% for call in message.tool_calls or [] %}"
+    "{{ call.function.name }}({{ call.function.arguments | tojson }}){% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CALLING = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": '{"a": 2}'}}]}
+OPENAI: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": "2+3?"},
+        CALLING,
+        {"role": "tool", "content": "5"},
+        {"role": "assistant", "content": "Five."},
+    ],
+    "tools": json.dumps(TOOLS),
+}
+
+
+def test_tools_and_calls_of_openai_messages_are_written_by_the_chat_template() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = {"default": CHATML, "tool_use": TOOLS_TEMPLATE}
+    agent = AGENT_FORMATS.lookup("react")
+    assert agent is not None
+    chat = RowReader(agent=agent, all_rounds=True).read(OPENAI)
+    template = Template(tokenizer, loss_on_all_rounds=True)
+    encoded = template.encode(chat.messages, tools=chat.tools)
+    text = tokenizer.decode(encoded.input_ids)
+    assert text.startswith('<tools>[{"type": "function", "function": {"name": "add", "description": "Adds."')
+    learnt = [token for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != -100]
+    assert tokenizer.decode(learnt) == 'add({"a": 2})<|im_end|>Five.<|im_end|>'
+    assert template.prefix_ids(chat.messages[:-1], tools=chat.tools) == encoded.input_ids[: -len("Five.") - 1]
+
+
+def test_a_template_that_does_not_write_tools_or_calls_is_refused(tokenizer: Any) -> None:
+    asked, answered = OPENAI["messages"][0], OPENAI["messages"][-1]
+    tool = {"type": "function", "function": TOOLS[0]}
+    with pytest.raises(WorkerError, match="the chat template does not write tools, so they would be missing"):
+        Template(tokenizer).encode([asked, answered], tools=[tool])
+    with pytest.raises(WorkerError, match="the chat template does not write tool calls, so they would be missing"):
+        Template(tokenizer).encode([asked, {**CALLING, "content": "I add."}])
 
 
 def test_the_loss_scale_token_by_token(tokenizer: Any) -> None:

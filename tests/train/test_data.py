@@ -119,6 +119,56 @@ def test_a_validation_set_replaces_the_split_and_samples_are_drawn_after_it(tmp_
     assert draw_rows(splits.train, count=-1, seed=1) == list(splits.train)
 
 
+@pytest.mark.parametrize(("wanted", "num_train", "num_different"), [(4, 3, 3), (10, 8, 8), (25, 23, 8)])
+def test_num_samples_of_a_registry_draws_and_repeats_but_never_trains_on_a_validation_row(
+    tmp_path: Path, wanted: int, num_train: int, num_different: int
+) -> None:
+    write_pairs(tmp_path / "pairs.jsonl", 10)
+    registry = {"some": {"file_name": "pairs.jsonl", "columns": {"prompt": "query", "response": "response"}}}
+    registry["some"]["num_samples"] = wanted  # type: ignore[assignment]  # of mixed values
+    (tmp_path / "dataset_info.json").write_text(json.dumps(registry))
+    splits = load_splits(
+        make_args(dataset=["some"], dataset_info=str(tmp_path / "dataset_info.json"), dataset_test_ratio=0.25)
+    )
+    assert len(splits.train) == num_train
+    assert len(set(answers(splits.train))) == num_different
+    assert not set(answers(splits.train)) & set(answers(splits.validation))
+
+
+def test_a_bad_rows_hint_leads_to_a_training_or_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"query": "q", "response": null}\n{"query": "q", "response": "a"}\n', encoding="utf-8")
+    with pytest.raises(WorkerError) as caught:
+        load_splits(make_args(dataset=[str(path)]))
+    assert str(caught.value) == (
+        f"{path}: line 1: response: null; expected: text, the answer\n"
+        "  hint: check_dataset_strategy: discard leaves such rows out"
+    )
+    assert load_splits(make_args(dataset=[str(path)], check_dataset_strategy="discard")).num_discarded == 1
+    path.write_text('{"query": "q", "response": null}\n' * 2, encoding="utf-8")
+    with pytest.raises(WorkerError) as caught:
+        load_splits(make_args(dataset=[str(path)]))
+    assert str(caught.value) == f"{path}: line 1: response: null; expected: text, the answer"
+    with pytest.raises(WorkerError, match=r"line 1: response: null \(and no other row can be read: 2 in all\)"):
+        load_splits(make_args(dataset=[str(path)], check_dataset_strategy="discard"))
+
+
+def test_what_is_not_read_is_in_the_log_and_in_the_notes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"query": "q", "response": "a", "id": 1}\n{"text": "once", "id": 2}\n', encoding="utf-8")
+    splits = load_splits(make_args(dataset=[str(path)], dataset_test_ratio=0, system="s"))
+    notes = (f"{path}: not read: id", f"{path}: 1 row of plain text, which take no system prompt")
+    assert splits.notes == notes
+    assert tuple(record.message for record in caplog.records) == notes
+
+
+def test_plain_text_is_trained_on_every_token_with_an_end(tokenizer: Any) -> None:
+    encoded = Template(tokenizer, system="s").encode_text("ab")
+    assert tokenizer.decode(encoded.input_ids) == "ab<|im_end|>"
+    assert encoded.labels == encoded.input_ids
+    assert Template(tokenizer, max_length=2).encode_text("ab").input_ids == encoded.input_ids[1:]
+
+
 def test_several_processes_encode_the_same_in_the_same_order(tokenizer: Any, chats: Path) -> None:
     samples = load_splits(make_args(dataset=[str(chats)], dataset_test_ratio=0)).train
     template = Template(tokenizer, max_length=40)
@@ -172,8 +222,8 @@ def test_rows_are_mixed_in_after_the_split_by_the_split_seed(tmp_path: Path) -> 
     assert load(1.5, train_dataset_sample=4).num_mixed == 6
     short = load(3)
     assert short.num_mixed == 50
-    assert short.note == (
-        f"50 of them mixed in from {other}; train_dataset_mix_ratio asks for 57 and there are no more: the ratio is 2.632"
+    assert short.notes == (
+        f"50 of them mixed in from {other}; train_dataset_mix_ratio asks for 57 and there are no more: the ratio is 2.632",
     )
 
 

@@ -18,7 +18,7 @@ from hpcbench.data.messages import Message
 from hpcbench.data.row_reader import RowReader
 from hpcbench.data.rows import PlacedRow
 from hpcbench.data.sources import find_dataset
-from hpcbench.errors import DataError, WorkerError
+from hpcbench.errors import DataError, WorkerError, plural
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.datasets import read_dataset
 from hpcbench.worker.data.templates import Encoded, Template, find_agent_format
@@ -51,8 +51,8 @@ class Splits:
     """Rows without the needed fields that `check_dataset_strategy` dropped."""
     num_mixed: int = 0
     """Rows of `train_dataset_mix_ds` at the end of the training samples."""
-    note: str | None = None
-    """A remark for the record."""
+    notes: tuple[str, ...] = ()
+    """Remarks for the record: what was mixed in, and what was not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,29 +95,32 @@ def load_splits(args: SftArgs) -> Splits:
     train: list[Sample] = []
     validation: list[Sample] = []
     num_discarded = 0
+    notes: list[str] = []
     for dataset in args.dataset:
-        samples, discarded = _load_samples(dataset, args)
-        num_discarded += discarded
+        loaded = _load_samples(dataset, args)
+        num_discarded += loaded.num_bad
+        notes += loaded.remarks
         ratio = 0.0 if args.val_dataset else args.dataset_test_ratio
-        kept, held_out = split_rows(samples, ratio=ratio, seed=args.dataset_split_seed)
-        train += kept
+        kept, held_out = split_rows(loaded.samples, ratio=ratio, seed=args.dataset_split_seed)
+        train += repeat_rows(kept, count=loaded.num_repeats, seed=args.dataset_split_seed)
         validation += held_out
     for dataset in args.val_dataset:
-        samples, discarded = _load_samples(dataset, args)
-        num_discarded += discarded
-        validation += samples
+        loaded = _load_samples(dataset, args)
+        num_discarded += loaded.num_bad
+        notes += loaded.remarks
+        validation += repeat_rows(loaded.samples, count=loaded.num_repeats, seed=args.dataset_split_seed)
     train = draw_rows(train, count=args.train_dataset_sample, seed=args.dataset_split_seed)
     count = -1 if args.val_dataset_sample is None else args.val_dataset_sample
     validation = draw_rows(validation, count=count, seed=args.dataset_split_seed)
     if not train:
         raise WorkerError("no training rows: " + (", ".join(args.dataset) or "dataset is empty"))
-    mixed, discarded, note = _draw_mixed_rows(args, num_train=len(train))
+    mixed, discarded, mixed_notes = _draw_mixed_rows(args, num_train=len(train))
     return Splits(
         train=(*train, *mixed),
         validation=tuple(validation),
         num_discarded=num_discarded + discarded,
         num_mixed=len(mixed),
-        note=note,
+        notes=(*mixed_notes, *notes),
     )
 
 
@@ -134,6 +137,12 @@ def draw_rows(rows: Sequence[Sample], *, count: int, seed: int) -> list[Sample]:
     if count < 0 or count >= len(rows):
         return list(rows)
     return [rows[index] for index in _draw(len(rows), count, seed=seed)]
+
+
+def repeat_rows(rows: Sequence[Sample], *, count: int, seed: int) -> list[Sample]:
+    """Return the rows with `count` of them once more, drawn by the seed with replacement, behind the others."""
+    draw = random.Random(seed)  # noqa: S311  # no secret
+    return [*rows, *(draw.choice(rows) for _ in range(count))]
 
 
 def encode_samples(
@@ -166,34 +175,49 @@ def _draw(total: int, count: int, *, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(total), count))  # noqa: S311  # no secret
 
 
-def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], int, str | None]:
-    """Return the rows to mix in, how many bad ones were left out, and the note for the record.
+def _draw_mixed_rows(args: SftArgs, *, num_train: int) -> tuple[list[Sample], int, list[str]]:
+    """Return the rows to mix in, how many bad ones were left out, and notes for the record.
 
     As ms-swift 2.x (swift/llm/utils/argument.py): int(training rows x ratio) rows of the mixed datasets, drawn after
     the training rows; all of them, with a warning, where there are fewer. None of them is validated on.
     """
     if args.train_dataset_mix_ratio <= 0:
-        return [], 0, None
+        return [], 0, []
     if not args.train_dataset_mix_ds:
         raise WorkerError("train_dataset_mix_ratio: train_dataset_mix_ds names no dataset to mix in")
     wanted = int(num_train * args.train_dataset_mix_ratio)
     rows: list[Sample] = []
     num_discarded = 0
+    remarks: list[str] = []
     for dataset in args.train_dataset_mix_ds:
-        samples, discarded = _load_samples(dataset, args)
-        rows += samples
-        num_discarded += discarded
+        loaded = _load_samples(dataset, args)
+        rows += repeat_rows(loaded.samples, count=loaded.num_repeats, seed=args.dataset_split_seed)
+        num_discarded += loaded.num_bad
+        remarks += loaded.remarks
     drawn = draw_rows(rows, count=wanted, seed=args.dataset_split_seed)
     note = f"{len(drawn)} of them mixed in from {', '.join(args.train_dataset_mix_ds)}"
     if len(drawn) < wanted:
         ratio = len(drawn) / num_train
         note += f"; train_dataset_mix_ratio asks for {wanted} and there are no more: the ratio is {ratio:.4g}"
         logger.warning("num_train_rows: %s", note)
-    return drawn, num_discarded, note
+    return drawn, num_discarded, [note, *remarks]
 
 
-def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
-    """Return a dataset's samples, and how many bad rows `check_dataset_strategy` left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """One dataset's samples."""
+
+    samples: list[Sample]
+    num_bad: int
+    """Rows that `check_dataset_strategy` left out."""
+    remarks: tuple[str, ...] = ()
+    """What was not read as it stands, with the dataset's name."""
+    num_repeats: int = 0
+    """Rows to draw again, where a registry's `num_samples` asks for more than there are."""
+
+
+def _load_samples(dataset: str, args: SftArgs) -> _Loaded:
+    """Return a dataset's samples.
 
     As in ms-swift 2.x (swift/llm/utils/dataset.py, _check_dataset): discard and warning leave a bad row out, error
     raises; none, with which ms-swift does not check, raises too, since such a row cannot be trained on.
@@ -221,9 +245,18 @@ def _load_samples(dataset: str, args: SftArgs) -> tuple[list[Sample], int]:
         samples.append(Sample(messages=chat.messages, tools=chat.tools, text=chat.text, place=str(placed.place)))
     if first is not None and not samples:
         raise DataError(f"{first.fault} (and no other row can be read: {num_bad} in all)", expected=first.expected)
-    for remark in reader.remarks():
-        logger.warning("%s: %s", dataset, remark)
-    return samples, num_bad
+    remarks = [f"{dataset}: {remark}" for remark in reader.remarks()]
+    if args.system is not None and (num_texts := sum(sample.text is not None for sample in samples)):
+        remarks.append(f"{dataset}: {plural(num_texts, 'row')} of plain text, which take no system prompt")
+    for remark in remarks:
+        logger.warning("%s", remark)
+    loaded = _Loaded(samples=samples, num_bad=num_bad, remarks=tuple(remarks))
+    if source.num_samples is None:
+        return loaded
+    # As LLaMA-Factory (src/llamafactory/data/loader.py), but repeats come after the split: a row that is validated on
+    # must not be trained on.
+    drawn = draw_rows(samples, count=source.num_samples, seed=args.dataset_split_seed)
+    return replace(loaded, samples=drawn, num_repeats=source.num_samples - len(drawn))
 
 
 def _any_readable(reader: RowReader, rows: Iterable[PlacedRow]) -> bool:

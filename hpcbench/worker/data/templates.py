@@ -47,6 +47,10 @@ class Encoded:
         return sum(label != IGNORED_LABEL for label in self.labels[1:])
 
 
+class TemplateRejectsError(WorkerError):
+    """A chat template refuses a chat."""
+
+
 class Template:
     """How chats become prompts and training samples for one tokenizer."""
 
@@ -159,7 +163,7 @@ class Template:
             weights += [0.0] * (len(prompt_ids) - len(input_ids)) + scale
             input_ids, text = prompt_ids + answer_ids, full
         self._check_prompt(chat, tools, input_ids, labels)
-        _check_tools(chat, tools, text)
+        self._check_tools(chat, tools)
         return self._fit(input_ids, labels, None if self._loss_scale is None else weights)
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
@@ -182,7 +186,7 @@ class Template:
             )
         except (TemplateError, TypeError, KeyError) as error:
             roles = ", ".join(str(message["role"]) for message in chat)
-            raise WorkerError(f"the chat template rejects a chat with the roles {roles}: {error}") from error
+            raise TemplateRejectsError(f"the chat template rejects a chat with the roles {roles}: {error}") from error
         return str(text)
 
     def _prompt_ids(self, chat: Sequence[Message], tools: Tools) -> list[int]:
@@ -243,6 +247,24 @@ class Template:
                 hint="set loss_on_all_rounds: false",
             )
 
+    def _check_tools(self, chat: Sequence[Message], tools: Tools) -> None:
+        """Raise unless the chat template writes the tools and their calls; most templates know none."""
+        called = any(message.get(CALLS) for message in chat)
+        if not tools and not called:
+            return
+        text = self._render(chat, tools, is_prompt=False)
+        if tools and self._is_rendering_of(chat, (), text):
+            raise _writes_no("tools")
+        silent = [{"content": "", **{key: part for key, part in each.items() if key != CALLS}} for each in chat]
+        if called and self._is_rendering_of(silent, tools, text):
+            raise _writes_no("tool calls")
+
+    def _is_rendering_of(self, chat: Sequence[Message], tools: Tools, text: str) -> bool:
+        try:
+            return self._render(chat, tools, is_prompt=False) == text
+        except TemplateRejectsError:
+            return False
+
     def _weigh(
         self, message: Message, prompt: str, full: str, prompt_ids: list[int], answer_ids: list[int]
     ) -> list[float]:
@@ -289,17 +311,12 @@ class Template:
         )
 
 
-def _check_tools(chat: Sequence[Message], tools: Tools, text: str) -> None:
-    """Raise unless each tool and each call is in the rendered chat by its name; most templates know no tools."""
-    called = [call["function"]["name"] for message in chat for call in message.get(CALLS, ())]
-    for what, names in (("tools", [tool["function"]["name"] for tool in tools]), ("tool calls", called)):
-        missing = [name for name in names if name not in text]
-        if missing:
-            raise WorkerError(
-                f"the chat template does not write {what}: {missing[0]!r} is missing from the chat",
-                hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
-                "function_call and observation, in which agent_template writes them",
-            )
+def _writes_no(what: str) -> WorkerError:
+    return WorkerError(
+        f"the chat template does not write {what}, so they would be missing from the prompt",
+        hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
+        "function_call and observation, in which agent_template writes them",
+    )
 
 
 def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> str:

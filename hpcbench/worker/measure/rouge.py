@@ -37,13 +37,14 @@ class Prompt:
 
 
 def make_prompts(samples: Sequence[Sample], template: Template, *, max_length: int) -> tuple[Prompt, ...]:
-    """Return the prompts for the last answers, each with its last `max_length` tokens."""
+    """Return the prompts for the last answers, each with its last `max_length` tokens; plain text has none."""
     return tuple(
         Prompt(
             input_ids=tuple(template.prefix_ids(sample.messages[:-1], tools=sample.tools)[-max_length:]),
             reference=str(sample.messages[-1].get("content") or ""),
         )
         for sample in samples
+        if sample.text is None
     )
 
 

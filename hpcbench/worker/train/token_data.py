@@ -61,7 +61,7 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
     logger.info(
         "dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats
     )
-    notes = {} if splits.note is None else {"num_train_rows": splits.note}
+    notes = {"num_train_rows": "; ".join(splits.notes)} if splits.notes else {}
     packs = _pack(lengths or [], args) if args.packing else None
     if packs is not None:
         fill = sum(lengths or []) / (len(packs) * args.max_length)
@@ -70,6 +70,10 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
     if stats is None:
         why = "lazy_tokenize: lengths are not known before training"
         notes |= dict.fromkeys(("tokens", "flops_per_token", "mfu"), why)
+    prompted = splits.validation if args.predict_with_generate else ()
+    prompts = make_prompts(prompted, template, max_length=args.max_length)
+    if prompted and not prompts:
+        notes["rouge_l"] = "the validation rows are plain text, without questions to answer"
     return TokenData(
         tokenizer=tokenizer,
         train=train,
@@ -77,9 +81,7 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
         stats=stats,
         has_chat_template=template.has_chat_template,
         packs=packs,
-        prompts=make_prompts(splits.validation, template, max_length=args.max_length)
-        if args.predict_with_generate
-        else (),
+        prompts=prompts,
         notes=notes,
     )
 
