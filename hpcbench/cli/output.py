@@ -115,6 +115,8 @@ def print_plan(plan: SubmitPlan, *, with_script: bool) -> None:
     submissions = plan.render()
     for line in scheduler.describe_environment([text for _, text in submissions]):
         print(line)
+    for remark in plan.suite.remarks:
+        print(remark)
     for warning in plan.warnings:
         print_warning(f"warning: {warning}")
     if plan.removals:
@@ -160,6 +162,7 @@ def plan_json(plan: SubmitPlan) -> dict[str, object]:
         "suite": plan.suite.name,
         "file": str(plan.suite.file),
         "jobs": jobs,
+        "remarks": list(plan.suite.remarks),
         "num_left": plan.num_left,
         "environment": plan.destination.scheduler.describe_environment([text for _, text in plan.render()]),
     }

@@ -165,6 +165,8 @@ class ExperimentBuilder:
                     self.problems.append(entry.problem(f"`{name}` is only for `cmd: command`"))
         given = self.place.localise_args(given, self.problems)
         args = build(SftArgs, given, at=self.at, problems=self.problems)
+        if args is not None and cmd != "command":
+            self.problems += self.place.datasets.check(args, given, at=self.at)
         return args if len(self.problems) == before else None
 
     def _refuse_tuners(self, given: dict[str, Located]) -> None:

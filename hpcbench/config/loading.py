@@ -60,7 +60,7 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list
             names = _argument_names(place)
             loader = _Loader(place=place, set_layer=set_layer, problems=problems, names=names)
             experiments = loader.load(file.document)
-            suites.append(Suite(name=place.name, file=file.path, experiments=tuple(experiments)))
+            suites.append(_make_suite(place, experiments))
     if problems:
         raise ConfigError(_in_file_order(problems))
     return suites
@@ -82,7 +82,12 @@ def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) ->
     experiments = loader.load(document)
     if problems:
         raise ConfigError(_in_file_order(problems))
-    return Suite(name=place.name, file=file, experiments=tuple(experiments))
+    return _make_suite(place, experiments)
+
+
+def _make_suite(place: SuitePlace, experiments: Sequence[Experiment]) -> Suite:
+    remarks = place.datasets.remarks()
+    return Suite(name=place.name, file=place.file, experiments=tuple(experiments), remarks=remarks)
 
 
 def _in_file_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -1,7 +1,7 @@
-"""Where a suite is on disk, and the files that it names: found, made absolute and checked by their first row.
+"""Where a suite is on disk, and the files that it names: found and made absolute.
 
-Data files are opened once per suite and read for a megabyte at most, without a dataset library; what cannot be judged
-that way (parquet, arrow, huge rows) is left to the worker.
+In: values as they were written. Out: the same values with absolute paths, and a problem for each that is not there.
+What is in the files is looked at elsewhere: datasets by `data_checks.py`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hpcbench.config.data_checks import DatasetChecker
 from hpcbench.config.typed_fields import take_text, take_words
-from hpcbench.data.look import Fault, probe_dataset
+from hpcbench.data.file_kinds import DATA_SUFFIXES, data_suffix
+from hpcbench.data.folders import holds_data
 from hpcbench.data.registry import REGISTRY_NAME, read_registry
-from hpcbench.data.sources import find_dataset
 from hpcbench.errors import Problem, WorkerError
 from hpcbench.storage.located_yaml import Located
 
 OVERRIDE = "--set"
-DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class SuitePlace:
     name: str
     file: Path
     """Absolute."""
-    probed: dict[Path, Fault | None] = field(default_factory=dict)
+    datasets: DatasetChecker = field(default_factory=DatasetChecker)
 
     def base_of(self, value: Located) -> Path:
         """Return the folder that paths in this value are relative to."""
@@ -55,6 +55,8 @@ class SuitePlace:
             if (text := take_text(value, problems)) is None:
                 return None
             file = find_local(text, base=self.base_of(value))
+            if file is not None and file.is_dir():
+                file = file / REGISTRY_NAME
             if file is None or not file.is_file():
                 hint = missing_hint(text, base=self.base_of(value))
                 problems.append(value.problem(f"no such file: {text[:200]!r}", hint=hint))
@@ -111,35 +113,32 @@ class SuitePlace:
     def _localise_dataset(self, value: Located, problems: list[Problem], *, registry: Path | None) -> Located:
         if (text := take_text(value, problems)) is None:
             return value
-        if registry is not None and self._is_registered(text, registry, value, problems):
-            return value
-        found = find_local(text, base=self.base_of(value))
-        if found is not None and found.is_dir() and "/" not in text and not looks_local(text):
-            return value
-        if found is None:
-            if looks_like_data(text):
-                hint = missing_hint(text, base=self.base_of(value))
-                problems.append(value.problem(f"no such file: {text[:200]!r}", hint=hint))
-            return value
-        if found.is_file():
-            if found not in self.probed:
-                self.probed[found] = probe_dataset(found)
-            if (fault := self.probed[found]) is not None:
-                problems.append(value.problem(fault.message, expected=fault.expected))
-        return replace(value, value=str(found), raw=None)
-
-    def _is_registered(self, name: str, registry: Path, value: Located, problems: list[Problem]) -> bool:
-        """Return whether the registry has the name, after a check of the file that it stands for."""
         try:
-            if name not in read_registry(registry):
-                return False
-            source = find_dataset(name, registry=str(registry))
+            if registry is not None and text in read_registry(registry):
+                return value
         except WorkerError as error:
             problems.append(value.problem(error.message, hint=error.hint))
-            return True
-        if source.path is not None and (fault := probe_dataset(source.path, source.layout)) is not None:
-            problems.append(value.problem(fault.message, expected=fault.expected))
-        return True
+            return value
+        found = find_local(text, base=self.base_of(value))
+        if found is None:
+            problems += self._explain_missing(text, value)
+            return value
+        if found.is_dir() and "/" not in text and not looks_local(text) and not holds_data(found):
+            # Any folder may have the name of a dataset of the catalog or a hub.
+            return value
+        return replace(value, value=str(found), raw=None)
+
+    def _explain_missing(self, text: str, value: Located) -> list[Problem]:
+        """Return the problem of a dataset that is not a local file, if it can only be meant as one."""
+        name, mark, count = text.rpartition("#")
+        if mark and count.isdigit():
+            sample = "val_dataset_sample" if "val_dataset" in value.path else "train_dataset_sample"
+            hint = f"write {name!r} and `{sample}: {count}`, which counts over all of the datasets together"
+            return [value.problem(f"{text[:200]!r}: a number of rows behind `#` is not read", hint=hint)]
+        if looks_like_data(text):
+            hint = missing_hint(text, base=self.base_of(value))
+            return [value.problem(f"no such file: {text[:200]!r}", hint=hint)]
+        return []
 
     def _localise_model(self, value: Located, problems: list[Problem]) -> Located:
         if value.value is None or (text := take_text(value, problems)) is None:
@@ -163,7 +162,7 @@ def looks_local(text: str) -> bool:
 
 def looks_like_data(text: str) -> bool:
     """Return whether the text is a path by its form or by a data file's suffix."""
-    return looks_local(text) or Path(text).suffix.lower() in DATA_SUFFIXES
+    return looks_local(text) or data_suffix(Path(text)) in DATA_SUFFIXES
 
 
 def find_local(text: str, *, base: Path) -> Path | None:

@@ -6,7 +6,9 @@ another row has it, so nulls below the top level are left out. Nothing is interp
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,23 +29,87 @@ def read_arrow_rows(file: DataFile) -> Iterator[PlacedRow]:
         DataError: it is damaged or cut off.
         MissingLibraryError: pyarrow is not installed here.
     """
-    with open_batches(file) as batches:
+    with _open_batches(file) as batches:
         number = 1
         for batch in batches:
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 part = batch.slice(start, BATCH_ROWS)
-                yield from convert_batch(file, part, first_number=number)
+                yield from _convert_batch(file, part, first_number=number)
                 number += part.num_rows
 
 
+def count_bytes(file: DataFile) -> int:
+    """Return how large the rows of a parquet or Arrow file are, unpacked, about.
+
+    Raises:
+        DataError: as `read_arrow_rows`.
+        MissingLibraryError: pyarrow is not installed here.
+    """
+    if file.kind is not Kind.PARQUET:
+        return file.path.stat().st_size
+    with _reading(file), _open(file.path) as source:
+        from pyarrow import parquet
+
+        found = parquet.ParquetFile(source).metadata
+        return sum(found.row_group(index).total_byte_size for index in range(found.num_row_groups))
+
+
+def read_some_arrow_rows(file: DataFile, *, num_parts: int, num_rows: int, seed: int) -> Iterator[PlacedRow]:
+    """Yield the first `num_rows` rows of `num_parts` row groups or record batches, the first and the last among them.
+
+    Of a stream, which only has a beginning, these are its first batches.
+
+    Raises:
+        DataError: as `read_arrow_rows`.
+        MissingLibraryError: pyarrow is not installed here.
+    """
+    with _reading(file), _open(file.path) as source:
+        match file.kind:
+            case Kind.PARQUET:
+                from pyarrow import parquet
+
+                opened = parquet.ParquetFile(source)
+                sizes = [opened.metadata.row_group(index).num_rows for index in range(opened.num_row_groups)]
+                for index in _choose(len(sizes), num_parts, seed=seed):
+                    batches = opened.iter_batches(batch_size=num_rows, row_groups=[index], use_threads=False)
+                    for batch in itertools.islice(batches, 1):
+                        yield from _convert_batch(file, batch, first_number=1 + sum(sizes[:index]))
+            case Kind.ARROW_FILE:
+                from pyarrow import ipc
+
+                opened = ipc.open_file(source)
+                chosen = set(_choose(opened.num_record_batches, num_parts, seed=seed))
+                number = 1
+                for index in range(opened.num_record_batches):
+                    batch = opened.get_batch(index)
+                    if index in chosen:
+                        yield from _convert_batch(file, batch.slice(0, num_rows), first_number=number)
+                    number += batch.num_rows
+            case _:
+                from pyarrow import ipc
+
+                number = 1
+                for batch in itertools.islice(ipc.open_stream(source), num_parts):
+                    yield from _convert_batch(file, batch.slice(0, num_rows), first_number=number)
+                    number += batch.num_rows
+
+
+def _choose(total: int, count: int, *, seed: int) -> list[int]:
+    """Return at most `count` indices below `total`, the first and the last among them, sorted."""
+    if total <= count:
+        return list(range(total))
+    between = random.Random(seed).sample(range(1, total - 1), count - 2)  # noqa: S311  # no secret
+    return [0, *sorted(between), total - 1]
+
+
 @contextmanager
-def open_batches(file: DataFile) -> Iterator[Iterator[Any]]:
+def _open_batches(file: DataFile) -> Iterator[Iterator[Any]]:
     """Open a file and hand out its record batches.
 
     Raises:
         DataError: as `read_arrow_rows`, also for what the body of the `with` reads.
     """
-    with reading_arrow(file), open_memory_map(file.path) as source:
+    with _reading(file), _open(file.path) as source:
         match file.kind:
             case Kind.PARQUET:
                 from pyarrow import parquet
@@ -61,15 +127,15 @@ def open_batches(file: DataFile) -> Iterator[Iterator[Any]]:
                 yield iter(ipc.open_stream(source))
 
 
-def open_memory_map(path: Path) -> Any:
-    """Return a file as pyarrow reads it without a copy."""
+def _open(path: Path) -> Any:
+    """Return a file that pyarrow reads without a copy."""
     import pyarrow as pa
 
     return pa.memory_map(str(path))
 
 
 @contextmanager
-def reading_arrow(file: DataFile) -> Iterator[None]:
+def _reading(file: DataFile) -> Iterator[None]:
     """Turn what pyarrow raises into errors that name the file."""
     try:
         import pyarrow as pa
@@ -87,7 +153,7 @@ def reading_arrow(file: DataFile) -> Iterator[None]:
         ) from error
 
 
-def convert_batch(file: DataFile, batch: Any, *, first_number: int) -> Iterator[PlacedRow]:
+def _convert_batch(file: DataFile, batch: Any, *, first_number: int) -> Iterator[PlacedRow]:
     """Yield the rows of a record batch of the file, numbered from `first_number`."""
     if file.columns is not None:
         batch = batch.select([name for name in batch.schema.names if name in file.columns])

@@ -38,7 +38,7 @@ class Kind(StrEnum):
     TSV = "TSV"
     TEXT = "text"
     """One text per line."""
-    PARQUET = "parquet"
+    PARQUET = "parquet file"
     ARROW_FILE = "arrow file"
     ARROW_STREAM = "arrow stream"
 

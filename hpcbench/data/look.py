@@ -1,104 +1,141 @@
-"""What can be seen of a data file before a job reads it: its first row.
+"""A look at a dataset before anything is queued: rows to judge it by, read as the worker reads them.
 
-Data files are read for a megabyte at most, without a dataset library; what cannot be judged that way (parquet, arrow,
-huge rows) is left to the worker.
+In: a file or folder. Out: all rows of a small dataset; of a large one the first, some others by chance and the last, in
+about a second whatever its size. The rows by chance are the same each time. What is in the rows is not judged here.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Final
 
-from hpcbench.data.columns import SHAPES, Part, RowLayout, describe_shapes
-from hpcbench.storage.located_yaml import shorten
+from hpcbench.data.arrow_files import count_bytes, read_some_arrow_rows
+from hpcbench.data.file_kinds import ARROW_KINDS, DataFile, Kind, open_bytes
+from hpcbench.data.files import read_file
+from hpcbench.data.folders import find_files
+from hpcbench.data.rows import Place, PlacedRow
+from hpcbench.data.text_files import ByteSource, read_row_at, read_text_rows
+from hpcbench.errors import DataError
 
-PROBE_BYTES = 1 << 20
+WHOLE_BYTES: Final = 16 << 20
+"""Datasets up to this size are read as a whole."""
+HEAD_BYTES: Final = 2 << 20
+"""What is read of the beginning of a larger file."""
+NUM_FILES: Final = 8
+"""Files of a large folder that are looked at."""
+NUM_SPOTS: Final = 48
+"""Places in a large file that a row is read at."""
+SPOT_BYTES: Final = 1 << 20
+"""A row by chance that is longer is left to the worker."""
+NUM_PARTS: Final = 8
+"""Row groups of a parquet file, or batches of an Arrow file, that are looked at."""
+ROWS_OF_PART: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a data file, and what was expected."""
+class Look:
+    """Yields the rows; afterwards `is_whole` says whether they were all that there are.
 
-    message: str
-    expected: str | None = None
+    Raises:
+        DataError: the dataset cannot be read, or is damaged where it was looked at.
+        MissingLibraryError: a library that it needs is not installed here.
+    """
+
+    def __init__(self, path: Path, *, split: str = "train") -> None:
+        self._files = find_files(path, split=split)
+        self.is_whole = True
+
+    def __iter__(self) -> Iterator[PlacedRow]:
+        left = WHOLE_BYTES
+        for file in self._choose_files():
+            size = count_bytes(file) if file.kind in ARROW_KINDS else _size(file)
+            if file.kind in ARROW_KINDS:
+                if size <= left:
+                    yield from read_file(file)
+                else:
+                    self.is_whole = False
+                    yield from read_some_arrow_rows(file, num_parts=NUM_PARTS, num_rows=ROWS_OF_PART, seed=size)
+            else:
+                yield from self._read_text(file, size, limit=left if size <= left else HEAD_BYTES)
+            left -= size
+
+    def _choose_files(self) -> list[DataFile]:
+        files = self._files
+        if len(files) <= NUM_FILES or sum(map(_size, files)) <= WHOLE_BYTES:
+            return files
+        self.is_whole = False
+        chosen = random.Random(len(files)).sample(files[1:-1], NUM_FILES - 2)  # noqa: S311  # no secret
+        return [files[0], *sorted(chosen, key=files.index), files[-1]]
+
+    def _read_text(self, file: DataFile, size: int, *, limit: int) -> Iterator[PlacedRow]:
+        """Yield the rows that begin in the first `limit` bytes, unpacked; of plain bytes some after that, too."""
+        with open_bytes(file) as stream:
+            counted = _Counted(stream)
+            for row in read_text_rows(file, counted):
+                yield row
+                if counted.num_bytes > limit:
+                    break
+            else:
+                return
+        self.is_whole = False
+        if file.compression is None:
+            with open_bytes(file) as stream:
+                if file.kind in {Kind.JSON_LINES, Kind.TEXT}:
+                    yield from _read_spots(file, stream, size)
+                elif file.kind is Kind.JSON:
+                    _check_end(file, stream, size, last=b"]" if row.place.unit == "row" else b"}")
 
 
-def probe_dataset(path: Path, layout: RowLayout | None = None) -> Fault | None:
-    """Return what is wrong with the first row of `path`, or None where nothing is, or nothing can be said."""
-    readers = {".json": _first_json, ".jsonl": _first_jsonl, ".csv": _first_csv}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        return None
+class _Counted:
+    """Counts the bytes that are read from a stream."""
+
+    def __init__(self, stream: ByteSource) -> None:
+        self._stream = stream
+        self.num_bytes = 0
+
+    def read(self, size: int, /) -> bytes:
+        found = self._stream.read(size)
+        self.num_bytes += len(found)
+        return found
+
+    def readline(self, size: int, /) -> bytes:
+        found = self._stream.readline(size)
+        self.num_bytes += len(found)
+        return found
+
+
+def _read_spots(file: DataFile, stream: IO[bytes], size: int) -> Iterator[PlacedRow]:
+    """Yield the rows that follow some offsets by chance, and the last one."""
+    offsets = sorted(random.Random(size).randrange(size) for _ in range(NUM_SPOTS))  # noqa: S311  # no secret
+    for offset in offsets:
+        stream.seek(offset)
+        if not stream.readline(SPOT_BYTES).endswith(b"\n"):
+            continue
+        start = stream.tell()
+        line = stream.readline(SPOT_BYTES)
+        # Without its end it is longer, or the last line, which follows below.
+        if line.strip() and line.endswith(b"\n"):
+            yield read_row_at(file.kind, line, Place(str(file.path), "byte", start + 1))
+    start = max(0, size - SPOT_BYTES)
+    stream.seek(start)
+    end = stream.read(SPOT_BYTES)
+    line_start = end.rstrip().rfind(b"\n") + 1
+    if line_start:
+        yield read_row_at(file.kind, end[line_start:], Place(str(file.path), "byte", start + line_start + 1))
+
+
+def _check_end(file: DataFile, stream: IO[bytes], size: int, *, last: bytes) -> None:
+    stream.seek(max(0, size - SPOT_BYTES))
+    if not stream.read(SPOT_BYTES).rstrip().endswith(last):
+        raise DataError(
+            f"{file.path}: its JSON ends in the middle of a row",
+            hint="was it cut off while it was written or copied?",
+        )
+
+
+def _size(file: DataFile) -> int:
     try:
-        with path.open("rb") as stream:
-            head = stream.read(PROBE_BYTES + 1)
-        # A character cut in two at the end of the first megabyte is not the file's fault.
-        text = head.decode("utf-8-sig", errors="strict" if len(head) <= PROBE_BYTES else "ignore")
-    except UnicodeDecodeError:
-        return Fault(f"{path.name} is not UTF-8 text")
+        return file.path.stat().st_size
     except OSError as error:
-        return Fault(f"{path.name} cannot be read: {error.strerror}")
-    if not text.strip():
-        return Fault(f"{path.name} is empty")
-    found = reader(text, whole=len(head) <= PROBE_BYTES)
-    if found is None:
-        return None
-    if isinstance(found, Fault):
-        return Fault(f"{path.name}: {found.message}", found.expected)
-    if not _holds_a_shape(found, layout):
-        names = ", ".join(sorted(found)) or "nothing"
-        return Fault(f"the first row of {path.name} has the fields {shorten(names, 200)}", describe_shapes())
-    return None
-
-
-def _holds_a_shape(names: set[str], layout: RowLayout | None) -> bool:
-    if layout is not None and layout.columns:
-        needed = {layout.columns[part] for part in (Part.TURNS, Part.ANSWER, Part.TEXT) if part in layout.columns}
-        return needed <= names
-    return any(shape.needed.keys() <= names for shape in SHAPES)
-
-
-def _first_jsonl(text: str, *, whole: bool) -> set[str] | Fault | None:
-    lines = [line for line in text.split("\n") if line.strip()]
-    if len(lines) == 1 and not whole:
-        return None
-    try:
-        return _fields(json.loads(lines[0]))
-    except (ValueError, RecursionError):
-        return Fault("its first line is not JSON", "one JSON object per line")
-
-
-def _first_json(text: str, *, whole: bool) -> set[str] | Fault | None:
-    """Return the fields of the first row of a JSON list, or of JSON lines that are called .json."""
-    start = len(text) - len(text.lstrip())
-    if text[start] == "[":
-        start += 1
-        start += len(text[start:]) - len(text[start:].lstrip())
-        if text[start : start + 1] == "]":
-            return Fault("it holds no rows")
-    try:
-        row, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return Fault("it is not JSON", "a list of objects, or one object per line") if whole else None
-    return _fields(row)
-
-
-def _first_csv(text: str, *, whole: bool) -> set[str] | Fault | None:
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""))
-        header = next(rows, [])
-        first = next(rows, None)
-    except csv.Error as error:
-        return Fault(f"it is not CSV ({error})") if whole else None
-    if first is None and whole:
-        return Fault("it holds no rows below its header")
-    return {name.strip() for name in header}
-
-
-def _fields(row: object) -> set[str] | Fault:
-    if not isinstance(row, dict):
-        return Fault("its first row is not a JSON object", describe_shapes())
-    return {str(name) for name in row}
+        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error

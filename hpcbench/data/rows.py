@@ -15,8 +15,9 @@ class Place(NamedTuple):
 
     dataset: str
     """Path of the file, or name of the hub dataset."""
-    unit: Literal["line", "row"]
-    """Lines of text files, blank ones included; rows of all others."""
+    unit: Literal["line", "row", "byte"]
+    """Lines of text files, blank ones included; rows of all others. A row in the middle of a large text file, met
+    without reading what is before it, is named by its first byte (`tail -c +NUMBER FILE | head -1` prints it)."""
     number: int
     """Counted from 1."""
 

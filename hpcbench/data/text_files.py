@@ -10,14 +10,18 @@ import codecs
 import csv
 import itertools
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final, Protocol
 
 from hpcbench.data.file_kinds import BYTE_ORDER_MARK, DataFile, Kind
 from hpcbench.data.rows import Place, PlacedRow
 from hpcbench.errors import DataError, plural
+
+MAX_ROW_BYTES: Final = 64 << 20
+"""No row that anybody trains on is longer; a file that is not text would fill memory."""
+MAX_CELL_CHARACTERS: Final = 16 << 20
+"""As above, of a CSV file, where a quote may be opened and never closed; the csv module takes eight bytes for each."""
 
 _CHUNK_BYTES: Final = 1 << 20
 _LONGEST_WORD: Final = 16
@@ -25,7 +29,17 @@ _LONGEST_WORD: Final = 16
 _CUT_OFF: Final = "the file ends there: was it cut off while it was written or copied?"
 
 
-def read_text_rows(file: DataFile, stream: IO[bytes]) -> Iterator[PlacedRow]:
+class ByteSource(Protocol):
+    """What rows are read from: the bytes of a file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the next line with its end, or its first `size` bytes."""
+
+
+def read_text_rows(file: DataFile, stream: ByteSource) -> Iterator[PlacedRow]:
     """Yield the rows of a text file.
 
     Raises:
@@ -33,32 +47,37 @@ def read_text_rows(file: DataFile, stream: IO[bytes]) -> Iterator[PlacedRow]:
     """
     match file.kind:
         case Kind.JSON_LINES:
-            return read_json_lines(file.path, stream)
+            return _read_json_lines(file.path, stream)
         case Kind.JSON:
             return _read_json(file.path, stream)
         case Kind.CSV | Kind.TSV:
             return _read_table(file, stream)
         case Kind.TEXT:
-            return read_plain_lines(file.path, stream)
+            return _read_plain_lines(file.path, stream)
         case _:
             raise ValueError(f"{file.kind} is not text")
 
 
-def read_json_lines(path: Path, stream: IO[bytes]) -> Iterator[PlacedRow]:
+def read_row_at(kind: Kind, line: bytes, place: Place) -> PlacedRow:
+    """Return the row that a line of JSON lines or plain text is.
+
+    Raises:
+        DataError: it is none.
+    """
+    text = _decode(line, place)
+    return PlacedRow({"text": text.rstrip("\r\n")} if kind is Kind.TEXT else _parse_json(text, place), place)
+
+
+def _read_json_lines(path: Path, stream: ByteSource) -> Iterator[PlacedRow]:
     """Yield one row per line that is not blank."""
     for number, line in _read_lines(path, stream):
         if not line or line.isspace():
             continue
         place = Place(str(path), "line", number)
-        yield PlacedRow(parse_json_line(line, place), place)
+        yield PlacedRow(_parse_json(line, place), place)
 
 
-def parse_json_line(line: str, place: Place) -> dict[str, Any]:
-    """Return the object that a line holds.
-
-    Raises:
-        DataError: it holds none.
-    """
+def _parse_json(line: str, place: Place) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
@@ -70,19 +89,14 @@ def parse_json_line(line: str, place: Place) -> dict[str, Any]:
     return _check_object(value, place)
 
 
-def read_plain_lines(path: Path, stream: IO[bytes]) -> Iterator[PlacedRow]:
+def _read_plain_lines(path: Path, stream: ByteSource) -> Iterator[PlacedRow]:
     """Yield `{"text": line}` for each line that is not blank."""
     for number, line in _read_lines(path, stream):
         if line and not line.isspace():
             yield PlacedRow({"text": line.rstrip("\r\n")}, Place(str(path), "line", number))
 
 
-def decode_line(line: bytes, place: Place) -> str:
-    """Return a line as text.
-
-    Raises:
-        DataError: it is not UTF-8, or holds NUL bytes.
-    """
+def _decode(line: bytes, place: Place) -> str:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -94,11 +108,16 @@ def decode_line(line: bytes, place: Place) -> str:
     return text
 
 
-def _read_lines(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+def _read_lines(path: Path, stream: ByteSource) -> Iterator[tuple[int, str]]:
     # Lines end with \n alone: U+2028, which str.splitlines() takes for an end, may be part of JSON strings and cells.
-    for number, line in enumerate(stream, start=1):
-        text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-        yield number, decode_line(text, Place(str(path), "line", number))
+    for number in itertools.count(1):
+        line = stream.readline(MAX_ROW_BYTES)
+        if not line:
+            return
+        place = Place(str(path), "line", number)
+        if len(line) == MAX_ROW_BYTES:
+            raise _too_long(place, "a line")
+        yield number, _decode(line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line, place)
 
 
 def _check_object(value: object, place: Place) -> dict[str, Any]:
@@ -117,7 +136,7 @@ _JSON_TYPES: Final = {
 }
 
 
-def _read_json(path: Path, stream: IO[bytes]) -> Iterator[PlacedRow]:
+def _read_json(path: Path, stream: ByteSource) -> Iterator[PlacedRow]:
     """Yield the rows of a list of objects, or of objects one after the other."""
     text = _JsonText(path, stream)
     if text.next_character() != "[":
@@ -145,7 +164,7 @@ def _read_json(path: Path, stream: IO[bytes]) -> Iterator[PlacedRow]:
 class _JsonText:
     """JSON values from a stream, read in chunks: at most a chunk and the value under way are in memory."""
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+    def __init__(self, path: Path, stream: ByteSource) -> None:
         self._path = path
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -164,7 +183,8 @@ class _JsonText:
         at = self._position if position is None else position
         line = self._line + self._text.count("\n", self._position, at)
         place = Place(str(self._path), "line", line)
-        hint = _CUT_OFF if self._ended and not self._text[at:].strip() else None
+        is_cut = self._ended and (what.startswith("Unterminated") or not self._text[at:].strip())
+        hint = _CUT_OFF if is_cut else None
         fault = f"{place}: not valid JSON: {what}"
         return DataError(fault, expected="a list of objects, or one object per line", hint=hint)
 
@@ -209,6 +229,8 @@ class _JsonText:
     def _read_on(self) -> None:
         """Read at least as much as is left, so that a long value is parsed a few times, not once per chunk."""
         rest = self._text[self._position :]
+        if len(rest) >= MAX_ROW_BYTES:
+            raise _too_long(self.place(), "a value")
         chunk = self._stream.read(max(_CHUNK_BYTES, len(rest)))
         self._ended = not chunk
         try:
@@ -222,9 +244,9 @@ class _JsonText:
         self._text, self._position = rest + text, 0
 
 
-def _read_table(file: DataFile, stream: IO[bytes]) -> Iterator[PlacedRow]:
+def _read_table(file: DataFile, stream: ByteSource) -> Iterator[PlacedRow]:
     """Yield the rows below the header of a CSV or TSV file; quotes as in RFC 4180, the same number of cells in each."""
-    csv.field_size_limit(sys.maxsize)  # of the whole process; a cell may hold a book
+    csv.field_size_limit(MAX_CELL_CHARACTERS)  # of the whole process; a cell may hold a book
     lines = (line for _, line in _read_lines(file.path, stream))
     num_blank = 0
     for first in lines:
@@ -280,9 +302,16 @@ def _table_fault(error: csv.Error, place: Place, last_line: int) -> DataError:
     if "expected after" in text:
         where = "" if last_line == place.number else f", in line {last_line}"
         return DataError(f"{place}: text follows the closing quote of a cell{where}", hint=hint)
+    if "field larger" in text:
+        size = f"{MAX_CELL_CHARACTERS:,} characters"
+        return DataError(f"{place}: a cell of more than {size}: is a double quote never closed?", hint=hint)
     if "new-line character" in text:
         return DataError(f"{place}: a carriage return outside of quotes", hint="end lines with \\n or \\r\\n")
     return DataError(f"{place}: not readable as a table: {text}")
+
+
+def _too_long(place: Place, what: str) -> DataError:
+    return DataError(f"{place}: {what} of more than {MAX_ROW_BYTES >> 20} MiB")
 
 
 def _describe(error: BaseException) -> str:

@@ -51,3 +51,5 @@ class Suite:
     """`--set` values it was loaded with; `retry` uses them again."""
     grows: bool = False
     """Whether the experiments that were planned before stay in the plan beside these."""
+    remarks: tuple[str, ...] = ()
+    """What could not be checked while it was loaded."""

@@ -1,0 +1,113 @@
+"""What plan says of a suite's datasets: each local one is looked at once, by the code that jobs read it with.
+
+In: arguments, and where their datasets were written. Out: problems at those places, and remarks on what is not read or
+could not be checked. Datasets of hubs are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from hpcbench.catalog.agents import AGENT_FORMATS
+from hpcbench.data.dataset_source import DatasetSource
+from hpcbench.data.look import Look
+from hpcbench.data.row_reader import RowReader
+from hpcbench.data.sources import find_dataset
+from hpcbench.errors import DataError, MissingLibraryError, Problem, WorkerError, plural
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.storage.located_yaml import Located
+
+DATASET_ARGUMENTS: Final = ("dataset", "val_dataset", "train_dataset_mix_ds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finding:
+    """What one look at a dataset says."""
+
+    fault: WorkerError | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class DatasetChecker:
+    """Looks at the datasets of a suite, each once per way of reading it."""
+
+    found: dict[tuple[object, ...], _Finding] = field(default_factory=dict)
+
+    def check(self, args: SftArgs, given: Mapping[str, Located], *, at: Located) -> list[Problem]:
+        """Return what is wrong with the datasets that the arguments name.
+
+        Args:
+            args: of an experiment.
+            given: its arguments as they were written.
+            at: the experiment.
+        """
+        problems = []
+        for argument in DATASET_ARGUMENTS:
+            for index, name in enumerate(getattr(args, argument)):
+                fault = self._look_once(name, args).fault
+                if fault is not None:
+                    place = given.get(argument, at).at([index])
+                    message, expected = fault.message, None
+                    if isinstance(fault, DataError):
+                        message, expected = fault.fault, fault.expected
+                    problems.append(place.problem(message, expected=expected, hint=fault.hint))
+        return problems
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what is to be said of the datasets beside problems, in the order met."""
+        return tuple(dict.fromkeys(remark for finding in self.found.values() for remark in finding.remarks))
+
+    def _look_once(self, name: str, args: SftArgs) -> _Finding:
+        ways = (args.dataset_info, args.agent_template, args.check_dataset_strategy, args.loss_on_all_rounds)
+        key = (name, *ways)
+        if key not in self.found:
+            self.found[key] = _look_at(name, args)
+        return self.found[key]
+
+
+def _look_at(name: str, args: SftArgs) -> _Finding:
+    agent = AGENT_FORMATS.lookup(args.agent_template)
+    try:
+        source = find_dataset(name, registry=args.dataset_info)
+        if source.path is None or agent is None:
+            return _Finding()
+        reader = RowReader(agent=agent, layout=source.layout, all_rounds=args.loss_on_all_rounds)
+        _read_rows(source, reader, leaves_out=args.check_dataset_strategy in {"discard", "warning"})
+    except MissingLibraryError as error:
+        return _Finding(remarks=(f"not checked: {error.fault}",))
+    except WorkerError as error:
+        return _Finding(fault=error)
+    return _Finding(remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()))
+
+
+def _read_rows(source: DatasetSource, reader: RowReader, *, leaves_out: bool) -> None:
+    """Read the rows of a look as a job does.
+
+    Raises:
+        DataError: a row that stops the job, or no row at all that can be trained on.
+    """
+    if source.path is None:
+        return
+    look = Look(source.path, split=source.splits[0])
+    first_bad: DataError | None = None
+    num_good = num_bad = 0
+    for placed in look:
+        try:
+            reader.read_placed(placed)
+            num_good += 1
+        except DataError as error:
+            num_bad += 1
+            first_bad = first_bad or error
+        if first_bad is not None and num_good and not leaves_out:
+            hint = "check_dataset_strategy: discard leaves such rows out"
+            raise DataError(first_bad.fault, expected=first_bad.expected, hint=hint)
+    if num_good:
+        return
+    if first_bad is None:
+        raise DataError(f"{source.path}: holds no rows")
+    if look.is_whole or not leaves_out:
+        others = f" (and so in every one of {plural(num_bad, 'row')})" if num_bad > 1 else ""
+        raise DataError(f"{first_bad.fault}{others}", expected=first_bad.expected)
