@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 IGNORED_LABEL: Final = -100
 Tools = Sequence[Mapping[str, Any]]
 TruncationStrategy = Literal["truncation_left", "delete"]
+_RENDERING_ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What a template's expressions can raise: jinja2 hands on what Python raises in them."""
 DEFAULT: Final = "default"
 TOOL_USE: Final = "tool_use"
 """What transformers calls the templates of a tokenizer with several: without tools, and with them."""
@@ -72,6 +74,8 @@ class Template:
         self._all_rounds = loss_on_all_rounds
         self._loss_scale = loss_scale
         self._chat_template = chat_template or tokenizer.chat_template
+        # What the catalog's templates do with a system prompt is known, and right for their models.
+        self._written_roles = {"user"} if chat_template else {"user", "system"}
         if tokenizer.eos_token_id is None:
             raise WorkerError("the tokenizer has no end-of-sequence token, so no answer could ever end")
 
@@ -164,7 +168,27 @@ class Template:
             input_ids, text = prompt_ids + answer_ids, full
         self._check_prompt(chat, tools, input_ids, labels)
         self._check_tools(chat, tools)
+        self._check_texts(chat, text)
         return self._fit(input_ids, labels, None if self._loss_scale is None else weights)
+
+    def _check_texts(self, chat: Sequence[Message], text: str) -> None:
+        """Raise unless the chat that is trained on holds what its turns say.
+
+        Templates drop the thinking of earlier answers on purpose. Some also drop that of the answer to be learned, a
+        system prompt, or every text that is no list of parts.
+        """
+        written = _without_spaces(text)
+        for index, message in enumerate(chat):
+            content = message.get("content")
+            is_learned = index == len(chat) - 1 or self._all_rounds
+            if not isinstance(content, str) or not (is_learned or message["role"] in self._written_roles):
+                continue
+            if _without_spaces(content) not in written:
+                raise WorkerError(
+                    f"the chat template leaves out text of the {message['role']} turn {index + 1}: {content[:60]!r}",
+                    hint="set template_type to a template of the catalog that writes it, such as chatml, or take the "
+                    "text out of the rows (of a system prompt: system: null)",
+                )
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         chat = list(messages)
@@ -184,9 +208,16 @@ class Template:
                 add_generation_prompt=is_prompt,
                 tokenize=False,
             )
-        except (TemplateError, TypeError, KeyError) as error:
+        except _RENDERING_ERRORS as error:
             roles = ", ".join(str(message["role"]) for message in chat)
-            raise TemplateRejectsError(f"the chat template rejects a chat with the roles {roles}: {error}") from error
+            has_system = any(message["role"] == "system" for message in chat)
+            raise TemplateRejectsError(
+                f"the chat template rejects a chat with the roles {roles}: {error}",
+                hint="where it takes no system turn set system: null and leave such turns out of the rows, or set "
+                "template_type to a template of the catalog, such as chatml"
+                if has_system
+                else "change the rows, or set template_type to a template of the catalog, such as chatml",
+            ) from error
         return str(text)
 
     def _prompt_ids(self, chat: Sequence[Message], tools: Tools) -> list[int]:
@@ -311,12 +342,30 @@ class Template:
         )
 
 
+<<<<<<< HEAD
 def _writes_no(what: str) -> WorkerError:
     return WorkerError(
         f"the chat template does not write {what}, so they would be missing from the prompt",
         hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
         "function_call and observation, in which agent_template writes them",
     )
+=======
+def _without_spaces(text: str) -> str:
+    # Templates trim, and join parts by line ends of their own.
+    return "".join(text.split())
+
+
+def _check_tools(chat: Sequence[Message], tools: Tools, text: str) -> None:
+    """Raise unless each tool and each call is in the rendered chat by its name; most templates know no tools."""
+    called = [call["function"]["name"] for message in chat for call in message.get(CALLS, ())]
+    for what, names in (("tools", [tool["function"]["name"] for tool in tools]), ("tool calls", called)):
+        missing = [name for name in names if name not in text]
+        if missing:
+            raise WorkerError(
+                f"the chat template does not write {what}: {missing[0]!r} is missing from the chat",
+                hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
+                "function_call and observation, in which agent_template writes them",
+            )
 
 
 def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> str:

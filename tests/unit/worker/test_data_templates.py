@@ -158,3 +158,64 @@ def test_chat_templates_without_a_default_are_refused_by_name_and_a_named_templa
     assert refused.value.hint == "set template_type to a template of the catalog"
     args = SftArgs(model_id_or_path="any", template_type="chatml", sft_type="lora")
     assert Template.from_args(args, several).encode(CHAT).input_ids
+
+
+START = "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+END = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+WITHOUT_THINKING = START + "{{ m.content.split('</think>')[-1] }}" + END
+"""As DeepSeek-R1's distilled models: no answer keeps its thinking, the one to be learned neither."""
+ONLY_PARTS = START + "{% for part in m.content %}{{ part.text }}{% endfor %}" + END
+"""As of models with images: of plain text, which is no list of parts, nothing is written."""
+WITHOUT_SYSTEM = START.replace("messages %}", "messages if m.role != 'system' %}") + "{{ m.content }}" + END
+NO_SYSTEM_ROLE = "{{ raise_exception('System role not supported') if messages[0].role == 'system' }}" + START
+THOUGHT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<think>why</think>yo"}]
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "chat", "place"),
+    [
+        (WITHOUT_THINKING, THOUGHT, "assistant turn 2: '<think>why</think>yo'"),
+        (ONLY_PARTS, CHAT, "user turn 1: 'hi'"),
+        (WITHOUT_SYSTEM, [{"role": "system", "content": "brief"}, *CHAT], "system turn 1: 'brief'"),
+    ],
+)
+def test_a_template_that_leaves_out_what_is_trained_on_is_refused(
+    chat_template: str, chat: list[dict[str, str]], place: str
+) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = chat_template
+    with pytest.raises(WorkerError) as caught:
+        Template(tokenizer).encode(chat)
+    assert caught.value.message == f"the chat template leaves out text of the {place}"
+    assert Template(tokenizer, chat_template=CHATML).encode(chat).input_ids  # as the hint says
+
+
+def test_a_template_may_drop_the_thinking_of_earlier_answers_and_trim_texts() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = START + "{{ (m.content if loop.last else m.content.split('</think>')[-1]) | trim }}" + END
+    chat = [*THOUGHT, {"role": "user", "content": " a\n\nb "}, {"role": "assistant", "content": "\nc"}]
+    whole, learnt = text_of(tokenizer, Template(tokenizer).encode(chat))
+    assert "why" not in whole
+    assert learnt == "c<|im_end|>"
+
+
+def test_a_template_without_a_system_role_says_what_to_do() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = NO_SYSTEM_ROLE + "{{ m.content }}" + END
+    with pytest.raises(WorkerError) as caught:
+        Template(tokenizer, system="brief").encode(CHAT)
+    assert str(caught.value) == (
+        "the chat template rejects a chat with the roles system, user: System role not supported\n  hint: where it "
+        "takes no system turn set system: null and leave such turns out of the rows, or set template_type to a "
+        "template of the catalog, such as chatml"
+    )
+    assert Template(tokenizer, system=None).encode(CHAT).input_ids
+    assert Template(tokenizer, system="brief", chat_template=CHATML).encode(CHAT).input_ids
+
+
+@pytest.mark.parametrize("expression", ["1 / 0", "'a'.index('b')", "[][0].x.y", "'a' + 1", "m | fromjson"])
+def test_whatever_a_template_raises_is_a_message(expression: str) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = START + "{{ " + expression + " }}" + END
+    with pytest.raises(WorkerError, match="the chat template rejects a chat with the roles user: "):
+        Template(tokenizer).encode(CHAT)
