@@ -8,6 +8,7 @@ Data itself is not read here.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -129,8 +130,9 @@ class _Entry:
         if file_name is None:
             raise WorkerError(f"{self._file}: {self._name}: neither file_name nor hf_hub_url nor ms_hub_url")
         path = self._file.parent / file_name
-        if not path.exists():
-            raise WorkerError(f"{self._file}: {self._name}: no such file: {path}")
+        # Path.exists raises where a name is too long or holds a NUL.
+        if not os.path.exists(path):  # noqa: PTH110
+            raise WorkerError(f"{self._file}: {self._name}: no such file: {show(file_name)}")
         return path
 
     def _columns(self, formatting: Formatting) -> Mapping[str, str]:

@@ -175,7 +175,7 @@ class Template:
         """Raise unless the chat that is trained on holds what its turns say.
 
         Templates drop the thinking of earlier answers on purpose. Some also drop that of the answer to be learned, a
-        system prompt, or every text that is no list of parts.
+        system prompt, or every text that is not a list of parts.
         """
         written = _without_spaces(text)
         for index, message in enumerate(chat):

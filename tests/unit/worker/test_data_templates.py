@@ -165,7 +165,7 @@ END = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assista
 WITHOUT_THINKING = START + "{{ m.content.split('</think>')[-1] }}" + END
 """As DeepSeek-R1's distilled models: no answer keeps its thinking, the one to be learned neither."""
 ONLY_PARTS = START + "{% for part in m.content %}{{ part.text }}{% endfor %}" + END
-"""As of models with images: of plain text, which is no list of parts, nothing is written."""
+"""As of models with images: of plain text, which is not a list of parts, nothing is written."""
 WITHOUT_SYSTEM = START.replace("messages %}", "messages if m.role != 'system' %}") + "{{ m.content }}" + END
 NO_SYSTEM_ROLE = "{{ raise_exception('System role not supported') if messages[0].role == 'system' }}" + START
 THOUGHT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<think>why</think>yo"}]
