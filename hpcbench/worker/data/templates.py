@@ -342,30 +342,17 @@ class Template:
         )
 
 
-<<<<<<< HEAD
 def _writes_no(what: str) -> WorkerError:
     return WorkerError(
         f"the chat template does not write {what}, so they would be missing from the prompt",
         hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
         "function_call and observation, in which agent_template writes them",
     )
-=======
+
+
 def _without_spaces(text: str) -> str:
     # Templates trim, and join parts by line ends of their own.
     return "".join(text.split())
-
-
-def _check_tools(chat: Sequence[Message], tools: Tools, text: str) -> None:
-    """Raise unless each tool and each call is in the rendered chat by its name; most templates know no tools."""
-    called = [call["function"]["name"] for message in chat for call in message.get(CALLS, ())]
-    for what, names in (("tools", [tool["function"]["name"] for tool in tools]), ("tool calls", called)):
-        missing = [name for name in names if name not in text]
-        if missing:
-            raise WorkerError(
-                f"the chat template does not write {what}: {missing[0]!r} is missing from the chat",
-                hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
-                "function_call and observation, in which agent_template writes them",
-            )
 
 
 def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> str:
