@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcbench.config.data_checks import DatasetChecker
+from hpcbench.config.model_checks import ModelReader
 from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.data.file_kinds import DATA_SUFFIXES, data_suffix
 from hpcbench.data.folders import holds_data
@@ -30,6 +31,7 @@ class SuitePlace:
     file: Path
     """Absolute."""
     datasets: DatasetChecker = field(default_factory=DatasetChecker)
+    models: ModelReader = field(default_factory=ModelReader)
 
     def base_of(self, value: Located) -> Path:
         """Return the folder that paths in this value are relative to."""

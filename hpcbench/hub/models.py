@@ -12,6 +12,8 @@ from pathlib import Path
 from hpcbench.catalog.hubs import OnHub, ids_of, pick_hub
 from hpcbench.catalog.models import MODELS
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.storage.huggingface_cache import find_snapshot
+from hpcbench.storage.modelscope_cache import find_repository
 
 
 def locate_model(args: SftArgs, environ: Mapping[str, str]) -> Path | OnHub | None:
@@ -29,3 +31,12 @@ def locate_model(args: SftArgs, environ: Mapping[str, str]) -> Path | OnHub | No
         return pick_hub(*ids_of(args.model_id_or_path, MODELS), environ)
     entry = MODELS.lookup(args.model_type or "")
     return None if entry is None else pick_hub(entry.huggingface, entry.modelscope, environ)
+
+
+def find_files(place: Path | OnHub, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder that holds a model's files on this machine, its own or one of a hub's cache, or None."""
+    if isinstance(place, Path):
+        return place if place.is_dir() else None
+    if place.hub == "huggingface":
+        return find_snapshot(place.id, environ)
+    return find_repository("models", place.id, environ)

@@ -36,6 +36,7 @@ from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, name_of
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
 from hpcbench.worker.models.attention import explain_attention
+from hpcbench.worker.models.files import check_files, check_token_ids
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
 from hpcbench.worker.progress_file import Progress
@@ -103,6 +104,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
 def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Subject:
     """Load the weights, the tokenizer and the training's template."""
     checkpoint = find_weights(request)
+    check_files(args, eval_args=eval_args)
     tokenizer = load_tokenizer(args)
     num_gpus = request.resources.gpu if request.device == "cuda" else 1
     if checkpoint.folder is None:
@@ -110,6 +112,7 @@ def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Sub
     else:
         merge = eval_args.merge_lora
         model = load_checkpoint(args, checkpoint.folder, request.device, merge=merge, num_gpus=num_gpus)
+    check_token_ids(model, tokenizer)
     template = Template.from_args(args, tokenizer)
     return Subject(checkpoint=checkpoint, model=model.eval(), tokenizer=tokenizer, template=template, num_gpus=num_gpus)
 

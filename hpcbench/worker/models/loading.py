@@ -20,6 +20,7 @@ from hpcbench.schemas.request import Device
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
 from hpcbench.worker.models.attention import choose_attention, refuses_attention
+from hpcbench.worker.models.files import check_loading_info
 from hpcbench.worker.models.quantization import quantization_config, settle, torch_dtype
 from hpcbench.worker.models.source import model_source
 from hpcbench.worker.tuners import load_tuner
@@ -149,7 +150,7 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(source, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         attention = options.pop("attn_implementation", None)
         if attention is None or not refuses_attention(error):
@@ -160,7 +161,10 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
                 hint="remove attn_impl to take what the model has",
             ) from error
         logger.info("%s has no %s", source, attention)
-    return _load_weights(source, args, options)
+        return _load_weights(source, args, options)
+    model, loading_info = loaded
+    check_loading_info(loading_info, source)
+    return model
 
 
 def _first_line(error: Exception) -> str:

@@ -28,6 +28,7 @@ from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading
 from hpcbench.worker.models.attention import check_packing, explain_attention
+from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
@@ -107,6 +108,7 @@ def _train(assignment: Assignment) -> None:
         raise WorkerError("max_steps: 0 trains nothing", hint="set max_steps: -1 to train for num_train_epochs")
     check_hub(args)
     loading.check_device(args, request.device)
+    check_files(args)
     tuner = load_tuner(args.tuner)
     if request.device == "cuda":
         torch.cuda.set_device(ranks.local_rank)
@@ -251,6 +253,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     args, device = assignment.args, assignment.request.device
     set_seed(args.seed)
     base = loading.load_model(args, device, num_gpus=assignment.gpus_each)
+    check_loaded(args, base, data.tokenizer)
     tuned = tuner.prepare(base, args)
     autocasts = args.dtype == "fp16" or uses_bf16_autocast(args)
     facts = inspect_model(

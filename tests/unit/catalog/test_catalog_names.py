@@ -14,6 +14,7 @@ from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.data.sources import find_dataset
 from hpcbench.errors import ConfigError, WorkerError
 from hpcbench.worker.data.templates import Template
+from tests.support.model_folders import write_model
 from tests.support.places import RECORDED
 from tests.support.suite_writer import load_one, refusal
 from tests.support.tiny_models import make_tokenizer
@@ -93,14 +94,12 @@ def test_templates_write_what_the_documents_define(name: str, text: str) -> None
 
 @pytest.mark.parametrize("part", ["vision_config", "visual", "audio_config"])
 def test_a_local_multimodal_model_is_refused_by_its_configuration(tmp_path: Path, part: str) -> None:
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "any", part: {"hidden_size": 8}}))
+    folder = write_model(tmp_path / "base", more={part: {"hidden_size": 8}})
     text = "cmd: sft\nargs: {model: ./base, dataset: ms-agent}\nexperiment: [{name: a}]\n"
     assert f"takes images or sound (`{part}` in its config.json); hpcbench trains on text only" in refusal(
         tmp_path, text
     )
-    (folder / "config.json").write_text(json.dumps({"model_type": "any", part: None}))
+    write_model(folder, more={part: None})
     assert load_one(tmp_path, text).args is not None
 
 

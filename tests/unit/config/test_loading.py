@@ -12,6 +12,7 @@ import pytest
 from hpcbench.config import load_suites
 from hpcbench.data.columns import SHAPES, Shape
 from hpcbench.schemas.durations import parse_minutes
+from tests.support.model_folders import write_model
 from tests.support.places import GOLDEN
 from tests.support.suite_writer import HEAD, load, load_one, messages_of, refusal
 
@@ -319,7 +320,7 @@ def test_a_catalog_name_under_model_replaces_an_inherited_path(tmp_path: Path) -
 def test_paths_are_relative_to_the_suite_and_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("suites/base", "suites/tasks", "home", "suites/ms-agent", "cwd"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "suites/base/config.json").write_text("{}")
+    write_model(tmp_path / "suites/base")
     row = '{"query": "q", "response": "r"}\n'
     for file in ("suites/train set.jsonl", "home/val.jsonl", "cwd/other.jsonl"):
         (tmp_path / file).write_text(row)

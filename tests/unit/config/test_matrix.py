@@ -15,6 +15,7 @@ from hpcbench.config.matrix import expand_matrix, variant_names
 from hpcbench.errors import Problem
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.located_yaml import Located, parse_yaml
+from tests.support.model_folders import write_model
 from tests.support.suite_writer import HEAD, load, refusal
 
 
@@ -90,8 +91,7 @@ experiment:
 
 def test_model_paths_are_named_by_their_last_part(tmp_path: Path) -> None:
     for model in ("x/small", "y/large"):
-        (tmp_path / model).mkdir(parents=True)
-        (tmp_path / model / "config.json").write_text("{}")
+        write_model(tmp_path / model)
     suite = load(tmp_path, HEAD + "experiment: [{name: a, matrix: {model: [x/small, y/large]}}]")
     assert names(suite.experiments) == ["a-model=small", "a-model=large"]
     assert [e.args.model_id_or_path for e in suite.experiments if e.args] == [

@@ -30,6 +30,7 @@ from hpcbench.schemas.suite_folder import read_suite
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from tests.support.job_cases import record
+from tests.support.model_folders import write_model
 from tests.support.typed_commands import help_of
 
 ROWS = '{"query": "a", "response": "b"}\n' * 8
@@ -82,7 +83,7 @@ def test_words_become_arguments(words: str, field: str, value: object) -> None:
 
 
 def test_a_model_by_its_path_has_no_default_model_type_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+    write_model(tmp_path)
     args = load("--model", str(tmp_path)).args
     assert args is not None
     assert (args.model_type, args.model_id_or_path) == (None, str(tmp_path))
@@ -224,8 +225,7 @@ def _eval_metrics(job: str) -> EvalMetrics:
 def sft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run `hpcbench sft` in a folder of its own, with jobs that leave a record instead of training."""
     (tmp_path / "rows.jsonl").write_text(ROWS)
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "config.json").write_text("{}")
+    write_model(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HPCBENCH_SAVE_DIR", raising=False)
 

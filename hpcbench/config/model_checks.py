@@ -1,0 +1,101 @@
+"""What plan says of a model's files: each folder is read once for a suite, and checked for each experiment.
+
+In: arguments and where their values were written. Out: problems at those values, and the models that are only ids.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpcbench.errors import Problem, name_first
+from hpcbench.hub.models import find_files, locate_model
+from hpcbench.model_files.checks import Fault, check_eval_length, check_model
+from hpcbench.model_files.folder import ModelFolder, read_model_folder
+from hpcbench.model_files.weights import ModelFileError
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.storage.located_yaml import Located
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelReader:
+    """Reads the models of a suite, each once."""
+
+    found: dict[Path, ModelFolder | ModelFileError] = field(default_factory=dict)
+    unchecked: dict[str, None] = field(default_factory=dict)
+    """Models that are only ids here, in the order met."""
+
+    def read(self, args: SftArgs, environ: Mapping[str, str]) -> ModelFolder | None:
+        """Return the model that the arguments name, or None where its files are not here.
+
+        Raises:
+            ModelFileError: a file of a local folder is missing or cannot be used.
+        """
+        place = locate_model(args, environ)
+        if place is None:
+            return None
+        path = find_files(place, environ)
+        if path is None:
+            self.unchecked[str(place)] = None
+            return None
+        if path not in self.found:
+            try:
+                # Of a model in a hub's cache a job may have more files than this machine.
+                self.found[path] = read_model_folder(path, name=str(place), is_complete=path == place)
+            except ModelFileError as error:
+                self.found[path] = error
+        found = self.found[path]
+        if isinstance(found, ModelFileError):
+            raise found
+        return found
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what to say of the models that were not checked."""
+        if not self.unchecked:
+            return ()
+        names = name_first(list(self.unchecked))
+        return (f"not checked: {names}: only an id here; jobs look at the model's files before they load it",)
+
+
+def check_model_files(
+    reader: ModelReader,
+    args: SftArgs,
+    given: Mapping[str, Located],
+    *,
+    at: Located,
+    env: Mapping[str, str],
+    trains: bool,
+    evals: Mapping[str, EvalArgs],
+    eval_given: Mapping[str, Located],
+) -> list[Problem]:
+    """Return what the model's files say against the training arguments and those of the evals.
+
+    Args:
+        reader: of the suite.
+        args: of the experiment.
+        given: its arguments as they were written.
+        at: the experiment.
+        env: its environment.
+        trains: whether the model is trained, not only evaluated.
+        evals: arguments of its evals.
+        eval_given: those that all of its evals share, as they were written.
+    """
+    try:
+        model = reader.read(args, {**os.environ, **env})
+    except ModelFileError as error:
+        fault = Fault(argument="model_id_or_path", message=error.message, hint=error.hint)
+        return [_problem(fault, given, at)]
+    if model is None:
+        return []
+    problems = [_problem(fault, given, at) for fault in check_model(args, model, trains=trains)]
+    lengths = dict.fromkeys(eval_args.max_length for eval_args in evals.values())
+    too_long = [check_eval_length(length, model) for length in lengths]
+    return problems + [_problem(fault, eval_given, at) for fault in too_long if fault is not None]
+
+
+def _problem(fault: Fault, given: Mapping[str, Located], at: Located) -> Problem:
+    names = {fault.argument, "model_type"} if fault.argument == "model_id_or_path" else {fault.argument}
+    where = next((given[name] for name in (fault.argument, *names) if name in given), at)
+    return where.problem(fault.message, expected=fault.expected, hint=fault.hint)

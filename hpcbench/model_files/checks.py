@@ -1,0 +1,240 @@
+"""Requests that a model cannot carry out, found in its files: by plan before anything is queued, by the job once more.
+
+In: training arguments and a model's folder. Out: faults, each at the argument that it contradicts (pure). What files do
+not say, such as the names of modules in a pickled file, is left to the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hpcbench.errors import name_first
+from hpcbench.model_files.folder import ModelFolder
+from hpcbench.model_files.modules import find_unmatched, has_experts, last_parts, module_names
+from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
+
+_MODEL: Final = "model_id_or_path"
+
+POSITION_TABLES: Final = (
+    "wpe.weight",
+    "embed_positions.weight",
+    "position_embeddings.weight",
+    "positions_embed.weight",
+)
+"""Tensors that hold a vector per position."""
+FIXED_POSITIONS: Final = frozenset(
+    {"biogpt", "codegen", "ctrl", "gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "mpt", "openai-gpt", "opt"}
+)
+"""Types of models with such a table, saved or computed: forward passes beyond it fail. Rotary and Alibi models have
+none and go beyond their `max_position_embeddings` without an error."""
+_POSITION_KEYS: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
+_LAYER_KEYS: Final = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_EMBEDDINGS: Final = (
+    *("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight"),
+    *("tok_embeddings.weight", "tokens_embed.weight"),
+)
+_FOUR_BITS: Final = 4
+
+_OTHER_HEADS: Final = (
+    *("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForPreTraining"),
+    *("ForMultipleChoice", "ForNextSentencePrediction", "ForImageClassification", "ForSpeechSeq2Seq", "ForCTC"),
+    *("EncoderModel", "ForRewardModel", "ForSequenceEmbedding"),
+)
+"""Ends of architectures' names whose weights have no head that predicts the next token."""
+_REMOTE_CLASSES: Final = ("AutoModelForCausalLM", "AutoModel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What a model cannot do, and the argument to blame."""
+
+    argument: str
+    message: str
+    expected: str | None = None
+    hint: str | None = None
+
+
+def check_model(args: SftArgs, model: ModelFolder, *, trains: bool) -> list[Fault]:
+    """Return what the model cannot do of what the arguments ask for; `trains` is False where it is only evaluated."""
+    found = [*_check_architecture(model), *_check_quantization(args, model), *_check_token_ids(model)]
+    found += _check_templates(args, model)
+    if trains and not found:
+        found += [*_check_length(args, model), *_check_targets(args, model), *_check_layers(args, model)]
+    return found
+
+
+def check_eval_length(max_length: int | None, model: ModelFolder) -> Fault | None:
+    """Return why prompts and answers of so many tokens cannot be evaluated, or None."""
+    limit = count_positions(model.config, model.weights.names)
+    if max_length is None or limit is None or max_length <= limit:
+        return None
+    return too_long(f"max_length {max_length}", limit, model.name)
+
+
+def count_positions(config: Mapping[str, Any], tensors: Iterable[str]) -> int | None:
+    """Return how many tokens fit into the model's table of positions, or None where it has none."""
+    text = text_config(config)
+    has_table = text.get("model_type") in FIXED_POSITIONS or any(name.endswith(POSITION_TABLES) for name in tensors)
+    # BLOOM's size is in its config, and Falcon's too, with Alibi.
+    return _first_count(text, _POSITION_KEYS) if has_table else None
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a configuration that is the language model's."""
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
+
+
+def count_layers(config: Mapping[str, Any]) -> int | None:
+    """Return how many decoder layers a configuration names, or None."""
+    return _first_count(text_config(config), _LAYER_KEYS)
+
+
+def block_fault(num_layers: int, num_new: int, num_groups: int | None) -> str | None:
+    """Return why LLaMA Pro's new blocks do not fit between the layers, or None."""
+    groups = num_groups or num_new
+    if num_new % groups == 0 and groups <= num_layers:
+        return None
+    return f"llamapro_num_new_blocks: {num_new} blocks in {groups} groups do not fit into {num_layers} layers"
+
+
+def _check_architecture(model: ModelFolder) -> Iterator[Fault]:
+    config = model.config
+    names = [str(name) for name in config.get("architectures") or ()]
+    if names and all(name.endswith(_OTHER_HEADS) for name in names):
+        message = f"{model.name} is a {', '.join(names)}, which has no head that predicts the next token"
+        yield Fault(argument=_MODEL, message=message, expected="a causal language model")
+    elif config.get("is_encoder_decoder") is True:
+        message = f"{model.name} has an encoder and a decoder (`is_encoder_decoder` in its config.json)"
+        yield Fault(argument=_MODEL, message=message, expected="a decoder-only language model")
+    elif config.get("model_type") is None and not _has_remote_code(config):
+        message = f"{model.name}: its config.json has no model_type, by which transformers finds the model's code"
+        yield Fault(argument=_MODEL, message=message, expected="the config.json of a transformers model")
+
+
+def _has_remote_code(config: Mapping[str, Any]) -> bool:
+    auto_map = config.get("auto_map")
+    return isinstance(auto_map, dict) and any(name in auto_map for name in _REMOTE_CLASSES)
+
+
+def _check_quantization(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    quantization = model.config.get("quantization_config")
+    if not isinstance(quantization, dict):
+        return
+    method = str(quantization.get("quant_method") or "")
+    if method != "bitsandbytes" and not _bits_of(quantization):
+        message = f"{model.name} is quantised ({method or 'quantization_config'} in its config.json)"
+        hint = "take the model that it was made of; quantization_bit: 4 quantises it when it is loaded"
+        yield Fault(argument=_MODEL, message=message, expected="weights that are not quantised", hint=hint)
+        return
+    # transformers would take these over the arguments, with a warning.
+    saved: dict[str, Any] = {"quantization_bit": _bits_of(quantization)}
+    asked: dict[str, Any] = {"quantization_bit": args.quantization_bit}
+    if _bits_of(quantization) == _FOUR_BITS:
+        dtypes = {torch_name: name for name, torch_name in TORCH_DTYPES.items()}
+        saved["bnb_4bit_comp_dtype"] = dtypes.get(str(quantization.get("bnb_4bit_compute_dtype", "float32")))
+        saved["bnb_4bit_quant_type"] = quantization.get("bnb_4bit_quant_type", "fp4")
+        saved["bnb_4bit_use_double_quant"] = bool(quantization.get("bnb_4bit_use_double_quant", False))
+        asked["bnb_4bit_comp_dtype"] = args.bnb_4bit_comp_dtype or args.dtype
+        asked["bnb_4bit_quant_type"] = args.bnb_4bit_quant_type
+        asked["bnb_4bit_use_double_quant"] = args.bnb_4bit_use_double_quant
+    different = {name: value for name, value in saved.items() if asked[name] != value}
+    if different:
+        name = next(iter(different))
+        message = f"{model.name} is quantised by bitsandbytes as its config.json says, and the arguments say otherwise"
+        wanted = ", ".join(f"{key}: {str(value).lower()}" for key, value in different.items())
+        yield Fault(argument=name, message=message, expected=wanted)
+
+
+def _bits_of(quantization: Mapping[str, Any]) -> int:
+    return 4 if quantization.get("load_in_4bit") else 8 if quantization.get("load_in_8bit") else 0
+
+
+def _check_token_ids(model: ModelFolder) -> Iterator[Fault]:
+    rows = count_embedding_rows(model)
+    if rows is None:
+        return
+    for name, id_ in model.tokenizer.ids.items():
+        if id_ >= rows:
+            text = model.tokenizer.tokens[name]
+            message = (
+                f"{model.name}: the tokenizer's {name} {text!r} has the id {id_} or a higher one, and the model's "
+                f"embedding has {rows} rows, for ids up to {rows - 1}"
+            )
+            hint = f"name another {name} in the folder's tokenizer_config.json, or add a row to the model and save it"
+            yield Fault(argument=_MODEL, message=message, hint=hint)
+
+
+def count_embedding_rows(model: ModelFolder) -> int | None:
+    """Return for how many ids the model has an embedding, or None where its files do not say."""
+    for name, shape in model.weights.shapes.items():
+        if name.endswith(_EMBEDDINGS):
+            return shape[0]
+    return _first_count(text_config(model.config), ("vocab_size", "n_vocab"))
+
+
+def _check_templates(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    templates = model.tokenizer.templates
+    if args.template_type is None and templates and not templates & {"default", "tool_use"}:
+        names = ", ".join(sorted(templates))
+        message = f"{model.name}: of its tokenizer's chat templates ({names}) none is named default"
+        yield Fault(argument="template_type", message=message, hint="set template_type to a template of the catalog")
+
+
+def _check_length(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    limit = count_positions(model.config, model.weights.names)
+    if limit is None:
+        return
+    if args.max_length > limit:
+        yield too_long(f"max_length {args.max_length}", limit, model.name)
+    elif args.predict_with_generate and args.max_length + args.max_new_tokens > limit:
+        asked = f"max_length {args.max_length} and max_new_tokens {args.max_new_tokens} together"
+        yield too_long(asked, limit, model.name)
+
+
+def too_long(asked: str, limit: int, model: str) -> Fault:
+    """Return the fault of a length that the table of positions does not have."""
+    message = f"{asked}: more than the {limit} positions of {model}, which fails on longer texts"
+    return Fault(argument="max_length", message=message, expected=f"{limit} at most")
+
+
+def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    tensors = model.weights.names
+    # When it loads them transformers puts the experts' tensors together, and code from a folder does what it likes.
+    if not tensors or has_experts(tensors) or _has_remote_code(model.config):
+        return
+    names = module_names(tensors) | {"lm_head"}  # a tied head has no tensor
+    for argument in target_arguments(args):
+        if unmatched := find_unmatched(getattr(args, argument), names):
+            message = f"{model.name} has no module named {name_first(unmatched)}"
+            yield Fault(argument=argument, message=message, expected=name_first(last_parts(tensors), 20))
+
+
+def target_arguments(args: SftArgs) -> tuple[str, ...]:
+    """Return the arguments that name modules for the method."""
+    return {
+        "lora": ("lora_target_modules", "lora_modules_to_save"),
+        "adalora": ("lora_target_modules",),
+        "ia3": ("ia3_target_modules", "ia3_feedforward_modules"),
+        "galore": ("galore_target_modules",),
+    }.get(args.tuner, ())
+
+
+def _check_layers(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    num_layers = count_layers(model.config)
+    if num_layers is None:
+        return
+    if args.lisa_activated_layers > num_layers:
+        message = f"lisa_activated_layers: {args.lisa_activated_layers} of the {num_layers} layers of {model.name}"
+        yield Fault(argument="lisa_activated_layers", message=message, expected=f"{num_layers} at most")
+    if args.sft_type == "llamapro":
+        message = block_fault(num_layers, args.llamapro_num_new_blocks, args.llamapro_num_groups) or ""
+        if message:
+            hint = "the groups must divide the blocks and be no more than the layers"
+            yield Fault(argument="llamapro_num_new_blocks", message=message, hint=hint)
+
+
+def _first_count(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
+    return next((config[key] for key in keys if isinstance(config.get(key), int)), None)

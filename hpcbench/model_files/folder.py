@@ -1,0 +1,42 @@
+"""A model folder: its configuration, weights and tokenizer as one value, read once.
+
+In: a folder. Out: `ModelFolder`, or the first file that is missing or broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbench.model_files.tokenizer import Tokenizer, read_object, read_tokenizer
+from hpcbench.model_files.weights import ModelFileError, Weights, read_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFolder:
+    """What the files of a model say."""
+
+    name: str
+    """For messages: its path or hub id."""
+    config: Mapping[str, Any]
+    weights: Weights
+    tokenizer: Tokenizer
+
+
+def read_model_folder(path: Path, *, name: str | None = None, is_complete: bool = True) -> ModelFolder:
+    """Return what the files of a model say; `is_complete` where all of them must be there.
+
+    Raises:
+        ModelFileError: a file is missing or cannot be used.
+    """
+    config = read_object(path / "config.json")
+    try:
+        weights = read_weights(path)
+        tokenizer = read_tokenizer(path)
+    except ModelFileError:
+        if is_complete:
+            raise
+        weights, tokenizer = Weights(shapes={}), Tokenizer()
+    return ModelFolder(name=name or str(path), config=config, weights=weights, tokenizer=tokenizer)

@@ -1,0 +1,50 @@
+"""The modules of a model by the names of its tensors, and which of them an argument's words name.
+
+In: names of tensors or modules, words of `lora_target_modules` and its like. Out: what matches, and what does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+ALL: Final = "ALL"
+DEFAULT: Final = "DEFAULT"
+EMBEDDING: Final = "EMBEDDING"
+GROUP_WORDS: Final = frozenset({ALL, DEFAULT, EMBEDDING})
+"""Words for several modules, of which the model's architecture says which."""
+
+
+def module_names(tensors: Iterable[str]) -> frozenset[str]:
+    """Return all modules that the tensors belong to, those that hold others too: `a.b.weight` is in `a` and `a.b`."""
+    return frozenset(name for tensor in tensors for name in _holders(tensor))
+
+
+def find_unmatched(words: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return the words that no module is named by, as peft names them: in full, or by the end after a dot."""
+    ends = {end for name in names for end in _ends(name)}
+    return [word for word in words if word not in ends and word not in GROUP_WORDS]
+
+
+def last_parts(tensors: Iterable[str]) -> list[str]:
+    """Return the names of modules with a weight of their own, less the path before them, for a message."""
+    found = {tensor.rsplit(".", 2)[-2] for tensor in tensors if tensor.endswith(".weight") and tensor.count(".") > 1}
+    return sorted(name for name in found if not name.isdecimal())
+
+
+def has_experts(tensors: Iterable[str]) -> bool:
+    """Return whether the model is a mixture of experts, whose tensors transformers may put together when it loads."""
+    return any(re.search(r"\.experts\.", name) for name in tensors)
+
+
+def _holders(tensor: str) -> Iterator[str]:
+    parts = tensor.split(".")
+    for count in range(1, len(parts)):
+        yield ".".join(parts[:count])
+
+
+def _ends(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for start in range(len(parts)):
+        yield ".".join(parts[start:])

@@ -1,0 +1,304 @@
+"""What plan says of a local model that cannot do what a suite asks for: its files alone decide, without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.config import load_suites
+from hpcbench.errors import ConfigError
+from tests.support.model_folders import (
+    GPT2,
+    POINTER,
+    gpt2_tensors,
+    llama_tensors,
+    write_model,
+    write_safetensors,
+)
+
+Break = Callable[[Path], object]
+
+
+def plan(folder: Path, *, cmd: str = "sft", eval_args: Any = None, **args: Any) -> str:
+    """Return the message of a suite of one experiment on the model `folder / "model"`, without its place."""
+    (folder / "train.jsonl").write_text('{"query": "a", "response": "b"}\n')
+    given = {"model_id_or_path": "./model", "dataset": "./train.jsonl", "max_length": 16, **args}
+    experiment = {"name": "one", "cmd": cmd, "args": given, "eval_dataset": ["arc_easy"], "eval_args": eval_args or {}}
+    suite = folder / "suite.yaml"
+    suite.write_text(json.dumps({"device": "cpu", "experiment": [experiment]}))
+    try:
+        load_suites([suite])
+    except ConfigError as error:
+        text = str(error).replace(f"{folder}/", "")
+        return text.partition(": ")[2]
+    return ""
+
+
+def test_a_sound_model_is_taken(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    assert plan(tmp_path) == ""
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def shard(folder: Path, *, left_out: bool = False, misplaced: bool = False) -> None:
+    tensors = list(llama_tensors().items())
+    (folder / "model.safetensors").unlink()
+    write_safetensors(folder / "model-1.safetensors", dict(tensors[:5]))
+    if not left_out:
+        write_safetensors(folder / "model-2.safetensors", dict(tensors[6 if misplaced else 5 :]))
+    names = {name: f"model-{1 if index < 5 else 2}.safetensors" for index, (name, _) in enumerate(tensors)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+BROKEN: dict[str, tuple[Break, str]] = {
+    "weights are a pointer": (
+        lambda folder: (folder / "model.safetensors").write_bytes(POINTER),
+        (
+            "model/model.safetensors is a Git LFS pointer, 129 bytes, and not the file itself\n"
+            "  hint: run `git lfs pull` in model"
+        ),
+    ),
+    "tokenizer is a pointer": (
+        lambda folder: (folder / "tokenizer.json").write_bytes(POINTER),
+        (
+            "model/tokenizer.json is a Git LFS pointer, 129 bytes, and not the file itself\n"
+            "  hint: run `git lfs pull` in model"
+        ),
+    ),
+    "weights are cut off": (
+        lambda folder: cut(folder / "model.safetensors"),
+        "model/model.safetensors is cut off: 3053 of 3153 bytes\n  hint: download it again",
+    ),
+    "weights are a web page": (
+        lambda folder: (folder / "model.safetensors").write_text("<html>Not found</html>"),
+        "model/model.safetensors (22 bytes) is not safetensors\n  hint: download it again",
+    ),
+    "pickled weights are cut off": (
+        lambda folder: (
+            (folder / "model.safetensors").rename(folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(60))
+        ),
+        "model/pytorch_model.bin is cut off after 64 bytes\n  hint: download it again",
+    ),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "model holds no weights\n  hint: transformers looks for model.safetensors or pytorch_model.bin",
+    ),
+    "a shard is missing": (
+        lambda folder: shard(folder, left_out=True),
+        (
+            "model lacks 1 of the 2 files that model.safetensors.index.json names: model-2.safetensors\n"
+            "  hint: download the model again"
+        ),
+    ),
+    "a shard is another model's": (
+        lambda folder: shard(folder, misplaced=True),
+        (
+            "model/model-2.safetensors has no model.layers.0.mlp.gate_proj.weight, which model.safetensors.index.json says "
+            "that it has"
+        ),
+    ),
+    "no tokenizer": (
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        "model holds no tokenizer\n  hint: transformers looks for tokenizer.json or tokenizer.model, for example",
+    ),
+    "config is a list": (
+        lambda folder: (folder / "config.json").write_text("[]"),
+        "model/config.json is not a JSON object\n  hint: download it again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_files_that_cannot_be_used_are_named(tmp_path: Path, name: str) -> None:
+    break_it, message = BROKEN[name]
+    break_it(write_model(tmp_path / "model"))
+    assert plan(tmp_path) == f"experiment[one].args.model_id_or_path: {message}"
+
+
+def test_a_model_in_shards_is_taken(tmp_path: Path) -> None:
+    shard(write_model(tmp_path / "model"))
+    assert plan(tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"architectures": ["BertForMaskedLM"]},
+            (
+                "model is a BertForMaskedLM, which has no head that predicts the next token\n"
+                "  expected: a causal language model"
+            ),
+        ),
+        (
+            {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+            (
+                "model has an encoder and a decoder (`is_encoder_decoder` in its config.json)\n"
+                "  expected: a decoder-only language model"
+            ),
+        ),
+        (
+            {"model_type": None},
+            (
+                "model: its config.json has no model_type, by which transformers finds the model's code\n"
+                "  expected: the config.json of a transformers model"
+            ),
+        ),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            (
+                "model is quantised (gptq in its config.json)\n  expected: weights that are not quantised\n"
+                "  hint: take the model that it was made of; quantization_bit: 4 quantises it when it is loaded"
+            ),
+        ),
+        (
+            {"quantization_config": {"quant_method": "mxfp4"}},
+            (
+                "model is quantised (mxfp4 in its config.json)\n  expected: weights that are not quantised\n"
+                "  hint: take the model that it was made of; quantization_bit: 4 quantises it when it is loaded"
+            ),
+        ),
+    ],
+)
+def test_models_of_another_kind_are_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    write_model(tmp_path / "model", more=config)
+    assert plan(tmp_path) == f"experiment[one].args.model_id_or_path: {message}"
+    assert plan(tmp_path, cmd="eval") == f"experiment[one].args.model_id_or_path: {message}"
+
+
+BNB4 = {
+    "quant_method": "bitsandbytes",
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "fp4",
+    "bnb_4bit_compute_dtype": "bfloat16",
+}
+
+
+def test_weights_of_bitsandbytes_are_taken_where_the_arguments_say_the_same(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", more={"quantization_config": BNB4})
+    assert plan(tmp_path) == (
+        "experiment[one]: model is quantised by bitsandbytes as its config.json says, and the arguments say "
+        "otherwise\n  expected: quantization_bit: 4, bnb_4bit_quant_type: fp4, bnb_4bit_use_double_quant: false"
+    )
+    same: dict[str, Any] = {"quantization_bit": 4, "bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False}
+    assert plan(tmp_path, **same) == ""
+    assert "expected: bnb_4bit_comp_dtype: bf16" in plan(tmp_path, **same, dtype="fp32")
+
+
+def test_a_length_beyond_a_table_of_positions_is_refused_and_beyond_rotary_ones_not(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    assert plan(tmp_path, max_length=17) == ""
+    write_model(tmp_path / "model", GPT2, tensors=gpt2_tensors())
+    assert plan(tmp_path, max_length=16) == ""
+    assert plan(tmp_path, max_length=17) == (
+        "experiment[one].args.max_length: max_length 17: more than the 16 positions of model, which fails on longer "
+        "texts\n  expected: 16 at most"
+    )
+    assert "max_length 16 and max_new_tokens 8 together: more than the 16" in plan(
+        tmp_path, predict_with_generate=True, max_new_tokens=8
+    )
+    assert plan(tmp_path, cmd="eval", max_length=17) == ""
+    assert plan(tmp_path, eval_args={"max_length": 17}).startswith(
+        "experiment[one].eval_args.max_length: max_length 17: more than the 16 positions of model"
+    )
+
+
+def test_a_special_token_beyond_the_embedding_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", tensors=llama_tensors(rows=7))
+    assert plan(tmp_path) == (
+        "experiment[one].args.model_id_or_path: model: the tokenizer's pad_token '<pad>' has the id 7 or a higher one, and the "
+        "model's embedding has 7 rows, for ids up to 6\n"
+        "  hint: name another pad_token in the folder's tokenizer_config.json, or add a row to the model and save it"
+    )
+    write_model(tmp_path / "model", tokenizer={"eos_token": "<end>", "pad_token": {"content": "[PAD]"}})
+    assert "pad_token '[PAD]' has the id 8 or a higher one, and the model's embedding has 8 rows" in plan(tmp_path)
+    write_model(tmp_path / "model", tokenizer={"eos_token": "a", "pad_token": "<end>"})
+    assert plan(tmp_path) == ""
+
+
+def test_a_target_that_the_model_lacks_is_refused_even_beside_one_that_it_has(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    modules = "down_proj, embed_tokens, gate_proj, input_layernorm, k_proj, norm, o_proj, q_proj, up_proj, v_proj"
+    assert plan(tmp_path, lora_target_modules=["q_proj", "c_attn"]) == (
+        f"experiment[one].args.lora_target_modules: model has no module named c_attn\n  expected: {modules}"
+    )
+    for name, method in (
+        ("lora_modules_to_save", "lora"),
+        ("ia3_target_modules", "ia3"),
+        ("galore_target_modules", "galore"),
+    ):
+        assert f"args.{name}: model has no module named head\n" in plan(tmp_path, **{"sft_type": method, name: "head"})
+    fitting = ("ALL", "DEFAULT", "EMBEDDING", "q_proj", "self_attn.q_proj", "model.layers.1.mlp.up_proj", "lm_head")
+    assert plan(tmp_path, lora_target_modules=list(fitting)) == ""
+
+
+def test_targets_among_experts_or_in_code_from_the_folder_are_left_to_the_job(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", tensors={**llama_tensors(), "model.layers.0.mlp.experts.0.w1.weight": (4, 4)})
+    assert plan(tmp_path, lora_target_modules="c_attn") == ""
+
+
+def test_more_layers_than_the_model_has_are_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    assert plan(tmp_path, sft_type="lisa", lisa_activated_layers=3) == (
+        "experiment[one].args.lisa_activated_layers: lisa_activated_layers: 3 of the 2 layers of model\n"
+        "  expected: 2 at most"
+    )
+    assert plan(tmp_path, sft_type="llamapro", llamapro_num_new_blocks=4) == (
+        "experiment[one].args.llamapro_num_new_blocks: llamapro_num_new_blocks: 4 blocks in 4 groups do not fit into 2 "
+        "layers\n  hint: the groups must divide the blocks and be no more than the layers"
+    )
+    assert plan(tmp_path, sft_type="llamapro", llamapro_num_new_blocks=4, llamapro_num_groups=2) == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "refused"),
+    [
+        ({}, {"chat_template": [{"name": "rag", "template": "x"}]}, True),
+        ({}, {"chat_template": [{"name": "default", "template": "x"}, {"name": "rag", "template": "y"}]}, False),
+        ({"additional_chat_templates/rag.jinja": "x"}, {}, True),
+        ({"additional_chat_templates/rag.jinja": "x", "chat_template.jinja": "y"}, {}, False),
+        ({}, {"chat_template": "x"}, False),
+    ],
+)
+def test_chat_templates_without_a_default_are_refused_unless_another_is_named(
+    tmp_path: Path, files: dict[str, str], options: dict[str, Any], refused: bool
+) -> None:
+    folder = write_model(tmp_path / "model", tokenizer={"eos_token": "<end>", **options})
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    message = (
+        "experiment[one]: model: of its tokenizer's chat templates (rag) none is named default\n"
+        "  hint: set template_type to a template of the catalog"
+    )
+    assert plan(tmp_path) == (message if refused else "")
+    assert plan(tmp_path, template_type="chatml") == ""
+
+
+def test_a_model_in_the_hubs_cache_is_checked_and_one_that_is_only_an_id_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    repository = tmp_path / "home/hub/models--owner--small"
+    write_model(repository / "snapshots/abc", GPT2, tensors=gpt2_tensors())
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
+    assert "more than the 16 positions of Hugging Face's owner/small" in plan(
+        tmp_path, model_id_or_path="owner/small", max_length=17
+    )
+    # Another cache may hold what is missing here.
+    (repository / "snapshots/abc/model.safetensors").unlink()
+    assert plan(tmp_path, model_id_or_path="owner/small") == ""
+    assert plan(tmp_path, model_id_or_path="owner/large") == ""
+    (suite,) = load_suites([tmp_path / "suite.yaml"])
+    assert suite.remarks == (
+        "not checked: Hugging Face's owner/large: only an id here; jobs look at the model's files before they load it",
+    )
