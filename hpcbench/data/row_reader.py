@@ -169,6 +169,8 @@ class RowReader:
         (asked, question), (answered, answer) = parts[Part.QUESTION], parts[Part.ANSWER]
         if not isinstance(question, list) or not isinstance(answer, list):
             return Dialogue(_read_pair(parts), is_for_template=False)
+        if Part.HISTORY in parts and not is_absent(parts[Part.HISTORY][1]):
+            raise BadRowError(f"{parts[Part.HISTORY][0]}: rounds beside turns", expected=f"all turns in {asked}")
         prompt, completion = self._read_turns(question, asked), self._read_turns(answer, answered)
         if not prompt.is_for_template or not completion.is_for_template:
             raise BadRowError(f"{asked} and {answered}: turns of from and value", expected="turns of role and content")

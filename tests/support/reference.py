@@ -18,6 +18,15 @@ from pydantic import BaseModel
 from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_USAGE
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.schema import suite_json_schema
+from hpcbench.data.columns import (
+    MEDIA_COLUMNS,
+    PREFERENCE_COLUMNS,
+    REGISTRY_COLUMNS,
+    SHAPES,
+    SPEAKERS,
+    Part,
+    Shape,
+)
 from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.schemas import variables
@@ -33,6 +42,12 @@ NOTICE = (
 INTRODUCTION = """\
 Everything that a suite, a cluster profile and a record may hold, and every column of a report. `hpcbench schema` prints
 the suite as a JSON Schema for editors, `hpcbench schema record` the record. [README](README.md) shows how they are used."""
+ROWS_INTRODUCTION = """\
+A row is of the first shape all of whose needed columns are there and not null. Optional columns may be missing, null or empty; a list may
+be written as JSON text, as in CSV files. Everything else that a row holds is named in a warning. Turns are objects of `from` and `value`,
+or of `role` and `content`; content may be a list of `{"type": "text", "text": ...}`. Tools and calls of turns of `role` and `content` are
+written by the chat template, all others by `agent_template`. An empty turn in the middle is kept; an answer that is trained on may not be
+empty. In a `dataset_info.json`, `columns` names everything that is read, and `prompt` without `response` is plain text."""
 EXIT_CODES = (
     (0, "done"),
     (EXIT_FAILED, "something failed, or an experiment changed since it completed"),
@@ -70,6 +85,7 @@ def render_reference() -> str:
         *section("Requirements", _schema_rows(suite["$defs"]["requirements"]["properties"]), ("key", "values", "meaning")),
         *section("Matrix", _schema_rows(suite["$defs"]["matrix"]["properties"]), ("key", "values", "meaning")),
         *_training_arguments(),
+        *_dataset_rows(),
         *_model("Evaluation arguments", EvalArgs, "`eval_args:` of a suite; `per_dataset:` overrides them by dataset."),
         *_model("Command arguments", CommandArgs, "`args:` of `cmd: command`."),
         *_model("Cluster profile", ClusterProfile, "`~/.config/hpcbench/clusters/NAME.yaml`; see `configs/clusters/`."),
@@ -138,6 +154,47 @@ def _training_arguments() -> list[str]:
     parts += section("Short forms of sft_type", shorthands, ("sft_type", "stands for"), level=3)
     aliases = [(f"`{alias}`", f"`{name}`") for alias, name in sorted(ALIASES.items())]
     return [*parts, *section("Other names", aliases, ("also taken", "argument"), level=3)]
+
+
+def _dataset_rows() -> list[str]:
+    """Return the tables of `hpcbench/data/columns.py`, by which plan and jobs read rows."""
+    shapes = [
+        (shape.name, _names(shape.needed, " + "), _names(shape.optional), _names(_registry_columns(shape)))
+        for shape in SHAPES
+    ]
+    parts = [(f"`{name}`", _names(_columns_of(name)), text) for name, text in member_docs(Part)]
+    speakers = [
+        (role, _names(word for word, meant in SPEAKERS.items() if meant == role))
+        for role in dict.fromkeys(SPEAKERS.values())
+    ]
+    return [
+        "## Dataset rows",
+        ROWS_INTRODUCTION,
+        *section("Shapes", shapes, ("shape", "needed columns", "read, too", "in a dataset_info.json"), level=3),
+        *section("What columns hold", parts, ("part", "columns", "meaning"), level=3),
+        *section("Speakers of turns", speakers, ("means", "names"), level=3),
+        (
+            f"Refused where they are not empty: {_names(MEDIA_COLUMNS)}, since hpcbench trains on text only, and"
+            f" {_names(PREFERENCE_COLUMNS)}, which are for preference tuning."
+        ),
+    ]
+
+
+def _names(names: Iterable[str], separator: str = ", ") -> str:
+    return separator.join(f"`{name}`" for name in names)
+
+
+def _columns_of(part: str) -> dict[str, None]:
+    return {
+        column: None
+        for shape in SHAPES
+        for column, held in (*shape.needed.items(), *shape.optional.items())
+        if held == part
+    }
+
+
+def _registry_columns(shape: Shape) -> Iterable[str]:
+    return next((columns for formatting, columns in REGISTRY_COLUMNS.items() if formatting == shape.name), {})
 
 
 def _model(title: str, model: type[BaseModel], introduction: str, *, level: int = 2) -> list[str]:
