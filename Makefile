@@ -25,7 +25,7 @@ help:
 	@echo "make wheel-demo  hpcbench demo from a built wheel, in an environment of its own with the worker's libraries"
 	@echo "make test-lowest the unit tests with the lowest versions that pyproject.toml allows on a login node"
 	@echo "make test-newest-python  the unit tests on the newest Python found (or NEWEST_PYTHON=python3.14)"
-	@echo "make fuzz        ten thousand each of broken suites, models, data files, registries, task files, save directories"
+	@echo "make fuzz        ten thousand each of broken suites, models, data files, registries, task files, save directories, rows"
 	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
 	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (MODEL=folder DATA=folder; see configs/smollm2/prepare.py)"
 	@echo "make demo-tuners the same model with every tuner, two jobs at a time (TOOLS=folder with dataset_info.json, too)"
@@ -101,7 +101,7 @@ test-newest-python:
 	.venv-newest/bin/python -m pytest $(LOGIN_NODE_TESTS) -m "not long" --numprocesses $(WORKERS)
 
 fuzz: $(VENV)/.installed
-	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/cli/test_fuzz_suites.py tests/unit/cli/test_fuzz_inputs.py tests/unit/cli/test_fuzz_save_dir.py --timeout 3000
+	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/cli/test_fuzz_suites.py tests/unit/cli/test_fuzz_inputs.py tests/unit/cli/test_fuzz_save_dir.py tests/unit/worker/test_fuzz_rows.py --timeout 3000
 
 slurm: $(VENV)/.installed
 	$(BIN)/python tests/support/slurm_cluster/cluster.py install

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hpcbench.catalog.agents import AGENT_FORMATS
-from hpcbench.data.dataset_source import DatasetSource
+from hpcbench.data.good_rows import read_good_rows
 from hpcbench.data.look import Look
 from hpcbench.data.row_reader import RowReader
 from hpcbench.data.sources import find_dataset
-from hpcbench.errors import DataError, MissingLibraryError, Problem, WorkerError, plural
+from hpcbench.errors import DataError, MissingLibraryError, Problem, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.located_yaml import Located
 
@@ -75,39 +75,11 @@ def _look_at(name: str, args: SftArgs) -> _Finding:
         if source.path is None or agent is None:
             return _Finding()
         reader = RowReader(agent=agent, layout=source.layout, all_rounds=args.loss_on_all_rounds)
-        _read_rows(source, reader, leaves_out=args.check_dataset_strategy in {"discard", "warning"})
+        look = Look(source.path, split=source.splits[0])
+        for _ in read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole):
+            pass
     except MissingLibraryError as error:
         return _Finding(remarks=(f"not checked: {error.fault}",))
     except WorkerError as error:
         return _Finding(fault=error)
     return _Finding(remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()))
-
-
-def _read_rows(source: DatasetSource, reader: RowReader, *, leaves_out: bool) -> None:
-    """Read the rows of a look as a job does.
-
-    Raises:
-        DataError: a row that stops the job, or no row at all that can be trained on.
-    """
-    if source.path is None:
-        return
-    look = Look(source.path, split=source.splits[0])
-    first_bad: DataError | None = None
-    num_good = num_bad = 0
-    for placed in look:
-        try:
-            reader.read_placed(placed)
-            num_good += 1
-        except DataError as error:
-            num_bad += 1
-            first_bad = first_bad or error
-        if first_bad is not None and num_good and not leaves_out:
-            hint = "check_dataset_strategy: discard leaves such rows out"
-            raise DataError(first_bad.fault, expected=first_bad.expected, hint=hint)
-    if num_good:
-        return
-    if first_bad is None:
-        raise DataError(f"{source.path}: holds no rows")
-    if look.is_whole or not leaves_out:
-        others = f" (and so in every one of {plural(num_bad, 'row')})" if num_bad > 1 else ""
-        raise DataError(f"{first_bad.fault}{others}", expected=first_bad.expected)

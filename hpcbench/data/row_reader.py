@@ -105,7 +105,7 @@ class RowReader:
             return self._find_named_parts(row)
         shapes = sorted(SHAPES, key=lambda shape: shape.name != self.layout.formatting)
         # Files that were put together from several have each other's columns, with null in them.
-        fitting = [shape for shape in shapes if all(row.get(column) is not None for column in shape.needed)]
+        fitting = [shape for shape in shapes if all(_is_given(row, *needed) for needed in shape.needed.items())]
         near = [shape for shape in shapes if shape.needed.keys() <= row.keys()]
         if not fitting and not near:
             raise BadRowError(_describe_missing(row, shapes), expected=describe_shapes())
@@ -157,7 +157,10 @@ class RowReader:
                 system, messages = messages[0]["content"], messages[1:]
             prompt = self.agent.write_tools([tool["function"] for tool in tools])
             system = "\n\n".join(part for part in (system, prompt) if part)
-        if system and not (messages and messages[0]["role"] == "system"):
+        if system and messages and messages[0]["role"] == "system":
+            if messages[0]["content"] != system:
+                self._unread_keys.add(f"{parts[Part.SYSTEM][0]} (turns begin with one)")
+        elif system:
             messages = [{"role": "system", "content": system}, *messages]
         check_answers(messages, all_rounds=self.all_rounds, where=where)
         return Chat(messages=tuple(messages), tools=tools if is_for_template else ())
@@ -178,6 +181,11 @@ class RowReader:
 
     def _read_turns(self, value: object, column: str) -> Dialogue:
         return read_turns(value, column, layout=self.layout, agent=self.agent, on_unread=self._unread_keys.add)
+
+
+def _is_given(row: Mapping[str, Any], column: str, part: Part) -> bool:
+    value = row.get(column)
+    return not is_absent(value) if part is Part.TURNS else value is not None
 
 
 def _read_system(parts: Mapping[Part, tuple[str, Any]]) -> str | None:

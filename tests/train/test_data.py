@@ -149,7 +149,7 @@ def test_a_bad_rows_hint_leads_to_a_training_or_is_left_out(tmp_path: Path) -> N
     with pytest.raises(WorkerError) as caught:
         load_splits(make_args(dataset=[str(path)]))
     assert str(caught.value) == f"{path}: line 1: response: null; expected: text, the answer"
-    with pytest.raises(WorkerError, match=r"line 1: response: null \(and no other row can be read: 2 in all\)"):
+    with pytest.raises(WorkerError, match=r"line 1: response: null \(and so in every one of its 2 rows\)"):
         load_splits(make_args(dataset=[str(path)], check_dataset_strategy="discard"))
 
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, overload
 
+from hpcbench.data.good_rows import read_good_rows
 from hpcbench.data.messages import Message
 from hpcbench.data.row_reader import RowReader
-from hpcbench.data.rows import PlacedRow
 from hpcbench.data.sources import find_dataset
 from hpcbench.errors import DataError, WorkerError, plural
 from hpcbench.schemas.arguments import SftArgs
@@ -217,56 +217,33 @@ class _Loaded:
 
 
 def _load_samples(dataset: str, args: SftArgs) -> _Loaded:
-    """Return a dataset's samples.
-
-    As in ms-swift 2.x (swift/llm/utils/dataset.py, _check_dataset): discard and warning leave a bad row out, error
-    raises; none, with which ms-swift does not check, raises too, since such a row cannot be trained on.
-    """
+    """Return a dataset's samples, the rows as `check_dataset_strategy` says."""
     source = find_dataset(dataset, registry=args.dataset_info)
     reader = RowReader(agent=find_agent_format(args), layout=source.layout, all_rounds=args.loss_on_all_rounds)
-    leaves_out = args.check_dataset_strategy in {"discard", "warning"}
-    samples: list[Sample] = []
-    num_bad = 0
-    first: DataError | None = None
-    rows = read_dataset(source)
-    for placed in rows:
-        try:
-            chat = reader.read_placed(placed)
-        except DataError as error:
-            if not leaves_out:
-                has_good = bool(samples) or _any_readable(reader, rows)
-                hint = "check_dataset_strategy: discard leaves such rows out" if has_good else None
-                raise DataError(error.fault, expected=error.expected, hint=hint) from error
-            num_bad += 1
-            first = first or error
-            if args.check_dataset_strategy == "warning" or num_bad <= _MAX_SHOWN_ERRORS:
-                logger.warning("%s; row left out", error.message)
-            continue
-        samples.append(Sample(messages=chat.messages, tools=chat.tools, text=chat.text, place=str(placed.place)))
-    if first is not None and not samples:
-        raise DataError(f"{first.fault} (and no other row can be read: {num_bad} in all)", expected=first.expected)
+    strategy = args.check_dataset_strategy
+    bad: list[DataError] = []
+
+    def leave_out(error: DataError) -> None:
+        bad.append(error)
+        if strategy == "warning" or len(bad) <= _MAX_SHOWN_ERRORS:
+            logger.warning("%s; row left out", error.message)
+
+    rows = read_good_rows(read_dataset(source), reader, strategy, name=dataset, on_bad=leave_out)
+    samples = [
+        Sample(messages=chat.messages, tools=chat.tools, text=chat.text, place=str(place)) for chat, place in rows
+    ]
     remarks = [f"{dataset}: {remark}" for remark in reader.remarks()]
     if args.system is not None and (num_texts := sum(sample.text is not None for sample in samples)):
         remarks.append(f"{dataset}: {plural(num_texts, 'row')} of plain text, which take no system prompt")
     for remark in remarks:
         logger.warning("%s", remark)
-    loaded = _Loaded(samples=samples, num_bad=num_bad, remarks=tuple(remarks))
+    loaded = _Loaded(samples=samples, num_bad=len(bad), remarks=tuple(remarks))
     if source.num_samples is None:
         return loaded
     # As LLaMA-Factory (src/llamafactory/data/loader.py), but repeats come after the split: a row that is validated on
     # must not be trained on.
     drawn = draw_rows(samples, count=source.num_samples, seed=args.dataset_split_seed)
     return replace(loaded, samples=drawn, num_repeats=source.num_samples - len(drawn))
-
-
-def _any_readable(reader: RowReader, rows: Iterable[PlacedRow]) -> bool:
-    for placed in rows:
-        try:
-            reader.read_placed(placed)
-        except DataError:
-            continue
-        return True
-    return False
 
 
 def _encode_all(samples: Sequence[Sample], template: Template, *, num_proc: int) -> Iterator[Encoded]:

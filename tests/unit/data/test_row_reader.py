@@ -61,6 +61,7 @@ def refusal(row: dict[str, Any], **options: Any) -> str:
             (ASKED, {**ANSWERED, "reasoning_content": "r"}),
         ),
         ({"messages": None, "conversations": SHAREGPT}, PAIR),
+        ({"messages": "", "query": "q", "response": "a"}, PAIR),
         ({"conversations": SHAREGPT}, PAIR),
         ({"conversations": [{"from": "user", "value": "q"}, {"from": "bot", "value": "a"}]}, PAIR),
         ({"conversations": [{"from": "system", "value": "s"}, *SHAREGPT]}, (SYSTEM, *PAIR)),
@@ -280,6 +281,9 @@ def test_what_was_not_read_is_named_once() -> None:
         reader.read({"query": "q", "response": "a", "id": number, "empty": None, **({"note": "n"} if number else {})})
     reader.read({"conversations": [{**SHAREGPT[0], "time": 3}, SHAREGPT[1]], "id": 4})
     assert reader.remarks() == ("not read: id, note (in 2 rows), conversations[].time",)
+    twice = make_reader()
+    assert twice.read({"messages": [SYSTEM, ASKED, ANSWERED], "system": "other"}).messages == (SYSTEM, *PAIR)
+    assert twice.remarks() == ("not read: system (turns begin with one)",)
 
 
 def test_a_registrys_columns_are_all_that_is_read() -> None:
