@@ -14,6 +14,8 @@ from pydantic import ConfigDict, model_validator
 from hpcbench.catalog.files import Catalog, CatalogEntry, HubEntry
 from hpcbench.storage.json_files import read_json
 
+UNREAD_WEIGHTS: Final = frozenset({"gptq", "aqlm"})
+"""Of what entries need: libraries for weights in forms that hpcbench does not load."""
 MEDIA_KEYS: Final = ("vision_config", "visual", "audio_config", "speech_config")
 """Parts of a configuration that only models of images or sound have (`visual` is Qwen-VL's)."""
 
@@ -28,6 +30,8 @@ class ModelEntry(HubEntry):
     needs_remote_code: bool = False
     needs: tuple[str, ...] = ()
     """What else must be installed, as extras of hpcbench."""
+    cannot_run: str | None = None
+    """Why these weights cannot be loaded by this version, or None; such models are refused with it."""
     multimodal: bool = False
     """Whether it takes images or sound; such models are refused."""
     loaded: bool = False

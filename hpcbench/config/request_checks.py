@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.catalog.models import MODELS, TEMPLATES, find_media
+from hpcbench.config.catalog_checks import check_model_entry
 from hpcbench.config.training_checks import check_attention, check_training
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
@@ -81,6 +82,7 @@ def check_args(
         found.append(at_key("ddp_backend").problem("nccl needs GPUs", expected="gloo"))
     if cmd != "command":
         found += _check_catalog(args, at_key) + check_attention(args, at_key, device=device)
+        found += check_model_entry(args, at_key)
     if cmd != "sft":
         return found
     if not args.dataset:

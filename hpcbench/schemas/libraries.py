@@ -6,6 +6,7 @@ import importlib.util
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
+from hpcbench.catalog.models import MODELS
 from hpcbench.schemas.optimizers import OPTIMIZERS
 from hpcbench.schemas.request import JobRequest
 
@@ -16,6 +17,8 @@ _EXTRAS: Mapping[str, str] = {
     "bitsandbytes": "bnb",
     "modelscope": "modelscope",
 }
+_MODULES: Mapping[str, str] = {"bnb": "bitsandbytes", "gptq": "gptqmodel"}
+"""What a model of the catalog may need -> its module, where the two differ."""
 _DISTRIBUTIONS: Mapping[str, str] = {"optimi": "torch-optimi"}
 """Names on PyPI of modules in no extra, where the two differ."""
 
@@ -33,6 +36,8 @@ def _needed(request: JobRequest) -> Iterator[str]:
     args = request.args
     if args is None:
         return
+    entry = MODELS.lookup(args.model_type) if args.model_type is not None and args.model_id_or_path is None else None
+    yield from (_MODULES.get(extra, extra) for extra in (() if entry is None else entry.needs))
     if args.quantization_bit or (request.cmd == "sft" and args.galore_quantization):
         yield "bitsandbytes"
     if request.cmd == "sft" and (module := OPTIMIZERS.get(args.optim)) is not None:

@@ -125,7 +125,7 @@ def test_hostile_texts_of_a_training_stay_out_of_the_script(
         tmp_path / "texts.yaml",
         {
             "cmd": "sft",
-            "args": {"model_type": "qwen-7b-chat", "system": "".join(CANARIES), "dataset": [str(data)]},
+            "args": {"model_type": "qwen2.5-7b-instruct", "system": "".join(CANARIES), "dataset": [str(data)]},
             "info": {"note": CANARIES[0]},
             "experiment": [{"name": "a+b=c"}],
         },

@@ -10,7 +10,7 @@ from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.schemas.suite import Experiment, Suite
 
-HEAD = "cmd: sft\nargs: {model_type: qwen-7b-chat, dataset: ms-agent}\n"
+HEAD = "cmd: sft\nargs: {model_type: qwen2.5-7b-instruct, dataset: ms-agent}\n"
 """The least that a suite needs besides its experiments."""
 
 

@@ -105,11 +105,11 @@ class Option:
 _SYSTEM = "you are a helpful assistant!"
 
 # The defaults of ms-swift's sft.sh and infer.sh; one system prompt makes trained and untrained rows comparable.
-SFT = Verb(name="sft", defaults={"dataset": "blossom-math-zh", "system": _SYSTEM}, default_model="qwen-7b-chat")
+SFT = Verb(name="sft", defaults={"dataset": "blossom-math-zh", "system": _SYSTEM}, default_model="qwen2.5-7b-instruct")
 EVAL = Verb(
     name="eval",
     defaults={"system": _SYSTEM},
-    default_model="qwen-7b-chat",
+    default_model="qwen2.5-7b-instruct",
     hidden=frozenset({"Training", "Hub", "Tuner"}),
     folder_prefix="base",
 )

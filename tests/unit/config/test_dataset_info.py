@@ -10,7 +10,7 @@ from hpcbench.plan.requests import plan_suite
 from hpcbench.submit.submit_plan import unique_local_paths
 from tests.support.suite_writer import load, load_one, refusal
 
-SUITE = "cmd: sft\nargs: {model_type: qwen-7b-chat, dataset: maths}\nexperiment: [{name: a}]\n"
+SUITE = "cmd: sft\nargs: {model_type: qwen2.5-7b-instruct, dataset: maths}\nexperiment: [{name: a}]\n"
 
 
 def write_registry(folder: Path, *, response: str = "answer", answer: str = "4") -> None:

@@ -15,7 +15,7 @@ from tests.support.places import RECORDED
 # name -> a value that asks for something, in ms-swift's own spelling
 ACCEPTED = {
     # sft.sh of the fourth document (2023-10)
-    "model_type": "qwen-7b-chat", "sft_type": "lora", "tuner_bankend": "swift", "template_type": "chatml",
+    "model_type": "qwen2.5-7b-instruct", "sft_type": "lora", "tuner_bankend": "swift", "template_type": "chatml",
     "ddp_backend": "nccl", "seed": "42", "dtype": "bf16", "dataset": "alpaca-en,alpaca-zh", "dataset_split_seed": "42",
     "dataset_test_ratio": "0.01", "train_dataset_sample": "-1", "system": "you are a helpful assistant!",
     "max_length": "2048", "lora_target_modules": "ALL", "lora_rank": "8", "lora_alpha": "32", "lora_dropout_p": "0.",
@@ -59,7 +59,7 @@ def test_every_argument_of_the_documents_is_tried_here() -> None:
 
 def load_with(folder: Path, **given: str) -> SftArgs | str:
     """Return the arguments of a suite, or the text of its refusal."""
-    args = {"model_type": "qwen-7b-chat", "dataset": "ms-agent", "trust_remote_code": "true", **given}
+    args = {"model_type": "qwen2.5-7b-instruct", "dataset": "ms-agent", "trust_remote_code": "true", **given}
     lines = "".join(f"  {name}: '{value}'\n" for name, value in args.items())
     path = folder / "demo.yaml"
     path.write_text(f"cmd: sft\nargs:\n{lines}experiment: [{{name: a}}]\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from tests.support.job_cases import record, suite
 from tests.support.report_cases import quickstart
 from tests.support.suite_writer import HEAD, load, load_one, refusal
 
-ARGS = SftArgs(model_type="qwen-7b-chat", dataset=("alpaca-zh", "/data/own|rows.jsonl"), push_to_hub=True)
+ARGS = SftArgs(model_type="qwen2.5-7b-instruct", dataset=("alpaca-zh", "/data/own|rows.jsonl"), push_to_hub=True)
 
 
 def make_metrics(best: str | None = "checkpoints/best", last: str | None = "checkpoints/last") -> TrainMetrics:
@@ -38,10 +38,10 @@ def make_metrics(best: str | None = "checkpoints/best", last: str | None = "chec
 
 
 def test_the_defaults_are_ms_swifts() -> None:
-    args = SftArgs(model_type="qwen-7b-chat")
+    args = SftArgs(model_type="qwen2.5-7b-instruct")
     assert (args.push_to_hub, args.hub_model_id, args.hub_private_repo) == (False, None, True)
     assert args.push_hub_strategy == "push_best"
-    assert repository_of(args) == "qwen-7b-chat-lora"
+    assert repository_of(args) == "qwen2.5-7b-instruct-lora"
 
 
 @pytest.mark.parametrize("name", ["My Model (v2)", "..", "a--b", "名字", "x" * 200])
@@ -70,7 +70,7 @@ def test_a_token_is_refused_and_never_shown(tmp_path: Path) -> None:
 def test_two_experiments_do_not_push_to_the_same_repository(tmp_path: Path) -> None:
     body = "experiment: [{name: a}, {name: b, args: {lora_rank: 16}}]\n"
     head = HEAD.replace("}", ", push_to_hub: true}")
-    assert "'b' would push to 'qwen-7b-chat-lora', where 'a' pushes to" in refusal(tmp_path, head + body)
+    assert "'b' would push to 'qwen2.5-7b-instruct-lora', where 'a' pushes to" in refusal(tmp_path, head + body)
     own = "experiment: [{name: a}, {name: b, args: {hub_model_id: b}}, {name: c, args: {push_to_hub: false}}]\n"
     assert len(load(tmp_path, head + own).experiments) == 3
     assert "`repeats` and `push_to_hub` do not go together" in refusal(
@@ -97,11 +97,11 @@ def test_where_weights_go_is_not_in_the_fingerprint(tmp_path: Path) -> None:
 
 def test_the_command_by_hand() -> None:
     folder = Path("/logs/a b")
-    assert command_by_hand(ARGS, folder) == "hf upload qwen-7b-chat-lora '/logs/a b' . --private"
+    assert command_by_hand(ARGS, folder) == "hf upload qwen2.5-7b-instruct-lora '/logs/a b' . --private"
     public = ARGS.model_copy(update={"hub_private_repo": False, "hub_model_id": "me/x"})
     assert command_by_hand(public, folder) == "hf upload me/x '/logs/a b' ."
     modelscope = ARGS.model_copy(update={"hub": "modelscope"})
-    assert command_by_hand(modelscope, folder) == "modelscope upload OWNER/qwen-7b-chat-lora '/logs/a b'"
+    assert command_by_hand(modelscope, folder) == "modelscope upload OWNER/qwen2.5-7b-instruct-lora '/logs/a b'"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_folder_holds_weights_and_tokenizer_and_no_state(tmp_path: Path) -> 
     assert (job.hub / "model.safetensors").samefile(job.checkpoints / "best" / "model.safetensors")
     card = (job.hub / "README.md").read_text()
     assert card.startswith(
-        "---\nbase_model: Qwen/Qwen-7B-Chat\ndatasets:\n- llm-wizard/alpaca-gpt4-data-zh\nlibrary_name: transformers\n"
+        "---\nbase_model: Qwen/Qwen2.5-7B-Instruct\ndatasets:\n- llm-wizard/alpaca-gpt4-data-zh\nlibrary_name: transformers\n"
     )
     assert "| Data | alpaca-zh, own\\|rows.jsonl |" in card
     assert "| lora_rank | 8 |" in card

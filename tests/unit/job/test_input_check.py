@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def train_request(data: Path, save_dir: Path) -> JobRequest:
-    mine = suite(experiment("a", args=SftArgs(model_type="qwen-7b-chat", dataset=(str(data),))))
+    mine = suite(experiment("a", args=SftArgs(model_type="qwen2.5-7b-instruct", dataset=(str(data),))))
     paths = unique_local_paths(plan_suite(mine, save_dir=save_dir, inputs={}))
     return plan_suite(mine, save_dir=save_dir, inputs=hash_inputs(paths))[0]
 

@@ -15,7 +15,7 @@ from tests.support.typed_commands import help_of
 
 # The document's defaults as a script would write them; null where it says None.
 DEFAULTS = {
-    "model_type": "qwen-7b-chat", "sft_type": "lora", "tuner_bankend": "swift", "template_type": "null",
+    "model_type": "qwen2.5-7b-instruct", "sft_type": "lora", "tuner_bankend": "swift", "template_type": "null",
     "output_dir": "output", "ddp_backend": "nccl", "seed": "42", "resume_from_checkpoint": "null", "dtype": "bf16",
     "ignore_args_error": "False", "dataset": "blossom-math-zh", "dataset_split_seed": "42",
     "dataset_test_ratio": "0.01", "train_dataset_sample": "20000", "system": "you are a helpful assistant!",

@@ -72,7 +72,7 @@ def refusals(*words: str, verb: Verb = SFT) -> list[str]:
         ("--system=", "system", ""),
         ("--system=--yes", "system", "--yes"),
         ("--system yes", "system", "yes"),
-        ("--model qwen-7b", "model_type", "qwen-7b"),
+        ("--model qwen2.5-3b-instruct", "model_type", "qwen2.5-3b-instruct"),
         ("--adalora_deltaT 3", "adalora_deltaT", 3),
         ("--sft_type dora", "use_dora", True),
         ("--push_to_hub false", "seed", 42),
@@ -180,7 +180,7 @@ def test_the_command_line_of_lm_eval_as_hpcbench_has_it() -> None:
 
 
 def test_eval_of_nothing_is_refused() -> None:
-    (found,) = refusals("--model_type", "qwen-7b", verb=EVAL)
+    (found,) = refusals("--model_type", "qwen2.5-3b-instruct", verb=EVAL)
     assert "nothing to evaluate" in found
 
 

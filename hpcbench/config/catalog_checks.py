@@ -1,0 +1,73 @@
+"""What the catalog knows of an experiment's model: refused here with its reason, before anything waits.
+
+In: training arguments, and the place of each as it was written. Out: problems. Names that the catalog lacks are
+`request_checks`' business, datasets `data_checks`', files of models that of others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from hpcbench.catalog.models import MODELS, UNREAD_WEIGHTS, ModelEntry
+from hpcbench.errors import Problem
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.storage.located_yaml import Located
+
+AtKey = Callable[[str], Located]
+_QUANTIZED: Final = r"-(gptq-)?(int[48]|awq)$|-aqlm-.*$"
+
+
+def check_model_entry(args: SftArgs, at_key: AtKey) -> list[Problem]:
+    """Return why a model of the catalog, or a hub id that it has, cannot run as asked; folders are judged by others."""
+    argument = "model_type" if args.model_id_or_path is None else "model_id_or_path"
+    name = args.model_id_or_path or args.model_type or ""
+    entry = MODELS.lookup(name) if argument == "model_type" else _entry_of_id(name)
+    if entry is None or entry.multimodal:
+        return []
+    place = at_key(argument)
+    if entry.cannot_run is not None:
+        hint = (
+            "a model whose code is in transformers; or adapt its folder's code and give model_id_or_path: that folder"
+        )
+        return [place.problem(f"{name} cannot be loaded: {entry.cannot_run}", expected=_relatives(name), hint=hint)]
+    if unread := sorted(UNREAD_WEIGHTS.intersection(entry.needs)):
+        message = f"{name}: its weights are quantised ({', '.join(unread)}), and this version loads none of that kind"
+        return [place.problem(message, expected="weights of bf16, fp16 or fp32", hint=_unquantized(name))]
+    if entry.needs_remote_code and not args.trust_remote_code:
+        message = f"{name}: its Python code comes with its weights, and runs only where you trust it"
+        hint = f"args: {{trust_remote_code: true}}, if you trust {entry.huggingface or entry.modelscope}"
+        return [place.problem(message, expected="trust_remote_code: true", hint=hint)]
+    return []
+
+
+def _entry_of_id(name: str) -> ModelEntry | None:
+    known = (entry for entry in MODELS.entries() if name in {entry.huggingface, entry.modelscope})
+    return next(known, None)
+
+
+def _unquantized(name: str) -> str:
+    base = re.sub(_QUANTIZED, "", name.rpartition("/")[2].lower())
+    entry = MODELS.lookup(base)
+    other = base if entry is not None and _can_run(entry) else "the model's other weights"
+    return f"{other} with quantization_bit: 4 quantises them while loading (bitsandbytes)"
+
+
+def _relatives(name: str) -> str:
+    """Return models of the catalog of the same family that can run, or of which kind they have to be."""
+    family = re.match(r"[a-z]+", name.rpartition("/")[2].lower())
+    found = [
+        other
+        for other in MODELS.names()
+        if family is not None and other.startswith(family.group()) and _is_plain(MODELS.lookup(other))
+    ]
+    return f"for example {', '.join(found[:4])}" if found else "a model of transformers' own architectures"
+
+
+def _is_plain(entry: ModelEntry | None) -> bool:
+    return entry is not None and _can_run(entry) and not entry.needs_remote_code and not entry.multimodal
+
+
+def _can_run(entry: ModelEntry) -> bool:
+    return entry.cannot_run is None and not UNREAD_WEIGHTS.intersection(entry.needs)
