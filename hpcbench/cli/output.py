@@ -154,7 +154,7 @@ def plan_json(plan: SubmitPlan) -> dict[str, object]:
             "job": d.request.job,
             "action": d.action.value,
             "why": d.why,
-            "fingerprint": d.request.fingerprint,
+            "fingerprint": d.request.fingerprint or None,
         }
         for d in plan.decisions
     ]

@@ -9,53 +9,105 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hpcbench.data.registry import read_registry
 from hpcbench.data.sources import REGISTRY_MARK
+from hpcbench.storage.hash_cache import FilesState, HashCache, read_state
 
 CHUNK_BYTES = 1 << 20
+CACHED_BYTES = 16 << 20
+"""Less than this is read each time, which takes no longer than to look into the cache."""
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx"})
 SKIPPED_FOLDERS = frozenset({"__pycache__", ".git"})
 
 
-def hash_inputs(paths: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 (hex) of each path that exists; folders by their sorted contents."""
+def hash_inputs(paths: Iterable[str], *, cache: HashCache | None = None) -> dict[str, str]:
+    """Return the SHA-256 (hex) of each path that exists; folders by their sorted contents.
+
+    Args:
+        paths: files, folders, and datasets of a registry as REGISTRY#NAME.
+        cache: where hashes of large files are kept and looked up; None reads every byte.
+    """
     found = {}
     for name in sorted(set(paths)):
-        registry, mark, dataset = name.rpartition(REGISTRY_MARK)
         if Path(name).exists():
-            found[name] = _hash_path(Path(name))
-        elif mark and Path(registry).is_file() and dataset in (entries := read_registry(Path(registry))):
-            found[name] = _hash_registered(entries[dataset], Path(registry).parent)
+            found[name] = _hash_path(Path(name), cache)
+        elif (registered := _find_registered(name)) is not None:
+            entry, data = registered
+            digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode())
+            if data is not None:
+                digest.update(_hash_path(data, cache).encode())
+            found[name] = digest.hexdigest()
     return found
 
 
-def _hash_registered(entry: Mapping[str, Any], folder: Path) -> str:
-    """Return the hash of a registry's entry and of the data that it names; other entries do not count."""
-    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode())
-    data = folder / str(entry.get("file_name", ""))
-    if "file_name" in entry and data.exists():
-        digest.update(_hash_path(data).encode())
-    return digest.hexdigest()
+def count_unread_bytes(paths: Iterable[str], cache: HashCache) -> int:
+    """Return how much `hash_inputs` would have to read."""
+    total = 0
+    for name in set(paths):
+        registered = None if Path(name).exists() else _find_registered(name)
+        path = Path(name) if registered is None else registered[1]
+        if path is not None and path.exists():
+            state = _read_state(path)
+            total += state.num_bytes if cache.get(path, state) is None else 0
+    return total
 
 
-def _hash_path(path: Path) -> str:
+def _find_registered(name: str) -> tuple[Mapping[str, Any], Path | None] | None:
+    """Return a registry's entry and the data that it names, if they are there; other entries do not count."""
+    registry, mark, dataset = name.rpartition(REGISTRY_MARK)
+    if not mark or not Path(registry).is_file():
+        return None
+    entry = read_registry(Path(registry)).get(dataset)
+    if entry is None:
+        return None
+    data = Path(registry).parent / str(entry.get("file_name", ""))
+    return entry, data if "file_name" in entry and data.exists() else None
+
+
+def _hash_path(path: Path, cache: HashCache | None) -> str:
+    if cache is None or (state := _read_state(path)).num_bytes < CACHED_BYTES:
+        return _read_hash(path)
+    if (known := cache.get(path, state)) is not None:
+        return known
+    started_at = time.time()
+    found = _read_hash(path)
+    cache.put(path, found, before=state, after=_read_state(path), started_at=started_at)
+    return found
+
+
+def _read_hash(path: Path) -> str:
     digest = hashlib.sha256()
     if path.is_file():
         _feed_file(digest, path)
         return digest.hexdigest()
-    for file in sorted(path.rglob("*")):
-        if not file.is_file() or SKIPPED_FOLDERS & set(file.relative_to(path).parts):
-            continue
+    for file in _list_files(path):
         digest.update(os.fsencode(file.relative_to(path)) + b"\0")  # a file name may be any bytes
         if file.suffix in WEIGHT_SUFFIXES:
             digest.update(str(file.stat().st_size).encode())
         else:
             _feed_file(digest, file)
     return digest.hexdigest()
+
+
+def _list_files(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not SKIPPED_FOLDERS & set(file.relative_to(folder).parts)
+    ]
+
+
+def _read_state(path: Path) -> FilesState:
+    if path.is_file():
+        return read_state([path])
+    files = _list_files(path)
+    weights = [file for file in files if file.suffix in WEIGHT_SUFFIXES]
+    return read_state([file for file in files if file.suffix not in WEIGHT_SUFFIXES], unread=weights)
 
 
 def _feed_file(digest: hashlib._Hash, file: Path) -> None:

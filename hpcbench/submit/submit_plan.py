@@ -5,6 +5,8 @@ Building it changes nothing: a dry run prints it, `submit` and the single run ca
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from hpcbench.errors import name_first
 from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
 from hpcbench.plan.decide import CHECKPOINT_GONE, Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import input_paths
-from hpcbench.plan.inputs import hash_inputs
+from hpcbench.plan.inputs import count_unread_bytes, hash_inputs
 from hpcbench.plan.requests import plan_suite
 from hpcbench.retention import Removal, find_model, find_removals
 from hpcbench.schemas.collection import Collection, JobView
@@ -28,8 +30,14 @@ from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import PlannedExperiment, PlannedSuite, SuiteOnDisk, read_plan
 from hpcbench.status.collect import collect_suites
 from hpcbench.storage.clock import now_text
-from hpcbench.storage.paths import SuitePaths
+from hpcbench.storage.hash_cache import HashCache, find_cache_file
+from hpcbench.storage.paths import JobPaths, SuitePaths
 from hpcbench.submit.destination import Destination
+
+logger = logging.getLogger(__name__)
+
+SAID_BYTES = 1 << 30
+READ_FOR_NOTHING_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +91,7 @@ class SubmitPlan:
 
 def prepare(suite: Suite, destination: Destination, options: Options, *, max_jobs: int | None = None) -> SubmitPlan:
     """Return what submitting a suite would do now, without changing anything; at most `max_jobs` jobs go out."""
-    requests = make_requests(suite, destination.save_dir)
+    requests = preview_requests(suite, destination.save_dir)
     submissions = read_submissions(SuitePaths(destination.save_dir, suite.name))
     return build_plan(suite, requests, submissions, destination, options, max_jobs=max_jobs)
 
@@ -142,8 +150,36 @@ def build_plan(
 
 def make_requests(suite: Suite, save_dir: Path) -> tuple[JobRequest, ...]:
     """Return the suite's jobs, with the hashes of the local files that decide their results."""
-    inputs = hash_inputs(unique_local_paths(plan_suite(suite, save_dir=save_dir, inputs={})))
-    return plan_suite(suite, save_dir=save_dir, inputs=inputs)
+    paths = unique_local_paths(plan_suite(suite, save_dir=save_dir, inputs={}))
+    cache = HashCache(find_cache_file(os.environ))
+    num_bytes = count_unread_bytes(paths, cache)
+    if num_bytes > SAID_BYTES:
+        logger.warning("reading %.1f GB of data and models for their hashes", num_bytes / 1e9)
+    return plan_suite(suite, save_dir=save_dir, inputs=hash_inputs(paths, cache=cache))
+
+
+def preview_requests(suite: Suite, save_dir: Path) -> tuple[JobRequest, ...]:
+    """Return the suite's jobs as `make_requests`, but without a fingerprint where it costs much and decides nothing.
+
+    That is so of new experiments, which there is nothing to compare with, if their files are large and not read before.
+    """
+    drafts = plan_suite(suite, save_dir=save_dir, inputs={})
+    paths = SuitePaths(save_dir, suite.name)
+    known = {draft.experiment for draft in drafts if _was_planned(paths.job(draft.experiment, draft.job))}
+    cache = HashCache(find_cache_file(os.environ))
+    asked = unique_local_paths(draft for draft in drafts if draft.experiment not in known)
+    left = asked - unique_local_paths(draft for draft in drafts if draft.experiment in known)
+    skipped = {path for path in left if count_unread_bytes([path], cache) > READ_FOR_NOTHING_BYTES}
+    inputs = hash_inputs(unique_local_paths(drafts) - skipped, cache=cache)
+    unsigned = {draft.experiment for draft in drafts if not skipped.isdisjoint(input_paths(draft))}
+    return tuple(
+        request.model_copy(update={"fingerprint": ""}) if request.experiment in unsigned else request
+        for request in plan_suite(suite, save_dir=save_dir, inputs=inputs)
+    )
+
+
+def _was_planned(job: JobPaths) -> bool:
+    return job.request.exists() or job.record.exists()
 
 
 def unique_local_paths(requests: Iterable[JobRequest]) -> set[str]:
