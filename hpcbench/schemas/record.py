@@ -84,6 +84,8 @@ class TrainMetrics(BaseModel):
     last_eval_loss: Finite | None = None
     rouge_l: Finite | None = None
     """Mean ROUGE-L (0 to 1) of generated answers, of the best checkpoint; only with predict_with_generate."""
+    predictions: str | None = None
+    """File with the generated answers of the best checkpoint, JSON lines; relative to the job's folder."""
     first_eval_loss: Finite | None = None
     """Before the first step, when asked for."""
     num_steps: Count
@@ -126,6 +128,10 @@ class TrainMetrics(BaseModel):
     """Dtypes of weights, adapter, optimizer state and autocast."""
     attention: str | None = None
     """Attention implementation that really ran."""
+    template: str | None = None
+    """Chat template of the prompts: whose it is, a hash of its text, and the date that it writes, if it writes one."""
+    target_modules: tuple[str, ...] = ()
+    """Names of the modules that got an adapter, as the arguments came out for this model."""
     global_batch_size: Count = 0
     pushed_to: str | None = None
     """Address of the hub's repository that holds the weights; only with push_to_hub."""
@@ -208,6 +214,8 @@ class EvalMetrics(BaseModel):
     lm_eval_version: str | None = None
     dtypes: dict[str, str] = Field(default_factory=dict)
     attention: str | None = None
+    template: str | None = None
+    """As a training's; null where the prompts are lm-eval's bare text."""
     debug: bool = False
     """True when `limit` cut the documents: not a result to publish."""
     mean_over_documents: bool = False

@@ -88,8 +88,14 @@ class JobPaths:
     """Checkpoints that a running job resumes from; deleted at completion."""
     checkpoints = _Entry("checkpoints")
     """Checkpoints that are the job's result: `best` and `last`."""
+    predictions = _Entry("predictions")
+    """Answers that a training generated to the validation prompts, a file per evaluation that is kept."""
     hub = _Entry("checkpoints", "hub")
     """What is pushed to a model hub; beside the checkpoints, so that its files are links to theirs."""
+
+    def predictions_of(self, step: int) -> Path:
+        """Where the answers of a step's evaluation are."""
+        return self.predictions / f"step-{step}.jsonl"
 
     def old_record(self, fingerprint: str) -> Path:
         """Where the record of an earlier configuration is kept after `--force`."""

@@ -36,7 +36,13 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
 
 def _put_away_attempts(job: JobPaths, fingerprint: str) -> None:
     target = job.old_folder(fingerprint)
-    for entry in [*(attempt.folder for attempt in job.attempts()), job.resume, job.checkpoints, job.claim]:
+    for entry in [
+        *(attempt.folder for attempt in job.attempts()),
+        job.resume,
+        job.checkpoints,
+        job.predictions,
+        job.claim,
+    ]:
         if entry.exists():
             target.mkdir(exist_ok=True)
             entry.rename(_free_name(target / entry.name))  # so that nothing resumes from it

@@ -109,6 +109,37 @@ def test_generation_prompt_is_the_training_prefix(tmp_path: Path, name: str, sys
         assert sample.labels[len(prefix)] != -100, "the first label is the first token that the eval generates"
 
 
+@pytest.mark.parametrize(("after", "stops"), [("<|im_end|>", ()), ("<eoa>\n", ("<eoa>",))])
+def test_generation_ends_where_the_template_ends_an_answer(tmp_path: Path, after: str, stops: tuple[str, ...]) -> None:
+    rows = [{"question": question, "answer": "2"} for question in QUESTIONS]
+    evaluations.write_task(tmp_path, "gen", rows, **evaluations.GENERATION_TASK)
+    tokenizer = load_tokenizer("qwen-like")
+    tokenizer.eos_token = "<|endoftext|>"
+    written = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}" + after + "{% endif %}{% endfor %}"
+    model = make_small_model(tokenizer)
+    asked: list[dict[str, Any]] = []
+    generate = model.generate
+
+    def note(**options: Any) -> Any:
+        asked.append(options)
+        return generate(**options)
+
+    model.generate = note
+    lm = EvalModel(
+        model,
+        tokenizer,
+        prompts=ChatPrompts(Template(tokenizer, chat_template=written)),
+        batch_size=3,
+        max_length=None,
+        between_batches=lambda _done, _total: None,
+    )
+    run_lm_eval(lm, load_eval_tasks("gen", [str(tmp_path)]), EvalArgs(), system=None)
+    (watch,) = asked[0]["stopping_criteria"]
+    assert tokenizer.eos_token_id in asked[0]["eos_token_id"]
+    assert (tokenizer.convert_tokens_to_ids("<|im_end|>") in asked[0]["eos_token_id"]) is (not stops)
+    assert set(stops) <= set(watch.stop)
+
+
 @pytest.mark.parametrize("name", ["qwen-like", "llama2-like", "bare", "plain"])
 def test_choice_tokens_are_those_of_the_training_answer(tmp_path: Path, name: str) -> None:
     choices = ["yes", "not at all"]

@@ -7,9 +7,12 @@ encoding raises instead of training on something else. It never reads data or lo
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
@@ -27,6 +30,12 @@ Tools = Sequence[Mapping[str, Any]]
 TruncationStrategy = Literal["truncation_left", "delete"]
 _RENDERING_ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What a template's expressions can raise: jinja2 hands on what Python raises in them."""
+TEMPLATE_DATE: Final = datetime(2024, 7, 26, tzinfo=UTC)
+"""Today, for every chat template that writes it: the day that Llama 3.1's takes where it is not told another."""
+_CLOCK: Final = "strftime_now"
+"""What transformers gives chat templates to ask for the time."""
+NO_SYSTEM: Final = "the chat template leaves out the system prompt"
+_PROBE: Final = "QXZV"
 DEFAULT: Final = "default"
 TOOL_USE: Final = "tool_use"
 """What transformers calls the templates of a tokenizer with several: without tools, and with them."""
@@ -53,6 +62,19 @@ class TemplateRejectsError(WorkerError):
     """A chat template refuses a chat."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerEnds:
+    """What ends a generated answer."""
+
+    token_ids: tuple[int, ...]
+    text: str = ""
+    """What the template writes after an answer as plain text; empty where that is a special token, or nothing."""
+
+    def cut(self, answer: str) -> str:
+        """Return the answer without what the template writes after it."""
+        return answer.partition(self.text)[0] if self.text else answer
+
+
 class Template:
     """How chats become prompts and training samples for one tokenizer."""
 
@@ -65,6 +87,7 @@ class Template:
         truncation_strategy: TruncationStrategy = "truncation_left",
         loss_on_all_rounds: bool = False,
         chat_template: str | None = None,
+        name: str = "",
         loss_scale: AgentFormat | None = None,
     ) -> None:
         self.tokenizer = tokenizer
@@ -76,6 +99,7 @@ class Template:
         self._chat_template = chat_template or tokenizer.chat_template
         # What the catalog's templates do with a system prompt is known, and right for their models.
         self._written_roles = {"user"} if chat_template else {"user", "system"}
+        self._name = name
         if tokenizer.eos_token_id is None:
             raise WorkerError("the tokenizer has no end-of-sequence token, so no answer could ever end")
 
@@ -104,6 +128,7 @@ class Template:
             truncation_strategy=args.truncation_strategy,
             loss_on_all_rounds=args.loss_on_all_rounds,
             chat_template=None if named is None else named.jinja,
+            name="" if named is None else str(args.template_type or (entry and entry.template)),
             loss_scale=find_agent_format(args) if args.use_loss_scale else None,
         )
 
@@ -111,6 +136,40 @@ class Template:
     def has_chat_template(self) -> bool:
         """Whether there is one; without it prompts are the plain messages, one per line."""
         return self._chat_template is not None
+
+    @cached_property
+    def description(self) -> str:
+        """Which template it is, with a hash of its text, and the date that it writes if it writes one."""
+        if self._chat_template is None:
+            return "none: messages joined by line breaks"
+        text = pick_chat_template(self._chat_template, has_tools=False)
+        source = f"{self._name} of the catalog" if self._name else "the tokenizer's"
+        date = f", dated {TEMPLATE_DATE:%Y-%m-%d}" if _CLOCK in text else ""
+        return f"{source}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}{date}"
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether a system prompt comes to stand in the prompts; templates of base models leave it out."""
+        chat = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "x"}]
+        try:
+            return _PROBE in self._render(chat, is_prompt=True)
+        except WorkerError:
+            return True  # refused where a chat has one
+
+    @cached_property
+    def answer_ends(self) -> AnswerEnds:
+        """What ends an answer: the tokenizer's end token, and what the template writes after an answer."""
+        eos = self.tokenizer.eos_token_id
+        chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
+        try:
+            rendered = self._render(chat, is_prompt=False)
+        except WorkerError:
+            return AnswerEnds(token_ids=(eos,))
+        tail = rendered.rpartition(_PROBE)[2].strip() if _PROBE in rendered else ""
+        ids = self.tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
+        if ids and self._is_special(ids[0]):
+            return AnswerEnds(token_ids=tuple(dict.fromkeys((eos, ids[0]))))
+        return AnswerEnds(token_ids=(eos,), text=tail)
 
     def prefix_text(self, messages: Sequence[Message]) -> str:
         """Return the prompt for the next answer, as text without the special tokens a tokenizer adds by itself."""
@@ -180,7 +239,7 @@ class Template:
         written = _without_spaces(text)
         for index, message in enumerate(chat):
             content = message.get("content")
-            is_learned = index == len(chat) - 1 or self._all_rounds
+            is_learned = message["role"] != "system" and (index == len(chat) - 1 or self._all_rounds)
             if not isinstance(content, str) or not (is_learned or message["role"] in self._written_roles):
                 continue
             if _without_spaces(content) not in written:
@@ -199,7 +258,7 @@ class Template:
     def _render(self, chat: Sequence[Message], tools: Tools = (), *, is_prompt: bool) -> str:
         if self._chat_template is None:
             return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
-        chat_template = pick_chat_template(self._chat_template, has_tools=bool(tools))
+        chat_template = _pin_date(pick_chat_template(self._chat_template, has_tools=bool(tools)))
         try:
             text = self.tokenizer.apply_chat_template(
                 [{key: value for key, value in message.items() if key != MASKED} for message in chat],
@@ -370,6 +429,22 @@ def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> st
         f"chat template: the tokenizer has {', '.join(sorted(found))}, and none is named {DEFAULT}",
         hint="set template_type to a template of the catalog",
     )
+
+
+def _pin_date(chat_template: str) -> str:
+    """Return the template with its clock stopped at TEMPLATE_DATE: prompts are the same on every day."""
+    return _STOPPED_CLOCK + chat_template if _CLOCK in chat_template else chat_template
+
+
+def _write_stopped_clock() -> str:
+    # transformers 5.23 lets no function of ours into a template, so the fixed date's strftime is written in Jinja.
+    signs = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBcdFHIjmMpSuUwWxXyYZ"]
+    steps = "".join(f"|replace({sign!r}, {TEMPLATE_DATE.strftime(sign)!r})" for sign in signs)
+    # The line break is the one that transformers' environment takes away after a block.
+    return f"{{%- macro {_CLOCK}(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n"
+
+
+_STOPPED_CLOCK: Final = _write_stopped_clock()
 
 
 def find_agent_format(args: SftArgs) -> AgentFormat:

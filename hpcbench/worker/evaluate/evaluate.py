@@ -21,11 +21,11 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
 from hpcbench.schemas.notes import Interrupted
 from hpcbench.schemas.record import EvalMetrics, Parameters, TaskResult
-from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json, write_text
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
-from hpcbench.worker.data.templates import Template
+from hpcbench.worker.data.templates import NO_SYSTEM, Template
 from hpcbench.worker.evaluate.checkpoint import Checkpoint, find_weights
 from hpcbench.worker.evaluate.failures import explain_running
 from hpcbench.worker.evaluate.headline import choose_headline
@@ -157,6 +157,7 @@ def evaluate(
         eval_loss=val_loss.value,
         num_val_rows=val_loss.num_rows,
         chat_template_applied=applies_template and subject.template.has_chat_template,
+        template=subject.template.description if applies_template else None,
         eval_time_s=eval_time_s,
         lm_eval_version=lm_eval.__version__,
         debug=eval_args.limit is not None,
@@ -196,7 +197,12 @@ def describe_subject(scores: EvalMetrics, subject: Subject, args: SftArgs, *, ev
     folder = subject.checkpoint.folder
     parameters = find_parameters(subject)
     attention = getattr(subject.model.config, "_attn_implementation", None)
-    flash = explain_attention(args, "cuda" if subject.model.device.type == "cuda" else "cpu", attention)
+    device: Device = "cuda" if subject.model.device.type == "cuda" else "cpu"
+    deviations = {}
+    if (reason := explain_attention(args, device, attention)) is not None:
+        deviations["use_flash_attn"] = reason
+    if args.system is not None and scores.chat_template_applied and not subject.template.takes_system:
+        deviations["system"] = NO_SYSTEM
     reasons = {
         "infer": (scores.infer, "these eval tasks score given answers and generate nothing"),
         "eval_loss": (scores.eval_loss, eval_loss_reason),
@@ -211,8 +217,8 @@ def describe_subject(scores: EvalMetrics, subject: Subject, args: SftArgs, *, ev
             "checkpoint_choice": subject.checkpoint.choice,
             "dtypes": find_dtypes(subject.model),
             "attention": attention,
-            "deviations": {} if flash is None else {"use_flash_attn": flash},
             "unknown": scores.unknown | {name: reason for name, (value, reason) in reasons.items() if value is None},
+            "deviations": deviations,
         }
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from hpcbench.data.messages import Message
 from hpcbench.errors import WorkerError
 from hpcbench.worker.data.batches import pad_rows
-from hpcbench.worker.data.templates import Template
+from hpcbench.worker.data.templates import AnswerEnds, Template
 from hpcbench.worker.measure.meter import GenerationMeter, GenerationWatch, read_clock
+from hpcbench.worker.models import eos_token_ids
 
 NUM_WARMUP_TOKENS = 2
 DESCRIPTION_DELIMITER = "\n\n"
@@ -82,6 +84,9 @@ class EvalModel(HFLM):
         # A fixed number of rows: the automatic size of lm-eval would change the speed.
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
         self.prompts = prompts
+        self._ends = None if prompts is None else prompts.answer_ends
+        end_ids = () if self._ends is None else self._ends.token_ids
+        self._eos_token_ids = tuple(dict.fromkeys((*eos_token_ids(model), *end_ids)))
         self.meter = GenerationMeter()
         self.cut_prompts = CutPrompts()
         self._scored: Sequence[Instance] = ()
@@ -165,6 +170,8 @@ class EvalModel(HFLM):
             limit = self.max_length - num_answer_tokens
             if len(self.tok_encode(request.args[0])) > limit:
                 self.cut_prompts.add(request, limit)
+        if self._ends is not None and self._ends.text:
+            requests = [_stopped_at(request, self._ends.text) for request in requests]
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def get_model_info(self) -> dict[str, Any]:
@@ -218,12 +225,13 @@ class EvalModel(HFLM):
             max_length=max_length,
             stopping_criteria=StoppingCriteriaList([watch]),
             pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=list(self._eos_token_ids) or None,
             use_cache=True,
             **generation_kwargs,
         )
         finished_s = read_clock(self.device)
         self.meter.add(
-            row_tokens=watch.count_tokens(output, eos_token_ids(self.model)),
+            row_tokens=watch.count_tokens(output, self._eos_token_ids),
             num_prompt_tokens=int(mask_BP.sum()),
             time_s=finished_s - watch.started_s,
             prefill_time_s=(watch.first_token_s or finished_s) - watch.started_s,
@@ -242,12 +250,13 @@ class EvalModel(HFLM):
         )
 
 
-def eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
-    """Return the tokens that end a generation of this model."""
-    ids = getattr(model.generation_config, "eos_token_id", None)
-    if ids is None:
-        return ()
-    return (ids,) if isinstance(ids, int) else tuple(ids)
+def _stopped_at(request: Instance, text: str) -> Instance:
+    """Return a request whose answer ends at a text too."""
+    prompt, options = request.args
+    until = options.get("until") or []
+    return replace(
+        request, arguments=(prompt, {**options, "until": [*([until] if isinstance(until, str) else until), text]})
+    )
 
 
 class ChatPrompts:
@@ -261,6 +270,11 @@ class ChatPrompts:
         self._template = template
         self._ids_of: dict[str, list[int]] = {}
         self._started: set[str] = set()
+
+    @property
+    def answer_ends(self) -> AnswerEnds:
+        """What ends an answer: the template's end too, where it is not the tokenizer's end token."""
+        return self._template.answer_ends
 
     def render(self, messages: Sequence[Message]) -> str:
         """Return the text of the prompt for the next answer and remember its tokens."""

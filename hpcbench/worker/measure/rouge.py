@@ -1,7 +1,8 @@
-"""ROUGE-L of the answers that a model in training gives to the validation prompts (`predict_with_generate`).
+"""The answers that a model in training gives to the validation prompts (`predict_with_generate`), and their ROUGE-L.
 
-In: a model, prompts with their reference answers, the generation arguments. Out: the mean score. The random numbers
-of the training stay as they were, and those drawn here depend on the seed and the step alone: a resume changes nothing.
+In: a model, prompts with their reference answers, the generation arguments. Out: answers with their scores. The random
+numbers of the training stay as they were, and those drawn here depend on the seed and the step alone: a resume changes
+nothing.
 
 ROUGE-L is the F-measure of the longest common subsequence of words (Lin 2004, https://aclanthology.org/W04-1013). Words
 are runs of letters and digits in lower case, as in the rouge-score package without stemming; of Chinese, Japanese and
@@ -20,8 +21,8 @@ import torch
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.samples import Sample
-from hpcbench.worker.data.templates import Template
-from hpcbench.worker.models import inference
+from hpcbench.worker.data.templates import AnswerEnds, Template
+from hpcbench.worker.models import eos_token_ids, inference
 from hpcbench.worker.ranks import ALONE, Ranks
 
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -36,6 +37,17 @@ class Prompt:
     reference: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One generated answer; as JSON a line of the file that a training leaves."""
+
+    prompt: str
+    """With its special tokens."""
+    reference: str
+    answer: str
+    rouge_l: float
+
+
 def make_prompts(samples: Sequence[Sample], template: Template, *, max_length: int) -> tuple[Prompt, ...]:
     """Return the prompts for the last answers, each with its last `max_length` tokens; plain text has none."""
     return tuple(
@@ -48,38 +60,59 @@ def make_prompts(samples: Sequence[Sample], template: Template, *, max_length: i
     )
 
 
-def mean_rouge_l(
+def mean_rouge_l(predictions: Sequence[Prediction]) -> float:
+    """Return the mean score (0 to 1) of at least one answer."""
+    return sum(prediction.rouge_l for prediction in predictions) / len(predictions)
+
+
+def predict(
     model: Any,
     prompts: Sequence[Prompt],
     tokenizer: Any,
     args: SftArgs,
     *,
+    ends: AnswerEnds,
     step: int,
     device: torch.device,
     ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
-) -> float:
-    """Return the mean ROUGE-L (0 to 1) of the generated answers to prompts, at least one, that the ranks share."""
+) -> list[Prediction]:
+    """Return the answers to prompts that the ranks share, in order, on every rank."""
     share = prompts[ranks.rank :: ranks.count]
     size = args.eval_batch_size or 1
-    total = torch.zeros((), dtype=torch.float64)
+    own: list[Prediction] = []
     # generate draws from torch's global generators, as the training's dropout does.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), inference(model):
         torch.manual_seed(args.seed + 1_000_003 * step + ranks.rank)
         for start in range(0, len(share), size):
             on_batch()  # may raise to leave early where there is one rank
             batch = share[start : start + size]
-            answers = _generate(model, batch, tokenizer, args, device)
-            total += sum(rouge_l(answer, row.reference) for answer, row in zip(answers, batch, strict=True))
-    return float(ranks.sum(total, device)) / len(prompts)
+            answers = _generate(model, batch, tokenizer, args, ends=ends, device=device)
+            own += [
+                Prediction(
+                    prompt=str(tokenizer.decode(row.input_ids)),
+                    reference=row.reference,
+                    answer=answer,
+                    rouge_l=rouge_l(answer, row.reference),
+                )
+                for answer, row in zip(answers, batch, strict=True)
+            ]
+    shares = ranks.gather(own)
+    return [shares[index % ranks.count][index // ranks.count] for index in range(len(prompts))]
 
 
-def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs, device: torch.device) -> list[str]:
+def _generate(
+    model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs, *, ends: AnswerEnds, device: torch.device
+) -> list[str]:
     # generate continues each row at its right end.
     input_ids = pad_rows([prompt.input_ids for prompt in batch], tokenizer.pad_token_id, side="left")
     attention_mask = pad_rows([[1] * len(prompt.input_ids) for prompt in batch], 0, side="left")
     # Without do_sample transformers warns of each of these.
-    sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
+    sampling: dict[str, Any] = (
+        {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
+    )
+    if ends.text:
+        sampling |= {"stop_strings": [ends.text], "tokenizer": tokenizer}
     output = model.generate(
         input_ids=input_ids.to(device),
         attention_mask=attention_mask.to(device),
@@ -87,11 +120,12 @@ def _generate(model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs
         do_sample=args.do_sample,
         repetition_penalty=args.repetition_penalty,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=[*dict.fromkeys((*ends.token_ids, *eos_token_ids(model)))],
         use_cache=True,
         **sampling,
     )
-    return [str(text) for text in tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)]
+    texts = tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
+    return [ends.cut(str(text)) for text in texts]
 
 
 def rouge_l(prediction: str, reference: str) -> float:

@@ -1,4 +1,4 @@
-"""Models on their device: loaded, quantised, with their adapters, and in evaluation mode for a while."""
+"""Models on their device: loaded, quantised, with adapters, in evaluation mode for a while; what ends an answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+
+def eos_token_ids(model: Any) -> tuple[int, ...]:
+    """Return the tokens that end a generation of this model."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(ids)
 
 
 @contextmanager

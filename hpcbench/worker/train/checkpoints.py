@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -199,6 +199,17 @@ class CheckpointStore:
             best=None if best is None else f"{self.job.checkpoints.name}/best",
             last=f"{self.job.checkpoints.name}/last" if keeps_last else None,
         )
+
+    def forget_predictions(self) -> None:
+        """Remove the answers of an earlier training, before this one begins."""
+        shutil.rmtree(self.job.predictions, ignore_errors=True)
+
+    def prune_predictions(self, steps: Collection[int | None]) -> None:
+        """Remove the generated answers of all evaluations but those of these steps."""
+        kept = {self.job.predictions_of(step) for step in steps if step is not None}
+        for path in self.job.predictions.glob("*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
     def delete_resumable(self) -> None:
         """Remove everything that a finished job no longer needs."""

@@ -33,6 +33,8 @@ class ModelFacts:
     flops_per_token: float | None
     dtypes: Mapping[str, str]
     attention: str | None
+    target_modules: tuple[str, ...] = ()
+    """Names of the modules that have an adapter."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Remarks for the record, by the field that they explain."""
     deviations: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +77,10 @@ def inspect_model(
         flops_per_token=count_flops_per_token(model, tokens=tokens, num_trained_at_once=num_trained_at_once),
         dtypes=dtypes,
         attention=getattr(model.config, "_attn_implementation", None),
+        # peft's list of the layers that it wrapped, by their full names.
+        target_modules=tuple(
+            dict.fromkeys(name.rsplit(".", 1)[-1] for name in getattr(model, "targeted_module_names", ()))
+        ),
     )
 
 
@@ -129,6 +135,7 @@ def assemble_metrics(
         eval_loss=eval_loss,
         last_eval_loss=evals.get(outcome.num_steps),
         rouge_l=None if outcome.best_step is None else scores.get(outcome.best_step),
+        predictions=_find_predictions(job, outcome.best_step),
         num_steps=outcome.num_steps,
         num_epochs=outcome.num_epochs,
         num_train_rows=len(data.train.rows),
@@ -146,6 +153,8 @@ def assemble_metrics(
         tokens=data.stats,
         dtypes={**facts.dtypes, "optimizer": outcome.optimizer_dtype},
         attention=facts.attention,
+        template=data.template.description,
+        target_modules=facts.target_modules,
         global_batch_size=args.batch_size * args.gradient_accumulation_steps * ranks,
         unknown=unknown,
         deviations=dict(facts.deviations),
@@ -178,6 +187,12 @@ def _find_peak(device: Device, args: SftArgs) -> tuple[float | None, str | None]
     name = torch.cuda.get_device_name()
     peak = peak_flops(name, args.dtype)
     return peak, None if peak is not None else f"the peak FLOP/s of {name} in {args.dtype} is not listed"
+
+
+def _find_predictions(job: JobPaths, best_step: int | None) -> str | None:
+    if best_step is None or not job.predictions_of(best_step).is_file():
+        return None
+    return str(job.predictions_of(best_step).relative_to(job.folder))
 
 
 def _divide(value: float | None, count: int) -> float | None:

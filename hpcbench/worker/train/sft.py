@@ -141,6 +141,7 @@ def _train(assignment: Assignment) -> None:
             val_rows=data.validation.rows,
             packs=data.packs,
             prompts=data.prompts,
+            ends=data.template.answer_ends if data.prompts else None,
         )
         resume_from = _take_over(current, training_args, found)
         if ranks.is_first:
@@ -266,10 +267,10 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     notes = {**data.notes, **tuner.notes}
     if args.packing:
         check_packing(tuned, tuned.device)
-    deviations = {}
+    deviations = dict(data.deviations)
     if (reason := explain_attention(args, device, facts.attention)) is not None:
         deviations["use_flash_attn"] = reason
-    if not data.has_chat_template:
+    if not data.template.has_chat_template:
         notes["template"] = "the tokenizer has no chat template: messages are joined by line breaks"
     return Prepared(model=tuned, facts=replace(facts, notes=notes, deviations=deviations))
 
@@ -279,6 +280,8 @@ def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, Resu
     if ranks.is_first:
         store.prepare()
         found = store.find()
+        if found is None:
+            store.forget_predictions()
     return ranks.broadcast(found)  # a network file system may show ranks different checkpoints
 
 
@@ -306,6 +309,7 @@ def _finish(
     memory = meter.measure_memory(trainer.args.device, num_gpus=assignment.gpus_each, ranks=current.ranks)
     if current.ranks.is_first:
         current.history.sync()
+        current.store.prune_predictions({current.point.best_step, trainer.state.global_step})
         first_step_at = current.first_step_at
         outcome = Outcome(
             num_steps=trainer.state.global_step,

@@ -15,7 +15,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import TokenStats
 from hpcbench.worker.data.batches import pack_lengths
 from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
-from hpcbench.worker.data.templates import Template
+from hpcbench.worker.data.templates import NO_SYSTEM, Template
 from hpcbench.worker.measure.formulas import summarise_lengths
 from hpcbench.worker.measure.rouge import Prompt, make_prompts
 from hpcbench.worker.models import loading
@@ -31,11 +31,13 @@ class TokenData:
     train: EncodedRows
     validation: EncodedRows
     stats: TokenStats | None
-    has_chat_template: bool
+    template: Template
     packs: Sequence[Sequence[int]] | None = None
     prompts: Sequence[Prompt] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     """Remarks for the record, by the field that they explain."""
+    deviations: Mapping[str, str] = field(default_factory=dict)
+    """What is otherwise than the request says, by argument."""
 
 
 def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Callable[[], None]) -> TokenData:
@@ -72,18 +74,34 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
         notes |= dict.fromkeys(("tokens", "flops_per_token", "mfu"), why)
     prompted = splits.validation if args.predict_with_generate else ()
     prompts = make_prompts(prompted, template, max_length=args.max_length)
-    if prompted and not prompts:
-        notes["rouge_l"] = "the validation rows are plain text, without questions to answer"
+    deviations = _find_deviations(splits, template, args)
+    if args.predict_with_generate and not prompts:
+        why = "the validation rows are plain text, without questions to answer"
+        notes["rouge_l"] = deviations["predict_with_generate"] = why if prompted else "there are no validation rows"
     return TokenData(
         tokenizer=tokenizer,
         train=train,
         validation=validation,
         stats=stats,
-        has_chat_template=template.has_chat_template,
+        template=template,
         packs=packs,
         prompts=prompts,
         notes=notes,
+        deviations=deviations,
     )
+
+
+def _find_deviations(splits: Splits, template: Template, args: SftArgs) -> dict[str, str]:
+    if template.takes_system:
+        return {}
+    samples = (*splits.train, *splits.validation)
+    count = sum(bool(sample.messages) and sample.messages[0]["role"] == "system" for sample in samples)
+    found = {}
+    if args.system is not None:
+        found["system"] = NO_SYSTEM
+    if count:
+        found["dataset"] = f"{NO_SYSTEM}, which {count} of {len(samples)} rows have"
+    return found
 
 
 def _pack(lengths: Sequence[int], args: SftArgs) -> list[list[int]]:

@@ -7,12 +7,13 @@ breaks loudly or not at all.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from typing_extensions import override
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import AttemptPaths
 from hpcbench.worker.data.batches import BatchPlan, Collator, EpochLoader, PackCollator, Samples
-from hpcbench.worker.data.templates import Encoded
+from hpcbench.worker.data.templates import AnswerEnds, Encoded
 from hpcbench.worker.measure.loss import WeightedLoss, mean_cross_entropy, sum_weights
 from hpcbench.worker.measure.meter import Meter, StepMeasure
-from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l
+from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l, predict
 from hpcbench.worker.models.loading import load_adapter_weights, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
 from hpcbench.worker.ranks import Ranks
@@ -67,6 +69,8 @@ class Run:
     """Indices of the training rows that share a sequence; None without packing."""
     prompts: Sequence[Prompt] = ()
     """Validation prompts to generate answers to."""
+    ends: AnswerEnds | None = None
+    """What ends such an answer; None where there are no prompts."""
     point: ResumePoint = field(default_factory=ResumePoint)
     interrupted: bool = False
     measure: StepMeasure | None = None
@@ -224,18 +228,23 @@ class BenchTrainer(Trainer):
             on_batch=on_batch,
         )
         figures = {"step": step, "eval_loss": loss}
-        if run.prompts:
-            figures["rouge_l"] = mean_rouge_l(
+        if run.prompts and run.ends is not None:
+            predictions = predict(
                 self.model,
                 run.prompts,
                 self._tokenizer,
                 run.args,
+                ends=run.ends,
                 step=step,
                 device=self.args.device,
                 ranks=run.ranks,
                 on_batch=on_batch,
             )
-            logger.info("step %d: ROUGE-L %.4f over %d answers", step, figures["rouge_l"], len(run.prompts))
+            figures["rouge_l"] = mean_rouge_l(predictions)
+            if run.ranks.is_first:
+                lines = (json.dumps(asdict(prediction)) + "\n" for prediction in predictions)
+                write_text(run.store.job.predictions_of(step), "".join(lines))
+            logger.info("step %d: ROUGE-L %.4f over %d answers", step, figures["rouge_l"], len(predictions))
         run.point.eval_pending = False
         run.history.append(figures)
         logger.info("step %d: eval_loss %.6f over %d tokens", step, loss, num_tokens)

@@ -68,8 +68,8 @@ EOS = "<|im_end|>"
     ("name", "text"),
     [
         ("default", f"S\n\n### Human:\nQ1\n\n### Assistant:\nA1\n\n### Human:\nQ2\n\n### Assistant:\nA2{EOS}"),
-        ("default-generation", f"SQ1A1Q2A2{EOS}"),
-        ("chatglm2-generation", f"SQ1A1Q2A2{EOS}"),
+        ("default-generation", f"Q1A1Q2A2{EOS}"),
+        ("chatglm2-generation", f"Q1A1Q2A2{EOS}"),
         ("chatml", (f"<|im_start|>system\nS{EOS}\n<|im_start|>user\nQ1{EOS}\n<|im_start|>assistant\nA1{EOS}\n"
                     f"<|im_start|>user\nQ2{EOS}\n<|im_start|>assistant\nA2{EOS}")),
         ("baichuan", f"S<reserved_102>Q1<reserved_103>A1<reserved_102>Q2<reserved_103>A2{EOS}"),
@@ -78,7 +78,7 @@ EOS = "<|im_end|>"
         ("llama", f"[INST] <<SYS>>\nS\n<</SYS>>\n\nQ1 [/INST] A1 {EOS}[INST] Q2 [/INST] A2{EOS}"),
         ("openbuddy-llama", f"S\n\nUser: Q1\nAssistant: A1\nUser: Q2\nAssistant: A2{EOS}"),
         ("internlm", f"<s><|System|>:S\n<|User|>:Q1<eoh>\n<|Bot|>:A1<eoa>\n<|User|>:Q2<eoh>\n<|Bot|>:A2<eoa>\n{EOS}"),
-        ("default-generation-bos", f"SQ1A1Q2A2{EOS}"),
+        ("default-generation-bos", f"Q1A1Q2A2{EOS}"),
         ("chatglm3", f"<|system|>\n S<|user|>\n Q1<|assistant|>\n A1<|user|>\n Q2<|assistant|>\n A2{EOS}"),
         ("ziya", f"S<human>:Q1\n<bot>:A1\n<human>:Q2\n<bot>:A2{EOS}"),
         ("xverse", f"SHuman: Q1\n\nAssistant: A1{EOS}Human: Q2\n\nAssistant: A2{EOS}"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from typing import Any
 
 import pytest
 
+from hpcbench.catalog.models import TEMPLATES
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.data.templates import Encoded, Template, pick_chat_template
+from hpcbench.worker.data.templates import AnswerEnds, Encoded, Template, pick_chat_template
 from tests.support.tiny_models import CHATML, make_tokenizer
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
@@ -219,3 +222,69 @@ def test_whatever_a_template_raises_is_a_message(expression: str) -> None:
     tokenizer.chat_template = START + "{{ " + expression + " }}" + END
     with pytest.raises(WorkerError, match="the chat template rejects a chat with the roles user: "):
         Template(tokenizer).encode(CHAT)
+
+
+GENERATION = ("default-generation", "default-generation-bos", "chatglm2-generation")
+
+
+def made(tokenizer: Any, **values: Any) -> Template:
+    return Template.from_args(SftArgs(model_id_or_path="m", **values), tokenizer)
+
+
+@pytest.mark.parametrize("name", GENERATION)
+def test_templates_of_base_models_write_question_and_answer_alone(tokenizer: Any, name: str) -> None:
+    template = made(tokenizer, template_type=name, system="be brief")
+    assert text_of(tokenizer, template.encode(CHAT)) == ("hiyo<|im_end|>", "yo<|im_end|>")
+    assert template.prefix_text([{"role": "system", "content": "as a row has it"}, CHAT[0]]) == "hi"
+    assert not template.takes_system
+
+
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES.names()) - set(GENERATION)))
+def test_every_other_template_of_the_catalog_has_a_place_for_a_system_prompt(tokenizer: Any, name: str) -> None:
+    assert made(tokenizer, template_type=name).takes_system
+
+
+def test_a_template_that_writes_the_date_writes_the_same_on_every_day(tokenizer: Any) -> None:
+    dated = "{{ strftime_now('%d %b %Y') }}|{{ messages[0].content }}{% if add_generation_prompt %}:{% endif %}"
+    template = Template(tokenizer, chat_template=dated)
+    assert template.prefix_text(CHAT[:1]) == "26 Jul 2024|hi:"
+    assert template.description.endswith(", dated 2024-07-26")
+    spelt = "\n{{ strftime_now('%A, %-d. %B %y (%j) %H:%M %p') }}"
+    assert Template(tokenizer, chat_template=spelt).prefix_text(CHAT[:1]) == "\nFriday, 26. July 24 (208) 00:00 AM"
+    in_macro = "{% macro day() %}{{ strftime_now('%d') }}{% endmacro %}{{ day() }}"
+    assert Template(tokenizer, chat_template=in_macro).prefix_text(CHAT[:1]) == "26"
+    defined = "{% if strftime_now is defined %}{{ strftime_now('%Y-%m-%d') }}{% endif %}"
+    assert Template(tokenizer, chat_template=defined).prefix_text(CHAT[:1]) == "2024-07-26"
+
+
+def test_a_template_is_described_by_its_source_and_hash(tokenizer: Any) -> None:
+    digest = hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:12]
+    assert made(tokenizer).description == f"the tokenizer's, sha256 {digest}"
+    assert made(tokenizer, template_type="llama").description.startswith("llama of the catalog, sha256 ")
+    plain = copy.deepcopy(tokenizer)
+    plain.chat_template = None
+    assert made(plain).description == "none: messages joined by line breaks"
+    assert made(plain, model_type="qwen-7b").description.startswith("default-generation of the catalog, sha256 ")
+
+
+@pytest.mark.parametrize(
+    ("after", "ends_with", "text"),
+    [
+        ("<|im_end|>\n", "<|im_end|>", ""),
+        (" \n<|im_start|>", "<|im_start|>", ""),
+        ("<eoa>\n", None, "<eoa>"),
+        ("", None, ""),
+    ],
+)
+def test_an_answer_ends_with_what_the_template_writes_after_it(
+    tokenizer: Any, after: str, ends_with: str | None, text: str
+) -> None:
+    written = (
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ "
+        + repr(after)
+        + " }}{% endif %}{% endfor %}"
+    )
+    ends = Template(tokenizer, chat_template=written).answer_ends
+    wanted = [tokenizer.eos_token_id, *([] if ends_with is None else tokenizer(ends_with)["input_ids"])]
+    assert ends == AnswerEnds(token_ids=tuple(dict.fromkeys(wanted)), text=text)
+    assert ends.cut("yes<eoa>no") == ("yes" if text else "yes<eoa>no")
