@@ -137,7 +137,7 @@ def test_the_entries_of_llama_factory_itself_are_read_or_refused_with_a_known_re
         try:
             find_registered(name, file)
         except WorkerError as error:
-            reasons.add(str(error).removeprefix(f"{file}: {name}: ").split(";")[0].split(": /")[0])
+            reasons.add(str(error).removeprefix(f"{file}: {name}: ").split(";")[0].split(": '")[0])
     assert reasons == {
         "columns: audios: images or sound",
         "columns: images: images or sound",
