@@ -121,8 +121,8 @@ def test_the_settings_of_all_rows_are_planned(typed: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "outcome"),
     [
-        # The defaults of sft.sh name a model whose code this version's transformers does not run.
-        ("sft", CANNOT_LOAD),
+        ("sft", PLANNED),
+        ("sft --model_type qwen-7b-chat --dataset blossom-math-zh", CANNOT_LOAD),
         ("sft --model_type yi-6b-chat", PLANNED),
         ("sft --model_type yi-6b-chat --dataset alpaca-en,alpaca-zh", PLANNED),
         ("sft --model_type yi-6b-chat --dataset alpaca-en alpaca-zh --only_save_model true", PLANNED),
