@@ -15,6 +15,7 @@ from hpcbench.cli import collect, demo, jobs, site, submit
 from hpcbench.cli.conventions import Verbs, exit_code
 from hpcbench.cli.single_run import verbs
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
+from hpcbench.invocation import new_invocation
 
 app = typer.Typer(
     name="hpcbench",
@@ -34,8 +35,9 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
-        # Else `python -m hpcbench` would call itself that in its messages.
-        app(prog_name=app.info.name)
+        with new_invocation():
+            # Else `python -m hpcbench` would call itself that in its messages.
+            app(prog_name=app.info.name)
     except (HpcbenchError, OSError) as error:
         from hpcbench.cli.output import print_error
 

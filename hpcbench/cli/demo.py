@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,9 +28,10 @@ def demo(
     network. A second run finds the results and runs nothing again.
     """
     from hpcbench.cli.submit import submit
-    from hpcbench.cluster.save_dir import resolve_save_dir
+    from hpcbench.cluster.save_dir import resolve_save_dir, usual_save_dir
     from hpcbench.config import load_suites
     from hpcbench.errors import HpcbenchError
+    from hpcbench.invocation import repeat_save_dir
     from hpcbench.plan.requests import plan_suite
     from hpcbench.report import render
     from hpcbench.schemas.libraries import missing_libraries
@@ -40,6 +42,9 @@ def demo(
 
     file = shipped_file("configs", "quickstart.yaml")
     root = resolve_save_dir(save_dir, None)
+    usual = os.environ.get("HPCBENCH_SAVE_DIR")
+    if usual_save_dir(Path(usual) if usual else None) != root:
+        repeat_save_dir(root)
     [suite] = load_suites([file])
     if missing := missing_libraries(plan_suite(suite, save_dir=root, inputs={})):
         has_not = f"demo: {sys.executable} has no {', '.join(missing)}"

@@ -11,6 +11,7 @@ from hpcbench.cli.completion import complete_cluster, complete_names
 from hpcbench.cli.conventions import EXIT_FAILED, WatchingVerb, add_verb
 from hpcbench.cli.options import AsJson, Names, SaveDir, States, Watch
 from hpcbench.errors import HpcbenchError, PlanError
+from hpcbench.invocation import command
 
 
 def register(app: typer.Typer) -> None:
@@ -103,7 +104,7 @@ def logs(
     need_jobs(jobs, [name])
     with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
     if not with_logs:
-        raise HpcbenchError(f"{name}: no log yet", hint=f"hpcbench why {name}")
+        raise HpcbenchError(f"{name}: no log yet", hint=command("why", name))
     if len(with_logs) > 1 and follow:
         options = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in with_logs)
         raise HpcbenchError(f"{name}: several jobs have logs; follow one of: {options}")
@@ -190,7 +191,8 @@ def retry(
     failed = False
     for suite_name in dict.fromkeys(job.suite for job in jobs):
         again = prepare_retry(suite_name, jobs, root, slurm, cluster=cluster, states=states, adjust=adjust)
-        print_remedies(again.jobs, again.remedies, applied=adjust)
+        how = [*(names or ()), *(["--state", state] if state else []), *(["--cluster", cluster] if cluster else [])]
+        print_remedies(again.jobs, again.remedies, applied=adjust, how=how)
         if dry_run:
             continue
         destination = again.destination

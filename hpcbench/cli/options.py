@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,18 @@ import typer
 
 from hpcbench.cli.completion import complete_cluster, complete_names, complete_states
 from hpcbench.cli.conventions import BY_PROFILE
+from hpcbench.invocation import repeat_save_dir
 
 MIN_WATCH_S = 5.0
+
+
+def note_save_dir(context: typer.Context, given: Path | None) -> Path | None:
+    """Have the commands that are printed repeat --save-dir where it was typed; a variable of the shell stays there."""
+    source = context.get_parameter_source("save_dir")
+    if given is not None and source is not None and source.name == "COMMANDLINE":
+        repeat_save_dir(Path(os.path.expanduser(given)))  # noqa: PTH111  # Path.expanduser may raise
+    return given
+
 
 Configs = Annotated[list[Path], typer.Argument(metavar="CONFIG", help="Suite files, or folders that hold some.")]
 Names = Annotated[
@@ -21,6 +32,7 @@ SaveDir = Annotated[
     Path | None,
     typer.Option(
         "--save-dir",
+        callback=note_save_dir,
         metavar="DIR",
         envvar="HPCBENCH_SAVE_DIR",
         help="Root of all results; default: the profile's, else logs/.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError, name_first, plural
+from hpcbench.invocation import command
 from hpcbench.plan.decide import Action, Decision
 from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.request import JobRef
@@ -50,8 +51,8 @@ def print_summary(collection: Collection) -> None:
     from hpcbench.cli.status_table import Terminal
     from hpcbench.report.terminal import render_terminal
 
-    Terminal().print(render_terminal(collection))
-    print(f"full report: hpcbench collect {' '.join(suite.name for suite in collection.suites)}")
+    Terminal().print(render_terminal(collection), crop=False)  # commands are longer than some terminals
+    print(f"full report: {command('collect', *(suite.name for suite in collection.suites))}")
 
 
 def print_result(result: SubmitResult) -> None:
@@ -96,8 +97,10 @@ def print_cancelled(cancelled: Sequence[JobView], left: Sequence[tuple[Sequence[
         print_warning(f"not cancelled: {names}: {error}")
 
 
-def print_remedies(jobs: Sequence[JobView], remedies: Mapping[JobRef, Remedy], *, applied: bool) -> None:
-    """Print why each job failed and what would fix it."""
+def print_remedies(
+    jobs: Sequence[JobView], remedies: Mapping[JobRef, Remedy], *, applied: bool, how: Sequence[str] = ()
+) -> None:
+    """Print why each job failed and what would fix it; `how` is what was typed after `retry`."""
     for job in jobs:
         reason = f": {job.reason}" if job.reason else ""
         print(f"{job.suite}/{job.experiment}/{job.job}: was {job.state}{reason}")
@@ -105,7 +108,7 @@ def print_remedies(jobs: Sequence[JobView], remedies: Mapping[JobRef, Remedy], *
         if remedy is not None:
             print(f"  {'changed' if applied else 'would help'}: {remedy.change}")
     if remedies and not applied:
-        print("hpcbench retry --adjust asks for what would help")
+        print(f"{command('retry', *how, '--adjust')} asks for what would help")
 
 
 def print_plan(plan: SubmitPlan, *, with_script: bool) -> None:

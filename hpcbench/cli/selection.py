@@ -11,12 +11,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.errors import PlanError, did_you_mean
+from hpcbench.invocation import quoted
 from hpcbench.schemas.collection import Collection, JobView, matches
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.status.gather import gather
 
-NO_SUITES = "there are no suites; hpcbench submit CONFIG first, or name the right --save-dir"
+
+def _no_suites() -> str:
+    return f"there are no suites; {quoted('submit', 'CONFIG')} first, or name the right --save-dir"
 
 
 def gather_named(save_dir: Path, names: Sequence[str] | None, *, release_held: bool = True) -> Collection:
@@ -43,7 +46,7 @@ def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str]
     if unknown:
         known = suites | {job.experiment for job in jobs} | {f"{job.suite}/{job.experiment}" for job in jobs}
         known |= {f"{job.suite}/{job.experiment}/{job.job}" for job in jobs}
-        raise _refusal(f"{save_dir}: no such job", unknown, known, "hpcbench status shows all names")
+        raise _refusal(f"{save_dir}: no such job", unknown, known, f"{quoted('status')} shows all names")
 
 
 def parse_states(text: str | None) -> tuple[JobState, ...]:
@@ -58,14 +61,14 @@ def parse_states(text: str | None) -> tuple[JobState, ...]:
 def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
     """Raise PlanError where there are no jobs."""
     if not jobs:
-        raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint="hpcbench status shows all names")
+        raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint=f"{quoted('status')} shows all names")
 
 
 def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:
     """Collect these suites, or all; raise PlanError where there is none of this name, or none at all."""
     collection = gather(save_dir, names or ())
     if not collection.suites and not names:
-        raise PlanError(f"{save_dir}: no suites found", hint=NO_SUITES)
+        raise PlanError(f"{save_dir}: no suites found", hint=_no_suites())
     found = {suite.name for suite in collection.suites}
     unknown = [name for name in names or () if name not in found]
     if unknown:
@@ -77,11 +80,12 @@ def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:
 def refuse_unknown_experiments(suites: Sequence[Suite], only: Sequence[str] | None) -> None:
     """Raise PlanError for an `--only` that no experiment matches, with what may have been meant."""
     names = {experiment.name for suite in suites for experiment in suite.experiments}
+    files = dict.fromkeys(suite.file for suite in suites)
     unknown = [glob for glob in only or () if not any(fnmatchcase(name, glob) for name in names)]
     if unknown:
-        raise _refusal("--only: no such experiment", unknown, names, "hpcbench plan CONFIG shows all names")
+        raise _refusal("--only: no such experiment", unknown, names, f"{quoted('plan', *files)} shows all names")
 
 
 def _refusal(what: str, unknown: Sequence[str], known: Words[str], otherwise: str) -> PlanError:
     hints = dict.fromkeys(hint for name in unknown if (hint := did_you_mean(name, sorted(known))) is not None)
-    return PlanError(f"{what}: {' '.join(unknown)}", hint="; ".join(hints) or (otherwise if known else NO_SUITES))
+    return PlanError(f"{what}: {' '.join(unknown)}", hint="; ".join(hints) or (otherwise if known else _no_suites()))

@@ -16,6 +16,7 @@ from hpcbench.cli.completion import complete_from, complete_keep
 from hpcbench.cli.conventions import EXIT_FAILED, add_verb
 from hpcbench.cli.options import AsJson, Cluster, Configs, Names, Overrides, SaveDir
 from hpcbench.errors import PlanError
+from hpcbench.invocation import command
 
 SCHEMA_VERSION = 1
 DESCRIBED = ("suite", "record", "profile")
@@ -64,7 +65,7 @@ def init(
     if not facts.groups:
         print("warning: sinfo did not answer; partition and GPUs are left open", file=sys.stderr)
     chosen = stem if output is None else target
-    print(f"read it through, then: hpcbench doctor --cluster {chosen}")
+    print(f"read it through, then: {command('doctor', '--cluster', chosen)}")
 
 
 def doctor(

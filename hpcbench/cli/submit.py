@@ -12,6 +12,7 @@ import typer
 from hpcbench.cli.conventions import EXIT_FAILED, add_verb, exit_code
 from hpcbench.cli.options import AsJson, Cluster, Configs, Force, MaxJobs, Only, Overrides, Retry, SaveDir
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
+from hpcbench.invocation import quoted
 
 if TYPE_CHECKING:
     from hpcbench.plan.decide import Options
@@ -157,7 +158,7 @@ def run_local(save_dir: Path, names: Sequence[str], *, detach: bool) -> bool:
 
     if detach:
         start_detached(save_dir)
-        print("running in the background; hpcbench status shows progress", flush=True)
+        print(f"running in the background; {quoted('status')} shows progress", flush=True)
         return False
     code = run_queue(save_dir, display=True)
     if code == EXIT_INTERRUPTED:

@@ -18,6 +18,7 @@ from hpcbench.cli.output import (
     status_screen,
 )
 from hpcbench.errors import plural
+from hpcbench.invocation import quoted
 from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.status.gather import count_states
@@ -151,7 +152,9 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
 def _stuck_lines(jobs: Sequence[JobView]) -> list[str]:
     """Return a line for each reason for which pending jobs never start by themselves (pure)."""
     reasons = Counter(job.reason for job in jobs if job.state is JobState.PENDING and job.hint)
-    return [f"  {count} will not start without help: {reason}; see hpcbench why" for reason, count in reasons.items()]
+    return [
+        f"  {count} will not start without help: {reason}; see {quoted('why')}" for reason, count in reasons.items()
+    ]
 
 
 def _blocked_by_results(collection: Collection) -> set[tuple[str, str, str]]:

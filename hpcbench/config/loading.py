@@ -60,7 +60,7 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list
             names = _argument_names(place)
             loader = _Loader(place=place, set_layer=set_layer, problems=problems, names=names)
             experiments = loader.load(file.document)
-            suites.append(_make_suite(place, experiments))
+            suites.append(replace(_make_suite(place, experiments), overrides=tuple(overrides)))
     if problems:
         raise ConfigError(_in_file_order(problems))
     return suites

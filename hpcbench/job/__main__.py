@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from hpcbench.errors import HpcbenchError
+from hpcbench.invocation import repeat_save_dir
 from hpcbench.job.attempts import give_up
 from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
 from hpcbench.job.context import JobContext, read_context
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     install_handlers(stop)
     try:
         context = read_context(options.submission.absolute(), options.index)
+        repeat_save_dir(context.suite_paths.save_dir)  # records are read from anywhere
         if context.on_slurm:
             # Where Slurm uses no cgroups, a supervisor would outlive its slurmstepd and go on with a job that is over.
             die_with_parent(os.getppid())

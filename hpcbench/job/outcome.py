@@ -26,7 +26,7 @@ from hpcbench.schemas.record import (
 )
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import COMES_BACK, JobState
-from hpcbench.status.log_patterns import FREE_SPACE, find_cause
+from hpcbench.status.log_patterns import find_cause, free_space
 from hpcbench.status.logs import log_tail
 from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json
@@ -237,7 +237,7 @@ def _judge(  # noqa: PLR0911  # one rule a return
         return JobState.FAILED, Cause(type=clue.type, message=clue.message, hint=clue.hint)
     if ending.disk_full:
         text = "the disk is full, or a quota is used up: the log's last words are lost"
-        return JobState.FAILED, Cause(type=DISK_FULL, message=text, hint=FREE_SPACE)
+        return JobState.FAILED, Cause(type=DISK_FULL, message=text, hint=free_space())
     if failure is not None:
         return JobState.FAILED, Cause(type=kind, message=message, hint=hint)
     if line := _find_line(HOST_OOM_TEXT, lines):

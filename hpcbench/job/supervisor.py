@@ -19,6 +19,7 @@ from pathlib import Path
 
 import hpcbench
 from hpcbench.errors import HpcbenchError, WorkerError
+from hpcbench.invocation import quoted
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.context import JobContext
 from hpcbench.job.disk import is_full, link_scratch, release_reserve, take_reserve
@@ -135,10 +136,11 @@ class Supervisor:
         """Write the record of an attempt that a mistake in hpcbench itself ended; on the head node."""
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}:{last.lineno}"
+        look = quoted("logs", f"{self.request.suite}/{self.request.experiment}/{self.request.job}", "--path")
         cause = Cause(
             type=INTERNAL_ERROR,
             message=f"a mistake in hpcbench: {type(error).__name__}: {error} ({place})",
-            hint="please report it, with Slurm's log of the job (hpcbench logs NAME --path); retry runs the job again",
+            hint=f"please report it, with Slurm's log of the job ({look}); retry runs the job again",
         )
         return self._finish((), JobState.FAILED, cause)
 

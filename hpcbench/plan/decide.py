@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from hpcbench.invocation import command
 from hpcbench.plan.fingerprint import describe_change
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import TrainMetrics
@@ -145,7 +146,7 @@ def _decide_alone(  # noqa: PLR0911  # one rule a return
         return Decision(request=request, action=Action.SUBMIT, why=f"retry: was {view.state}")
     if view.state in FINISHED_WELL:
         return Decision(request=request, action=Action.SKIP, why=f"already {view.state}{_note_push(request, view)}")
-    hint = f"hpcbench retry {request.experiment}" if view.state in FAILED_STATES else ""
+    hint = command("retry", f"{request.suite}/{request.experiment}") if view.state in FAILED_STATES else ""
     return Decision(request=request, action=Action.SKIP, why=f"is {view.state}{': ' + hint if hint else ''}")
 
 

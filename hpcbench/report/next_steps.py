@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import NamedTuple
 
+from hpcbench.invocation import command
 from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import BAD_NODE, DISK_FULL, INPUTS_CHANGED
@@ -33,37 +33,37 @@ class Step(NamedTuple):
 
 def next_steps(job: JobView) -> list[Step]:
     """Return the commands to type next, the likeliest first."""
-    place = shlex.quote(f"{job.suite}/{job.experiment}")
+    place = f"{job.suite}/{job.experiment}"
     match job.state:
         case JobState.COMPLETED:
-            return [Step("hpcbench collect")]
+            return [Step(command("collect", job.suite))]
         case JobState.PLANNED:
-            return [Step(f"hpcbench submit {_suite_file(job)}")]
+            return [Step(_submit(job))]
         case JobState.RUNNING:
-            return [Step(f"hpcbench logs {place}/{job.job} -f")]
+            return [Step(command("logs", f"{place}/{job.job}", "-f"))]
         case JobState.PENDING if job.hint:
             return [Step(job.command)] if job.command else _next_while_stuck(job, place)
         case JobState.PENDING | JobState.UNKNOWN:
-            return [Step(f"hpcbench status {place}")]
+            return [Step(command("status", place))]
         case JobState.BLOCKED:
-            return [Step(f"hpcbench why {place}/train")]
+            return [Step(command("why", f"{place}/train"))]
         case JobState.OUT_OF_MEMORY:
-            return [Step(f"hpcbench submit {_suite_file(job)}", f"with {SMALLER}, under a new name")]
+            return [Step(_submit(job), f"with {SMALLER}, under a new name")]
         case _:
             return _next_after_failure(job, place)
 
 
 def _next_while_stuck(job: JobView, place: str) -> list[Step]:
-    again = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --retry cancelled"
-    return [Step(f"hpcbench cancel {place}/{job.job}"), Step(again, "after changing it")]
+    again = _submit(job, "--only", job.experiment, "--retry", "cancelled")
+    return [Step(command("cancel", f"{place}/{job.job}")), Step(again, "after changing it")]
 
 
 def _next_after_failure(job: JobView, place: str) -> list[Step]:
     cause = None if job.record is None else job.record.cause
-    changed = f"hpcbench submit {_suite_file(job)} --only {shlex.quote(job.experiment)} --force"
+    changed = _submit(job, "--only", job.experiment, "--force")
     if job.state is JobState.FAILED and cause is not None and cause.type in REPEATS_UNCHANGED:
         return [Step(changed, "after changing its arguments")]
-    again = Step(f"hpcbench retry {place}")
+    again = Step(command("retry", place))
     if cause is not None and cause.type == INPUTS_CHANGED:
         return [
             Step(changed, "to run on what is there now"),
@@ -72,11 +72,13 @@ def _next_after_failure(job: JobView, place: str) -> list[Step]:
     adjustable = job.state in {JobState.HOST_OUT_OF_MEMORY, JobState.TIMEOUT, JobState.NODE_FAILED, JobState.LOST}
     # A local job cannot ask for a larger machine.
     if job.cluster != LOCAL and (adjustable or (cause is not None and cause.type == BAD_NODE)):
-        again = Step(f"{again.command} --adjust", WHAT_ADJUST_CHANGES.get(job.state, "on another node"))
+        again = Step(command("retry", place, "--adjust"), WHAT_ADJUST_CHANGES.get(job.state, "on another node"))
     if job.state is not JobState.FAILED or cause is None or cause.type in NOT_THE_JOBS_FAULT:
         return [again]
     return [again, Step(changed, "after changing its arguments or data")]
 
 
-def _suite_file(job: JobView) -> str:
-    return shlex.quote(job.request.suite_file) if job.request is not None and job.request.suite_file else "CONFIG"
+def _submit(job: JobView, *options: str) -> str:
+    """Return the submit of the job's suite file, with what it was submitted with last."""
+    file = job.request.suite_file if job.request is not None and job.request.suite_file else "CONFIG"
+    return command("submit", file, *options, *job.submit_options)

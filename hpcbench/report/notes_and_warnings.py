@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hpcbench.errors import name_first, plural
+from hpcbench.invocation import command
 from hpcbench.report.column import Column
 from hpcbench.report.environment import software_version
 from hpcbench.report.eval_warnings import either, eval_warnings, figure_warnings
@@ -86,7 +86,7 @@ def others_note(suite: SuiteView) -> str | None:
         parts.append(f"left out: {plural(count, 'experiment')} that the suite does not have any more")
     if count := len(suite.other_jobs):
         jobs = f"{plural(count, 'job')} not in the suite any more"
-        parts.append(f"{jobs}, but still under way: hpcbench status {shlex.quote(suite.name)}")
+        parts.append(f"{jobs}, but still under way: {command('status', suite.name)}")
     return "; ".join(parts) or None
 
 
@@ -103,9 +103,8 @@ def failures_of(experiments: Iterable[Facts]) -> tuple[Failure, ...]:
 def _failure(facts: Facts, job: JobView) -> Failure:
     cause = job_cause(job)
     name = f"{job.suite}/{job.experiment}"
-    quoted = shlex.quote(name)
     is_oom = job.state is JobState.OUT_OF_MEMORY
-    look = f"hpcbench logs {quoted}" if job.record is not None else f"hpcbench why {quoted}"
+    look = command("logs" if job.record is not None else "why", name)
     return Failure(
         experiment=name,
         job=job.job,

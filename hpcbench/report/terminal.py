@@ -222,8 +222,10 @@ def _failure_lines(failure: Failure, *, ascii_only: bool) -> list[Text]:
         _text(what, "bold", ascii_only=ascii_only),
         _text(message, "", ascii_only=ascii_only),
     )
-    steps = "; ".join(one_line(str(step)) for step in failure.steps)
-    return [head, _text(f"  next: {steps}", "dim", ascii_only=ascii_only)]
+    steps = [_text(f"  next: {one_line(str(step))}", "dim", ascii_only=ascii_only) for step in failure.steps]
+    for step in steps:
+        step.no_wrap, step.overflow = True, "ignore"  # a command that is copied from two lines is two commands
+    return [head, *steps]
 
 
 def _text(text: str, style: str, *, ascii_only: bool) -> Text:

@@ -47,6 +47,8 @@ class JobView:
     held: bool = False
     """Whether the scheduler said just now that it waits for its train job, or waits for one that cannot complete."""
     expected_start: str | None = None
+    submit_options: tuple[str, ...] = ()
+    """What its suite was submitted with last: `--cluster` and `--set`; another submit means the same jobs with them."""
     in_suite: bool = True
     """False for a job that a later version of the suite no longer has."""
     node: str | None = None

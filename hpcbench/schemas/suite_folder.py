@@ -47,6 +47,13 @@ class PlannedSuite(BaseModel):
     overrides: tuple[str, ...] = ()
     experiments: tuple[PlannedExperiment, ...] = Field(default=())
 
+    @property
+    def submit_options(self) -> tuple[str, ...]:
+        """The options that another submit of the suite's file needs to mean the same jobs at the same place."""
+        cluster = self.profile_file or self.cluster
+        named = ("--cluster", cluster) if cluster else ()
+        return (*named, *(word for override in self.overrides for word in ("--set", override)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteOnDisk:

@@ -174,6 +174,7 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, train: JobVie
         progress=(read_json(paths.progress) or {}) if state in {JobState.RUNNING, JobState.TIMEOUT} else {},
         scheduler_id=None if place is None else place[0].element_id(place[1]),
         cluster=None if place is None else place[0].cluster,
+        submit_options=suite.plan.submit_options,
         elsewhere=evidence.elsewhere,
         submitter=evidence.submitter,
         held=reported is not None and reported.held_by_dependency,

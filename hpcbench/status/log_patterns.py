@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hpcbench.invocation import quoted
 from hpcbench.schemas.record import BAD_NODE, DISK_FULL
 from hpcbench.schemas.states import JobState
 
-FREE_SPACE = "free space there (hpcbench clean deletes checkpoints that are no longer needed), then retry"
+
+def free_space() -> str:
+    """Return the hint for a full disk."""
+    return f"free space there ({quoted('clean')} deletes checkpoints that are no longer needed), then retry"
+
 
 _PROFILE = "fix `setup` or `python` in the cluster profile; hpcbench doctor checks both with a tiny job"
 
@@ -41,7 +46,7 @@ class _Pattern:
     type: str
     text: re.Pattern[str]
     summary: str
-    hint: str | None = None
+    hint: str | Callable[[], str] | None = None
     states: frozenset[JobState] = frozenset({JobState.FAILED, JobState.LOST})
     """States without a record that it may explain."""
     proves: JobState | None = None
@@ -53,7 +58,7 @@ _ANY_PROGRAM = (
         DISK_FULL,
         re.compile(r"No space left on device|Disk quota exceeded|StorageFull|QuotaExceeded"),
         "the disk is full, or a quota is used up",
-        FREE_SPACE,
+        free_space,
     ),
 )
 
@@ -134,7 +139,6 @@ def _search(lines: Sequence[str], patterns: Sequence[_Pattern]) -> LogCause | No
         for pattern in patterns:
             if match := pattern.text.search(line):
                 shown = match.groupdict().get("shown") or _PREFIX.sub("", line.strip())
-                return LogCause(
-                    type=pattern.type, summary=pattern.summary, hint=pattern.hint, line=shown, state=pattern.proves
-                )
+                hint = pattern.hint() if callable(pattern.hint) else pattern.hint
+                return LogCause(type=pattern.type, summary=pattern.summary, hint=hint, line=shown, state=pattern.proves)
     return None

@@ -14,6 +14,7 @@ from hpcbench.cluster.limits import judge_resources
 from hpcbench.config import load_suites
 from hpcbench.config.profile import load_profile
 from hpcbench.errors import PlanError
+from hpcbench.invocation import command
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.cluster_facts import NodeGroup
@@ -100,7 +101,7 @@ def load_submitted_suite(save_dir: Path, name: str) -> tuple[Suite, str]:
     known = read_plan(SuitePaths(save_dir, name))
     if known is None or not Path(known.suite_file).is_file():
         file = "" if known is None else known.suite_file
-        raise PlanError(f"{name}: its suite file {file} is gone", hint="hpcbench submit CONFIG --retry failed")
+        raise PlanError(f"{name}: its suite file {file} is gone", hint=command("submit", "CONFIG", "--retry", "failed"))
     file = known.profile_file
     cluster = file if file and Path(file).is_file() else known.cluster
     return load_suites([Path(known.suite_file)], overrides=known.overrides)[0], cluster

@@ -14,7 +14,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.cluster.save_dir import warn_of_open_folders
-from hpcbench.errors import name_first
+from hpcbench.errors import PlanError, name_first
+from hpcbench.invocation import quoted
 from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
 from hpcbench.plan.decide import CHECKPOINT_GONE, Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import input_paths
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 SAID_BYTES = 1 << 30
 READ_FOR_NOTHING_BYTES = 64 << 20
+SHOWN_NAMES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +120,14 @@ def build_plan(
     *,
     max_jobs: int | None,
 ) -> SubmitPlan:
-    """Return the plan, given the suite's jobs and its submissions so far; see `prepare`."""
+    """Return the plan, given the suite's jobs and its submissions so far; see `prepare`.
+
+    Raises:
+        PlanError: the folder holds the results of another suite of this name.
+    """
     paths, scheduler = SuitePaths(destination.save_dir, suite.name), destination.scheduler
+    if not options.force:
+        refuse_other_file(suite, paths)
     on_disk = SuiteOnDisk(
         paths=paths, plan=_describe_suite(suite, requests, paths, destination), submissions=tuple(submissions)
     )
@@ -146,6 +154,29 @@ def build_plan(
             *_list_warnings(collection, other_runs={found.name for found in on_disk.plan.experiments} - asked),
         ),
     )
+
+
+def refuse_other_file(suite: Suite, paths: SuitePaths) -> None:
+    """Refuse a suite whose folder holds the results of another file of its name: one report would show both.
+
+    A file that was moved or copied is the same suite.
+
+    Raises:
+        PlanError: both files are there and differ.
+    """
+    before = read_plan(paths)
+    if before is None or not before.suite_file:
+        return
+    other = Path(before.suite_file)
+    try:
+        is_same = other.samefile(suite.file) or other.read_bytes() == suite.file.read_bytes()
+    except OSError:  # one of them is gone: it was moved, or never was a file
+        return
+    if not is_same:
+        raise PlanError(
+            f"{paths.folder}: holds the results of {other}, and {suite.file} is another suite of the same name",
+            hint="rename one of the files, name another --save-dir, or go on with this one with --force",
+        )
 
 
 def make_requests(suite: Suite, save_dir: Path) -> tuple[JobRequest, ...]:
@@ -232,8 +263,9 @@ def _list_warnings(collection: Collection, *, other_runs: AbstractSet[str]) -> l
     others = [job for suite in collection.suites for job in suite.other_jobs if job.experiment not in other_runs]
     if not others:
         return list(collection.warnings)
-    names = name_first(sorted({f"'{job.suite}/{job.experiment}/{job.job}'" for job in others}), separator=" ")
-    left = f"not in the suite any more, but still under way: {names}; hpcbench cancel NAME ends them"
+    names = sorted({f"{job.suite}/{job.experiment}/{job.job}" for job in others})
+    ends = quoted("cancel", *names[:SHOWN_NAMES])
+    left = f"not in the suite any more, but still under way: {name_first(names, SHOWN_NAMES)}; {ends} ends them"
     return [*collection.warnings, left]
 
 

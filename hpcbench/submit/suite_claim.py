@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpcbench.errors import PlanError
+from hpcbench.invocation import quoted
 from hpcbench.processes import ProcessIdentity, is_here, is_hidden, this_process
 from hpcbench.storage.claims import drop_claim, holder_fields, holder_of, is_abandoned
 from hpcbench.storage.clock import now_text
@@ -61,7 +62,7 @@ def renew_claim(paths: SuitePaths) -> None:
     """
     if holder_of(read_json(paths.claim)) != this_process():
         raise PlanError(
-            f"{paths.folder}: another submit has taken over", hint="hpcbench status shows what is submitted"
+            f"{paths.folder}: another submit has taken over", hint=f"{quoted('status')} shows what is submitted"
         )
     os.utime(paths.claim)
 

@@ -162,7 +162,7 @@ def test_jobs_that_never_start_are_told_with_the_next_command(slurm_cluster: Clu
         for suite, reason in words.items():
             assert f"{suite}/job/train: pending (waiting in the queue)\n" in told
             assert f"  cause: {reason}\n" in told
-            assert (f"  next: hpcbench cancel {suite}/job/train\n" in told) == (suite != "held")
+            assert (f"  next: hpcbench cancel {suite}/job/train --save-dir {tmp_path}\n" in told) == (suite != "held")
         assert "later/job/train" not in told
         [release] = re.findall(r"  next: (scontrol release .+)\n", told)
         run_command(shlex.split(release))

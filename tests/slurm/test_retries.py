@@ -89,7 +89,7 @@ def test_a_retry_says_and_asks_for_what_mends_a_job(slurm_cluster: Cluster, tmp_
         "  would help: mem_gb 0.1 -> 0.2",
         f"retries/node/train: was failed: the node's GPU or its driver is broken: {ECC}",
         f"  would help: exclude {node}",
-        "hpcbench retry --adjust asks for what would help",
+        f"hpcbench retry --adjust --save-dir {save_dir} asks for what would help",
     ]
     assert {job.state for job in wait_until_over(save_dir).jobs} == {JobState.HOST_OUT_OF_MEMORY, JobState.FAILED}
 

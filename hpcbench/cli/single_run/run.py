@@ -15,6 +15,7 @@ from hpcbench.cli.single_run.place import suite_of
 from hpcbench.cli.single_run.suite_file import put_experiment
 from hpcbench.config.loading import load_document
 from hpcbench.errors import EXIT_INTERRUPTED
+from hpcbench.invocation import command, repeat_save_dir
 from hpcbench.plan.decide import Action, Decision, Options
 from hpcbench.scheduler.local.machine import read_machine
 from hpcbench.scheduler.local.runner import run_queue
@@ -77,6 +78,7 @@ def _root(typed: Typed, default: str | None) -> Path:
 def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = frozenset()) -> bool:
     """Run the suite's one experiment, or these of its jobs; return whether they completed."""
     (experiment,) = suite.experiments
+    repeat_save_dir(root)
     destination = Destination(save_dir=root, scheduler=open_scheduler(None, root))
     with claim_plan(suite, destination, options) as plan:
         for warning in plan.warnings:
@@ -98,7 +100,7 @@ def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = froz
     shown = [job for job in view.jobs if not jobs or job.job in jobs]
     for job in shown:
         print_line(describe_job(job, view))
-    print_line(f"all runs of {suite.name}: hpcbench collect {suite.name} --save-dir {root}; as a suite: {suite.file}")
+    print_line(f"all runs of {suite.name}: {command('collect', suite.name)}; as a suite: {suite.file}")
     return all(job.state is JobState.COMPLETED for job in shown)
 
 

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError, SchedulerError
+from hpcbench.invocation import quoted
 from hpcbench.processes import ProcessIdentity, is_here, module_command
 from hpcbench.scheduler.local.choose_starts import Machine, Waiting, choose_starts, need_of, refuse_job
 from hpcbench.scheduler.local.display import LineDisplay, LocalDisplay, open_display
@@ -360,7 +361,7 @@ def _give_way(runner: LocalRunner, paths: LocalPaths, display: LocalDisplay) -> 
     runner.jobs.abandon_all()
     raise SchedulerError(
         f"{who} runs the local queue now: this machine was not heard of for {SILENCE_S:.0f} s",
-        hint="hpcbench status shows what became of the jobs",
+        hint=f"{quoted('status')} shows what became of the jobs",
     )
 
 
@@ -380,7 +381,7 @@ def _follow(setup: _Setup, runner: ProcessIdentity, display: LocalDisplay, signa
         queue.reload()
         display.show(queue)
         if signals.count:
-            display.say(f"left; process {runner.pid} on {runner.host} goes on: see `hpcbench status`")
+            display.say(f"left; process {runner.pid} on {runner.host} goes on: see {quoted('status')}")
             return True
         if not is_there:
             break

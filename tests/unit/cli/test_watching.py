@@ -118,7 +118,7 @@ def test_jobs_that_never_start_are_told_while_one_waits_for_them(
         look(*(job(COMPLETED, name=n) for n in "abc")),
     ]
     assert not watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
-    told = "3 pending\n  2 will not start without help: is held; see hpcbench why\n3 completed\n"
+    told = "3 pending\n  2 will not start without help: is held; see `hpcbench why`\n3 completed\n"
     assert capsys.readouterr().out.startswith(told)
 
 

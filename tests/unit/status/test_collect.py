@@ -176,7 +176,7 @@ def test_a_job_whose_experiment_left_the_suite_is_shown_and_cancelled(
     outcome = submit(tmp_path, scheduler, command("a"))
     assert outcome.num_jobs == 0
     assert outcome.plan.warnings == (
-        "not in the suite any more, but still under way: 'tuners/b/train'; hpcbench cancel NAME ends them",
+        "not in the suite any more, but still under way: tuners/b/train; `hpcbench cancel tuners/b/train` ends them",
     )
     found = look(tmp_path, scheduler)
     assert [job.experiment for job in found.jobs] == ["a"]
