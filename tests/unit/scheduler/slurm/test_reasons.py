@@ -131,7 +131,7 @@ def test_why_tells_how_to_take_a_stuck_job_back() -> None:
     assert text.splitlines()[2:] == [
         "  cause: asks for more time than the partition allows",
         f"  hint: {hint}",
-        "  next: hpcbench cancel 's/e 1'/train",
+        "  next: hpcbench cancel 's/e 1/train'",
         "  next: hpcbench submit CONFIG --only 'e 1' --retry cancelled  (after changing it)",
     ]
 
