@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,7 @@ def test_the_command_line_of_lm_eval_is_refused_with_the_names_that_it_has_here(
 
 
 # The rows of the table `Tuners`, by the names that its report gives them.
-TUNERS = {
+TUNERS: Mapping[str, Mapping[str, object]] = {
     "adalora": {"sft_type": "adalora"},
     "adapter": {"sft_type": "adapter"},
     "dora": {"use_dora": True},
