@@ -13,6 +13,7 @@ from typing import Final
 from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.data.good_rows import read_good_rows
 from hpcbench.data.look import Look
+from hpcbench.data.messages import NO_TOOLS_HINT
 from hpcbench.data.row_reader import RowReader
 from hpcbench.data.sources import find_dataset
 from hpcbench.errors import DataError, MissingLibraryError, Problem, WorkerError
@@ -28,6 +29,8 @@ class _Finding:
 
     fault: WorkerError | None = None
     remarks: tuple[str, ...] = ()
+    tools: frozenset[str] = frozenset()
+    """What of the rows the chat template must write: `tools`, `tool_calls`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class DatasetChecker:
             at: the experiment.
         """
         problems = []
-        for argument in DATASET_ARGUMENTS:
+        for argument in _read_by(args):
             for index, name in enumerate(getattr(args, argument)):
                 fault = self._look_once(name, args).fault
                 if fault is not None:
@@ -54,6 +57,30 @@ class DatasetChecker:
                     if isinstance(fault, DataError):
                         message, expected = fault.fault, fault.expected
                     problems.append(place.problem(message, expected=expected, hint=fault.hint))
+        return problems
+
+    def check_tools(
+        self, args: SftArgs, given: Mapping[str, Located], *, at: Located, template: str | None
+    ) -> list[Problem]:
+        """Return a problem for each dataset with tools that the chat template does not write.
+
+        Args:
+            args: of an experiment.
+            given: its arguments as they were written.
+            at: the experiment.
+            template: the chat template's text, or that of all that the tokenizer has; None is not known here.
+        """
+        problems: list[Problem] = []
+        if template is None:
+            return problems
+        for argument in _read_by(args):
+            for index, name in enumerate(getattr(args, argument)):
+                # A template that does not name a variable cannot write what is in it.
+                missing = sorted(word for word in self._look_once(name, args).tools if word not in template)
+                if missing:
+                    what = " and ".join(missing).replace("_", " ")
+                    fault = f"its rows have {what}, and the model's chat template does not write them"
+                    problems.append(given.get(argument, at).at([index]).problem(fault, hint=NO_TOOLS_HINT))
         return problems
 
     def remarks(self) -> tuple[str, ...]:
@@ -68,6 +95,11 @@ class DatasetChecker:
         return self.found[key]
 
 
+def _read_by(args: SftArgs) -> tuple[str, ...]:
+    """Return the arguments whose datasets a job reads."""
+    return DATASET_ARGUMENTS if args.train_dataset_mix_ratio > 0 else DATASET_ARGUMENTS[:2]
+
+
 def _look_at(name: str, args: SftArgs) -> _Finding:
     agent = AGENT_FORMATS.lookup(args.agent_template)
     try:
@@ -76,10 +108,10 @@ def _look_at(name: str, args: SftArgs) -> _Finding:
             return _Finding()
         reader = RowReader(agent=agent, layout=source.layout, all_rounds=args.loss_on_all_rounds)
         look = Look(source.path, split=source.splits[0])
-        for _ in read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole):
-            pass
+        rows = read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole)
+        tools = frozenset(word for chat, _ in rows for word in chat.for_template())
     except MissingLibraryError as error:
         return _Finding(remarks=(f"not checked: {error.fault}",))
     except WorkerError as error:
         return _Finding(fault=error)
-    return _Finding(remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()))
+    return _Finding(remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()), tools=tools)

@@ -14,7 +14,7 @@ from typing import Any
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
 from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
-from hpcbench.config.model_checks import check_model_files
+from hpcbench.config.model_checks import check_model_files, find_chat_template
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
 from hpcbench.config.request_checks import check_args, check_resources, has_validation
@@ -80,6 +80,8 @@ class ExperimentBuilder:
                     evals=eval_args,
                     eval_given=self.layer.section("eval_args"),
                 )
+                template = find_chat_template(self.place.models, args, env)
+                self.problems += self.place.datasets.check_tools(args, given, at=self.at, template=template)
         self._check_evals(cmd, evals, eval_args, args, command)
         if cmd != "eval" and requirements is not None:
             self._check_request("requirements", requirements, device, needs_gpu=cmd == "sft")

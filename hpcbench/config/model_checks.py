@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.errors import Problem, name_first
 from hpcbench.hub.models import find_files, locate_model
 from hpcbench.model_files.checks import Fault, check_eval_length, check_model
@@ -57,6 +58,22 @@ class ModelReader:
             return ()
         names = name_first(list(self.unchecked))
         return (f"not checked: {names}: only an id here; jobs look at the model's files before they load it",)
+
+
+def find_chat_template(reader: ModelReader, args: SftArgs, env: Mapping[str, str]) -> str | None:
+    """Return the text of the chat template, or of all that the tokenizer has; None where it is not known here."""
+    if args.template_type is not None:
+        named = TEMPLATES.lookup(args.template_type)
+        return None if named is None else named.jinja
+    try:
+        model = reader.read(args, {**os.environ, **env})
+    except ModelFileError:
+        return None
+    # Without one the catalog's template is taken, and without that the messages go in one per line.
+    entry = MODELS.lookup(args.model_type) if args.model_type is not None else None
+    if model is None or (not model.tokenizer.template_text and entry is not None and entry.template is not None):
+        return None
+    return model.tokenizer.template_text
 
 
 def check_model_files(

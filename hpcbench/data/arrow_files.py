@@ -157,6 +157,8 @@ def _convert_batch(file: DataFile, batch: Any, *, first_number: int) -> Iterator
     """Yield the rows of a record batch of the file, numbered from `first_number`."""
     if file.columns is not None:
         batch = batch.select([name for name in batch.schema.names if name in file.columns])
+    # A damaged file may hold texts that are no UTF-8, or offsets that point outside of it.
+    batch.validate(full=True)
     converters = {field.name: _find_converter(field.type) for field in batch.schema}
     needed = {name: convert for name, convert in converters.items() if convert is not None}
     for number, row in enumerate(batch.to_pylist(), start=first_number):

@@ -24,6 +24,11 @@ MASKED: Final = "masked"
 KEY_PAIRS: Final = (("from", "value"), ("role", "content"))
 """Keys of a turn: who speaks, and what is said."""
 CALLS: Final = "tool_calls"
+NO_TOOLS_HINT: Final = (
+    "train a model whose chat template knows tools, or write the dialogues as `conversations` with function_call and "
+    "observation, in which agent_template writes them"
+)
+"""What to do about a chat template that does not write tools."""
 MESSAGE_KEYS: Final = frozenset(
     {"role", "content", CALLS, "tool_call_id", "name", "reasoning_content", "reasoning", "thinking"}
 )

@@ -22,7 +22,7 @@ from hpcbench.data.columns import (
     Shape,
     describe_shapes,
 )
-from hpcbench.data.messages import Dialogue, Message, check_answers, read_tools, read_turns
+from hpcbench.data.messages import CALLS, Dialogue, Message, check_answers, read_tools, read_turns
 from hpcbench.data.rows import PlacedRow
 from hpcbench.data.values import BadRowError, describe, is_absent, show, show_names, take_list, take_text, well_formed
 from hpcbench.errors import DataError, plural
@@ -40,6 +40,11 @@ class Chat:
     """For the chat template; tools of ShareGPT dialogues are in the system prompt."""
     text: str | None = None
     """Plain text, every token of which is trained on; then there are no messages."""
+
+    def for_template(self) -> set[str]:
+        """Return which of the variables `tools` and `tool_calls` a chat template must write."""
+        calls = any(message.get(CALLS) for message in self.messages)
+        return ({"tools"} if self.tools else set()) | ({CALLS} if calls else set())
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,7 +6,7 @@ In: a folder. Out: `ModelFolder`, or the first file that is missing or broken.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,4 +39,6 @@ def read_model_folder(path: Path, *, name: str | None = None, is_complete: bool 
         if is_complete:
             raise
         weights, tokenizer = Weights(shapes={}), Tokenizer()
+    if not is_complete and not tokenizer.template_text:
+        tokenizer = replace(tokenizer, template_text=None)
     return ModelFolder(name=name or str(path), config=config, weights=weights, tokenizer=tokenizer)

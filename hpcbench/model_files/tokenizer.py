@@ -37,6 +37,8 @@ class Tokenizer:
     """Their texts."""
     templates: frozenset[str] = frozenset()
     """Names of chat templates; a single one is `default`."""
+    template_text: str | None = None
+    """All of its chat templates, one after the other; None where it is not known."""
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -57,7 +59,12 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     named = {**read_object(folder / "special_tokens_map.json"), **config}
     tokens = {name: text for name in SPECIAL_TOKENS if (text := _text_of(named.get(name))) is not None}
     ids = _find_ids(folder, config, tokens)
-    return Tokenizer(ids=ids, tokens=tokens, templates=_find_templates(folder, config))
+    return Tokenizer(
+        ids=ids,
+        tokens=tokens,
+        templates=_find_templates(folder, config),
+        template_text=_read_templates(folder, config),
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -146,3 +153,13 @@ def _find_templates(folder: Path, config: Mapping[str, Any]) -> frozenset[str]:
     elif isinstance(written, str):
         names.add("default")
     return frozenset(names)
+
+
+def _read_templates(folder: Path, config: Mapping[str, Any]) -> str:
+    files = [folder / "chat_template.jinja", *sorted((folder / "additional_chat_templates").glob("*.jinja"))]
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
+    if not texts:
+        written = config.get("chat_template")
+        entries = written if isinstance(written, list) else [{"template": written}]
+        texts = [str(entry.get("template") or "") for entry in entries if isinstance(entry, dict)]
+    return "\n".join(texts)

@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 
 from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
 from hpcbench.catalog.models import MODELS, TEMPLATES
-from hpcbench.data.messages import CALLS, MASKED, Message
+from hpcbench.data.messages import CALLS, MASKED, NO_TOOLS_HINT, Message
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 
@@ -404,8 +404,7 @@ class Template:
 def _writes_no(what: str) -> WorkerError:
     return WorkerError(
         f"the chat template does not write {what}, so they would be missing from the prompt",
-        hint="train a model whose chat template knows tools, or write the dialogues as `conversations` with "
-        "function_call and observation, in which agent_template writes them",
+        hint=NO_TOOLS_HINT,
     )
 
 

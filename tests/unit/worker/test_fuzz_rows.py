@@ -155,7 +155,10 @@ def write(folder: Path, kind: str, rows: list[Any]) -> Path | None:
         if table is None:
             return None
         if kind == "parquet":
-            parquet.write_table(table, path)
+            try:
+                parquet.write_table(table, path)
+            except pa.ArrowNotImplementedError:  # objects without keys
+                return None
         else:
             with path.open("wb") as stream, ipc.new_stream(stream, table.schema) as writer:
                 writer.write_table(table)
