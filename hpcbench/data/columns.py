@@ -123,9 +123,13 @@ class RowLayout:
     """What is read -> the dataset's column; all that there is to read, unless it is empty."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """LLaMA-Factory's tag -> the dataset's word; only for turns."""
+    origin: str | None = None
+    """What names the columns, for messages: a registry's file and entry, or the catalog's."""
 
 
-def layout_of(formatting: Formatting | None, columns: Mapping[str, str], tags: Mapping[str, str]) -> RowLayout:
+def layout_of(
+    formatting: Formatting | None, columns: Mapping[str, str], tags: Mapping[str, str], *, origin: str
+) -> RowLayout:
     """Return the layout that LLaMA-Factory's names for columns describe.
 
     As there, `columns` names everything that is read, and a prompt without a response is plain text to learn.
@@ -138,7 +142,7 @@ def layout_of(formatting: Formatting | None, columns: Mapping[str, str], tags: M
         found |= {Part.QUESTION: "instruction", Part.ADDITION: "input", Part.ANSWER: "output"}
     elif Part.QUESTION in found and not found.keys() & {Part.ADDITION, Part.ANSWER}:
         found[Part.TEXT] = found.pop(Part.QUESTION)
-    return RowLayout(formatting=formatting, columns=found, tags=tags)
+    return RowLayout(formatting=formatting, columns=found, tags=tags, origin=origin)
 
 
 def describe_shapes() -> str:

@@ -86,7 +86,7 @@ class _Entry:
         tags = self._texts_of("tags", (*KEY_TAGS, *REGISTRY_TAGS))
         if tags and formatting == ALPACA:
             raise self._error("tags", f"with formatting {ALPACA}, which has no turns", expected="sharegpt, openai")
-        layout = layout_of(formatting, columns, tags)
+        layout = layout_of(formatting, columns, tags, origin=f"{self._file}: {self._name}")
         num_samples = values.get("num_samples")
         if num_samples is not None and (type(num_samples) is not int or num_samples < 1):
             raise self._error("num_samples", describe(num_samples), expected="a number of rows, at least 1")

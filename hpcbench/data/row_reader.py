@@ -127,7 +127,10 @@ class RowReader:
         for part in needed:
             column = found[part][0]
             if column not in row:
-                raise BadRowError(f"no column {show(column)}; found: {show_names(row)}", expected=f"the {part.value}")
+                named = "" if self.layout.origin is None else f", which {self.layout.origin} names"
+                raise BadRowError(
+                    f"no column {show(column)}{named}; found: {show_names(row)}", expected=f"the {part.value}"
+                )
         if Part.ANSWER in found:
             found.setdefault(Part.QUESTION, ("", ""))
         return found

@@ -68,6 +68,7 @@ def _from_catalog(name: str, entry: DatasetEntry, huggingface: str | None, model
         raise WorkerError(
             f"dataset {name!r} holds images or sound; hpcbench trains on text only", hint="choose a dataset of text"
         )
+    columns = WRITTEN if entry.response is not None else entry.columns
     return DatasetSource(
         name=name,
         huggingface=huggingface,
@@ -75,5 +76,5 @@ def _from_catalog(name: str, entry: DatasetEntry, huggingface: str | None, model
         subsets=entry.subsets,
         splits=entry.splits,
         preparation=Preparation(step=entry.prepare, labels=entry.labels, query=entry.query, response=entry.response),
-        layout=layout_of(entry.formatting, WRITTEN if entry.response is not None else entry.columns, entry.tags),
+        layout=layout_of(entry.formatting, columns, entry.tags, origin=f"the catalog's entry {name}"),
     )

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.data.columns import Part
 from hpcbench.data.dataset_source import DatasetSource
 from hpcbench.data.registry import find_registered, read_registry
+from hpcbench.data.row_reader import RowReader
+from hpcbench.data.values import BadRowError
 from hpcbench.errors import WorkerError
 from tests.support.places import shared
 
@@ -146,3 +149,14 @@ def test_the_entries_of_llama_factory_itself_are_read_or_refused_with_a_known_re
         "no such file",
         "ranking: preference tuning, which hpcbench does not do",
     }
+
+
+def test_a_row_without_a_named_column_names_file_and_entry_of_the_registry(tmp_path: Path) -> None:
+    layout = find(tmp_path, {**ROWS, "columns": {"prompt": "ask", "response": "say"}}).layout
+    agent = AGENT_FORMATS.lookup("react")
+    assert agent is not None
+    with pytest.raises(BadRowError) as caught:
+        RowReader(agent=agent, layout=layout).read({"ask": "q", "answer": "a"})
+    assert str(caught.value) == (
+        f"no column 'say', which {tmp_path}/dataset_info.json: mine names; found: ask, answer; expected: the answer"
+    )
