@@ -8,6 +8,7 @@
     +-- RecordError      a file that hpcbench wrote cannot be used
     +-- ReportError      a report cannot be made or compared
     +-- WorkerError      a job cannot do what was asked; the cause goes into its record
+        +-- NotInCacheError  something of ModelScope was not downloaded
         +-- DataError    a dataset cannot be read, or a row of it cannot be used; plan and job find it alike
             +-- MissingLibraryError    the library that reads the file is not installed here
 
@@ -96,6 +97,10 @@ class ReportError(HpcbenchError):
 
 class WorkerError(HpcbenchError):
     """A job cannot do what its request says; the message becomes the record's cause."""
+
+
+class NotInCacheError(WorkerError):
+    """Something of ModelScope is not in its cache, from which alone jobs read."""
 
 
 class DataError(WorkerError):

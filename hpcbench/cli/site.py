@@ -93,7 +93,7 @@ def doctor(
     found: list[Check] = []
     suites = load_suites(configs) if configs else []
     examinations = [run_checks(profile, root, run_job=not no_job, timeout_s=timeout)]
-    examinations += [check_inputs(suites, profile)] if suites else []
+    examinations += [check_inputs(suites, profile, cluster=cluster)] if suites else []
     for check in chain.from_iterable(examinations):
         found.append(check)
         if not as_json:
@@ -112,18 +112,24 @@ def doctor(
         raise typer.Exit(EXIT_FAILED)
 
 
-def prefetch(configs: Configs, overrides: Overrides = None) -> None:
+def prefetch(configs: Configs, cluster: Cluster = "auto", overrides: Overrides = None) -> None:
     """Download models, datasets and eval tasks for compute nodes without internet."""
+    from hpcbench.cluster.input_environments import group_by_environment
     from hpcbench.config import load_suites
+    from hpcbench.config.profile import load_profile
     from hpcbench.plan.requests import plan_suite
     from hpcbench.processes import module_command
 
+    profile = load_profile(cluster)
     suites = load_suites(configs, overrides=overrides or ())
     requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
-    text = json.dumps([request.model_dump(mode="json") for request in requests])
-    # A second process, since prefetching imports the worker's libraries, which no verb may import.
-    done = subprocess.run(module_command("hpcbench.worker.prefetch"), input=text, text=True, check=False)
-    if done.returncode != 0:
+    codes = []
+    for environ, group in group_by_environment(requests, profile, os.environ):
+        text = json.dumps([request.model_dump(mode="json") for request in group])
+        # A second process, since prefetching imports the worker's libraries, which no verb may import.
+        command = module_command("hpcbench.worker.prefetch")
+        codes.append(subprocess.run(command, input=text, text=True, check=False, env=environ).returncode)
+    if any(codes):
         raise typer.Exit(EXIT_FAILED)
 
 

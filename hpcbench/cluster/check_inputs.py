@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.cluster.doctor_checks import Check, check_input
+from hpcbench.cluster.input_environments import group_by_environment
 from hpcbench.cluster.node_probe import HUB, find_hub_error
 from hpcbench.plan.requests import plan_suite
 from hpcbench.processes import module_command
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.suite import Suite
 from hpcbench.storage.json_files import read_json
 
@@ -25,23 +28,36 @@ LOOK_TIMEOUT_S = 900
 """Reading a large dataset takes minutes; a query that takes longer has failed."""
 
 
-def check_inputs(suites: Sequence[Suite], profile: ClusterProfile | None) -> Iterator[Check]:
-    """Yield a check for each model, dataset and eval dataset of the suites."""
-    environ = {**os.environ, **({} if profile is None else profile.env)}
-    found, why = _look(suites, environ)
+def check_inputs(suites: Sequence[Suite], profile: ClusterProfile | None, *, cluster: str = "auto") -> Iterator[Check]:
+    """Yield a check for each model, dataset and eval dataset of the suites.
+
+    Args:
+        suites: whose inputs are looked for.
+        profile: of the cluster, None for local mode.
+        cluster: how the profile was named, for the commands that are advised.
+    """
+    configs = shlex.join(str(suite.file) for suite in suites)
+    command = f"hpcbench prefetch {configs}" + ("" if cluster == "auto" else f" --cluster {shlex.quote(cluster)}")
+    requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
+    for environ, group in group_by_environment(requests, profile, os.environ):
+        yield from _check_group(group, environ, command=command, are_offline=jobs_are_offline(profile, environ))
+
+
+def _check_group(
+    requests: Sequence[JobRequest], environ: Mapping[str, str], *, command: str, are_offline: bool
+) -> Iterator[Check]:
+    found, why = _look(requests, environ)
     if found is None:
         remedy = "install hpcbench-llm[worker] here, or run doctor where it is installed"
         yield Check(name="inputs", level="warning", message=f"not checked: {why}", remedy=remedy)
         return
-    configs = " ".join(str(suite.file) for suite in suites)
     hub_error = None
-    are_offline = jobs_are_offline(profile, environ)
     if any(not item["ok"] for item in found):
         hub_error = find_hub_error(environ.get("HF_ENDPOINT", HUB))
         in_reach = "in reach" if hub_error is None else f"out of reach: {hub_error}"
         yield Check(name="hub from here", level="ok" if hub_error is None else "warning", message=in_reach)
     for item in found:
-        yield check_input(item, configs=configs, are_offline=are_offline, hub_error=hub_error)
+        yield check_input(item, command=command, are_offline=are_offline, hub_error=hub_error)
 
 
 def jobs_are_offline(profile: ClusterProfile | None, environ: Mapping[str, str]) -> bool:
@@ -51,9 +67,8 @@ def jobs_are_offline(profile: ClusterProfile | None, environ: Mapping[str, str])
     return environ.get("HF_HUB_OFFLINE", "1") not in {"0", ""}
 
 
-def _look(suites: Sequence[Suite], environ: Mapping[str, str]) -> tuple[list[dict[str, Any]] | None, str]:
+def _look(requests: Sequence[JobRequest], environ: Mapping[str, str]) -> tuple[list[dict[str, Any]] | None, str]:
     """Return what was found, or None and why nothing was checked."""
-    requests = [job for suite in suites for job in plan_suite(suite, save_dir=Path("logs").absolute(), inputs={})]
     text = json.dumps([request.model_dump(mode="json") for request in requests])
     with tempfile.TemporaryDirectory(prefix="hpcbench-doctor-") as folder:
         result = Path(folder) / "found.json"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from hpcbench.errors import PREFETCH, NotInCacheError
 from hpcbench.scheduler.slurm.cluster_facts import (
     CORRESPOND_AFTER_TASK_CNT,
     correspond_count,
@@ -225,18 +226,30 @@ def check_hub(error: str | None, profile: ClusterProfile | None, where: str) -> 
     return Check(name="hub", level=level, message=f"out of reach {where}: {error}", remedy=remedy)
 
 
-def check_input(found: Mapping[str, Any], *, configs: str, are_offline: bool, hub_error: str | None) -> Check:
-    """Judge whether jobs will find a model or a dataset; `found` is as `worker/prefetch.py` writes it."""
+def check_input(found: Mapping[str, Any], *, command: str, are_offline: bool, hub_error: str | None) -> Check:
+    """Judge whether jobs will find a model or a dataset.
+
+    Args:
+        found: as `worker/prefetch.py` writes it.
+        command: what downloads it.
+        are_offline: whether jobs run with the hubs switched off.
+        hub_error: why Hugging Face is out of reach from here, or None.
+    """
     name, message = str(found["name"]), str(found["message"])
     if found["ok"]:
         return Check(name=name, level="ok", message=message)
     if found["error"] == "ModuleNotFoundError":
         remedy = "install hpcbench-llm[worker] here, or run doctor where it is installed"
         return Check(name=name, level="warning", message=f"not looked for: {message}", remedy=remedy)
-    where = "" if hub_error is None else " on a machine with internet"
-    remedy = f"hpcbench prefetch {configs}{where}"
-    if are_offline:
-        return Check(name=name, level="error", message=f"not here, and jobs run offline: {message}", remedy=remedy)
+    hint = found.get("hint")
+    if isinstance(hint, str) and PREFETCH not in hint:
+        # A missing folder, a bad row, a model that cannot run: no download helps.
+        return Check(name=name, level="error", message=message, remedy=hint)
+    remedy = command if hub_error is None else f"{command} on a machine with internet"
+    if are_offline or found["error"] == NotInCacheError.__name__:
+        # Jobs never download from ModelScope.
+        why = "jobs run offline" if are_offline else "jobs only read ModelScope's cache"
+        return Check(name=name, level="error", message=f"not here, and {why}: {message}", remedy=remedy)
     if hub_error is None:
         told = "not here; each job would download it (offline: false)"
         return Check(name=name, level="warning", message=told, remedy=remedy)

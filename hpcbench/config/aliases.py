@@ -171,7 +171,10 @@ _REASONS: Mapping[str, tuple[str, str]] = {
         "full trains every weight",
         "use sft_type: lisa to train a few layers at a time, or an adapter",
     ),
-    "ckpt_dir": (_INFER, "name the folder in model_id_or_path with `cmd: eval`"),
+    "ckpt_dir": (
+        _INFER,
+        "use `hpcbench eval --ckpt_dir FOLDER --eval_dataset TASK`, or for a whole model model_id_or_path: FOLDER",
+    ),
     **dict.fromkeys(("eval_human", "use_streamer"), (_INFER, "set eval_dataset")),
     "show_dataset_sample": (_INFER, "set val_dataset_sample for the number of validation rows"),
     **dict.fromkeys(

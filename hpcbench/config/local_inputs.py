@@ -7,6 +7,7 @@ What is in the files is looked at elsewhere: datasets by `data_checks.py`.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from hpcbench.data.folders import holds_data
 from hpcbench.data.registry import REGISTRY_NAME, read_registry
 from hpcbench.errors import Problem, WorkerError
 from hpcbench.storage.located_yaml import Located
+from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 
 OVERRIDE = "--set"
 
@@ -152,9 +154,21 @@ class SuitePlace:
         if found is None and looks_local(text):
             problems.append(value.problem(f"no such folder: {text[:200]!r}", hint=missing_hint(text, base=base)))
         elif found is not None and ("/" in text or looks_local(text)):
-            what = "a file" if found.is_file() else "a folder without config.json"
-            problems.append(value.problem(f"{text[:200]!r} is {what}", expected="a model folder, or a hub id"))
+            problems.append(_not_a_model(value, text, found))
         return value
+
+
+def _not_a_model(value: Located, text: str, found: Path) -> Problem:
+    """Return what is wrong with a path that is there and holds no whole model; adapters have a way on."""
+    expected = "a model folder, or a hub id"
+    if not any((found / name).is_file() for name in (PEFT_CONFIG, TUNER_CONFIG)):
+        what = "a file" if found.is_file() else "a folder without config.json"
+        return value.problem(f"{text[:200]!r} is {what}", expected=expected)
+    message = f"{text[:200]!r} holds an adapter, which is nothing without its base model"
+    hint = "merge it into its base (peft: merge_and_unload, then save_pretrained), and name that folder"
+    if JobPaths(found.parents[1]).request.is_file():
+        hint = f"hpcbench eval --ckpt_dir {shlex.quote(str(found))} --eval_dataset TASK evaluates it on its base"
+    return value.problem(message, expected=expected, hint=hint)
 
 
 def looks_local(text: str) -> bool:

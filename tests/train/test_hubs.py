@@ -15,12 +15,16 @@ import pytest
 
 from hpcbench.catalog.hubs import OnHub
 from hpcbench.data.sources import find_dataset
-from hpcbench.errors import WorkerError
+from hpcbench.errors import PREFETCH, WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.notes import Failure
+from hpcbench.storage.paths import AttemptPaths
+from hpcbench.worker.__main__ import write_failure
 from hpcbench.worker.data.datasets import hub_of, read_dataset
 from hpcbench.worker.data.samples import load_splits
 from hpcbench.worker.models.loading import load_model
 from hpcbench.worker.models.source import model_source
+from hpcbench.worker.prefetch import find_model
 from tests.support.model_hubs import DownloadHub, download_environment, open_hubs
 from tests.support.tiny_models import make_model_folder
 
@@ -157,3 +161,29 @@ def test_the_users_choice_decides_where_both_hubs_have_it(monkeypatch: pytest.Mo
     assert hub_of(source) == OnHub(hub="modelscope", id="AI-ModelScope/alpaca-gpt4-data-en")
     # Hugging Face alone has it.
     assert hub_of(find_dataset("gsm8k", registry=None)) == OnHub(hub="huggingface", id="openai/gsm8k")
+
+
+def test_pickled_weights_are_loaded_and_found_but_no_code_in_them_runs(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    base = make_model_folder(tmp_path / "base")
+    torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
+    (base / "model.safetensors").unlink()
+    args = SftArgs(model_id_or_path=str(base), dtype="fp32")
+    assert find_model(args) == f"here: {base}"
+    assert load_model(args, "cpu").config.model_type == "qwen2"
+    torch.save({"weight": Path("a")}, base / "pytorch_model.bin")
+    with pytest.raises(
+        WorkerError, match=r"its pytorch_model\.bin holds more than tensors: Weights only load failed"
+    ) as caught:
+        load_model(args, "cpu")
+    assert caught.value.hint is not None
+
+
+def test_the_hint_about_a_missing_download_names_the_jobs_own_suite(tmp_path: Path) -> None:
+    attempt = AttemptPaths(tmp_path)
+    error = WorkerError("not here", hint=f"run `{PREFETCH}` where there is internet")
+    write_failure(attempt, 0, error, suite_file="/my suites/a.yaml")
+    failure = Failure.model_validate_json(attempt.failure(0).read_text())
+    assert failure.hint == "run `hpcbench prefetch '/my suites/a.yaml'` where there is internet"

@@ -15,7 +15,7 @@ from hpcbench.data.dataset_source import DatasetSource
 from hpcbench.data.files import read_file, read_rows
 from hpcbench.data.repository_files import find_split_files
 from hpcbench.data.rows import Place, PlacedRow
-from hpcbench.errors import PREFETCH, WorkerError
+from hpcbench.errors import PREFETCH, NotInCacheError, WorkerError
 from hpcbench.storage.modelscope_cache import cache_folder, find_repository
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _not_readable(source: DatasetSource, on_hub: OnHub, error: Exception) -> Wor
 def _read_modelscope(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow]:
     folder = find_repository("datasets", on_hub.id, os.environ)
     if folder is None:
-        raise WorkerError(
+        raise NotInCacheError(
             f"dataset {source.name!r}: no such local file, and {on_hub} is not in the local cache "
             f"({cache_folder(os.environ)})",
             hint=f"run `{PREFETCH}` where there is internet, or name a local file",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle  # for its errors alone
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,6 +152,11 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
 
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    except pickle.UnpicklingError as error:
+        raise WorkerError(
+            f"model: {source} cannot be loaded: its pytorch_model.bin holds more than tensors: {_first_line(error)}",
+            hint="convert it where you trust it: load it there and save_pretrained(FOLDER), which writes safetensors",
+        ) from error
     except (OSError, ValueError, KeyError, ImportError) as error:
         attention = options.pop("attn_implementation", None)
         if attention is None or not refuses_attention(error):

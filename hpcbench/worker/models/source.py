@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpcbench.catalog.hubs import OnHub
 from hpcbench.catalog.models import MODELS
-from hpcbench.errors import PREFETCH, WorkerError
+from hpcbench.errors import PREFETCH, NotInCacheError, WorkerError
 from hpcbench.hub.models import locate_model
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.modelscope_cache import cache_folder, find_repository
@@ -30,7 +30,7 @@ def model_source(args: SftArgs) -> str:
         return place.id
     folder = find_repository("models", place.id, os.environ)
     if folder is None:
-        raise WorkerError(
+        raise NotInCacheError(
             f"model: {place} is not in the local cache ({cache_folder(os.environ)})",
             hint=f"run `{PREFETCH}` where there is internet, or give model_id_or_path: a local folder",
         )

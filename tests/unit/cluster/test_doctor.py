@@ -27,6 +27,7 @@ from hpcbench.cluster.doctor_checks import (
     check_save_dir_place,
     check_settings,
 )
+from hpcbench.errors import PREFETCH
 from hpcbench.scheduler.slurm.cluster_facts import (
     Entitlements,
     parse_config,
@@ -303,12 +304,31 @@ MISSING = {"name": "model qwen", "ok": False, "message": "not in the cache", "er
             "warning",
             "install hpcbench-llm[worker] here, or run doctor where it is installed",
         ),
+        # No download makes a folder or good rows.
+        ({"error": "WorkerError", "hint": "give a folder"}, True, None, "error", "give a folder"),
+        (
+            {"error": "WorkerError", "hint": f"run `{PREFETCH}` where there is internet"},
+            True,
+            None,
+            "error",
+            "hpcbench prefetch a.yaml",
+        ),
+        # Jobs download nothing from ModelScope, whatever the profile says.
+        (
+            {"error": "NotInCacheError", "hint": f"run `{PREFETCH}` where there is internet"},
+            False,
+            None,
+            "error",
+            "hpcbench prefetch a.yaml",
+        ),
     ],
 )
 def test_what_a_suite_reads_is_judged(
     change: dict[str, Any], are_offline: bool, hub_error: str | None, level: str, remedy: str
 ) -> None:
-    check = check_input(MISSING | change, configs="a.yaml", are_offline=are_offline, hub_error=hub_error)
+    check = check_input(
+        MISSING | change, command="hpcbench prefetch a.yaml", are_offline=are_offline, hub_error=hub_error
+    )
     assert (check.level, check.remedy) == (level, remedy)
 
 

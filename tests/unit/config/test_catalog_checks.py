@@ -70,3 +70,23 @@ def test_the_hint_for_a_prefix_is_accepted(tmp_path: Path) -> None:
     text = refusal(tmp_path, suite("model_type: qwen2.5-1.5b, dataset: 'MS::iic/ms_agent'"))
     assert "hint: write iic/ms_agent, and set USE_MODELSCOPE_HUB=1 to read it from ModelScope" in text
     load_one(tmp_path, suite("model_type: qwen2.5-1.5b, dataset: iic/ms_agent"))
+
+
+def test_an_adapter_is_no_model_and_the_hint_says_what_to_do_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    text = refusal(tmp_path, suite("model: ./adapter, dataset: ms-agent"))
+    assert "args.model: './adapter' holds an adapter, which is nothing without its base model" in text
+    assert "hint: merge it into its base (peft: merge_and_unload, then save_pretrained), and name that folder" in text
+
+
+def test_an_adapter_of_hpcbench_is_evaluated_where_it_was_trained(tmp_path: Path) -> None:
+    folder = tmp_path / "output" / "tiny" / "lora" / "train" / "checkpoints" / "best"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder.parents[1] / "job.json").write_text("{}")
+    text = refusal(tmp_path, suite("model: ./output/tiny/lora/train/checkpoints/best, dataset: ms-agent"))
+    # The helper leaves out the folder of the test.
+    place = folder.relative_to(tmp_path)
+    assert f"hint: hpcbench eval --ckpt_dir {place} --eval_dataset TASK evaluates it on its base" in text
