@@ -284,6 +284,9 @@ class ExperimentBuilder:
         """Report evals that have nothing to evaluate, or nothing to evaluate with."""
         # What all experiments share is right for the others: complain about this one.
         at = self.layer.values.get("eval_dataset", self.at)
+        for name in evals:
+            if name in eval_args:
+                self.problems += self.place.eval_tasks.check(name, eval_args[name], at)
         at = self.at if at.source == "suite" else at
         if cmd == "eval" and not evals:
             self.problems.append(at.problem("`cmd: eval` with nothing to evaluate", expected="`eval_dataset`"))

@@ -86,7 +86,7 @@ def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) ->
 
 
 def _make_suite(place: SuitePlace, experiments: Sequence[Experiment]) -> Suite:
-    remarks = (*place.datasets.remarks(), *place.models.remarks())
+    remarks = (*place.datasets.remarks(), *place.models.remarks(), *place.eval_tasks.remarks)
     return Suite(name=place.name, file=place.file, experiments=tuple(experiments), remarks=remarks)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcbench.config.data_checks import DatasetChecker
+from hpcbench.config.eval_tasks import EvalTaskChecks
 from hpcbench.config.model_checks import ModelReader
 from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.data.file_kinds import DATA_SUFFIXES, data_suffix
@@ -34,6 +35,7 @@ class SuitePlace:
     """Absolute."""
     datasets: DatasetChecker = field(default_factory=DatasetChecker)
     models: ModelReader = field(default_factory=ModelReader)
+    eval_tasks: EvalTaskChecks = field(default_factory=EvalTaskChecks)
 
     def base_of(self, value: Located) -> Path:
         """Return the folder that paths in this value are relative to."""

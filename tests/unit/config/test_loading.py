@@ -332,7 +332,7 @@ def test_paths_are_relative_to_the_suite_and_become_absolute(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path / "cwd")
     text = """
     cmd: sft
-    eval_dataset: pig
+    eval_dataset: gsm8k
     eval_args: {include_path: ./tasks}
     args: {model: base, dataset: train set.jsonl, val_dataset: [~/val.jsonl, ms-agent, org/data]}
     experiment: [{name: a}]
@@ -342,7 +342,7 @@ def test_paths_are_relative_to_the_suite_and_become_absolute(tmp_path: Path, mon
     assert experiment.args.model_id_or_path == f"{tmp_path}/suites/base"
     assert experiment.args.dataset == (f"{tmp_path}/suites/train set.jsonl",)
     assert experiment.args.val_dataset == (f"{tmp_path}/home/val.jsonl", "ms-agent", "org/data")
-    assert experiment.eval_args["pig"].include_path == (f"{tmp_path}/suites/tasks",)
+    assert experiment.eval_args["gsm8k"].include_path == (f"{tmp_path}/suites/tasks",)
     overridden = load_one(tmp_path / "suites", text, "args.dataset=other.jsonl")
     assert overridden.args is not None
     assert overridden.args.dataset == (f"{tmp_path}/cwd/other.jsonl",)

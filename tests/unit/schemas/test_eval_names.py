@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
+from hpcbench.config import eval_tasks
 from hpcbench.config.names import eval_name_error
 from hpcbench.plan.arrays import KEY_LIMIT, make_key
 from hpcbench.schemas.collection import matches
@@ -72,7 +73,8 @@ def _names_of_lm_eval() -> set[str]:
     return {name for file in root.rglob("*.yaml") for name in line.findall(file.read_text(encoding="utf-8"))}
 
 
-def test_a_suite_takes_names_with_spaces_in_a_list(tmp_path: Path) -> None:
+def test_a_suite_takes_names_with_spaces_in_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eval_tasks, "is_installed", lambda _: False)
     text = f"{HEAD}eval_dataset: ['{IN_BRACKETS}', 'my task']\nexperiment: [{{name: a}}]\n"
 
     assert load_one(tmp_path, text).eval_dataset == (IN_BRACKETS, "my task")

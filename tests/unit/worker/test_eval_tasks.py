@@ -17,6 +17,7 @@ from lm_eval.api.metrics import pooled_sample_stderr
 from lm_eval.tasks import TaskManager
 
 from hpcbench.catalog.eval_names import EVAL_NAMES
+from hpcbench.catalog.lm_eval_names import FILE
 from hpcbench.errors import WorkerError
 from hpcbench.worker.evaluate import results as eval_results
 from hpcbench.worker.evaluate.headline import metric_names, primary_metric
@@ -26,6 +27,7 @@ from hpcbench.worker.evaluate.tasks import (
     LoadedTasks,
     load_eval_tasks,
 )
+from tests.support.lm_eval_names import describe
 
 GSM8K_ROW = {"question": "What is 1+1?", "answer": "1+1=2\n#### 2"}
 
@@ -126,8 +128,9 @@ def test_unknown_task_names_the_close_ones(tmp_path: Path) -> None:
     assert caught.value.hint.startswith("did you mean gsm8k")
 
 
-def test_catalog_points_where_the_full_index_would() -> None:
+def test_catalog_points_where_the_full_index_would_and_knows_its_names() -> None:
     everything = TaskManager()
+    assert FILE.read_text(encoding="utf-8") == describe(everything.task_index)
     for name in EVAL_NAMES.names():
         known = EVAL_NAMES.lookup(name)
         assert known is not None
