@@ -285,7 +285,7 @@ class ExperimentBuilder:
         # What all experiments share is right for the others: complain about this one.
         at = self.layer.values.get("eval_dataset", self.at)
         for name in evals:
-            if name in eval_args:
+            if name in eval_args and eval_name_error(name) is None:
                 self.problems += self.place.eval_tasks.check(name, eval_args[name], at)
         at = self.at if at.source == "suite" else at
         if cmd == "eval" and not evals:
