@@ -46,6 +46,8 @@ class DatasetEntry(HubEntry):
     """Text of the question, with `{column}` for the row's values; with `response` only."""
     response: str | None = None
     """Text of the answer, as `query`; a row whose named columns are empty is left out."""
+    num_samples: int | None = None
+    """Rows to draw; None takes each once."""
     multimodal: bool = False
 
     @property

@@ -42,6 +42,17 @@ def check_model_entry(args: SftArgs, at_key: AtKey) -> list[Problem]:
     return []
 
 
+def remark_on_code(args: SftArgs) -> str | None:
+    """Return what is not known of a model that brings its own Python code, or None."""
+    entry = (
+        MODELS.lookup(args.model_type or "") if args.model_id_or_path is None else _entry_of_id(args.model_id_or_path)
+    )
+    if entry is None or not entry.needs_remote_code or entry.loaded:
+        return None
+    name = args.model_id_or_path or args.model_type
+    return f"not checked: {name}: its own Python code, from its folder, was never run here with transformers 5"
+
+
 def _entry_of_id(name: str) -> ModelEntry | None:
     known = (entry for entry in MODELS.entries() if name in {entry.huggingface, entry.modelscope})
     return next(known, None)

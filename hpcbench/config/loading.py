@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpcbench.catalog.models import MODELS
 from hpcbench.config.aliases import ArgumentNames
+from hpcbench.config.catalog_checks import remark_on_code
 from hpcbench.config.experiment_builder import ExperimentBuilder, read_cmd
 from hpcbench.config.layers import (
     ARGUMENTS,
@@ -86,7 +87,9 @@ def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) ->
 
 
 def _make_suite(place: SuitePlace, experiments: Sequence[Experiment]) -> Suite:
-    remarks = (*place.datasets.remarks(), *place.models.remarks(), *place.eval_tasks.remarks)
+    codes = (remark_on_code(experiment.args) for experiment in experiments if experiment.args is not None)
+    code_remarks = dict.fromkeys(remark for remark in codes if remark is not None)
+    remarks = (*place.datasets.remarks(), *place.models.remarks(), *code_remarks, *place.eval_tasks.remarks)
     return Suite(name=place.name, file=place.file, experiments=tuple(experiments), remarks=remarks)
 
 

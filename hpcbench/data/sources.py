@@ -14,7 +14,7 @@ from hpcbench.data.columns import layout_of
 from hpcbench.data.dataset_source import DatasetSource
 from hpcbench.data.preparation import Preparation
 from hpcbench.data.registry import find_registered
-from hpcbench.errors import WorkerError
+from hpcbench.errors import WorkerError, did_you_mean
 
 REGISTRY_MARK: Final = "#"
 """Between a registry's path and a dataset's name, where the two are one input of a job."""
@@ -56,6 +56,11 @@ def find_on_hub(name: str) -> DatasetSource:
     entry = DATASETS.lookup(name)
     if entry is not None:
         return _from_catalog(name, entry, entry.huggingface, entry.modelscope)
+    if "/" not in name and (similar := did_you_mean(name, DATASETS.names())) is not None:
+        raise WorkerError(
+            f"dataset {name!r}: no such file, and none of that name in the catalog",
+            hint=f"{similar} A dataset of a hub is written OWNER/NAME",
+        )
     huggingface, modelscope = ids_of(name, DATASETS)
     known = [entry for entry in DATASETS.entries() if name in {entry.huggingface, entry.modelscope}]
     if len(known) == 1:
@@ -75,6 +80,7 @@ def _from_catalog(name: str, entry: DatasetEntry, huggingface: str | None, model
         modelscope=modelscope,
         subsets=entry.subsets,
         splits=entry.splits,
+        num_samples=entry.num_samples,
         preparation=Preparation(step=entry.prepare, labels=entry.labels, query=entry.query, response=entry.response),
         layout=layout_of(entry.formatting, columns, entry.tags, origin=f"the catalog's entry {name}"),
     )

@@ -5,12 +5,15 @@ In: a repository's id and the environment. Out: the folder of its files, or None
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["models", "datasets"]
 _REVISIONS = ("master", "main")
+_ID = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
+"""Owner and name; nothing that would lead out of the cache."""
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -21,6 +24,8 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 
 def find_repository(kind: Kind, repository: str, environ: Mapping[str, str]) -> Path | None:
     """Return the folder with a repository's files, or None where the cache has none of them."""
+    if _ID.fullmatch(repository) is None:
+        return None
     for folder in _candidates(cache_folder(environ), kind, repository):
         if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
             return folder

@@ -80,9 +80,14 @@ def _not_readable(source: DatasetSource, on_hub: OnHub, error: Exception) -> Wor
             f"dataset {source.name!r}: {on_hub} is made by Python code of the dataset, which is not run: {reason}",
             hint=f"{other}download its data and name the local file",
         )
+    if isinstance(error, OSError) or "Couldn't find cache" in str(error):
+        return WorkerError(
+            f"dataset {source.name!r}: no such local file, and {on_hub} is not in the local cache: {reason}",
+            hint=f"run `{PREFETCH}` where there is internet, or name a local file",
+        )
     return WorkerError(
-        f"dataset {source.name!r}: no such local file, and {on_hub} is not in the local cache: {reason}",
-        hint=f"run `{PREFETCH}` where there is internet, or name a local file",
+        f"dataset {source.name!r}: {on_hub} cannot be read: {reason}",
+        hint="name its subset and split in ~/.config/hpcbench/datasets.yaml, or download it and name its data files",
     )
 
 
@@ -94,6 +99,8 @@ def _read_modelscope(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow
             f"({cache_folder(os.environ)})",
             hint=f"run `{PREFETCH}` where there is internet, or name a local file",
         )
+    if source.folder is not None and not (folder / source.folder).resolve().is_relative_to(folder.resolve()):
+        raise WorkerError(f"dataset {source.name!r}: folder {source.folder!r} is outside of the dataset")
     folder /= source.folder or "."
     for subset in source.subsets:
         for file in find_split_files(folder, subset=subset, splits=source.splits):

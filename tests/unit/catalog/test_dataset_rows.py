@@ -84,3 +84,15 @@ def test_prefixes_of_hubs_are_refused_with_what_to_write() -> None:
         "dataset 'MS::iic/ms_agent': prefixes of hubs (HF::, MS::) are not read by this version"
     )
     assert caught.value.hint == "write iic/ms_agent, and set USE_MODELSCOPE_HUB=1 to read it from ModelScope"
+
+
+def test_a_mistyped_name_of_the_catalog_is_no_dataset_of_a_hub() -> None:
+    with pytest.raises(WorkerError) as caught:
+        find_dataset("alpaca-ne", registry=None)
+    assert caught.value.message == "dataset 'alpaca-ne': no such file, and none of that name in the catalog"
+    assert caught.value.hint == "did you mean 'alpaca-en'? A dataset of a hub is written OWNER/NAME"
+
+
+def test_the_small_parts_of_large_datasets_are_drawn() -> None:
+    assert find_dataset("medical-mini-zh", registry=None).num_samples == 100_000
+    assert find_dataset("ms-bench-mini", registry=None).num_samples == 20_000

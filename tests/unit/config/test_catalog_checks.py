@@ -9,6 +9,7 @@ import pytest
 
 from hpcbench.catalog.datasets import DATASETS
 from hpcbench.catalog.models import MODELS, UNREAD_WEIGHTS
+from hpcbench.config import load_suites
 from tests.support.suite_writer import load_one, refusal
 
 
@@ -33,7 +34,10 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(tmp_path: Path) -> None:
     text = refusal(tmp_path, suite("model_type: internlm-7b, dataset: ms-agent"))
     assert "internlm-7b: its Python code comes with its weights, and runs only where you trust it" in text
     assert "hint: args: {trust_remote_code: true}, if you trust internlm/internlm-7b" in text
-    load_one(tmp_path, suite("model_type: internlm-7b, dataset: ms-agent, trust_remote_code: true"))
+    (tmp_path / "trusted.yaml").write_text(suite("model_type: internlm-7b, dataset: ms-agent, trust_remote_code: true"))
+    (trusted,) = load_suites([tmp_path / "trusted.yaml"])
+    remark = "not checked: internlm-7b: its own Python code, from its folder, was never run here with transformers 5"
+    assert remark in trusted.remarks
 
 
 @pytest.mark.parametrize("name", MODELS.names())

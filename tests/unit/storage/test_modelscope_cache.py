@@ -42,3 +42,10 @@ def test_of_two_revisions_neither_is_guessed(tmp_path: Path) -> None:
 def test_the_cache_is_in_the_home_unless_named() -> None:
     assert cache_folder({"HOME": "/home/me"}) == Path("/home/me/.cache/modelscope")
     assert cache_folder({"HOME": "/home/me", "MODELSCOPE_CACHE": "/scratch/ms"}) == Path("/scratch/ms")
+
+
+@pytest.mark.parametrize("name", ["../models", "a/../../b", "x", "a/b/c", "", "a/.."])
+def test_an_id_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "file").touch()
+    assert find_repository("models", name, {"MODELSCOPE_CACHE": str(tmp_path)}) is None
