@@ -101,7 +101,7 @@ test-newest-python:
 	.venv-newest/bin/python -m pytest $(LOGIN_NODE_TESTS) -m "not long" --numprocesses $(WORKERS)
 
 fuzz: $(VENV)/.installed
-	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/cli/test_fuzz_suites.py tests/unit/cli/test_fuzz_inputs.py tests/unit/cli/test_fuzz_save_dir.py tests/unit/worker/test_fuzz_rows.py --timeout 3000
+	HPCBENCH_FUZZ=10000 $(BIN)/pytest tests/unit/cli/test_fuzz_suites.py tests/unit/cli/test_fuzz_inputs.py tests/unit/cli/test_fuzz_save_dir.py tests/unit/worker/test_fuzz_rows.py tests/unit/data/test_fuzz_files.py --timeout 3000
 
 slurm: $(VENV)/.installed
 	$(BIN)/python tests/support/slurm_cluster/cluster.py install

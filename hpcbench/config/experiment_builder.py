@@ -179,7 +179,7 @@ class ExperimentBuilder:
                     self.problems.append(entry.problem(f"`{name}` is only for `cmd: command`"))
         given = self.place.localise_args(given, self.problems)
         args = build(SftArgs, given, at=self.at, problems=self.problems)
-        if args is not None and cmd != "command":
+        if args is not None and cmd != "command" and len(self.problems) == before:
             self.problems += self.place.datasets.check(args, given, at=self.at)
         return args if len(self.problems) == before else None
 

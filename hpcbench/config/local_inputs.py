@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hpcbench.catalog.datasets import DATASETS
 from hpcbench.config.data_checks import DatasetChecker
 from hpcbench.config.eval_tasks import EvalTaskChecks
 from hpcbench.config.model_checks import ModelReader
@@ -129,8 +130,9 @@ class SuitePlace:
         if found is None:
             problems += self._explain_missing(text, value)
             return value
-        if found.is_dir() and "/" not in text and not looks_local(text) and not holds_data(found):
-            # Any folder may have the name of a dataset of the catalog or a hub.
+        is_name = "/" not in text and not looks_local(text)
+        if is_name and found.is_dir() and DATASETS.lookup(text) is not None and not holds_data(found):
+            # Any folder may have the name of a dataset of the catalog.
             return value
         return replace(value, value=str(found), raw=None)
 

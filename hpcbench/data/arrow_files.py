@@ -146,7 +146,7 @@ def _reading(file: DataFile) -> Iterator[None]:
         ) from error
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
         text = str(error).split("\n", maxsplit=1)[0].strip().rstrip(".")
         raise DataError(
             f"{file.path}: a damaged {file.kind}, or one that was cut off: {text}", hint="copy or download it again"
@@ -157,7 +157,7 @@ def _convert_batch(file: DataFile, batch: Any, *, first_number: int) -> Iterator
     """Yield the rows of a record batch of the file, numbered from `first_number`."""
     if file.columns is not None:
         batch = batch.select([name for name in batch.schema.names if name in file.columns])
-    # A damaged file may hold texts that are not UTF-8, or offsets that point outside of it.
+    # A damaged file may hold texts that are not UTF-8, or offsets that point outside of it, which end the process.
     batch.validate(full=True)
     converters = {field.name: _find_converter(field.type) for field in batch.schema}
     needed = {name: convert for name, convert in converters.items() if convert is not None}

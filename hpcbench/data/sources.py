@@ -33,7 +33,8 @@ def find_dataset(name: str, *, registry: str | None) -> DatasetSource:
         WorkerError: the registry is broken, or the dataset is one that cannot be trained on.
         ConfigError: the user's catalog is broken.
     """
-    if Path(name).is_absolute() or Path(name).exists():
+    # Plan makes the paths of files absolute: what else is in the folder that a job runs in is none of its data.
+    if Path(name).is_absolute():
         return DatasetSource(name=name, path=Path(name))
     if registry is not None and (found := find_registered(name, Path(registry))) is not None:
         return found
