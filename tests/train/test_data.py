@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def answers(samples: tuple[Sample, ...]) -> list[str]:
 
 
 def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
     rows = [{"query": "5", "response": "six\u2028seven"}, {"query": "8,9", "response": "ten"}]
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
@@ -42,7 +43,15 @@ def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
     saved = Dataset.from_list(rows)
     saved.to_parquet(tmp_path / "d.parquet")
     saved.save_to_disk(tmp_path / "saved")
+    DatasetDict({"train": saved, "test": saved.select([0])}).save_to_disk(tmp_path / "splits")
+    (tmp_path / "e.tsv").write_text("query\tresponse\n5\tsix\u2028seven\n8,9\tten\n", encoding="utf-8")
+    (tmp_path / "f.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
+    (tmp_path / "no_suffix").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    (tmp_path / "folder").mkdir()
+    for number, row in enumerate(rows):
+        (tmp_path / "folder" / f"{number}.json").write_text(json.dumps(row, indent=1))
     files = ["a.jsonl", "b.json", "c.csv", "d.parquet", "saved", "saved/data-00000-of-00001.arrow"]
+    files += ["splits", "e.tsv", "f.json.gz", "no_suffix", "folder"]
     for name in files:
         splits = load_splits(make_args(dataset=[str(tmp_path / name)], dataset_test_ratio=0))
         assert [sample.messages[0]["content"] for sample in splits.train] == ["5", "8,9"], name
