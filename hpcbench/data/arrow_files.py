@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hpcbench.data.file_kinds import DataFile, Kind
-from hpcbench.data.rows import Place, PlacedRow
+from hpcbench.data.rows import Place, PlacedRow, Row
 from hpcbench.errors import DataError, MissingLibraryError
 
 BATCH_ROWS: Final = 512
@@ -159,12 +159,18 @@ def _convert_batch(file: DataFile, batch: Any, *, first_number: int) -> Iterator
         batch = batch.select([name for name in batch.schema.names if name in file.columns])
     # A damaged file may hold texts that are not UTF-8, or offsets that point outside of it, which end the process.
     batch.validate(full=True)
+    for number, row in enumerate(plain_rows(batch), start=first_number):
+        yield PlacedRow(row, Place(str(file.path), "row", number))
+
+
+def plain_rows(batch: Any) -> Iterator[Row]:
+    """Yield the rows of a table or record batch, without the nulls that Arrow fills in below the top level."""
     converters = {field.name: _find_converter(field.type) for field in batch.schema}
     needed = {name: convert for name, convert in converters.items() if convert is not None}
-    for number, row in enumerate(batch.to_pylist(), start=first_number):
+    for row in batch.to_pylist():
         for name, convert in needed.items():
             row[name] = convert(row[name])
-        yield PlacedRow(row, Place(str(file.path), "row", number))
+        yield row
 
 
 def _find_converter(kind: Any) -> _Convert | None:

@@ -132,7 +132,8 @@ class DataArgs(Arguments):
     truncation_strategy: Literal["truncation_left", "delete"] = "truncation_left"
     """Longer samples keep their last tokens (truncation_left) or are dropped (delete)."""
     check_dataset_strategy: Literal["none", "discard", "error", "warning"] = "none"
-    """What happens to rows without the needed fields; none is an error like any other bad input."""
+    """What happens to rows that cannot be trained on: discard and warning leave them out (warning logs each one), error
+    and none end the job."""
     preprocess_num_proc: PositiveInt = 1
     """Processes that tokenize before training."""
     packing: bool = False

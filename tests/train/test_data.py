@@ -14,6 +14,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import BatchPlan
 from hpcbench.worker.data.samples import Sample, draw_rows, encode_samples, load_splits, split_rows
 from hpcbench.worker.data.templates import Template
+from tests.support.tiny_models import make_job, read_history, read_metrics, train_here
 
 pytestmark = pytest.mark.train
 
@@ -95,6 +96,31 @@ def test_missing_files_and_hub_ids_are_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(WorkerError, match="hpcbench prefetch CONFIG"):
         load_splits(make_args(dataset=["someone/something"]))
+
+
+def test_keys_that_only_other_rows_of_a_hub_dataset_have_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    calls = [{"function": {"name": "f", "arguments": arguments}} for arguments in ({"city": "Oslo"}, {"a": 2})]
+    rows = [{"messages": [PAIR[0], {"role": "assistant", "content": None, "tool_calls": [call]}]} for call in calls]
+    loaded = datasets.Dataset.from_list(rows)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_args, **_options: loaded)
+    splits = load_splits(make_args(dataset=["someone/something"], dataset_test_ratio=0))
+    found = [sample.messages[-1]["tool_calls"][0]["function"]["arguments"] for sample in splits.train]
+    assert found == [{"city": "Oslo"}, {"a": 2}]
+
+
+def test_plain_text_trains(tmp_path: Path, base_model: Path) -> None:
+    rows = tmp_path / "text.jsonl"
+    rows.write_text(
+        "".join(json.dumps({"text": f"say abc{index} once"}) + "\n" for index in range(24)), encoding="utf-8"
+    )
+    job = make_job(tmp_path / "job", base_model, rows, predict_with_generate=True, use_loss_scale=True)
+    metrics = read_metrics(train_here(job))
+    losses = [line["loss"] for line in read_history(job.attempt(1)) if "loss" in line]
+    assert (metrics.num_train_rows, metrics.rouge_l) == (20, None)
+    assert metrics.unknown["rouge_l"] == "the validation rows are plain text, without questions to answer"
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 
 from hpcbench.catalog.hubs import OnHub, pick_hub
+from hpcbench.data.arrow_files import BATCH_ROWS, plain_rows
 from hpcbench.data.dataset_source import DatasetSource
 from hpcbench.data.files import read_file, read_rows
 from hpcbench.data.repository_files import find_split_files
@@ -67,9 +68,10 @@ def _read_huggingface(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRo
             loaded = load_dataset(on_hub.id, subset, data_dir=source.folder, split="+".join(source.splits))
         except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
             raise _not_readable(source, on_hub, error) from error
-        for row in loaded:
-            number += 1
-            yield PlacedRow(dict(row), Place(source.name, "row", number))
+        for table in loaded.with_format("arrow").iter(batch_size=BATCH_ROWS):
+            for row in plain_rows(table):
+                number += 1
+                yield PlacedRow(row, Place(source.name, "row", number))
 
 
 def _not_readable(source: DatasetSource, on_hub: OnHub, error: Exception) -> WorkerError:
