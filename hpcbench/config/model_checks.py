@@ -71,9 +71,10 @@ def find_chat_template(reader: ModelReader, args: SftArgs, env: Mapping[str, str
         return None
     # Without one the catalog's template is taken, and without that the messages go in one per line.
     entry = MODELS.lookup(args.model_type) if args.model_type is not None else None
-    if model is None or (not model.tokenizer.template_text and entry is not None and entry.template is not None):
+    templates = None if model is None else model.tokenizer.templates
+    if templates is None or (not templates and entry is not None and entry.template is not None):
         return None
-    return model.tokenizer.template_text
+    return "\n".join(templates.values())
 
 
 def check_model_files(

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hpcbench.errors import name_first
+from hpcbench.model_files.chat_template import find_fault
 from hpcbench.model_files.folder import ModelFolder
 from hpcbench.model_files.modules import find_unmatched, has_experts, last_parts, module_names
+from hpcbench.model_files.tokenizer import DEFAULT
 from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 
 _MODEL: Final = "model_id_or_path"
@@ -60,6 +62,8 @@ def check_model(args: SftArgs, model: ModelFolder, *, trains: bool) -> list[Faul
     """Return what the model cannot do of what the arguments ask for; `trains` is False where it is only evaluated."""
     found = [*_check_architecture(model), *_check_quantization(args, model), *_check_token_ids(model)]
     found += _check_templates(args, model)
+    if trains and not found:
+        found += _try_template(args, model)
     if trains and not found:
         found += [*_check_length(args, model), *_check_targets(args, model), *_check_layers(args, model)]
     return found
@@ -176,11 +180,21 @@ def count_embedding_rows(model: ModelFolder) -> int | None:
 
 
 def _check_templates(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
-    templates = model.tokenizer.templates
-    if args.template_type is None and templates and not templates & {"default", "tool_use"}:
+    templates = model.tokenizer.templates or {}
+    if args.template_type is None and templates and not templates.keys() & {DEFAULT, "tool_use"}:
         names = ", ".join(sorted(templates))
         message = f"{model.name}: of its tokenizer's chat templates ({names}) none is named default"
         yield Fault(argument="template_type", message=message, hint="set template_type to a template of the catalog")
+
+
+def _try_template(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    tokenizer = model.tokenizer
+    template = (tokenizer.templates or {}).get(DEFAULT)
+    if args.template_type is not None or template is None:
+        return
+    if fault := find_fault(template, system=args.system, tokens=tokenizer.tokens):
+        argument, message, hint = fault
+        yield Fault(argument=argument, message=f"{model.name}: {message}", hint=hint)
 
 
 def _check_length(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:

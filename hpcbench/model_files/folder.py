@@ -39,6 +39,6 @@ def read_model_folder(path: Path, *, name: str | None = None, is_complete: bool 
         if is_complete:
             raise
         weights, tokenizer = Weights(shapes={}), Tokenizer()
-    if not is_complete and not tokenizer.template_text:
-        tokenizer = replace(tokenizer, template_text=None)
+    if not is_complete and not tokenizer.templates:
+        tokenizer = replace(tokenizer, templates=None)
     return ModelFolder(name=name or str(path), config=config, weights=weights, tokenizer=tokenizer)

@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder, by its files: ids of its special tokens, names of its chat templates.
+"""The tokenizer of a model folder, by its files: ids of its special tokens, its chat templates.
 
 In: a folder. Out: what its JSON says. Of tokenizer.json, which may have tens of megabytes, the list of added tokens at
 its beginning is read, and the rest only for a token that is not among them.
@@ -23,6 +23,7 @@ _VOCABULARIES: Final = (
 """Files that hold a vocabulary; a tokenizer of code from its folder (`auto_map`) may have others."""
 SPECIAL_TOKENS: Final = ("eos_token", "pad_token")
 """Those that every batch may hold: answers end with one, rows are filled up with the other."""
+DEFAULT: Final = "default"
 _HEAD_BYTES: Final = 1 << 20
 _ADDED: Final = '"added_tokens"'
 
@@ -35,10 +36,8 @@ class Tokenizer:
     """Ids of `SPECIAL_TOKENS`, as far as files say: of one that the vocabulary lacks the lowest that it can get."""
     tokens: Mapping[str, str] = field(default_factory=dict)
     """Their texts."""
-    templates: frozenset[str] = frozenset()
-    """Names of chat templates; a single one is `default`."""
-    template_text: str | None = None
-    """All of its chat templates, one after the other; None where it is not known."""
+    templates: Mapping[str, str] | None = None
+    """Chat templates by name, a single one as `default`; None where it is not known whether there is one."""
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -59,12 +58,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     named = {**read_object(folder / "special_tokens_map.json"), **config}
     tokens = {name: text for name in SPECIAL_TOKENS if (text := _text_of(named.get(name))) is not None}
     ids = _find_ids(folder, config, tokens)
-    return Tokenizer(
-        ids=ids,
-        tokens=tokens,
-        templates=_find_templates(folder, config),
-        template_text=_read_templates(folder, config),
-    )
+    return Tokenizer(ids=ids, tokens=tokens, templates=_find_templates(folder, config))
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -142,24 +136,22 @@ def _read_vocabulary(path: Path, tokens: Mapping[str, str]) -> dict[str, int]:
     return {text: known[text] for text in tokens.values()}
 
 
-def _find_templates(folder: Path, config: Mapping[str, Any]) -> frozenset[str]:
-    names = {path.stem for path in (folder / "additional_chat_templates").glob("*.jinja")}
+def _find_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    files = {path.stem: path for path in (folder / "additional_chat_templates").glob("*.jinja")}
     if (folder / "chat_template.jinja").is_file():
-        names.add("default")
-    # Files win over what the configuration holds.
-    written = None if names else config.get("chat_template")
+        files[DEFAULT] = folder / "chat_template.jinja"
+    if files:  # they win over what the configuration holds
+        return {name: _read_text(path) for name, path in files.items()}
+    written = config.get("chat_template")
     if isinstance(written, list):
-        names |= {str(entry.get("name")) for entry in written if isinstance(entry, dict)}
-    elif isinstance(written, str):
-        names.add("default")
-    return frozenset(names)
+        entries = [entry for entry in written if isinstance(entry, dict)]
+        return {str(entry.get("name")): str(entry.get("template", "")) for entry in entries}
+    return {DEFAULT: written} if isinstance(written, str) else {}
 
 
-def _read_templates(folder: Path, config: Mapping[str, Any]) -> str:
-    files = [folder / "chat_template.jinja", *sorted((folder / "additional_chat_templates").glob("*.jinja"))]
-    texts = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
-    if not texts:
-        written = config.get("chat_template")
-        entries = written if isinstance(written, list) else [{"template": written}]
-        texts = [str(entry.get("template") or "") for entry in entries if isinstance(entry, dict)]
-    return "\n".join(texts)
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        check_lfs(path)
+        raise ModelFileError(f"{path} cannot be read: {error}", hint="download it again") from error

@@ -19,6 +19,7 @@ from tests.support.model_folders import (
     write_model,
     write_safetensors,
 )
+from tests.support.tiny_models import CHATML
 
 Break = Callable[[Path], object]
 
@@ -261,10 +262,10 @@ def test_more_layers_than_the_model_has_are_refused(tmp_path: Path) -> None:
     ("files", "options", "refused"),
     [
         ({}, {"chat_template": [{"name": "rag", "template": "x"}]}, True),
-        ({}, {"chat_template": [{"name": "default", "template": "x"}, {"name": "rag", "template": "y"}]}, False),
+        ({}, {"chat_template": [{"name": "default", "template": CHATML}, {"name": "rag", "template": "y"}]}, False),
         ({"additional_chat_templates/rag.jinja": "x"}, {}, True),
-        ({"additional_chat_templates/rag.jinja": "x", "chat_template.jinja": "y"}, {}, False),
-        ({}, {"chat_template": "x"}, False),
+        ({"additional_chat_templates/rag.jinja": "x", "chat_template.jinja": CHATML}, {}, False),
+        ({}, {"chat_template": CHATML}, False),
     ],
 )
 def test_chat_templates_without_a_default_are_refused_unless_another_is_named(
