@@ -23,7 +23,7 @@ module load apptainer
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=16 apptainer exec --nv --bind /shared/logs --bind /shared/models --bind /shared/data:/data:ro /shared/images/hpcbench.sif python -m hpcbench.job /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.json
+srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=16 apptainer exec --nv --bind /shared/logs --bind /shared/models --bind /shared/data:/data:ro /shared/images/hpcbench.sif python -P -m hpcbench.job /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.json
 code=$?
 # A container has no scontrol: what the job asked for is done out here.
 after=/shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.started/${SLURM_ARRAY_TASK_ID:-0}.after

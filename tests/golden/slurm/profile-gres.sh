@@ -28,4 +28,4 @@ source /shared/venvs/hpcbench/bin/activate
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=16 /shared/venvs/hpcbench/bin/python -m hpcbench.job /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.json
+srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=16 --chdir=/shared/logs/tuners /shared/venvs/hpcbench/bin/python -P -m hpcbench.job /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.json

@@ -20,4 +20,4 @@ unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=8 /shared/venv/bin/python -m hpcbench.job /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.json
+srun --unbuffered --kill-on-bad-exit=1 --export=ALL --cpus-per-task=8 --chdir=/shared/logs/tuners /shared/venv/bin/python -P -m hpcbench.job /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.json

@@ -68,7 +68,7 @@ def test_the_plain_profile_is_what_hpcbench_assumes_without_one() -> None:
 def test_a_job_without_gpus_gets_no_driver_in_its_container() -> None:
     profile = ClusterProfile.model_validate({"container": {"image": "/images/a b.sif"}})
     text = render_script(submission(resources=Resources(gpu=0)), profile=profile, paths=PATHS, after_id=None)
-    assert "apptainer exec --bind /shared/logs '/images/a b.sif' python -m hpcbench.job" in text
+    assert "apptainer exec --bind /shared/logs '/images/a b.sif' python -P -m hpcbench.job" in text
 
 
 def test_an_unknown_key_is_refused_with_its_line_and_what_was_meant(tmp_path: Path) -> None:
