@@ -38,6 +38,9 @@ class EvalTaskChecks:
         """Return what is wrong with an eval dataset; names that nothing here knows are complained about at `at`."""
         if eval_args.command or dataset == EVAL_LOSS_ONLY:
             return []
+        if eval_args.fewshot_as_multiturn and eval_args.apply_chat_template is False:
+            message = "`fewshot_as_multiturn` writes rounds of a chat, which `apply_chat_template: false` rules out"
+            return [at.problem(f"{dataset}: {message}", hint="remove one of them")]
         folders = [self._folder(path) for path in eval_args.include_path if Path(path).is_dir()]
         known = EVAL_NAMES.lookup(dataset)
         tasks = _find(dataset, folders)

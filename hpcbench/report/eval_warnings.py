@@ -11,7 +11,7 @@ from hpcbench.schemas.record import TaskResult
 
 _REASONS_OF_OURS = frozenset({"eval_loss", "infer", "parameters", "primary_metric"})
 """Fields of an eval's metrics that may be null; other names in `unknown` are figures of a program."""
-_FEWER = "fewer num_fewshot, a smaller gen_kwargs.max_gen_toks or a longer context leave them whole"
+_MORE_ROOM = "lower num_fewshot or gen_kwargs.max_gen_toks, or raise max_length where the model allows it"
 
 
 def eval_warnings(experiments: Iterable[Facts]) -> list[str]:
@@ -65,7 +65,7 @@ def _cuts(dataset: str, evals: dict[str, EvalFacts]) -> list[str]:
         rows = [whole] if whole is not None else list(tasks.values())
         if text := _cut_text(rows):
             names[text].append(name)
-    return [f"{dataset}: {text} ({name_first(found)}); {_FEWER}" for text, found in names.items()]
+    return [f"{dataset}: {text} ({name_first(found)}); {_MORE_ROOM}" for text, found in names.items()]
 
 
 def _cut_text(rows: Sequence[TaskResult]) -> str:

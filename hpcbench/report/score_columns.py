@@ -79,9 +79,6 @@ def eval_column(dataset: str, metric: str | None, *, better: Better = "higher", 
         better=better,
         state=lambda facts: unfinished_eval(facts, dataset) or unscored_eval(facts, dataset),
         peers=lambda facts: (found.num_samples, found.num_fewshot) if (found := score(facts)) is not None else None,
-        legend=(
-            (" cut)", f"{dataset}: so many prompts lost their beginning, since they did not fit into the context"),
-        ),
         measured=True,
     )
 

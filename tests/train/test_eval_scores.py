@@ -14,6 +14,7 @@ from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.evaluate import evaluate
 from tests.support import evaluations
+from tests.support.places import shared
 
 pytestmark = [pytest.mark.train]
 
@@ -75,7 +76,7 @@ def test_a_group_whose_score_none_of_its_tasks_has_says_why_and_keeps_theirs(tmp
 
     metrics = run_eval(tmp_path, base, "both")
 
-    reason = "the group's score is defined by acc, which none of its 2 tasks has: they report exact_match"
+    reason = "the group's score is defined by acc, which none of its tasks has: they report exact_match"
     assert (metrics.primary_metric, metrics.unknown["primary_metric"]) == (None, reason)
     assert metrics.mean_over_documents is False
     assert {name: row.primary_metric for name, row in metrics.tasks.items()} == {
@@ -128,3 +129,39 @@ def test_an_answer_longer_than_the_context_is_told_with_its_document(tmp_path: P
     message = "eval task 'choices': document 0 has an answer of 300 tokens in a context of 64"
     assert caught.value.message == message
     assert caught.value.hint == "correct doc_to_choice or doc_to_target in the task file"
+
+
+def test_the_shared_group_without_an_aggregate_has_its_tasks_and_a_reason(tmp_path: Path, base: Path) -> None:
+    group = shared("data/cases/eval-group-without-aggregate.yaml").read_text(encoding="utf-8")
+    write_words(tmp_path / "tasks", "gen_ok", ["a", "b"])
+    (tmp_path / "tasks" / "group.yaml").write_text(group, encoding="utf-8")
+
+    metrics = run_eval(tmp_path, base, "grp_wrong")
+
+    assert metrics.tasks["gen_ok"].primary_metric == "exact_match,none"
+    assert metrics.unknown["primary_metric"].startswith(
+        "the group's score is defined by acc, which none of its tasks has"
+    )
+
+
+def test_arguments_of_generation_that_do_not_exist_are_told(tmp_path: Path, base: Path) -> None:
+    write_words(tmp_path / "tasks", "words", ["a"])
+
+    with pytest.raises(WorkerError) as caught:
+        run_eval(tmp_path, base, "words", gen_kwargs={"temprature": 1})
+
+    assert caught.value.message.startswith(
+        "eval dataset 'words': the model could not answer: The following `model_kwargs`"
+    )
+    assert caught.value.hint is not None
+    assert "eval_args.gen_kwargs" in caught.value.hint
+
+
+def test_arguments_that_do_nothing_are_named_or_refused(tmp_path: Path, base: Path) -> None:
+    write_choices(tmp_path / "tasks", "choices", ["a", "b"])
+
+    metrics = run_eval(tmp_path, base, "choices", gen_kwargs={"max_gen_toks": 8})
+    assert metrics.notices == ("choices: gen_kwargs did nothing, since nothing is generated",)
+
+    with pytest.raises(WorkerError, match="fewshot_as_multiturn writes examples as rounds of a chat"):
+        run_eval(tmp_path, base, "choices", fewshot_as_multiturn=True, apply_chat_template=False)

@@ -127,6 +127,9 @@ def evaluate(
     """Run the eval tasks, keep the documents' answers beside the metrics, and return what was measured."""
     args, eval_args = _arguments(request)
     applies_template = choose_chat_template(subject.template, eval_args)
+    if eval_args.fewshot_as_multiturn and not applies_template:
+        message = "eval_args.fewshot_as_multiturn writes examples as rounds of a chat, and there is no chat template"
+        raise WorkerError(message, hint="leave it out, or set template_type or apply_chat_template: true")
     lm = EvalModel(
         subject.model,
         subject.tokenizer,

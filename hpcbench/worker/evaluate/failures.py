@@ -97,6 +97,9 @@ def _find_words(error: Exception, said: str, *, needs_data: bool) -> tuple[str, 
         return f"its data cannot be loaded here: {_data_cause(error)}", LOAD_DATA
     if source == "lm-eval":
         return f"lm-eval cannot use its task file: {_in_words(error)}", TASK_FILE
+    if source == "model":
+        hint = "eval_args.gen_kwargs and the task's generation_kwargs are arguments of transformers' generate()"
+        return f"the model could not answer: {_in_words(error)}", hint
     place = "reading its data" if source == "data" else "its Python code"
     return f"{place} failed: {_in_words(error)}", "the job's log has the traceback"
 
@@ -112,13 +115,15 @@ def _find_import_words(error: ImportError | SyntaxError, said: str) -> tuple[str
 
 
 def _source(traceback: TracebackType | None) -> str:
-    """Return whose code raised: the data libraries', lm-eval's, or that of the task itself."""
+    """Return whose code raised: the data libraries', the model's, lm-eval's, or that of the task itself."""
     modules: list[str] = []
     while traceback is not None:
         modules.append(str(traceback.tb_frame.f_globals.get("__name__", "")))
         traceback = traceback.tb_next
     if any(module.split(".")[0] in _DATA_LIBRARIES for module in modules):
         return "data"
+    if any(module.split(".")[0] == "transformers" for module in modules):
+        return "model"
     last = modules[-1] if modules else ""
     is_built_in_task = last.startswith("lm_eval.tasks.") and last not in _LOADERS
     return "lm-eval" if last.startswith("lm_eval.") and not is_built_in_task else "task"

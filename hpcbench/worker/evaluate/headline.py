@@ -43,6 +43,8 @@ def choose_headline(tasks: LoadedTasks, results: Mapping[str, TaskResult], eval_
             f"{name_first(leaking)}: examples come from the split that is evaluated, so that a question may be among "
             "its own; with `fewshot_split` in the task file lm-eval leaves it out"
         )
+    if eval_args.gen_kwargs and all(task.OUTPUT_TYPE != "generate_until" for task in tasks.leaves):
+        notices.append(f"{tasks.name}: gen_kwargs did nothing, since nothing is generated")
     if metric is None or row is None:
         return Headline(metric=None, reason=_reason(tasks, results), notices=tuple(notices))
     partial = _partly_measured(tasks, results, metric)
@@ -83,7 +85,7 @@ def _reason(tasks: LoadedTasks, results: Mapping[str, TaskResult]) -> str:
     own = name_first(metric_names(tasks.headline))
     theirs = dict.fromkeys(key.split(",")[0] for task in tasks.leaves for key in _keys(results, task))
     measured = name_first([name for name in theirs if not name.endswith("_stderr")])
-    return f"the group's score is defined by {own}, which none of its {count} has: they report {measured or 'nothing'}"
+    return f"the group's score is defined by {own}, which none of its tasks has: they report {measured or 'nothing'}"
 
 
 def _partly_measured(tasks: LoadedTasks, results: Mapping[str, TaskResult], metric: str) -> str | None:

@@ -197,7 +197,9 @@ class EvalModel(HFLM):
                 size = (
                     f"of {len(answer_ids)} tokens in a context of {self.max_length}" if answer_ids else "without text"
                 )
-                raise WorkerError(f"{what} has an answer {size}", hint="correct doc_to_choice or doc_to_target")
+                raise WorkerError(
+                    f"{what} has an answer {size}", hint="correct doc_to_choice or doc_to_target in the task file"
+                )
             # The last token of an answer is only predicted, never read.
             limit = self.max_length + 1 - len(answer_ids)
             if len(prompt_ids) > limit:

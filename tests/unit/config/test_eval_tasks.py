@@ -242,3 +242,12 @@ def test_a_name_that_cannot_be_checked_is_a_remark(tmp_path: Path, monkeypatch: 
 
 def test_an_eval_program_may_have_any_name(tmp_path: Path) -> None:
     assert loads(tmp_path / "x", "t", include_path=None, command=["true"]) == ()
+
+
+def test_examples_as_rounds_of_a_chat_need_the_chat_template(tmp_path: Path) -> None:
+    write_task(tmp_path / "tasks")
+
+    text = said(tmp_path, fewshot_as_multiturn=True, apply_chat_template=False)
+
+    assert "t: `fewshot_as_multiturn` writes rounds of a chat, which `apply_chat_template: false` rules out" in text
+    assert loads(tmp_path, fewshot_as_multiturn=True) == ()
