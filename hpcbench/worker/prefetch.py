@@ -13,12 +13,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from hpcbench.catalog.hubs import OnHub
 from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
+from hpcbench.hub.models import find_files
+from hpcbench.model_files.folder import read_model_folder
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import write_json
@@ -129,14 +132,30 @@ def fetch_model(args: SftArgs) -> str:
 
 
 def _download_model(place: OnHub, *, ignore: list[str]) -> Path:
-    if place.hub == "huggingface":
-        from huggingface_hub import snapshot_download
+    with _said_for(place):
+        if place.hub == "huggingface":
+            from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(place.id, ignore_patterns=ignore))
-    _prepare_modelscope(place)
-    from modelscope.hub.snapshot_download import snapshot_download as download
+            return Path(snapshot_download(place.id, ignore_patterns=ignore))
+        _prepare_modelscope(place)
+        from modelscope.hub.snapshot_download import snapshot_download as download
 
-    return Path(download(place.id, ignore_patterns=ignore))
+        return Path(download(place.id, ignore_patterns=ignore))
+
+
+@contextmanager
+def _said_for(place: OnHub) -> Iterator[None]:
+    """Put what was downloaded, and what to look at, before a client's own words."""
+    try:
+        yield
+    except WorkerError:
+        raise
+    except Exception as error:  # the clients raise their own, requests', httpx's and OSError
+        login = "hf auth login" if place.hub == "huggingface" else "modelscope login"
+        raise WorkerError(
+            f"{place} cannot be downloaded: {type(error).__name__}: {_first_line(error)}",
+            hint=f"check the id, the network, and for what is not public the login (`{login}`)",
+        ) from error
 
 
 def _prepare_modelscope(place: OnHub) -> None:
@@ -154,27 +173,30 @@ def find_model(args: SftArgs) -> str:
     from hpcbench.worker.models.source import model_place, model_source
 
     place = model_place(args)
-    folder = Path(model_source(args))
-    if isinstance(place, OnHub) and place.hub == "huggingface":
-        from huggingface_hub import snapshot_download
-
-        folder = Path(snapshot_download(place.id, local_files_only=True))
-    return f"here: {_check_model_folder(folder)}"
+    if not isinstance(place, OnHub):
+        return f"here: {_check_model_folder(place)}"
+    again = f"run `{PREFETCH}` where there is internet"
+    folder = find_files(place, os.environ)
+    if folder is None:
+        model_source(args)  # says it of ModelScope
+        raise WorkerError(f"{place} is not in the local cache", hint=again)
+    try:
+        return f"here: {_check_model_folder(folder)}"
+    except WorkerError as error:
+        raise WorkerError(error.message, hint=again) from error
 
 
 def _check_model_folder(folder: Path) -> Path:
     """Return the folder of a model that transformers can load.
 
     Raises:
-        WorkerError: it is not there, or files are missing.
+        WorkerError: it is not there, or a file is missing or cut off.
     """
     if not folder.is_dir():
         raise WorkerError(f"{folder}: no such folder", hint="give model_id_or_path: a folder, or a hub id")
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        missing.append("weights (*.safetensors or pytorch_model*.bin)")
-    if missing:
-        raise WorkerError(f"{folder}: {' and '.join(missing)} missing", hint="download or save the model again")
+    if not (folder / "config.json").is_file():
+        raise WorkerError(f"{folder}: config.json is missing", hint="download or save the model again")
+    read_model_folder(folder)
     return folder
 
 
@@ -193,7 +215,8 @@ def fetch_data(args: SftArgs) -> str:
             _prepare_modelscope(place)
             from modelscope.hub.snapshot_download import dataset_snapshot_download
 
-            dataset_snapshot_download(place.id)
+            with _said_for(place):
+                dataset_snapshot_download(place.id)
     return find_data(args)
 
 

@@ -24,7 +24,7 @@ from hpcbench.worker.data.datasets import hub_of, read_dataset
 from hpcbench.worker.data.samples import load_splits
 from hpcbench.worker.models.loading import load_model
 from hpcbench.worker.models.source import model_source
-from hpcbench.worker.prefetch import find_model
+from hpcbench.worker.prefetch import fetch_model, find_model
 from tests.support.model_hubs import DownloadHub, download_environment, open_hubs
 from tests.support.tiny_models import make_model_folder
 
@@ -187,3 +187,52 @@ def test_the_hint_about_a_missing_download_names_the_jobs_own_suite(tmp_path: Pa
     write_failure(attempt, 0, error, suite_file="/my suites/a.yaml")
     failure = Failure.model_validate_json(attempt.failure(0).read_text())
     assert failure.hint == "run `hpcbench prefetch '/my suites/a.yaml'` where there is internet"
+
+
+def test_what_a_hub_does_not_have_is_said_with_what_to_check(downloaded: Downloaded, tmp_path: Path) -> None:
+    suite = {
+        "cmd": "sft",
+        "device": "cpu",
+        "args": {"dataset": "ms-agent", "trust_remote_code": True},
+        "experiment": [
+            {"name": "hf", "args": {"model": "me/nothing"}},
+            {"name": "ms", "args": {"model_type": "internlm-20b"}},
+        ],
+    }
+    file = tmp_path / "suite.yaml"
+    file.write_text(json.dumps(suite), encoding="utf-8")
+    switches = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE")
+    done = run({**downloaded.offline, **dict.fromkeys(switches, "0")}, "prefetch", str(file))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    lines = done.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("model me/nothing: failed: "))
+    assert lines[at].startswith("model me/nothing: failed: Hugging Face's me/nothing cannot be downloaded: Repository")
+    hint = "  hint: check the id, the network, and for what is not public the login (`hf auth login`)"
+    assert lines[at + 1] == hint
+    at = next(number for number, line in enumerate(lines) if line.startswith("model internlm-20b: failed: "))
+    assert "ModelScope's Shanghai_AI_Laboratory/internlm-20b cannot be downloaded: " in lines[at]
+    assert lines[at + 1] == hint.replace("hf auth login", "modelscope login")
+
+
+def test_prefetch_without_the_client_of_modelscope_says_what_to_install(
+    offline: Downloaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "modelscope", None)
+    with pytest.raises(WorkerError, match=r"reading ModelScope's me/Tiny\.1 needs modelscope") as caught:
+        fetch_model(SftArgs(model_type="tiny-ms"))
+    assert caught.value.hint == "pip install 'hpcbench-llm[modelscope]' into the Python that runs the jobs"
+    assert offline.output
+
+
+def test_a_download_that_lacks_a_shard_is_fetched_again(offline: Downloaded) -> None:
+    folder = Path(model_source(SftArgs(model_type="tiny-ms")))
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(WorkerError, match=r"lacks 1 of the 2 files") as caught:
+        find_model(SftArgs(model_type="tiny-ms"))
+    assert caught.value.hint == "run `hpcbench prefetch CONFIG` where there is internet"
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "model-00001-of-00002.safetensors").rename(folder / "model.safetensors")
+    assert offline.output
