@@ -13,7 +13,7 @@ from typing import Any, Final
 from hpcbench.errors import name_first
 from hpcbench.model_files.chat_template import find_fault
 from hpcbench.model_files.folder import ModelFolder
-from hpcbench.model_files.modules import find_unmatched, has_experts, last_parts, module_names
+from hpcbench.model_files.modules import find_unmatched, find_unsaved, has_experts, last_parts, module_names
 from hpcbench.model_files.tokenizer import DEFAULT
 from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 
@@ -221,7 +221,8 @@ def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
         return
     names = module_names(tensors) | {"lm_head"}  # a tied head has no tensor
     for argument in target_arguments(args):
-        if unmatched := find_unmatched(getattr(args, argument), names):
+        find = find_unsaved if argument == "lora_modules_to_save" else find_unmatched
+        if unmatched := find(getattr(args, argument), names):
             message = f"{model.name} has no module named {name_first(unmatched)}"
             yield Fault(argument=argument, message=message, expected=name_first(last_parts(tensors), 20))
 

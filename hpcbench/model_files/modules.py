@@ -27,6 +27,12 @@ def find_unmatched(words: Iterable[str], names: Iterable[str]) -> list[str]:
     return [word for word in words if word not in ends and word not in GROUP_WORDS]
 
 
+def find_unsaved(words: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return the words that no module's name ends with: so peft finds modules to save, `norm` in `layernorm` too."""
+    known = tuple(names)
+    return [word for word in words if not any(name.endswith(word) for name in known)]
+
+
 def last_parts(tensors: Iterable[str]) -> list[str]:
     """Return the names of modules with a weight of their own, less the path before them, for a message."""
     found = {tensor.rsplit(".", 2)[-2] for tensor in tensors if tensor.endswith(".weight") and tensor.count(".") > 1}

@@ -253,7 +253,8 @@ class TunerArgs(Arguments):
     tuner_backend: Literal["peft", "swift"] = "peft"
     """Accepted for SWIFT 2.x files; hpcbench always uses peft."""
     lora_target_modules: Words = ("DEFAULT",)
-    """ALL is every linear layer but the head, DEFAULT the attention's query, key and value, else module names."""
+    """Module names; ALL is every linear layer but the head, DEFAULT the attention's query, key and value, EMBEDDING the
+    input's embedding. A name that the model lacks is refused."""
     lora_rank: PositiveInt = 8
     """Rank of the adapter's two matrices."""
     lora_alpha: PositiveFloat = 32.0

@@ -100,6 +100,70 @@ def test_a_module_to_save_that_is_not_there_is_refused(base_model: Path) -> None
         prepare(base_model, lora_modules_to_save="norm embed_token")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lora_target_modules": "q_proj c_attn"}, "lora_target_modules: no module is named c_attn"),
+        ({"lora_target_modules": "DEFAULT c_attn"}, "lora_target_modules: no module is named c_attn"),
+        ({"lora_target_modules": "ALL c_attn"}, "lora_target_modules: no module is named c_attn"),
+        ({"sft_type": "adalora", "lora_target_modules": "q_proj c_attn"}, "lora_target_modules: no module is named c_"),
+        ({"sft_type": "ia3", "ia3_target_modules": "k_proj fc2"}, "ia3_target_modules: no module is named fc2"),
+    ],
+)
+def test_a_target_that_the_model_lacks_is_refused_even_beside_one_that_it_has(
+    base_model: Path, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(WorkerError, match=message):
+        prepare(base_model, **values)
+
+
+def targets_of(model: Any) -> set[str]:
+    return {name.partition(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+def test_words_for_several_modules_go_with_names_beside_them(base_model: Path) -> None:
+    everything, _ = prepare(base_model, lora_target_modules="ALL")
+    with_embedding, _ = prepare(base_model, lora_target_modules="ALL EMBEDDING")
+    embedding = {"base_model.model.model.embed_tokens"}
+    assert targets_of(with_embedding) == targets_of(everything) | embedding
+    default, _ = prepare(base_model, lora_target_modules="DEFAULT down_proj EMBEDDING")
+    assert {name.rpartition(".")[2] for name in targets_of(default)} == {
+        *("q_proj", "k_proj", "v_proj", "down_proj", "embed_tokens")
+    }
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"lora_modules_to_save": "lm_head"},
+        {"lora_modules_to_save": "embed_tokens"},
+        {"lora_target_modules": "q_proj lm_head"},
+        {"lora_target_modules": "q_proj EMBEDDING"},
+    ],
+)
+def test_an_adapter_on_tied_embeddings_is_evaluated_as_it_was_trained_merged_too(
+    tmp_path: Path, base_model: Path, values: dict[str, Any]
+) -> None:
+    from hpcbench.worker.evaluate.model import EvalModel
+
+    model, args = prepare(base_model, **values)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(tmp_path)
+    ids = torch.arange(24)[None]
+    expected = model.eval()(input_ids=ids).logits
+    tokenizer = loading.load_tokenizer(args)
+    for merge in (False, True):
+        loaded = loading.load_checkpoint(args, tmp_path, "cpu", merge=merge)
+        lm = EvalModel(
+            loaded, tokenizer, prompts=None, batch_size=1, max_length=None, between_batches=lambda _done, _total: None
+        )
+        torch.testing.assert_close(lm.model(input_ids=ids).logits, expected, msg=f"merge {merge}")
+
+
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_a_tied_head_still_counts_where_its_embedding_is_saved(base_model: Path) -> None:
     plain = sum(p.numel() for p in loading.load_model(SftArgs(model_id_or_path=str(base_model)), "cpu").parameters())

@@ -110,6 +110,8 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         if merge and args.quantization_bit:
             # Merged into quantised weights an adapter would be rounded away with them.
             base = base.dequantize(dtype=torch_dtype(args.dtype))
+        if merge:
+            _untie(base, folder)
         try:
             model = PeftModel.from_pretrained(base, str(folder))
         except (OSError, ValueError, RuntimeError) as error:
@@ -118,6 +120,22 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
     if not (folder / "config.json").is_file():
         raise WorkerError(f"{folder}: not a checkpoint: it has no {PEFT_CONFIG}, {TUNER_CONFIG} or config.json")
     return _from_pretrained(args, str(folder), device, dtype=args.dtype, num_gpus=num_gpus).eval()
+
+
+def _untie(base: Any, folder: Path) -> None:
+    """Give the head a weight of its own where the adapter changes it or the embedding that it shares its weight with.
+
+    Merged into the shared weight a change of the one would change the other.
+    """
+    embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
+    if head is None or head.weight is not embedding.weight:
+        return
+    config = read_json(folder / PEFT_CONFIG) or {}
+    words = config.get("target_modules") or []
+    names = [name for name, module in base.named_modules() if module is embedding or module is head]
+    if not isinstance(words, str) and any(f".{name}".endswith(f".{word}") for name in names for word in words):
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        base.config.tie_word_embeddings = False
 
 
 def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype, num_gpus: int) -> Any:

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hpcbench.errors import WorkerError
+from hpcbench.errors import WorkerError, name_first
+from hpcbench.model_files.modules import find_unmatched
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.requirements import require
 from hpcbench.worker.tuners import Tuner, full
@@ -188,9 +189,10 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any:
     Raises:
         WorkerError: no module has a name asked for.
     """
+    matrices = [name for name, module in model.named_modules() if getattr(_weight_of(module), "ndim", 0) > 1]
+    if unmatched := find_unmatched(args.galore_target_modules, matrices):
+        raise WorkerError(f"galore_target_modules: no module with a matrix is named {name_first(unmatched)}")
     targets = {id(parameter) for parameter in _find_targets(model, args)}
-    if not targets:
-        raise WorkerError(f"galore_target_modules: no module is named {', '.join(args.galore_target_modules)}")
     projected = {
         "rank": args.galore_rank,
         "update_proj_gap": args.galore_update_proj_gap,
@@ -228,6 +230,10 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any:
         betas=(training_args.adam_beta1, training_args.adam_beta2),
         eps=training_args.adam_epsilon,
     )
+
+
+def _weight_of(module: nn.Module) -> torch.Tensor | None:
+    return dict(module.named_parameters(recurse=False)).get("weight")
 
 
 def _find_targets(model: Any, args: SftArgs) -> Iterator[torch.Tensor]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.tuners import Tuner
+from hpcbench.worker.tuners.lora import check_names
 
 DEFAULTS: Final = (
     (("k_proj", "v_proj"), "down_proj"),
@@ -53,6 +54,7 @@ def _choose_modules(model: Any, args: SftArgs) -> tuple[list[str], list[str]]:
             raise WorkerError(
                 f"ia3_target_modules: DEFAULT is not known for {type(model).__name__}", hint="name the modules"
             )
+    check_names(model, "ia3_target_modules", words)
     if not set(inputs) <= set(words):
         raise WorkerError("ia3_feedforward_modules: they must be among ia3_target_modules")
     return words, inputs

@@ -6,10 +6,14 @@ It never touches the base's weights.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from torch import nn
+
 from hpcbench.catalog.models import MODELS
-from hpcbench.errors import WorkerError
+from hpcbench.errors import WorkerError, name_first
+from hpcbench.model_files.modules import ALL, DEFAULT, EMBEDDING, GROUP_WORDS, find_unmatched, find_unsaved, last_parts
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.tuners import Tuner
 
@@ -36,10 +40,8 @@ def prepare(model: Any, args: SftArgs) -> Any:
     """
     from peft import LoraConfig
 
-    # peft passes over a name that no module has.
     names = [name for name, _ in model.named_modules()]
-    unknown = [word for word in args.lora_modules_to_save if not any(name.endswith(word) for name in names)]
-    if unknown:
+    if unknown := find_unsaved(args.lora_modules_to_save, names):
         raise WorkerError(f"lora_modules_to_save: no module is named {', '.join(unknown)}")
     return add_adapter(
         model,
@@ -77,22 +79,62 @@ def add_adapter(model: Any, args: SftArgs, config_type: type[LoraConfig], **opti
 
 
 def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
-    """Return peft's target_modules: ALL is every linear layer but the head, DEFAULT query, key and value.
+    """Return peft's target_modules.
+
+    ALL is every linear layer but the head, DEFAULT query, key and value, EMBEDDING the input's embedding.
 
     Raises:
-        WorkerError: DEFAULT is not known for this architecture.
+        WorkerError: DEFAULT is not known for this architecture, or no module has a name asked for.
     """
     words = list(args.lora_target_modules)
-    if "ALL" in words:
+    if set(words) == {ALL}:
         return "all-linear"  # peft leaves the output layer out
-    if "DEFAULT" not in words:
-        return words
+    check_names(model, "lora_target_modules", words)
+    found = [word for word in words if word not in GROUP_WORDS]
+    if DEFAULT in words:
+        found = [*_choose_default(model, args), *found]
+    if ALL in words:
+        found = [*_find_linear(model), *found]
+    if EMBEDDING in words:
+        found.append(_name_of(model, model.get_input_embeddings()))
+    return found
+
+
+def check_names(model: Any, argument: str, words: Iterable[str]) -> None:
+    """Raise where no module has a name asked for: peft passes over a name beside others that it finds.
+
+    Raises:
+        WorkerError: with the names that there are.
+    """
+    names = [name for name, _ in model.named_modules()]
+    if unmatched := find_unmatched(words, names):
+        known = last_parts(name for name, _ in model.named_parameters())
+        raise WorkerError(
+            f"{argument}: no module is named {name_first(unmatched)}", hint=f"it has {name_first(known, 20)}"
+        )
+
+
+def _find_linear(model: Any) -> list[str]:
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        # GPT-2's Conv1D is a linear layer by another name; bitsandbytes' are subclasses.
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D") and module is not head
+    ]
+
+
+def _name_of(model: Any, wanted: Any) -> str:
+    return next(name for name, module in model.named_modules() if module is wanted)
+
+
+def _choose_default(model: Any, args: SftArgs) -> Sequence[str]:
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     entry = MODELS.lookup(args.model_type) if args.model_type is not None else None
     known = (entry.lora_target_modules,) if entry is not None and entry.lora_target_modules else ()
     for candidate in (*known, *QKV_NAMES):
         if names.issuperset(candidate):
-            return [*candidate, *(word for word in words if word != "DEFAULT")]
+            return candidate
     raise WorkerError(
         f"lora_target_modules: DEFAULT is not known for {type(model).__name__}",
         hint="set lora_target_modules: ALL, or name the modules",

@@ -235,7 +235,7 @@ def test_a_target_that_the_model_lacks_is_refused_even_beside_one_that_it_has(tm
         ("ia3_target_modules", "ia3"),
         ("galore_target_modules", "galore"),
     ):
-        assert f"args.{name}: model has no module named head\n" in plan(tmp_path, **{"sft_type": method, name: "head"})
+        assert f"args.{name}: model has no module named haed\n" in plan(tmp_path, **{"sft_type": method, name: "haed"})
     fitting = ("ALL", "DEFAULT", "EMBEDDING", "q_proj", "self_attn.q_proj", "model.layers.1.mlp.up_proj", "lm_head")
     assert plan(tmp_path, lora_target_modules=list(fitting)) == ""
 

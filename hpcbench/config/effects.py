@@ -1,0 +1,151 @@
+"""Arguments that do nothing with the others: an experiment that names one would be a row that says what did not run.
+
+In: the arguments of an experiment, and where each was written. Out: those without an effect, with what they need (pure).
+A value that is the default asks for nothing, and one beside its switch, written as off, was switched off on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from hpcbench.errors import Problem, did_you_mean
+from hpcbench.schemas.arguments import QUANTIZABLE, EvalArgs, SftArgs
+from hpcbench.schemas.suite import Experiment
+from hpcbench.storage.located_yaml import Located
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effect:
+    """When arguments have an effect."""
+
+    names: tuple[str, ...]
+    needs: str
+    """What they need, as it is written in a suite."""
+    holds: Callable[[SftArgs], bool]
+    switch: str | None = None
+    """The argument that switches them all on and off."""
+
+
+def _family(prefix: str) -> tuple[str, ...]:
+    return tuple(name for name in SftArgs.model_fields if name.startswith(prefix))
+
+
+def _of_tuners(*tuners: str) -> Callable[[SftArgs], bool]:
+    return lambda args: args.tuner in tuners
+
+
+_LORA = ("lora_target_modules", "lora_alpha", "lora_dropout_p")
+_Q_GALORE = ("galore_cos_threshold", "galore_gamma_proj", "galore_queue_size")
+
+EFFECTS = (
+    _Effect(names=_LORA, needs="sft_type: lora or adalora", holds=_of_tuners("lora", "adalora")),
+    _Effect(
+        names=tuple(name for name in (*_family("lora_"), "use_dora", "use_rslora") if name not in _LORA),
+        needs="sft_type: lora",
+        holds=_of_tuners("lora"),
+    ),
+    _Effect(names=("init_lora_weights",), needs="sft_type: lora", holds=_of_tuners("lora")),
+    *(
+        _Effect(names=_family(f"{tuner}_"), needs=f"sft_type: {tuner}", holds=_of_tuners(tuner))
+        for tuner in ("adalora", "adapter", "ia3", "llamapro", "lisa")
+    ),
+    _Effect(names=_family("galore_"), needs="use_galore: true", holds=lambda args: args.use_galore, switch="use_galore"),
+    _Effect(
+        names=("galore_proj_bits", "galore_proj_group_size"),
+        needs="galore_proj_quant: true",
+        holds=lambda args: args.galore_proj_quant,
+        switch="galore_proj_quant",
+    ),
+    _Effect(
+        names=_Q_GALORE,
+        needs="galore_quantization: true or galore_proj_quant: true",
+        holds=lambda args: args.galore_quantization or args.galore_proj_quant,
+    ),
+    _Effect(
+        names=_family("bnb_4bit_"),
+        needs="quantization_bit: 4",
+        holds=lambda args: args.quantization_bit == 4,  # noqa: PLR2004  # bits
+        switch="quantization_bit",
+    ),
+    _Effect(
+        names=("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty"),
+        needs="predict_with_generate: true",
+        holds=lambda args: args.predict_with_generate,
+        switch="predict_with_generate",
+    ),
+    _Effect(
+        names=("temperature", "top_k", "top_p"),
+        needs="do_sample: true",
+        holds=lambda args: args.do_sample,
+        switch="do_sample",
+    ),
+    _Effect(
+        names=("hub", "hub_model_id", "hub_private_repo", "push_hub_strategy"),
+        needs="push_to_hub: true",
+        holds=lambda args: args.push_to_hub,
+        switch="push_to_hub",
+    ),
+    _Effect(
+        names=("train_dataset_mix_ds",),
+        needs="train_dataset_mix_ratio above 0",
+        holds=lambda args: args.train_dataset_mix_ratio > 0,
+        switch="train_dataset_mix_ratio",
+    ),
+    _Effect(
+        names=("dataset_test_ratio",), needs="no val_dataset, beside which nothing is split off",
+        holds=lambda args: not args.val_dataset,
+    ),
+    _Effect(
+        names=("save_steps",),
+        needs="save_strategy: steps",
+        holds=lambda args: args.save_strategy != "no",
+    ),
+)  # fmt: skip
+"""Of the arguments of a training all that need others; those without an entry always have an effect."""
+
+
+@dataclass(slots=True)
+class Effects:
+    """Which arguments of a suite's layers had an effect in some experiment, and which in none."""
+
+    idle: dict[tuple[str, str], tuple[Located, str]] = field(default_factory=dict)
+    """Layer and argument -> its value and what it needs."""
+    used: set[tuple[str, str]] = field(default_factory=set)
+
+    def check(self, args: SftArgs, given: Mapping[str, Located]) -> list[Problem]:
+        """Return what an experiment names for itself without an effect; what all share is kept for `finish`."""
+        idle = dict(find_idle(args, given))
+        problems = []
+        for name, value in given.items():
+            key = (value.source, name)
+            if name not in idle:
+                self.used.add(key)
+            elif value.source in {"suite", "--set"}:
+                self.idle.setdefault(key, (value, idle[name]))
+            else:
+                problems.append(_no_effect(value, name, idle[name]))
+        return problems
+
+    def finish(self) -> list[Problem]:
+        """Return what all experiments share and none has an effect of."""
+        return [
+            _no_effect(value, key[1], needs, where=" in any experiment")
+            for key, (value, needs) in self.idle.items()
+            if key not in self.used
+        ]
+
+
+def find_idle(args: SftArgs, given: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the written arguments that have no effect, each with what it needs."""
+    written = set(given)
+    for effect in EFFECTS:
+        if effect.holds(args) or (effect.switch in written and not getattr(args, effect.switch or "")):
+            continue
+        for name in effect.names:
+            if name in written and args.differs_from_default(name):
+                yield name, effect.needs
+
+
+def _no_effect(value: Located, name: str, needs: str, *, where: str = "") -> Problem:
+    return value.problem(f"`{name}` has no effect{where}", expected=needs, hint="remove it where it has none")
