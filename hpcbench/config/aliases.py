@@ -31,9 +31,13 @@ ALIASES: Mapping[str, str] = {
     "attn_implementation": "attn_impl",
     "model_name_or_path": "model_id_or_path",
     "lora_dropout": "lora_dropout_p",
+    "lr": "learning_rate",
     "lora_r": "lora_rank",
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
+    # LLaMA-Factory.
+    "cutoff_len": "max_length",
+    "lora_target": "lora_target_modules",
     # Files, which `dataset` takes as well.
     "custom_train_dataset_path": "dataset",
     "custom_val_dataset_path": "val_dataset",
@@ -61,6 +65,13 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "push_hub_strategy": {"every_save": "push_last"},
 }
 """Values of later versions, by the argument's own name."""
+
+_GROUPS_OF_MODULES = {"all": "ALL", "all-linear": "ALL", "all_linear": "ALL", "default": "DEFAULT", "auto": "DEFAULT"}
+WORD_ALIASES: Mapping[str, Mapping[str, str]] = {
+    "lora_target_modules": {**_GROUPS_OF_MODULES, "embedding": "EMBEDDING"},
+    "ia3_target_modules": {"default": "DEFAULT", "auto": "DEFAULT"},
+}
+"""Words of peft, LLaMA-Factory and later versions in lists of words, in lower case, by the argument's own name."""
 
 _OWN_FILES = frozenset({"custom_train_dataset_path", "custom_val_dataset_path"})
 """ms-swift's scripts give these empty beside `dataset`."""
@@ -107,6 +118,10 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "merge_lora_and_save": _OFF,
     "save_generation_config": ("true", *_NOTHING),
     "infer_backend": ("pt", "auto", *_NOTHING),
+    # transformers' TrainingArguments.
+    "report_to": ("[]", *_NOTHING),
+    "bf16": _OFF,
+    "fp16": _OFF,
 }
 """Arguments of ms-swift that are not supported -> values that change nothing, in lower case."""
 
@@ -181,6 +196,12 @@ _REASONS: Mapping[str, tuple[str, str]] = {
         ("merge_lora", "merge_lora_and_save"), (_EXPORT, "to evaluate merged weights set eval_args.merge_lora: true")
     ),
     "save_generation_config": (_INFER, "how evals generate stands in the record: eval_args.gen_kwargs"),
+    "report_to": (
+        "losses and figures are in each job's history.jsonl and in the report, and jobs need no internet",
+        "set report_to: none, or remove it",
+    ),
+    "bf16": ("dtype takes the name of the type", "set dtype: bf16"),
+    "fp16": ("dtype takes the name of the type", "set dtype: fp16"),
     "infer_backend": ("evals generate with transformers, whose speed the report compares", "remove it"),
 }
 """Why an argument is not honoured, and what to do instead."""
@@ -198,6 +219,22 @@ UNSUPPORTED_TUNERS: Mapping[str, str] = {
 }
 """Values of `sft_type` in ms-swift that are not supported -> why, and what to take instead."""
 
+HINTS: Mapping[str, str] = {
+    **dict.fromkeys(("tasks", "task"), "name eval tasks in `eval_dataset`, beside `args`"),
+    "model_args": "give model_id_or_path and dtype under `args`",
+    "save_dir": "give it on the command line: --save-dir",
+    "config": "suites are named without an option: hpcbench submit SUITE...",
+    **dict.fromkeys(("mem", "memory"), "requirements.mem_gb takes GiB as a number, for example mem_gb: 64"),
+    **dict.fromkeys(("num_gpus", "n_gpu"), "requirements.gpu is the number of GPUs in all"),
+    **dict.fromkeys(("nproc_per_node", "num_processes", "ntasks"), "requirements.ddp is the number of ranks in all"),
+    **dict.fromkeys(("walltime", "time_limit"), "requirements.time is the time limit, for example time: 8h"),
+    **dict.fromkeys(("account", "qos"), "it belongs to the cluster profile, which `hpcbench init` writes"),
+    "val_size": "dataset_test_ratio is the part of each dataset that becomes validation",
+    "val_set_size": "dataset_test_ratio is the part of each dataset that becomes validation",
+    **dict.fromkeys(("eval_strategy", "evaluation_strategy"), "eval_steps is the number of steps between evaluations"),
+}
+"""Keys of other tools that mean nothing here -> what there is instead, wherever they are written."""
+
 ModelLookup = Callable[[str], object]
 
 
@@ -207,7 +244,7 @@ class ArgumentNames:
 
     known: frozenset[str]
     elsewhere: Mapping[str, str]
-    """Keys that belong to other sections -> that section."""
+    """Keys that belong to other sections -> that section, empty for those beside the sections."""
     is_catalog_model: Callable[[Located], bool]
     also: tuple[str, ...] = ()
     """Further names that may have been meant, which the caller reads itself."""
@@ -251,9 +288,10 @@ class ArgumentNames:
             why, instead = _REASONS.get(name, ("", "remove it"))
             message = f"`{name}` is known but not supported by this version" + (f": {why}" if why else "")
             return [value.problem(message, hint=instead)]
-        hint = did_you_mean(name, (*self.known, *self.also, *ALIASES, *UNSUPPORTED))
+        hint = HINTS.get(name) or did_you_mean(name, (*self.known, *self.also, *ALIASES, *UNSUPPORTED))
         if name in self.elsewhere:
-            hint = f"it belongs into `{self.elsewhere[name]}`"
+            section = self.elsewhere[name]
+            hint = f"it belongs into `{section}`" if section else f"it belongs beside `args`, as `{name}: ...`"
         return [value.problem(f"unknown argument {name!r}", hint=hint)]
 
 
@@ -261,7 +299,19 @@ def _own_value(name: str, value: Located) -> Located:
     words = VALUE_ALIASES.get(name, {})
     if isinstance(value.value, str) and value.value.lower().removeprefix("torch.") in words:
         return replace(value, value=words[value.value.lower().removeprefix("torch.")], raw=None)
-    return value
+    groups = WORD_ALIASES.get(name)
+    return value if groups is None else _name_groups(value, groups)
+
+
+def _name_groups(value: Located, groups: Mapping[str, str]) -> Located:
+    """Return a list of words, or one text with several, with the own names of words that stand for several modules."""
+    if value.items is not None:
+        return replace(value, value=tuple(_name_groups(item, groups) for item in value.items), raw=None)
+    if not isinstance(value.value, str):
+        return value
+    words = value.value.replace(",", " ").split()
+    renamed = [groups.get(word.lower(), word) for word in words]
+    return value if renamed == words else replace(value, value=" ".join(renamed), raw=None)
 
 
 def _canonical(value: Located) -> str:

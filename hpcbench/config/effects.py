@@ -1,6 +1,6 @@
 """Arguments that do nothing with the others: an experiment that names one would be a row that says what did not run.
 
-In: the arguments of an experiment, and where each was written. Out: those without an effect, with what they need (pure).
+In: the arguments of an experiment, and where each was written. Out: those without an effect, and what they need (pure).
 A value that is the default asks for nothing, and one beside its switch, written as off, was switched off on purpose.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hpcbench.errors import Problem, did_you_mean
+from hpcbench.errors import Problem
 from hpcbench.schemas.arguments import QUANTIZABLE, EvalArgs, SftArgs
-from hpcbench.schemas.suite import Experiment
+from hpcbench.schemas.request import Command
 from hpcbench.storage.located_yaml import Located
 
 
@@ -50,7 +50,12 @@ EFFECTS = (
         _Effect(names=_family(f"{tuner}_"), needs=f"sft_type: {tuner}", holds=_of_tuners(tuner))
         for tuner in ("adalora", "adapter", "ia3", "llamapro", "lisa")
     ),
-    _Effect(names=_family("galore_"), needs="use_galore: true", holds=lambda args: args.use_galore, switch="use_galore"),
+    _Effect(
+        names=_family("galore_"),
+        needs="use_galore: true",
+        holds=lambda args: args.use_galore,
+        switch="use_galore",
+    ),
     _Effect(
         names=("galore_proj_bits", "galore_proj_group_size"),
         needs="galore_proj_quant: true",
@@ -73,12 +78,6 @@ EFFECTS = (
         needs="predict_with_generate: true",
         holds=lambda args: args.predict_with_generate,
         switch="predict_with_generate",
-    ),
-    _Effect(
-        names=("temperature", "top_k", "top_p"),
-        needs="do_sample: true",
-        holds=lambda args: args.do_sample,
-        switch="do_sample",
     ),
     _Effect(
         names=("hub", "hub_model_id", "hub_private_repo", "push_hub_strategy"),
@@ -149,3 +148,24 @@ def find_idle(args: SftArgs, given: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _no_effect(value: Located, name: str, needs: str, *, where: str = "") -> Problem:
     return value.problem(f"`{name}` has no effect{where}", expected=needs, hint="remove it where it has none")
+
+
+def check_eval_effects(
+    cmd: Command, args: SftArgs | None, evals: Iterable[EvalArgs], given: Mapping[str, Located], *, at: Located
+) -> list[Problem]:
+    """Return what evals are asked for and cannot do, or what an experiment names for itself without an effect."""
+    problems = []
+    arguments = tuple(evals)
+    if any(eval_args.fewshot_as_multiturn and eval_args.apply_chat_template is False for eval_args in arguments):
+        where = given.get("fewshot_as_multiturn", at)
+        problems.append(where.problem("`fewshot_as_multiturn` has no effect", expected="apply_chat_template: true"))
+    tuner = args.tuner if args is not None and cmd == "sft" else None
+    if any(eval_args.merge_lora for eval_args in arguments) and cmd != "command" and tuner not in QUANTIZABLE:
+        where = given.get("merge_lora", at)
+        # Its weights are none of peft's, so the job would fail; for the others there is nothing to merge.
+        if tuner == "adapter":
+            message = "`merge_lora`: what sft_type adapter trains cannot be merged"
+            problems.append(at.problem(message, hint="set eval_args.merge_lora: false"))
+        elif where.source in {"experiment", "matrix"}:
+            problems.append(_no_effect(where, "merge_lora", f"sft_type: {', '.join(QUANTIZABLE)}"))
+    return problems

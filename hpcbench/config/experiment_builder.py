@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
+from hpcbench.config.effects import check_eval_effects
 from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_model_files, find_chat_template
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
-from hpcbench.config.request_checks import check_args, check_resources, has_validation
+from hpcbench.config.request_checks import check_args, check_eval_ranks, check_resources, has_validation
 from hpcbench.config.typed_fields import build, take_count, take_text, take_words
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
@@ -69,6 +70,8 @@ class ExperimentBuilder:
         if args is not None:
             given = self.layer.section("args")
             self.problems += check_args(args, given, at=self.at, cmd=cmd, device=device, has_evals=bool(evals))
+            if cmd == "sft":
+                self.problems += self.place.effects.check(args, given)
             if cmd != "command":
                 self.problems += check_model_files(
                     self.place.models,
@@ -83,10 +86,14 @@ class ExperimentBuilder:
                 template = find_chat_template(self.place.models, args, env)
                 self.problems += self.place.datasets.check_tools(args, given, at=self.at, template=template)
         self._check_evals(cmd, evals, eval_args, args, command)
+        self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
             self._check_request("requirements", requirements, device, needs_gpu=cmd == "sft")
         if evals and eval_requirements is not None:
             self._check_request("eval_requirements", eval_requirements, device, needs_gpu=True)
+            if not all(eval_args[name].command for name in evals if name in eval_args):
+                given = self.layer.section("eval_requirements")
+                self.problems += check_eval_ranks(eval_requirements, given, at=self.at)
         if len(self.problems) > before or requirements is None or eval_requirements is None:
             return None
         return Experiment(

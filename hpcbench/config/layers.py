@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hpcbench.config.aliases import ArgumentNames
+from hpcbench.config.aliases import HINTS, ArgumentNames
 from hpcbench.config.names import is_text
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
@@ -34,8 +34,9 @@ SECTION_KEYS: Mapping[str, tuple[str, ...]] = {
 ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys((name for name in SECTION_KEYS["eval_args"] if name not in ARGUMENTS), "eval_args"),
     **dict.fromkeys(REQUIREMENTS, "requirements"),
+    **dict.fromkeys((*VALUES, *(name for name in SECTIONS if name != "args")), ""),
 }
-"""Keys that people write under `args` -> where they belong."""
+"""Keys that people write under `args` -> the section where they belong, empty for beside the sections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ def keep_known(entries: Mapping[str, Located], known: Sequence[str], problems: l
     """Return the entries with a known key; the others go to `problems`."""
     for name, entry in entries.items():
         if name not in known:
-            hint = did_you_mean(name, known)
+            hint = HINTS.get(name) or did_you_mean(name, known)
             problems.append(entry.problem(f"unknown key {shorten(repr(name))}", expected=", ".join(known), hint=hint))
     return {name: entry for name, entry in entries.items() if name in known}
 

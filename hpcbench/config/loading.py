@@ -154,6 +154,7 @@ class _Loader:
             found += self._experiments_of(entry, suite, seen, unlisted)
         if len(self.problems) == before:
             self._check_per_dataset(unlisted)
+            self.problems += self.place.effects.finish()
         return found
 
     def _read_layer(self, entries: Mapping[str, Located], *, source: str, besides: Sequence[str]) -> Layer:

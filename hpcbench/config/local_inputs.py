@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hpcbench.catalog.datasets import DATASETS
 from hpcbench.config.data_checks import DatasetChecker
+from hpcbench.config.effects import Effects
 from hpcbench.config.eval_tasks import EvalTaskChecks
 from hpcbench.config.model_checks import ModelReader
 from hpcbench.config.typed_fields import take_text, take_words
@@ -37,6 +38,7 @@ class SuitePlace:
     datasets: DatasetChecker = field(default_factory=DatasetChecker)
     models: ModelReader = field(default_factory=ModelReader)
     eval_tasks: EvalTaskChecks = field(default_factory=EvalTaskChecks)
+    effects: Effects = field(default_factory=Effects)
 
     def base_of(self, value: Located) -> Path:
         """Return the folder that paths in this value are relative to."""

@@ -41,6 +41,9 @@ def check_resources(
             found.append((("ddp", "gpu"), f"ddp {ddp} is more than gpu {gpu}", "at least one GPU per rank"))
         elif gpu % ddp:
             found.append((("ddp", "gpu"), f"gpu {gpu} cannot be shared out to ddp {ddp}", "gpu a multiple of ddp"))
+        elif needs_gpu and 1 < ddp < gpu:
+            text = f"{gpu} GPUs for ddp {ddp}: a model on several GPUs is trained by one rank"
+            found.append((("ddp", "gpu"), text, f"ddp: {gpu}, a model on each, or ddp: 1, one model over all of them"))
         if gpu % nodes:
             found.append(
                 (("nodes", "gpu"), f"gpu {gpu} cannot be shared out to {nodes} nodes", "gpu a multiple of nodes")
@@ -56,6 +59,15 @@ def check_resources(
         if word is not None and key in given and pattern.fullmatch(word) is None:
             found.append(((key,), f"got {shorten(repr(word))}", rule))
     return [_complain(given, keys, section, at).problem(text, expected=expected) for keys, text, expected in found]
+
+
+def check_eval_ranks(resources: Resources, given: Mapping[str, Located], *, at: Located) -> list[Problem]:
+    """Return that lm-eval runs in one process where more are asked for."""
+    if resources.ddp == 1:
+        return []
+    where = _complain(given, ("ddp",), "eval_requirements", at)
+    text = f"ddp {resources.ddp}: an eval runs in one process, with its model spread over all of its GPUs"
+    return [where.problem(text, expected="ddp: 1")]
 
 
 def _complain(given: Mapping[str, Located], keys: tuple[str, ...], section: str, at: Located) -> Located:
@@ -93,6 +105,13 @@ def check_args(
         found.append(
             at_key("save_strategy").problem(message, hint="remove one of them; `eval_dataset: []` switches evals off")
         )
+    if args.max_steps == 0:
+        hint = "leave it out to train for num_train_epochs; `cmd: eval` evaluates the untrained model"
+        message = "`max_steps: 0` trains nothing"
+        found.append(at_key("max_steps").problem(message, expected="1 or more, or -1", hint=hint))
+    if args.train_dataset_mix_ratio > 0 and not args.train_dataset_mix_ds:
+        message = "`train_dataset_mix_ratio` with no dataset to mix in"
+        found.append(at_key("train_dataset_mix_ratio").problem(message, expected="`train_dataset_mix_ds`"))
     found += check_training(args, given, at_key, has_validation=has_validation(args))
     return found + _check_words(args, at_key) + _check_push(args, at_key)
 

@@ -159,7 +159,7 @@ class TrainingArgs(Arguments):
     num_train_epochs: PositiveFloat = 1.0
     """Passes over the training rows; max_steps overrides it."""
     max_steps: int = -1
-    """Optimizer steps; 0 or more overrides num_train_epochs, -1 does not."""
+    """Optimizer steps; 1 or more overrides num_train_epochs, -1 does not."""
     optim: str = "adamw_torch"
     """Optimizer, by its name in transformers' TrainingArguments."""
     learning_rate: PositiveFloat | None = None

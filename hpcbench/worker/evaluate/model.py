@@ -82,7 +82,7 @@ class EvalModel(HFLM):
         between_batches: BetweenBatches,
     ) -> None:
         # lm-eval ties the head to the embedding, which fails where one of them was trained by itself.
-        model.tie_weights = lambda *_args, **_kwargs: None
+        model.__dict__["tie_weights"] = lambda *_args, **_kwargs: None
         # A fixed number of rows: the automatic size of lm-eval would change the speed.
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
         self.prompts = prompts

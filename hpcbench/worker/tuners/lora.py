@@ -125,13 +125,13 @@ def _find_linear(model: Any) -> list[str]:
 
 
 def _name_of(model: Any, wanted: Any) -> str:
-    return next(name for name, module in model.named_modules() if module is wanted)
+    return next(str(name) for name, module in model.named_modules() if module is wanted)
 
 
 def _choose_default(model: Any, args: SftArgs) -> Sequence[str]:
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     entry = MODELS.lookup(args.model_type) if args.model_type is not None else None
-    known = (entry.lora_target_modules,) if entry is not None and entry.lora_target_modules else ()
+    known: tuple[tuple[str, ...], ...] = (entry.lora_target_modules,) if entry and entry.lora_target_modules else ()
     for candidate in (*known, *QKV_NAMES):
         if names.issuperset(candidate):
             return candidate

@@ -36,6 +36,13 @@ ACCEPTED = {
     "bnb_4bit_use_double_quant": "false",
 }  # fmt: skip
 
+# beginnings of names that have no effect by themselves -> what gives them one
+SWITCHES: dict[str, dict[str, str]] = {
+    "bnb_4bit_": {"quantization_bit": "4"},
+    "hub_": {"push_to_hub": "true", "hub_model_id": "a/b"},
+    "push_hub_": {"push_to_hub": "true"},
+}
+
 # name -> a value that asks for something this version refuses
 REFUSED = {
     "output_dir": "output", "ignore_args_error": "true", "hub_token": "t", "ckpt_dir": "x", "eval_human": "true", "show_dataset_sample": "20",
@@ -74,7 +81,8 @@ def load_with(folder: Path, **given: str) -> SftArgs | str:
 
 @pytest.mark.parametrize("name", sorted(ACCEPTED))
 def test_an_argument_is_accepted_and_mapped(tmp_path: Path, name: str) -> None:
-    found = load_with(tmp_path, **{name: ACCEPTED[name]})
+    switch = next((switch for prefix, switch in SWITCHES.items() if name.startswith(prefix)), {})
+    found = load_with(tmp_path, **{**switch, name: ACCEPTED[name]})
     assert isinstance(found, SftArgs), found
     field = {"tuner_bankend": "tuner_backend", "gradient_checkpinting": "gradient_checkpointing"}.get(name, name)
     value = getattr(found, field)

@@ -51,8 +51,11 @@ def test_arguments_of_ms_swifts_scripts_are_honored(tmp_path: Path) -> None:
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"query": "a", "response": "b"}\n', encoding="utf-8")
     given = {"custom_val_dataset_path": "mine.jsonl", "lora_bias_trainable": "all", "modules_to_save": "norm,ln_f"}
-    found = load_with(tmp_path, **given, init_lora_weights="gaussian", bnb_4bit_compute_dtype="float16")
+    found = load_with(tmp_path, **given, init_lora_weights="gaussian")
     assert isinstance(found, SftArgs), found
     assert found.val_dataset == (str(rows),)
     assert (found.lora_bias_trainable, found.lora_modules_to_save) == ("all", ("norm", "ln_f"))
-    assert (found.init_lora_weights, found.bnb_4bit_comp_dtype) == ("gaussian", "fp16")
+    assert found.init_lora_weights == "gaussian"
+    found = load_with(tmp_path, quantization_bit="4", bnb_4bit_compute_dtype="float16")
+    assert isinstance(found, SftArgs), found
+    assert found.bnb_4bit_comp_dtype == "fp16"

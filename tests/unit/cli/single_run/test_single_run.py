@@ -73,7 +73,7 @@ def refusals(*words: str, verb: Verb = SFT) -> list[str]:
         ("--system=--yes", "system", "--yes"),
         ("--system yes", "system", "yes"),
         ("--model qwen2.5-3b-instruct", "model_type", "qwen2.5-3b-instruct"),
-        ("--adalora_deltaT 3", "adalora_deltaT", 3),
+        ("--sft_type adalora --adalora_deltaT 3", "adalora_deltaT", 3),
         ("--sft_type dora", "use_dora", True),
         ("--push_to_hub false", "seed", 42),
     ],
