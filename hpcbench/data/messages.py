@@ -127,10 +127,10 @@ def check_answers(messages: Sequence[Message], *, all_rounds: bool, where: str) 
     last = messages[-1] if messages else {"role": "nobody"}
     if last["role"] != "assistant":
         raise BadRowError(f"{where}: the last turn is from {show(str(last['role']))}", expected="an answer at the end")
-    if len(messages) == 1:
-        raise BadRowError(f"{where}: an answer without anything before it", expected="a question and its answer")
     answers = [(number, each) for number, each in enumerate(messages, start=1) if each["role"] == "assistant"]
     for number, answer in answers if all_rounds else answers[-1:]:
+        if number == 1:
+            raise BadRowError(f"{where}: an answer without anything before it", expected="a question and its answer")
         place = "the answer" if answer is last else f"message {number}, an answer that is trained on,"
         if not answer.get(CALLS) and not str(answer.get("content") or "").strip():
             raise BadRowError(f"{where}: {place} is empty", expected="text to learn")

@@ -56,10 +56,15 @@ class RowReader:
     layout: RowLayout = NO_LAYOUT
     all_rounds: bool = False
     """Whether every answer is trained on, not only the last one."""
+    _shapes: list[Shape] = field(init=False)
     _unread: Counter[str] = field(default_factory=Counter)
     _unread_keys: set[str] = field(default_factory=set)
     _num_rows: int = 0
     _num_repaired: int = 0
+
+    def __post_init__(self) -> None:
+        # The sort is stable: beside the registry's shape the others keep their order.
+        self._shapes = sorted(SHAPES, key=lambda shape: shape.name != self.layout.formatting)
 
     def read_placed(self, placed: PlacedRow) -> Chat:
         """Return what a row teaches.
@@ -108,13 +113,11 @@ class RowReader:
         """Return each part of the row with its column's name and value."""
         if self.layout.columns:
             return self._find_named_parts(row)
-        shapes = sorted(SHAPES, key=lambda shape: shape.name != self.layout.formatting)
         # Files that were put together from several have each other's columns, with null in them.
-        fitting = [shape for shape in shapes if all(_is_given(row, *needed) for needed in shape.needed.items())]
-        near = [shape for shape in shapes if shape.needed.keys() <= row.keys()]
-        if not fitting and not near:
-            raise BadRowError(_describe_missing(row, shapes), expected=describe_shapes())
-        shape = (fitting or near)[0]
+        shape = next((shape for shape in self._shapes if _fits(row, shape)), None)
+        shape = shape or next((shape for shape in self._shapes if shape.needed.keys() <= row.keys()), None)
+        if shape is None:
+            raise BadRowError(_describe_missing(row, self._shapes), expected=describe_shapes())
         found = {part: (column, row[column]) for column, part in shape.needed.items()}
         return found | {part: (column, row[column]) for column, part in shape.optional.items() if column in row}
 
@@ -191,9 +194,13 @@ class RowReader:
         return read_turns(value, column, layout=self.layout, agent=self.agent, on_unread=self._unread_keys.add)
 
 
-def _is_given(row: Mapping[str, Any], column: str, part: Part) -> bool:
-    value = row.get(column)
-    return not is_absent(value) if part is Part.TURNS else value is not None
+def _fits(row: Mapping[str, Any], shape: Shape) -> bool:
+    """Return whether all that the shape needs is there; an empty list of turns, as CSV files have it, is not."""
+    for column, part in shape.needed.items():
+        value = row.get(column)
+        if value is None or (part is Part.TURNS and not value):
+            return False
+    return True
 
 
 def _read_system(parts: Mapping[Part, tuple[str, Any]]) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 
 from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.data.columns import Part, RowLayout
+from hpcbench.data.files import read_rows
 from hpcbench.data.messages import MASKED
 from hpcbench.data.row_reader import Chat, RowReader
 from hpcbench.data.values import BadRowError
@@ -267,6 +268,14 @@ def test_a_broken_tool_dialogue_is_named_with_its_turn(turns: list[Any], message
     assert refusal({"conversations": turns}) == message
 
 
+def test_an_answer_that_is_trained_on_follows_something() -> None:
+    row = {"messages": [ANSWERED, ASKED, ANSWERED]}
+    assert len(read(row)) == 3
+    assert refusal(row, all_rounds=True) == (
+        "messages: an answer without anything before it; expected: a question and its answer"
+    )
+
+
 def test_half_a_character_is_read_as_one_that_says_so() -> None:
     reader = make_reader()
     row = json.loads('{"query": "smile \\ud83d", "response": "ok \\ude00\\ud83d\\ude00"}')
@@ -327,3 +336,11 @@ def test_of_a_registrys_two_columns_for_the_question_one_is_enough() -> None:
     assert read({"query": "q", "response": "a"}, columns=columns) == PAIR
     assert read({"input": "q", "response": "a"}, columns=columns) == PAIR
     assert refusal({"response": "a"}, columns=columns) == "no column 'query'; found: response; expected: the question"
+
+
+def test_tools_of_a_parquet_file_are_those_of_the_json_lines() -> None:
+    pytest.importorskip("pyarrow")
+    lines = shared("data/cases/tools-messages.jsonl")
+    reader = make_reader()
+    chats = [[reader.read(row) for row, _ in read_rows(lines.with_suffix(suffix))] for suffix in (".jsonl", ".parquet")]
+    assert chats[0] == chats[1]
