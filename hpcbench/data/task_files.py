@@ -6,7 +6,7 @@ is kept as a name. It follows lm-eval 0.4.13: `**/*.yaml`, sorted, and the first
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -94,7 +94,8 @@ def read_task_folder(folder: Path) -> TaskFolder:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             said = getattr(error, "problem", None) or str(error).splitlines()[0]
-            faults.append(Fault(path=path, line=None if mark is None else mark.line + 1, message=f"not YAML: {said}"))
+            message = said if isinstance(error, yaml.constructor.ConstructorError) else f"not YAML: {said}"
+            faults.append(Fault(path=path, line=None if mark is None else mark.line + 1, message=message))
         else:
             if task is not None and task.name in tasks:
                 message = f"defines {task.name!r}, which {tasks[task.name].path} defines already"
@@ -159,7 +160,18 @@ def _read_config(path: Path, including: Sequence[Path]) -> dict[str, Any]:
 
 def _loader_of(folder: Path) -> type[yaml.SafeLoader]:
     class Loader(yaml.SafeLoader):
-        """PyYAML's safe loader, which keeps lm-eval's one tag as a name."""
+        """PyYAML's safe loader, which keeps lm-eval's one tag as a name and takes no key twice."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  # PyYAML's signature
+            seen: dict[str, int] = {}
+            for key, _ in node.value:
+                first = seen.setdefault(str(key.value), key.start_mark.line + 1)
+                if first != key.start_mark.line + 1:
+                    # PyYAML takes the last one without a word.
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value} is given twice; first on line {first}", key.start_mark
+                    )
+            return super().construct_mapping(node, deep=deep)
 
     def keep_name(loader: yaml.SafeLoader, node: yaml.Node) -> Function:
         if not isinstance(node, yaml.ScalarNode):

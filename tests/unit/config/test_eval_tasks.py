@@ -170,7 +170,7 @@ def test_code_is_never_run(tmp_path: Path) -> None:
 def test_a_python_object_in_a_task_file_is_refused(tmp_path: Path) -> None:
     write_task(tmp_path / "tasks", code="extra: !!python/object/apply:os.system ['true']\n")
 
-    assert "this file cannot be used: not YAML: could not determine a constructor for the tag" in said(tmp_path)
+    assert "this file cannot be used: could not determine a constructor for the tag" in said(tmp_path)
 
 
 def test_a_broken_file_is_named_with_its_line_where_the_task_is_not_found(tmp_path: Path) -> None:
@@ -181,6 +181,18 @@ def test_a_broken_file_is_named_with_its_line_where_the_task_is_not_found(tmp_pa
     assert said(tmp_path, "bad") == (
         "tasks/bad.yaml:2: eval dataset 'bad' is not found, and this file cannot be used: "
         "not YAML: mapping values are not allowed here"
+    )
+
+
+@pytest.mark.parametrize("inner", ["", "  "])
+def test_a_key_that_is_given_twice_is_refused_where_yaml_would_take_the_last(tmp_path: Path, inner: str) -> None:
+    text = f"task: t\nmetadata:\n  version: 1\n{inner}metadata: 2\n{inner}metadata: 3\n"
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "t.yaml").write_text(text, encoding="utf-8")
+    (line, first) = (5, 4) if inner else (4, 2)
+    assert said(tmp_path) == (
+        f"tasks/t.yaml:{line}: eval dataset 't' is not found, and this file cannot be used: "
+        f"metadata is given twice; first on line {first}"
     )
 
 
