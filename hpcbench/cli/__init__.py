@@ -6,6 +6,7 @@ logic of its own and imports each room only when a verb needs it, so that `hpcbe
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from hpcbench.cli.conventions import Verbs, exit_code
 from hpcbench.cli.single_run import verbs
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
 from hpcbench.invocation import new_invocation
+from hpcbench.standard_streams import flush_or_discard, open_streams
 
 app = typer.Typer(
     name="hpcbench",
@@ -33,6 +35,7 @@ def main() -> None:
     """Run the command line; every expected error becomes a message and an exit code, never a traceback."""
     import logging
 
+    open_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         with new_invocation():
@@ -41,7 +44,9 @@ def main() -> None:
     except (HpcbenchError, OSError) as error:
         from hpcbench.cli.output import print_error
 
-        print_error(error)
+        with contextlib.suppress(OSError):  # standard error may be the pipe that broke
+            print_error(error)
+        flush_or_discard()
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

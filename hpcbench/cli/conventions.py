@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import sys
@@ -13,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hpcbench.errors import ConfigError, PlanError, Problem
+from hpcbench.standard_streams import discard_output
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -169,11 +169,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def discard_output() -> None:
-    """Send what is still to be written nowhere, so that Python's last flush does not fail as well."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

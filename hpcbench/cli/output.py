@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections import Counter
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
     from hpcbench.cli.status_table import StatusScreen
 
 CHUNK_CHARACTERS = 65_536
+OS_HINTS = {
+    errno.EACCES: "who owns it can allow it; results go where --save-dir says",
+    errno.EPERM: "who owns it can allow it; results go where --save-dir says",
+    errno.EROFS: "name another --save-dir: nothing can be written there",
+    errno.ENOSPC: "free space there, or name another --save-dir",
+    errno.EDQUOT: "free space there, or name another --save-dir: your quota is used up",
+}
+"""What helps where the operating system refuses, by its number."""
 
 
 def print_error(error: HpcbenchError | OSError) -> None:
@@ -33,7 +43,26 @@ def print_error(error: HpcbenchError | OSError) -> None:
     if isinstance(error, ConfigError):
         print_warning(f"{error}\n{plural(len(error.problems), 'problem')} found; nothing was submitted")
     else:
-        print_warning(f"error: {error}")
+        print_warning(f"error: {describe_os_error(error) if isinstance(error, OSError) else error}")
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what the system refused, with the file and what helps; a current folder that is gone is told as that."""
+    if isinstance(error, FileNotFoundError) and not _has_current_folder():
+        return "the current folder is not there any more\n  hint: cd to a folder that is there, then type it again"
+    named = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    reason = error.strerror or str(error) or type(error).__name__
+    other = "" if error.filename2 is None else f" (to {os.fsdecode(error.filename2)})"
+    hint = OS_HINTS.get(error.errno or 0, "")
+    return f"{named}{reason}{other}" + (f"\n  hint: {hint}" if hint else "")
+
+
+def _has_current_folder() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def print_line(text: str) -> None:

@@ -202,6 +202,7 @@ def _environment_lines(facts: ClusterFacts) -> list[str]:
         lines = ["setup: []                 # shell lines before each job, for example: module load cuda"]
     return [
         *lines,
+        "setup_failure: stop       # a job whose setup line fails does not run; warn: it does, and the report says so",
         f"python: {_yaml(facts.python)}",
         "offline: true             # jobs run with the Hugging Face hub switched off",
         "keep: null                # or best, adapter, last, none: checkpoints that stay once all evals are recorded",

@@ -37,6 +37,7 @@ from hpcbench.scheduler.slurm.own_job import ask_own_job
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import EXIT_START_ME_AGAIN, FINISHED_WELL, JobState
+from hpcbench.standard_streams import open_streams
 
 logger = logging.getLogger("hpcbench.job")
 
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("submission", type=Path)
     parser.add_argument("--index", type=int, default=None)
     options = parser.parse_args(arguments)
+    open_streams()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     stop = StopRequest()
     install_handlers(stop)

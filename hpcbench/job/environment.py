@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hpcbench
+from hpcbench.schemas import variables
 
 PACKAGES = (
     "torch",
@@ -65,6 +66,7 @@ def describe_environment(
         "host": platform.node(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
+        "setup_failures": setup_failures(environ),
         "num_cpus": len(os.sched_getaffinity(0)),  # os.cpu_count() also counts cores that the job may not use
         "slurm": {
             name.removeprefix("SLURM_").lower(): environ[name]
@@ -81,6 +83,11 @@ def describe_environment(
             if name in environ
         },
     }
+
+
+def setup_failures(environ: Mapping[str, str]) -> list[str]:
+    """Return the `setup` lines of the profile that failed before this job, each with its exit code."""
+    return environ.get(variables.SETUP_FAILURES, "").splitlines()
 
 
 def _version(name: str) -> str | None:

@@ -23,7 +23,7 @@ from hpcbench.invocation import quoted
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.job.context import JobContext
 from hpcbench.job.disk import is_full, link_scratch, release_reserve, take_reserve
-from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment
+from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment, setup_failures
 from hpcbench.job.input_check import find_changed_input
 from hpcbench.job.job_claim import Claim, holds_claim
 from hpcbench.job.launch import Launch, build_launch
@@ -33,7 +33,7 @@ from hpcbench.job.sampler import Sampler
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
 from hpcbench.processes import descendants, kill_tree, signal_pid, start_child
 from hpcbench.schemas.notes import Stop
-from hpcbench.schemas.record import Attempt, Cause, Metrics, Record, SampledMemory, write_record
+from hpcbench.schemas.record import SETUP_FAILED, Attempt, Cause, Metrics, Record, SampledMemory, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.clock import moment_text
@@ -89,8 +89,8 @@ class Supervisor:
         oom_before = oom_kill_count()
         sampled: SampledMemory | None = None
         try:
-            if self.context.is_head and (changed := find_changed_input(self.request, self.stop)) is not None:
-                return self._finish(launch.argv, JobState.FAILED, changed)
+            if self.context.is_head and (cause := self._find_obstacle()) is not None:
+                return self._finish(launch.argv, JobState.FAILED, cause)
             if self.context.is_head:
                 link_scratch(self.context.paths, self.request, self.context.settings.scratch)
             child = self._start(launch)
@@ -125,6 +125,20 @@ class Supervisor:
         )
         state, cause, metrics = conclude(self.request, ending, job=self.context.paths, attempt=self.attempt)
         return self._finish(launch.argv, state, cause, metrics, sampled)
+
+    def _find_obstacle(self) -> Cause | None:
+        """Return why this job must not run although it could: in another environment, or on other files."""
+        failed = setup_failures(os.environ)
+        for line in failed:
+            logger.warning("a setup line of the cluster profile failed: %s", line)
+        if failed and self.context.settings.setup_failure == "stop":
+            return Cause(
+                type=SETUP_FAILED,
+                message=f"a setup line of the cluster profile failed: {'; '.join(failed)}",
+                hint="fix the line in the profile, or end it with `|| true` where it may fail; "
+                "`setup_failure: warn` runs jobs all the same",
+            )
+        return find_changed_input(self.request, self.stop)
 
     def _refuse(self, launch: Launch, message: str, hint: str | None) -> Record:
         """Write the record of a job that cannot be started; off the head node raise, which ends the job."""

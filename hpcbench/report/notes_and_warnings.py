@@ -16,7 +16,7 @@ from hpcbench.report.next_steps import Step, next_steps
 from hpcbench.report.rows import Row, column_cells
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 from hpcbench.schemas.collection import JobView, SuiteView
-from hpcbench.schemas.record import EvalMetrics, TrainMetrics
+from hpcbench.schemas.record import SETUP_FAILED, EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.storage.paths import JobPaths
 
@@ -71,6 +71,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
             for name in COMPARED_SOFTWARE
             for warning in _difference(f"versions of {name}", "jobs ran with", experiments, _reader_of(name))
         ),
+        *_setup_warnings(experiments),
         *_hardware_warnings(experiments),
         *_deviation_warnings(experiments),
         *eval_warnings(experiments),
@@ -181,6 +182,17 @@ def _limit(found: EvalFacts) -> int:
     if request is not None and request.eval_args is not None and request.eval_args.limit is not None:
         return request.eval_args.limit
     return 0 if found.score is None else found.score.num_samples
+
+
+def _setup_warnings(experiments: Iterable[Facts]) -> list[str]:
+    failed: defaultdict[str, list[str]] = defaultdict(list)
+    for facts in experiments:
+        ran = (found for found in facts.records if found.cause is None or found.cause.type != SETUP_FAILED)
+        for line in (str(line) for found in ran for line in found.environment.get("setup_failures") or ()):
+            if facts.view.name not in failed[line]:
+                failed[line].append(facts.view.name)
+    told = "a setup line of the cluster profile failed, and jobs ran all the same"
+    return [f"{told} ({name_first(names)}): {line}" for line, names in failed.items()]
 
 
 def _hardware_warnings(experiments: Sequence[Facts]) -> list[str]:

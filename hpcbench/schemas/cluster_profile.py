@@ -123,6 +123,9 @@ class ClusterProfile(BaseModel):
     """Whether Slurm requeues jobs after preemption and node failures."""
     setup: tuple[str, ...] = ()
     """Shell lines before the job: module load, conda or venv activation."""
+    setup_failure: Literal["stop", "warn"] = "warn"
+    """What becomes of a job whose `setup` line fails: stop fails it before anything runs; warn runs it, and its record
+    and the report say so. A line that may fail ends with `|| true`."""
     python: str | None = None
     """Python on the compute nodes; null is the one that submits, in a container `python`."""
     container: Container | None = None

@@ -248,6 +248,7 @@ Metrics = Annotated[TrainMetrics | EvalMetrics | CommandMetrics, Field(discrimin
 DISK_FULL = "disk_full"
 BAD_NODE = "bad_node"
 INPUTS_CHANGED = "inputs_changed"
+SETUP_FAILED = "setup"
 
 
 class Cause(BaseModel):

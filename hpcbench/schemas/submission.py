@@ -56,6 +56,8 @@ class JobSettings(BaseModel):
     """Whether compute nodes may call scontrol."""
     scratch: str | None = None
     """Folder where checkpoints go instead of the save directory."""
+    setup_failure: Literal["stop", "warn"] = "warn"
+    """Whether the job fails where a `setup` line of the profile did."""
     keep: Keep | None = None
     """The checkpoint that stays once all jobs of the experiment are recorded."""
 

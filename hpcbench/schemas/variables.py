@@ -19,6 +19,9 @@ LOCAL_RESTART_COUNT: Final = "HPCBENCH_LOCAL_RESTART_COUNT"
 LOCAL_TOKEN: Final = TOKEN_VARIABLE
 """On all processes of one start of a job of the local queue: marks them for its runner."""
 
+SETUP_FAILURES: Final = "HPCBENCH_SETUP_FAILURES"
+"""On a job of a cluster: the `setup` lines of the profile that failed, one a line, with their exit codes."""
+
 CLAIM: Final = "HPCBENCH_CLAIM"
 """On all processes of a job: token of its claim, read again before a checkpoint is put in place."""
 ATTEMPT: Final = "HPCBENCH_ATTEMPT"

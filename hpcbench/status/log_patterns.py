@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hpcbench.invocation import quoted
-from hpcbench.schemas.record import BAD_NODE, DISK_FULL
+from hpcbench.schemas.record import BAD_NODE, DISK_FULL, SETUP_FAILED
 from hpcbench.schemas.states import JobState
 
 
@@ -95,6 +95,12 @@ _NO_RECORD = (
         JobState.NODE_FAILED,
     ),
     _Pattern(
+        SETUP_FAILED,
+        re.compile(r"hpcbench: setup line failed (?P<shown>\(exit code \d+\): .*)"),
+        "a setup line of the cluster profile failed",
+        _PROFILE,
+    ),
+    _Pattern(
         "no_package",
         re.compile(r"(?P<shown>No module named [^)]+)"),
         "the job's Python lacks hpcbench or something it needs",
@@ -107,7 +113,7 @@ _NO_RECORD = (
         _PROFILE,
     ),
     _Pattern(
-        "setup",
+        SETUP_FAILED,
         re.compile(
             r"slurm_script: (line \d+: )?.*(command not found|No such file or directory|Permission denied)"
             r"|Unable to locate a modulefile|unknown module|EnvironmentNameNotFound|EnvironmentLocationNotFound"

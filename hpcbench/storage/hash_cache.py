@@ -57,7 +57,8 @@ def read_state(files: Iterable[Path], *, unread: Iterable[Path] = ()) -> FilesSt
 
 def find_cache_file(environ: Mapping[str, str]) -> Path:
     """Return where a user's hashes are kept, whether the file exists or not."""
-    home = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
+    # Path.expanduser raises where neither HOME nor the user database knows a home.
+    home = environ.get("XDG_CACHE_HOME") or f"{os.path.expanduser(environ.get('HOME', '~'))}/.cache"  # noqa: PTH111
     return Path(home) / "hpcbench" / "hashes.json"
 
 

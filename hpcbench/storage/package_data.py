@@ -6,6 +6,7 @@ as `hpcbench/_shipped/`. It reads no file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def package_roots() -> tuple[Path, Path]:
 
 def user_config_dir(environ: Mapping[str, str]) -> Path:
     """Return the folder of the user's own profiles and catalogs, whether it exists or not."""
-    home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config"
+    # Path.expanduser raises where neither HOME nor the user database knows a home.
+    home = environ.get("XDG_CONFIG_HOME") or f"{os.path.expanduser(environ.get('HOME', '~'))}/.config"  # noqa: PTH111
     return Path(home) / "hpcbench"
 
 

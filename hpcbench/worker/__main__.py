@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
 from hpcbench.schemas.notes import Failure
+from hpcbench.standard_streams import open_streams
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import die_with_launcher, ignore_signals
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> int:
     rank = Ranks.from_environment().rank
     attempt.folder.mkdir(parents=True, exist_ok=True)
     ignore_signals(attempt)
+    open_streams()
     logging.basicConfig(
         level=logging.INFO if rank == 0 else logging.WARNING,
         format=f"%(asctime)s rank {rank} %(name)s: %(message)s",

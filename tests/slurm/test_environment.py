@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import read_submissions
 from hpcbench.storage.paths import SuitePaths
 from tests.support.slurm_cluster.cluster import Cluster
-from tests.support.slurm_suites import wait_until_over, write_suite
+from tests.support.slurm_suites import hpcbench, wait_until_over, write_suite
 
 pytestmark = pytest.mark.slurm
 
@@ -51,3 +52,61 @@ def test_a_submit_from_within_a_job_makes_the_job_that_the_suite_asks_for(
         go.touch()
     [job] = wait_until_over(save_dir).jobs
     assert (job.state, job.record is not None) == (JobState.COMPLETED, True)
+
+
+def test_jobs_run_from_a_folder_whose_files_are_named_as_modules(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("random", "token", "select", "logging", "sitecustomize", "pydantic", "hpcbench"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('shadowed: {name}')\n", encoding="utf-8")
+    write_suite(
+        folder / "poisoned.yaml",
+        {
+            "cmd": "command",
+            "device": "cpu",
+            "requirements": {"gpu": 0, "mem_gb": 0.1, "time": "10m"},
+            "args": {"command": ["true"]},
+            "experiment": [{"name": "a"}],
+        },
+    )
+    # What a site's setup often does: an empty entry, which is the current folder.
+    write_suite(folder / "profile.yaml", {"setup": ["export PYTHONPATH=:$PYTHONPATH"], "cpus_per_gpu": 1})
+    save_dir = tmp_path / "logs"
+    program = str(Path(sys.executable).with_name("hpcbench"))
+    line = [program, "submit", "poisoned.yaml", "--cluster", "profile.yaml", "--save-dir", str(save_dir)]
+    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [job] = wait_until_over(save_dir).jobs
+    assert job.state is JobState.COMPLETED, job.reason
+
+
+@pytest.mark.parametrize("rule", ["stop", "warn"])
+def test_a_setup_line_that_fails_is_recorded_and_stops_jobs_where_the_profile_says_so(
+    rule: str, slurm_cluster: Cluster, tmp_path: Path
+) -> None:
+    suite_file = write_suite(
+        tmp_path / "setup.yaml",
+        {
+            "cmd": "command",
+            "device": "cpu",
+            "requirements": {"gpu": 0, "mem_gb": 0.1, "time": "10m"},
+            "args": {"command": ["true"]},
+            "experiment": [{"name": "a"}],
+        },
+    )
+    setup = ["module() { false; return 1; }", "module load 'cuda 99'", "true"]
+    profile = write_suite(tmp_path / "profile.yaml", {"setup": setup, "setup_failure": rule})
+    save_dir = tmp_path / "logs"
+    hpcbench("submit", str(suite_file), "--cluster", str(profile), "--save-dir", str(save_dir))
+    [job] = wait_until_over(save_dir).jobs
+    assert job.record is not None, job.reason
+    line = "module load 'cuda 99' (exit code 1)"
+    assert job.record.environment["setup_failures"] == [line]
+    report = hpcbench("collect", "--save-dir", str(save_dir)).stdout
+    if rule == "stop":
+        assert job.state is JobState.FAILED
+        assert job.reason == f"a setup line of the cluster profile failed: {line}"
+        assert "ran all the same" not in report
+    else:
+        assert job.state is JobState.COMPLETED
+        assert f"a setup line of the cluster profile failed, and jobs ran all the same (a): {line}" in report

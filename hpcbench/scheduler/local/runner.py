@@ -49,6 +49,7 @@ from hpcbench.scheduler.local.runner_claim import (
     was_stopped,
 )
 from hpcbench.scheduler.local.running_jobs import STOP_GRACE_S, JobCommand, JobTable, supervisor_command
+from hpcbench.standard_streams import open_streams
 from hpcbench.storage.paths import LocalPaths
 
 logger = logging.getLogger(__name__)
@@ -262,6 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("save_dir", type=Path)
     options = parser.parse_args(arguments)
+    open_streams()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     save_dir = options.save_dir.absolute()
     try:

@@ -24,6 +24,7 @@ from hpcbench.errors import HpcbenchError, SchedulerError, SubmitError
 from hpcbench.scheduler.slurm.own_job import BEING_PREEMPTED
 from hpcbench.scheduler.slurm.sbatch_variables import in_clean_environment
 from hpcbench.scheduler.slurm.states import compress_indices
+from hpcbench.schemas import variables
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.submission import JobSettings, Submission
@@ -92,6 +93,7 @@ def job_settings(resources: Resources, profile: ClusterProfile) -> JobSettings:
         signal_lead_s=signal_lead_s(resources.time_min or profile.time_min),
         release_evals=profile.release_evals,
         scratch=profile.scratch,
+        setup_failure=profile.setup_failure,
         keep=profile.keep,
     )
 
@@ -165,7 +167,27 @@ def _setup(submission: Submission, profile: ClusterProfile, paths: SuitePaths) -
     if not profile.offline:
         exports += [f"export {name}=0" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")]
     # srun refuses to start when this and SLURM_TRES_PER_TASK disagree; the value stands on its command line.
-    return [mark, "unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *exports, *profile.setup]
+    return [mark, "unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *exports, *_watched(profile.setup)]
+
+
+# The rules are those of `set -e`, which would also end the script, and within the functions of `module` and conda.
+# Of what a line sources or calls, only its own exit code counts; $0 is the script, whose lines are the profile's.
+_WATCH_SETUP = f"""\
+unset {variables.SETUP_FAILURES}
+hpcbench_setup_failed() {{
+  [ "${{#BASH_SOURCE[@]}}" -gt 2 ] && return
+  local line
+  line=$(sed -n "$2p" "$0" 2>/dev/null) || true
+  echo "hpcbench: setup line failed (exit code $1): ${{line:-$3}}" >&2
+  export {variables.SETUP_FAILURES}="${{{variables.SETUP_FAILURES}:+${variables.SETUP_FAILURES}$'\\n'}}\
+${{line:-$3}} (exit code $1)"
+}}
+trap 'hpcbench_setup_failed "$?" "$LINENO" "$BASH_COMMAND"' ERR"""
+
+
+def _watched(setup: Sequence[str]) -> list[str]:
+    """Return the profile's setup lines with what notes those that fail for the supervisor."""
+    return [*_WATCH_SETUP.split("\n"), *setup, "trap - ERR"] if setup else []
 
 
 def _exports(profile: ClusterProfile) -> list[str]:

@@ -30,9 +30,19 @@ export QUOTED='a b'"'"'c'
 export HF_HUB_OFFLINE=0
 export HF_DATASETS_OFFLINE=0
 export TRANSFORMERS_OFFLINE=0
+unset HPCBENCH_SETUP_FAILURES
+hpcbench_setup_failed() {
+  [ "${#BASH_SOURCE[@]}" -gt 2 ] && return
+  local line
+  line=$(sed -n "$2p" "$0" 2>/dev/null) || true
+  echo "hpcbench: setup line failed (exit code $1): ${line:-$3}" >&2
+  export HPCBENCH_SETUP_FAILURES="${HPCBENCH_SETUP_FAILURES:+$HPCBENCH_SETUP_FAILURES$'\n'}${line:-$3} (exit code $1)"
+}
+trap 'hpcbench_setup_failed "$?" "$LINENO" "$BASH_COMMAND"' ERR
 module purge
 module load cuda/12.4
 source /shared/venv/bin/activate
+trap - ERR
 
 # command
 export SUBMITIT_EXECUTOR=slurm

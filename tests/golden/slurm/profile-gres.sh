@@ -22,9 +22,19 @@
 echo "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} ${SLURM_RESTART_COUNT:-0} $(hostname)" >> /shared/logs/tuners/submissions/tuners-train-261121000000-0011aabb.started/${SLURM_ARRAY_TASK_ID:-0}
 unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
 export HF_HOME=/shared/huggingface
+unset HPCBENCH_SETUP_FAILURES
+hpcbench_setup_failed() {
+  [ "${#BASH_SOURCE[@]}" -gt 2 ] && return
+  local line
+  line=$(sed -n "$2p" "$0" 2>/dev/null) || true
+  echo "hpcbench: setup line failed (exit code $1): ${line:-$3}" >&2
+  export HPCBENCH_SETUP_FAILURES="${HPCBENCH_SETUP_FAILURES:+$HPCBENCH_SETUP_FAILURES$'\n'}${line:-$3} (exit code $1)"
+}
+trap 'hpcbench_setup_failed "$?" "$LINENO" "$BASH_COMMAND"' ERR
 module purge
 module load cuda/12.4
 source /shared/venvs/hpcbench/bin/activate
+trap - ERR
 
 # command
 export SUBMITIT_EXECUTOR=slurm

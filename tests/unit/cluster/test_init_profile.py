@@ -45,7 +45,7 @@ def test_the_profile_of_the_test_cluster(golden: Golden, tmp_path: Path) -> None
 
 def test_a_cluster_that_answers_nothing_gives_a_plain_profile(tmp_path: Path) -> None:
     profile = load(render_profile(ClusterFacts(python="/usr/bin/python3")), tmp_path)
-    plain = ClusterProfile(name="written", hosts=("localhost",), python="/usr/bin/python3")
+    plain = ClusterProfile(name="written", hosts=("localhost",), python="/usr/bin/python3", setup_failure="stop")
     assert profile.model_dump() == plain.model_dump()
 
 
