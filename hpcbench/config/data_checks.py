@@ -89,7 +89,7 @@ class DatasetChecker:
 
     def _look_once(self, name: str, args: SftArgs) -> _Finding:
         ways = (args.dataset_info, args.agent_template, args.check_dataset_strategy, args.loss_on_all_rounds)
-        key = (name, *ways)
+        key = (name, *ways, args.system is not None)
         if key not in self.found:
             self.found[key] = _look_at(name, args)
         return self.found[key]
@@ -106,7 +106,12 @@ def _look_at(name: str, args: SftArgs) -> _Finding:
         source = find_dataset(name, registry=args.dataset_info)
         if source.path is None or agent is None:
             return _Finding()
-        reader = RowReader(agent=agent, layout=source.layout, all_rounds=args.loss_on_all_rounds)
+        reader = RowReader(
+            agent=agent,
+            layout=source.layout,
+            all_rounds=args.loss_on_all_rounds,
+            has_system=args.system is not None,
+        )
         look = Look(source.path, split=source.splits[0])
         rows = read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole)
         tools = frozenset(word for chat, _ in rows for word in chat.for_template())

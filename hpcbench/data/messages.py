@@ -109,13 +109,24 @@ def read_tools(value: object, column: str) -> tuple[Mapping[str, Any], ...]:
     if is_absent(value):
         return ()
     expected = "a list of tool descriptions with a name, or its JSON text"
-    tools = []
+    tools: list[Mapping[str, Any]] = []
     for number, tool in enumerate(take_list(value, column, expected=expected), start=1):
-        function = tool.get("function", tool) if isinstance(tool, dict) else None
+        # Arrow tables hold objects of different keys as JSON texts.
+        found = _parse_object(tool)
+        function = found.get("function", found) if isinstance(found, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadRowError(f"{column}: tool {number}: {describe(tool)}", expected=expected)
-        tools.append(tool if function is not tool else {"type": "function", "function": tool})
+        tools.append(found if function is not found else {"type": "function", "function": function})
     return tuple(tools)
+
+
+def _parse_object(value: object) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def check_answers(messages: Sequence[Message], *, all_rounds: bool, where: str) -> None:

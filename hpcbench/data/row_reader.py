@@ -56,11 +56,14 @@ class RowReader:
     layout: RowLayout = NO_LAYOUT
     all_rounds: bool = False
     """Whether every answer is trained on, not only the last one."""
+    has_system: bool = False
+    """Whether the arguments name a system prompt, which plain text does not take."""
     _shapes: list[Shape] = field(init=False)
     _unread: Counter[str] = field(default_factory=Counter)
     _unread_keys: set[str] = field(default_factory=set)
     _num_rows: int = 0
     _num_repaired: int = 0
+    _num_texts: int = 0
 
     def __post_init__(self) -> None:
         # The sort is stable: beside the registry's shape the others keep their order.
@@ -89,6 +92,7 @@ class RowReader:
         chat = self._read_parts(parts)
         self._num_rows += 1
         self._num_repaired += whole is not row
+        self._num_texts += chat.text is not None
         used = {column for column, _ in parts.values()}
         self._unread.update(
             str(column) for column, value in whole.items() if column not in used and not is_absent(value)
@@ -107,6 +111,8 @@ class RowReader:
         if self._num_repaired:
             rows = plural(self._num_repaired, "row")
             remarks.append(f"{rows} with half a character (a lone surrogate), each read as U+FFFD")
+        if self.has_system and self._num_texts:
+            remarks.append(f"{plural(self._num_texts, 'row')} of plain text, which take no system prompt")
         return tuple(remarks)
 
     def _find_parts(self, row: Mapping[str, Any]) -> dict[Part, tuple[str, Any]]:

@@ -18,7 +18,7 @@ from hpcbench.data.good_rows import read_good_rows
 from hpcbench.data.messages import Message
 from hpcbench.data.row_reader import RowReader
 from hpcbench.data.sources import find_dataset
-from hpcbench.errors import DataError, WorkerError, plural
+from hpcbench.errors import DataError, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.datasets import read_dataset
 from hpcbench.worker.data.templates import Encoded, Template, find_agent_format
@@ -219,7 +219,12 @@ class _Loaded:
 def _load_samples(dataset: str, args: SftArgs) -> _Loaded:
     """Return a dataset's samples, the rows as `check_dataset_strategy` says."""
     source = find_dataset(dataset, registry=args.dataset_info)
-    reader = RowReader(agent=find_agent_format(args), layout=source.layout, all_rounds=args.loss_on_all_rounds)
+    reader = RowReader(
+        agent=find_agent_format(args),
+        layout=source.layout,
+        all_rounds=args.loss_on_all_rounds,
+        has_system=args.system is not None,
+    )
     strategy = args.check_dataset_strategy
     bad: list[DataError] = []
 
@@ -233,8 +238,6 @@ def _load_samples(dataset: str, args: SftArgs) -> _Loaded:
         Sample(messages=chat.messages, tools=chat.tools, text=chat.text, place=str(place)) for chat, place in rows
     ]
     remarks = [f"{dataset}: {remark}" for remark in reader.remarks()]
-    if args.system is not None and (num_texts := sum(sample.text is not None for sample in samples)):
-        remarks.append(f"{dataset}: {plural(num_texts, 'row')} of plain text, which take no system prompt")
     for remark in remarks:
         logger.warning("%s", remark)
     loaded = _Loaded(samples=samples, num_bad=len(bad), remarks=tuple(remarks))

@@ -196,7 +196,7 @@ def test_an_answer_that_the_data_leave_out_of_the_loss_is_not_trained_on(keys: d
     assert "which leaves it out of the loss" in refusal({"conversations": [SHAREGPT[0], {**SHAREGPT[1], **keys}]})
 
 
-@pytest.mark.parametrize("tools", [[TOOL], json.dumps([TOOL]), [FUNCTION]])
+@pytest.mark.parametrize("tools", [[TOOL], json.dumps([TOOL]), [FUNCTION], [json.dumps(TOOL)]])
 @pytest.mark.parametrize("arguments", [{"a": 2}, '{"a": 2}'])
 def test_tools_and_calls_of_messages_are_for_the_chat_template(tools: Any, arguments: Any) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": arguments}}

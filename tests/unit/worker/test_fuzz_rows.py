@@ -226,5 +226,6 @@ def test_plan_accepts_what_the_job_reads_and_refuses_what_it_refuses(folder: Pat
         dataset_test_ratio=0,
         check_dataset_strategy=data.draw(st.sampled_from(["none", "discard", "error", "warning"])),
         loss_on_all_rounds=data.draw(st.booleans()),
+        system=data.draw(st.sampled_from([None, "s"])),
     )
     assert plan_of(args) == job_of(args)
