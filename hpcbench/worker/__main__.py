@@ -54,8 +54,10 @@ def main(argv: list[str]) -> int:
         suite_file = request.suite_file
         run_request(request, job, attempt)
     except BaseException as error:
+        if isinstance(error, HpcbenchError):
+            _name_suite(error, suite_file)
         logger.exception("rank %d failed", rank)
-        write_failure(attempt, rank, error, suite_file=suite_file)
+        write_failure(attempt, rank, error)
         # A rank that waits in a collective would keep interpreter shutdown waiting too.
         sys.stderr.flush()
         os._exit(1)
@@ -85,14 +87,18 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
     _leave_group()
 
 
-def write_failure(attempt: AttemptPaths, rank: int, error: BaseException, *, suite_file: str = "") -> None:
-    """Write why this rank failed, for the record and for people; a hint that names a suite names this one."""
+def _name_suite(error: HpcbenchError, suite_file: str) -> None:
+    """Put the job's own suite into a hint that names some suite: log, record and display then show the same command."""
+    if error.hint is not None and suite_file:
+        error.hint = error.hint.replace(PREFETCH, f"hpcbench prefetch {shlex.quote(suite_file)}")
+
+
+def write_failure(attempt: AttemptPaths, rank: int, error: BaseException) -> None:
+    """Write why this rank failed, for the record and for people."""
     type_name = getattr(error, "type_name", type(error).__name__)
     message, hint = str(error) or type(error).__name__, None
     if isinstance(error, HpcbenchError):
         message, hint = error.message, error.hint
-    if hint is not None and suite_file:
-        hint = hint.replace(PREFETCH, f"hpcbench prefetch {shlex.quote(suite_file)}")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         type_name = "OutOfMemoryError"

@@ -15,11 +15,12 @@ import pytest
 
 from hpcbench.catalog.hubs import OnHub
 from hpcbench.data.sources import find_dataset
-from hpcbench.errors import PREFETCH, WorkerError
+from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.notes import Failure
-from hpcbench.storage.paths import AttemptPaths
-from hpcbench.worker.__main__ import write_failure
+from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.datasets import hub_of, read_dataset
 from hpcbench.worker.data.samples import load_splits
 from hpcbench.worker.models.loading import load_model
@@ -181,12 +182,28 @@ def test_pickled_weights_are_loaded_and_found_but_no_code_in_them_runs(tmp_path:
     assert caught.value.hint is not None
 
 
-def test_the_hint_about_a_missing_download_names_the_jobs_own_suite(tmp_path: Path) -> None:
-    attempt = AttemptPaths(tmp_path)
-    error = WorkerError("not here", hint=f"run `{PREFETCH}` where there is internet")
-    write_failure(attempt, 0, error, suite_file="/my suites/a.yaml")
+def test_a_failed_job_names_the_command_for_its_own_suite_in_log_and_record(tmp_path: Path) -> None:
+    request = JobRequest(
+        suite="s",
+        experiment="e",
+        job="train",
+        cmd="sft",
+        fingerprint="f" * 64,
+        device="cpu",
+        resources=Resources(gpu=0),
+        args=SftArgs(model_type="internlm-20b", trust_remote_code=True, dtype="fp32", dataset=("ms-agent",)),
+        suite_file="/my suites/a.yaml",
+    )
+    job, attempt = JobPaths(tmp_path), AttemptPaths(tmp_path / "attempt-1")
+    write_json(job.request, request.model_dump(mode="json"))
+    command = [sys.executable, "-m", "hpcbench.worker", str(job.folder), str(attempt.folder)]
+    environ = {**os.environ, "MODELSCOPE_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert done.returncode == 1
     failure = Failure.model_validate_json(attempt.failure(0).read_text())
-    assert failure.hint == "run `hpcbench prefetch '/my suites/a.yaml'` where there is internet"
+    told = "run `hpcbench prefetch '/my suites/a.yaml'` where there is internet"
+    assert failure.hint == f"{told}, or give model_id_or_path: a local folder"
+    assert told in done.stderr
 
 
 def test_what_a_hub_does_not_have_is_said_with_what_to_check(downloaded: Downloaded, tmp_path: Path) -> None:
