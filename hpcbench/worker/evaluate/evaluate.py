@@ -150,6 +150,14 @@ def evaluate(
         val_loss = measure_val_loss(args, subject, lambda: between_batches(0, 0))
     leaves = {name_of(task): task for task in tasks.leaves}
     rows = task_results(results, leaves, lm.cut_prompts)
+    for name in leaves:
+        if lm.cut_prompts.count(name):
+            logger.warning(
+                "%s: %d prompts did not fit and were cut to the last %d tokens",
+                name,
+                lm.cut_prompts.count(name),
+                lm.cut_prompts.limit_tokens(name),
+            )
     headline = choose_headline(tasks, rows, eval_args)
     scores = EvalMetrics(
         dataset=str(request.eval_dataset),
