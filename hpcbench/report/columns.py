@@ -289,6 +289,8 @@ DATA_ONLY = (
     Column(key="learning_rate", get=arg(lambda args: args.effective_learning_rate)),
     Column(key="num_epochs", get=_train_figure("num_epochs")),
     Column(key="num_steps", get=_train_figure("num_steps")),
+    Column(key="resumed_from", get=_train_figure("resumed_from")),
+    Column(key="resumed_from_step", get=_train_figure("resumed_from_step")),
     Column(key="seed", get=arg(lambda args: args.seed)),
     GLOBAL_BATCH,
     MEMORY,

@@ -74,6 +74,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
         *_setup_warnings(experiments),
         *_hardware_warnings(experiments),
         *_deviation_warnings(experiments),
+        *_resume_warnings(experiments),
         *eval_warnings(experiments),
         *figure_warnings(experiments),
         *_push_warnings(experiments),
@@ -228,6 +229,16 @@ def _deviations(metrics: TrainMetrics | EvalMetrics) -> list[tuple[str, str]]:
     # Records of 0.2 say it there.
     old = metrics.unknown.get("attention")
     return found if old is None else [*found, ("use_flash_attn", old)]
+
+
+def _resume_warnings(experiments: Iterable[Facts]) -> list[str]:
+    """Return which trainings went on from a checkpoint of another, and which steps their figures are of."""
+    return [
+        f"{facts.view.name}: went on from {facts.train.resumed_from} at step {facts.train.resumed_from_step}; its "
+        f"losses, samples and times are of steps {facts.train.resumed_from_step + 1} to {facts.train.num_steps}"
+        for facts in experiments
+        if facts.train is not None and facts.train.resumed_from_step is not None
+    ]
 
 
 def _push_warnings(experiments: Iterable[Facts]) -> list[str]:

@@ -121,6 +121,10 @@ class TrainMetrics(BaseModel):
     last_step: Count | None = None
     resumed_from_steps: tuple[int, ...] = ()
     """Step at which each later attempt took over."""
+    resumed_from: str | None = None
+    """Checkpoint folder of another training that this one went on from; all figures are of the steps after it."""
+    resumed_from_step: Count | None = None
+    """That checkpoint's step; null without one."""
     tokens: TokenStats | None = None
     diverged_at_step: Count | None = None
     """First step after which no loss was finite any more; such a training has failed."""

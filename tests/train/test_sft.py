@@ -393,6 +393,35 @@ def test_seeds_change_the_training_and_repeat_it(tmp_path: Path, base_model: Pat
     assert train("c", 2) != train("a2", 1)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, base_model: Path, chats: Path) -> str:
+    """Return the last checkpoint of a training of five steps."""
+    job = make_job(tmp_path_factory.mktemp("finished"), base_model, chats, num_train_epochs=1)
+    train_here(job)
+    return str(job.checkpoints / "last")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"num_train_epochs": 1}, "the checkpoint is at step 5, and this training ends at step 5"),
+        ({"max_steps": 3}, "the checkpoint is at step 5, and this training ends at step 3"),
+        ({"learning_rate": 3e-4}, "the checkpoint goes on with a learning rate of 0.005, not 0.0003"),
+        ({"lora_rank": 4}, "does not fit these arguments: "),
+        ({"lora_target_modules": "q_proj"}, "does not fit these arguments: "),
+        ({"sft_type": "full"}, "does not fit these arguments: "),
+    ],
+)
+def test_a_named_checkpoint_that_other_arguments_would_change_is_refused(
+    tmp_path: Path, base_model: Path, chats: Path, finished: str, case: tuple[dict[str, Any], str]
+) -> None:
+    values, message = case
+    job = make_job(tmp_path, base_model, chats, resume_from_checkpoint=finished, **values)
+    with pytest.raises(WorkerError, match=f"resume_from_checkpoint: .*{message}") as caught:
+        train_here(job)
+    assert caught.value.hint is not None
+
+
 def test_training_goes_on_from_a_named_checkpoint(tmp_path: Path, base_model: Path, chats: Path) -> None:
     first = make_job(tmp_path / "first", base_model, chats)
     train_here(first)
@@ -402,7 +431,58 @@ def test_training_goes_on_from_a_named_checkpoint(tmp_path: Path, base_model: Pa
     metrics = read_metrics(attempt)
     assert [line["step"] for line in read_history(attempt) if "loss" in line] == [11, 12, 13, 14, 15]
     assert metrics.num_steps == 15
-    assert metrics.unknown["num_samples"] == "10 of 15 steps have no history; all figures leave them out"
+    assert (metrics.resumed_from, metrics.resumed_from_step) == (named, 10)
+    why = "of steps 11 to 15: those before were the training's that left the checkpoint"
+    assert metrics.unknown["num_samples"] == metrics.unknown["train_loss"] == why
+    losses = [line["loss"] for line in read_history(attempt) if "loss" in line]
+    assert metrics.train_loss == pytest.approx(sum(losses) / 5)
     weights_only = make_job(tmp_path / "no", base_model, chats, resume_from_checkpoint=str(base_model))
     with pytest.raises(WorkerError, match=r"holds no training state \(trainer_state.json\)"):
         train_here(weights_only)
+
+
+SAMPLING = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 258}
+SCORES = {"output_scores": True, "eos_token_id": 258}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (SAMPLING, "saved without temperature, top_p, which greedy generation does not use"),
+        (SCORES, "saved with the special tokens alone"),
+    ],
+)
+def test_a_generation_config_that_cannot_be_saved_is_repaired_before_training(
+    tmp_path: Path, chats: Path, config: dict[str, Any], said: str
+) -> None:
+    base = make_model_folder(tmp_path / "base")
+    write_json(base / "generation_config.json", config)
+    job = make_job(tmp_path / "job", base, chats, sft_type="full", num_train_epochs=1)
+    metrics = read_metrics(train_here(job))
+    assert said in metrics.deviations["generation_config.json"]
+    saved = read_json(job.checkpoints / "last" / "generation_config.json")
+    assert saved is not None
+    assert 258 in saved["eos_token_id"], "beside the tokenizer's, which the Trainer adds"
+    assert "temperature" not in saved
+    args = SftArgs(model_id_or_path=str(base), dtype="fp32")
+    assert (
+        loading.load_checkpoint(args, job.checkpoints / "last", "cpu").generation_config.eos_token_id
+        == saved["eos_token_id"]
+    )
+
+
+def test_what_cannot_be_saved_is_found_before_the_first_step(
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise ValueError("no such quantizer can be written")
+
+    monkeypatch.setattr("transformers.Qwen2Config.save_pretrained", refuse)
+    job = make_job(tmp_path, base_model, chats, sft_type="full")
+    with pytest.raises(WorkerError) as caught:
+        train_here(job)
+    assert str(caught.value) == (
+        "the model cannot be saved, so nothing was trained: no such quantizer can be written\n  hint: correct the model's "
+        "config.json, generation_config.json or tokenizer files, or set save_strategy: no"
+    )
+    assert not job.attempt(1).history.read_text(encoding="utf-8")

@@ -36,6 +36,24 @@ _STATE_FILES: Final = (
 _NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
 
 
+def read_step(named: str) -> int:
+    """Return the step of a checkpoint folder that `resume_from_checkpoint` names.
+
+    Raises:
+        WorkerError: it holds no state to go on from.
+    """
+    path = Path(named) / TRAINER_STATE
+    if not path.is_file():
+        raise WorkerError(
+            f"resume_from_checkpoint: {named} holds no training state ({TRAINER_STATE})",
+            hint="only checkpoints kept with only_save_model: false can be resumed from",
+        )
+    step = (read_json(path) or {}).get("global_step")
+    if not isinstance(step, int):
+        raise WorkerError(f"resume_from_checkpoint: {path} names no step", hint="name a whole checkpoint")
+    return step
+
+
 @dataclass(slots=True, kw_only=True)
 class ResumePoint:
     """How far a training is, as its resumable checkpoint has it."""

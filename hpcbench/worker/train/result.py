@@ -46,6 +46,8 @@ class Outcome:
     """What a run has at its end beside its history."""
 
     num_steps: int
+    named_step: int | None
+    """Step of the checkpoint that `resume_from_checkpoint` names."""
     num_epochs: float | None
     memory: tuple[RankMemory, ...]
     kept: Kept
@@ -117,7 +119,7 @@ def assemble_metrics(
     unknown = {
         **facts.notes,
         **outcome.notes,
-        **_explain(steps=steps, num_steps=outcome.num_steps, train_loss=train_loss),
+        **_explain(steps=steps, num_before=outcome.named_step or 0, num_steps=outcome.num_steps, train_loss=train_loss),
         **_explain_evals(args.dataset_test_ratio, len(data.validation.rows), eval_loss),
         "first_eval_loss": "not asked for",
     }
@@ -150,6 +152,8 @@ def assemble_metrics(
         last_step=outcome.num_steps,
         diverged_at_step=formulas.divergence(steps),
         resumed_from_steps=tuple(resumed),
+        resumed_from=args.resume_from_checkpoint,
+        resumed_from_step=outcome.named_step,
         tokens=data.stats,
         dtypes={**facts.dtypes, "optimizer": outcome.optimizer_dtype},
         attention=facts.attention,
@@ -161,11 +165,15 @@ def assemble_metrics(
     )
 
 
-def _explain(*, steps: list[formulas.Step], num_steps: int, train_loss: float | None) -> dict[str, str]:
+def _explain(
+    *, steps: list[formulas.Step], num_before: int, num_steps: int, train_loss: float | None
+) -> dict[str, str]:
     reasons: dict[str, str] = {}
-    if len(steps) != num_steps:
-        missing = num_steps - len(steps)
+    if missing := num_steps - num_before - len(steps):
         reasons["num_samples"] = f"{missing} of {num_steps} steps have no history; all figures leave them out"
+    elif num_before:
+        why = f"of steps {num_before + 1} to {num_steps}: those before were the training's that left the checkpoint"
+        reasons |= dict.fromkeys(("num_samples", "train_loss"), why)
     if train_loss is None:
         bad = next((step.step for step in steps if step.loss is None), None)
         reasons["train_loss"] = "no history" if bad is None else f"the loss was not finite at step {bad}"

@@ -23,7 +23,7 @@ from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 from hpcbench.schemas.notes import Interrupted, Started
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json
-from hpcbench.storage.paths import TRAINER_STATE, AttemptPaths, JobPaths
+from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading
@@ -32,8 +32,9 @@ from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
-from hpcbench.worker.train.checkpoints import CheckpointStore, Kept, ResumePoint
+from hpcbench.worker.train.checkpoints import CheckpointStore, Kept, ResumePoint, read_step
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
+from hpcbench.worker.train.saving import repair_generation_config, try_saving
 from hpcbench.worker.train.token_data import TokenData, load_data
 from hpcbench.worker.train.trainer import BenchTrainer, Run
 from hpcbench.worker.tuners import Tuner, load_tuner
@@ -145,7 +146,7 @@ def _train(assignment: Assignment) -> None:
         )
         resume_from = _take_over(current, training_args, found)
         if ranks.is_first:
-            step = found[1].step if found else 0
+            step = found[1].step if found else current.named_step or 0
             Started(fingerprint=request.fingerprint, resumed_from_step=step).write(attempt.started)
         _run_trainer(assignment, current, training_args, prepared=prepared, data=data, resume_from=resume_from)
 
@@ -169,6 +170,8 @@ def _run_trainer(
         optimizers=(tuner.create_optimizer(prepared.model, current.args, training_args), None),
         tuner_callbacks=tuner.make_callbacks(prepared.model, current.args, Path(resume_from) if resume_from else None),
     )
+    if current.args.save_strategy != "no" and current.ranks.is_first:
+        try_saving(trainer, data.tokenizer, current.store.staging / "trial")
     trainer.train(resume_from_checkpoint=resume_from)
     if current.interrupted:
         _write_interrupted(current.attempt, step=trainer.state.global_step, ranks=current.ranks)
@@ -268,6 +271,15 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     if args.packing:
         check_packing(tuned, tuned.device)
     deviations = dict(data.deviations)
+    if args.save_strategy != "no" and (repaired := repair_generation_config(tuned)) is not None:
+        deviations["generation_config.json"] = repaired
+    if args.dtype == "fp16" and tuner.trains_in_model_dtype:
+        deviations["dtype"] = "fp16 weights cannot be trained by torch; fp32 weights computed in fp16"
+    if args.gradient_checkpointing and not getattr(tuned, "supports_gradient_checkpointing", True):
+        raise WorkerError(
+            f"gradient_checkpointing: {type(base).__name__} cannot recompute activations",
+            hint="set gradient_checkpointing: false",
+        )
     if (reason := explain_attention(args, device, facts.attention)) is not None:
         deviations["use_flash_attn"] = reason
     if not data.template.has_chat_template:
@@ -287,17 +299,14 @@ def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, Resu
 
 def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
     """Continue from the found checkpoint; return its folder, or what `resume_from_checkpoint` names."""
+    named = current.args.resume_from_checkpoint
+    current.named_step = None if named is None else read_step(named)
     if found is not None:
         folder, current.point = found
         training_args.eval_on_start = current.point.eval_pending
         logger.info("resuming from %s", folder)
         return str(folder)
-    named = current.args.resume_from_checkpoint
-    if named is not None and not (Path(named) / TRAINER_STATE).is_file():
-        raise WorkerError(
-            f"resume_from_checkpoint: {named} holds no training state ({TRAINER_STATE})",
-            hint="only checkpoints kept with only_save_model: false can be resumed from",
-        )
+    current.checks_resume = named is not None
     return named
 
 
@@ -313,6 +322,7 @@ def _finish(
         first_step_at = current.first_step_at
         outcome = Outcome(
             num_steps=trainer.state.global_step,
+            named_step=current.named_step,
             num_epochs=trainer.state.epoch,
             memory=memory,
             kept=_keep_checkpoints(current, trainer),

@@ -7,12 +7,13 @@ breaks loudly or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,10 @@ class Run:
     """Validation prompts to generate answers to."""
     ends: AnswerEnds | None = None
     """What ends such an answer; None where there are no prompts."""
+    named_step: int | None = None
+    """Step of the checkpoint that `resume_from_checkpoint` names; None where it names none."""
+    checks_resume: bool = False
+    """Whether this attempt goes on from it, so that its state may not fit the arguments."""
     point: ResumePoint = field(default_factory=ResumePoint)
     interrupted: bool = False
     measure: StepMeasure | None = None
@@ -190,10 +195,28 @@ class BenchTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # The Trainer loads whole models and peft's adapters alone, and has no public hook for others.
-        if not self.run.tuner.saved_arguments:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_adapter_weights(self.model, Path(resume_from_checkpoint))
+        with self._explain_misfit(resume_from_checkpoint):
+            if not self.run.tuner.saved_arguments:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+            else:
+                load_adapter_weights(self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with self._explain_misfit(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    @contextlib.contextmanager
+    def _explain_misfit(self, checkpoint: str | None) -> Iterator[None]:
+        """Name the checkpoint and what to do where its weights or state are of another training's shape."""
+        try:
+            yield
+        except (RuntimeError, ValueError, KeyError) as error:
+            if not self.run.checks_resume:
+                raise
+            raise WorkerError(
+                f"resume_from_checkpoint: {checkpoint} does not fit these arguments: {' '.join(str(error).split())}",
+                hint="train with the model, sft_type, targets, ranks and optim that the checkpoint was trained with",
+            ) from error
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Compute eval_loss; a stop request puts the evaluation off to the next attempt (one rank only)."""
@@ -278,6 +301,8 @@ class RunCallback(TrainerCallback):
         """Give each rank its own dropout; stop at once where a resumed training has no step left."""
         # The Trainer seeds all ranks alike.
         set_seed(self._run.args.seed + self._run.ranks.rank)
+        if self._run.checks_resume:
+            _check_goes_on(self._run.args, state, kwargs["lr_scheduler"])
         self._run.progress.update("training", step=state.global_step, max_steps=state.max_steps)
         if state.global_step >= state.max_steps:
             control.should_training_stop = True
@@ -372,3 +397,26 @@ class RunCallback(TrainerCallback):
                 run.store.keep_step(placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model)
         run.ranks.wait_for_all()
         run.progress.update("training")
+
+
+def _check_goes_on(args: SftArgs, state: TrainerState, lr_scheduler: Any) -> None:
+    """Raise unless a named checkpoint leaves steps to do, at the learning rate that is asked for.
+
+    Raises:
+        WorkerError: the checkpoint is at the last step or behind it, or its optimizer has another learning rate.
+    """
+    if state.global_step >= state.max_steps:
+        raise WorkerError(
+            f"resume_from_checkpoint: the checkpoint is at step {state.global_step}, and this training ends at step "
+            f"{state.max_steps}",
+            hint="set max_steps or num_train_epochs higher",
+        )
+    # The state of optimizer and schedule brings the checkpoint's rate, and the argument would have no effect.
+    rates = sorted({float(rate) for rate in lr_scheduler.base_lrs})
+    if not any(math.isclose(rate, args.effective_learning_rate, rel_tol=1e-9) for rate in rates):
+        found = " and ".join(f"{rate:g}" for rate in rates)
+        raise WorkerError(
+            f"resume_from_checkpoint: the checkpoint goes on with a learning rate of {found}, not "
+            f"{args.effective_learning_rate:g}",
+            hint=f"set learning_rate: {rates[0]:g}",
+        )

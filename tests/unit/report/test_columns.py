@@ -99,6 +99,13 @@ def test_what_ran_otherwise_than_asked_for_is_warned_of() -> None:
     )
 
 
+def test_a_training_that_went_on_from_a_checkpoint_says_which_steps_its_figures_are_of() -> None:
+    view = trained("a", resumed_from="/runs/first/last", resumed_from_step=50)
+    assert warnings_of([facts_of(view), facts_of(trained("b"))]) == (
+        "a: went on from /runs/first/last at step 50; its losses, samples and times are of steps 51 to 120",
+    )
+
+
 def test_memory_without_a_gpu_is_marked_as_host_memory() -> None:
     view = trained(memory=[{"rank": 0, "host_rss_gib": 1.92}])
     assert text_of(c.MEMORY, view) == "1.92GiB (host)"
