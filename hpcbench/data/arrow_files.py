@@ -55,9 +55,10 @@ def count_bytes(file: DataFile) -> int:
 
 
 def read_some_arrow_rows(file: DataFile, *, num_parts: int, num_rows: int, seed: int) -> Iterator[PlacedRow]:
-    """Yield the first `num_rows` rows of `num_parts` row groups or record batches, the first and the last among them.
+    """Yield the first rows of `num_parts` row groups or record batches, the first and the last among them.
 
-    Of a stream, which only has a beginning, these are its first batches.
+    These are `num_rows` of each, and `BATCH_ROWS` of the first. Of a stream, which only has a beginning, its first
+    batches are taken.
 
     Raises:
         DataError: as `read_arrow_rows`.
@@ -71,7 +72,8 @@ def read_some_arrow_rows(file: DataFile, *, num_parts: int, num_rows: int, seed:
                 opened = parquet.ParquetFile(source)
                 sizes = [opened.metadata.row_group(index).num_rows for index in range(opened.num_row_groups)]
                 for index in _choose(len(sizes), num_parts, seed=seed):
-                    batches = opened.iter_batches(batch_size=num_rows, row_groups=[index], use_threads=False)
+                    size = num_rows if index else BATCH_ROWS
+                    batches = opened.iter_batches(batch_size=size, row_groups=[index], use_threads=False)
                     for batch in itertools.islice(batches, 1):
                         yield from _convert_batch(file, batch, first_number=1 + sum(sizes[:index]))
             case Kind.ARROW_FILE:
@@ -83,14 +85,16 @@ def read_some_arrow_rows(file: DataFile, *, num_parts: int, num_rows: int, seed:
                 for index in range(opened.num_record_batches):
                     batch = opened.get_batch(index)
                     if index in chosen:
-                        yield from _convert_batch(file, batch.slice(0, num_rows), first_number=number)
+                        part = batch.slice(0, num_rows if index else BATCH_ROWS)
+                        yield from _convert_batch(file, part, first_number=number)
                     number += batch.num_rows
             case _:
                 from pyarrow import ipc
 
                 number = 1
                 for batch in itertools.islice(ipc.open_stream(source), num_parts):
-                    yield from _convert_batch(file, batch.slice(0, num_rows), first_number=number)
+                    part = batch.slice(0, BATCH_ROWS if number == 1 else num_rows)
+                    yield from _convert_batch(file, part, first_number=number)
                     number += batch.num_rows
 
 

@@ -32,15 +32,22 @@ class Kind(StrEnum):
     """How a file's rows are written."""
 
     JSON_LINES = "JSON lines"
+    """One object per line."""
     JSON = "JSON"
-    """A list of objects, or objects one after the other."""
+    """A list of objects, or objects one after the other; each is a row."""
     CSV = "CSV"
+    """A header, and as many cells in each row; quotes as in RFC 4180. The header tells what is between cells: commas,
+    tabs or semicolons, and whether spaces follow, which are part of no cell then."""
     TSV = "TSV"
+    """As CSV, with tabs."""
     TEXT = "text"
-    """One text per line."""
+    """A row with the column `text` per line."""
     PARQUET = "parquet file"
+    """Null below the top level is a key that this row lacks and another has: such keys are left out."""
     ARROW_FILE = "arrow file"
+    """As parquet."""
     ARROW_STREAM = "arrow stream"
+    """As parquet."""
 
 
 class Compression(StrEnum):
@@ -62,7 +69,8 @@ TEXT_SUFFIXES: Final = {
     ".txt": Kind.TEXT,
 }
 COMPRESSED_SUFFIXES: Final = frozenset({".gz", ".zst", ".zstd", ".bz2", ".xz"})
-DATA_SUFFIXES: Final = frozenset({*TEXT_SUFFIXES, ".parquet", ".arrow"})
+SUFFIXES: Final = {**TEXT_SUFFIXES, ".parquet": Kind.PARQUET, ".arrow": Kind.ARROW_STREAM}
+DATA_SUFFIXES: Final = frozenset(SUFFIXES)
 
 _COMPRESSIONS: Final = (
     (b"\x1f\x8b\x08", Compression.GZIP),

@@ -110,7 +110,7 @@ class DataArgs(Arguments):
     """Which datasets, how they are split and sampled, and how rows become sequences."""
 
     dataset: Words = ()
-    """Training datasets: catalog names, hub ids, or files (json, jsonl, csv, parquet, arrow)."""
+    """Training datasets: catalog names, hub ids, files (jsonl, json, csv, tsv, txt, parquet, arrow) or folders."""
     val_dataset: Words = ()
     """Validation datasets; when given, nothing is split off `dataset`."""
     dataset_split_seed: int = 42
@@ -126,7 +126,7 @@ class DataArgs(Arguments):
     train_dataset_mix_ds: Words = ("ms-bench",)
     """Datasets to mix in, named as in `dataset`; their rows are used for training only."""
     dataset_info: str | None = None
-    """Registry of datasets (dataset_info.json) that names are looked up in; None takes the one beside the suite."""
+    """Registry of datasets (dataset_info.json, or its folder); None takes the one beside the suite."""
     max_length: PositiveInt = 2048
     """Longest sample in tokens; with packing the length of a pack."""
     truncation_strategy: Literal["truncation_left", "delete"] = "truncation_left"

@@ -27,6 +27,7 @@ from hpcbench.data.columns import (
     Part,
     Shape,
 )
+from hpcbench.data.file_kinds import COMPRESSED_SUFFIXES, SUFFIXES, Kind
 from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.schemas import variables
@@ -42,6 +43,11 @@ NOTICE = (
 INTRODUCTION = """\
 Everything that a suite, a cluster profile and a record may hold, and every column of a report. `hpcbench schema` prints
 the suite as a JSON Schema for editors, `hpcbench schema record` the record. [README](README.md) shows how they are used."""
+FILES_INTRODUCTION = """\
+The first bytes of a file tell what it is, and its name only which kind of text. Text is UTF-8; blank lines are left out. A folder is one
+that `save_to_disk` of datasets wrote, or holds data files of one kind, which are read in the order of their names. Where their names, or
+those of their folders, tell splits as on the Hugging Face hub, `train` is read; another split is named by its folder or file. Plan reads
+all rows of up to 16 MiB; of larger data the first rows, some others where the kind allows it, and the end."""
 ROWS_INTRODUCTION = """\
 A row is of the first shape all of whose needed columns are there and not null. Optional columns may be missing, null or empty; a list may
 be written as JSON text, as in CSV files. Everything else that a row holds is named in a warning. Turns are objects of `from` and `value`,
@@ -157,7 +163,7 @@ def _training_arguments() -> list[str]:
 
 
 def _dataset_rows() -> list[str]:
-    """Return the tables of `hpcbench/data/columns.py`, by which plan and jobs read rows."""
+    """Return the tables of `hpcbench/data/`, by which plan and jobs read files and rows."""
     shapes = [
         (shape.name, _names(shape.needed, " + "), _names(shape.optional), _names(_registry_columns(shape)))
         for shape in SHAPES
@@ -167,7 +173,13 @@ def _dataset_rows() -> list[str]:
         (role, _names(word for word, meant in SPEAKERS.items() if meant == role))
         for role in dict.fromkeys(SPEAKERS.values())
     ]
+    suffixes = {kind: [name for name, named in SUFFIXES.items() if named is kind] for kind in Kind}
+    files = [(name, _names(suffixes[Kind(name)]), text) for name, text in member_docs(Kind)]
+    packed = f"Text may be compressed: {_names(sorted(COMPRESSED_SUFFIXES))}."
     return [
+        "## Dataset files",
+        f"{FILES_INTRODUCTION}\n{packed}",
+        table(files, ("kind", "names", "meaning")),
         "## Dataset rows",
         ROWS_INTRODUCTION,
         *section("Shapes", shapes, ("shape", "needed columns", "read, too", "in a dataset_info.json"), level=3),
