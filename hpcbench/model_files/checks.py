@@ -37,6 +37,7 @@ _EMBEDDINGS: Final = (
     *("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight"),
     *("tok_embeddings.weight", "tokens_embed.weight"),
 )
+_VOCABULARY_KEYS: Final = ("vocab_size", "n_vocab")
 _FOUR_BITS: Final = 4
 
 _OTHER_HEADS: Final = (
@@ -60,7 +61,12 @@ class Fault:
 
 def check_model(args: SftArgs, model: ModelFolder, *, trains: bool) -> list[Fault]:
     """Return what the model cannot do of what the arguments ask for; `trains` is False where it is only evaluated."""
-    found = [*_check_architecture(model), *_check_quantization(args, model), *_check_token_ids(model)]
+    found = [
+        *_check_architecture(model),
+        *_check_vocabulary(model),
+        *_check_quantization(args, model),
+        *_check_token_ids(model),
+    ]
     found += _check_templates(args, model)
     if trains and not found:
         found += _try_template(args, model)
@@ -106,7 +112,8 @@ def block_fault(num_layers: int, num_new: int, num_groups: int | None) -> str | 
 
 def _check_architecture(model: ModelFolder) -> Iterator[Fault]:
     config = model.config
-    names = [str(name) for name in config.get("architectures") or ()]
+    architectures = config.get("architectures")
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     if names and all(name.endswith(_OTHER_HEADS) for name in names):
         message = f"{model.name} is a {', '.join(names)}, which has no head that predicts the next token"
         yield Fault(argument=_MODEL, message=message, expected="a causal language model")
@@ -116,6 +123,13 @@ def _check_architecture(model: ModelFolder) -> Iterator[Fault]:
     elif config.get("model_type") is None and not _has_remote_code(config):
         message = f"{model.name}: its config.json has no model_type, by which transformers finds the model's code"
         yield Fault(argument=_MODEL, message=message, expected="the config.json of a transformers model")
+
+
+def _check_vocabulary(model: ModelFolder) -> Iterator[Fault]:
+    named, saved = _first_count(text_config(model.config), _VOCABULARY_KEYS), _saved_rows(model)
+    if named is not None and saved is not None and named != saved and not _has_remote_code(model.config):
+        message = f"{model.name}: its embedding has {saved} rows, and its config.json says {named} (vocab_size)"
+        yield Fault(argument=_MODEL, message=message, expected="the config.json of these weights")
 
 
 def _has_remote_code(config: Mapping[str, Any]) -> bool:
@@ -163,8 +177,9 @@ def _check_token_ids(model: ModelFolder) -> Iterator[Fault]:
     for name, id_ in model.tokenizer.ids.items():
         if id_ >= rows:
             text = model.tokenizer.tokens[name]
+            more = " or a higher one" if name in model.tokenizer.added else ""
             message = (
-                f"{model.name}: the tokenizer's {name} {text!r} has the id {id_} or a higher one, and the model's "
+                f"{model.name}: the tokenizer's {name} {text!r} has the id {id_}{more}, and the model's "
                 f"embedding has {rows} rows, for ids up to {rows - 1}"
             )
             hint = f"name another {name} in the folder's tokenizer_config.json, or add a row to the model and save it"
@@ -173,10 +188,14 @@ def _check_token_ids(model: ModelFolder) -> Iterator[Fault]:
 
 def count_embedding_rows(model: ModelFolder) -> int | None:
     """Return for how many ids the model has an embedding, or None where its files do not say."""
-    for name, shape in model.weights.shapes.items():
-        if name.endswith(_EMBEDDINGS):
-            return shape[0]
-    return _first_count(text_config(model.config), ("vocab_size", "n_vocab"))
+    saved = _saved_rows(model)
+    return _first_count(text_config(model.config), _VOCABULARY_KEYS) if saved is None else saved
+
+
+def _saved_rows(model: ModelFolder) -> int | None:
+    return next(
+        (shape[0] for name, shape in model.weights.shapes.items() if name.endswith(_EMBEDDINGS) and shape), None
+    )
 
 
 def _check_templates(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:

@@ -36,6 +36,8 @@ class Tokenizer:
     """Ids of `SPECIAL_TOKENS`, as far as files say: of one that the vocabulary lacks the lowest that it can get."""
     tokens: Mapping[str, str] = field(default_factory=dict)
     """Their texts."""
+    added: frozenset[str] = frozenset()
+    """Those that the vocabulary lacks."""
     templates: Mapping[str, str] | None = None
     """Chat templates by name, a single one as `default`; None where it is not known whether there is one."""
 
@@ -57,8 +59,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         check_lfs(path)
     named = {**read_object(folder / "special_tokens_map.json"), **config}
     tokens = {name: text for name in SPECIAL_TOKENS if (text := _text_of(named.get(name))) is not None}
-    ids = _find_ids(folder, config, tokens)
-    return Tokenizer(ids=ids, tokens=tokens, templates=_find_templates(folder, config))
+    ids, added = _find_ids(folder, config, tokens)
+    return Tokenizer(ids=ids, tokens=tokens, added=added, templates=_find_templates(folder, config))
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -85,7 +87,10 @@ def _text_of(token: object) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _find_ids(folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]) -> dict[str, int]:
+def _find_ids(
+    folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]
+) -> tuple[dict[str, int], frozenset[str]]:
+    """Return the ids of special tokens, and which of them are in no file."""
     known: dict[str, int] = {}
     decoder = config.get("added_tokens_decoder")
     if isinstance(decoder, dict):
@@ -94,9 +99,15 @@ def _find_ids(folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]
     path = folder / TOKENIZER
     if path.is_file() and not known.keys() >= set(tokens.values()):
         known |= _read_added(path)
-        if not known.keys() >= set(tokens.values()):
-            known |= _read_vocabulary(path, tokens)
-    return {name: known[text] for name, text in tokens.items() if text in known}
+    ids = {name: known[text] for name, text in tokens.items() if text in known}
+    if len(ids) == len(tokens) or not path.is_file():
+        return ids, frozenset()
+    whole = _read_vocabulary(path)
+    if not whole:
+        return ids, frozenset()
+    # Of a token that it lacks transformers makes the next id, or a higher one where it adds others before.
+    added = frozenset(name for name, text in tokens.items() if text not in whole)
+    return {name: whole.get(text, len(whole)) for name, text in tokens.items()}, added
 
 
 def _read_added(path: Path) -> dict[str, int]:
@@ -121,19 +132,16 @@ def _ids_of(entries: object) -> dict[str, int]:
     return {text: id_ for text, id_ in pairs if isinstance(text, str) and isinstance(id_, int)}
 
 
-def _read_vocabulary(path: Path, tokens: Mapping[str, str]) -> dict[str, int]:
-    """Return the ids of tokens; one that is nowhere gets the next or a higher one when transformers adds it."""
+def _read_vocabulary(path: Path) -> dict[str, int]:
+    """Return the ids of all tokens, none where they are written in another way."""
     whole = read_object(path)
     model = whole.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, list):  # Unigram: [piece, score] by id
-        vocabulary = {entry[0]: id_ for id_, entry in enumerate(vocabulary) if isinstance(entry, list) and entry}
-    if not isinstance(vocabulary, dict):
+        vocabulary = {str(entry[0]): id_ for id_, entry in enumerate(vocabulary) if isinstance(entry, list) and entry}
+    if not isinstance(vocabulary, dict) or not all(isinstance(id_, int) for id_ in vocabulary.values()):
         return {}
-    known = {**vocabulary, **_ids_of(whole.get("added_tokens"))}
-    for text in tokens.values():
-        known.setdefault(text, len(known))
-    return {text: known[text] for text in tokens.values()}
+    return {**vocabulary, **_ids_of(whole.get("added_tokens"))}
 
 
 def _find_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:

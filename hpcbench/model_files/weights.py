@@ -115,8 +115,8 @@ def _read_header(path: Path) -> Mapping[str, Shape]:
     try:
         tensors: dict[str, Any] = json.loads(header)
         tensors.pop("__metadata__", None)
-        end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        shapes = {name: tuple(tensor["shape"]) for name, tensor in tensors.items()}
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+        shapes = {name: tuple(int(size) for size in tensor["shape"]) for name, tensor in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelFileError(f"{path} ({size} bytes) is not safetensors", hint="download it again") from error
     expected = _LENGTH_BYTES + length + end

@@ -238,7 +238,7 @@ def test_galore_projects_linear_layers_and_keeps_the_weight_decay(base_model: Pa
     named = galore_groups(base_model, tmp_path, galore_target_modules="mlp.up_proj,q_proj", galore_per_parameter="true")
     assert len([name for name, group in named.items() if group["rank"] is not None]) == 4
     assert all(len(group["params"]) == 1 and group["frees_gradients"] for group in named.values())
-    with pytest.raises(WorkerError, match="galore_target_modules: no module is named nonsense"):
+    with pytest.raises(WorkerError, match="galore_target_modules: no module with a matrix is named nonsense"):
         galore_groups(base_model, tmp_path, galore_target_modules="nonsense")
 
 

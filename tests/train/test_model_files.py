@@ -15,6 +15,7 @@ from hpcbench.model_files.tokenizer import read_tokenizer
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.models.loading import load_model, load_tokenizer
+from hpcbench.worker.train.token_data import load_data
 from tests.support.tiny_models import make_model_folder, make_tokenizer
 
 
@@ -83,3 +84,26 @@ def test_the_head_of_a_model_that_has_none_is_not_drawn_at_random(tmp_path: Path
     path.write_text(json.dumps({**json.loads(path.read_text()), "tie_word_embeddings": False}))
     with pytest.raises(WorkerError, match=r"lacks 1 of the model's weights, which would be random: lm_head.weight"):
         load_model(args, "cpu")
+
+
+def test_weights_of_another_shape_than_the_configuration_says_end_the_job(tmp_path: Path) -> None:
+    args = args_of(make_model_folder(tmp_path))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vocab_size": 300}))
+    with pytest.raises(
+        WorkerError, match=r"have another shape .*: model.embed_tokens.weight is \(259, 32\) and should"
+    ):
+        load_model(args, "cpu")
+
+
+def test_a_row_with_a_token_beyond_the_embedding_is_named(tmp_path: Path) -> None:
+    args = args_of(make_model_folder(tmp_path / "model"), dataset=str(tmp_path / "rows.jsonl"), dataset_test_ratio=0)
+    rows = [{"query": "a", "response": "b"}, {"query": "a", "response": "<new>"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = load_tokenizer(args)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(
+        WorkerError, match=r"row.* 2: the token '<new>' has the id 2.., and the model's embedding has 259 "
+    ):
+        load_data(args, on_row=lambda _count: None, on_tokenizing=lambda: None)

@@ -89,6 +89,7 @@ class Template:
         chat_template: str | None = None,
         name: str = "",
         loss_scale: AgentFormat | None = None,
+        num_embeddings: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.system = system
@@ -100,12 +101,13 @@ class Template:
         # What the catalog's templates do with a system prompt is known, and right for their models.
         self._written_roles = {"user"} if chat_template else {"user", "system"}
         self._name = name
+        self._num_embeddings = num_embeddings
         if tokenizer.eos_token_id is None:
             raise WorkerError("the tokenizer has no end-of-sequence token, so no answer could ever end")
 
     @classmethod
-    def from_args(cls, args: SftArgs, tokenizer: Any) -> Template:
-        """Return the template that the arguments ask for.
+    def from_args(cls, args: SftArgs, tokenizer: Any, *, num_embeddings: int | None = None) -> Template:
+        """Return the template that the arguments ask for; it encodes no token beyond the model's embeddings.
 
         Raises:
             WorkerError: `template_type` names no template of the catalog.
@@ -130,6 +132,7 @@ class Template:
             chat_template=None if named is None else named.jinja,
             name="" if named is None else str(args.template_type or (entry and entry.template)),
             loss_scale=find_agent_format(args) if args.use_loss_scale else None,
+            num_embeddings=num_embeddings,
         )
 
     @property
@@ -388,6 +391,13 @@ class Template:
         return [start for start, _ in rest["offset_mapping"]]
 
     def _fit(self, input_ids: list[int], labels: list[int], weights: list[float] | None) -> Encoded:
+        largest = max(input_ids, default=0)
+        if self._num_embeddings is not None and largest >= self._num_embeddings:
+            raise WorkerError(
+                f"the token {self.tokenizer.convert_ids_to_tokens(largest)!r} has the id {largest}, and the model's "
+                f"embedding has {self._num_embeddings} rows, for ids up to {self._num_embeddings - 1}",
+                hint="take the token out of the data or the template, or add a row to the model and save it",
+            )
         if len(input_ids) <= self._max_length:
             return Encoded(input_ids=input_ids, labels=labels, weights=weights)
         if self._delete_long:

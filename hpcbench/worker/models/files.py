@@ -88,11 +88,19 @@ def check_token_ids(model: Any, tokenizer: Any) -> None:
 
 
 def check_loading_info(info: dict[str, Any], source: str) -> None:
-    """Raise where transformers would make up weights that the files do not hold.
+    """Raise where transformers would make up weights that the files do not hold, or hold in another shape.
 
     Raises:
-        WorkerError: some are missing.
+        WorkerError: it would.
     """
+    mismatched = sorted(info.get("mismatched_keys") or ())
+    if mismatched:
+        name, saved, wanted = mismatched[0]
+        raise WorkerError(
+            f"model: {len(mismatched)} of the weights of {source} have another shape than its config.json says: "
+            f"{name} is {tuple(saved)} and should be {tuple(wanted)}",
+            hint="download the model again, or correct its config.json",
+        )
     missing = sorted(info.get("missing_keys") or ())
     if missing:
         raise WorkerError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from hpcbench.catalog.models import MEDIA_KEYS
 from hpcbench.errors import PREFETCH, WorkerError
@@ -69,7 +70,7 @@ def load_tokenizer(args: SftArgs, folder: Path | None = None) -> Any:
     source = model_source(args) if folder is None else str(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=args.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, StrictDataclassError) as error:
         raise _not_loadable("tokenizer", source, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # GPT-2's and Llama's have no padding token
@@ -169,13 +170,15 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     except pickle.UnpicklingError as error:
         raise WorkerError(
             f"model: {source} cannot be loaded: its pytorch_model.bin holds more than tensors: {_first_line(error)}",
             hint="convert it where you trust it: load it there and save_pretrained(FOLDER), which writes safetensors",
         ) from error
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, StrictDataclassError) as error:
         attention = options.pop("attn_implementation", None)
         if attention is None or not refuses_attention(error):
             raise _not_loadable("model", source, error) from error

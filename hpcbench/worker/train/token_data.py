@@ -19,6 +19,7 @@ from hpcbench.worker.data.templates import NO_SYSTEM, Template
 from hpcbench.worker.measure.formulas import summarise_lengths
 from hpcbench.worker.measure.rouge import Prompt, make_prompts
 from hpcbench.worker.models import loading
+from hpcbench.worker.models.files import count_embeddings
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
         StopRequestedError: a stop was asked for meanwhile.
     """
     tokenizer = loading.load_tokenizer(args)
-    template = Template.from_args(args, tokenizer)
+    template = Template.from_args(args, tokenizer, num_embeddings=count_embeddings(args))
     splits = load_splits(args)
     on_tokenizing()
     train, lengths = _encode_training(splits, template, args, on_row=on_row)

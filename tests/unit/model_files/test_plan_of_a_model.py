@@ -212,9 +212,9 @@ def test_a_length_beyond_a_table_of_positions_is_refused_and_beyond_rotary_ones_
 
 
 def test_a_special_token_beyond_the_embedding_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    write_model(tmp_path / "model", tensors=llama_tensors(rows=7))
+    write_model(tmp_path / "model", tensors=llama_tensors(rows=7), more={"vocab_size": 7})
     assert plan(tmp_path) == (
-        "experiment[one].args.model_id_or_path: model: the tokenizer's pad_token '<pad>' has the id 7 or a higher one, and the "
+        "experiment[one].args.model_id_or_path: model: the tokenizer's pad_token '<pad>' has the id 7, and the "
         "model's embedding has 7 rows, for ids up to 6\n"
         "  hint: name another pad_token in the folder's tokenizer_config.json, or add a row to the model and save it"
     )
@@ -222,6 +222,14 @@ def test_a_special_token_beyond_the_embedding_is_refused_with_both_numbers(tmp_p
     assert "pad_token '[PAD]' has the id 8 or a higher one, and the model's embedding has 8 rows" in plan(tmp_path)
     write_model(tmp_path / "model", tokenizer={"eos_token": "a", "pad_token": "<end>"})
     assert plan(tmp_path) == ""
+
+
+def test_an_embedding_of_another_size_than_the_configuration_says_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", more={"vocab_size": 12})
+    assert plan(tmp_path) == (
+        "experiment[one].args.model_id_or_path: model: its embedding has 8 rows, and its config.json says 12 "
+        "(vocab_size)\n  expected: the config.json of these weights"
+    )
 
 
 def test_a_target_that_the_model_lacks_is_refused_even_beside_one_that_it_has(tmp_path: Path) -> None:
