@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any, Final, cast
 
 from hpcbench.errors import DataError, MissingLibraryError
@@ -177,20 +178,20 @@ def _decompressed(path: Path, compression: Compression | None) -> IO[bytes]:
         case Compression.XZ:
             return lzma.open(path)
         case Compression.ZSTD:
-            return io.BufferedReader(_ZstdStream(path), 1 << 17)
+            try:
+                import zstandard
+            except ImportError as error:
+                raise MissingLibraryError(
+                    f"{path}: compressed with zstd, and the library zstandard is not installed here",
+                    hint='pip install zstandard, which "hpcbench-llm[train]" brings',
+                ) from error
+            return io.BufferedReader(_ZstdStream(path, zstandard), 1 << 17)
 
 
 class _ZstdStream(io.RawIOBase):
     """Decompressed bytes of all frames of a file; ends too early only with an error, unlike zstandard's own reader."""
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import zstandard
-        except ImportError as error:
-            raise MissingLibraryError(
-                f"{path}: compressed with zstd, and the library zstandard is not installed here",
-                hint='pip install zstandard, which "hpcbench-llm[train]" brings',
-            ) from error
+    def __init__(self, path: Path, zstandard: ModuleType) -> None:
         self._path = path
         self._error = zstandard.ZstdError
         self._make_frame = zstandard.ZstdDecompressor().decompressobj

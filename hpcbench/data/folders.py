@@ -144,6 +144,10 @@ def _find_plain(path: Path, split: str) -> list[Path]:
 _NAME_IT: Final = "name the file or folder itself; several can be a list"
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def list_data_files(path: Path) -> list[Path]:
     """Return the data files below a folder by their names: those that are neither hidden nor descriptions.
 
@@ -152,7 +156,7 @@ def list_data_files(path: Path) -> list[Path]:
     """
     found = []
     num_files = 0
-    for folder, folders, names in os.walk(path):
+    for folder, folders, names in os.walk(path, onerror=_raise):
         level = len(Path(folder).relative_to(path).parts)
         folders[:] = sorted(
             name for name in folders if level < _MOST_LEVELS and not name.startswith((".", "__pycache__"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from hpcbench.data.file_kinds import Kind, recognize
 from hpcbench.data.files import read_rows
-from hpcbench.errors import DataError
+from hpcbench.errors import DataError, MissingLibraryError
 
 LINES = b'{"a": 1}\n{"a": 2}\n'
 
@@ -73,6 +74,17 @@ def test_zstd_is_read_over_all_its_frames(tmp_path: Path) -> None:
     zstandard = pytest.importorskip("zstandard")
     pack = zstandard.ZstdCompressor().compress
     check_compressed(tmp_path, ".zst", pack(b"a,b\n" + b"1,2\n" * 4) + pack(b"1,2\n" * 5))
+
+
+def test_where_zstandard_is_missing_the_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(MissingLibraryError) as caught:
+        recognize(tmp_path / "a.jsonl.zst")
+    assert str(caught.value) == (
+        f"{tmp_path}/a.jsonl.zst: compressed with zstd, and the library zstandard is not installed here\n"
+        '  hint: pip install zstandard, which "hpcbench-llm[train]" brings'
+    )
 
 
 def check_compressed(folder: Path, suffix: str, packed: bytes) -> None:
