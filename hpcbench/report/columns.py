@@ -285,6 +285,11 @@ DATA_ONLY = (
         get=lambda facts: None if facts.train is None else facts.train.parameters.trained_at_once,
     ),
     ATTENTION,
+    Column(key="template", get=_train_figure("template")),
+    Column(
+        key="target_modules",
+        get=lambda facts: None if facts.train is None else ",".join(facts.train.target_modules) or None,
+    ),
     CHECKPOINTING,
     Column(key="learning_rate", get=arg(lambda args: args.effective_learning_rate)),
     Column(key="num_epochs", get=_train_figure("num_epochs")),

@@ -75,6 +75,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
         *_hardware_warnings(experiments),
         *_deviation_warnings(experiments),
         *_resume_warnings(experiments),
+        *_template_warnings(experiments),
         *eval_warnings(experiments),
         *figure_warnings(experiments),
         *_push_warnings(experiments),
@@ -238,6 +239,20 @@ def _resume_warnings(experiments: Iterable[Facts]) -> list[str]:
         f"losses, samples and times are of steps {facts.train.resumed_from_step + 1} to {facts.train.num_steps}"
         for facts in experiments
         if facts.train is not None and facts.train.resumed_from_step is not None
+    ]
+
+
+def _template_warnings(experiments: Iterable[Facts]) -> list[str]:
+    """Return the evals whose prompts another chat template wrote than those of their training."""
+    return [
+        f"{facts.view.name} {found.job.job}: prompts by another chat template ({found.metrics.template}) than in "
+        f"training ({facts.train.template})"
+        for facts in experiments
+        for found in facts.evals.values()
+        if facts.train is not None
+        and found.metrics is not None
+        and None not in {facts.train.template, found.metrics.template}
+        and facts.train.template != found.metrics.template
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,35 @@ def test_an_attention_that_the_model_lacks_is_refused(base_model: Path, monkeypa
         load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32", attn_impl="sdpa"), "cpu")
     model = load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu")
     assert model.config._attn_implementation == "eager"
+
+
+def test_gradient_checkpointing_of_a_model_that_has_none_is_refused(
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.Qwen2ForCausalLM.supports_gradient_checkpointing", False)
+    job = make_job(tmp_path, base_model, chats, gradient_checkpointing=True)
+    with pytest.raises(WorkerError) as caught:
+        train_here(job)
+    assert str(caught.value) == (
+        "gradient_checkpointing: Qwen2ForCausalLM cannot recompute activations\n  hint: set gradient_checkpointing: false"
+    )
+
+
+def test_what_really_ran_is_in_the_record(tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any) -> None:
+    job = make_job(tmp_path, base_model, chats, max_steps=1, lora_target_modules="DEFAULT")
+    metrics = read_metrics(train_here(job))
+    assert sorted(metrics.target_modules) == ["k_proj", "q_proj", "v_proj"]
+    digest = hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:12]
+    assert metrics.template == f"the tokenizer's, sha256 {digest}"
+    assert metrics.deviations == {}
+
+
+def test_a_system_prompt_that_the_template_has_no_place_for_is_said(
+    tmp_path: Path, base_model: Path, chats: Path
+) -> None:
+    values: dict[str, Any] = {"max_steps": 1, "template_type": "default-generation", "system": "be brief"}
+    metrics = read_metrics(train_here(make_job(tmp_path, base_model, chats, **values)))
+    assert metrics.deviations == {"system": "the chat template leaves out the system prompt"}
 
 
 def test_a_push_is_noted_as_not_done_until_it_is(tmp_path: Path, base_model: Path, chats: Path) -> None:

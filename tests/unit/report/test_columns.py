@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,6 +105,19 @@ def test_a_training_that_went_on_from_a_checkpoint_says_which_steps_its_figures_
     assert warnings_of([facts_of(view), facts_of(trained("b"))]) == (
         "a: went on from /runs/first/last at step 50; its losses, samples and times are of steps 51 to 120",
     )
+
+
+@pytest.mark.parametrize("of_eval", ["llama of the catalog, sha256 2", "chatml of the catalog, sha256 1", None])
+def test_an_eval_with_another_chat_template_than_its_training_is_warned_of(of_eval: str | None) -> None:
+    metrics = parts.eval_metrics("gsm8k", "acc,none", 0.5).model_copy(update={"template": of_eval})
+    job = parts.make_job("a", "eval-gsm8k", suite="s", cmd="eval", metrics=metrics, environment=parts.A100)
+    view = trained("a", template="chatml of the catalog, sha256 1")
+    found = warnings_of([facts_of(replace(view, evals=(job,)))])
+    said = (
+        "a eval-gsm8k: prompts by another chat template (llama of the catalog, sha256 2) than in training (chatml of the "
+        "catalog, sha256 1)"
+    )
+    assert found == ((said,) if of_eval is not None and of_eval.startswith("llama") else ())
 
 
 def test_memory_without_a_gpu_is_marked_as_host_memory() -> None:
