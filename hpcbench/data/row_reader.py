@@ -86,7 +86,10 @@ class RowReader:
         Raises:
             BadRowError: it cannot be trained on.
         """
-        whole = well_formed(row)
+        try:
+            whole = well_formed(row)
+        except RecursionError as error:
+            raise BadRowError("lists and objects within each other, too deep", expected="rows of texts") from error
         self._refuse_other_training(whole)
         parts = self._find_parts(whole)
         chat = self._read_parts(parts)

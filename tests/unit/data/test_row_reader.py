@@ -284,6 +284,14 @@ def test_half_a_character_is_read_as_one_that_says_so() -> None:
     assert reader.remarks() == ("1 row with half a character (a lone surrogate), each read as U+FFFD",)
 
 
+def test_a_row_that_is_nested_without_end_is_named() -> None:
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    message = "lists and objects within each other, too deep; expected: rows of texts"
+    assert refusal({"query": "q", "response": "a", "x": deep}) == message
+
+
 def test_what_was_not_read_is_named_once() -> None:
     reader = make_reader()
     for number in range(3):
