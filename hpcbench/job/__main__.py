@@ -12,6 +12,7 @@ signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 # ruff: noqa: E402
 import argparse
+import contextlib
 import logging
 import os
 import shutil
@@ -78,6 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_job(context: JobContext, stop: StopRequest) -> int:
     """Claim, check, run, record, and settle what depends on this job."""
+    for folder in (context.suite_paths.slurm_logs, context.suite_paths.start_marks(context.submission.key)):
+        with contextlib.suppress(OSError):
+            # Slurm starts no job whose log's folder was removed: those that still wait would all fail.
+            folder.mkdir(parents=True, exist_ok=True)
     if context.submission.state == "abandoned":
         logger.warning("%s was given up by a later submit, which made another; leaving", context.submission.key)
         return EXIT_NOT_COMPLETED

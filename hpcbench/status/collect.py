@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hpcbench.errors import RecordError, SchedulerError
+from hpcbench.invocation import quoted
 from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
@@ -30,6 +31,9 @@ from hpcbench.storage.mounts import is_own_disk
 from hpcbench.storage.paths import JobPaths, SuitePaths
 
 CANNOT_ASK = "{cluster}: its scheduler cannot be queried from this machine; unfinished jobs are shown as unknown"
+
+NO_LOG_EXIT_CODE = "exit code 0:53"
+"""Of a job whose log Slurm could not open (seen on 22.05)."""
 
 NOT_IN_SUITE = "not in the suite any more"
 
@@ -263,8 +267,21 @@ def _explain_from_log(view: JobView) -> JobView:
     has_gpu = view.request is not None and view.request.resources.gpu > 0
     cause = None if log is None else find_cause_without_record(view.state, log_tail(log), has_gpu=has_gpu)
     if cause is None:
-        return view
+        return _explain_without_log(view) if log is None else view
     return replace(view, state=cause.state or view.state, reason=cause.message, hint=cause.hint or "")
+
+
+def _explain_without_log(view: JobView) -> JobView:
+    """Return the view of a job without any log, with the reason where Slurm could not open one."""
+    folder = SuitePaths(view.folder.parents[2], view.suite).slurm_logs
+    is_gone = not folder.is_dir()
+    # It may be there again, made by a later submit.
+    never_began = NO_LOG_EXIT_CODE in view.reason or (is_gone and not JobPaths(view.folder).attempts())
+    if view.scheduler_id is None or view.cluster == LOCAL or not never_began:
+        return view
+    reason = f"Slurm could not start it: the folder of its log {'is' if is_gone else 'was'} not there: {folder}"
+    again = quoted("retry", f"{view.suite}/{view.experiment}")
+    return replace(view, reason=reason, hint=f"{again} makes it anew; find out what removes files there")
 
 
 def _try_request(path: Path) -> JobRequest | None:

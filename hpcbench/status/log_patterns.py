@@ -101,6 +101,12 @@ _NO_RECORD = (
         _PROFILE,
     ),
     _Pattern(
+        "folder_removed",
+        re.compile(r": no valid (job request|submission)$"),
+        "a file that the job needs was removed, or cannot be read on its node",
+        "submit the suite again, which writes it anew; find out what removes files there",
+    ),
+    _Pattern(
         "no_package",
         re.compile(r"(?P<shown>No module named [^)]+)"),
         "the job's Python lacks hpcbench or something it needs",
