@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hpcbench.errors import name_first
+from hpcbench.model_files.architectures import unknown_to
 from hpcbench.model_files.chat_template import find_fault
 from hpcbench.model_files.folder import ModelFolder
 from hpcbench.model_files.modules import find_unmatched, find_unsaved, has_experts, last_parts, module_names
 from hpcbench.model_files.tokenizer import DEFAULT
 from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
+from hpcbench.storage.located_yaml import shorten
 
 _MODEL: Final = "model_id_or_path"
 
@@ -63,6 +65,7 @@ def check_model(args: SftArgs, model: ModelFolder, *, trains: bool) -> list[Faul
     """Return what the model cannot do of what the arguments ask for; `trains` is False where it is only evaluated."""
     found = [
         *_check_architecture(model),
+        *_check_code(args, model),
         *_check_vocabulary(model),
         *_check_quantization(args, model),
         *_check_token_ids(model),
@@ -123,6 +126,19 @@ def _check_architecture(model: ModelFolder) -> Iterator[Fault]:
     elif config.get("model_type") is None and not _has_remote_code(config):
         message = f"{model.name}: its config.json has no model_type, by which transformers finds the model's code"
         yield Fault(argument=_MODEL, message=message, expected="the config.json of a transformers model")
+
+
+def _check_code(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    model_type = model.config.get("model_type")
+    if not isinstance(model_type, str) or (library := unknown_to(model_type)) is None:
+        return
+    if not _has_remote_code(model.config):
+        message = f"{model.name}: {library} has no code for a causal language model of type {shorten(model_type)!r}"
+        yield Fault(argument=_MODEL, message=message, hint="install a transformers that has it, or take another model")
+    elif not args.trust_remote_code:
+        message = f"{model.name}: its Python code comes with its weights, and runs only where you trust it"
+        hint = "args: {trust_remote_code: true}, if you trust its folder"
+        yield Fault(argument=_MODEL, message=message, expected="trust_remote_code: true", hint=hint)
 
 
 def _check_vocabulary(model: ModelFolder) -> Iterator[Fault]:

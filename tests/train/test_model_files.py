@@ -107,3 +107,15 @@ def test_a_row_with_a_token_beyond_the_embedding_is_named(tmp_path: Path) -> Non
         WorkerError, match=r"row.* 2: the token '<new>' has the id 2.., and the model's embedding has 259 "
     ):
         load_data(args, on_row=lambda _count: None, on_tokenizing=lambda: None)
+
+
+def test_code_in_the_folder_does_not_run_without_trust(tmp_path: Path) -> None:
+    args = args_of(make_model_folder(tmp_path))
+    path = tmp_path / "config.json"
+    code = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "nosuch", "auto_map": code}))
+    (tmp_path / "code.py").write_text("raise SystemExit(3)")
+    with pytest.raises(WorkerError, match="its Python code comes with its weights, and runs only where you trust it"):
+        check_files(args)
+    with pytest.raises(WorkerError, match="brings Python code of its own, which runs only where you trust it"):
+        load_model(args, "cpu")

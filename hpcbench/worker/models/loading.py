@@ -204,6 +204,11 @@ def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
     reason = _first_line(error)
     if path.is_absolute() and not path.is_dir():
         return WorkerError(f"{what}: no such folder: {source}", hint="give model_id_or_path: a folder that jobs see")
+    if "trust_remote_code" in str(error):
+        return WorkerError(
+            f"{what}: {source} brings Python code of its own, which runs only where you trust it",
+            hint="set trust_remote_code: true",
+        )
     if path.is_dir():
         return WorkerError(f"{what}: {source} cannot be loaded: {reason}")
     return WorkerError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +174,25 @@ def test_models_of_another_kind_are_refused(tmp_path: Path, config: dict[str, An
     write_model(tmp_path / "model", more=config)
     assert plan(tmp_path) == f"experiment[one].args.model_id_or_path: {message}"
     assert plan(tmp_path, cmd="eval") == f"experiment[one].args.model_id_or_path: {message}"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="its table of types is read")
+def test_a_type_that_the_installed_transformers_lacks_is_refused_or_needs_trust(tmp_path: Path) -> None:
+    version = importlib.metadata.version("transformers")
+    write_model(tmp_path / "model", more={"model_type": "nosuch"})
+    assert plan(tmp_path) == (
+        f"experiment[one].args.model_id_or_path: model: transformers {version} has no code for a causal language model "
+        "of type 'nosuch'\n  hint: install a transformers that has it, or take another model"
+    )
+    code = {"AutoModelForCausalLM": "modeling_nosuch.NoSuch"}
+    write_model(tmp_path / "model", more={"model_type": "nosuch", "auto_map": code})
+    assert plan(tmp_path) == (
+        "experiment[one].args.model_id_or_path: model: its Python code comes with its weights, and runs only where you "
+        "trust it\n  expected: trust_remote_code: true\n  hint: args: {trust_remote_code: true}, if you trust its folder"
+    )
+    assert plan(tmp_path, trust_remote_code=True) == ""
+    write_model(tmp_path / "model", more={"auto_map": code})
+    assert plan(tmp_path) == ""
 
 
 BNB4 = {
