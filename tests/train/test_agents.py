@@ -130,6 +130,10 @@ def test_a_template_that_does_not_write_tools_or_calls_is_refused(tokenizer: Any
         Template(tokenizer).encode([asked, answered], tools=[tool])
     with pytest.raises(WorkerError, match="the chat template does not write tool calls, so they would be missing"):
         Template(tokenizer).encode([asked, {**CALLING, "content": "I add."}])
+    plain = make_tokenizer()
+    plain.chat_template = None
+    with pytest.raises(WorkerError, match="the chat template does not write tool calls, so they would be missing"):
+        Template(plain).encode([asked, CALLING, {"role": "tool", "content": "5"}, answered])
 
 
 def test_the_loss_scale_token_by_token(tokenizer: Any) -> None:

@@ -471,5 +471,5 @@ def find_agent_format(args: SftArgs) -> AgentFormat:
 
 def _render_plain(chat: Sequence[Message], *, is_prompt: bool, eos: str) -> str:
     """Return the messages one per line, for tokenizers without a chat template; the last answer ends with eos."""
-    lines = [str(message["content"]) for message in chat]
+    lines = [str(message.get("content", "")) for message in chat]
     return "".join(f"{line}\n" for line in lines) if is_prompt else "\n".join(lines) + eos
