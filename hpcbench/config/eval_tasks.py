@@ -64,7 +64,12 @@ class EvalTaskChecks:
         problems: list[Problem] = []
         for task in tasks:
             if task.kind == "group" and task.name not in seen:
-                # A member that is not indexed may be defined in place, which only lm-eval can tell.
+                known = lm_eval_names()
+                place = Located(value=None, file=str(task.path), line=None, path=f"group {task.name!r}")
+                for member in task.called:
+                    if member not in known and not _find(member, folders):
+                        problems += self._unknown(member, folders, place)
+                # Others that are not indexed may be defined in place, which only lm-eval can tell.
                 members = [member for member in task.members if _find(member, folders)]
                 for member in members:
                     problems += self._check_name(member, folders, eval_args, at, seen=seen | {task.name})

@@ -54,6 +54,11 @@ class TaskFile:
         """Names that a group lists, those of groups defined in place too."""
         return tuple(member_names(self.config.get("task"))) if self.kind == "group" else ()
 
+    @property
+    def called(self) -> tuple[str, ...]:
+        """Names that a group lists alone, so that something else has to define them."""
+        return tuple(called_names(self.config.get("task"))) if self.kind == "group" else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
@@ -107,13 +112,22 @@ def read_task_folder(folder: Path) -> TaskFolder:
 
 def member_names(members: Any) -> Iterator[str]:
     """Yield the names in a group's `task:` list, also of those within groups that are defined in place."""
-    for member in [members] if isinstance(members, str) else members or ():
+    for member in _items(members):
         if isinstance(member, str):
             yield member
         elif isinstance(member, Mapping) and "group" in member and "task" in member:
             yield from member_names(member["task"])
         elif isinstance(member, Mapping):
             yield from _texts(member.get("task", member.get("group")))
+
+
+def called_names(members: Any) -> Iterator[str]:
+    """Yield the names that stand alone in a group's `task:` list, also within groups that are defined in place."""
+    for member in _items(members):
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member, Mapping) and "group" in member and "task" in member:
+            yield from called_names(member["task"])
 
 
 def _read_task(path: Path) -> TaskFile | None:
@@ -180,6 +194,10 @@ def _loader_of(folder: Path) -> type[yaml.SafeLoader]:
 
     Loader.add_constructor("!function", keep_name)
     return Loader
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
 
 
 def _texts(value: Any) -> list[str]:

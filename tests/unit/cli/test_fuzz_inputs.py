@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,17 +73,24 @@ REGISTRY = {
         "num_samples": 1,
     }
 }
-TASK = """\
-task: mine
-dataset_path: json
-dataset_kwargs: {data_files: {test: rows.jsonl}}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{q}}"
-doc_to_target: "{{a}}"
-num_fewshot: 1
-metric_list: [{metric: exact_match}]
-"""
+TASK: dict[str, Any] = {
+    "task": "mine",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}},
+    "test_split": "test",
+    "output_type": "generate_until",
+    "doc_to_text": "{{q}}",
+    "doc_to_target": "{{a}}",
+    "num_fewshot": 1,
+    "metric_list": [{"metric": "exact_match"}],
+    "generation_kwargs": {"until": ["x"]},
+}
+GROUP: dict[str, Any] = {
+    "group": "mine",
+    "task": ["gsm8k", {"task": "arc_easy", "num_fewshot": 0}, {"group": "inner", "task": ["gsm8k"]}],
+    "aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}],
+}
+TASK_KEYS = [*TASK, *GROUP, "include", "class", "tag", "!function x.y"]
 
 
 def write_json_lines(rows: Rows) -> bytes:
@@ -209,11 +217,10 @@ def test_mutated_models_give_a_plan_or_a_clear_error(folder: Path, data: st.Data
 @given(data=st.data())
 def test_mutated_task_files_give_a_plan_or_a_clear_error(folder: Path, data: st.DataObject) -> None:
     (folder / "data.jsonl").write_bytes(write_json_lines(SHAPES["messages"] * 2))
-    lines = TASK.splitlines(keepends=True)
-    index = data.draw(st.integers(0, len(lines) - 1))
-    lines[index] = data.draw(
-        st.sampled_from(["", lines[index] * 2, f"{lines[index].partition(':')[0]}: !function x.y\n"])
+    config: Any = mutate_value(data, data.draw(st.sampled_from([TASK, GROUP])), TASK_KEYS, odd_values(TASK_KEYS))
+    raw = yaml.safe_dump(config, allow_unicode=True, default_flow_style=data.draw(st.booleans())).encode(
+        "utf-8", "replace"
     )
-    raw = "".join(lines).encode()
+    raw = raw.replace(b"'{{q}}'", b"!function helper.text") if data.draw(st.integers(0, 4)) == 0 else raw
     (folder / "tasks" / "mine.yaml").write_bytes(mutate_bytes(data, raw) if data.draw(st.booleans()) else raw)
     plan_of(folder, dataset="data.jsonl", eval_dataset=["mine"])

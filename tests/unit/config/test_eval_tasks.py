@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hpcbench.catalog.lm_eval_names import names_version
 from hpcbench.config import eval_tasks
 from hpcbench.data.task_files import Function, read_task_folder
 from tests.support.places import shared
@@ -182,6 +183,18 @@ def test_a_broken_file_is_named_with_its_line_where_the_task_is_not_found(tmp_pa
         "tasks/bad.yaml:2: eval dataset 'bad' is not found, and this file cannot be used: "
         "not YAML: mapping values are not allowed here"
     )
+
+
+def test_a_group_that_calls_a_task_which_nothing_defines_is_refused(tmp_path: Path) -> None:
+    write_task(tmp_path / "tasks", "mine")
+    group = tmp_path / "tasks" / "group.yaml"
+    group.write_text("group: t\ntask: [mine, gsm8k, minne, {task: arc_easy, num_fewshot: 0}]\n", encoding="utf-8")
+    assert said(tmp_path) == (
+        f"tasks/group.yaml: group 't': no eval task 'minne' in lm-eval {names_version()}\n"
+        "  expected: mine, t\n  hint: did you mean 'mine'?"
+    )
+    group.write_text("group: t\ntask: [mine, gsm8k, {task: arc_easy, num_fewshot: 0}]\n", encoding="utf-8")
+    assert loads(tmp_path) == ()
 
 
 @pytest.mark.parametrize("inner", ["", "  "])
