@@ -7,6 +7,7 @@ the job.
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from hpcbench.errors import MissingLibraryError, WorkerError
 
 LOCAL_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow"})
 """What `dataset_path` may be where the data are files: builders of the `datasets` library."""
+MOST_SHOTS = 10_000
 ABSOLUTE = "an absolute path: jobs run in folders of their own"
 
 
@@ -38,7 +40,7 @@ def data_faults(what: str, config: Mapping[str, Any], num_fewshot: int | None) -
         yield WorkerError(
             f"{what}: dataset_path {path!r} would be looked for in the job's folder", hint=f"write {ABSOLUTE}"
         )
-    if path not in LOCAL_FORMATS or "data_files" not in options:
+    if not isinstance(path, str) or path not in LOCAL_FORMATS or "data_files" not in options:
         return
     by_split = _files_by_split(options["data_files"])
     if by_split is None or "data_dir" in options:
@@ -93,8 +95,10 @@ def _row_faults(
     what: str, config: Mapping[str, Any], by_split: Mapping[str, list[str]], num_fewshot: int | None
 ) -> Iterator[WorkerError]:
     evaluated = str(config.get("test_split") or config.get("validation_split"))
-    own = config.get("num_fewshot")
-    shots = num_fewshot if num_fewshot is not None else own if isinstance(own, int) else 0
+    shots = config.get("num_fewshot") or 0 if num_fewshot is None else num_fewshot
+    if not isinstance(shots, int) or not 0 <= shots <= MOST_SHOTS:
+        yield WorkerError(f"{what}: num_fewshot does not say how many solved examples", hint=f"write 0 to {MOST_SHOTS}")
+        return
     more = config.get("fewshot_config") or {}
     if not isinstance(more, Mapping) or "samples" in more or more.get("process_docs"):
         return
@@ -128,6 +132,6 @@ def _count_rows(names: list[str], most: int) -> int:
 
 def _expand(name: str) -> list[Path]:
     """Return the existing files and folders that a path or a glob names."""
-    if Path(name).exists():
+    if os.path.exists(name):  # noqa: PTH110  # Path.exists raises where a name is too long or holds a NUL
         return [Path(name)]
     return [Path(found) for found in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207  # may be absolute
