@@ -18,6 +18,7 @@ In: text. Out: text. Nothing here reads files or exits.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,12 @@ class DataError(WorkerError):
 
 class MissingLibraryError(DataError):
     """A file cannot be read here, since an optional library is not installed; elsewhere it may be."""
+
+
+def os_reason(error: OSError) -> str:
+    """Return what the operating system refused, and of which file: `Permission denied: /logs/a.json`."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"{reason}: {os.fsdecode(error.filename)}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import HpcbenchError, os_reason
 from hpcbench.invocation import repeat_save_dir
 from hpcbench.job.attempts import give_up
 from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_NOT_COMPLETED
     except OSError as error:
         # Slurm's own log is the only place left for this.
-        logger.error("no record could be written: %s", error)
+        logger.error("no record could be written: %s", os_reason(error))
         return EXIT_NOT_WRITTEN
 
 

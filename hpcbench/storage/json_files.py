@@ -53,11 +53,19 @@ def write_text(path: Path, text: str, *, sync: bool = True) -> None:
             if sync:
                 os.fsync(stream.fileno())  # before the rename, else a crash may leave an empty file under the name
         staging.replace(path)  # in the same folder: rename(2) is one step within a file system only
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        raise _naming(path, error) from error
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
     if sync:
         sync_folder(path.parent)
+
+
+def _naming(path: Path, error: OSError) -> OSError:
+    """Return the error with the file that was to be written, whose temporary one nobody knows."""
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def create_json(path: Path, value: object) -> bool:
@@ -71,10 +79,13 @@ def create_json(path: Path, value: object) -> bool:
     staging = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     text = dump_json(value)
     try:
-        with staging.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            with staging.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise _naming(path, error) from error
         try:
             os.link(staging, path)
         except OSError as error:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hpcbench.errors import SchedulerError
+from hpcbench.errors import SchedulerError, os_reason
 from hpcbench.processes import ProcessIdentity, this_process
 from hpcbench.storage.claims import drop_claim, holder_of, is_abandoned
 from hpcbench.storage.clock import now_text
@@ -109,6 +109,8 @@ def _takeover(paths: LocalPaths) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise SchedulerError(f"{paths.runner}: another process is taking it over: {error}") from error
+                    raise SchedulerError(
+                        f"{paths.runner}: another process is taking it over: {os_reason(error)}"
+                    ) from error
                 time.sleep(0.05)
         yield

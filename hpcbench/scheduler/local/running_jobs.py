@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hpcbench.errors import os_reason
 from hpcbench.processes import (
     ProcessIdentity,
     identify_process,
@@ -123,7 +124,11 @@ class JobTable:
             # Its supervisor checkpoints and writes its record at TERM, also when this runner dies.
             handle = start_child(command, env=env, log=element.log, cwd=folder, on_parent_death=signal.SIGTERM)
         except (OSError, subprocess.SubprocessError) as error:
-            self.queue.end(element, ElementStatus.REFUSED, reason=f"cannot be started: {error}")
+            self.queue.end(
+                element,
+                ElementStatus.REFUSED,
+                reason=f"cannot be started: {os_reason(error) if isinstance(error, OSError) else error}",
+            )
             return
         process = identify_process(handle.pid)
         self.running[start.element_id] = RunningJob(

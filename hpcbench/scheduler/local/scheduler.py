@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hpcbench.errors import SchedulerError, SubmitError
+from hpcbench.errors import SchedulerError, SubmitError, os_reason
 from hpcbench.processes import ProcessIdentity, is_alive, is_here
 from hpcbench.scheduler.local.queue_files import (
     Dependency,
@@ -105,14 +105,14 @@ class LocalScheduler:
         try:
             return add_entry(self._paths, submission, after_id).id
         except OSError as error:
-            raise SubmitError(f"{self._paths.queue}: cannot be written: {error}") from error
+            raise SubmitError(f"{self._paths.queue}: cannot be written: {os_reason(error)}") from error
 
     def find(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Return the ids of queued submissions by key."""
         try:
             entries = read_entries(self._paths)
         except OSError as error:
-            raise SchedulerError(f"{self._paths.queue}: cannot be read: {error}") from error
+            raise SchedulerError(f"{self._paths.queue}: cannot be read: {os_reason(error)}") from error
         found = {entry.key: entry.id for entry in entries}
         return {key: found[key] for key in keys if key in found}
 
@@ -127,7 +127,7 @@ class LocalScheduler:
             # Else a runner that has just started would make its first job look lost.
             runner = runner or live_runner(self._paths)
         except OSError as error:
-            raise SchedulerError(f"{self._paths.folder}: cannot be read: {error}") from error
+            raise SchedulerError(f"{self._paths.folder}: cannot be read: {os_reason(error)}") from error
         wanted = {s.scheduler_id: s.key for s in submissions if s.scheduler_id is not None}
         jobs: dict[Place, SchedulerJob] = {}
         for element in queue.elements.values():
