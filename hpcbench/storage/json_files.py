@@ -64,7 +64,7 @@ def write_text(path: Path, text: str, *, sync: bool = True) -> None:
 
 
 def _naming(path: Path, error: OSError) -> OSError:
-    """Return the error with the file that was to be written, whose temporary one nobody knows."""
+    """Return the error with the file that was to be written instead of the temporary one."""
     return OSError(error.errno, error.strerror, str(path))
 
 

@@ -135,7 +135,7 @@ def test_a_program_that_cannot_be_started_fails_with_the_reason(world: World) ->
     assert run_queue(world.save_dir, display=False, job_command=lambda _s, _i: missing, machine=MACHINE) == 1
     job = world.jobs()["a"]
     assert job.state is JobState.FAILED
-    assert "cannot be started: [Errno 2] No such file or directory: '/no/such/program'" in job.reason
+    assert "cannot be started: No such file or directory: /no/such/program" in job.reason
 
 
 def test_a_signal_that_ends_a_job_is_named(world: World) -> None:
