@@ -229,6 +229,8 @@ def test_the_example_of_an_experiment_is_refused_for_its_model_and_planned_with_
     planned = run_here("plan", "suite.json", "--cluster", "local", "--save_dir", "./experiment")
     assert planned.code == 0, planned.err
     assert "8 jobs in " in planned.out
+    said = planned.out + planned.err
+    assert "not checked: ms-agent: on a hub; jobs read it from the cache that `hpcbench prefetch` fills\n" in said
 
 
 def test_each_row_of_the_tuners_table_is_planned(tmp_path: Path) -> None:
