@@ -21,6 +21,7 @@ from hpcbench.errors import WorkerError, did_you_mean
 
 REGISTRY_NAME: Final = "dataset_info.json"
 
+_REMOVE: Final = "remove it; today's LLaMA-Factory does not read it either"
 _HUBS: Final = ("hf_hub_url", "ms_hub_url")
 _KEYS: Final = frozenset(
     {"file_name", *_HUBS, "om_hub_url", "script_url", "cloud_file_name", "formatting", "ranking"}
@@ -176,7 +177,8 @@ class _Entry:
             if name not in known:
                 place = f"{self._file}: {self._name}: " + (f"{key}: " if key else "")
                 raise WorkerError(
-                    f"{place}unknown key {show(name)}; expected: {', '.join(known)}", hint=did_you_mean(name, known)
+                    f"{place}unknown key {show(name)}; expected: {', '.join(known)}",
+                    hint=did_you_mean(name, known) or _REMOVE,
                 )
 
     def _error(self, key: str, problem: str, *, expected: str) -> WorkerError:

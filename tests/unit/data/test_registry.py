@@ -160,3 +160,11 @@ def test_a_row_without_a_named_column_names_file_and_entry_of_the_registry(tmp_p
     assert str(caught.value) == (
         f"no column 'say', which {tmp_path}/dataset_info.json: mine names; found: ask, answer; expected: the answer"
     )
+
+
+def test_a_key_that_llama_factory_no_longer_reads_is_to_be_removed(tmp_path: Path) -> None:
+    file = tmp_path / "dataset_info.json"
+    file.write_text('{"mine": {"file_name": "rows.jsonl", "file_sha1": "b52868dc"}}', encoding="utf-8")
+    with pytest.raises(WorkerError, match="mine: unknown key 'file_sha1'") as caught:
+        find_registered("mine", file)
+    assert caught.value.hint == "remove it; today's LLaMA-Factory does not read it either"
