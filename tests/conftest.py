@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from hpcbench.invocation import new_invocation
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
@@ -28,6 +30,13 @@ for _number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, s
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files that tests compare with")
+
+
+@pytest.fixture(autouse=True)
+def one_command_line_per_test() -> Iterator[None]:
+    """Keep the save directory of one test's command line out of the commands that the next one prints."""
+    with new_invocation():
+        yield
 
 
 @pytest.fixture
