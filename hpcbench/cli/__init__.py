@@ -17,7 +17,7 @@ from hpcbench.cli.conventions import Verbs, exit_code
 from hpcbench.cli.single_run import verbs
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
 from hpcbench.invocation import new_invocation
-from hpcbench.standard_streams import flush_or_discard, open_streams
+from hpcbench.processes.standard_streams import flush_or_discard, open_streams
 
 app = typer.Typer(
     name="hpcbench",

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hpcbench.errors import ConfigError, PlanError, Problem
-from hpcbench.standard_streams import discard_output
+from hpcbench.processes.standard_streams import discard_output
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

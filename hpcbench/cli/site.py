@@ -118,7 +118,7 @@ def prefetch(configs: Configs, cluster: Cluster = "auto", overrides: Overrides =
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
     from hpcbench.plan.requests import plan_suite
-    from hpcbench.processes import module_command
+    from hpcbench.processes.start import module_command
 
     profile = load_profile(cluster)
     suites = load_suites(configs, overrides=overrides or ())

@@ -18,7 +18,7 @@ from hpcbench.cluster.doctor_checks import Check, check_input
 from hpcbench.cluster.input_environments import group_by_environment
 from hpcbench.cluster.node_probe import HUB, find_hub_error
 from hpcbench.plan.requests import plan_suite
-from hpcbench.processes import module_command
+from hpcbench.processes.start import module_command
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.suite import Suite

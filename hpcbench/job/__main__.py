@@ -32,13 +32,13 @@ from hpcbench.job.launch import node_caches
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor
 from hpcbench.job.train_check import check_train, note_refusal
-from hpcbench.processes import die_with_parent
+from hpcbench.processes.standard_streams import open_streams
+from hpcbench.processes.start import die_with_parent
 from hpcbench.retention import find_model
 from hpcbench.scheduler.slurm.own_job import ask_own_job
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import EXIT_START_ME_AGAIN, FINISHED_WELL, JobState
-from hpcbench.standard_streams import open_streams
 
 logger = logging.getLogger("hpcbench.job")
 

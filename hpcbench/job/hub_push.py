@@ -22,7 +22,8 @@ from hpcbench.hub.repository import command_by_hand
 from hpcbench.job.context import JobContext
 from hpcbench.job.job_claim import Claim, holds_claim
 from hpcbench.job.stop_reason import StopRequest
-from hpcbench.processes import kill_tree, module_command, start_child
+from hpcbench.processes.process_tree import kill_tree
+from hpcbench.processes.start import module_command, start_child
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.notes import Push
 from hpcbench.schemas.record import Record, TrainMetrics, write_record

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.job.context import JobContext
-from hpcbench.processes import is_alive
+from hpcbench.processes.process_tree import is_alive
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.states import FINISHED_WELL
 from hpcbench.storage.claims import holder_fields, holder_of, replace_claim

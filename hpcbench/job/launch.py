@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.job.context import JobContext
-from hpcbench.processes import module_command
+from hpcbench.processes.start import module_command
 from hpcbench.schemas import variables
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json

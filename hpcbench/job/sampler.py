@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hpcbench.processes import descendants
+from hpcbench.processes.process_tree import descendants
 from hpcbench.schemas.record import GIB, SampledMemory
 
 INTERVAL_S = 1.0

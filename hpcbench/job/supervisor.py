@@ -31,7 +31,8 @@ from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reaper import PATIENCE_S, finish, start_reaper
 from hpcbench.job.sampler import Sampler
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
-from hpcbench.processes import descendants, kill_tree, signal_pid, start_child
+from hpcbench.processes.process_tree import descendants, kill_tree, signal_pid
+from hpcbench.processes.start import start_child
 from hpcbench.schemas.notes import Stop
 from hpcbench.schemas.record import SETUP_FAILED, Attempt, Cause, Metrics, Record, SampledMemory, write_record
 from hpcbench.schemas.request import JobRequest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hpcbench.processes import TOKEN_VARIABLE
+from hpcbench.processes.process_tree import TOKEN_VARIABLE
 
 SUBMISSION: Final = "HPCBENCH_SUBMISSION"
 """On sbatch: key of the submission that it makes, so that one which outlived its submit is found."""

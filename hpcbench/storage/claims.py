@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hpcbench.processes import ProcessIdentity, is_alive, is_here, this_process
+from hpcbench.processes.process_tree import ProcessIdentity, is_alive, is_here, this_process
 from hpcbench.storage.clock import file_age_s
 from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from hpcbench.errors import PlanError
 from hpcbench.invocation import quoted
-from hpcbench.processes import ProcessIdentity, is_here, is_hidden, this_process
+from hpcbench.processes.process_tree import ProcessIdentity, is_here, is_hidden, this_process
 from hpcbench.storage.claims import drop_claim, holder_fields, holder_of, is_abandoned
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import create_json, read_json

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
+from hpcbench.processes.standard_streams import open_streams
 from hpcbench.schemas.notes import Failure
-from hpcbench.standard_streams import open_streams
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import die_with_launcher, ignore_signals

@@ -12,7 +12,7 @@ import signal
 from types import FrameType
 
 from hpcbench.errors import WorkerError
-from hpcbench.processes import die_with_parent
+from hpcbench.processes.start import die_with_parent
 from hpcbench.storage.paths import AttemptPaths
 from hpcbench.worker.ranks import Ranks
 

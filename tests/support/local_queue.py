@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcbench.processes import ProcessIdentity
+from hpcbench.processes.process_tree import ProcessIdentity
 from hpcbench.scheduler.local.choose_starts import Machine
 from hpcbench.scheduler.local.queue_files import LocalQueue
 from hpcbench.scheduler.local.runner import run_queue

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcbench.processes import ProcessIdentity
+from hpcbench.processes.process_tree import ProcessIdentity
 from hpcbench.schemas.notes import Note
 from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.states import FINISHED_WELL

@@ -23,7 +23,9 @@ from typing import NoReturn
 
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError, SchedulerError
 from hpcbench.invocation import quoted
-from hpcbench.processes import ProcessIdentity, is_here, module_command
+from hpcbench.processes.process_tree import ProcessIdentity, is_here
+from hpcbench.processes.standard_streams import open_streams
+from hpcbench.processes.start import module_command
 from hpcbench.scheduler.local.choose_starts import Machine, Waiting, choose_starts, need_of, refuse_job
 from hpcbench.scheduler.local.display import LineDisplay, LocalDisplay, open_display
 from hpcbench.scheduler.local.machine import read_machine
@@ -49,7 +51,6 @@ from hpcbench.scheduler.local.runner_claim import (
     was_stopped,
 )
 from hpcbench.scheduler.local.running_jobs import STOP_GRACE_S, JobCommand, JobTable, supervisor_command
-from hpcbench.standard_streams import open_streams
 from hpcbench.storage.paths import LocalPaths
 
 logger = logging.getLogger(__name__)

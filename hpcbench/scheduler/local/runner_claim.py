@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpcbench.errors import SchedulerError, os_reason
-from hpcbench.processes import ProcessIdentity, this_process
+from hpcbench.processes.process_tree import ProcessIdentity, this_process
 from hpcbench.storage.claims import drop_claim, holder_of, is_abandoned
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import JsonObject, create_json, read_json, write_json

@@ -18,16 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcbench.errors import os_reason
-from hpcbench.processes import (
+from hpcbench.processes.process_tree import (
     ProcessIdentity,
     identify_process,
     is_alive,
     is_here,
     kill_processes,
-    module_command,
     send_signal,
-    start_child,
 )
+from hpcbench.processes.start import module_command, start_child
 from hpcbench.scheduler.local.choose_starts import Machine, Start, num_threads
 from hpcbench.scheduler.local.queue_files import ElementState, ElementStatus, LocalQueue, QueuedElement, has_result
 from hpcbench.schemas import variables

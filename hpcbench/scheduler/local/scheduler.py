@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpcbench.errors import SchedulerError, SubmitError, os_reason
-from hpcbench.processes import ProcessIdentity, is_alive, is_here
+from hpcbench.processes.process_tree import ProcessIdentity, is_alive, is_here
 from hpcbench.scheduler.local.queue_files import (
     Dependency,
     ElementState,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from hpcbench.errors import SchedulerError
-from hpcbench.processes import find_processes
+from hpcbench.processes.process_tree import find_processes
 from hpcbench.scheduler.slurm.cluster_facts import (
     SINFO_FORMAT,
     USER_FORMAT,

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from hpcbench.processes import read_stat
+from hpcbench.processes.process_tree import read_stat
 from hpcbench.schemas.record import GIB, InferSpeed, RankMemory
 from hpcbench.worker.ranks import ALONE, Ranks
 

@@ -22,7 +22,7 @@ from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.stop_reason import StopRequest
 from hpcbench.job.train_check import judge_train
-from hpcbench.processes import this_process
+from hpcbench.processes.process_tree import this_process
 from hpcbench.schemas.record import Attempt, Cause, Record, read_record
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState

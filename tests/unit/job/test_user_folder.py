@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.processes import module_command
+from hpcbench.processes.start import module_command
 from hpcbench.schemas.record import read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.paths import SuitePaths

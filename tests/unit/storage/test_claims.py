@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.processes import (
+from hpcbench.processes.process_tree import (
     ProcessIdentity,
     identify_process,
     is_alive,

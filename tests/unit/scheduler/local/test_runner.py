@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.errors import SchedulerError
-from hpcbench.processes import ProcessIdentity, is_alive
+from hpcbench.processes.process_tree import ProcessIdentity, is_alive
 from hpcbench.scheduler.local import runner as local_runner
 from hpcbench.scheduler.local import runner_claim as local_claim
 from hpcbench.scheduler.local.choose_starts import Machine

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.processes import ProcessIdentity, identify_process
+from hpcbench.processes.process_tree import ProcessIdentity, identify_process
 from hpcbench.scheduler.local import runner_claim as local_claim
 from hpcbench.scheduler.local.machine import read_machine
 from hpcbench.scheduler.local.queue_files import ElementStatus, LocalQueue
