@@ -37,21 +37,23 @@ MAX_REPEATS = 1000
 _A_SUITE = "a mapping with the key `experiment`"
 
 
-def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list[Suite]:
+def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = (), typed_in: Path | None = None) -> list[Suite]:
     """Load every suite in files, and in folders and those below them, in the order of `paths`.
 
-    The `--set` texts in `overrides`, for example `args.learning_rate=1e-4`, win over everything in the files.
+    The `--set` texts in `overrides`, for example `args.learning_rate=1e-4`, win over everything in the files. Relative
+    paths in them start from `typed_in`, by default the current folder.
 
     Raises:
         ConfigError: with all problems of all files.
     """
     problems: list[Problem] = []
-    here = SuitePlace(name="", file=Path.cwd() / OVERRIDE)
+    folder = typed_in or Path.cwd()
+    here = SuitePlace(name="", file=folder / OVERRIDE, typed_in=folder)
     set_layer = parse_overrides(overrides, names=_argument_names(here), problems=problems)
     suites: list[Suite] = []
     by_name: dict[str, SuiteFile] = {}
     for file in find_suite_files([Path(path) for path in paths], problems):
-        place = SuitePlace(name=file.path.stem, file=file.path)
+        place = SuitePlace(name=file.path.stem, file=file.path, typed_in=folder)
         if (error := name_error(place.name)) is not None:
             problems.append(_at(file.label, error, expected=f"a file name of {NAME_RULE}", hint="rename the file"))
         elif (other := by_name.setdefault(place.name.lower(), file)) is not file:
@@ -61,7 +63,7 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = ()) -> list
             names = _argument_names(place)
             loader = _Loader(place=place, set_layer=set_layer, problems=problems, names=names)
             experiments = loader.load(file.document)
-            suites.append(replace(_make_suite(place, experiments), overrides=tuple(overrides)))
+            suites.append(replace(_make_suite(place, experiments), overrides=tuple(overrides), typed_in=folder))
     if problems:
         raise ConfigError(_in_file_order(problems))
     return suites

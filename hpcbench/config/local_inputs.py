@@ -30,11 +30,13 @@ OVERRIDE = "--set"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuitePlace:
-    """A suite's name and file; relative paths start from the file's folder, those of --set from the current one."""
+    """A suite's name and file; relative paths start from the file's folder, those of --set from where it was typed."""
 
     name: str
     file: Path
     """Absolute."""
+    typed_in: Path = field(default_factory=Path.cwd)
+    """Folder in which --set was typed."""
     datasets: DatasetChecker = field(default_factory=DatasetChecker)
     models: ModelReader = field(default_factory=ModelReader)
     eval_tasks: EvalTaskChecks = field(default_factory=EvalTaskChecks)
@@ -42,7 +44,7 @@ class SuitePlace:
 
     def base_of(self, value: Located) -> Path:
         """Return the folder that paths in this value are relative to."""
-        return Path.cwd() if value.source == OVERRIDE else self.file.parent
+        return self.typed_in if value.source == OVERRIDE else self.file.parent
 
     def localise_args(self, args: Mapping[str, Located], problems: list[Problem]) -> dict[str, Located]:
         """Return training arguments with absolute paths."""

@@ -49,6 +49,8 @@ class Suite:
     experiments: tuple[Experiment, ...]
     overrides: tuple[str, ...] = ()
     """`--set` values it was loaded with; `retry` uses them again."""
+    typed_in: Path | None = None
+    """Folder that relative paths in them start from."""
     grows: bool = False
     """Whether the experiments that were planned before stay in the plan beside these."""
     remarks: tuple[str, ...] = ()

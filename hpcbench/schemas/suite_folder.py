@@ -45,6 +45,8 @@ class PlannedSuite(BaseModel):
     """The cluster's profile, where its name alone does not lead there."""
     planned_at: str = ""
     overrides: tuple[str, ...] = ()
+    typed_in: str = ""
+    """Folder in which they were typed."""
     experiments: tuple[PlannedExperiment, ...] = Field(default=())
 
     @property

@@ -104,7 +104,8 @@ def load_submitted_suite(save_dir: Path, name: str) -> tuple[Suite, str]:
         raise PlanError(f"{name}: its suite file {file} is gone", hint=command("submit", "CONFIG", "--retry", "failed"))
     file = known.profile_file
     cluster = file if file and Path(file).is_file() else known.cluster
-    return load_suites([Path(known.suite_file)], overrides=known.overrides)[0], cluster
+    typed_in = Path(known.typed_in) if known.typed_in else None
+    return load_suites([Path(known.suite_file)], overrides=known.overrides, typed_in=typed_in)[0], cluster
 
 
 def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile) -> dict[JobRef, Remedy]:

@@ -248,6 +248,7 @@ def _describe_suite(
             "profile_file": "" if destination.profile_file is None else str(destination.profile_file),
             "planned_at": now_text(),
             "overrides": suite.overrides,
+            "typed_in": "" if suite.typed_in is None else str(suite.typed_in),
             "experiments": tuple(planned.values()),
         }
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
+from hpcbench.invocation import repeat_save_dir
 from hpcbench.processes.standard_streams import open_streams
 from hpcbench.schemas.notes import Failure
 from hpcbench.storage.paths import AttemptPaths, JobPaths
@@ -51,6 +52,7 @@ def main(argv: list[str]) -> int:
     suite_file = ""
     try:
         request = read_request(job.request)
+        repeat_save_dir(job.folder.absolute().parents[2])  # SAVE_DIR/SUITE/EXPERIMENT/JOB
         suite_file = request.suite_file
         run_request(request, job, attempt)
     except BaseException as error:

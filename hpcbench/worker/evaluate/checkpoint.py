@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcbench.errors import WorkerError
+from hpcbench.invocation import quoted
 from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.record import CommandMetrics, Record, TrainMetrics, read_record
 from hpcbench.schemas.request import JobRequest
@@ -57,9 +58,9 @@ def find_weights(request: JobRequest) -> Checkpoint:
 def _completed_record(job: JobPaths) -> Record:
     record = read_record(job.record)
     if record is None:
-        raise WorkerError(f"{job.record}: no record of the train job yet", hint="see `hpcbench status`")
+        raise WorkerError(f"{job.record}: no record of the train job yet", hint=f"see {quoted('status')}")
     if record.state is not JobState.COMPLETED:
-        raise WorkerError(f"{job.record}: the train job is {record.state}, not completed", hint="see `hpcbench why`")
+        raise WorkerError(f"{job.record}: the train job is {record.state}, not completed", hint=f"see {quoted('why')}")
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import Attempt, Cause, SampledMemory
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
-from hpcbench.submit.retry import Remedy, check_remedies, find_remedies, find_remedy
+from hpcbench.schemas.suite_folder import PlannedSuite, read_plan
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import SuitePaths
+from hpcbench.submit.retry import Remedy, check_remedies, find_remedies, find_remedy, load_submitted_suite
 from tests.support.job_cases import experiment, record, suite, view
+from tests.support.typed_commands import run_here
 from tests.unit.plan.test_plan import plan
 
 PROFILE = ClusterProfile(time_min=240)
@@ -124,3 +129,36 @@ def test_a_change_that_the_cluster_cannot_give_is_refused() -> None:
     impossible = Remedy(resources=Resources(gpu=0, time_min=500), change="time 250 min -> 500 min")
     with pytest.raises(PlanError, match="time 250 min -> 500 min is not possible here: 500 minutes are more"):
         check_remedies({("a", "train"): impossible}, ClusterProfile(time_max_min=300), ())
+
+
+def test_the_folder_in_which_set_was_typed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "demo.yaml"
+    file.write_text(
+        "{cmd: command, device: cpu, requirements: {gpu: 0}, args: {command: ['true']}, experiment: [{name: a}]}"
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ("--cluster", "local", "--save-dir", "logs", "--set", "args.seed=7")
+    assert run_here("submit", str(file), *words).code == 0
+    planned = read_plan(SuitePaths(tmp_path / "logs", "demo"))
+    assert planned is not None
+    assert (planned.overrides, planned.typed_in) == (("args.seed=7",), str(tmp_path))
+
+
+def test_a_retry_reads_paths_of_set_from_the_folder_in_which_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("typed", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "typed" / "rows.jsonl").write_text('{"query": "a", "response": "b"}\n')
+    file = tmp_path / "demo.yaml"
+    file.write_text(
+        "{cmd: sft, device: cpu, args: {model_type: qwen2.5-1.5b, dataset: alpaca-en}, experiment: [{name: a}]}"
+    )
+    planned = PlannedSuite(
+        suite="demo", suite_file=str(file), overrides=("args.dataset=rows.jsonl",), typed_in=str(tmp_path / "typed")
+    )
+    write_json(SuitePaths(tmp_path / "logs", "demo").plan, planned.model_dump(mode="json"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    args = load_submitted_suite(tmp_path / "logs", "demo")[0].experiments[0].args
+    assert args is not None
+    assert args.dataset == (str(tmp_path / "typed" / "rows.jsonl"),)
