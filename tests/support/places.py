@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 RECORDED = ROOT / "tests" / "recorded"
 QUICKSTART = ROOT / "configs" / "quickstart"
-SHARED = Path(os.environ.get("HPCBENCH_SHARED", ROOT.parent / "shared"))
+SHARED = Path(os.path.normpath(os.environ.get("HPCBENCH_SHARED", ROOT.parent / "shared")))
 """Real models and data, which do not travel with the repository."""
 
 

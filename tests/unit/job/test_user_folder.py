@@ -58,8 +58,8 @@ def test_python_m_hpcbench_imports_none_either(tmp_path: Path) -> None:
 def test_a_job_runs_and_its_program_still_finds_its_own_modules(tmp_path: Path, poisoned: Path) -> None:
     program = tmp_path / "program"
     program.mkdir()
-    (program / "random.py").write_text("HERE = 'mine'\n", encoding="utf-8")
-    code = "import os, json, random; json.dump({'mine': random.HERE}, open(os.environ['HPCBENCH_METRICS'], 'w'))"
+    (program / "colorsys.py").write_text("HERE = 'mine'\n", encoding="utf-8")
+    code = "import os, json, colorsys; json.dump({'mine': colorsys.HERE}, open(os.environ['HPCBENCH_METRICS'], 'w'))"
     suite = {
         "cmd": "command",
         "device": "cpu",
