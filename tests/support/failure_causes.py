@@ -81,9 +81,12 @@ KEPT = "PartitionName=gpu Nodes=gpu[1-2] Default=YES State=UP MaxTime=08:00:00 D
 
 def list_deaths(folder: Path) -> tuple[Death, ...]:
     """Return all ways to die that share one suite; the data of one of them is written into the folder."""
-    rows = (QUICKSTART / "train.jsonl").read_text(encoding="utf-8").splitlines()[:20]
-    broken = folder / "broken.jsonl"
-    broken.write_text("\n".join([*rows, '{"messages": "no list"}']) + "\n", encoding="utf-8")
+    broken = folder / "broken.csv"
+    # Of so long a file plan reads the beginning alone.
+    rows = [f"question,{'answer ' * 1500}"] * 1800
+    broken.write_text(
+        "\n".join(["instruction,output", *rows, "a question without an answer,"]) + "\n", encoding="utf-8"
+    )
     fill = 'echo saving the checkpoint; cat /dev/zero > "$HPCBENCH_ATTEMPT/checkpoint.bin"'
     fill_1_mib = 'echo saving the checkpoint; head -c 1M /dev/zero > "$HPCBENCH_ATTEMPT/checkpoint.bin"; exit 0'
     return (
