@@ -23,13 +23,15 @@ from tests.support.places import QUICKSTART
 from tests.support.slurm_suites import hpcbench, wait_until, write_suite
 
 NUM_STEPS = 60
+LORA_ARGS = {"sft_type": "lora", "lora_target_modules": "ALL", "lora_dropout_p": 0.1}
 START_TIMEOUT_S = 150
 """Two cores, shared: importing torch in several jobs at once takes its time."""
 
 
 def training(name: str, **values: Any) -> dict[str, Any]:
-    """Return an experiment; `requirements` and `args` come on top of the suite's."""
-    return {"name": name, **values}
+    """Return an experiment, lora unless it is of another kind; `requirements` and `args` come on top of the suite's."""
+    args = values.pop("args", {})
+    return {"name": name, **values, "args": {**({} if "sft_type" in args else LORA_ARGS), **args}}
 
 
 def submit_trainings(folder: Path, *experiments: dict[str, Any], name: str = "interrupted") -> Path:
@@ -46,9 +48,6 @@ def submit_trainings(folder: Path, *experiments: dict[str, Any], name: str = "in
             "val_dataset_sample": 16,
             "train_dataset_sample": 400,
             "dtype": "fp32",
-            "sft_type": "lora",
-            "lora_target_modules": "ALL",
-            "lora_dropout_p": 0.1,
             "batch_size": 16,
             "gradient_accumulation_steps": 1,
             "max_length": 64,
