@@ -278,7 +278,7 @@ def test_a_diverged_loss_is_null_with_the_step(tmp_path: Path, base_model: Path,
         ({"model_id_or_path": None, "model_type": "nonsense"}, "model_type: 'nonsense' is not in the catalog"),
         ({"dtype": "fp16"}, "dtype: fp16 needs a GPU"),
         ({"optim": "nonsense"}, "transformers rejects the training arguments: nonsense is not a valid OptimizerNames"),
-        ({"lora_target_modules": "nonsense"}, "lora_target_modules: Target modules"),
+        ({"lora_target_modules": "nonsense"}, "has no module named nonsense"),
         ({"template_type": "nonsense"}, "template_type: no template 'nonsense'"),
         (
             {"model_id_or_path": None, "model_type": "qwen-7b-chat"},
@@ -334,13 +334,14 @@ def test_two_ranks_train_as_one_process_with_the_same_global_batch(tmp_path: Pat
 
 def test_a_failure_is_written_with_its_cause_and_exit_code_1(tmp_path: Path, base_model: Path) -> None:
     bad = tmp_path / "bad.jsonl"
-    bad.write_text(json.dumps({"text": "no question"}) + "\n", encoding="utf-8")
+    rows = ({"query": "a", "response": "b"}, {"query": "no answer"})
+    bad.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     job = make_job(tmp_path / "job", base_model, bad)
     assert start_worker(job).wait(timeout=300) == 1
     failure = read_json(job.attempt(1).failure(0))
     assert failure is not None
-    assert (failure["type"], failure["rank"]) == ("WorkerError", 0)
-    assert failure["message"].startswith(f"{bad}: row 1: needed fields are missing")
+    assert (failure["type"], failure["rank"]) == ("DataError", 0)
+    assert failure["message"].startswith(f"{bad}: line 2: ")
     assert failure["hint"] == "check_dataset_strategy: discard leaves such rows out"
     assert "Traceback" in failure["traceback"]
     assert not job.attempt(1).metrics.exists()
