@@ -14,6 +14,7 @@ from hpcbench.schemas.record import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.status.gather import gather
 from hpcbench.storage.json_files import read_json
+from tests.support.failure_causes import write_broken_data
 from tests.support.places import QUICKSTART
 from tests.support.slurm_cluster.cluster import Cluster
 from tests.support.slurm_suites import hpcbench, states, view, wait_until, wait_until_over, write_suite
@@ -52,12 +53,7 @@ def tiny_suite(experiments: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_a_suite_goes_through_slurm_to_a_report(slurm_cluster: Cluster, tmp_path: Path) -> None:
-    bad = tmp_path / "bad.jsonl"
-    rows = [
-        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
-        {"text": "no fields"},
-    ]
-    bad.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bad = write_broken_data(tmp_path / "bad.csv")
     suite = write_suite(
         tmp_path / "mixed.yaml",
         tiny_suite(
@@ -105,7 +101,7 @@ def test_a_suite_goes_through_slurm_to_a_report(slurm_cluster: Cluster, tmp_path
         "raises": "blocked",
     }
     assert view(collection, "killed", "train").reason == "killed by SIGKILL"
-    assert "bad.jsonl" in view(collection, "raises", "train").reason
+    assert "bad.csv" in view(collection, "raises", "train").reason
 
     one, two = view(collection, "lora", "train").record, view(collection, "ddp", "train").record
     assert one is not None

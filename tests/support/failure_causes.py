@@ -79,14 +79,16 @@ KEPT = "PartitionName=gpu Nodes=gpu[1-2] Default=YES State=UP MaxTime=08:00:00 D
 """The partition of all other deaths, whose jobs no other job may displace."""
 
 
+def write_broken_data(file: Path) -> Path:
+    """Write data with a bad row that only a job finds: of so long a CSV file plan reads the beginning alone."""
+    rows = [f"question,{'answer ' * 1500}"] * 1800
+    file.write_text("\n".join(["instruction,output", *rows, "a question without an answer,"]) + "\n", encoding="utf-8")
+    return file
+
+
 def list_deaths(folder: Path) -> tuple[Death, ...]:
     """Return all ways to die that share one suite; the data of one of them is written into the folder."""
-    broken = folder / "broken.csv"
-    # Of so long a file plan reads the beginning alone.
-    rows = [f"question,{'answer ' * 1500}"] * 1800
-    broken.write_text(
-        "\n".join(["instruction,output", *rows, "a question without an answer,"]) + "\n", encoding="utf-8"
-    )
+    broken = write_broken_data(folder / "broken.csv")
     fill = 'echo saving the checkpoint; cat /dev/zero > "$HPCBENCH_ATTEMPT/checkpoint.bin"'
     fill_1_mib = 'echo saving the checkpoint; head -c 1M /dev/zero > "$HPCBENCH_ATTEMPT/checkpoint.bin"; exit 0'
     return (
