@@ -20,7 +20,7 @@ from hpcbench.config.model_checks import ModelReader
 from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.data.file_kinds import DATA_SUFFIXES, data_suffix
 from hpcbench.data.folders import holds_data
-from hpcbench.data.registry import REGISTRY_NAME, read_registry
+from hpcbench.data.registry import REGISTRY_NAME, is_of_datasets, read_registry
 from hpcbench.errors import Problem, WorkerError
 from hpcbench.storage.located_yaml import Located
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
@@ -76,7 +76,8 @@ class SuitePlace:
             return file
         file = self.file.parent / REGISTRY_NAME
         named = args.get("dataset")
-        if value is not None or named is None or not file.is_file():
+        # A folder that datasets saved has a file of the same name, which is not a registry.
+        if value is not None or named is None or not file.is_file() or is_of_datasets(file):
             return None
         args["dataset_info"] = replace(named, value=str(file), raw=None)
         return file

@@ -163,18 +163,58 @@ def _convert_batch(file: DataFile, batch: Any, *, first_number: int) -> Iterator
         batch = batch.select([name for name in batch.schema.names if name in file.columns])
     # A damaged file may hold texts that are not UTF-8, or offsets that point outside of it, which end the process.
     batch.validate(full=True)
-    for number, row in enumerate(plain_rows(batch), start=first_number):
+    for number, row in enumerate(plain_rows(batch, origin=str(file.path)), start=first_number):
         yield PlacedRow(row, Place(str(file.path), "row", number))
 
 
-def plain_rows(batch: Any) -> Iterator[Row]:
-    """Yield the rows of a table or record batch, without the nulls that Arrow fills in below the top level."""
+def plain_rows(batch: Any, *, origin: str) -> Iterator[Row]:
+    """Yield the rows of a table or record batch, without the nulls that Arrow fills in below the top level.
+
+    Dates and times are numbers, as Arrow stores them, save those inside of lists and objects.
+
+    Raises:
+        DataError: a value is none that Python has; the message begins with `origin`.
+    """
     converters = {field.name: _find_converter(field.type) for field in batch.schema}
     needed = {name: convert for name, convert in converters.items() if convert is not None}
-    for row in batch.to_pylist():
+    for row in _to_objects(_count_times(batch), origin):
         for name, convert in needed.items():
             row[name] = convert(row[name])
         yield row
+
+
+def _count_times(batch: Any) -> Any:
+    """Return a table or batch with whole numbers for dates and times, of which Arrow has more than Python."""
+    import pyarrow as pa
+
+    if not any(_is_time(field.type) for field in batch.schema):
+        return batch
+    columns = [
+        column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64()) if _is_time(column.type) else column
+        for column in batch.columns
+    ]
+    return type(batch).from_arrays(columns, names=batch.schema.names)
+
+
+def _is_time(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_temporal(kind)) and not types.is_interval(kind)
+
+
+def _to_objects(batch: Any, origin: str) -> list[Row]:
+    import pyarrow as pa
+
+    try:
+        rows: list[Row] = batch.to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError):
+        raise
+    except (OverflowError, ValueError, LookupError) as error:
+        raise DataError(
+            f"{origin}: a value in a list or object cannot be read: {str(error) or type(error).__name__}",
+            expected="texts, numbers, or dates up to the year 9999 of a known time zone",
+        ) from error
+    return rows
 
 
 def _find_converter(kind: Any) -> _Convert | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hpcbench.data.file_kinds import DATA_SUFFIXES, DataFile, data_suffix, recognize
-from hpcbench.errors import DataError, name_first
+from hpcbench.errors import DataError, name_first, plural
 
 SAVED_SPLITS: Final = "dataset_dict.json"
 SAVED_STATE: Final = "state.json"
@@ -37,7 +37,7 @@ SPLIT_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_SHARD: Final = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_SHARD: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 _MOST_FILES: Final = 20_000
 _MOST_LEVELS: Final = 4
 
@@ -132,6 +132,7 @@ def _find_plain(path: Path, split: str) -> list[Path]:
             names = name_first([str(file.relative_to(path)) for file in rest])
             raise DataError(f"{path}: files that belong to no split, beside some that do: {names}", hint=_NAME_IT)
         files = by_split[split]
+    _check_shards(path, files)
     suffixes = sorted({data_suffix(file) for file in files})
     if len(suffixes) > 1:
         raise DataError(f"{path}: files of several kinds: {', '.join(suffixes)}", hint=_NAME_IT)
@@ -139,6 +140,24 @@ def _find_plain(path: Path, split: str) -> list[Path]:
     if len(folders) > 1:
         raise DataError(f"{path}: data files in several folders: {name_first(folders)}", hint=_NAME_IT)
     return files
+
+
+def _check_shards(path: Path, files: Iterable[Path]) -> None:
+    """Check that no shard of `train-00000-of-00003` and its like is missing, as after a download that ended early."""
+    shards: dict[tuple[Path, str, str, int], set[int]] = {}
+    for file in files:
+        if match := _SHARD.match(file.name):
+            name, index, total = match.groups()
+            shards.setdefault((file.parent, name, data_suffix(file), int(total)), set()).add(int(index))
+    for (folder, name, suffix, total), found in shards.items():
+        start = 1 if total in found else 0  # some tools count from 1
+        missing = [index for index in range(start, start + total) if index not in found]
+        if missing:
+            first = (folder / f"{name}-{missing[0]:05}-of-{total:05}{suffix}").relative_to(path)
+            raise DataError(
+                f"{path}: {len(missing)} of {plural(total, 'shard')} missing, the first is {first}",
+                hint="download it again, or name the files that are to be read",
+            )
 
 
 _NAME_IT: Final = "name the file or folder itself; several can be a list"
@@ -203,9 +222,9 @@ def _split_of_name(file: Path) -> str | None:
 
 
 def _split_word(names: Iterable[str]) -> str | None:
-    """Return the split that a name has as one of its words: `train` for `my-train_2.jsonl`."""
+    """Return the split that a name has as one of its words, in any case: `train` for `my-Train_2.jsonl`."""
     for name in names:
-        words = set(re.split(r"[-._ 0-9]+", name))
+        words = set(re.split(r"[-._ 0-9]+", name.lower()))
         for split, known in SPLIT_WORDS.items():
             if words & set(known):
                 return split

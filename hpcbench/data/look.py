@@ -115,14 +115,22 @@ def _read_spots(file: DataFile, stream: IO[bytes], size: int) -> Iterator[Placed
         start = stream.tell()
         line = stream.readline(SPOT_BYTES)
         # Without its end it is longer, or the last line, which follows below.
-        if line.strip() and line.endswith(b"\n"):
+        if not _is_blank(line) and line.endswith(b"\n"):
             yield read_row_at(file.kind, line, Place(str(file.path), "byte", start + 1))
     start = max(0, size - SPOT_BYTES)
     stream.seek(start)
     end = stream.read(SPOT_BYTES)
-    line_start = end.rstrip().rfind(b"\n") + 1
+    line_end = len(end)
+    while (line_start := end.rfind(b"\n", 0, line_end) + 1) and _is_blank(end[line_start:line_end]):
+        line_end = line_start - 1
     if line_start:
-        yield read_row_at(file.kind, end[line_start:], Place(str(file.path), "byte", start + line_start + 1))
+        line = end[line_start : line_end + 1]
+        yield read_row_at(file.kind, line, Place(str(file.path), "byte", start + line_start + 1))
+
+
+def _is_blank(line: bytes) -> bool:
+    """Return whether a line is white space alone, also that of other scripts, as `text_files` skips it."""
+    return not line.decode(errors="replace").strip()
 
 
 def _check_end(file: DataFile, stream: IO[bytes], size: int, *, last: bytes) -> None:

@@ -59,6 +59,15 @@ def _read_registry(file: Path, _changed_at: int) -> Mapping[str, Any]:
     return entries
 
 
+def is_of_datasets(file: Path) -> bool:
+    """Return whether a file of the registry's name is the one that datasets' save_to_disk writes beside its rows."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("citation"), str) and "features" in found
+
+
 def find_registered(name: str, file: Path) -> DatasetSource | None:
     """Return the dataset of that name, or None where the registry has none.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 
 from hpcbench.data.file_kinds import DataFile, data_suffix, recognize
 from hpcbench.data.folders import SPLIT_WORDS, group_by_split, list_data_files
+from hpcbench.data.values import show
 from hpcbench.errors import DataError, name_first
 
 _DEFAULT: Final = "default"
@@ -61,8 +63,17 @@ def _described(folder: Path, subset: str | None, split: str) -> list[Path]:
             (chosen,) = description.values()
         entry = (chosen or {}).get(split) or _of_same_split(chosen or {}, split)
         if entry:
-            return [folder / str(entry["meta"])]
+            return [_find_inside(folder, str(entry["meta"]), named_by=file)]
     return []
+
+
+def _find_inside(folder: Path, name: str, *, named_by: Path) -> Path:
+    """Return what a description names, which may not lead out of the folder."""
+    # Not resolved: the files of a hub's cache are links to where it keeps them.
+    path = Path(os.path.normpath(folder / name))
+    if not path.is_relative_to(os.path.normpath(folder)):
+        raise DataError(f"{named_by}: names {show(name)}, which is outside of the dataset's folder")
+    return path
 
 
 def _read_description(file: Path) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
@@ -103,7 +114,7 @@ def _read_configs(readme: Path) -> list[Mapping[str, Any]]:
     try:
         text = readme.read_text(encoding="utf-8-sig")
         head = yaml.safe_load(text.split("\n---", 1)[0].removeprefix("---")) if text.startswith("---") else None
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
     configs = head.get("configs") if isinstance(head, dict) else None
     return [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
@@ -119,7 +130,11 @@ def _patterns(value: object, split: str) -> Iterator[str]:
             yield from _patterns(item, split)
         elif isinstance(item, dict) and item.get("split") == split:
             paths = item.get("path")
-            yield from [paths] if isinstance(paths, str) else [str(path) for path in paths or []]
+            yield from (
+                [paths]
+                if isinstance(paths, str)
+                else [str(path) for path in (paths if isinstance(paths, list) else [])]
+            )
 
 
 def _matches(path: Path, patterns: Iterable[str]) -> bool:

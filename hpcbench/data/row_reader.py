@@ -150,11 +150,15 @@ class RowReader:
     def _refuse_other_training(self, row: Mapping[str, Any]) -> None:
         if self.layout.columns:
             return  # what the registry does not name is left aside on purpose
+        # A flag or a number (`image: false`, `rejected: 0`) holds no picture and no answer.
+        holding = {
+            column for column, value in row.items() if not (is_absent(value) or isinstance(value, (bool, int, float)))
+        }
         for column in MEDIA_COLUMNS:
-            if not is_absent(row.get(column)):
+            if column in holding:
                 raise BadRowError(f"{column}: {describe(row[column])}", expected="text only, as hpcbench trains on")
         for column in PREFERENCE_COLUMNS:
-            if not is_absent(row.get(column)):
+            if column in holding:
                 raise BadRowError(f"{column}: a column that {PREFERENCES}", expected=describe_shapes())
 
     def _read_parts(self, parts: Mapping[Part, tuple[str, Any]]) -> Chat:
@@ -204,10 +208,10 @@ class RowReader:
 
 
 def _fits(row: Mapping[str, Any], shape: Shape) -> bool:
-    """Return whether all that the shape needs is there; an empty list of turns, as CSV files have it, is not."""
+    """Return whether all that the shape needs is there; a list of turns that holds nothing is not."""
     for column, part in shape.needed.items():
         value = row.get(column)
-        if value is None or (part is Part.TURNS and not value):
+        if value is None or (part is Part.TURNS and is_absent(value)):
             return False
     return True
 

@@ -26,6 +26,8 @@ MAX_CELL_CHARACTERS: Final = 16 << 20
 _CHUNK_BYTES: Final = 1 << 20
 _LONGEST_WORD: Final = 16
 """Characters by which a JSON value that a chunk's end cuts may be misread: `-Infinity`, two \\uXXXX."""
+# json.dumps writes NaN for the empty cells of pandas; Infinity stays a number.
+_DECODER: Final = json.JSONDecoder(parse_constant=lambda word: None if word == "NaN" else float(word))
 _CUT_OFF: Final = "the file ends there: was it cut off while it was written or copied?"
 
 
@@ -79,7 +81,7 @@ def _read_json_lines(path: Path, stream: ByteSource) -> Iterator[PlacedRow]:
 
 def _parse_json(line: str, place: Place) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         hint = _CUT_OFF if not line.endswith("\n") else None
         fault = f"{place}: not valid JSON: {error.msg} (column {error.pos + 1})"
@@ -168,7 +170,7 @@ class _JsonText:
         self._path = path
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._parse = json.JSONDecoder().raw_decode
+        self._parse = _DECODER.raw_decode
         self._text = ""
         self._position = 0
         self._line = 1

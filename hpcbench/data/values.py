@@ -26,8 +26,17 @@ class BadRowError(Exception):
 
 
 def is_absent(value: object) -> bool:
-    """Return whether an optional value says nothing: null, or empty."""
-    return value is None or (isinstance(value, (str, list, tuple, dict)) and not value)
+    """Return whether an optional value holds nothing: null, empty, or the text of such, as CSV files have it.
+
+    Not for what is learned: an answer may be the text `null` or `[]`.
+    """
+    match value:
+        case str():
+            return value.strip() in {"", "[]", "{}", "null"}
+        case list() | tuple():
+            return all(item is None or item == "" for item in value)
+        case _:
+            return value is None or value == {}
 
 
 def describe(value: object) -> str:

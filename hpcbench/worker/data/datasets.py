@@ -69,7 +69,7 @@ def _read_huggingface(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRo
         except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
             raise _not_readable(source, on_hub, error) from error
         for table in loaded.with_format("arrow").iter(batch_size=BATCH_ROWS):
-            for row in plain_rows(table):
+            for row in plain_rows(table, origin=source.name):
                 number += 1
                 yield PlacedRow(row, Place(source.name, "row", number))
 

@@ -58,3 +58,11 @@ def test_the_data_behind_a_name_and_its_columns_are_in_the_fingerprint(tmp_path:
     second = fingerprint()
     (tmp_path / "dataset_info.json").write_text((tmp_path / "dataset_info.json").read_text().replace("gone", "lost"))
     assert fingerprint() == second != first
+
+
+def test_the_description_that_datasets_saved_beside_a_suite_is_no_registry(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"citation": "", "description": "", "features": {}}))
+    (tmp_path / "rows.jsonl").write_text('{"query": "2+2", "response": "4"}\n')
+    args = load_one(tmp_path, SUITE.replace("dataset: maths", "dataset: rows.jsonl")).args
+    assert args is not None
+    assert (args.dataset, args.dataset_info) == ((str(tmp_path / "rows.jsonl"),), None)

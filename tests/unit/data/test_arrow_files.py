@@ -68,3 +68,24 @@ def test_where_pyarrow_is_missing_the_library_is_named(tmp_path: Path, monkeypat
         f"{tmp_path}/a.parquet: a parquet file, and the library pyarrow is not installed here\n"
         '  hint: pip install pyarrow, which "hpcbench-llm[train]" brings'
     )
+
+
+def test_dates_and_times_that_python_lacks_are_numbers_and_inside_of_lists_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    times = {
+        "late": pa.array([10**15, None], type=pa.timestamp("ms")),
+        "nowhere": pa.array([1, None], type=pa.timestamp("us", tz="Nowhere/Else")),
+        "day": pa.array([10**7, None], type=pa.date32()),
+        "span": pa.array([10**15, None], type=pa.duration("ms")),
+    }
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({**times, "text": ["x", "y"]}), path)
+    first, second = (row for row, _ in read_rows(path))
+    assert first == {"late": 10**15, "nowhere": 1, "day": 10**7, "span": 10**15, "text": "x"}
+    assert second == dict.fromkeys(times) | {"text": "y"}
+    parquet.write_table(pa.table({"seen": pa.array([[10**15]], type=pa.list_(pa.timestamp("ms")))}), path)
+    with pytest.raises(DataError) as caught:
+        list(read_rows(path))
+    assert str(caught.value).startswith(f"{path}: a value in a list or object cannot be read: ")

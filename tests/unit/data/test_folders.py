@@ -95,3 +95,24 @@ def test_a_dataset_that_was_saved_as_a_choice_of_rows_is_refused(tmp_path: Path)
     state = {"_data_files": [{"filename": "a.arrow"}], "_indices_data_files": [{"filename": "indices.arrow"}]}
     (tmp_path / "state.json").write_text(json.dumps(state))
     assert fault_of(tmp_path).startswith("saved by an old version of datasets as a choice of rows (indices)\n")
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "train-00000-of-00003.jsonl", "train-00002-of-00003.jsonl", "test-00001-of-00002.jsonl")
+    with pytest.raises(DataError) as caught:
+        find_files(tmp_path)
+    assert caught.value.message == f"{tmp_path}: 1 of 3 shards missing, the first is train-00001-of-00003.jsonl"
+    assert caught.value.hint == "download it again, or name the files that are to be read"
+    write(tmp_path, "train-00001-of-00003.jsonl")
+    assert len(files_of(tmp_path)) == 3
+
+
+def test_shards_that_count_from_one_and_shards_with_a_hash_are_whole(tmp_path: Path) -> None:
+    write(tmp_path / "a", "x-00001-of-00002.jsonl", "x-00002-of-00002.jsonl")
+    write(tmp_path / "b", "train-00000-of-00002-1f2e.jsonl", "train-00001-of-00002-9a8b.jsonl")
+    assert [len(files_of(tmp_path / name)) for name in "ab"] == [2, 2]
+
+
+def test_the_case_of_a_split_does_not_matter(tmp_path: Path) -> None:
+    write(tmp_path, "Train.csv", "TEST.csv")
+    assert files_of(tmp_path) == ["Train.csv"]

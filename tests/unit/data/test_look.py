@@ -113,3 +113,10 @@ def test_of_large_parquet_and_arrow_files_some_parts_are_read(tmp_path: Path) ->
         assert (parts[0], parts[-1], len(parts)) == (0, last, 8), name
         assert len(placed) == 100 + 7 * 16
         assert not found.is_whole
+
+
+def test_lines_of_any_white_space_are_no_rows_of_a_large_text_file(tmp_path: Path) -> None:
+    lines = ["\u3000" if number % 2 else f"line {number}" for number in range(NUM_ROWS)]
+    seen = [row["text"] for row, _ in Look(write_lines(tmp_path / "a.txt", [*lines, "\u3000\u00a0", ""]))]
+    assert all(text.startswith("line ") for text in seen)
+    assert seen[-1] == f"line {NUM_ROWS - 2}"

@@ -83,3 +83,19 @@ def test_a_described_file_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"default": {"train": {"meta": "gone.csv"}}}))
     with pytest.raises(DataError, match=r"gone\.csv: no such file, and the description of the dataset names it"):
         find(tmp_path)
+
+
+def test_a_description_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", "train.jsonl")
+    write(tmp_path, "other.jsonl")
+    for name in ("../other.jsonl", str(tmp_path / "other.jsonl")):
+        (folder / "set.json").write_text(json.dumps({"default": {"train": {"meta": name}}}))
+        with pytest.raises(DataError, match=r"set\.json: names '.*', which is outside of the dataset's folder"):
+            find(folder)
+
+
+@pytest.mark.parametrize("head", ["configs: " + "[" * 5000, "configs: [{data_files: [{split: train, path: 5}]}]"])
+def test_a_readme_that_names_no_files_is_left_aside(tmp_path: Path, head: str) -> None:
+    folder = write(tmp_path, "train.jsonl")
+    (folder / "README.md").write_text(f"---\n{head}\n---\n")
+    assert find(folder) == ["train.jsonl"]

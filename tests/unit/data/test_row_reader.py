@@ -352,3 +352,23 @@ def test_tools_of_a_parquet_file_are_those_of_the_json_lines() -> None:
     reader = make_reader()
     chats = [[reader.read(row) for row, _ in read_rows(lines.with_suffix(suffix))] for suffix in (".jsonl", ".parquet")]
     assert chats[0] == chats[1]
+
+
+@pytest.mark.parametrize("empty", ["", " ", "[]", "{}", "null", None, {}, [], [None], ["", None]])
+def test_what_holds_nothing_is_absent(empty: Any) -> None:
+    row = {"query": "q", "response": "a", "images": empty, "rejected": empty, "messages": empty, "history": empty}
+    reader = make_reader()
+    assert reader.read(row).messages == PAIR
+    assert reader.remarks() == ()
+
+
+@pytest.mark.parametrize("answer", ["null", "[]", "{}"])
+def test_an_answer_may_be_the_text_of_nothing(answer: str) -> None:
+    assert read({"query": "q", "response": answer})[-1]["content"] == answer
+    assert read({"messages": [ASKED, {**ANSWERED, "content": answer}]})[-1]["content"] == answer
+    assert make_reader().read({"text": answer}).text == answer
+
+
+@pytest.mark.parametrize("value", [False, True, 0, 1.5, float("nan")])
+def test_flags_and_numbers_are_no_pictures_and_no_preferences(value: object) -> None:
+    assert read({"query": "q", "response": "a", "image": value, "rejected": value}) == PAIR

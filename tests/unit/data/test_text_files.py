@@ -109,3 +109,9 @@ def test_a_column_without_a_name_gets_the_one_that_pandas_gives(tmp_path: Path) 
 def test_plain_text_is_one_row_per_line_that_is_not_blank(tmp_path: Path) -> None:
     file = write(tmp_path / "a.txt", "one, two\n\n  [three\r\n")
     assert rows_of(file) == [("line 1", {"text": "one, two"}), ("line 3", {"text": "  [three"})]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_nan_is_null_and_infinity_a_number(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / name, '{"a": NaN, "b": [NaN, -Infinity, "NaN"]}\n')
+    assert rows_of(file) == [("line 1", {"a": None, "b": [None, float("-inf"), "NaN"]})]
