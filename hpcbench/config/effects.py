@@ -93,7 +93,7 @@ EFFECTS = (
     ),
     _Effect(
         names=("dataset_test_ratio",), needs="no val_dataset, beside which nothing is split off",
-        holds=lambda args: not args.val_dataset,
+        holds=lambda args: not args.val_dataset, switch="dataset_test_ratio",
     ),
     _Effect(
         names=("save_steps",),

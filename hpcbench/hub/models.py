@@ -26,7 +26,7 @@ def locate_model(args: SftArgs, environ: Mapping[str, str]) -> Path | OnHub | No
     """
     if args.model_id_or_path is not None:
         path = Path(args.model_id_or_path)
-        if path.is_absolute() or path.is_dir():
+        if path.is_absolute():  # a suite's own folders are by now; a relative one may bear a repository's name
             return path
         return pick_hub(*ids_of(args.model_id_or_path, MODELS), environ)
     entry = MODELS.lookup(args.model_type or "")

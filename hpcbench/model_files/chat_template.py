@@ -20,6 +20,7 @@ Turns = Sequence[Mapping[str, str]]
 _QUESTION: Final = {"role": "user", "content": "hpcbench asks"}
 _ANSWER: Final = {"role": "assistant", "content": "hpcbench answers"}
 _THOUGHT: Final = {"role": "assistant", "content": f"<think>\nhpcbench thinks\n</think>\n\n{_ANSWER['content']}"}
+_USUAL_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "pad_token")
 ANOTHER_TEMPLATE: Final = "set template_type to a template of the catalog, such as chatml"
 
 
@@ -31,7 +32,8 @@ def find_fault(template: str, *, system: str | None, tokens: Mapping[str, str]) 
         system: the system prompt before each chat that has none, or None.
         tokens: special tokens by name, which templates write.
     """
-    render = _renderer(template, tokens)
+    # One that no file names may be the tokenizer class's own, which only the job knows.
+    render = _renderer(template, dict.fromkeys(_USUAL_TOKENS, "") | dict(tokens))
     try:
         prompt, *wholes = (render([_QUESTION]), render([_QUESTION, _ANSWER]), render([_QUESTION, _THOUGHT]))
     except _RenderingError as error:

@@ -14,7 +14,15 @@ from hpcbench.errors import name_first
 from hpcbench.model_files.architectures import unknown_to
 from hpcbench.model_files.chat_template import find_fault
 from hpcbench.model_files.folder import ModelFolder
-from hpcbench.model_files.modules import find_unmatched, find_unsaved, has_experts, last_parts, module_names
+from hpcbench.model_files.modules import DEFAULT as DEFAULT_GROUP
+from hpcbench.model_files.modules import (
+    GROUP_WORDS,
+    find_unmatched,
+    find_unsaved,
+    has_experts,
+    last_parts,
+    module_names,
+)
 from hpcbench.model_files.tokenizer import DEFAULT
 from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 from hpcbench.storage.located_yaml import shorten
@@ -249,6 +257,10 @@ def too_long(asked: str, limit: int, model: str) -> Fault:
     return Fault(argument="max_length", message=message, expected=f"{limit} at most")
 
 
+_GROUPS: Final = {"lora_target_modules": GROUP_WORDS, "ia3_target_modules": frozenset({DEFAULT_GROUP})}
+"""Words for several modules that an argument takes."""
+
+
 def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
     tensors = model.weights.names
     # When it loads them transformers puts the experts' tensors together, and code from a folder does what it likes.
@@ -256,8 +268,12 @@ def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
         return
     names = module_names(tensors) | {"lm_head"}  # a tied head has no tensor
     for argument in target_arguments(args):
-        find = find_unsaved if argument == "lora_modules_to_save" else find_unmatched
-        if unmatched := find(getattr(args, argument), names):
+        words = getattr(args, argument)
+        if argument == "lora_modules_to_save":
+            unmatched = find_unsaved(words, names)
+        else:
+            unmatched = find_unmatched(words, names, groups=_GROUPS.get(argument, frozenset()))
+        if unmatched:
             message = f"{model.name} has no module named {name_first(unmatched)}"
             yield Fault(argument=argument, message=message, expected=name_first(last_parts(tensors), 20))
 

@@ -21,10 +21,16 @@ def module_names(tensors: Iterable[str]) -> frozenset[str]:
     return frozenset(name for tensor in tensors for name in _holders(tensor))
 
 
-def find_unmatched(words: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Return the words that no module is named by, as peft names them: in full, or by the end after a dot."""
+def find_unmatched(words: Iterable[str], names: Iterable[str], *, groups: frozenset[str] = frozenset()) -> list[str]:
+    """Return the words that no module is named by, as peft names them: in full, or by the end after a dot.
+
+    Args:
+        words: of an argument.
+        names: of modules.
+        groups: words that the argument takes for several modules.
+    """
     ends = {end for name in names for end in _ends(name)}
-    return [word for word in words if word not in ends and word not in GROUP_WORDS]
+    return [word for word in words if word not in ends and word not in groups]
 
 
 def find_unsaved(words: Iterable[str], names: Iterable[str]) -> list[str]:

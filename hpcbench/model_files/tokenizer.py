@@ -35,9 +35,9 @@ class Tokenizer:
     ids: Mapping[str, int] = field(default_factory=dict)
     """Ids of `SPECIAL_TOKENS`, as far as files say: of one that the vocabulary lacks the lowest that it can get."""
     tokens: Mapping[str, str] = field(default_factory=dict)
-    """Their texts."""
+    """Texts of all special tokens, by the names that templates have for them."""
     added: frozenset[str] = frozenset()
-    """Those that the vocabulary lacks."""
+    """Those of `SPECIAL_TOKENS` that the vocabulary lacks."""
     templates: Mapping[str, str] | None = None
     """Chat templates by name, a single one as `default`; None where it is not known whether there is one."""
 
@@ -58,8 +58,9 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     for path in found:
         check_lfs(path)
     named = {**read_object(folder / "special_tokens_map.json"), **config}
-    tokens = {name: text for name in SPECIAL_TOKENS if (text := _text_of(named.get(name))) is not None}
-    ids, added = _find_ids(folder, config, tokens)
+    texts = {name: _text_of(token) for name, token in named.items() if name.endswith("_token")}
+    tokens = {name: text for name, text in texts.items() if text is not None}
+    ids, added = _find_ids(folder, config, {name: tokens[name] for name in SPECIAL_TOKENS if name in tokens})
     return Tokenizer(ids=ids, tokens=tokens, added=added, templates=_find_templates(folder, config))
 
 

@@ -191,7 +191,10 @@ def create_optimizer(model: Any, args: SftArgs, training_args: Any) -> Any:
     """
     matrices = [name for name, module in model.named_modules() if getattr(_weight_of(module), "ndim", 0) > 1]
     if unmatched := find_unmatched(args.galore_target_modules, matrices):
-        raise WorkerError(f"galore_target_modules: no module with a matrix is named {name_first(unmatched)}")
+        raise WorkerError(
+            f"galore_target_modules: no module with a matrix is named {name_first(unmatched)}",
+            hint="leave galore_target_modules out for every linear layer",
+        )
     targets = {id(parameter) for parameter in _find_targets(model, args)}
     projected = {
         "rank": args.galore_rank,

@@ -89,7 +89,7 @@ def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
     words = list(args.lora_target_modules)
     if set(words) == {ALL}:
         return "all-linear"  # peft leaves the output layer out
-    check_names(model, "lora_target_modules", words)
+    check_names(model, "lora_target_modules", words, groups=GROUP_WORDS)
     found = [word for word in words if word not in GROUP_WORDS]
     if DEFAULT in words:
         found = [*_choose_default(model, args), *found]
@@ -100,14 +100,20 @@ def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
     return found
 
 
-def check_names(model: Any, argument: str, words: Iterable[str]) -> None:
+def check_names(model: Any, argument: str, words: Iterable[str], *, groups: frozenset[str] = frozenset()) -> None:
     """Raise where no module has a name asked for: peft passes over a name beside others that it finds.
+
+    Args:
+        model: the base.
+        argument: whose words they are.
+        words: names of modules.
+        groups: words that the argument takes for several modules.
 
     Raises:
         WorkerError: with the names that there are.
     """
     names = [name for name, _ in model.named_modules()]
-    if unmatched := find_unmatched(words, names):
+    if unmatched := find_unmatched(words, names, groups=groups):
         known = last_parts(name for name, _ in model.named_parameters())
         raise WorkerError(
             f"{argument}: no module is named {name_first(unmatched)}", hint=f"it has {name_first(known, 20)}"

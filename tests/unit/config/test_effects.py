@@ -76,6 +76,8 @@ def test_shared_arguments_need_an_effect_in_one_experiment_only(
         {"push_to_hub": False, "hub_model_id": "a/b", "push_hub_strategy": "end"},
         {"quantization_bit": 0, "bnb_4bit_comp_dtype": "fp16"},
         {"predict_with_generate": False, "max_new_tokens": 5},
+        {"val_dataset": ["alpaca-en"], "dataset_test_ratio": 0},
+        {"val_dataset": ["alpaca-en"], "split_dataset_ratio": 0},
         {"sft_type": "adalora", "lora_alpha": 16, "lora_target_modules": "ALL"},
     ],
 )

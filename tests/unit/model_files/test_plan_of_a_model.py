@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from hpcbench.catalog.hubs import OnHub
 from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
+from hpcbench.hub.models import locate_model
+from hpcbench.model_files.tokenizer import read_tokenizer
+from hpcbench.schemas.arguments import SftArgs
 from tests.support.model_folders import (
     GPT2,
     POINTER,
@@ -269,6 +273,15 @@ def test_a_target_that_the_model_lacks_is_refused_even_beside_one_that_it_has(tm
     assert plan(tmp_path, lora_target_modules=list(fitting)) == ""
 
 
+def test_words_for_several_modules_are_names_where_the_argument_does_not_take_them(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    for word in ("ALL", "DEFAULT", "EMBEDDING"):
+        text = plan(tmp_path, sft_type="full", use_galore=True, galore_target_modules=[word])
+        assert f"args.galore_target_modules: model has no module named {word}\n" in text
+    assert "model has no module named ALL\n" in plan(tmp_path, sft_type="ia3", ia3_target_modules=["ALL"])
+    assert plan(tmp_path, sft_type="ia3", ia3_target_modules=["DEFAULT", "up_proj"]) == ""
+
+
 def test_targets_among_experts_or_in_code_from_the_folder_are_left_to_the_job(tmp_path: Path) -> None:
     write_model(tmp_path / "model", tensors={**llama_tensors(), "model.layers.0.mlp.experts.0.w1.weight": (4, 4)})
     assert plan(tmp_path, lora_target_modules="c_attn") == ""
@@ -312,6 +325,20 @@ def test_chat_templates_without_a_default_are_refused_unless_another_is_named(
     assert plan(tmp_path, template_type="chatml") == ""
 
 
+@pytest.mark.parametrize("token", ["<s>", {"content": "<s>"}, None])
+def test_a_template_that_computes_with_the_first_token_is_usable(tmp_path: Path, token: Any) -> None:
+    """Llama 3's way of writing; a token that no file names may be the tokenizer class's own."""
+    first = "{% set content = bos_token + content %}"
+    template = (
+        "{% for message in messages %}{% set content = message.role + ': ' + message.content + eos_token %}"
+        f"{{% if loop.first %}}{first}{{% endif %}}{{{{ content }}}}{{% endfor %}}"
+    )
+    write_model(tmp_path / "model", tokenizer={"eos_token": "<end>", "bos_token": token, "chat_template": template})
+    assert plan(tmp_path) == ""
+    tokens = {} if token is None else {"bos_token": "<s>"}
+    assert read_tokenizer(tmp_path / "model").tokens == {"eos_token": "<end>", **tokens}
+
+
 def test_a_model_in_the_hubs_cache_is_checked_and_one_that_is_only_an_id_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,3 +359,13 @@ def test_a_model_in_the_hubs_cache_is_checked_and_one_that_is_only_an_id_is_name
     assert suite.remarks == (
         "not checked: Hugging Face's owner/large: only an id here; jobs look at the model's files before they load it",
     )
+
+
+def test_a_folder_in_the_current_directory_does_not_stand_before_a_repository_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gpt2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    place = locate_model(SftArgs(model_id_or_path="gpt2"), {})
+    assert isinstance(place, OnHub)
+    assert (place.hub, place.id) == ("huggingface", "gpt2")
