@@ -95,7 +95,9 @@ def _row_faults(
     what: str, config: Mapping[str, Any], by_split: Mapping[str, list[str]], num_fewshot: int | None
 ) -> Iterator[WorkerError]:
     evaluated = str(config.get("test_split") or config.get("validation_split"))
-    shots = config.get("num_fewshot") or 0 if num_fewshot is None else num_fewshot
+    own = config.get("num_fewshot")
+    # As in lm-eval, a task fixed at 0 shots stays there.
+    shots = own or 0 if num_fewshot is None or own == 0 else num_fewshot
     if not isinstance(shots, int) or not 0 <= shots <= MOST_SHOTS:
         yield WorkerError(f"{what}: num_fewshot does not say how many solved examples", hint=f"write 0 to {MOST_SHOTS}")
         return

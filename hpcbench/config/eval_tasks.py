@@ -137,11 +137,6 @@ def _faults_of(task: TaskFile, num_fewshot: int | None) -> Iterator[WorkerError]
         yield WorkerError(f"{what}: runs code that the model writes (`unsafe_code: true`), which hpcbench does not do")
     if config.get("doc_to_image") or config.get("doc_to_audio"):
         yield WorkerError(f"{what}: takes images or sound, and hpcbench evaluates on text only")
-    if config.get("num_fewshot") == 0 and num_fewshot:
-        yield WorkerError(
-            f"{what}: eval_args.num_fewshot is {num_fewshot}, and the task fixes its number of shots at 0",
-            hint=f"leave it out for this task: eval_args: {{per_dataset: {{{task.name}: {{num_fewshot: null}}}}}}",
-        )
     for function in _functions(config):
         if (fault := _check_function(function)) is not None:
             yield WorkerError(f"{what}: !function {function.name}: {fault.message}", hint=fault.hint)

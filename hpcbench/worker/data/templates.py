@@ -145,7 +145,10 @@ class Template:
         """Which template it is, with a hash of its text, and the date that it writes if it writes one."""
         if self._chat_template is None:
             return "none: messages joined by line breaks"
-        text = pick_chat_template(self._chat_template, has_tools=False)
+        try:
+            text = pick_chat_template(self._chat_template, has_tools=False)
+        except WorkerError:  # of no concern to a training on plain text
+            return f"none of the tokenizer's templates is named {DEFAULT}"
         source = f"{self._name} of the catalog" if self._name else "the tokenizer's"
         date = f", dated {TEMPLATE_DATE:%Y-%m-%d}" if _CLOCK in text else ""
         return f"{source}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}{date}"

@@ -91,7 +91,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
             metrics = evaluate_loss_only(load_subject(args, eval_args, request), args, between_batches)
         else:
             tasks = load_eval_tasks(str(request.eval_dataset), eval_args.include_path)
-            check_tasks(str(request.eval_dataset), tasks.leaves, eval_args)
+            check_tasks(tasks.leaves, eval_args)
             subject = load_subject(args, eval_args, request)
             metrics = evaluate(request, subject, tasks, between_batches, attempt)
     except StopRequestedError:

@@ -15,7 +15,7 @@ from lm_eval.api.task import Task
 from hpcbench.errors import name_first, plural
 from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.record import TaskResult
-from hpcbench.worker.evaluate.task_checks import may_show_its_own_answer, missing_metrics
+from hpcbench.worker.evaluate.task_checks import is_fixed_at_no_shots, may_show_its_own_answer, missing_metrics
 from hpcbench.worker.evaluate.tasks import LoadedTasks, name_of
 
 BYPASS = "bypass"
@@ -43,6 +43,9 @@ def choose_headline(tasks: LoadedTasks, results: Mapping[str, TaskResult], eval_
             f"{name_first(leaking)}: examples come from the split that is evaluated, so that a question may be among "
             "its own; with `fewshot_split` in the task file lm-eval leaves it out"
         )
+    fixed = [str(task.task_name) for task in tasks.leaves if is_fixed_at_no_shots(task)]
+    if eval_args.num_fewshot and fixed:
+        notices.append(f"{name_first(fixed)}: fixed at 0 shots, not {eval_args.num_fewshot}")
     if eval_args.gen_kwargs and all(task.OUTPUT_TYPE != "generate_until" for task in tasks.leaves):
         notices.append(f"{tasks.name}: gen_kwargs did nothing, since nothing is generated")
     if metric is None or row is None:

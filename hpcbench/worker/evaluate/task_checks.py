@@ -16,10 +16,8 @@ from hpcbench.data.shots import shots_error
 from hpcbench.errors import WorkerError, did_you_mean, name_first
 from hpcbench.schemas.arguments import EvalArgs
 
-LEAVE_OUT = "leave num_fewshot out for it: eval_args: {per_dataset: {%s: {num_fewshot: null}}}"
 
-
-def check_tasks(dataset: str, tasks: Iterable[Task], eval_args: EvalArgs) -> None:
+def check_tasks(tasks: Iterable[Task], eval_args: EvalArgs) -> None:
     """Check that the tasks can be run with these arguments.
 
     Raises:
@@ -33,12 +31,19 @@ def check_tasks(dataset: str, tasks: Iterable[Task], eval_args: EvalArgs) -> Non
         if not len(task.eval_docs if docs is None else docs):
             message = f"{what}: there is nothing to evaluate: its {_split(task)} has no rows"
             raise WorkerError(message, hint="check the task file's data_files and process_docs")
-        _check_shots(what, dataset, task, eval_args.num_fewshot)
+        _check_shots(what, task, eval_args.num_fewshot)
 
 
 def wanted_shots(task: Task, num_fewshot: int | None) -> int:
     """Return the solved examples that stand before each question."""
-    return int(task.get_config("num_fewshot") or 0) if num_fewshot is None else num_fewshot
+    if num_fewshot is None or is_fixed_at_no_shots(task):
+        return int(task.get_config("num_fewshot") or 0)
+    return num_fewshot
+
+
+def is_fixed_at_no_shots(task: Task) -> bool:
+    """Return whether the task runs without examples whatever num_fewshot asks for, as in lm-eval."""
+    return bool(task.get_config("num_fewshot") == 0)
 
 
 def may_show_its_own_answer(task: Task, num_fewshot: int | None) -> bool:
@@ -82,12 +87,7 @@ def _check_metrics(what: str, task: Task) -> None:
         raise WorkerError(message, hint="mean, median, perplexity, weighted_perplexity, bits_per_byte, f1, bleu, ...")
 
 
-def _check_shots(what: str, dataset: str, task: Task, num_fewshot: int | None) -> None:
-    fixed = task.get_config("num_fewshot")
-    if num_fewshot is not None and fixed == 0 and num_fewshot != 0:
-        # lm-eval would go on with 0 and say so in its log alone.
-        message = f"{what}: eval_args.num_fewshot is {num_fewshot}, and the task fixes its number of shots at 0"
-        raise WorkerError(message, hint=LEAVE_OUT % dataset)
+def _check_shots(what: str, task: Task, num_fewshot: int | None) -> None:
     shots = wanted_shots(task, num_fewshot)
     sampler = getattr(task, "sampler", None)
     rows = getattr(sampler, "df", None)

@@ -265,6 +265,8 @@ def test_a_template_is_described_by_its_source_and_hash(tokenizer: Any) -> None:
     plain.chat_template = None
     assert made(plain).description == "none: messages joined by line breaks"
     assert made(plain, model_type="qwen-7b").description.startswith("default-generation of the catalog, sha256 ")
+    plain.chat_template = {"rag": "{{ messages[0].content }}"}
+    assert made(plain).description == "none of the tokenizer's templates is named default"
 
 
 @pytest.mark.parametrize(

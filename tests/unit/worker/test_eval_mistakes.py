@@ -16,7 +16,8 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.worker.evaluate import tasks as eval_tasks
 from hpcbench.worker.evaluate.failures import explain_running
-from hpcbench.worker.evaluate.task_checks import check_tasks, may_show_its_own_answer
+from hpcbench.worker.evaluate.headline import choose_headline
+from hpcbench.worker.evaluate.task_checks import check_tasks, may_show_its_own_answer, wanted_shots
 from hpcbench.worker.evaluate.tasks import load_eval_tasks
 from tests.unit.worker.test_eval_tasks import write_task
 
@@ -38,7 +39,7 @@ def loading(folder: Path, name: str = "t") -> WorkerError:
 def checking(folder: Path, name: str = "t", **eval_args: Any) -> WorkerError:
     loaded = load_eval_tasks(name, [str(folder)])
     with pytest.raises(WorkerError) as caught:
-        check_tasks(name, loaded.leaves, EvalArgs(**eval_args))
+        check_tasks(loaded.leaves, EvalArgs(**eval_args))
     return caught.value
 
 
@@ -204,12 +205,6 @@ def test_what_would_fail_after_the_run_is_told_before(
             ),
             "set num_fewshot to at most 1",
         ),
-        (
-            {"num_fewshot": 0},
-            5,
-            "eval_args.num_fewshot is 5, and the task fixes its number of shots at 0",
-            "leave num_fewshot out for it: eval_args: {per_dataset: {t: {num_fewshot: null}}}",
-        ),
     ],
 )
 def test_more_shots_than_rows_are_told_before_a_model_is_loaded(
@@ -234,6 +229,18 @@ def test_examples_from_the_evaluated_split_may_show_the_answer(
 
     assert may_show_its_own_answer(task, 1) is leaks
     assert may_show_its_own_answer(task, 0) is False
+
+
+def test_a_task_fixed_at_no_shots_runs_so_and_says_it(tmp_path: Path) -> None:
+    write_task(tmp_path, "t", num_fewshot=0)
+    tasks = load_eval_tasks("t", [str(tmp_path)])
+    asked = EvalArgs(num_fewshot=5)
+
+    check_tasks(tasks.leaves, asked)
+
+    assert wanted_shots(tasks.leaves[0], 5) == 0
+    assert choose_headline(tasks, {}, asked).notices[-1:] == ("t: fixed at 0 shots, not 5",)
+    assert all("fixed" not in notice for notice in choose_headline(tasks, {}, EvalArgs()).notices)
 
 
 def test_a_mistake_that_shows_up_in_the_run_is_told_and_the_machines_faults_pass() -> None:
