@@ -96,6 +96,12 @@ EFFECTS = (
         holds=lambda args: not args.val_dataset, switch="dataset_test_ratio",
     ),
     _Effect(
+        names=("warmup_ratio",),
+        needs="an lr_scheduler_type with a warm-up, such as constant_with_warmup",
+        holds=lambda args: args.lr_scheduler_type != "constant",
+        switch="warmup_ratio",
+    ),
+    _Effect(
         names=("save_steps",),
         needs="save_strategy: steps",
         holds=lambda args: args.save_strategy != "no",

@@ -105,6 +105,10 @@ def check_args(
         found.append(
             at_key("save_strategy").problem(message, hint="remove one of them; `eval_dataset: []` switches evals off")
         )
+    targets, inputs = set(args.ia3_target_modules), set(args.ia3_feedforward_modules)
+    if args.tuner == "ia3" and "DEFAULT" not in targets and not inputs <= targets:
+        message = "`ia3_feedforward_modules` must be among `ia3_target_modules`"
+        found.append(at_key("ia3_feedforward_modules").problem(message, hint="name them in both"))
     if args.max_steps == 0:
         hint = "leave it out to train for num_train_epochs; `cmd: eval` evaluates the untrained model"
         message = "`max_steps: 0` trains nothing"
@@ -112,7 +116,7 @@ def check_args(
     if args.train_dataset_mix_ratio > 0 and not args.train_dataset_mix_ds:
         message = "`train_dataset_mix_ratio` with no dataset to mix in"
         found.append(at_key("train_dataset_mix_ratio").problem(message, expected="`train_dataset_mix_ds`"))
-    found += check_training(args, given, at_key, has_validation=has_validation(args))
+    found += check_training(args, at_key, has_validation=has_validation(args))
     return found + _check_words(args, at_key) + _check_push(args, at_key)
 
 

@@ -7,7 +7,7 @@ the state of the checkpoint that a training is to go on from, and leaves what on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from hpcbench.errors import Problem
@@ -17,7 +17,6 @@ from hpcbench.storage.json_files import read_json
 from hpcbench.storage.located_yaml import Located
 from hpcbench.storage.paths import TRAINER_STATE
 
-_CONSTANT = "constant"
 _POLYNOMIAL = "polynomial"
 
 AtKey = Callable[[str], Located]
@@ -33,11 +32,9 @@ def check_attention(args: SftArgs, at_key: AtKey, *, device: Device) -> list[Pro
     return [at_key("attn_impl").problem(f"{args.attn_impl} {obstacle}", expected="sdpa or eager")]
 
 
-def check_training(
-    args: SftArgs, given: Mapping[str, Located], at_key: AtKey, *, has_validation: bool
-) -> list[Problem]:
+def check_training(args: SftArgs, at_key: AtKey, *, has_validation: bool) -> list[Problem]:
     """Return what of a training would be left out or replaced."""
-    found = _check_schedule(args, given, at_key) + _check_resume(args, at_key)
+    found = _check_schedule(args, at_key) + _check_resume(args, at_key)
     if args.predict_with_generate and not has_validation:
         message = "`predict_with_generate` answers the validation prompts, and there is no validation split"
         hint = "set dataset_test_ratio or val_dataset, or remove it"
@@ -45,10 +42,7 @@ def check_training(
     return found
 
 
-def _check_schedule(args: SftArgs, given: Mapping[str, Located], at_key: AtKey) -> list[Problem]:
-    if args.lr_scheduler_type == _CONSTANT and "warmup_ratio" in given and args.warmup_ratio > 0:
-        message = f"`lr_scheduler_type: {_CONSTANT}` has no warm-up"
-        return [at_key("warmup_ratio").problem(message, hint="take constant_with_warmup, or set warmup_ratio: 0")]
+def _check_schedule(args: SftArgs, at_key: AtKey) -> list[Problem]:
     num_steps = max(args.max_steps, 1)  # of a training by epochs the number is not known here
     ends = args.warmup_ratio == 1 or (args.max_steps > 0 and math.ceil(num_steps * args.warmup_ratio) >= num_steps)
     if args.lr_scheduler_type == _POLYNOMIAL and ends:

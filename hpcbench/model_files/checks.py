@@ -22,6 +22,7 @@ from hpcbench.model_files.modules import (
     has_experts,
     last_parts,
     module_names,
+    with_matrices,
 )
 from hpcbench.model_files.tokenizer import DEFAULT
 from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
@@ -267,15 +268,20 @@ def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
     if not tensors or has_experts(tensors) or _has_remote_code(model.config):
         return
     names = module_names(tensors) | {"lm_head"}  # a tied head has no tensor
+    matrices = with_matrices(tensors, model.weights.shapes)
+    layers = {name.rpartition(".")[0] for name in matrices} | {"lm_head"}
     for argument in target_arguments(args):
         words = getattr(args, argument)
         if argument == "lora_modules_to_save":
-            unmatched = find_unsaved(words, names)
+            unmatched, known = find_unsaved(words, names), last_parts(tensors)
         else:
-            unmatched = find_unmatched(words, names, groups=_GROUPS.get(argument, frozenset()))
+            unmatched = find_unmatched(words, layers, groups=_GROUPS.get(argument, frozenset()))
+            known = last_parts(matrices)
         if unmatched:
             message = f"{model.name} has no module named {name_first(unmatched)}"
-            yield Fault(argument=argument, message=message, expected=name_first(last_parts(tensors), 20))
+            if argument != "lora_modules_to_save" and not find_unmatched(unmatched, names):
+                message = f"{model.name} has no matrix in a module named {name_first(unmatched)}"
+            yield Fault(argument=argument, message=message, expected=name_first(known, 20))
 
 
 def target_arguments(args: SftArgs) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ In: names of tensors or modules, words of `lora_target_modules` and its like. Ou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 ALL: Final = "ALL"
@@ -19,6 +19,11 @@ GROUP_WORDS: Final = frozenset({ALL, DEFAULT, EMBEDDING})
 def module_names(tensors: Iterable[str]) -> frozenset[str]:
     """Return all modules that the tensors belong to, those that hold others too: `a.b.weight` is in `a` and `a.b`."""
     return frozenset(name for tensor in tensors for name in _holders(tensor))
+
+
+def with_matrices(tensors: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return the tensors of more than one dimension, and those whose shape is not known."""
+    return [name for name in tensors if name not in shapes or len(shapes[name]) > 1]
 
 
 def find_unmatched(words: Iterable[str], names: Iterable[str], *, groups: frozenset[str] = frozenset()) -> list[str]:

@@ -62,11 +62,16 @@ def check_lfs(path: Path) -> None:
     """Raise where a file is the pointer that `git clone` leaves without Git LFS.
 
     Raises:
-        ModelFileError: it is one.
+        ModelFileError: it is one, or the user may not read it.
     """
-    with path.open("rb") as stream:
-        if stream.read(len(LFS_MARK)) != LFS_MARK:
-            return
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(LFS_MARK)) != LFS_MARK:
+                return
+    except PermissionError as error:
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror}", hint=f"ask its owner for chmod -R a+rX {path.parent}"
+        ) from error
     raise ModelFileError(
         f"{path} is a Git LFS pointer, {path.stat().st_size} bytes, and not the file itself",
         hint=f"run `git lfs pull` in {path.parent}",
@@ -78,7 +83,7 @@ def _read_shards(folder: Path, index: Path) -> Weights:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         shard_of = {str(tensor): str(shard) for tensor, shard in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{index} cannot be read: no `weight_map` of tensors to files in it") from error
     shards = sorted(set(shard_of.values()))
     missing = [shard for shard in shards if not (folder / shard).is_file()]
@@ -117,7 +122,7 @@ def _read_header(path: Path) -> Mapping[str, Shape]:
         tensors.pop("__metadata__", None)
         end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
         shapes = {name: tuple(int(size) for size in tensor["shape"]) for name, tensor in tensors.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ModelFileError(f"{path} ({size} bytes) is not safetensors", hint="download it again") from error
     expected = _LENGTH_BYTES + length + end
     if size < expected:

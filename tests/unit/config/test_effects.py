@@ -41,6 +41,11 @@ def plan(folder: Path, *experiments: dict[str, Any], **top: Any) -> str:
         ({"temperature": 0.5}, "temperature", "predict_with_generate: true"),
         ({"hub_model_id": "a/b"}, "hub_model_id", "push_to_hub: true"),
         ({"save_strategy": "no", "save_steps": 3}, "save_steps", "save_strategy: steps"),
+        (
+            {"lr_scheduler_type": "constant", "warmup_ratio": 0.1},
+            "warmup_ratio",
+            "an lr_scheduler_type with a warm-up, such as constant_with_warmup",
+        ),
     ],
 )
 def test_an_argument_that_does_nothing_is_refused_where_it_is_named(
@@ -61,6 +66,7 @@ def test_an_argument_that_does_nothing_is_refused_where_it_is_named(
         ({"galore_rank": 64}, {"sft_type": "galore"}),
         ({"bnb_4bit_quant_type": "fp4"}, {"sft_type": "qlora"}),
         ({"temperature": 0.5}, {"predict_with_generate": True}),
+        ({"warmup_ratio": 0.1, "lr_scheduler_type": "constant"}, {"lr_scheduler_type": "cosine"}),
     ],
 )
 def test_shared_arguments_need_an_effect_in_one_experiment_only(
@@ -76,6 +82,7 @@ def test_shared_arguments_need_an_effect_in_one_experiment_only(
         {"push_to_hub": False, "hub_model_id": "a/b", "push_hub_strategy": "end"},
         {"quantization_bit": 0, "bnb_4bit_comp_dtype": "fp16"},
         {"predict_with_generate": False, "max_new_tokens": 5},
+        {"lr_scheduler_type": "constant", "warmup_ratio": 0},
         {"val_dataset": ["alpaca-en"], "dataset_test_ratio": 0},
         {"val_dataset": ["alpaca-en"], "split_dataset_ratio": 0},
         {"sft_type": "adalora", "lora_alpha": 16, "lora_target_modules": "ALL"},

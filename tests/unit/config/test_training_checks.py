@@ -48,14 +48,6 @@ def test_flash_attention_by_name_needs_half_precision(tmp_path: Path) -> None:
     assert "expected: sdpa or eager" in text
 
 
-def test_a_warm_up_of_a_schedule_without_one_is_refused(tmp_path: Path) -> None:
-    text = refusal(tmp_path, lr_scheduler_type="constant", warmup_ratio="0.1")
-    assert "args.warmup_ratio: `lr_scheduler_type: constant` has no warm-up" in text
-    assert "hint: take constant_with_warmup, or set warmup_ratio: 0" in text
-    for given in ({}, {"warmup_ratio": "0"}):
-        assert isinstance(load_with(tmp_path, lr_scheduler_type="constant", **given), SftArgs)
-
-
 @pytest.mark.parametrize(
     "given", [{"warmup_ratio": "1"}, {"max_steps": "1"}, {"max_steps": "3", "warmup_ratio": "0.9"}]
 )

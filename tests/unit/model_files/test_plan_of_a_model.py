@@ -16,6 +16,7 @@ from hpcbench.config import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.hub.models import locate_model
 from hpcbench.model_files.tokenizer import read_tokenizer
+from hpcbench.model_files.weights import ModelFileError, check_lfs
 from hpcbench.schemas.arguments import SftArgs
 from tests.support.model_folders import (
     GPT2,
@@ -110,6 +111,12 @@ BROKEN: dict[str, tuple[Break, str]] = {
             "model/model-2.safetensors has no model.layers.0.mlp.gate_proj.weight, which model.safetensors.index.json says "
             "that it has"
         ),
+    ),
+    "the index is nested without an end": (
+        lambda folder: (
+            (folder / "model.safetensors").rename(folder / "model.safetensors.index.json").write_text("[" * 100_000)
+        ),
+        "model/model.safetensors.index.json cannot be read: no `weight_map` of tensors to files in it",
     ),
     "no tokenizer": (
         lambda folder: (folder / "tokenizer.json").unlink(),
@@ -259,7 +266,7 @@ def test_an_embedding_of_another_size_than_the_configuration_says_is_refused(tmp
 
 def test_a_target_that_the_model_lacks_is_refused_even_beside_one_that_it_has(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
-    modules = "down_proj, embed_tokens, gate_proj, input_layernorm, k_proj, norm, o_proj, q_proj, up_proj, v_proj"
+    modules = "down_proj, embed_tokens, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
     assert plan(tmp_path, lora_target_modules=["q_proj", "c_attn"]) == (
         f"experiment[one].args.lora_target_modules: model has no module named c_attn\n  expected: {modules}"
     )
@@ -280,6 +287,27 @@ def test_words_for_several_modules_are_names_where_the_argument_does_not_take_th
         assert f"args.galore_target_modules: model has no module named {word}\n" in text
     assert "model has no module named ALL\n" in plan(tmp_path, sft_type="ia3", ia3_target_modules=["ALL"])
     assert plan(tmp_path, sft_type="ia3", ia3_target_modules=["DEFAULT", "up_proj"]) == ""
+
+
+@pytest.mark.parametrize(("method", "word"), [("lora", "mlp"), ("lora", "norm"), ("galore", "self_attn")])
+def test_a_target_without_a_matrix_is_refused(tmp_path: Path, method: str, word: str) -> None:
+    write_model(tmp_path / "model")
+    name = f"{method}_target_modules"
+    args: dict[str, Any] = {"sft_type": method, name: ["q_proj", word]}
+    assert plan(tmp_path, **args).startswith(
+        f"experiment[one].args.{name}: model has no matrix in a module named {word}\n"
+    )
+    assert plan(tmp_path, lora_modules_to_save=["norm", "mlp"]) == ""
+
+
+def test_ia3_scales_inputs_of_its_targets_only(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    targets: dict[str, Any] = {"sft_type": "ia3", "ia3_target_modules": ["k_proj"]}
+    assert plan(tmp_path, **targets, ia3_feedforward_modules=["down_proj"]) == (
+        "experiment[one].args.ia3_feedforward_modules: `ia3_feedforward_modules` must be among `ia3_target_modules`\n"
+        "  hint: name them in both"
+    )
+    assert plan(tmp_path, **targets, ia3_feedforward_modules=["k_proj"]) == ""
 
 
 def test_targets_among_experts_or_in_code_from_the_folder_are_left_to_the_job(tmp_path: Path) -> None:
@@ -369,3 +397,14 @@ def test_a_folder_in_the_current_directory_does_not_stand_before_a_repository_of
     place = locate_model(SftArgs(model_id_or_path="gpt2"), {})
     assert isinstance(place, OnHub)
     assert (place.hub, place.id) == ("huggingface", "gpt2")
+
+
+def test_a_file_that_the_user_may_not_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = write_model(tmp_path / "model") / "model.safetensors"
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ModelFileError, match="cannot be read: Permission denied") as caught:
+        check_lfs(path)
+    assert caught.value.hint == f"ask its owner for chmod -R a+rX {path.parent}"
