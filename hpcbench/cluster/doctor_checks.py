@@ -170,6 +170,11 @@ def check_probe(seen: Mapping[str, Any], profile: ClusterProfile | None, version
         yield Check(name="hpcbench", level="warning", message=message, remedy=remedy)
     else:
         yield Check(name="hpcbench", level="ok", message=f"{theirs} {where}")
+    if failed := seen.get("setup_failures"):
+        stops = profile is not None and profile.setup_failure == "stop"
+        remedy = "fix the line in the profile, or end it with `|| true` where it may fail"
+        message = f"a line failed {where}: {'; '.join(map(str, failed))}" + ("; jobs stop there" if stops else "")
+        yield Check(name="setup", level="error" if stops else "warning", message=message, remedy=remedy)
     yield from _check_packages(seen.get("packages") or {}, where)
     yield from _check_torch(seen.get("torch") or {}, profile, where)
     yield check_hub(seen.get("hub"), profile, where)

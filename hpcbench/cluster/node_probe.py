@@ -22,6 +22,8 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "lm_eval"
 DISTRIBUTIONS = {"lm_eval": "lm-eval"}
 HUB = "https://huggingface.co"
 HUB_TIMEOUT_S = 5
+SETUP_FAILURES = "HPCBENCH_SETUP_FAILURES"
+"""Of `schemas/variables.py`; a probe must run where hpcbench is missing."""
 
 
 def main() -> None:
@@ -36,6 +38,7 @@ def main() -> None:
         "torch": _torch(),
         "hub": find_hub_error(os.environ.get("HF_ENDPOINT", HUB)),
         "scontrol": _scontrol(),
+        "setup_failures": os.environ.get(SETUP_FAILURES, "").splitlines(),
     }
     staging = target.with_suffix(".tmp")
     staging.write_text(json.dumps(seen), encoding="utf-8")

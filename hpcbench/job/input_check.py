@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from hpcbench.errors import HpcbenchError
 from hpcbench.job.stop_reason import StopRequest
@@ -21,17 +22,32 @@ SHOWN_DIGITS = 12
 RESTORE = "put back what was there and retry, or submit again with --force to run on what is there now"
 
 
-def find_changed_input(request: JobRequest, stop: StopRequest) -> Cause | None:
+class _AskedToStopError(Exception):
+    """Nothing is left to find out about a job that ends anyway."""
+
+
+def find_changed_input(
+    request: JobRequest, stop: StopRequest, *, beat: Callable[[], None] = lambda: None
+) -> Cause | None:
     """Return the cause that names the first input that is not as it was, or None; once asked to stop, look no further.
+
+    Terabytes take longer than a claim may be silent: `beat` is called now and then.
 
     Requests of earlier versions have no hashes, and pass.
     """
     started = time.monotonic()
-    for name, expected in sorted(request.inputs.items()):
+
+    def tick() -> None:
         if stop.reason is not None:
-            return None
+            raise _AskedToStopError
+        beat()
+
+    for name, expected in sorted(request.inputs.items()):
         try:
-            found = hash_inputs([name]).get(name)
+            tick()
+            found = hash_inputs([name], tick=tick).get(name)
+        except _AskedToStopError:
+            return None
         except OSError as error:
             return _describe(f"{name}: cannot be read on this node: {error.strerror or error}")
         except HpcbenchError as error:

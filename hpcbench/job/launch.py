@@ -14,6 +14,8 @@ from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import AttemptPaths
 
+RENDEZVOUS_S = 7200
+"""How long the other nodes wait for the first, which may have terabytes of inputs to compare."""
 PORT_BASE = 10000
 PORT_RANGE = 50000
 
@@ -67,6 +69,8 @@ def torchrun(request: JobRequest, context: JobContext) -> list[str]:
         "--rdzv-backend=c10d",
         f"--rdzv-id={context.scheduler_id}-{context.restart_count}",
         f"--rdzv-endpoint={head_host(context)}:{PORT_BASE + number % PORT_RANGE}",
+        # The head compares the inputs before it opens the store; torch 2.11 waits a minute for it otherwise.
+        f"--rdzv-conf=read_timeout={RENDEZVOUS_S}",
     ]
 
 

@@ -156,7 +156,9 @@ def _program_scores(request: JobRequest, figures: Figures) -> tuple[JobState, Ca
         message += f" ({reasons})" if reasons else ""
         return JobState.FAILED, Cause(type="no_metrics", message=message, exit_code=0), None
     name = request.eval_dataset or "command"
-    primary = next((key for key in scores if not key.endswith("_stderr")), None)
+    names = [key for key in scores if not key.endswith("_stderr")]
+    # A program may write its settings beside its scores, nested: those have a dot.
+    primary = next((key for key in names if "." not in key), next(iter(names), None))
     if primary is not None and scores[primary] is None:
         unknown["primary_metric"] = f"{primary} was {unknown[primary]}"
     metrics = EvalMetrics(

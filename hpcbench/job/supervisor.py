@@ -63,6 +63,8 @@ class Supervisor:
     stop: StopRequest = field(default_factory=StopRequest)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     machine: MachineQuestion | None = None
+    heard_at: float = field(default_factory=time.monotonic)
+    """When the claim was touched last, by the monotonic clock."""
 
     @property
     def attempt(self) -> AttemptPaths:
@@ -139,7 +141,7 @@ class Supervisor:
                 hint="fix the line in the profile, or end it with `|| true` where it may fail; "
                 "`setup_failure: warn` runs jobs all the same",
             )
-        return find_changed_input(self.request, self.stop)
+        return find_changed_input(self.request, self.stop, beat=self._beat)
 
     def _refuse(self, launch: Launch, message: str, hint: str | None) -> Record:
         """Write the record of a job that cannot be started; off the head node raise, which ends the job."""
@@ -169,12 +171,8 @@ class Supervisor:
     def _wait(self, child: subprocess.Popen[bytes], launch: Launch) -> bool:
         """Wait for the launcher, passing on requests to stop; return whether it had to be killed."""
         asked = False
-        heard_at = time.monotonic()
         while True:
-            if time.monotonic() - heard_at > HEARTBEAT_S:
-                heard_at = time.monotonic()
-                with contextlib.suppress(OSError):
-                    os.utime(self.context.paths.claim)
+            self._beat()
             try:
                 if child.wait(timeout=POLL_S) != 0:
                     self._await_late_signal()
@@ -191,6 +189,13 @@ class Supervisor:
                 kill_tree(child)
                 child.wait()
                 return True
+
+    def _beat(self) -> None:
+        """Touch the claim, unless that was done a moment ago: the job is alive."""
+        if time.monotonic() - self.heard_at > HEARTBEAT_S:
+            self.heard_at = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self.context.paths.claim)
 
     def _await_late_signal(self) -> None:
         deadline = time.monotonic() + LATE_SIGNAL_S  # Slurm signals a step's processes one after the other

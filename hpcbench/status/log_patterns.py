@@ -95,12 +95,6 @@ _NO_RECORD = (
         JobState.NODE_FAILED,
     ),
     _Pattern(
-        SETUP_FAILED,
-        re.compile(r"hpcbench: setup line failed (?P<shown>\(exit code \d+\): .*)"),
-        "a setup line of the cluster profile failed",
-        _PROFILE,
-    ),
-    _Pattern(
         "folder_removed",
         re.compile(r": no valid (job request|submission)$"),
         "a file that the job needs was removed, or cannot be read on its node",
@@ -129,6 +123,14 @@ _NO_RECORD = (
     ),
 )
 
+_SETUP_LINE = _Pattern(
+    SETUP_FAILED,
+    re.compile(r"hpcbench: setup line failed (?P<shown>\(exit code \d+\): .*)"),
+    "a setup line of the cluster profile failed",
+    _PROFILE,
+)
+"""Where nothing else is found: many a line fails without harm."""
+
 
 def find_cause(lines: Sequence[str], *, has_gpu: bool) -> LogCause | None:
     """Return the cause that the log of a failed program shows; `has_gpu` is whether the job asked for one."""
@@ -137,7 +139,8 @@ def find_cause(lines: Sequence[str], *, has_gpu: bool) -> LogCause | None:
 
 def find_cause_without_record(state: JobState, lines: Sequence[str], *, has_gpu: bool) -> LogCause | None:
     """Return the cause that Slurm's own log shows for a job in this state that left no record."""
-    return _search(lines, [p for p in (*_any_program(has_gpu=has_gpu), *_NO_RECORD) if state in p.states])
+    known = [p for p in (*_any_program(has_gpu=has_gpu), *_NO_RECORD) if state in p.states]
+    return _search(lines, known) or (_search(lines, [_SETUP_LINE]) if state in _SETUP_LINE.states else None)
 
 
 def _any_program(*, has_gpu: bool) -> tuple[_Pattern, ...]:

@@ -62,7 +62,7 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
         command=shlex.join([*srun_command(cpus), *python, str(paths.probe), str(paths.result)]),
         folder=paths.folder,
         job_name="hpcbench-doctor",
-        setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *profile.setup],
+        setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *_watched(profile.setup)],
         additional_parameters={**node_flags(resources, profile), "output": str(paths.log).replace("%", "%%")},
     )
     # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.

@@ -236,6 +236,13 @@ def test_all_is_well_where_jobs_run() -> None:
         ({"hub": "no route"}, PLAIN, "hub", "ok"),
         ({"hub": "no route"}, ClusterProfile(offline=False), "hub", "error"),
         ({"scontrol": False}, PLAIN, "scontrol", "warning"),
+        ({"setup_failures": ["module load x (exit code 1)"]}, PLAIN, "setup", "warning"),
+        (
+            {"setup_failures": ["module load x (exit code 1)"]},
+            PLAIN.model_copy(update={"setup_failure": "stop"}),
+            "setup",
+            "error",
+        ),
     ],
 )
 def test_what_the_probe_saw(change: dict[str, Any], profile: ClusterProfile | None, name: str, level: str) -> None:

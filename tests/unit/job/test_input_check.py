@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,22 @@ def test_a_file_that_is_gone_is_named(data: Path, tmp_path: Path) -> None:
     found = find_changed_input(request, StopRequest())
     assert found is not None
     assert found.message == f"{data}: is not there any more, or not on this node"
+
+
+def test_a_stop_ends_the_reading_of_one_large_file(data: Path, tmp_path: Path) -> None:
+    with data.open("ab") as stream:
+        stream.truncate(8 << 20)
+    request = train_request(data, tmp_path / "logs")
+    stop = StopRequest()
+    beats: list[int] = []
+
+    def beat() -> None:
+        beats.append(1)
+        if len(beats) == 3:
+            stop.note(signal.SIGTERM)
+
+    assert find_changed_input(request, stop, beat=beat) is None
+    assert len(beats) == 3
 
 
 def test_a_later_attempt_compares_again(data: Path, tmp_path: Path) -> None:

@@ -138,6 +138,13 @@ def test_an_eval_programs_scores_are_its_numbers(tmp_path: Path) -> None:
     assert found.unknown == {"by.easy": "reported as NaN", "note": "not a number, as an eval's figures are"}
 
 
+def test_settings_beside_the_scores_of_an_eval_program_are_not_its_score(tmp_path: Path) -> None:
+    _, _, found = end(tmp_path, '{"config": {"lr": 0.0001}, "accuracy": 0.9}', is_eval=True)
+
+    assert isinstance(found, EvalMetrics)
+    assert found.primary_metric == "accuracy"
+
+
 def test_an_eval_program_whose_first_figure_is_nan_has_no_score_and_says_so(tmp_path: Path) -> None:
     _, _, found = end(tmp_path, '{"acc": NaN, "f1": 0.5}', is_eval=True)
 

@@ -63,3 +63,20 @@ def test_what_was_hashed_is_not_read_again_until_it_changes(
     assert count_unread_bytes(paths, cache) == 6
     assert hash_inputs(paths, cache=cache) == hash_inputs(paths)
     assert hash_inputs(paths)[str(folder)] != plain[str(folder)]
+
+
+def test_results_of_hpcbench_below_an_input_folder_and_passing_files_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text("task: a\n")
+    before = hash_inputs([str(tmp_path)])
+    suite = tmp_path / "logs" / "s"
+    (suite / "submissions").mkdir(parents=True)
+    (suite / "suite.json").write_text("{}")
+    (suite / "a").mkdir()
+    (suite / "a" / "job.json").write_text("{}")
+    (tmp_path / "logs" / "local").mkdir()
+    (tmp_path / "logs" / "local" / "runner.json").write_text("{}")
+    (tmp_path / ".nfs0000001").write_text("open")
+    (tmp_path / ".task.yaml.swp").write_text("edited")
+    assert hash_inputs([str(tmp_path)]) == before
+    (tmp_path / "logs" / "mine.py").write_text("1\n")
+    assert hash_inputs([str(tmp_path)]) != before

@@ -73,3 +73,11 @@ def test_words_about_gpus_say_nothing_of_a_job_without_one() -> None:
     assert find_cause(lines, has_gpu=False) is None
     assert find_cause_without_record(JobState.FAILED, lines, has_gpu=False) is None
     assert find_cause(lines, has_gpu=True) is not None
+
+
+def test_a_setup_line_that_failed_is_the_cause_only_where_nothing_else_is() -> None:
+    setup = "hpcbench: setup line failed (exit code 1): module purge"
+    for lines, cause in (([setup], "setup"), ([setup, "python: No module named hpcbench"], "no_package")):
+        found = find_cause_without_record(JobState.FAILED, lines, has_gpu=False)
+        assert found is not None
+        assert found.type == cause
