@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -21,6 +22,8 @@ _QUESTION: Final = {"role": "user", "content": "hpcbench asks"}
 _ANSWER: Final = {"role": "assistant", "content": "hpcbench answers"}
 _THOUGHT: Final = {"role": "assistant", "content": f"<think>\nhpcbench thinks\n</think>\n\n{_ANSWER['content']}"}
 _USUAL_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "pad_token")
+# SmolLM3 and Nemotron read these in a system prompt or a question.
+_SWITCHES: Final = re.compile(r"/(?:no_)?think\b|/system_override\b")
 ANOTHER_TEMPLATE: Final = "set template_type to a template of the catalog, such as chatml"
 
 
@@ -52,9 +55,14 @@ def find_fault(template: str, *, system: str | None, tokens: Mapping[str, str]) 
         whole = render([{"role": "system", "content": system}, _QUESTION, _ANSWER])
     except _RenderingError as error:
         return "system", f"the tokenizer's chat template takes no system prompt: {error}", hint
-    if "".join(system.split()) not in "".join(whole.split()):
+    if comparable_text(system) not in comparable_text(whole):
         return "system", "the tokenizer's chat template leaves out the system prompt", hint
     return None
+
+
+def comparable_text(text: str) -> str:
+    """Return a text without what templates change on purpose: spaces, and switches that they obey and take out."""
+    return "".join(_SWITCHES.sub("", text).split())
 
 
 class _RenderingError(Exception):

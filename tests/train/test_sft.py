@@ -8,9 +8,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from transformers import GenerationConfig
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
@@ -20,6 +23,8 @@ from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.models import loading
+from hpcbench.worker.train import saving, sft, trainer
+from hpcbench.worker.train.checkpoints import ResumePoint
 from hpcbench.worker.train.trainer import DIVERGED_STEPS
 from hpcbench.worker.tuners import list_tuners, load_tuner
 from tests.support.tiny_models import (
@@ -442,6 +447,33 @@ def test_training_goes_on_from_a_named_checkpoint(tmp_path: Path, base_model: Pa
         train_here(weights_only)
 
 
+@pytest.mark.parametrize(("kept_step", "said"), [(10, 10), (None, None)])
+def test_a_requeued_training_needs_its_named_checkpoint_no_more(
+    tmp_path: Path, kept_step: int | None, said: int | None
+) -> None:
+    args = SftArgs(model_id_or_path="base", resume_from_checkpoint=str(tmp_path / "gone"))
+    current: Any = SimpleNamespace(args=args, named_step=None, point=ResumePoint())
+    found = (tmp_path / "checkpoint-12", ResumePoint(step=12, named_step=kept_step))
+    assert sft._take_over(current, SimpleNamespace(), found) == str(found[0])  # type: ignore[arg-type]  # a stand-in
+    assert current.named_step == said
+
+
+def test_the_learning_rate_that_the_hint_names_goes_on_from_a_named_checkpoint() -> None:
+    state: Any = SimpleNamespace(global_step=1, max_steps=2)
+    schedule = SimpleNamespace(base_lrs=[1e-4 / 3])
+    with pytest.raises(WorkerError) as caught:
+        trainer._check_goes_on(SftArgs(model_id_or_path="base"), state, schedule)
+    hint = str(caught.value.hint)
+    rate = float(hint.removeprefix("set learning_rate: "))
+    trainer._check_goes_on(SftArgs(model_id_or_path="base", learning_rate=rate), state, schedule)
+
+
+def test_memory_that_runs_out_is_no_misfit_of_a_named_checkpoint() -> None:
+    current: Any = SimpleNamespace(run=SimpleNamespace(checks_resume=True))
+    with pytest.raises(torch.cuda.OutOfMemoryError), trainer.BenchTrainer._explain_misfit(current, "named"):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
 SAMPLING = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 258}
 SCORES = {"output_scores": True, "eos_token_id": 258}
 
@@ -470,6 +502,12 @@ def test_a_generation_config_that_cannot_be_saved_is_repaired_before_training(
         loading.load_checkpoint(args, job.checkpoints / "last", "cpu").generation_config.eos_token_id
         == saved["eos_token_id"]
     )
+
+
+def test_a_repaired_generation_config_keeps_what_its_generation_reads() -> None:
+    assert {"top_k", "length_penalty"} <= set(saving._unread(GenerationConfig()))
+    assert not {"top_k", "length_penalty"} & set(saving._unread(GenerationConfig(num_beams=4, penalty_alpha=0.6)))
+    assert saving._unread(GenerationConfig(do_sample=True)) == []
 
 
 def test_what_cannot_be_saved_is_found_before_the_first_step(

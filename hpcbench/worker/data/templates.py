@@ -21,6 +21,7 @@ from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
 from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.data.messages import CALLS, MASKED, NO_TOOLS_HINT, Message
 from hpcbench.errors import WorkerError
+from hpcbench.model_files.chat_template import comparable_text
 from hpcbench.schemas.arguments import SftArgs
 
 logger = logging.getLogger(__name__)
@@ -242,13 +243,13 @@ class Template:
         Templates drop the thinking of earlier answers on purpose. Some also drop that of the answer to be learned, a
         system prompt, or every text that is not a list of parts.
         """
-        written = _without_spaces(text)
+        written = comparable_text(text)
         for index, message in enumerate(chat):
             content = message.get("content")
             is_learned = message["role"] != "system" and (index == len(chat) - 1 or self._all_rounds)
             if not isinstance(content, str) or not (is_learned or message["role"] in self._written_roles):
                 continue
-            if _without_spaces(content) not in written:
+            if comparable_text(content) not in written:
                 raise WorkerError(
                     f"the chat template leaves out text of the {message['role']} turn {index + 1}: {content[:60]!r}",
                     hint="set template_type to a template of the catalog that writes it, such as chatml, or take the "
@@ -419,11 +420,6 @@ def _writes_no(what: str) -> WorkerError:
         f"the chat template does not write {what}, so they would be missing from the prompt",
         hint=NO_TOOLS_HINT,
     )
-
-
-def _without_spaces(text: str) -> str:
-    # Templates trim, and join parts by line ends of their own.
-    return "".join(text.split())
 
 
 def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> str:

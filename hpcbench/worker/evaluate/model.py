@@ -223,19 +223,21 @@ class EvalModel(HFLM):
         mask_BP = generation_kwargs["attention_mask"]  # noqa: N806
         if not self._is_warm:
             self._warm_up(context, mask_BP)
+        asked_ends = generation_kwargs.pop("eos_token_id", None)  # gen_kwargs may name other ends
+        ends = self._eos_token_ids if asked_ends is None else _as_ids(asked_ends)
         watch = GenerationWatch(self.tokenizer, stop, context)
         output = self.model.generate(
             input_ids=context,
             max_length=max_length,
             stopping_criteria=StoppingCriteriaList([watch]),
             pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=list(self._eos_token_ids) or None,
+            eos_token_id=list(ends) or None,
             use_cache=True,
             **generation_kwargs,
         )
         finished_s = read_clock(self.device)
         self.meter.add(
-            row_tokens=watch.count_tokens(output, self._eos_token_ids),
+            row_tokens=watch.count_tokens(output, ends),
             num_prompt_tokens=int(mask_BP.sum()),
             time_s=finished_s - watch.started_s,
             prefill_time_s=(watch.first_token_s or finished_s) - watch.started_s,
@@ -252,6 +254,10 @@ class EvalModel(HFLM):
             do_sample=False,
             pad_token_id=self.tokenizer.pad_token_id,
         )
+
+
+def _as_ids(ends: int | Sequence[int]) -> tuple[int, ...]:
+    return (ends,) if isinstance(ends, int) else tuple(ends)
 
 
 def _stopped_at(request: Instance, text: str) -> Instance:

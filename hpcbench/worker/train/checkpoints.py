@@ -65,6 +65,8 @@ class ResumePoint:
     """The evaluation due at this step was put off, to leave in time."""
     num_bad_losses: int = 0
     """Losses in a row up to this step that were not finite."""
+    named_step: int | None = None
+    """Step of the checkpoint that the training's first attempt was told to go on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class CheckpointStore:
                         best_eval_loss=manifest.get("best_eval_loss"),
                         eval_pending=bool(manifest.get("eval_pending")),
                         num_bad_losses=manifest.get("num_bad_losses", 0),
+                        named_step=manifest.get("named_step"),
                     )
                 problem = f"its best weights, best-{best_step}, are not there"
             logger.warning("%s: not resumed from: %s", folder, problem)

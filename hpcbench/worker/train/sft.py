@@ -23,7 +23,7 @@ from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 from hpcbench.schemas.notes import Interrupted, Started
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json
-from hpcbench.storage.paths import AttemptPaths, JobPaths
+from hpcbench.storage.paths import TRAINER_STATE, AttemptPaths, JobPaths
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading
@@ -300,13 +300,17 @@ def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, Resu
 def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
     """Continue from the found checkpoint; return its folder, or what `resume_from_checkpoint` names."""
     named = current.args.resume_from_checkpoint
-    current.named_step = None if named is None else read_step(named)
     if found is not None:
         folder, current.point = found
+        if named is not None and current.point.named_step is None and (Path(named) / TRAINER_STATE).is_file():
+            current.point.named_step = read_step(named)  # points of earlier versions do not hold it
+        current.named_step = current.point.named_step
         training_args.eval_on_start = current.point.eval_pending
         logger.info("resuming from %s", folder)
         return str(folder)
-    current.checks_resume = named is not None
+    if named is not None:
+        current.named_step = current.point.named_step = read_step(named)
+        current.checks_resume = True
     return named
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -210,6 +211,8 @@ class BenchTrainer(Trainer):
         """Name the checkpoint and what to do where its weights or state are of another training's shape."""
         try:
             yield
+        except torch.cuda.OutOfMemoryError:  # a RuntimeError, and no misfit
+            raise
         except (RuntimeError, ValueError, KeyError) as error:
             if not self.run.checks_resume:
                 raise
@@ -414,9 +417,9 @@ def _check_goes_on(args: SftArgs, state: TrainerState, lr_scheduler: Any) -> Non
     # The state of optimizer and schedule brings the checkpoint's rate, and the argument would have no effect.
     rates = sorted({float(rate) for rate in lr_scheduler.base_lrs})
     if not any(math.isclose(rate, args.effective_learning_rate, rel_tol=1e-9) for rate in rates):
-        found = " and ".join(f"{rate:g}" for rate in rates)
+        found = " and ".join(map(repr, rates))
         raise WorkerError(
             f"resume_from_checkpoint: the checkpoint goes on with a learning rate of {found}, not "
-            f"{args.effective_learning_rate:g}",
-            hint=f"set learning_rate: {rates[0]:g}",
+            f"{args.effective_learning_rate!r}",
+            hint=f"set learning_rate: {rates[0]!r}",
         )

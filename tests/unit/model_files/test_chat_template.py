@@ -89,3 +89,8 @@ def test_a_template_reads_no_file_and_reaches_nothing_else(tmp_path: Path) -> No
         found: Any = find_fault(text, system=None, tokens={})
         assert found is not None
         assert "cannot be used: " in found[1] or "leaves out" in found[1]
+
+
+def test_switches_that_a_template_obeys_are_no_lost_text() -> None:
+    obeying = START + "{{ m.content | replace('/no_think', '') }}" + END
+    assert find_fault(obeying, system="Be brief. /no_think", tokens={}) is None

@@ -290,3 +290,9 @@ def test_an_answer_ends_with_what_the_template_writes_after_it(
     wanted = [tokenizer.eos_token_id, *([] if ends_with is None else tokenizer(ends_with)["input_ids"])]
     assert ends == AnswerEnds(token_ids=tuple(dict.fromkeys(wanted)), text=text)
     assert ends.cut("yes<eoa>no") == ("yes" if text else "yes<eoa>no")
+
+
+def test_a_switch_that_the_template_takes_out_is_no_lost_text(tokenizer: Any) -> None:
+    obeying = CHATML.replace("['content']", "['content'] | replace('/think', '')")
+    chat = [{"role": "user", "content": "hi /think"}, CHAT[1]]
+    assert "hi" in text_of(tokenizer, Template(tokenizer, chat_template=obeying).encode(chat))[0]
