@@ -254,8 +254,9 @@ def _join_parts(turn: Turn) -> str:
     for number, part in enumerate(turn.content, start=1):
         kind = part.get("type", "text") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else part
-        if kind not in {None, "text"} or not isinstance(text, str):
-            what = describe(part) if kind in {None, "text"} else f"of type {show(str(kind))}"
+        is_text = kind is None or kind == "text"
+        if not is_text or not isinstance(text, str):
+            what = describe(part) if is_text else f"of type {show(str(kind))}"
             raise BadRowError(
                 f"{turn.where}: {turn.content_key}: part {number}: {what}",
                 expected="text parts; hpcbench trains on text only",

@@ -372,3 +372,11 @@ def test_an_answer_may_be_the_text_of_nothing(answer: str) -> None:
 @pytest.mark.parametrize("value", [False, True, 0, 1.5, float("nan")])
 def test_flags_and_numbers_are_no_pictures_and_no_preferences(value: object) -> None:
     assert read({"query": "q", "response": "a", "image": value, "rejected": value}) == PAIR
+
+
+def test_a_part_whose_type_is_no_text_is_a_bad_row() -> None:
+    turns = [
+        {"role": "user", "content": [{"type": ["text"], "text": "q"}]},
+        {"role": "assistant", "content": "a"},
+    ]
+    assert "turn 1: content: part 1: of type" in refusal({"messages": turns})
