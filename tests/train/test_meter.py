@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import Collator
 from hpcbench.worker.measure import formulas
+from hpcbench.worker.measure import meter as meter_module
 from hpcbench.worker.measure.flops import count_flops_per_token
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import Meter
@@ -29,25 +30,37 @@ pytestmark = pytest.mark.train
 # Times
 
 
-def test_a_step_of_a_fixed_sleep_is_measured() -> None:
-    meter = Meter(torch.device("cpu"))
-    for sleep_s in (0.3, 0.5):
-        time.sleep(0.05)
+class Clock:
+    """A clock that goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_step_is_measured_from_its_beginning_to_its_end() -> None:
+    clock = Clock()
+    meter = Meter(torch.device("cpu"), clock=clock)
+    for step_s in (0.3, 0.5):
+        clock.now += 0.05
         meter.begin_step()
-        time.sleep(sleep_s)
-        assert meter.end_step(stop=False).step_time_s == pytest.approx(sleep_s, rel=0.05)
+        clock.now += step_s
+        assert meter.end_step(stop=False).step_time_s == pytest.approx(step_s)
 
 
 def test_a_trainings_time_is_its_steps_with_their_data_and_nothing_else(
     tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step waits twice 0.3 s for data and twice 0.3 s for a loss; evaluations and checkpoints take 0.2 s each."""
+    clock = Clock()
     calls = {"collate": 0, "loss": 0, "evaluate": 0, "save": 0}
 
     def slow(name: str, sleep_s: float, wrapped: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
             calls[name] += 1
-            time.sleep(sleep_s)
+            clock.now += sleep_s
             return wrapped(*args, **options)
 
         return call
@@ -56,6 +69,7 @@ def test_a_trainings_time_is_its_steps_with_their_data_and_nothing_else(
         trainer.run.meter.count_batch(num_tokens=inputs["num_tokens"], num_samples=inputs["num_samples"])
         return 0 * next(p for p in model.parameters() if p.requires_grad).sum()
 
+    monkeypatch.setattr(meter_module, "Meter", partial(Meter, clock=clock))
     monkeypatch.setattr(Collator, "__call__", slow("collate", 0.3, Collator.__call__))
     monkeypatch.setattr(trainer_module.BenchTrainer, "compute_loss", slow("loss", 0.3, no_work))
     monkeypatch.setattr(trainer_module, "mean_cross_entropy", slow("evaluate", 0.2, mean_cross_entropy))
@@ -65,9 +79,9 @@ def test_a_trainings_time_is_its_steps_with_their_data_and_nothing_else(
     found = read_metrics(train_here(job))
     assert (calls["collate"], calls["loss"], calls["evaluate"]) == (8, 8, 4)
     assert calls["save"] >= 3
-    assert found.step_time_median_s == pytest.approx(1.2, rel=0.05)
-    assert found.train_time_s == pytest.approx(4 * 1.2, rel=0.05)
-    assert found.samples_per_second == pytest.approx(16 / 4.8, rel=0.05)
+    assert found.step_time_median_s == pytest.approx(1.2)
+    assert found.train_time_s == pytest.approx(4 * 1.2)
+    assert found.samples_per_second == pytest.approx(16 / 4.8)
 
 
 # Tokens

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,19 @@ class StepMeasure:
 class Meter:
     """Counts and times optimizer steps."""
 
-    def __init__(self, device: torch.device, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, device: torch.device, ranks: Ranks = ALONE, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._device = device
         self._ranks = ranks
-        self._began_at = time.perf_counter()
+        self._clock = clock
+        self._began_at = clock()
         self._num_tokens = 0
         self._num_samples = 0
 
     def begin_step(self) -> None:
         """Start the clock; the step's own data loading is part of it."""
-        self._began_at = time.perf_counter()
+        self._began_at = self._clock()
         self._num_tokens = self._num_samples = 0
 
     def count_batch(self, *, num_tokens: int, num_samples: int) -> None:
@@ -67,7 +70,7 @@ class Meter:
         counts = torch.tensor([int(stop), self._num_tokens, self._num_samples], dtype=torch.int64)
         num_stops, num_tokens, num_samples = self._ranks.sum(counts, self._device).tolist()
         return StepMeasure(
-            step_time_s=time.perf_counter() - self._began_at,
+            step_time_s=self._clock() - self._began_at,
             num_tokens=num_tokens,
             num_samples=num_samples,
             stop=num_stops > 0,
