@@ -31,6 +31,8 @@ class _Finding:
     remarks: tuple[str, ...] = ()
     tools: frozenset[str] = frozenset()
     """What of the rows the chat template must write: `tools`, `tool_calls`."""
+    has_chats: bool = True
+    """False where all rows are plain text."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +85,11 @@ class DatasetChecker:
                     problems.append(given.get(argument, at).at([index]).problem(fault, hint=NO_TOOLS_HINT))
         return problems
 
+    def has_chats(self, args: SftArgs) -> bool:
+        """Return whether a dataset of the arguments has chats, or may have some."""
+        names = [name for argument in _read_by(args) for name in getattr(args, argument)]
+        return any(self._look_once(name, args).has_chats for name in names)
+
     def remarks(self) -> tuple[str, ...]:
         """Return what is to be said of the datasets beside problems, in the order met."""
         return tuple(dict.fromkeys(remark for finding in self.found.values() for remark in finding.remarks))
@@ -119,9 +126,17 @@ def _look_at(name: str, args: SftArgs) -> _Finding:
         )
         look = Look(source.path, split=source.splits[0])
         rows = read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole)
-        tools = frozenset(word for chat, _ in rows for word in chat.for_template())
+        tools: set[str] = set()
+        are_chats: set[bool] = set()
+        for chat, _ in rows:
+            tools.update(chat.for_template())
+            are_chats.add(chat.text is None)
     except MissingLibraryError as error:
         return _Finding(remarks=(f"not checked: {error.fault}",))
     except WorkerError as error:
         return _Finding(fault=error)
-    return _Finding(remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()), tools=tools)
+    return _Finding(
+        remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()),
+        tools=frozenset(tools),
+        has_chats=are_chats != {False},
+    )

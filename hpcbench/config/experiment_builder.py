@@ -80,6 +80,7 @@ class ExperimentBuilder:
                     at=self.at,
                     env=env,
                     trains=cmd == "sft",
+                    has_chats=cmd != "sft" or self.place.datasets.has_chats(args),
                     evals=eval_args,
                     eval_given=self.layer.section("eval_args"),
                 )

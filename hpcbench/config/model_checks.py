@@ -85,6 +85,7 @@ def check_model_files(
     at: Located,
     env: Mapping[str, str],
     trains: bool,
+    has_chats: bool,
     evals: Mapping[str, EvalArgs],
     eval_given: Mapping[str, Located],
 ) -> list[Problem]:
@@ -97,6 +98,7 @@ def check_model_files(
         at: the experiment.
         env: its environment.
         trains: whether the model is trained, not only evaluated.
+        has_chats: whether prompts may be made by the chat template.
         evals: arguments of its evals.
         eval_given: those that all of its evals share, as they were written.
     """
@@ -107,7 +109,7 @@ def check_model_files(
         return [_problem(fault, given, at)]
     if model is None:
         return []
-    problems = [_problem(fault, given, at) for fault in check_model(args, model, trains=trains)]
+    problems = [_problem(fault, given, at) for fault in check_model(args, model, trains=trains, has_chats=has_chats)]
     lengths = dict.fromkeys(eval_args.max_length for eval_args in evals.values())
     too_long = [check_eval_length(length, model) for length in lengths]
     return problems + [_problem(fault, eval_given, at) for fault in too_long if fault is not None]

@@ -70,8 +70,15 @@ class Fault:
     hint: str | None = None
 
 
-def check_model(args: SftArgs, model: ModelFolder, *, trains: bool) -> list[Fault]:
-    """Return what the model cannot do of what the arguments ask for; `trains` is False where it is only evaluated."""
+def check_model(args: SftArgs, model: ModelFolder, *, trains: bool, has_chats: bool = True) -> list[Fault]:
+    """Return what the model cannot do of what the arguments ask for.
+
+    Args:
+        args: of the experiment.
+        model: its folder.
+        trains: False where the model is only evaluated.
+        has_chats: False where the chat template is not used, as for plain text, or where each row will be tried.
+    """
     found = [
         *_check_architecture(model),
         *_check_code(args, model),
@@ -79,8 +86,9 @@ def check_model(args: SftArgs, model: ModelFolder, *, trains: bool) -> list[Faul
         *_check_quantization(args, model),
         *_check_token_ids(model),
     ]
-    found += _check_templates(args, model)
-    if trains and not found:
+    if has_chats:
+        found += _check_templates(args, model)
+    if has_chats and trains and not found:
         found += _try_template(args, model)
     if trains and not found:
         found += [*_check_length(args, model), *_check_targets(args, model), *_check_layers(args, model)]

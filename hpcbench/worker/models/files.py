@@ -45,7 +45,9 @@ def check_files(args: SftArgs, *, eval_args: EvalArgs | None = None) -> None:
     model = read_files(args)
     if model is None:
         return
-    faults = check_model(args, model, trains=eval_args is None)
+    # A training renders each of its rows, and says then what a template does to them.
+    is_eval = eval_args is not None
+    faults = check_model(args, model, trains=not is_eval, has_chats=is_eval)
     if eval_args is not None and (fault := check_eval_length(eval_args.max_length, model)) is not None:
         faults.append(fault)
     if faults:

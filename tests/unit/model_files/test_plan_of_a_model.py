@@ -367,6 +367,16 @@ def test_a_template_that_computes_with_the_first_token_is_usable(tmp_path: Path,
     assert read_tokenizer(tmp_path / "model").tokens == {"eos_token": "<end>", **tokens}
 
 
+def test_plain_text_needs_no_chat_template(tmp_path: Path) -> None:
+    write_model(
+        tmp_path / "model", tokenizer={"eos_token": "<end>", "chat_template": [{"name": "rag", "template": "x"}]}
+    )
+    (tmp_path / "text.txt").write_text("once upon a time\n")
+    assert "none is named default" in plan(tmp_path)
+    assert plan(tmp_path, dataset="text.txt") == ""
+    assert "none is named default" in plan(tmp_path, dataset="text.txt", val_dataset="train.jsonl")
+
+
 def test_a_model_in_the_hubs_cache_is_checked_and_one_that_is_only_an_id_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
