@@ -129,6 +129,12 @@ def os_reason(error: OSError) -> str:
     return reason if error.filename is None else f"{reason}: {os.fsdecode(error.filename)}"
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an exception says, or its kind where it says nothing."""
+    text = error.message if isinstance(error, HpcbenchError) else str(error)
+    return next(iter(text.strip().splitlines()), type(error).__name__)
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 job`, `2 jobs`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

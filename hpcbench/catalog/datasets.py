@@ -26,7 +26,7 @@ PreparationStep = Literal[
 
 
 class DatasetEntry(HubEntry):
-    """One dataset of the catalog or of a registry."""
+    """One dataset of the catalog."""
 
     subset: str | tuple[str, ...] | None = None
     """One subset, or several whose rows follow each other; None where there is only one."""

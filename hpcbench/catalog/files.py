@@ -8,7 +8,7 @@ The meaning of entries is in the modules beside this one.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,9 +61,10 @@ class Catalog(Generic[EntryT]):
         """Return the names of all entries, sorted."""
         return tuple(sorted(self._load()))
 
-    def entries(self) -> tuple[EntryT, ...]:
-        """Return all entries by their sorted names; one with a mistake is left to the lookup of its name."""
-        return tuple(entry for name in self.names() if (entry := self._lookup_sound(name)) is not None)
+    def with_id(self, hub_id: str) -> tuple[EntryT, ...]:
+        """Return the entries of a hub's id, by their names; one with a mistake is left to the lookup of its name."""
+        names = _names_by_id(self.name, self._own_file(), any_case=self.any_case).get(hub_id, ())
+        return tuple(entry for name in names if (entry := self._lookup_sound(name)) is not None)
 
     def _lookup_sound(self, name: str) -> EntryT | None:
         try:
@@ -81,8 +82,11 @@ class Catalog(Generic[EntryT]):
             raise ConfigError(describe_mistakes(error, found, self.entry)) from error
 
     def _load(self) -> Mapping[str, Located]:
-        # The path is part of the cache's key: XDG_CONFIG_HOME may change between two calls.
-        return _read(self.name, user_config_dir(os.environ) / f"{self.name}.yaml", any_case=self.any_case)
+        return _read(self.name, self._own_file(), any_case=self.any_case)
+
+    def _own_file(self) -> Path:
+        # Part of the caches' keys: XDG_CONFIG_HOME may change between two calls.
+        return user_config_dir(os.environ) / f"{self.name}.yaml"
 
 
 @cache
@@ -93,3 +97,15 @@ def _read(name: str, own: Path, *, any_case: bool) -> Mapping[str, Located]:
             found = read_mapping(file).mapping or {}
             entries |= {key.lower() if any_case else key: entry for key, entry in found.items()}
     return entries
+
+
+@cache
+def _names_by_id(name: str, own: Path, *, any_case: bool) -> Mapping[str, Sequence[str]]:
+    """Return the sorted names of the entries of each id, on whatever hub it is."""
+    found: dict[str, list[str]] = {}
+    for key, entry in sorted(_read(name, own, any_case=any_case).items()):
+        parts = entry.mapping or {}
+        values = [parts[hub].value for hub in ("huggingface", "modelscope") if hub in parts]
+        for hub_id in dict.fromkeys(value for value in values if isinstance(value, str)):
+            found.setdefault(hub_id, []).append(key)
+    return found

@@ -48,7 +48,7 @@ def ids_of(name: str, catalog: Catalog[EntryT]) -> tuple[str | None, str | None]
 
     One that the catalog does not know may be on either.
     """
-    hubs = {hub for entry in catalog.entries() for hub in HUB_NAMES if _id_on(entry, hub) == name}
+    hubs = {hub for entry in catalog.with_id(name) for hub in HUB_NAMES if _id_on(entry, hub) == name}
     if not hubs:
         return name, name
     return (name if "huggingface" in hubs else None), (name if "modelscope" in hubs else None)

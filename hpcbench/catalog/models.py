@@ -6,18 +6,14 @@ it never loads a model.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from pydantic import ConfigDict, model_validator
 
 from hpcbench.catalog.files import Catalog, CatalogEntry, HubEntry
-from hpcbench.storage.json_files import read_json
 
 UNREAD_WEIGHTS: Final = frozenset({"gptq", "aqlm"})
 """Of what entries need: libraries for weights in forms that hpcbench does not load."""
-MEDIA_KEYS: Final = ("vision_config", "visual", "audio_config", "speech_config")
-"""Parts of a configuration that only models of images or sound have (`visual` is Qwen-VL's)."""
 
 
 class ModelEntry(HubEntry):
@@ -55,10 +51,3 @@ class ChatTemplate(CatalogEntry):
 
 MODELS: Final = Catalog(name="models", entry=ModelEntry, any_case=True)
 TEMPLATES: Final = Catalog(name="templates", entry=ChatTemplate)
-
-
-def find_media(folder: Path) -> str | None:
-    """Return the part of a model's configuration that is for images or sound, or None."""
-    config = read_json(folder / "config.json") or {}
-    # A text model's configuration may hold one of the keys with null.
-    return next((key for key in MEDIA_KEYS if isinstance(config.get(key), dict)), None)

@@ -24,9 +24,12 @@ def check_model_entry(args: SftArgs, at_key: AtKey) -> list[Problem]:
     argument = "model_type" if args.model_id_or_path is None else "model_id_or_path"
     name = args.model_id_or_path or args.model_type or ""
     entry = MODELS.lookup(name) if argument == "model_type" else _entry_of_id(name)
-    if entry is None or entry.multimodal:
+    if entry is None:
         return []
     place = at_key(argument)
+    if entry.multimodal:
+        message = f"{name} takes images or sound, and hpcbench trains and evaluates on text only"
+        return [place.problem(message, expected="a text model")]
     if entry.cannot_run is not None:
         hint = (
             "a model whose code is in transformers; or adapt its folder's code and give model_id_or_path: that folder"
@@ -54,8 +57,7 @@ def remark_on_code(args: SftArgs) -> str | None:
 
 
 def _entry_of_id(name: str) -> ModelEntry | None:
-    known = (entry for entry in MODELS.entries() if name in {entry.huggingface, entry.modelscope})
-    return next(known, None)
+    return next(iter(MODELS.with_id(name)), None)
 
 
 def _unquantized(name: str) -> str:

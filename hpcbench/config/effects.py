@@ -161,12 +161,8 @@ def check_eval_effects(
 ) -> list[Problem]:
     """Return what evals are asked for and cannot do, or what an experiment names for itself without an effect."""
     problems = []
-    arguments = tuple(evals)
-    if any(eval_args.fewshot_as_multiturn and eval_args.apply_chat_template is False for eval_args in arguments):
-        where = given.get("fewshot_as_multiturn", at)
-        problems.append(where.problem("`fewshot_as_multiturn` has no effect", expected="apply_chat_template: true"))
     tuner = args.tuner if args is not None and cmd == "sft" else None
-    if any(eval_args.merge_lora for eval_args in arguments) and cmd != "command" and tuner not in QUANTIZABLE:
+    if any(eval_args.merge_lora for eval_args in evals) and cmd != "command" and tuner not in QUANTIZABLE:
         where = given.get("merge_lora", at)
         # Its weights are none of peft's, so the job would fail; for the others there is nothing to merge.
         if tuner == "adapter":

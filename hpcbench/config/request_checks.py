@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from hpcbench.catalog.agents import AGENT_FORMATS
-from hpcbench.catalog.models import MODELS, TEMPLATES, find_media
+from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.config.catalog_checks import check_model_entry
 from hpcbench.config.training_checks import check_attention, check_training
 from hpcbench.errors import Problem, did_you_mean
@@ -149,14 +148,7 @@ def _check_push(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem
 def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Problem]:
     """Return the names that should be in the catalog and are not."""
     found: list[Problem] = []
-    path = args.model_id_or_path
-    if path is not None and path.startswith("/") and (media := find_media(Path(path))) is not None:
-        message = f"{path} takes images or sound (`{media}` in its config.json); hpcbench trains on text only"
-        found.append(at_key("model_id_or_path").problem(message, expected="a text model"))
     entry = None if args.model_type is None else MODELS.lookup(args.model_type)
-    if entry is not None and entry.multimodal and args.model_id_or_path is None:
-        message = f"{args.model_type} takes images or sound, and hpcbench trains and evaluates on text only"
-        found.append(at_key("model_type").problem(message, expected="a text model"))
     if args.model_type is not None and args.model_id_or_path is None and entry is None:
         hint = did_you_mean(args.model_type, MODELS.names()) or "give model_id_or_path: a hub id or a folder"
         message = f"no model {shorten(repr(args.model_type))} in the catalog"

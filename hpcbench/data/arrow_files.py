@@ -71,7 +71,7 @@ def read_some_arrow_rows(file: DataFile, *, num_parts: int, num_rows: int, seed:
 
                 opened = parquet.ParquetFile(source)
                 sizes = [opened.metadata.row_group(index).num_rows for index in range(opened.num_row_groups)]
-                for index in _choose(len(sizes), num_parts, seed=seed):
+                for index in choose_indices(len(sizes), num_parts, seed=seed):
                     size = num_rows if index else BATCH_ROWS
                     batches = opened.iter_batches(batch_size=size, row_groups=[index], use_threads=False)
                     for batch in itertools.islice(batches, 1):
@@ -80,7 +80,7 @@ def read_some_arrow_rows(file: DataFile, *, num_parts: int, num_rows: int, seed:
                 from pyarrow import ipc
 
                 opened = ipc.open_file(source)
-                chosen = set(_choose(opened.num_record_batches, num_parts, seed=seed))
+                chosen = set(choose_indices(opened.num_record_batches, num_parts, seed=seed))
                 number = 1
                 for index in range(opened.num_record_batches):
                     batch = opened.get_batch(index)
@@ -98,7 +98,7 @@ def read_some_arrow_rows(file: DataFile, *, num_parts: int, num_rows: int, seed:
                     number += batch.num_rows
 
 
-def _choose(total: int, count: int, *, seed: int) -> list[int]:
+def choose_indices(total: int, count: int, *, seed: int) -> list[int]:
     """Return at most `count` indices below `total`, the first and the last among them, sorted."""
     if total <= count:
         return list(range(total))

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,8 +100,7 @@ def _find_saved(path: Path) -> list[DataFile]:
         name = Path(str(entry["filename"])).name
         if not (path / name).is_file():
             raise DataError(f"{path}: its file {name} is missing")
-        file = recognize(path / name)
-        found.append(DataFile(path=file.path, kind=file.kind, columns=chosen))
+        found.append(replace(recognize(path / name), columns=chosen))
     if not found:
         raise DataError(f"{path}: holds no rows")
     return found

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from hpcbench.data.arrow_files import count_bytes, read_some_arrow_rows
+from hpcbench.data.arrow_files import choose_indices, count_bytes, read_some_arrow_rows
 from hpcbench.data.file_kinds import ARROW_KINDS, DataFile, Kind, open_bytes
 from hpcbench.data.files import read_file
 from hpcbench.data.folders import find_files
@@ -65,8 +65,7 @@ class Look:
         if len(files) <= NUM_FILES or sum(map(_size, files)) <= WHOLE_BYTES:
             return files
         self.is_whole = False
-        chosen = random.Random(len(files)).sample(files[1:-1], NUM_FILES - 2)  # noqa: S311  # no secret
-        return [files[0], *sorted(chosen, key=files.index), files[-1]]
+        return [files[index] for index in choose_indices(len(files), NUM_FILES, seed=len(files))]
 
     def _read_text(self, file: DataFile, size: int, *, limit: int) -> Iterator[PlacedRow]:
         """Yield the rows that begin in the first `limit` bytes, unpacked; of plain bytes some after that, too."""

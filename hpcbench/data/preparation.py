@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any, Final
 
-Row = dict[str, Any]
+from hpcbench.data.rows import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,9 +101,9 @@ class _Entry:
         if num_samples is not None and (type(num_samples) is not int or num_samples < 1):
             raise self._error("num_samples", describe(num_samples), expected="a number of rows, at least 1")
         hubs = {key: self._text(key) for key in _HUBS}
-        for key in ("om_hub_url", "script_url", "cloud_file_name"):
+        for key, problem in _REFUSED_PLACES.items():
             if not any(hubs.values()) and self._text(key) is not None:
-                raise self._error(key, _REFUSED_PLACES[key], expected="file_name, hf_hub_url or ms_hub_url")
+                raise self._error(key, problem, expected="file_name, hf_hub_url or ms_hub_url")
         subset, folder, split = self._text("subset"), self._text("folder"), self._text("split")
         if any(hubs.values()):
             return DatasetSource(

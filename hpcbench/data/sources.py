@@ -63,7 +63,7 @@ def find_on_hub(name: str) -> DatasetSource:
             hint=f"{similar} A dataset of a hub is written OWNER/NAME",
         )
     huggingface, modelscope = ids_of(name, DATASETS)
-    known = [entry for entry in DATASETS.entries() if name in {entry.huggingface, entry.modelscope}]
+    known = DATASETS.with_id(name)
     if len(known) == 1:
         return _from_catalog(name, known[0], huggingface, modelscope)
     return DatasetSource(name=name, huggingface=huggingface, modelscope=modelscope)

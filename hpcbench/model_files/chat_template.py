@@ -72,15 +72,19 @@ class _RenderingError(Exception):
 def _renderer(template: str, tokens: Mapping[str, str]) -> Callable[[Turns], str]:
     def render(turns: Turns) -> str:
         try:
-            return (
-                _environment()
-                .from_string(template)
-                .render(messages=turns, tools=None, documents=None, add_generation_prompt=len(turns) == 1, **tokens)
+            return _compile(template).render(
+                messages=turns, tools=None, documents=None, add_generation_prompt=len(turns) == 1, **tokens
             )
         except Exception as error:  # what a template's expressions can raise has no end
             raise _RenderingError(f"{type(error).__name__}: {error}" if not str(error) else str(error)) from error
 
     return render
+
+
+@cache
+def _compile(template: str) -> jinja2.Template:
+    """Return a template ready to render: that takes 20 ms, and a suite's experiments share theirs."""
+    return _environment().from_string(template)
 
 
 @cache

@@ -30,6 +30,9 @@ from hpcbench.storage.located_yaml import shorten
 
 _MODEL: Final = "model_id_or_path"
 
+MEDIA_KEYS: Final = ("vision_config", "visual", "audio_config", "speech_config")
+"""Parts of a configuration that only models of images or sound have (`visual` is Qwen-VL's); a text model's may hold
+one of the keys with null."""
 POSITION_TABLES: Final = (
     "wpe.weight",
     "embed_positions.weight",
@@ -134,7 +137,11 @@ def _check_architecture(model: ModelFolder) -> Iterator[Fault]:
     config = model.config
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    if names and all(name.endswith(_OTHER_HEADS) for name in names):
+    media = next((key for key in MEDIA_KEYS if isinstance(config.get(key), dict)), None)
+    if media is not None:
+        message = f"{model.name} takes images or sound (`{media}` in its config.json); hpcbench trains on text only"
+        yield Fault(argument=_MODEL, message=message, expected="a text model")
+    elif names and all(name.endswith(_OTHER_HEADS) for name in names):
         message = f"{model.name} is a {', '.join(names)}, which has no head that predicts the next token"
         yield Fault(argument=_MODEL, message=message, expected="a causal language model")
     elif config.get("is_encoder_decoder") is True:

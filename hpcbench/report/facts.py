@@ -44,7 +44,6 @@ class Score:
     num_fewshot: int | None
     debug: bool
     num_prompts_cut: int = 0
-    prompt_limit_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,5 +258,4 @@ def _score(task: TaskResult, key: str, *, debug: bool) -> Score | None:
         num_fewshot=task.num_fewshot,
         debug=debug,
         num_prompts_cut=task.num_prompts_cut,
-        prompt_limit_tokens=task.prompt_limit_tokens,
     )

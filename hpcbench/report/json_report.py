@@ -102,7 +102,7 @@ def _means(members: Sequence[Facts]) -> dict[str, Any]:
         numbers = {column.key: column.get(facts) for column in measured} | score_values(facts)
         for key, value in numbers.items():
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if is_number and not key.endswith(("_stderr", "_num_samples")):
+            if is_number and not key.endswith(("_stderr", "_num_samples", "_num_prompts_cut")):
                 by_key.setdefault(key, []).append(float(value or 0.0))
     means = {key: averaged(values) for key, values in by_key.items()}
     return {

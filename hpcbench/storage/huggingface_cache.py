@@ -5,19 +5,19 @@ In: a repository's id and the environment that names the cache. Out: the folder 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from hpcbench.storage.package_data import home_folder
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
     """Return the cache of models and data sets (huggingface_hub/constants.py)."""
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if environ.get(name):
-            return Path(environ[name]).expanduser()
-    if environ.get("HF_HOME"):
-        return Path(environ["HF_HOME"]).expanduser() / "hub"
-    cache = Path(environ["XDG_CACHE_HOME"]) if environ.get("XDG_CACHE_HOME") else Path("~/.cache")
-    return cache.expanduser() / "huggingface" / "hub"
+    cache = environ.get("XDG_CACHE_HOME") or home_folder(environ) / ".cache"
+    home = environ.get("HF_HOME") or Path(cache, "huggingface")
+    named = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
+    return Path(os.path.expanduser(named))  # noqa: PTH111  # Path.expanduser raises where no home is known
 
 
 def find_snapshot(model: str, environ: Mapping[str, str]) -> Path | None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+from hpcbench.storage.package_data import home_folder
+
 Kind = Literal["models", "datasets"]
 _REVISIONS = ("master", "main")
 _ID = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
@@ -19,7 +21,7 @@ _ID = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
 def cache_folder(environ: Mapping[str, str]) -> Path:
     """Return the folder that MODELSCOPE_CACHE names, or the client's default."""
     named = environ.get("MODELSCOPE_CACHE")
-    return Path(named).expanduser() if named else Path(environ.get("HOME") or Path.home()) / ".cache" / "modelscope"
+    return Path(named).expanduser() if named else home_folder(environ) / ".cache" / "modelscope"
 
 
 def find_repository(kind: Kind, repository: str, environ: Mapping[str, str]) -> Path | None:

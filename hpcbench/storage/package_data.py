@@ -21,9 +21,13 @@ def package_roots() -> tuple[Path, Path]:
 
 def user_config_dir(environ: Mapping[str, str]) -> Path:
     """Return the folder of the user's own profiles and catalogs, whether it exists or not."""
-    # Path.expanduser raises where neither HOME nor the user database knows a home.
-    home = environ.get("XDG_CONFIG_HOME") or f"{os.path.expanduser(environ.get('HOME', '~'))}/.config"  # noqa: PTH111
-    return Path(home) / "hpcbench"
+    return Path(environ.get("XDG_CONFIG_HOME") or home_folder(environ) / ".config") / "hpcbench"
+
+
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """Return the user's home folder, `~` as it stands where neither HOME nor the user database knows one."""
+    # Path.home and Path.expanduser raise there.
+    return Path(os.path.expanduser(environ.get("HOME") or "~"))  # noqa: PTH111
 
 
 def shipped_file(*parts: str) -> Path:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from hpcbench.catalog.hubs import OnHub
-from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
+from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError, first_line
 from hpcbench.hub.models import find_files
 from hpcbench.model_files.folder import read_model_folder
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
@@ -75,14 +75,9 @@ def _try(name: str, fetch: Callable[[], str]) -> Found:
     try:
         return Found(name=name, ok=True, message=fetch())
     except HpcbenchError as error:
-        return Found(name=name, ok=False, message=_first_line(error), error=type(error).__name__, hint=error.hint)
+        return Found(name=name, ok=False, message=first_line(error), error=type(error).__name__, hint=error.hint)
     except Exception as error:  # noqa: BLE001  # one that is missing must not keep the others away
-        return Found(name=name, ok=False, message=_first_line(error), error=type(error).__name__)
-
-
-def _first_line(error: Exception) -> str:
-    text = error.message if isinstance(error, HpcbenchError) else str(error)
-    return next(iter(text.strip().splitlines()), type(error).__name__)
+        return Found(name=name, ok=False, message=first_line(error), error=type(error).__name__)
 
 
 def _describe(result: Found) -> str:
@@ -153,7 +148,7 @@ def _said_for(place: OnHub) -> Iterator[None]:
     except Exception as error:  # the clients raise their own, requests', httpx's and OSError
         login = "hf auth login" if place.hub == "huggingface" else "modelscope login"
         raise WorkerError(
-            f"{place} cannot be downloaded: {type(error).__name__}: {_first_line(error)}",
+            f"{place} cannot be downloaded: {type(error).__name__}: {first_line(error)}",
             hint=f"check the id, the network, and for what is not public the login (`{login}`)",
         ) from error
 

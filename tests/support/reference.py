@@ -77,6 +77,9 @@ SCORE_KEYS = (
     ("<dataset>_<metric>_stderr", "its standard error"),
     ("<dataset>_num_samples", "documents evaluated"),
     ("<dataset>_debug", "whether `limit` cut the documents"),
+    ("<dataset>_num_prompts_cut", "documents whose prompt lost its beginning because it did not fit into the context"),
+    ("<dataset>/<task>_<metric>", "a task's own figure, of a group without a score; with `_stderr`"),
+    ("<dataset>/<task>_num_samples", "documents of that task"),
 )
 
 

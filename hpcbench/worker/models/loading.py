@@ -15,8 +15,8 @@ from typing import Any, Final
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from hpcbench.catalog.models import MEDIA_KEYS
-from hpcbench.errors import PREFETCH, WorkerError
+from hpcbench.errors import PREFETCH, WorkerError, first_line
+from hpcbench.model_files.checks import MEDIA_KEYS
 from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.storage.json_files import read_json, write_json
@@ -175,7 +175,7 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
         )
     except pickle.UnpicklingError as error:
         raise WorkerError(
-            f"model: {source} cannot be loaded: its pytorch_model.bin holds more than tensors: {_first_line(error)}",
+            f"model: {source} cannot be loaded: its pytorch_model.bin holds more than tensors: {first_line(error)}",
             hint="convert it where you trust it: load it there and save_pretrained(FOLDER), which writes safetensors",
         ) from error
     except (OSError, ValueError, KeyError, ImportError, StrictDataclassError) as error:
@@ -184,7 +184,7 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
             raise _not_loadable("model", source, error) from error
         if args.attn_impl is not None:
             raise WorkerError(
-                f"attn_impl: {source} cannot run {attention}: {_first_line(error)}",
+                f"attn_impl: {source} cannot run {attention}: {first_line(error)}",
                 hint="remove attn_impl to take what the model has",
             ) from error
         logger.info("%s has no %s", source, attention)
@@ -194,14 +194,9 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
     return model
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
     path = Path(source)
-    reason = _first_line(error)
+    reason = first_line(error)
     if path.is_absolute() and not path.is_dir():
         return WorkerError(f"{what}: no such folder: {source}", hint="give model_id_or_path: a folder that jobs see")
     if "trust_remote_code" in str(error):

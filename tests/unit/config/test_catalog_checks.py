@@ -94,3 +94,11 @@ def test_an_adapter_of_hpcbench_is_evaluated_where_it_was_trained(tmp_path: Path
     # The helper leaves out the folder of the test.
     place = folder.relative_to(tmp_path)
     assert f"hint: hpcbench eval --ckpt_dir {place} --eval_dataset TASK evaluates it on its base" in text
+
+
+def test_a_model_of_images_is_refused_by_its_hub_id_too(tmp_path: Path) -> None:
+    found = [MODELS.lookup(name) for name in MODELS.names()]
+    ids = [entry.huggingface for entry in found if entry is not None and entry.multimodal and entry.huggingface]
+    assert ids
+    for name in ids:
+        assert f"{name} takes images or sound" in refusal(tmp_path, suite(f"model_id_or_path: {name}"))

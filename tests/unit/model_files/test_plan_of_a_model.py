@@ -418,3 +418,15 @@ def test_a_file_that_the_user_may_not_read_is_named(tmp_path: Path, monkeypatch:
     with pytest.raises(ModelFileError, match="cannot be read: Permission denied") as caught:
         check_lfs(path)
     assert caught.value.hint == f"ask its owner for chmod -R a+rX {path.parent}"
+
+
+def test_a_model_of_images_in_the_hubs_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    repository = tmp_path / "home/hub/models--owner--images"
+    write_model(repository / "snapshots/abc", {**GPT2, "vision_config": {}}, tensors=gpt2_tensors())
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
+    assert "owner/images takes images or sound (`vision_config` in its config.json)" in plan(
+        tmp_path, model_id_or_path="owner/images"
+    )
