@@ -33,7 +33,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about a minute ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,bnb,nvml,dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,dev]'
 	@touch $@
 
 demo: $(VENV)/.installed

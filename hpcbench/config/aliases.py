@@ -110,7 +110,6 @@ UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
     "lora_dtype": ("auto", "fp32", "float32", *_NOTHING),
     "freeze_parameters": ("[]", "0.0", *_OFF),
     # `infer` and `export`.
-    "ckpt_dir": _NOTHING,
     "eval_human": _OFF,
     "show_dataset_sample": _NOTHING,
     "use_streamer": ("true", *_NOTHING),
@@ -185,10 +184,6 @@ _REASONS: Mapping[str, tuple[str, str]] = {
     "freeze_parameters": (
         "full trains every weight",
         "use sft_type: lisa to train a few layers at a time, or an adapter",
-    ),
-    "ckpt_dir": (
-        _INFER,
-        "use `hpcbench eval --ckpt_dir FOLDER --eval_dataset TASK`, or for a whole model model_id_or_path: FOLDER",
     ),
     **dict.fromkeys(("eval_human", "use_streamer"), (_INFER, "set eval_dataset")),
     "show_dataset_sample": (_INFER, "set val_dataset_sample for the number of validation rows"),

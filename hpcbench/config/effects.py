@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from hpcbench.errors import Problem
 from hpcbench.schemas.arguments import QUANTIZABLE, EvalArgs, SftArgs
-from hpcbench.schemas.request import Command
+from hpcbench.schemas.request import TRAININGS, Command
 from hpcbench.storage.located_yaml import Located
 
 
@@ -161,7 +161,7 @@ def check_eval_effects(
 ) -> list[Problem]:
     """Return what evals are asked for and cannot do, or what an experiment names for itself without an effect."""
     problems = []
-    tuner = args.tuner if args is not None and cmd == "sft" else None
+    tuner = args.tuner if args is not None and cmd in TRAININGS else None
     if any(eval_args.merge_lora for eval_args in evals) and cmd != "command" and tuner not in QUANTIZABLE:
         where = given.get("merge_lora", at)
         # Its weights are none of peft's, so the job would fail; for the others there is nothing to merge.

@@ -9,11 +9,11 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
 from hpcbench.config.effects import check_eval_effects
-from hpcbench.config.layers import COMMAND_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
+from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_model_files, find_chat_template
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
@@ -22,15 +22,16 @@ from hpcbench.config.request_checks import check_args, check_eval_ranks, check_r
 from hpcbench.config.typed_fields import build, take_count, take_text, take_words
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
-from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, Arguments, CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
-from hpcbench.schemas.request import Command, Device, Resources, eval_job_name
+from hpcbench.schemas.request import TRAININGS, Command, Device, Resources, eval_job_name
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types
 from hpcbench.storage.located_yaml import Located, show, to_plain
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
+GroupT = TypeVar("GroupT", bound=Arguments)
 
 
 DEFAULT_MAX_ATTEMPTS = 10
@@ -60,6 +61,8 @@ class ExperimentBuilder:
         evals = self._eval_names()
         eval_args = self._eval_args(evals)
         command = self._command(cmd)
+        export = self._own_args(ExportArgs) if cmd == "export" else None
+        infer = self._own_args(InferArgs) if cmd == "infer" else None
         args = self._args(cmd)
         requirements = self._resources("requirements", device)
         eval_requirements = self._resources("eval_requirements", device)
@@ -70,7 +73,7 @@ class ExperimentBuilder:
         if args is not None:
             given = self.layer.section("args")
             self.problems += check_args(args, given, at=self.at, cmd=cmd, device=device, has_evals=bool(evals))
-            if cmd == "sft":
+            if cmd in TRAININGS:
                 self.problems += self.place.effects.check(args, given)
             if cmd != "command":
                 self.problems += check_model_files(
@@ -79,8 +82,8 @@ class ExperimentBuilder:
                     given,
                     at=self.at,
                     env=env,
-                    trains=cmd == "sft",
-                    has_chats=cmd != "sft" or self.place.datasets.has_chats(args),
+                    trains=cmd in TRAININGS,
+                    has_chats=cmd not in TRAININGS or self.place.datasets.has_chats(args),
                     evals=eval_args,
                     eval_given=self.layer.section("eval_args"),
                 )
@@ -89,7 +92,7 @@ class ExperimentBuilder:
         self._check_evals(cmd, evals, eval_args, args, command)
         self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
-            self._check_request("requirements", requirements, device, needs_gpu=cmd == "sft")
+            self._check_request("requirements", requirements, device, needs_gpu=cmd != "command")
         if evals and eval_requirements is not None:
             self._check_request("eval_requirements", eval_requirements, device, needs_gpu=True)
             if not all(eval_args[name].command for name in evals if name in eval_args):
@@ -108,10 +111,12 @@ class ExperimentBuilder:
             eval_args={dataset: eval_args[dataset] for dataset in evals},
             args=args,
             command=command,
+            export=export,
+            infer=infer,
             env=env,
             info=info,
             max_attempts=max_attempts,
-            source_of=self._sources(args, command),
+            source_of=self._sources(args, command, export, infer),
             line=self.at.line,
         )
 
@@ -175,21 +180,30 @@ class ExperimentBuilder:
 
     def _args(self, cmd: Command) -> SftArgs | None:
         """Return the training arguments; a command needs them only where a model is named."""
-        given = {name: value for name, value in self.layer.section("args").items() if name not in COMMAND_ARGUMENTS}
+        given = {name: value for name, value in self.layer.section("args").items() if name in SftArgs.model_fields}
         if cmd == "command" and not {"model_type", "model_id_or_path"} & given.keys():
             return None
         before = len(self.problems)
         self._refuse_tuners(given)
-        if cmd != "command":
-            for name in COMMAND_ARGUMENTS:
-                if name in self.layer.section("args"):
-                    entry = self.layer.section("args")[name]
-                    self.problems.append(entry.problem(f"`{name}` is only for `cmd: command`"))
+        self._refuse_others(cmd)
         given = self.place.localise_args(given, self.problems)
         args = build(SftArgs, given, at=self.at, problems=self.problems)
         if args is not None and cmd != "command" and len(self.problems) == before:
             self.problems += self.place.datasets.check(args, given, at=self.at)
         return args if len(self.problems) == before else None
+
+    def _refuse_others(self, cmd: Command) -> None:
+        """Report arguments that only other commands have."""
+        own = OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}
+        for name, entry in self.layer.section("args").items():
+            if name not in SftArgs.model_fields and name not in own:
+                others = [f"`cmd: {other}`" for other, group in OWN_ARGUMENTS.items() if name in group.model_fields]
+                self.problems.append(entry.problem(f"`{name}` is only for {' and '.join(others)}"))
+
+    def _own_args(self, group: type[GroupT]) -> GroupT | None:
+        """Return the arguments that only this command has."""
+        given = {name: value for name, value in self.layer.section("args").items() if name in group.model_fields}
+        return build(group, given, at=self.at, problems=self.problems)
 
     def _refuse_tuners(self, given: dict[str, Located]) -> None:
         """Remove methods of ms-swift that are not supported, with the reason."""
@@ -203,7 +217,7 @@ class ExperimentBuilder:
     def _command(self, cmd: Command) -> CommandArgs | None:
         if cmd != "command":
             return None
-        given = {name: value for name, value in self.layer.section("args").items() if name in COMMAND_ARGUMENTS}
+        given = {name: value for name, value in self.layer.section("args").items() if name in CommandArgs.model_fields}
         if "command" not in given:
             hint = 'args: {command: "python train.py --epochs 1"}'
             self.problems.append(self.at.problem("no command to run", expected="`args.command`", hint=hint))
@@ -316,16 +330,15 @@ class ExperimentBuilder:
     ) -> None:
         """Report `checkpoint: best` where nothing says which is best."""
         best = [name for name in evals if name in eval_args and eval_args[name].checkpoint == "best"]
-        if cmd == "sft" and best and args is not None and not has_validation(args):
+        if cmd in TRAININGS and best and args is not None and not has_validation(args):
             where = self.layer.section("eval_args").get("checkpoint", self.at)
             message = "`checkpoint: best` needs a validation split, and there is none"
             self.problems.append(where.problem(message, hint="set dataset_test_ratio or val_dataset, or take `last`"))
 
-    def _sources(self, args: SftArgs | None, command: CommandArgs | None) -> dict[str, str]:
+    def _sources(self, *groups: Arguments | None) -> dict[str, str]:
         """Return which layer set each argument."""
         given = self.layer.section("args")
-        models = [model for model in (args, command) if model is not None]
-        names = [name for model in models for name in type(model).model_fields]
+        names = [name for group in groups if group is not None for name in type(group).model_fields]
         return {name: given[name].source if name in given else "default" for name in names}
 
 

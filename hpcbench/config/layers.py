@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from hpcbench.config.aliases import HINTS, ArgumentNames
 from hpcbench.config.names import is_text
 from hpcbench.errors import Problem, did_you_mean
-from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
-from hpcbench.schemas.request import Resources
+from hpcbench.schemas.arguments import Arguments, CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
+from hpcbench.schemas.request import Command, Resources
 from hpcbench.storage.located_yaml import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 
 SECTIONS = ("args", "requirements", "eval_requirements", "eval_args", "env", "info")
@@ -22,8 +22,11 @@ VALUES = ("cmd", "device", "eval_dataset", "matrix", "repeats", "max_attempts")
 
 PER_DATASET = "per_dataset"
 NO_VALUE_HINT = "write null to remove an inherited value, or '\"\"' for empty text"
-COMMAND_ARGUMENTS = tuple(CommandArgs.model_fields)
-ARGUMENTS = frozenset((*SftArgs.model_fields, *COMMAND_ARGUMENTS))
+OWN_ARGUMENTS: Mapping[Command, type[Arguments]] = {"command": CommandArgs, "export": ExportArgs, "infer": InferArgs}
+"""Arguments that one command alone has, beside `SftArgs`."""
+ARGUMENTS = frozenset(
+    (*SftArgs.model_fields, *(name for group in OWN_ARGUMENTS.values() for name in group.model_fields))
+)
 REQUIREMENTS = tuple("time" if name == "time_min" else name for name in Resources.model_fields)
 SECTION_KEYS: Mapping[str, tuple[str, ...]] = {
     "requirements": REQUIREMENTS,

@@ -30,6 +30,7 @@ from hpcbench.config.suite_files import SuiteFile, find_suite_files
 from hpcbench.config.typed_fields import take_count, take_text
 from hpcbench.errors import ConfigError, Problem, did_you_mean
 from hpcbench.hub.repository import repository_of
+from hpcbench.schemas.request import TRAININGS
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.storage.located_yaml import Located, relocate, show
 
@@ -214,7 +215,7 @@ class _Loader:
     def _claim_repository(self, experiment: Experiment, entry: Located) -> None:
         """Report a hub's repository that an experiment before pushes to already: the later push would replace it."""
         args = experiment.args
-        if experiment.cmd != "sft" or args is None or not args.push_to_hub:
+        if experiment.cmd not in TRAININGS or args is None or not args.push_to_hub:
             return
         repository = repository_of(args)
         other = self.repositories.setdefault(f"{args.hub}:{repository}".lower(), experiment.name)

@@ -13,7 +13,7 @@ from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.optimizers import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS
-from hpcbench.schemas.request import Command, Device, Resources
+from hpcbench.schemas.request import TRAININGS, Command, Device, Resources
 from hpcbench.storage.located_yaml import Located, shorten
 
 _WORD = re.compile(r"[\w.,@+=-]+")
@@ -94,7 +94,7 @@ def check_args(
     if cmd != "command":
         found += _check_catalog(args, at_key) + check_attention(args, at_key, device=device)
         found += check_model_entry(args, at_key)
-    if cmd != "sft":
+    if cmd not in TRAININGS:
         return found
     if not args.dataset:
         hint = "args: {dataset: train.jsonl}"

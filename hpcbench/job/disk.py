@@ -74,7 +74,7 @@ def link_scratch(job: JobPaths, request: JobRequest, scratch: str | None) -> Non
     for link in (job.resume, job.checkpoints):
         if link.is_symlink() and not link.exists():
             link.unlink()
-    if not scratch or request.cmd != "sft":
+    if not scratch or not request.trains:
         return
     root = Path(os.path.expandvars(scratch)).expanduser()
     for link in (job.resume, job.checkpoints):

@@ -44,7 +44,7 @@ _LARGEST_CONFIG_BYTES: Final = 1 << 20  # larger JSON files are vocabularies and
 
 def wants_push(request: JobRequest, record: Record) -> bool:
     """Return whether a training's record is one whose weights are to be pushed (pure)."""
-    is_asked = request.cmd == "sft" and request.args is not None and request.args.push_to_hub
+    is_asked = request.trains and request.args is not None and request.args.push_to_hub
     return is_asked and record.state is JobState.COMPLETED and isinstance(record.metrics, TrainMetrics)
 
 

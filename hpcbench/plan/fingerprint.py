@@ -53,8 +53,14 @@ ARGS_OF_A_BASELINE = (
 QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
 """Those that it depends on too where its weights are quantised."""
 
-ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {"args": frozenset({"attn_impl"}), "eval_args": frozenset()}
+ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "args": frozenset({"attn_impl", "rlhf_type"}),
+    "eval_args": frozenset(),
+}
 """Arguments younger than 0.2, by group: left out at their default, so that results of earlier versions stay valid."""
+
+ADDED_GROUPS = ("export", "infer")
+"""Groups of arguments younger than 0.2: left out where a request has none."""
 
 _USES_FLASH_ATTENTION: Mapping[str, bool] = {"sdpa": False, "flash_attention_2": True}
 """Values of attn_impl that 0.2 took for values of use_flash_attn, and ran."""
@@ -74,6 +80,9 @@ def fingerprint_parts(
 ) -> dict[str, Any]:
     """Return what goes into the fingerprint, as plain values, so that two of them can be compared in words."""
     parts = request.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+    for group in ADDED_GROUPS:
+        if parts[group] is None:
+            del parts[group]
     resources = request.resources.model_dump(mode="json")
     parts["resources"] = {name: resources[name] for name in RESOURCES_IN_FINGERPRINT}
     if request.cmd == "eval" and request.train_fingerprint is not None:

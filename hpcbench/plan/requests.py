@@ -7,7 +7,7 @@ from typing import Any
 
 from hpcbench.plan.fingerprint import Inputs, fingerprint, input_paths
 from hpcbench.schemas.arguments import EvalArgs
-from hpcbench.schemas.request import TRAIN, JobRequest, eval_job_name
+from hpcbench.schemas.request import JobRequest, eval_job_name, main_job
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.storage.paths import SuitePaths
 
@@ -28,6 +28,8 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
         "env": dict(experiment.env),
         "args": experiment.args,
         "command": experiment.command,
+        "export": experiment.export,
+        "infer": experiment.infer,
         "repeat": experiment.repeat,
         "base_experiment": experiment.base_experiment,
         "info": dict(experiment.info),
@@ -37,8 +39,8 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
     }
     jobs: list[JobRequest] = []
     train: JobRequest | None = None
-    if experiment.cmd != "eval":
-        draft = JobRequest(job=TRAIN, cmd=experiment.cmd, resources=experiment.requirements, fingerprint="", **common)
+    if (job := main_job(experiment.cmd)) is not None:
+        draft = JobRequest(job=job, cmd=experiment.cmd, resources=experiment.requirements, fingerprint="", **common)
         train = _sign(draft, inputs)
         jobs.append(train)
     for dataset in experiment.eval_dataset:
@@ -49,7 +51,7 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
             fingerprint="",
             eval_dataset=dataset,
             eval_args=experiment.eval_args.get(dataset, EvalArgs()),
-            train_folder=None if train is None else str(paths.job(experiment.name, TRAIN).folder),
+            train_folder=None if train is None else str(paths.job(experiment.name, train.job).folder),
             train_fingerprint=None if train is None else train.fingerprint,
             **common,
         )

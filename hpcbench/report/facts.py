@@ -13,7 +13,8 @@ from hpcbench.report.escape import one_line
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.progress import progress_text
-from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Record, TaskResult, TrainMetrics
+from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Metrics, Record, TaskResult, TrainMetrics
+from hpcbench.schemas.request import TRAININGS
 from hpcbench.schemas.states import FAILED_STATES, FINISHED_WELL, JobState
 
 CAUSE_LIMIT = 60
@@ -74,7 +75,7 @@ class Facts:
     @property
     def train_args(self) -> SftArgs | None:
         """The arguments where they took part in a training; a baseline's learning rate means nothing."""
-        return self.args if self.view.cmd == "sft" else None
+        return self.args if self.view.cmd in TRAININGS else None
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -103,7 +104,7 @@ def facts_of(view: ExperimentView) -> Facts:
     )
 
 
-def completed_metrics(job: JobView) -> TrainMetrics | EvalMetrics | CommandMetrics | None:
+def completed_metrics(job: JobView) -> Metrics | None:
     """Return what a job measured if it completed, else None."""
     if job.state is not JobState.COMPLETED or job.record is None:
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-from hpcbench.schemas.record import CommandMetrics, EvalMetrics, Record, TrainMetrics
+from hpcbench.schemas.record import CommandMetrics, EvalMetrics, ExportMetrics, InferMetrics, Record, TrainMetrics
 
 MAX_VALUES = 2
 """How many of a program's own figures are shown."""
@@ -30,7 +30,9 @@ def headline(record: Record | None) -> str:
         case CommandMetrics() as program:
             numbers = {name: value for name, value in sorted(program.values.items()) if _is_number(value)}
             figures = dict(list(numbers.items())[:MAX_VALUES])
-        case None:
+        case InferMetrics() as answered:
+            figures = {"num_rows": answered.num_rows}
+        case ExportMetrics() | None:
             pass
     return ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if _is_number(value))
 

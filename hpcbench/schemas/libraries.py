@@ -38,9 +38,9 @@ def _needed(request: JobRequest) -> Iterator[str]:
         return
     entry = MODELS.lookup(args.model_type) if args.model_type is not None and args.model_id_or_path is None else None
     yield from (_MODULES.get(extra, extra) for extra in (() if entry is None else entry.needs))
-    if args.quantization_bit or (request.cmd == "sft" and args.galore_quantization):
+    if args.quantization_bit or (request.trains and args.galore_quantization):
         yield "bitsandbytes"
-    if request.cmd == "sft" and (module := OPTIMIZERS.get(args.optim)) is not None:
+    if request.trains and (module := OPTIMIZERS.get(args.optim)) is not None:
         yield module
 
 

@@ -246,7 +246,33 @@ class CommandMetrics(BaseModel):
     """Absolute folder of the model that the program left behind."""
 
 
-Metrics = Annotated[TrainMetrics | EvalMetrics | CommandMetrics, Field(discriminator="kind")]
+class ExportMetrics(BaseModel):
+    """What an export job made and measured."""
+
+    model_config = STRICT
+
+    kind: Literal["export"] = "export"
+    output_model: str
+    """Absolute folder of the model that it made."""
+    unknown: dict[str, str] = Field(default_factory=dict)
+    """Reason for each figure that is null."""
+
+
+class InferMetrics(BaseModel):
+    """What an infer job answered and measured."""
+
+    model_config = STRICT
+
+    kind: Literal["infer"] = "infer"
+    num_rows: Count
+    """Prompts that were answered."""
+    unknown: dict[str, str] = Field(default_factory=dict)
+    """Reason for each figure that is null."""
+
+
+Metrics = Annotated[
+    TrainMetrics | EvalMetrics | CommandMetrics | ExportMetrics | InferMetrics, Field(discriminator="kind")
+]
 
 # Types of causes that decide what retry and report suggest.
 DISK_FULL = "disk_full"

@@ -7,21 +7,24 @@ setting (partition, account) and nothing executable: a job reads values, never c
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.errors import RecordError
-from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import folder_name
 
 SCHEMA_VERSION = 1
 TRAIN = "train"
 """Job name of the training of an experiment, or of its command."""
+EXPORT = "export"
+INFER = "infer"
 EVAL_PREFIX = "eval-"
 
-Command = Literal["sft", "eval", "command"]
+Command = Literal["sft", "pt", "rlhf", "export", "infer", "eval", "command"]
+TRAININGS: Final[frozenset[Command]] = frozenset({"sft", "pt", "rlhf"})
 Device = Literal["cuda", "cpu"]
 JobRef = tuple[str, str]
 """Experiment and job: one job of a suite."""
@@ -68,23 +71,28 @@ class JobRequest(BaseModel):
     suite: str
     experiment: str
     job: str
-    """`train`, or `eval-<dataset>`; also the name of the job's folder, so that an odd dataset's is shortened."""
+    """`train`, `export`, `infer` or `eval-<dataset>`; also the name of the job's folder, so that an odd
+    dataset's is shortened."""
     cmd: Command
-    """sft trains, eval evaluates `eval_dataset`, command runs `command.command`."""
+    """sft, pt and rlhf train, export makes a model folder, infer answers prompts, eval evaluates `eval_dataset`,
+    command runs `command.command`."""
     fingerprint: str
     """SHA-256 (hex) of everything that decides the result; see `plan.fingerprint`."""
     inputs: dict[str, str] = Field(default_factory=dict)
     """Hash of each local file or folder that the job reads, as it was submitted; the job compares them at its start."""
     train_folder: str | None = None
-    """Folder of the train job whose checkpoint is evaluated, or None for an untrained baseline. Absolute."""
+    """Folder of the job whose model this one takes, or None where it takes none, as an untrained baseline. Absolute."""
     train_fingerprint: str | None = None
-    """Fingerprint that the train record must carry."""
+    """Fingerprint that the record of that job must carry."""
     device: Device = "cuda"
     resources: Resources
     env: dict[str, str] = Field(default_factory=dict)
     args: SftArgs | None = None
     """Training arguments; evals carry their train's, for model, template and system prompt."""
     command: CommandArgs | None = None
+    export: ExportArgs | None = None
+    """Set for export alone, as the next is for infer alone; both have their model, template and data in `args`."""
+    infer: InferArgs | None = None
     eval_dataset: str | None = None
     """Evaluation dataset by the name in the suite: a task or group of lm-eval, or a name of SWIFT 2.x such as `arc`."""
     eval_args: EvalArgs | None = None
@@ -104,6 +112,11 @@ class JobRequest(BaseModel):
     def ref(self) -> JobRef:
         """Its experiment and job."""
         return self.experiment, self.job
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training."""
+        return self.cmd in TRAININGS
 
     @property
     def program(self) -> tuple[str, ...]:
@@ -133,6 +146,13 @@ def read_request(path: Path) -> JobRequest:
             f"{path}: not a job request of schema version {SCHEMA_VERSION}: {place}: {first['msg']}",
             hint="jobs have to run the hpcbench that submitted them: see `python` and `setup` of the cluster profile",
         ) from error
+
+
+def main_job(cmd: Command) -> str | None:
+    """Return the job name of an experiment's own job, None for one that has evals alone."""
+    if cmd == "eval":
+        return None
+    return cmd if cmd in {EXPORT, INFER} else TRAIN
 
 
 def eval_job_name(dataset: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.request import Command, Device, Resources
 
 
@@ -28,8 +28,10 @@ class Experiment:
     eval_args: Mapping[str, EvalArgs] = field(default_factory=dict)
     """Resolved arguments per eval dataset."""
     args: SftArgs | None = None
-    """Set for sft and eval; for command where the suite names a model."""
+    """None only for a command whose suite names no model."""
     command: CommandArgs | None = None
+    export: ExportArgs | None = None
+    infer: InferArgs | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
     max_attempts: int = 10

@@ -172,7 +172,7 @@ def _more_time(job: JobView, planned: Resources, profile: ClusterProfile) -> Rem
     had = (job.request.resources.time_min if job.request is not None else None) or profile.time_min
     left_s = job.progress.get("eta_s")
     wanted = math.ceil(had * TIME_FACTOR)
-    if isinstance(left_s, (int, float)) and job.request is not None and job.request.cmd == "sft":
+    if isinstance(left_s, (int, float)) and job.request is not None and job.request.trains:
         # It resumes from its checkpoint, so only the rest counts.
         wanted = math.ceil(left_s * REST_FACTOR / 60) + REST_START_MIN
     if profile.time_max_min is not None:

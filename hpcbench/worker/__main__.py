@@ -76,10 +76,18 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
 
     check_libraries(request)
     _prepare_libraries()
-    if request.cmd == "sft":
+    if request.trains:
         from hpcbench.worker.train import sft
 
         sft.run(request, job, attempt)
+    elif request.cmd == "export":
+        from hpcbench.worker.export import export
+
+        export.run(request, job, attempt)
+    elif request.cmd == "infer":
+        from hpcbench.worker.infer import infer
+
+        infer.run(request, job, attempt)
     elif request.cmd == "eval":
         from hpcbench.worker.evaluate import evaluate
 

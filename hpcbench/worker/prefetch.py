@@ -95,7 +95,7 @@ def list_tasks(requests: Sequence[JobRequest], *, download: bool) -> Iterator[Ta
                 f"model {args.model_id_or_path or args.model_type}",
                 partial(fetch_model if download else find_model, args),
             )
-        if args is not None and (request.cmd == "sft" or (eval_args is not None and eval_args.eval_loss)):
+        if args is not None and (request.trains or (eval_args is not None and eval_args.eval_loss)):
             registry = () if args.dataset_info is None else (f"({args.dataset_info})",)
             names = " ".join([*_dataset_names(args), *registry])
             yield f"data {names}", partial(fetch_data if download else find_data, args)

@@ -45,7 +45,7 @@ SWITCHES: dict[str, dict[str, str]] = {
 
 # name -> a value that asks for something this version refuses
 REFUSED = {
-    "output_dir": "output", "ignore_args_error": "true", "hub_token": "t", "ckpt_dir": "x", "eval_human": "true", "show_dataset_sample": "20",
+    "output_dir": "output", "ignore_args_error": "true", "hub_token": "t", "eval_human": "true", "show_dataset_sample": "20",
     "use_streamer": "false", "merge_lora_and_save": "true", "save_generation_config": "false",
 }  # fmt: skip
 
@@ -55,7 +55,7 @@ KNOWN = {
     "galore_rank": "64", "galore_per_parameter": "true", "galore_with_embedding": "true",
     "lisa_activated_layers": "2", "lisa_step_interval": "20", "llamapro_num_new_blocks": "4",
     "sequence_parallel_size": "2", "quant_method": "awq", "quant_bits": "4", "use_galore": "true",
-    "resume_from_checkpoint": "output/nowhere",
+    "resume_from_checkpoint": "output/nowhere", "ckpt_dir": "output/nowhere",
 }  # fmt: skip
 
 

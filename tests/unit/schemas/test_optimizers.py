@@ -24,6 +24,7 @@ def test_every_word_of_transformers_is_taken_or_refused_with_a_reason() -> None:
     assert {name.value for name in SchedulerType} == SCHEDULERS | REFUSED_SCHEDULERS.keys()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_an_accepted_optimizer_takes_a_step_on_the_cpu_or_its_library_is_named(name: str, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""The arguments of jobs, one file per group; trainings have theirs in one flat `SftArgs`.
+
+In: plain values from a suite or a command line, where numbers, booleans and lists may be text. Out: frozen models.
+`SftArgs.groups()` lists titles and names for help and reference. `config/aliases.py` resolves the names of later SWIFT
+versions and of Hugging Face before values come here, so that messages name what was written.
+"""
+
+from hpcbench.schemas.arguments.base import TORCH_DTYPES, Arguments, Dtype
+from hpcbench.schemas.arguments.command import CommandArgs
+from hpcbench.schemas.arguments.data import DataArgs
+from hpcbench.schemas.arguments.evaluation import EVAL_LOSS_ONLY, EvalArgs
+from hpcbench.schemas.arguments.export import ExportArgs
+from hpcbench.schemas.arguments.hub import HubArgs
+from hpcbench.schemas.arguments.infer import InferArgs
+from hpcbench.schemas.arguments.model import ModelArgs
+from hpcbench.schemas.arguments.preference import PreferenceArgs, RlhfType
+from hpcbench.schemas.arguments.sft import GROUPS, QUANTIZABLE, SftArgs
+from hpcbench.schemas.arguments.training import TrainingArgs
+from hpcbench.schemas.arguments.tuner import LORA_ONLY, SftType, TunerArgs
+
+__all__ = [
+    "EVAL_LOSS_ONLY",
+    "GROUPS",
+    "LORA_ONLY",
+    "QUANTIZABLE",
+    "TORCH_DTYPES",
+    "Arguments",
+    "CommandArgs",
+    "DataArgs",
+    "Dtype",
+    "EvalArgs",
+    "ExportArgs",
+    "HubArgs",
+    "InferArgs",
+    "ModelArgs",
+    "PreferenceArgs",
+    "RlhfType",
+    "SftArgs",
+    "SftType",
+    "TrainingArgs",
+    "TunerArgs",
+]

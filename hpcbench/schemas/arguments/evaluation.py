@@ -1,0 +1,45 @@
+"""Arguments of the evaluation of one dataset."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hpcbench.schemas.arguments.base import Arguments, NonNegativeInt, PositiveInt
+
+EVAL_LOSS_ONLY = "eval_loss"
+"""Name of the eval job of a baseline that asks for its eval_loss and for no dataset."""
+
+
+class EvalArgs(Arguments):
+    """How one eval dataset is evaluated by lm-eval."""
+
+    num_fewshot: NonNegativeInt | None = None
+    """Solved examples before each question; None takes the eval task's own number."""
+    limit: PositiveInt | None = None
+    """First N documents per eval task; the record is marked debug and the report says so."""
+    batch_size: PositiveInt = 8
+    """Prompts per forward pass."""
+    max_length: PositiveInt | None = None
+    """Longest prompt plus answer in tokens; None is what the model allows."""
+    apply_chat_template: bool | None = None
+    """Whether prompts are chats; None applies the template where the tokenizer (or template_type) has one."""
+    fewshot_as_multiturn: bool = False
+    """Write solved examples as earlier rounds of the chat."""
+    gen_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Passed to generate, for example {max_gen_toks: 64}."""
+    include_path: tuple[str, ...] = ()
+    """Folders with local task files."""
+    checkpoint: Literal["best", "last"] | None = None
+    """Which checkpoint of the training is evaluated; None is best where there is a validation split, else last."""
+    merge_lora: bool = False
+    """Merge the adapter into the base before evaluating; faster generation, same answers up to rounding."""
+    eval_loss: bool = False
+    """For baseline rows: also compute eval_loss on the validation split."""
+    seed: int = 1234
+    """Seed of all that is drawn, such as solved examples."""
+    log_samples: bool = True
+    """Keep every document's prompt and answer beside the record."""
+    command: tuple[str, ...] = ()
+    """Program to run instead of lm-eval; it writes {"metric": number} to the file named by HPCBENCH_METRICS."""

@@ -1,0 +1,59 @@
+"""Arguments that say which model it is, and how its weights are loaded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
+
+from hpcbench.schemas.arguments.base import Arguments, Dtype, ReadsInteger
+
+
+class ModelArgs(Arguments):
+    """Which model, how its prompts are written, and how its weights are loaded."""
+
+    model_type: str | None = None
+    """Name in the model catalog, or a free label when `model_id_or_path` is given."""
+    model_id_or_path: str | None = None
+    """Hub id or local folder; overrides the catalog's. Alias: model."""
+    template_type: str | None = None
+    """Chat template by catalog name; None takes the tokenizer's own."""
+    system: str | None = None
+    """System prompt; None sends none and leaves the template's own default."""
+    dtype: Dtype = "bf16"
+    """Dtype of the weights when loaded; bf16 keeps no fp32 master copy."""
+    use_flash_attn: bool | None = None
+    """True asks for flash attention and takes what there is without it, False forbids it, None takes the best that is
+    installed; the record says what ran."""
+    attn_impl: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] | None = None
+    """Attention by transformers' name: this one runs, or the job is refused; None leaves it to use_flash_attn."""
+    trust_remote_code: bool = False
+    """Whether Python code that comes with a model may run."""
+    quantization_bit: Annotated[Literal[0, 4, 8], ReadsInteger] = 0
+    """Bits per weight of the frozen base's linear layers (bitsandbytes; 4 is QLoRA, arXiv:2305.14314); 0 is `dtype`."""
+    bnb_4bit_comp_dtype: Dtype | None = None
+    """Dtype in which layers of 4 bits compute; None is `dtype`. This and the next two only with quantization_bit 4."""
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    """The 16 values of a weight: nf4 suits normally distributed weights, fp4 is a float of 4 bits."""
+    bnb_4bit_use_double_quant: bool = True
+    """Whether the scales of the 4-bit blocks are quantised too (8 bits each)."""
+
+    @model_validator(mode="after")
+    def _needs_a_model(self) -> Self:
+        if self.model_type is None and self.model_id_or_path is None:
+            raise ValueError("no model: give model_type (catalog name) or model_id_or_path (hub id or folder)")
+        return self
+
+    @model_validator(mode="after")
+    def _names_one_attention(self) -> Self:
+        if self.attn_impl is not None and self.use_flash_attn not in {None, self.attn_impl.startswith("flash")}:
+            flash = str(self.use_flash_attn).lower()
+            raise ValueError(f"attn_impl {self.attn_impl} contradicts use_flash_attn {flash}: give one of them")
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Name for tables: model_type, or the last part of the path."""
+        if self.model_type is not None:
+            return self.model_type
+        return (self.model_id_or_path or "").rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,74 @@
+"""The arguments of a training: all its groups in one flat class, and what they exclude between groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+from pydantic import model_validator
+
+from hpcbench.schemas.arguments.base import Arguments
+from hpcbench.schemas.arguments.data import DataArgs
+from hpcbench.schemas.arguments.hub import HubArgs
+from hpcbench.schemas.arguments.model import ModelArgs
+from hpcbench.schemas.arguments.preference import PreferenceArgs
+from hpcbench.schemas.arguments.training import TrainingArgs
+from hpcbench.schemas.arguments.tuner import TunerArgs
+
+GROUPS: Final[Mapping[str, type[Arguments]]] = {
+    "Model": ModelArgs,
+    "Data": DataArgs,
+    "Training": TrainingArgs,
+    "Hub": HubArgs,
+    "Tuner": TunerArgs,
+    "Preference": PreferenceArgs,
+}
+"""Title -> its arguments, in the order of help, JSON Schema and reference."""
+QUANTIZABLE: Final = ("lora", "adalora", "ia3")
+"""Values of `sft_type` that leave the base frozen in linear layers, which quantization_bit needs."""
+
+
+# pydantic collects fields from the last base to the first: the first group stands last.
+class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelArgs):
+    """Arguments of `sft`, by ms-swift's names; evals use the model, template and length part of them."""
+
+    @classmethod
+    def groups(cls) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Return each group's title and the names of its arguments, both in the order of help and reference."""
+        return tuple((title, tuple(group.model_fields)) for title, group in GROUPS.items())
+
+    @model_validator(mode="after")
+    def _groups_fit_together(self) -> Self:
+        contradiction = self._find_in_galore() or self._find_in_quantization() or self._find_in_lora()
+        if contradiction is not None:
+            raise ValueError(contradiction)
+        return self
+
+    def _find_in_galore(self) -> str | None:
+        if self.use_galore and self.optim not in {"adamw_torch", "adamw_torch_fused"}:
+            return f"use_galore has an AdamW of its own and cannot use optim {self.optim}"
+        return None
+
+    def _find_in_quantization(self) -> str | None:
+        if self.quantization_bit and self.sft_type not in QUANTIZABLE:
+            return (
+                f"quantization_bit freezes the base and cannot go with sft_type {self.sft_type}: "
+                f"take {', '.join(QUANTIZABLE)}, or quantization_bit: 0"
+            )
+        if self.quantization_bit and self.lora_bias_trainable != "none":
+            return "quantised layers keep their biases frozen: lora_bias_trainable: none, or quantization_bit: 0"
+        return None
+
+    def _find_in_lora(self) -> str | None:
+        trained = [name for name in ("lora_bias_trainable", "lora_modules_to_save") if self.differs_from_default(name)]
+        if trained and self.dtype == "fp16":
+            # The scaler of fp16 needs fp32 weights, and these have the base's dtype.
+            return f"{trained[0]} trains weights in the base's dtype, which fp16 cannot be: set dtype: bf16 or fp32"
+        return None
+
+    @property
+    def effective_learning_rate(self) -> float:
+        """Learning rate with ms-swift's defaults filled in."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 2e-5 if self.sft_type == "full" else 1e-4

@@ -1,0 +1,1 @@
+"""Merged and quantised model folders (`cmd: export`)."""
