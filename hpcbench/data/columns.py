@@ -148,3 +148,12 @@ def layout_of(
 def describe_shapes() -> str:
     """Return the accepted shapes in one line, as error messages show them."""
     return " | ".join(" + ".join(shape.needed) for shape in SHAPES)
+
+
+def describe_questions() -> str:
+    """Return what rows that are only asked need, in one line, as error messages show it."""
+    return " | ".join(
+        next(column for column, part in shape.needed.items() if part in {Part.TURNS, Part.QUESTION})
+        for shape in SHAPES
+        if Part.TEXT not in shape.needed.values()
+    )

@@ -153,6 +153,19 @@ def check_answers(messages: Sequence[Message], *, all_rounds: bool, where: str) 
                 )
 
 
+def check_question(messages: Sequence[Message], *, where: str) -> None:
+    """Check that a chat asks something: its last turn but for an answer at the end, which is left for comparison.
+
+    Raises:
+        BadRowError: it is not so.
+    """
+    asked = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+    if not asked or asked[-1]["role"] in {"system", "assistant"}:
+        raise BadRowError(f"{where}: nothing is asked", expected="a turn of the user at the end, or before the answer")
+    if not str(asked[-1].get("content") or "").strip():
+        raise BadRowError(f"{where}: the question is empty", expected="text to answer")
+
+
 def _read_turn(value: object, column: str, number: int, layout: RowLayout) -> Turn:
     where = f"{column}: turn {number}"
     if not isinstance(value, dict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hpcbench.catalog.agents import AgentFormat
@@ -20,20 +20,23 @@ from hpcbench.data.columns import (
     Part,
     RowLayout,
     Shape,
+    describe_questions,
     describe_shapes,
 )
-from hpcbench.data.messages import CALLS, Dialogue, Message, check_answers, read_tools, read_turns
+from hpcbench.data.messages import CALLS, Dialogue, Message, check_answers, check_question, read_tools, read_turns
 from hpcbench.data.rows import PlacedRow
 from hpcbench.data.values import BadRowError, describe, is_absent, show, show_names, take_list, take_text, well_formed
 from hpcbench.errors import DataError, plural
 
 NO_LAYOUT: Final = RowLayout()
+_NAMED_FIRST: Final = (Part.TURNS, Part.ANSWER, Part.QUESTION, Part.ADDITION)
+"""The part whose column names a dialogue in messages: the first of these that there is."""
 PREFERENCES: Final = "is for preference tuning, which hpcbench does not do"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """What one row teaches: a chat that ends with an answer, or plain text."""
+    """What one row teaches: a chat that ends with an answer, or plain text; or asks, where none is needed."""
 
     messages: tuple[Message, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -58,6 +61,8 @@ class RowReader:
     """Whether every answer is trained on, not only the last one."""
     has_system: bool = False
     """Whether the arguments name a system prompt, which plain text does not take."""
+    needs_answer: bool = True
+    """False where rows are only asked, as `infer` does: their answer may be missing or empty."""
     _shapes: list[Shape] = field(init=False)
     _unread: Counter[str] = field(default_factory=Counter)
     _unread_keys: set[str] = field(default_factory=set)
@@ -67,7 +72,8 @@ class RowReader:
 
     def __post_init__(self) -> None:
         # The sort is stable: beside the registry's shape the others keep their order.
-        self._shapes = sorted(SHAPES, key=lambda shape: shape.name != self.layout.formatting)
+        shapes = SHAPES if self.needs_answer else [_asking(shape) for shape in SHAPES]
+        self._shapes = sorted(shapes, key=lambda shape: shape.name != self.layout.formatting)
 
     def read_placed(self, placed: PlacedRow) -> Chat:
         """Return what a row teaches.
@@ -126,12 +132,15 @@ class RowReader:
         shape = next((shape for shape in self._shapes if _fits(row, shape)), None)
         shape = shape or next((shape for shape in self._shapes if shape.needed.keys() <= row.keys()), None)
         if shape is None:
-            raise BadRowError(_describe_missing(row, self._shapes), expected=describe_shapes())
+            expected = describe_shapes() if self.needs_answer else describe_questions()
+            raise BadRowError(_describe_missing(row, self._shapes), expected=expected)
         found = {part: (column, row[column]) for column, part in shape.needed.items()}
         return found | {part: (column, row[column]) for column, part in shape.optional.items() if column in row}
 
     def _find_named_parts(self, row: Mapping[str, Any]) -> dict[Part, tuple[str, Any]]:
         found = {part: (column, row.get(column)) for part, column in self.layout.columns.items()}
+        if not self.needs_answer and Part.ANSWER in found and found[Part.ANSWER][0] not in row:
+            del found[Part.ANSWER]
         asked = [part for part in (Part.QUESTION, Part.ADDITION) if part in found]
         needed: list[Part] = [part for part in (Part.ANSWER, Part.TURNS, Part.TEXT) if part in found]
         if asked and not any(found[part][0] in row for part in asked):
@@ -164,6 +173,8 @@ class RowReader:
     def _read_parts(self, parts: Mapping[Part, tuple[str, Any]]) -> Chat:
         if Part.TEXT in parts:
             column, value = parts[Part.TEXT]
+            if not self.needs_answer:
+                raise BadRowError(f"{column}: plain text, which asks nothing", expected=describe_questions())
             text = take_text(value, column, expected="text to learn")
             if not text.strip():
                 raise BadRowError(f"{column}: empty", expected="text to learn")
@@ -171,7 +182,9 @@ class RowReader:
         system = _read_system(parts)
         tools_column, tools_value = parts.get(Part.TOOLS, ("tools", None))
         tools = read_tools(tools_value, tools_column)
-        where = parts[Part.TURNS if Part.TURNS in parts else Part.ANSWER][0]
+        where = next(
+            parts[part][0] for part in (Part.TURNS, Part.ANSWER, Part.QUESTION, Part.ADDITION) if part in parts
+        )
         dialogue = self._read_dialogue(parts)
         messages = dialogue.messages
         is_for_template = dialogue.is_for_template
@@ -186,16 +199,21 @@ class RowReader:
                 self._unread_keys.add(f"{parts[Part.SYSTEM][0]} (turns begin with one)")
         elif system:
             messages = [{"role": "system", "content": system}, *messages]
-        check_answers(messages, all_rounds=self.all_rounds, where=where)
+        if self.needs_answer:
+            check_answers(messages, all_rounds=self.all_rounds, where=where)
+        else:
+            check_question(messages, where=where)
         return Chat(messages=tuple(messages), tools=tools if is_for_template else ())
 
     def _read_dialogue(self, parts: Mapping[Part, tuple[str, Any]]) -> Dialogue:
         if Part.TURNS in parts:
             column, value = parts[Part.TURNS]
             return self._read_turns(value, column)
-        (asked, question), (answered, answer) = parts[Part.QUESTION], parts[Part.ANSWER]
+        (asked, question), (answered, answer) = parts[Part.QUESTION], parts.get(Part.ANSWER, ("", None))
+        if not self.needs_answer and isinstance(question, list) and is_absent(answer):
+            return self._read_turns(question, asked)
         if not isinstance(question, list) or not isinstance(answer, list):
-            return Dialogue(_read_pair(parts), is_for_template=False)
+            return Dialogue(_read_pair(parts, needs_answer=self.needs_answer), is_for_template=False)
         if Part.HISTORY in parts and not is_absent(parts[Part.HISTORY][1]):
             raise BadRowError(f"{parts[Part.HISTORY][0]}: rounds beside turns", expected=f"all turns in {asked}")
         prompt, completion = self._read_turns(question, asked), self._read_turns(answer, answered)
@@ -205,6 +223,13 @@ class RowReader:
 
     def _read_turns(self, value: object, column: str) -> Dialogue:
         return read_turns(value, column, layout=self.layout, agent=self.agent, on_unread=self._unread_keys.add)
+
+
+def _asking(shape: Shape) -> Shape:
+    """Return a shape whose rows need no answer."""
+    answer = {column: part for column, part in shape.needed.items() if part is Part.ANSWER}
+    needed = {column: part for column, part in shape.needed.items() if part is not Part.ANSWER}
+    return replace(shape, needed=needed, optional={**answer, **shape.optional})
 
 
 def _fits(row: Mapping[str, Any], shape: Shape) -> bool:
@@ -221,20 +246,22 @@ def _read_system(parts: Mapping[Part, tuple[str, Any]]) -> str | None:
     return None if value is None else take_text(value, column, expected="text, the system prompt")
 
 
-def _read_pair(parts: Mapping[Part, tuple[str, Any]]) -> list[Message]:
+def _read_pair(parts: Mapping[Part, tuple[str, Any]], *, needs_answer: bool) -> list[Message]:
     asked = [parts[part] for part in (Part.QUESTION, Part.ADDITION) if part in parts]
     # One of the two may be null where the other says what is asked.
     given = [pair for pair in asked if pair[1] is not None] or asked[:1]
     texts = [take_text(value, column, expected="text, the question") for column, value in given]
     question = "\n".join(text for text in texts if text)
-    column, value = parts[Part.ANSWER]
-    answer = take_text(value, column, expected="text, the answer")
+    column, value = parts.get(Part.ANSWER, ("", None))
+    has_answer = needs_answer or not (value is None or (isinstance(value, str) and not value.strip()))
+    answer = take_text(value, column, expected="text, the answer") if has_answer else ""
     history = _read_history(*parts.get(Part.HISTORY, ("history", None)))
-    return [
+    messages = [
         message
         for asked_text, answer_text in [*history, (question, answer)]
         for message in ({"role": "user", "content": asked_text}, {"role": "assistant", "content": answer_text})
     ]
+    return messages if has_answer else messages[:-1]
 
 
 def _read_history(column: str, value: object) -> list[tuple[str, str]]:
@@ -254,6 +281,6 @@ def _describe_missing(row: Mapping[str, Any], shapes: list[Shape]) -> str:
     """Return what the row lacks to be of the shape that it comes closest to."""
     for shape in shapes:
         first, *others = shape.needed
-        if first in row:
+        if first in row and others:
             return f"no column {show(others[0])}; found: {show_names(row)}"
     return f"no known set of columns; found: {show_names(row)}"

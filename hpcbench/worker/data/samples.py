@@ -124,6 +124,30 @@ def load_splits(args: SftArgs) -> Splits:
     )
 
 
+def load_questions(args: SftArgs) -> Splits:
+    """Read the validation rows alone, which may lack their answers: what a model is asked.
+
+    They are those of the validation split, in their order, with `val_dataset_sample`; nothing is to be trained on.
+
+    Raises:
+        WorkerError: a dataset cannot be read, or a row asks nothing.
+    """
+    rows: list[Sample] = []
+    num_discarded = 0
+    notes: list[str] = []
+    for dataset in args.val_dataset or args.dataset:
+        loaded = _load_samples(dataset, args, needs_answer=False)
+        num_discarded += loaded.num_bad
+        notes += loaded.remarks
+        if args.val_dataset:
+            rows += repeat_rows(loaded.samples, count=loaded.num_repeats, seed=args.dataset_split_seed)
+        else:
+            rows += split_rows(loaded.samples, ratio=args.dataset_test_ratio, seed=args.dataset_split_seed)[1]
+    count = -1 if args.val_dataset_sample is None else args.val_dataset_sample
+    drawn = draw_rows(rows, count=count, seed=args.dataset_split_seed)
+    return Splits(train=(), validation=tuple(drawn), num_discarded=num_discarded, notes=tuple(notes))
+
+
 def split_rows(rows: Sequence[Sample], *, ratio: float, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Return (training, validation) rows in their order; a ratio above 0 takes at least one and leaves at least one."""
     count = min(max(1, int(len(rows) * ratio)), len(rows) - 1) if ratio > 0 else 0
@@ -216,7 +240,7 @@ class _Loaded:
     """Rows to draw again, where a registry's `num_samples` asks for more than there are."""
 
 
-def _load_samples(dataset: str, args: SftArgs) -> _Loaded:
+def _load_samples(dataset: str, args: SftArgs, *, needs_answer: bool = True) -> _Loaded:
     """Return a dataset's samples, the rows as `check_dataset_strategy` says."""
     source = find_dataset(dataset, registry=args.dataset_info)
     reader = RowReader(
@@ -224,6 +248,7 @@ def _load_samples(dataset: str, args: SftArgs) -> _Loaded:
         layout=source.layout,
         all_rounds=args.loss_on_all_rounds,
         has_system=args.system is not None,
+        needs_answer=needs_answer,
     )
     strategy = args.check_dataset_strategy
     bad: list[DataError] = []

@@ -31,10 +31,10 @@ TOOL_TURNS = [
 ]
 
 
-def make_reader(*, all_rounds: bool = False, **layout: Any) -> RowReader:
+def make_reader(*, all_rounds: bool = False, needs_answer: bool = True, **layout: Any) -> RowReader:
     agent = AGENT_FORMATS.lookup("react")
     assert agent is not None
-    return RowReader(agent=agent, layout=RowLayout(**layout), all_rounds=all_rounds)
+    return RowReader(agent=agent, layout=RowLayout(**layout), all_rounds=all_rounds, needs_answer=needs_answer)
 
 
 def read(row: dict[str, Any], **options: Any) -> tuple[Any, ...]:
@@ -380,3 +380,40 @@ def test_a_part_whose_type_is_no_text_is_a_bad_row() -> None:
         {"role": "assistant", "content": "a"},
     ]
     assert "turn 1: content: part 1: of type" in refusal({"messages": turns})
+
+
+@pytest.mark.parametrize(
+    ("row", "roles"),
+    [
+        ({"query": "a"}, ["user"]),
+        ({"query": "a", "response": None}, ["user"]),
+        ({"query": "a", "response": "b"}, ["user", "assistant"]),
+        ({"instruction": "a", "input": "b"}, ["user"]),
+        ({"query": "c", "history": [["a", "b"]]}, ["user", "assistant", "user"]),
+        ({"prompt": [{"role": "user", "content": "a"}]}, ["user"]),
+        ({"messages": [{"role": "user", "content": "a"}]}, ["user"]),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, ["user", "assistant"]),
+    ],
+)
+def test_rows_that_are_only_asked_need_no_answer(row: dict[str, Any], roles: list[str]) -> None:
+    reader = make_reader(needs_answer=False)
+
+    assert [message["role"] for message in reader.read(row).messages] == roles
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"text": "a"}, "text: plain text, which asks nothing"),
+        ({"query": " "}, "query: the question is empty"),
+        ({"messages": [{"role": "system", "content": "a"}]}, "messages: nothing is asked"),
+        ({"answer": "a"}, "no known set of columns; found: answer"),
+    ],
+)
+def test_rows_that_ask_nothing_are_refused(row: dict[str, Any], fault: str) -> None:
+    reader = make_reader(needs_answer=False)
+
+    with pytest.raises(BadRowError) as caught:
+        reader.read(row)
+
+    assert caught.value.fault == fault
