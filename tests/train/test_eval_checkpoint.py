@@ -11,7 +11,7 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.record import CommandMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json, write_json
-from hpcbench.worker.evaluate.checkpoint import find_weights
+from hpcbench.worker.models.checkpoint import find_weights
 from tests.support import evaluations
 
 pytestmark = pytest.mark.train

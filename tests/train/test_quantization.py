@@ -14,8 +14,9 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import read_json
 from hpcbench.worker.evaluate import evaluate
-from hpcbench.worker.evaluate.checkpoint import Checkpoint
 from hpcbench.worker.models import loading
+from hpcbench.worker.models.checkpoint import Checkpoint
+from hpcbench.worker.models.quantization import find_dtypes
 from hpcbench.worker.train import sft
 from hpcbench.worker.train.result import inspect_model
 from tests.support.methods import read_args
@@ -188,10 +189,8 @@ def test_an_eval_of_a_baseline_counts_and_says_so_too(wide: Path) -> None:
         for each in (plain, quantised)
     ]
     assert evaluate.find_parameters(subjects[0]) == evaluate.find_parameters(subjects[1])
-    assert evaluate.find_dtypes(quantised)["weights"] == "bfloat16+nf4"
-    assert evaluate.find_dtypes(quantised)["quantization"].startswith(
-        "4 bit nf4, double, computed in bfloat16, bitsand"
-    )
+    assert find_dtypes(quantised)["weights"] == "bfloat16+nf4"
+    assert find_dtypes(quantised)["quantization"].startswith("4 bit nf4, double, computed in bfloat16, bitsand")
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lm_eval
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hpcbench.errors import WorkerError
@@ -26,7 +25,6 @@ from hpcbench.storage.json_files import write_json, write_text
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import NO_SYSTEM, Template
-from hpcbench.worker.evaluate.checkpoint import Checkpoint, find_weights
 from hpcbench.worker.evaluate.failures import explain_running
 from hpcbench.worker.evaluate.headline import choose_headline
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
@@ -36,9 +34,10 @@ from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, name_of
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
 from hpcbench.worker.models.attention import explain_attention
+from hpcbench.worker.models.checkpoint import Checkpoint, find_weights
 from hpcbench.worker.models.files import check_files, check_token_ids
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
-from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
+from hpcbench.worker.models.quantization import find_dtypes, logical_size
 from hpcbench.worker.progress_file import Progress
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 
@@ -301,17 +300,6 @@ def find_parameters(subject: Subject) -> Parameters | None:
     if subject.checkpoint.choice == "output_model":
         return None
     return Parameters(trainable=0, total=sum(map(logical_size, subject.model.parameters())))
-
-
-def find_dtypes(model: torch.nn.Module) -> dict[str, str]:
-    """Return the dtypes of the base's weights and, where it is not merged, of the adapter; and how it is quantised."""
-    found: dict[str, set[str]] = {}
-    for name, parameter in model.named_parameters():
-        part = "adapter" if "lora_" in name else "weights"
-        found.setdefault(part, set()).add(dtype_name(parameter))
-    by_part = {part: "+".join(sorted(dtypes)) for part, dtypes in found.items()}
-    quantization = describe(model)
-    return by_part if quantization is None else {**by_part, "quantization": quantization}
 
 
 def _arguments(request: JobRequest) -> tuple[SftArgs, EvalArgs]:

@@ -81,6 +81,17 @@ def dtype_name(parameter: torch.Tensor) -> str:
     return str(parameter.dtype).removeprefix("torch.")
 
 
+def find_dtypes(model: torch.nn.Module) -> dict[str, str]:
+    """Return the dtypes of the base's weights and, where it is not merged, of the adapter; and how it is quantised."""
+    found: dict[str, set[str]] = {}
+    for name, parameter in model.named_parameters():
+        part = "adapter" if "lora_" in name else "weights"
+        found.setdefault(part, set()).add(dtype_name(parameter))
+    by_part = {part: "+".join(sorted(dtypes)) for part, dtypes in found.items()}
+    quantization = describe(model)
+    return by_part if quantization is None else {**by_part, "quantization": quantization}
+
+
 def describe(model: Any) -> str | None:
     """Return how the model's linear layers are quantised, or None: `4 bit nf4, double, computed in bfloat16`."""
     layer = next((module for module in model.modules() if _is_quantized(module)), None)

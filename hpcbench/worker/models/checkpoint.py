@@ -1,6 +1,7 @@
-"""Which weights an eval takes: the train job's best or last checkpoint, a command's model, or the untouched base.
+"""Which weights a job takes: another job's best or last checkpoint, a command's model, or the untouched base.
 
-In: the eval's request and its train job's record. Out: a folder and why it was chosen. It never loads weights.
+In: the request of a job that takes a model, and the record of the job that made it. Out: a folder and why it was
+chosen. It never loads weights.
 """
 
 from __future__ import annotations
