@@ -256,7 +256,7 @@ def _read_pair(parts: Mapping[Part, tuple[str, Any]], *, needs_answer: bool) -> 
     has_answer = needs_answer or not (value is None or (isinstance(value, str) and not value.strip()))
     answer = take_text(value, column, expected="text, the answer") if has_answer else ""
     history = _read_history(*parts.get(Part.HISTORY, ("history", None)))
-    messages = [
+    messages: list[Message] = [
         message
         for asked_text, answer_text in [*history, (question, answer)]
         for message in ({"role": "user", "content": asked_text}, {"role": "assistant", "content": answer_text})
