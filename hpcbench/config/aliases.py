@@ -1,19 +1,22 @@
-"""Arguments under other names, and the arguments of ms-swift that are not supported; it reads no file."""
+"""Arguments under other names, in values of other releases, and those that are refused; it reads no file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hpcbench.config.refused_arguments import FORBIDDEN, NOTHING, OFF, ON, REFUSED, WITHOUT_EFFECT
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import TORCH_DTYPES
 from hpcbench.storage.located_yaml import Located, show
 
 ALIASES: Mapping[str, str] = {
-    # Spellings in SWIFT 2.x's own scripts.
+    # Spellings in SWIFT 2.x's own scripts, and its older names.
     "tuner_bankend": "tuner_backend",
     "gradient_checkpinting": "gradient_checkpointing",
+    "neftune_alpha": "neftune_noise_alpha",
+    "model_cache_dir": "model_id_or_path",
     # Later SWIFT versions.
     "model": "model_id_or_path",
     "train_type": "sft_type",
@@ -21,12 +24,18 @@ ALIASES: Mapping[str, str] = {
     "template": "template_type",
     "torch_dtype": "dtype",
     "target_modules": "lora_target_modules",
+    "lora_bias": "lora_bias_trainable",
+    "init_weights": "init_lora_weights",
+    "lorap_lr_ratio": "lora_lr_ratio",
+    "dataset_seed": "dataset_split_seed",
+    "data_seed": "dataset_split_seed",
     "split_dataset_ratio": "dataset_test_ratio",
     "dataset_num_proc": "preprocess_num_proc",
     # Hugging Face: TrainingArguments, LoraConfig, from_pretrained.
     "per_device_train_batch_size": "batch_size",
     "per_device_eval_batch_size": "eval_batch_size",
     "num_epochs": "num_train_epochs",
+    "save_only_model": "only_save_model",
     "max_seq_length": "max_length",
     "attn_implementation": "attn_impl",
     "model_name_or_path": "model_id_or_path",
@@ -47,11 +56,16 @@ ALIASES: Mapping[str, str] = {
     "bnb_4bit_compute_dtype": "bnb_4bit_comp_dtype",
 }
 
-_DTYPES = {**{torch_name: name for name, torch_name in TORCH_DTYPES.items()}, "half": "fp16", "float": "fp32"}
+_DTYPES = {
+    **{torch_name: name for name, torch_name in TORCH_DTYPES.items()},
+    "half": "fp16",
+    "float": "fp32",
+    "auto": None,
+}
 
 VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "dtype": _DTYPES,
-    "bnb_4bit_comp_dtype": {**_DTYPES, "auto": None},
+    "bnb_4bit_comp_dtype": _DTYPES,
     "use_flash_attn": {
         **dict.fromkeys(("flash_attn", "flash_attention", "flash_attention_2", "flash_attention_3"), True),
         "sdpa": False,
@@ -61,6 +75,8 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
         **dict.fromkeys(("auto", "none", ""), None),
     },
     "truncation_strategy": {"left": "truncation_left"},
+    "template_type": {"auto": None},
+    "agent_template": {"react_en": "react"},
     "optim": {"adamw_hf": "adamw_torch"},
     "push_hub_strategy": {"every_save": "push_last"},
 }
@@ -76,130 +92,37 @@ WORD_ALIASES: Mapping[str, Mapping[str, str]] = {
 _OWN_FILES = frozenset({"custom_train_dataset_path", "custom_val_dataset_path"})
 """ms-swift's scripts give these empty beside `dataset`."""
 
-_FORBIDDEN: Mapping[str, str] = dict.fromkeys(
-    ("output_dir", "logging_dir", "add_output_dir_suffix", "overwrite_output_dir"),
-    "hpcbench decides where results go; give the root with --save-dir",
-)
-
-_NOTHING = ("null", "none", "")
-_OFF = ("false", "0", "no", *_NOTHING)
-
-UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
-    # Quantised base weights.
-    "load_in_4bit": _OFF,
-    "load_in_8bit": _OFF,
-    "quant_method": _NOTHING,
-    "quant_bits": _OFF,
-    "quant_n_samples": ("256", *_NOTHING),
-    "quant_seqlen": ("2048", *_NOTHING),
-    # Data loading.
-    "streaming": _OFF,
-    "loss_scale": ("default", *_NOTHING),
-    "loss_scale_config_path": ("default", *_NOTHING),
-    "sequence_parallel_size": ("1", "0", *_NOTHING),
-    "self_cognition_sample": _OFF,
-    # Parallelism.
-    "deepspeed": _OFF,
-    "deepspeed_config_path": _NOTHING,
-    "fsdp": _OFF,
-    # Hub.
-    "hub_token": _NOTHING,
-    "model_revision": ("master", "main", *_NOTHING),
-    "ignore_args_error": _OFF,
-    # Tuners.
-    "lora_dtype": ("auto", "fp32", "float32", *_NOTHING),
-    "freeze_parameters": ("[]", "0.0", *_OFF),
-    # `infer` and `export`.
-    "eval_human": _OFF,
-    "show_dataset_sample": _NOTHING,
-    "use_streamer": ("true", *_NOTHING),
-    "merge_lora": _OFF,
-    "merge_lora_and_save": _OFF,
-    "save_generation_config": ("true", *_NOTHING),
-    "infer_backend": ("pt", "auto", *_NOTHING),
-    # transformers' TrainingArguments.
-    "report_to": ("[]", *_NOTHING),
-    "bf16": _OFF,
-    "fp16": _OFF,
+EXPANSIONS: Mapping[str, Mapping[str, Mapping[str, str | bool]]] = {
+    "bf16": {"true": {"dtype": "bf16"}},
+    "fp16": {"true": {"dtype": "fp16"}},
+    "load_in_4bit": {"true": {"quantization_bit": "4"}},
+    "load_in_8bit": {"true": {"quantization_bit": "8"}},
+    # ms-swift 3 and later: what is trained on, and how much each part weighs.
+    "loss_scale": {
+        "default": {"loss_on_all_rounds": True},
+        "last_round": {"loss_on_all_rounds": False},
+        "react": {"loss_on_all_rounds": True, "use_loss_scale": True, "agent_template": "react"},
+    },
+    "tools_prompt": {"react_en": {"agent_template": "react"}},
+    "use_chat_template": {"false": {"template_type": "default-generation"}},
+    # ms-swift 4 leaves rows that cannot be trained on out unless it is strict.
+    "strict": {
+        "true": {"check_dataset_strategy": "error"},
+        "false": {"check_dataset_strategy": "discard"},
+    },
 }
-"""Arguments of ms-swift that are not supported -> values that change nothing, in lower case."""
+"""Argument -> value in lower case -> the arguments that it stands for."""
+_ASKING_NOTHING: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bf16", "fp16", "load_in_4bit", "load_in_8bit"), OFF),
+    **dict.fromkeys(("use_chat_template",), ON),
+    "strict": NOTHING,
+}
+"""Other values that those without a refusal may have."""
 
 _UNSUPPORTED_FAMILIES = tuple(
     f"{tuner}_"
     for tuner in ("galore", "lisa", "llamapro", "adalora", "ia3", "vera", "boft", "fourier", "reft", "unsloth")
 )
-
-_INFER = "hpcbench has no interactive `infer`: evals measure a trained model"
-_EXPORT = "hpcbench trains and evaluates, and does not export models"
-
-_REASONS: Mapping[str, tuple[str, str]] = {
-    "load_in_4bit": ("quantization_bit takes the number of bits", "set quantization_bit: 4"),
-    "load_in_8bit": ("quantization_bit takes the number of bits", "set quantization_bit: 8"),
-    "quant_method": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
-    "quant_bits": (_EXPORT, "to train on a quantised base set quantization_bit; to export use `cmd: command`"),
-    **dict.fromkeys(("quant_n_samples", "quant_seqlen"), (_EXPORT, "run your export as `cmd: command`")),
-    "streaming": (
-        "datasets are read whole, so that rows are split, drawn and counted alike in every run",
-        "set train_dataset_sample for fewer rows, lazy_tokenize: true to tokenize while training",
-    ),
-    **dict.fromkeys(
-        ("loss_scale", "loss_scale_config_path"),
-        (
-            "weights of the loss come from the template of agent dialogues alone",
-            "set use_loss_scale: true and agent_template",
-        ),
-    ),
-    "sequence_parallel_size": (
-        "a sequence stays on one rank",
-        "lower max_length or set gradient_checkpointing: true",
-    ),
-    "self_cognition_sample": (
-        "ms-swift's self-cognition rows and their placeholders are not part of hpcbench",
-        "write such rows into a file and list it in dataset",
-    ),
-    **dict.fromkeys(
-        ("deepspeed", "deepspeed_config_path"),
-        (
-            "ranks are torch's own data parallel (DDP)",
-            "set requirements.ddp; for less memory a quantised or frozen base",
-        ),
-    ),
-    "fsdp": (
-        "ranks are torch's own data parallel (DDP), each with the whole model",
-        "set requirements.ddp: 1 with several GPUs to spread the layers over them",
-    ),
-    "model_revision": (
-        "a model is what the local cache or folder holds",
-        "download that revision and give model_id_or_path: its folder",
-    ),
-    "ignore_args_error": (
-        "a mistyped argument that is passed over trains something else than was asked for",
-        "remove it",
-    ),
-    "hub_token": (
-        "a token in a suite would be copied into job files, records and reports",
-        "log in with `hf auth login`, or set HF_TOKEN (ModelScope: MODELSCOPE_API_TOKEN) where you submit",
-    ),
-    "lora_dtype": ("adapters are trained in fp32, whatever the base's dtype", "remove it; dtype sets the base's"),
-    "freeze_parameters": (
-        "full trains every weight",
-        "use sft_type: lisa to train a few layers at a time, or an adapter",
-    ),
-    **dict.fromkeys(("eval_human", "use_streamer"), (_INFER, "set eval_dataset")),
-    "show_dataset_sample": (_INFER, "set val_dataset_sample for the number of validation rows"),
-    **dict.fromkeys(
-        ("merge_lora", "merge_lora_and_save"), (_EXPORT, "to evaluate merged weights set eval_args.merge_lora: true")
-    ),
-    "save_generation_config": (_INFER, "how evals generate stands in the record: eval_args.gen_kwargs"),
-    "report_to": (
-        "losses and figures are in each job's history.jsonl and in the report, and jobs need no internet",
-        "set report_to: none, or remove it",
-    ),
-    "bf16": ("dtype takes the name of the type", "set dtype: bf16"),
-    "fp16": ("dtype takes the name of the type", "set dtype: fp16"),
-    "infer_backend": ("evals generate with transformers, whose speed the report compares", "remove it"),
-}
-"""Why an argument is not honoured, and what to do instead."""
 
 UNSUPPORTED_TUNERS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -226,7 +149,6 @@ HINTS: Mapping[str, str] = {
     **dict.fromkeys(("account", "qos"), "it belongs to the cluster profile, which `hpcbench init` writes"),
     "val_size": "dataset_test_ratio is the part of each dataset that becomes validation",
     "val_set_size": "dataset_test_ratio is the part of each dataset that becomes validation",
-    **dict.fromkeys(("eval_strategy", "evaluation_strategy"), "eval_steps is the number of steps between evaluations"),
 }
 """Keys of other tools that mean nothing here -> what there is instead, wherever they are written."""
 
@@ -243,17 +165,20 @@ class ArgumentNames:
     is_catalog_model: Callable[[Located], bool]
     also: tuple[str, ...] = ()
     """Further names that may have been meant, which the caller reads itself."""
+    remarks: list[str] = field(default_factory=list)
+    """Receives what is to be said of arguments that are taken and change nothing."""
 
     def resolve(self, given: Mapping[str, Located], problems: list[Problem]) -> dict[str, Located]:
         """Return the arguments of one layer under their own names; what cannot be taken goes to `problems`."""
         found: dict[str, Located] = {}
         written: dict[str, str] = {}
         for name, value in given.items():
-            if name in _OWN_FILES and _canonical(value) in ("[]", *_NOTHING):
+            if name in _OWN_FILES and _canonical(value) in ("[]", *NOTHING):
                 continue
             own = self._own_name(name, value)
             if own not in self.known:
-                problems += self._refuse(name, value)
+                if name not in EXPANSIONS:
+                    problems += self._refuse(name, value)
                 continue
             if own in found:
                 message = f"`{name}` and `{written[own]}` are the same argument"
@@ -264,7 +189,28 @@ class ArgumentNames:
             if name == "model" and own == "model_type" and "model_id_or_path" not in given:
                 # The model that is named now must not lose against a path that an earlier layer gave.
                 found["model_id_or_path"] = replace(value, value=None, raw=None)
+        for name, value in given.items():
+            if name in EXPANSIONS and name not in self.known:
+                self._expand(name, value, found, problems)
         return found
+
+    def _expand(self, name: str, value: Located, found: dict[str, Located], problems: list[Problem]) -> None:
+        """Put the arguments that a value stands for beside those that were found."""
+        word = _canonical(value)
+        meant = EXPANSIONS[name].get(word)
+        if meant is None:
+            if name in REFUSED:
+                problems += self._refuse(name, value)
+            elif word not in _ASKING_NOTHING[name]:
+                expected = ", ".join((*EXPANSIONS[name], *_ASKING_NOTHING[name][:1]))
+                problems.append(value.problem(f"unknown value {show(value)} of `{name}`", expected=expected))
+            return
+        for own, plain in meant.items():
+            made = replace(value, value=plain, raw=None)
+            other = found.setdefault(own, made)
+            if other.value is not None and _canonical(other) != _canonical(made):
+                message = f"`{name}: {word}` contradicts `{own}: {show(other)}`"
+                problems.append(value.problem(message, hint="keep one of them"))
 
     def _own_name(self, name: str, value: Located) -> str:
         if name in self.known:
@@ -275,15 +221,22 @@ class ArgumentNames:
         return own
 
     def _refuse(self, name: str, value: Located) -> list[Problem]:
-        if name in _FORBIDDEN:
-            return [value.problem(f"`{name}` cannot be set in a suite", hint=_FORBIDDEN[name])]
-        if name in UNSUPPORTED or name.startswith(_UNSUPPORTED_FAMILIES):
-            if _canonical(value) in UNSUPPORTED.get(name, _OFF):
+        if name in FORBIDDEN:
+            return [value.problem(f"`{name}` cannot be set in a suite", hint=FORBIDDEN[name])]
+        if name in WITHOUT_EFFECT:
+            self.remarks.append(f"`{name}` changes nothing: {WITHOUT_EFFECT[name]}")
+            return []
+        if name in REFUSED:
+            refusal = REFUSED[name]
+            if _canonical(value) in refusal.idle:
                 return []
-            why, instead = _REASONS.get(name, ("", "remove it"))
-            message = f"`{name}` is known but not supported by this version" + (f": {why}" if why else "")
-            return [value.problem(message, hint=instead)]
-        hint = HINTS.get(name) or did_you_mean(name, (*self.known, *self.also, *ALIASES, *UNSUPPORTED))
+            message = f"`{name}` is known but not supported by this version: {refusal.why}"
+            return [value.problem(message, hint=refusal.instead)]
+        if name.startswith(_UNSUPPORTED_FAMILIES):
+            message = f"`{name}` is known but not supported by this version"
+            return [] if _canonical(value) in OFF else [value.problem(message, hint="remove it")]
+        others = (*self.known, *self.also, *ALIASES, *EXPANSIONS, *REFUSED)
+        hint = HINTS.get(name) or did_you_mean(name, others)
         if name in self.elsewhere:
             section = self.elsewhere[name]
             hint = f"it belongs into `{section}`" if section else f"it belongs beside `args`, as `{name}: ...`"
@@ -310,9 +263,12 @@ def _name_groups(value: Located, groups: Mapping[str, str]) -> Located:
 
 
 def _canonical(value: Located) -> str:
-    # As the values that change nothing are written in UNSUPPORTED.
-    if value.items == ():
-        return "[]"
+    # As the values that ask for nothing are written in REFUSED.
+    if value.items is not None:
+        words = [_canonical(item) for item in value.items]
+        return words[0] if len(words) == 1 else f"[{', '.join(words)}]"
+    if value.mapping == {}:
+        return "{}"
     plain: Any = value.value
     if isinstance(plain, bool) or plain is None:
         return {True: "true", False: "false", None: "null"}[plain]

@@ -41,6 +41,13 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Keys that people write under `args` -> the section where they belong, empty for beside the sections."""
 
+MOVED_ARGUMENTS: Mapping[str, tuple[str, str]] = {
+    "eval_limit": ("eval_args", "limit"),
+    "eval_few_shot": ("eval_args", "num_fewshot"),
+    "eval_dataset": ("", "eval_dataset"),
+}
+"""Arguments of SWIFT's eval under `args` -> the section and key that they stand for, no section for beside them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
@@ -102,7 +109,7 @@ def read_layer(
     sections: dict[str, Mapping[str, Located]] = {}
     cleared: set[str] = set()
     known = (*SECTIONS, *VALUES, *besides)
-    for name, entry in entries.items():
+    for name, entry in _move_out(entries, problems).items():
         if name in besides:
             continue
         if name not in known:
@@ -121,6 +128,27 @@ def read_layer(
         elif not entry.is_forgotten:
             problems.append(entry.problem(f"got {show(entry)}", expected="a mapping (key: value)"))
     return Layer(values=values, sections=sections, cleared=frozenset(cleared))
+
+
+def _move_out(entries: Mapping[str, Located], problems: list[Problem]) -> Mapping[str, Located]:
+    """Return a layer's entries with the arguments of SWIFT's eval where they belong instead of under `args`."""
+    args = entries.get("args")
+    if args is None or args.mapping is None or MOVED_ARGUMENTS.keys().isdisjoint(args.mapping):
+        return entries
+    found = dict(entries)
+    found["args"] = replace(args, value={k: v for k, v in args.mapping.items() if k not in MOVED_ARGUMENTS})
+    for name in MOVED_ARGUMENTS.keys() & args.mapping.keys():
+        section, key = MOVED_ARGUMENTS[name]
+        value = args.mapping[name]
+        others = found if not section else (found[section].mapping or {}) if section in found else {}
+        if key in others:
+            where = f"{section}.{key}" if section else key
+            problems.append(value.problem(f"`{name}` and `{where}` are the same", hint="keep one of them"))
+        elif section:
+            found[section] = replace(found.get(section, args), value={**others, key: value}, raw=None)
+        else:
+            found[key] = value
+    return found
 
 
 def read_section(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,7 +50,8 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = (), typed_i
     problems: list[Problem] = []
     folder = typed_in or Path.cwd()
     here = SuitePlace(name="", file=folder / OVERRIDE, typed_in=folder)
-    set_layer = parse_overrides(overrides, names=_argument_names(here), problems=problems)
+    set_names = _argument_names(here)
+    set_layer = parse_overrides(overrides, names=set_names, problems=problems)
     suites: list[Suite] = []
     by_name: dict[str, SuiteFile] = {}
     for file in find_suite_files([Path(path) for path in paths], problems):
@@ -64,7 +65,9 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = (), typed_i
             names = _argument_names(place)
             loader = _Loader(place=place, set_layer=set_layer, problems=problems, names=names)
             experiments = loader.load(file.document)
-            suites.append(replace(_make_suite(place, experiments), overrides=tuple(overrides), typed_in=folder))
+            remarks = (*names.remarks, *set_names.remarks)
+            suite = _make_suite(place, experiments, remarks)
+            suites.append(replace(suite, overrides=tuple(overrides), typed_in=folder))
     if problems:
         raise ConfigError(_in_file_order(problems))
     return suites
@@ -86,13 +89,19 @@ def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) ->
     experiments = loader.load(document)
     if problems:
         raise ConfigError(_in_file_order(problems))
-    return _make_suite(place, experiments)
+    return _make_suite(place, experiments, names.remarks)
 
 
-def _make_suite(place: SuitePlace, experiments: Sequence[Experiment]) -> Suite:
+def _make_suite(place: SuitePlace, experiments: Sequence[Experiment], of_names: Iterable[str]) -> Suite:
     codes = (remark_on_code(experiment.args) for experiment in experiments if experiment.args is not None)
     code_remarks = dict.fromkeys(remark for remark in codes if remark is not None)
-    remarks = (*place.datasets.remarks(), *place.models.remarks(), *code_remarks, *place.eval_tasks.remarks)
+    remarks = (
+        *dict.fromkeys(of_names),
+        *place.datasets.remarks(),
+        *place.models.remarks(),
+        *code_remarks,
+        *place.eval_tasks.remarks,
+    )
     return Suite(name=place.name, file=place.file, experiments=tuple(experiments), remarks=remarks)
 
 

@@ -10,8 +10,9 @@ import ast
 import inspect
 import itertools
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -36,6 +37,7 @@ from hpcbench.schemas.cluster_profile import ClusterProfile, Container
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.tuners import SHORTHANDS
+from tests.support.swift_names import Fate, SwiftName, fate_of, load_names
 
 NOTICE = (
     "<!-- Made by tests/support/reference.py from the schemas; `pytest tests/unit --update-golden` rewrites it. -->"
@@ -48,6 +50,10 @@ The first bytes of a file tell what it is, and its name only which kind of text.
 that `save_to_disk` of datasets wrote, or holds data files of one kind, which are read in the order of their names. Where their names, or
 those of their folders, tell splits as on the Hugging Face hub, `train` is read; another split is named by its folder or file. Plan reads
 all rows of up to 16 MiB; of larger data the first rows, some others where the kind allows it, and the end."""
+SWIFT_INTRODUCTION = """\
+Every argument that SWIFT 2.4 and ms-swift 4 declare. Honored are those that hpcbench has under the same name; a value that it cannot
+honor is refused. Mapped are those that it has under another name. What changes nothing is taken, and plan says so. What is refused is
+refused where it asks for something: a value that asks for nothing, such as the release's default, is taken."""
 ROWS_INTRODUCTION = """\
 A row is of the first shape all of whose needed columns are there and not null. Optional columns may be missing, null or empty; a list may
 be written as JSON text, as in CSV files. Everything else that a row holds is named in a warning. Turns are objects of `from` and `value`,
@@ -94,6 +100,7 @@ def render_reference() -> str:
         *section("Requirements", _schema_rows(suite["$defs"]["requirements"]["properties"]), ("key", "values", "meaning")),
         *section("Matrix", _schema_rows(suite["$defs"]["matrix"]["properties"]), ("key", "values", "meaning")),
         *_training_arguments(),
+        *_swift_arguments(),
         *_dataset_rows(),
         *_model("Evaluation arguments", EvalArgs, "`eval_args:` of a suite; `per_dataset:` overrides them by dataset."),
         *_model("Command arguments", CommandArgs, "`args:` of `cmd: command`."),
@@ -163,6 +170,36 @@ def _training_arguments() -> list[str]:
     parts += section("Short forms of sft_type", shorthands, ("sft_type", "stands for"), level=3)
     aliases = [(f"`{alias}`", f"`{name}`") for alias, name in sorted(ALIASES.items())]
     return [*parts, *section("Other names", aliases, ("also taken", "argument"), level=3)]
+
+
+def _swift_arguments() -> list[str]:
+    """Return what happens to each argument that SWIFT 2.4 and ms-swift 4 declare, with the counts."""
+    names = load_names()
+    releases = list(dict.fromkeys(name.release for name in names))
+    groups = list(dict.fromkeys((name.release, name.group) for name in names))
+    counts = Counter((name.release, name.group, fate_of(name.name)[0]) for name in names)
+    rows = [
+        (f"{release} {group}", *(str(counts[release, group, fate] or "") for fate in get_args(Fate)))
+        for release, group in groups
+    ]
+    by_name: dict[str, list[SwiftName]] = {}
+    for each in names:
+        by_name.setdefault(each.name, []).append(each)
+    listing = []
+    for name, found in sorted(by_name.items()):
+        fate, how = fate_of(name)
+        where = "; ".join(
+            f"{release} {', '.join(dict.fromkeys(each.group.removesuffix('Arguments') for each in found if each.release == release))}"
+            for release in releases
+            if any(each.release == release for each in found)
+        )
+        listing.append((f"`{name}`", where, fate, "" if how == f"`{name}`" else how))
+    return [
+        "## Arguments of SWIFT",
+        SWIFT_INTRODUCTION,
+        *section("Counts", rows, ("release and class", *get_args(Fate)), level=3),
+        *section("Names", listing, ("argument", "declared by", "here", "as, or why and what instead"), level=3),
+    ]
 
 
 def _dataset_rows() -> list[str]:

@@ -42,10 +42,10 @@ class ArgumentsVerb(Verb):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options by group, then the arguments of ms-swift that no verb has a use for."""
         from hpcbench.cli.single_run.options import VERBS, options_of
-        from hpcbench.config.aliases import UNSUPPORTED
+        from hpcbench.config.refused_arguments import REFUSED
 
         super().format_options(ctx, formatter)
-        names = sorted(UNSUPPORTED.keys() - {name for verb in VERBS for name in options_of(verb)})
+        names = sorted(REFUSED.keys() - {name for verb in VERBS for name in options_of(verb)})
         with formatter.section(heading("Not supported by this version; values that ask for nothing are taken")):
             formatter.write_text(", ".join(names))
 

@@ -177,14 +177,12 @@ def test_names_of_other_tools_with_the_same_meaning_are_taken(
     ("section", "given", "hint"),
     [
         ("args", {"device": "cpu"}, "it belongs beside `args`, as `device: ...`"),
-        ("args", {"eval_dataset": ["arc_easy"]}, "it belongs beside `args`, as `eval_dataset: ...`"),
         ("args", {"num_fewshot": 5}, "it belongs into `eval_args`"),
         ("args", {"tasks": "arc_easy"}, "name eval tasks in `eval_dataset`, beside `args`"),
         ("eval_args", {"tasks": "arc_easy"}, "name eval tasks in `eval_dataset`, beside `args`"),
         ("args", {"model_args": "pretrained=gpt2"}, "give model_id_or_path and dtype under `args`"),
         ("requirements", {"mem": "64G"}, "requirements.mem_gb takes GiB as a number, for example mem_gb: 64"),
         ("args", {"report_to": "wandb"}, "set report_to: none, or remove it"),
-        ("args", {"bf16": True}, "set dtype: bf16"),
     ],
 )
 def test_other_names_get_a_hint_that_leads_on(tmp_path: Path, section: str, given: dict[str, Any], hint: str) -> None:

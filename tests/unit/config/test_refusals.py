@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.aliases import UNSUPPORTED, UNSUPPORTED_TUNERS
+from hpcbench.config.aliases import UNSUPPORTED_TUNERS
+from hpcbench.config.refused_arguments import REFUSED
 from hpcbench.schemas.arguments import SftArgs
 from tests.unit.config.test_ms_swift_arguments import load_with
 
-HUB = {name for name in UNSUPPORTED if name.startswith(("hub_", "push_"))}
-ASKING = {"quant_n_samples": "128", "quant_seqlen": "512", "deepspeed": "default-zero2", "fsdp": "full_shard"}
+ASKING = {"streaming_buffer_size": "64", "quant_n_samples": "128", "quant_seqlen": "512"}
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED.keys() - HUB))
+@pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_refused_argument_has_its_reason_and_a_way_on(tmp_path: Path, name: str) -> None:
     text = load_with(tmp_path, **{name: ASKING.get(name, "something")})
     assert isinstance(text, str)
@@ -23,9 +23,9 @@ def test_a_refused_argument_has_its_reason_and_a_way_on(tmp_path: Path, name: st
     assert "hint: " in text
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+@pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_value_that_asks_for_nothing_is_taken(tmp_path: Path, name: str) -> None:
-    for value in UNSUPPORTED[name]:
+    for value in REFUSED[name].idle:
         found = load_with(tmp_path, **{name: value})
         assert isinstance(found, SftArgs), found
 

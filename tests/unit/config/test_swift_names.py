@@ -1,0 +1,160 @@
+"""No argument that SWIFT 2.4 or ms-swift 4 declares is unknown: it is honored, mapped, or refused with a way on."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.config import load_suites
+from hpcbench.config.experiment_builder import COMMANDS
+from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, WITHOUT_EFFECT
+from hpcbench.errors import ConfigError
+from hpcbench.schemas.suite import Suite
+from tests.support.swift_names import OWED, SwiftName, fate_of, load_names
+
+COMMAND_OF = {"Infer": "infer", "Export": "export", "Eval": "eval", "Pt": "pt", "Pretrain": "pt", "RLHF": "rlhf"}
+"""Class -> the command that has its arguments; the others' are of `sft`."""
+GROUPS = sorted({(name.release, name.group) for name in load_names()})
+
+
+def load_with(folder: Path, argument: SwiftName | str, value: Any, *, cmd: str = "sft", **args: Any) -> Suite | str:
+    """Return the suite with this argument, or the text of its refusal."""
+    name = argument if isinstance(argument, str) else argument.name
+    rows = folder / "rows.jsonl"
+    if not rows.exists():
+        rows.write_text('{"query": "a", "response": "b"}\n' * 4, encoding="utf-8")
+    given = {"model_type": "qwen2.5-7b-instruct", "dataset": "rows.jsonl", "max_steps": 100, **args}
+    if cmd == "rlhf":
+        given["rlhf_type"] = "dpo"
+    if name in {"model", "model_id_or_path", "model_cache_dir"}:
+        del given["model_type"]
+    if name == "custom_train_dataset_path":
+        del given["dataset"]
+    suite = {"cmd": cmd, "args": {**given, name: value}, "experiment": [{"name": "a"}]}
+    if cmd == "eval" and name != "eval_dataset":
+        suite["eval_dataset"] = ["arc"]
+    path = folder / "demo.json"
+    path.write_text(json.dumps(suite), encoding="utf-8")
+    try:
+        return load_suites([path])[0]
+    except ConfigError as error:
+        return str(error)
+
+
+def command_of(argument: SwiftName) -> str:
+    cmd = COMMAND_OF.get(argument.group.removesuffix("Arguments"), "sft")
+    return cmd if cmd in COMMANDS else "sft"
+
+
+def asking_value(argument: SwiftName) -> Any:
+    """Return a value of the argument's type that is not its default."""
+    kind, default = argument.type.strip("[]"), ast.literal_eval(argument.default)
+    if kind == "bool":
+        return not default
+    if kind == "int":
+        return (default or 0) + 2
+    if kind == "float":
+        return 0.5 if default != 0.5 else 0.25
+    if "'" in kind:
+        choices = ast.literal_eval(argument.type)
+        choices = choices[0] if isinstance(choices[0], list) else choices
+        return next(choice for choice in choices if choice not in {default, None})
+    return "rows.jsonl" if "dataset" in argument.name else "something"
+
+
+@pytest.mark.parametrize(("release", "group"), GROUPS)
+def test_no_argument_is_unknown(tmp_path: Path, release: str, group: str) -> None:
+    unknown = []
+    for argument in load_names():
+        if (argument.release, argument.group) != (release, group) or fate_of(argument.name)[0] == "owed":
+            continue
+        for value in (asking_value(argument), ast.literal_eval(argument.default)):
+            found = load_with(tmp_path, argument, value, cmd=command_of(argument))
+            if isinstance(found, str) and ("unknown argument" in found or "unknown key" in found):
+                unknown.append((argument.name, value, found))
+    assert unknown == []
+
+
+def test_every_argument_has_its_place() -> None:
+    owed = {argument.name for argument in load_names() if fate_of(argument.name)[0] == "owed"}
+    assert owed <= OWED.keys()
+
+
+@pytest.mark.parametrize("name", sorted({name.name for name in load_names()} & REFUSED.keys()))
+def test_a_refused_argument_says_why_and_what_instead(tmp_path: Path, name: str) -> None:
+    argument = next(each for each in load_names() if each.name == name)
+    if fate_of(name)[0] != "refused":
+        return
+    candidates = (asking_value(argument), False, "something")
+    value = next(each for each in candidates if str(each).lower() not in REFUSED[name].idle)
+    text = load_with(tmp_path, argument, value, cmd=command_of(argument))
+    assert isinstance(text, str)
+    assert f"`{name}` is known but not supported by this version: {REFUSED[name].why}" in text
+    assert f"hint: {REFUSED[name].instead}" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_EFFECT))
+def test_an_argument_that_changes_nothing_is_taken_and_plan_says_so(tmp_path: Path, name: str) -> None:
+    found = load_with(tmp_path, name, True)
+    assert isinstance(found, Suite), found
+    assert f"`{name}` changes nothing: {WITHOUT_EFFECT[name]}" in found.remarks
+
+
+@pytest.mark.parametrize("name", sorted(FORBIDDEN))
+def test_where_results_go_is_not_for_a_suite(tmp_path: Path, name: str) -> None:
+    text = load_with(tmp_path, name, "somewhere")
+    assert isinstance(text, str)
+    assert f"`{name}` cannot be set in a suite" in text
+    assert "--save-dir" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("loss_scale", "default", {"loss_on_all_rounds": True, "use_loss_scale": False}),
+        ("loss_scale", "last_round", {"loss_on_all_rounds": False}),
+        ("loss_scale", "react", {"loss_on_all_rounds": True, "use_loss_scale": True, "agent_template": "react"}),
+        ("bf16", True, {"dtype": "bf16"}),
+        ("bf16", False, {"dtype": "bf16"}),
+        ("load_in_4bit", True, {"quantization_bit": 4}),
+        ("load_in_8bit", "true", {"quantization_bit": 8}),
+        ("strict", True, {"check_dataset_strategy": "error"}),
+        ("strict", False, {"check_dataset_strategy": "discard"}),
+        ("use_chat_template", False, {"template_type": "default-generation"}),
+        ("use_chat_template", True, {"template_type": None}),
+        ("tools_prompt", "react_en", {"agent_template": "react"}),
+        ("template_type", "AUTO", {"template_type": None}),
+        ("dtype", "AUTO", {"dtype": "bf16"}),
+        ("lorap_lr_ratio", 16.0, {"lora_lr_ratio": 16.0}),
+        ("data_seed", 7, {"dataset_split_seed": 7}),
+        ("neftune_alpha", 5, {"neftune_noise_alpha": 5.0}),
+        ("model_cache_dir", "Qwen/Qwen2.5-0.5B", {"model_id_or_path": "Qwen/Qwen2.5-0.5B"}),
+    ],
+)
+def test_a_word_of_another_release_means_arguments_of_hpcbench(
+    tmp_path: Path, name: str, value: Any, expected: dict[str, Any]
+) -> None:
+    found = load_with(tmp_path, name, value)
+    assert isinstance(found, Suite), found
+    args = found.experiments[0].args
+    assert {key: getattr(args, key) for key in expected} == expected
+
+
+def test_words_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    text = load_with(tmp_path, "bf16", value=True, dtype="fp32")
+    assert "`bf16: true` contradicts `dtype: 'fp32'`" in str(text)
+    assert isinstance(load_with(tmp_path, "bf16", value=True, dtype="bfloat16"), Suite)
+
+
+def test_arguments_of_swifts_eval_go_where_they_belong(tmp_path: Path) -> None:
+    found = load_with(tmp_path, "eval_limit", 5, cmd="eval", eval_few_shot=2)
+    assert isinstance(found, Suite), found
+    args = found.experiments[0].eval_args["arc"]
+    assert (args.limit, args.num_fewshot) == (5, 2)
+    found = load_with(tmp_path, "eval_dataset", ["gsm8k"], cmd="eval")
+    assert isinstance(found, Suite), found
+    assert found.experiments[0].eval_dataset == ("gsm8k",)
