@@ -36,6 +36,25 @@ class Part(StrEnum):
     """Descriptions of the tools: a list of objects, or its JSON text."""
     TEXT = "text"
     """Plain text without questions and answers; every token of it is trained on."""
+    CHOSEN = "chosen answer"
+    """The better answer: text, a turn, or turns; such turns may begin with the question."""
+    REJECTED = "rejected answer"
+    """The worse answer to the same question, as the better one is written."""
+    LABEL = "label"
+    """Whether the answer is a good one: true or false, 1 or 0."""
+
+
+class Lesson(StrEnum):
+    """What a training takes from its rows."""
+
+    ANSWERS = "answers"
+    """Chats, whose answers are learned."""
+    TEXTS = "texts"
+    """Texts as they are, of which every token is learned (`cmd: pt`)."""
+    PAIRS = "pairs"
+    """Two answers to one question, of which one is better (`cmd: dpo`, `orpo`, `simpo`, `cpo`)."""
+    JUDGED = "judged answers"
+    """Answers, each good or bad (`cmd: kto`); a pair is one of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +82,36 @@ SHAPES: Final = (
     Shape(name="completions", needed={"prompt": Part.QUESTION, "completion": Part.ANSWER}, optional=_BESIDE_PAIRS),
     Shape(name="plain text", needed={"text": Part.TEXT}),
 )
-"""The accepted shapes; the first that fits is taken."""
+"""The shapes of rows whose answers are learned; the first that fits is taken."""
+
+_PAIR: Final = {"chosen": Part.CHOSEN, "rejected": Part.REJECTED}
+_WORSE: Final = {"rejected_response": Part.REJECTED}
+PAIR_SHAPES: Final = (
+    Shape(name=OPENAI, needed={"messages": Part.TURNS, **_WORSE}, optional=_BESIDE_TURNS),
+    Shape(
+        name="openai, both in full",
+        needed={"messages": Part.TURNS, "rejected_messages": Part.REJECTED},
+        optional=_BESIDE_TURNS,
+    ),
+    Shape(name=SHAREGPT, needed={"conversations": Part.TURNS, **_PAIR}, optional=_BESIDE_TURNS),
+    Shape(name="ms-swift", needed={"query": Part.QUESTION, "response": Part.ANSWER, **_WORSE}, optional=_BESIDE_PAIRS),
+    Shape(
+        name=ALPACA,
+        needed={"instruction": Part.QUESTION, **_PAIR},
+        optional={"input": Part.ADDITION, **_BESIDE_PAIRS},
+    ),
+    Shape(name="questions", needed={"question": Part.QUESTION, **_PAIR}, optional=_BESIDE_PAIRS),
+    Shape(name="prompts", needed={"prompt": Part.QUESTION, **_PAIR}, optional=_BESIDE_PAIRS),
+    Shape(name="two dialogues", needed=_PAIR, optional=_BESIDE_TURNS),
+)
+"""The shapes of rows with two answers."""
+LABEL_COLUMNS: Final = ("label", "kto_tag")
+"""Columns beside those of `SHAPES` that say whether the answer is a good one; the first that is there is taken."""
 
 MEDIA_COLUMNS: Final = ("images", "image", "videos", "video", "audios", "audio")
 """Columns that are refused where they are not empty."""
 PREFERENCE_COLUMNS: Final = ("chosen", "rejected", "rejected_response", "rejected_messages")
-"""Columns of preference tuning, which are refused where they are not empty."""
+"""Columns of pairs, which other trainings refuse where they are not empty."""
 
 Role = Literal["user", "assistant", "system", "call", "result"]
 SPEAKERS: Final[Mapping[str, Role]] = {
@@ -88,6 +131,12 @@ SPEAKERS: Final[Mapping[str, Role]] = {
 CHAT_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
 """Roles that go to the chat template as they are, in turns of `role` and `content`."""
 
+REGISTRY_PREFERENCES: Final[Mapping[str, Part]] = {
+    "chosen": Part.CHOSEN,
+    "rejected": Part.REJECTED,
+    "kto_tag": Part.LABEL,
+}
+"""LLaMA-Factory's names of what preference tuning reads, whatever the `formatting`."""
 REGISTRY_COLUMNS: Final[Mapping[Formatting, Mapping[str, Part]]] = {
     ALPACA: {
         "prompt": Part.QUESTION,
@@ -134,20 +183,45 @@ def layout_of(
 
     As there, `columns` names everything that is read, and a prompt without a response is plain text to learn.
     """
-    known = REGISTRY_COLUMNS[formatting or ALPACA]
+    known = {**REGISTRY_COLUMNS[formatting or ALPACA], **REGISTRY_PREFERENCES}
     found = {known[name]: column for name, column in columns.items()}
+    is_pair = Part.CHOSEN in found
     if found and formatting in {SHAREGPT, OPENAI}:
         found.setdefault(Part.TURNS, "conversations")
     elif found and not found.keys() & {Part.QUESTION, Part.ADDITION, Part.ANSWER}:
-        found |= {Part.QUESTION: "instruction", Part.ADDITION: "input", Part.ANSWER: "output"}
-    elif Part.QUESTION in found and not found.keys() & {Part.ADDITION, Part.ANSWER}:
+        answer = {} if is_pair else {Part.ANSWER: "output"}
+        found |= {Part.QUESTION: "instruction", Part.ADDITION: "input", **answer}
+    elif Part.QUESTION in found and not is_pair and not found.keys() & {Part.ADDITION, Part.ANSWER}:
         found[Part.TEXT] = found.pop(Part.QUESTION)
     return RowLayout(formatting=formatting, columns=found, tags=tags, origin=origin)
 
 
-def describe_shapes() -> str:
+def shapes_of(lesson: Lesson) -> tuple[Shape, ...]:
+    """Return the shapes that rows of such a training may have."""
+    match lesson:
+        case Lesson.PAIRS:
+            return PAIR_SHAPES
+        case Lesson.JUDGED:
+            return (*_judged_shapes(), *PAIR_SHAPES)
+        case Lesson.TEXTS:
+            return (*SHAPES, Shape(name="answers alone", needed={"response": Part.TEXT}))
+        case Lesson.ANSWERS:
+            return SHAPES
+
+
+def _judged_shapes() -> tuple[Shape, ...]:
+    return tuple(
+        Shape(name=shape.name, needed={**shape.needed, column: Part.LABEL}, optional=shape.optional)
+        for column in LABEL_COLUMNS
+        for shape in SHAPES
+        if Part.TEXT not in shape.needed.values()
+    )
+
+
+def describe_shapes(lesson: Lesson = Lesson.ANSWERS) -> str:
     """Return the accepted shapes in one line, as error messages show them."""
-    return " | ".join(" + ".join(shape.needed) for shape in SHAPES)
+    shown = [shape for shape in shapes_of(lesson) if LABEL_COLUMNS[1] not in shape.needed]
+    return " | ".join(" + ".join(shape.needed) for shape in shown)
 
 
 def describe_questions() -> str:

@@ -14,7 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from hpcbench.data.columns import ALPACA, KEY_TAGS, REGISTRY_COLUMNS, REGISTRY_TAGS, Formatting, layout_of
+from hpcbench.data.columns import (
+    ALPACA,
+    KEY_TAGS,
+    REGISTRY_COLUMNS,
+    REGISTRY_PREFERENCES,
+    REGISTRY_TAGS,
+    Formatting,
+    layout_of,
+)
 from hpcbench.data.dataset_source import DatasetSource
 from hpcbench.data.values import describe, show
 from hpcbench.errors import WorkerError, did_you_mean
@@ -28,7 +36,6 @@ _KEYS: Final = frozenset(
     | {"subset", "split", "folder", "num_samples", "columns", "tags"}
 )
 _MEDIA: Final = ("images", "videos", "audios")
-_PREFERENCES: Final = ("chosen", "rejected", "kto_tag")
 _REFUSED_PLACES: Final = {
     "om_hub_url": "datasets of the Modelers hub are not read",
     "script_url": "datasets made by a script are not read, since that would run its code",
@@ -90,9 +97,9 @@ class _Entry:
         values = self._values
         self._check_names("", values, _KEYS)
         formatting = self._formatting()
-        if values.get("ranking"):
-            raise self._error("ranking", "preference tuning, which hpcbench does not do", expected="answers to learn")
         columns = self._columns(formatting)
+        if values.get("ranking") and not {"chosen", "rejected"} <= columns.keys():
+            raise self._error("ranking", "columns names no chosen and rejected", expected="columns for both answers")
         tags = self._texts_of("tags", (*KEY_TAGS, *REGISTRY_TAGS))
         if tags and formatting == ALPACA:
             raise self._error("tags", f"with formatting {ALPACA}, which has no turns", expected="sharegpt, openai")
@@ -148,16 +155,16 @@ class _Entry:
     def _columns(self, formatting: Formatting) -> Mapping[str, str]:
         known = REGISTRY_COLUMNS[formatting]
         everywhere = {column for columns in REGISTRY_COLUMNS.values() for column in columns}
-        columns = self._texts_of("columns", (*sorted(everywhere), *_MEDIA, *_PREFERENCES))
+        columns = self._texts_of("columns", (*sorted(everywhere), *_MEDIA, *REGISTRY_PREFERENCES))
         for column in columns:
             place = f"columns: {column}"
             if column in _MEDIA:
                 raise self._error(place, "images or sound", expected="text; hpcbench trains on text only")
-            if column in _PREFERENCES:
-                raise self._error(place, "preference tuning, which hpcbench does not do", expected="answers to learn")
-            if column not in known:
+            if column not in known and column not in REGISTRY_PREFERENCES:
                 raise self._error(place, f"not read with formatting {formatting}", expected=", ".join(known))
-        if {"prompt", "query"} <= columns.keys() and "response" not in columns:
+        if ("chosen" in columns) != ("rejected" in columns):
+            raise self._error("columns", "one of chosen and rejected", expected="both answers")
+        if {"prompt", "query"} <= columns.keys() and not columns.keys() & {"response", "chosen"}:
             raise self._error("columns", "prompt and query without a response", expected="prompt, query and response")
         return columns
 

@@ -16,14 +16,16 @@ from hpcbench.catalog.agents import AgentFormat
 from hpcbench.data.columns import (
     MEDIA_COLUMNS,
     PREFERENCE_COLUMNS,
-    SHAPES,
+    Lesson,
     Part,
     RowLayout,
     Shape,
     describe_questions,
     describe_shapes,
+    shapes_of,
 )
 from hpcbench.data.messages import CALLS, Dialogue, Message, check_answers, check_question, read_tools, read_turns
+from hpcbench.data.preference_rows import Parts, read_label, split_pair
 from hpcbench.data.rows import PlacedRow
 from hpcbench.data.values import BadRowError, describe, is_absent, show, show_names, take_list, take_text, well_formed
 from hpcbench.errors import DataError, plural
@@ -31,7 +33,7 @@ from hpcbench.errors import DataError, plural
 NO_LAYOUT: Final = RowLayout()
 _NAMED_FIRST: Final = (Part.TURNS, Part.ANSWER, Part.QUESTION, Part.ADDITION)
 """The part whose column names a dialogue in messages: the first of these that there is."""
-PREFERENCES: Final = "is for preference tuning, which hpcbench does not do"
+PREFERENCES: Final = "is for preference tuning (`cmd: dpo` and its sisters)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +45,15 @@ class Chat:
     """For the chat template; tools of ShareGPT dialogues are in the system prompt."""
     text: str | None = None
     """Plain text, every token of which is trained on; then there are no messages."""
+    rejected: Message | None = None
+    """The worse answer, in place of the last message; only of pairs."""
+    is_good: bool | None = None
+    """Whether the answer is a good one; only of judged answers."""
 
     def for_template(self) -> set[str]:
         """Return which of the variables `tools` and `tool_calls` a chat template must write."""
-        calls = any(message.get(CALLS) for message in self.messages)
+        messages = self.messages if self.rejected is None else (*self.messages, self.rejected)
+        calls = any(message.get(CALLS) for message in messages)
         return ({"tools"} if self.tools else set()) | ({CALLS} if calls else set())
 
 
@@ -57,6 +64,8 @@ class RowReader:
     agent: AgentFormat
     """How tools, their calls and results are written in dialogues whose chat template does not write them."""
     layout: RowLayout = NO_LAYOUT
+    lesson: Lesson = Lesson.ANSWERS
+    """What is taken from the rows."""
     all_rounds: bool = False
     """Whether every answer is trained on, not only the last one."""
     has_system: bool = False
@@ -72,7 +81,8 @@ class RowReader:
 
     def __post_init__(self) -> None:
         # The sort is stable: beside the registry's shape the others keep their order.
-        shapes = SHAPES if self.needs_answer else [_asking(shape) for shape in SHAPES]
+        known = shapes_of(self.lesson)
+        shapes = known if self.needs_answer else [_asking(shape) for shape in known]
         self._shapes = sorted(shapes, key=lambda shape: shape.name != self.layout.formatting)
 
     def read_placed(self, placed: PlacedRow) -> Chat:
@@ -98,7 +108,7 @@ class RowReader:
             raise BadRowError("lists and objects within each other, too deep", expected="rows of texts") from error
         self._refuse_other_training(whole)
         parts = self._find_parts(whole)
-        chat = self._read_parts(parts)
+        chat = self._read_lesson(parts)
         self._num_rows += 1
         self._num_repaired += whole is not row
         self._num_texts += chat.text is not None
@@ -132,7 +142,7 @@ class RowReader:
         shape = next((shape for shape in self._shapes if _fits(row, shape)), None)
         shape = shape or next((shape for shape in self._shapes if shape.needed.keys() <= row.keys()), None)
         if shape is None:
-            expected = describe_shapes() if self.needs_answer else describe_questions()
+            expected = describe_shapes(self.lesson) if self.needs_answer else describe_questions()
             raise BadRowError(_describe_missing(row, self._shapes), expected=expected)
         found = {part: (column, row[column]) for column, part in shape.needed.items()}
         return found | {part: (column, row[column]) for column, part in shape.optional.items() if column in row}
@@ -142,7 +152,8 @@ class RowReader:
         if not self.needs_answer and Part.ANSWER in found and found[Part.ANSWER][0] not in row:
             del found[Part.ANSWER]
         asked = [part for part in (Part.QUESTION, Part.ADDITION) if part in found]
-        needed: list[Part] = [part for part in (Part.ANSWER, Part.TURNS, Part.TEXT) if part in found]
+        answers = (Part.ANSWER, Part.TURNS, Part.TEXT, Part.CHOSEN, Part.REJECTED, Part.LABEL)
+        needed: list[Part] = [part for part in answers if part in found]
         if asked and not any(found[part][0] in row for part in asked):
             needed.append(asked[0])
         for part in needed:
@@ -156,8 +167,25 @@ class RowReader:
             found.setdefault(Part.QUESTION, ("", ""))
         return found
 
+    def _check_named_lesson(self) -> None:
+        """Raise where the columns that a registry names are those of another training."""
+        named = self.layout.columns.keys()
+        has_pair = {Part.CHOSEN, Part.REJECTED} <= named
+        teaches = {
+            Lesson.PAIRS: has_pair,
+            Lesson.JUDGED: has_pair or Part.LABEL in named,
+        }.get(self.lesson, not named & {Part.CHOSEN, Part.REJECTED, Part.LABEL})
+        if not teaches:
+            names = ", ".join(self.layout.columns.values())
+            expected = {
+                Lesson.PAIRS: "columns for chosen and rejected",
+                Lesson.JUDGED: "a column for kto_tag, or for chosen and rejected",
+            }.get(self.lesson, "answers to learn; chosen, rejected and kto_tag are for preference tuning")
+            raise BadRowError(f"{self.layout.origin} names the columns {names}", expected=expected)
+
     def _refuse_other_training(self, row: Mapping[str, Any]) -> None:
         if self.layout.columns:
+            self._check_named_lesson()
             return  # what the registry does not name is left aside on purpose
         # A flag or a number (`image: false`, `rejected: 0`) holds no picture and no answer.
         holding = {
@@ -166,11 +194,50 @@ class RowReader:
         for column in MEDIA_COLUMNS:
             if column in holding:
                 raise BadRowError(f"{column}: {describe(row[column])}", expected="text only, as hpcbench trains on")
-        for column in PREFERENCE_COLUMNS:
+        for column in PREFERENCE_COLUMNS if self.lesson in {Lesson.ANSWERS, Lesson.TEXTS} else ():
             if column in holding:
                 raise BadRowError(f"{column}: a column that {PREFERENCES}", expected=describe_shapes())
 
-    def _read_parts(self, parts: Mapping[Part, tuple[str, Any]]) -> Chat:
+    def _read_lesson(self, parts: Parts) -> Chat:
+        match self.lesson:
+            case Lesson.ANSWERS:
+                return self._read_parts(parts)
+            case Lesson.TEXTS:
+                return self._read_text(parts)
+            case Lesson.JUDGED if Part.REJECTED not in parts:
+                column, value = parts[Part.LABEL]
+                return replace(self._read_parts(parts), is_good=read_label(column, value))
+            case _:
+                return self._read_pair(parts)
+
+    def _read_pair(self, parts: Parts) -> Chat:
+        with_chosen, with_rejected = split_pair(parts, self.layout)
+        chosen, column = self._read_parts(with_chosen), parts[Part.REJECTED][0]
+        try:
+            rejected = self._read_parts(with_rejected)
+        except BadRowError as error:
+            place = error.fault if error.fault.startswith(column) else f"{column}: {error.fault}"
+            raise BadRowError(place, expected=error.expected) from error
+        if (chosen.messages[:-1], chosen.tools) != (rejected.messages[:-1], rejected.tools):
+            raise BadRowError(f"{column}: answers another question than the chosen answer", expected="the same prompt")
+        return replace(chosen, rejected=rejected.messages[-1])
+
+    def _read_text(self, parts: Parts) -> Chat:
+        """Return the row as one text: of a question and its answer both, with nothing between them."""
+        if Part.TEXT in parts:
+            return self._read_parts(parts)
+        messages = [each for each in self._read_dialogue(parts).messages if each["role"] != "system"]
+        where = parts[Part.TURNS if Part.TURNS in parts else Part.ANSWER][0]
+        if [str(each["role"]) for each in messages] not in (["assistant"], ["user", "assistant"]):
+            raise BadRowError(
+                f"{where}: {plural(len(messages), 'turn')}", expected="text, or a question and its answer"
+            )
+        text = "".join(str(each.get("content") or "") for each in messages)
+        if not text.strip():
+            raise BadRowError(f"{where}: empty", expected="text to learn")
+        return Chat(text=text)
+
+    def _read_parts(self, parts: Parts) -> Chat:
         if Part.TEXT in parts:
             column, value = parts[Part.TEXT]
             if not self.needs_answer:
@@ -205,7 +272,7 @@ class RowReader:
             check_question(messages, where=where)
         return Chat(messages=tuple(messages), tools=tools if is_for_template else ())
 
-    def _read_dialogue(self, parts: Mapping[Part, tuple[str, Any]]) -> Dialogue:
+    def _read_dialogue(self, parts: Parts) -> Dialogue:
         if Part.TURNS in parts:
             column, value = parts[Part.TURNS]
             return self._read_turns(value, column)
@@ -213,7 +280,7 @@ class RowReader:
         if not self.needs_answer and isinstance(question, list) and is_absent(answer):
             return self._read_turns(question, asked)
         if not isinstance(question, list) or not isinstance(answer, list):
-            return Dialogue(_read_pair(parts, needs_answer=self.needs_answer), is_for_template=False)
+            return Dialogue(_read_round(parts, needs_answer=self.needs_answer), is_for_template=False)
         if Part.HISTORY in parts and not is_absent(parts[Part.HISTORY][1]):
             raise BadRowError(f"{parts[Part.HISTORY][0]}: rounds beside turns", expected=f"all turns in {asked}")
         prompt, completion = self._read_turns(question, asked), self._read_turns(answer, answered)
@@ -241,12 +308,12 @@ def _fits(row: Mapping[str, Any], shape: Shape) -> bool:
     return True
 
 
-def _read_system(parts: Mapping[Part, tuple[str, Any]]) -> str | None:
+def _read_system(parts: Parts) -> str | None:
     column, value = parts.get(Part.SYSTEM, ("system", None))
     return None if value is None else take_text(value, column, expected="text, the system prompt")
 
 
-def _read_pair(parts: Mapping[Part, tuple[str, Any]], *, needs_answer: bool) -> list[Message]:
+def _read_round(parts: Parts, *, needs_answer: bool) -> list[Message]:
     asked = [parts[part] for part in (Part.QUESTION, Part.ADDITION) if part in parts]
     # One of the two may be null where the other says what is asked.
     given = [pair for pair in asked if pair[1] is not None] or asked[:1]
@@ -279,8 +346,11 @@ def _read_history(column: str, value: object) -> list[tuple[str, str]]:
 
 def _describe_missing(row: Mapping[str, Any], shapes: list[Shape]) -> str:
     """Return what the row lacks to be of the shape that it comes closest to."""
-    for shape in shapes:
-        first, *others = shape.needed
-        if first in row and others:
-            return f"no column {show(others[0])}; found: {show_names(row)}"
+    # The shape with most of its columns there; of equals the first.
+    ordered = sorted(shapes, key=lambda shape: -len(shape.needed.keys() & row.keys()))
+    for shape in ordered:
+        first, *_ = shape.needed
+        missing = next((column for column in shape.needed if column not in row), None)
+        if first in row and missing is not None:
+            return f"no column {show(missing)}; found: {show_names(row)}"
     return f"no known set of columns; found: {show_names(row)}"

@@ -20,13 +20,17 @@ from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_USAGE
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.schema import suite_json_schema
 from hpcbench.data.columns import (
+    LABEL_COLUMNS,
     MEDIA_COLUMNS,
+    PAIR_SHAPES,
     PREFERENCE_COLUMNS,
     REGISTRY_COLUMNS,
     SHAPES,
     SPEAKERS,
+    Lesson,
     Part,
     Shape,
+    shapes_of,
 )
 from hpcbench.data.file_kinds import COMPRESSED_SUFFIXES, SUFFIXES, Kind
 from hpcbench.errors import EXIT_INTERRUPTED
@@ -206,7 +210,7 @@ def _dataset_rows() -> list[str]:
     """Return the tables of `hpcbench/data/`, by which plan and jobs read files and rows."""
     shapes = [
         (shape.name, _names(shape.needed, " + "), _names(shape.optional), _names(_registry_columns(shape)))
-        for shape in SHAPES
+        for shape in (*SHAPES, *PAIR_SHAPES)
     ]
     parts = [(f"`{name}`", _names(_columns_of(name)), text) for name, text in member_docs(Part)]
     speakers = [
@@ -227,7 +231,9 @@ def _dataset_rows() -> list[str]:
         *section("Speakers of turns", speakers, ("means", "names"), level=3),
         (
             f"Refused where they are not empty: {_names(MEDIA_COLUMNS)}, since hpcbench trains on text only, and"
-            f" {_names(PREFERENCE_COLUMNS)}, which are for preference tuning."
+            f" {_names(PREFERENCE_COLUMNS)} outside of preference tuning. Shapes with a rejected answer are those of"
+            " `cmd: dpo`, `orpo`, `simpo` and `cpo`; `cmd: kto` takes them too, and every shape with questions and answers that"
+            f" has a label beside them ({_names(LABEL_COLUMNS)})."
         ),
     ]
 
@@ -239,7 +245,7 @@ def _names(names: Iterable[str], separator: str = ", ") -> str:
 def _columns_of(part: str) -> dict[str, None]:
     return {
         column: None
-        for shape in SHAPES
+        for shape in shapes_of(Lesson.JUDGED)
         for column, held in (*shape.needed.items(), *shape.optional.items())
         if held == part
     }

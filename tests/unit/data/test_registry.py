@@ -97,13 +97,13 @@ def test_turns_are_in_conversations_unless_named(tmp_path: Path, formatting: str
         ({**ROWS, "formatting": ["alpaca"]}, "formatting: list of 1; expected: alpaca, sharegpt, openai"),
         (
             {**ROWS, "ranking": True},
-            "ranking: preference tuning, which hpcbench does not do; expected: answers to learn",
+            "ranking: columns names no chosen and rejected; expected: columns for both answers",
         ),
         ({**ROWS, "columns": ["a"]}, "columns: list of 1; expected: a mapping of names"),
         ({**ROWS, "columns": {"prompt": 5}}, "columns: prompt: number 5; expected: a name"),
         ({**ROWS, "columns": {"promt": "a"}}, "columns: unknown key 'promt'; expected: "),
         ({**ROWS, "columns": {"images": "i"}}, "columns: images: images or sound; expected: text; "),
-        ({**ROWS, "columns": {"kto_tag": "k"}}, "columns: kto_tag: preference tuning, which hpcbench does not do"),
+        ({**ROWS, "columns": {"chosen": "c"}}, "columns: one of chosen and rejected; expected: both answers"),
         (
             {**ROWS, "columns": {"messages": "m"}},
             "columns: messages: not read with formatting alpaca; expected: prompt, ",
@@ -144,10 +144,9 @@ def test_the_entries_of_llama_factory_itself_are_read_or_refused_with_a_known_re
     assert reasons == {
         "columns: audios: images or sound",
         "columns: images: images or sound",
-        "columns: kto_tag: preference tuning, which hpcbench does not do",
         "columns: videos: images or sound",
         "no such file",
-        "ranking: preference tuning, which hpcbench does not do",
+        "ranking: columns names no chosen and rejected",
     }
 
 

@@ -160,7 +160,7 @@ def test_a_bad_row_is_named_with_column_turn_key_and_type(row: dict[str, Any], m
     ],
 )
 def test_preferences_are_refused_with_the_reason(row: dict[str, Any]) -> None:
-    assert "is for preference tuning, which hpcbench does not do" in refusal(row)
+    assert "is for preference tuning (`cmd: dpo` and its sisters)" in refusal(row)
     assert read({"query": "q", "response": "a", "rejected": None, "images": []}) == PAIR
 
 
