@@ -254,8 +254,40 @@ class ExportMetrics(BaseModel):
     kind: Literal["export"] = "export"
     output_model: str
     """Absolute folder of the model that it made."""
+    source: str = ""
+    """Absolute folder of the checkpoint that it was made of; a folder or hub id where it was made of the model."""
+    checkpoint_choice: Literal["best", "last", "baseline", "output_model", "ckpt_dir"] = "baseline"
+    merged: bool = False
+    """Whether an adapter was merged into its base."""
+    quant_method: str | None = None
+    """awq, gptq or bnb; null where weights kept their dtype, as the next ones are."""
+    quant_bits: Count | None = None
+    group_size: int | None = None
+    """Weights that share a scale; -1 is a whole row."""
+    calibration_datasets: tuple[str, ...] = ()
+    num_calibration_samples: Count | None = None
+    num_calibration_tokens: Count | None = None
+    parameters: Parameters | None = None
+    size_gib: Finite | None = None
+    """All files of the folder."""
+    bits_per_weight: Finite | None = None
+    """Size of the weights' files over all parameters, embeddings, scales and norms included."""
+    merge_time_s: Finite | None = None
+    quantize_time_s: Finite | None = None
+    """Loading, calibrating, quantising and saving."""
+    export_time_s: Finite | None = None
+    """All stages of all attempts."""
+    resumed_stages: tuple[str, ...] = ()
+    """Stages that an earlier attempt had finished: merge."""
+    memory: tuple[RankMemory, ...] = ()
+    dtypes: dict[str, str] = Field(default_factory=dict)
+    """Dtype of the weights, and how they are quantised."""
+    notices: tuple[str, ...] = ()
+    """What a reader of scores of this model has to know, one sentence each."""
     unknown: dict[str, str] = Field(default_factory=dict)
     """Reason for each figure that is null."""
+    deviations: dict[str, str] = Field(default_factory=dict)
+    """What ran otherwise than the request says, by argument; the report warns of it."""
 
 
 class InferMetrics(BaseModel):

@@ -30,7 +30,7 @@ def _split_words(value: object) -> object:
 
 def _read_integer(value: object) -> object:
     """Return the integer that a text stands for; leave all else alone."""
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    return int(value) if isinstance(value, str) and value.strip().removeprefix("-").isdecimal() else value
 
 
 ReadsInteger = BeforeValidator(_read_integer)

@@ -37,7 +37,7 @@ from hpcbench.worker.models.attention import explain_attention
 from hpcbench.worker.models.checkpoint import Checkpoint, find_weights
 from hpcbench.worker.models.files import check_files, check_token_ids
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
-from hpcbench.worker.models.quantization import find_dtypes, logical_size
+from hpcbench.worker.models.quantization import count_weights, find_dtypes
 from hpcbench.worker.progress_file import Progress
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 
@@ -103,6 +103,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
 def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Subject:
     """Load the weights, the tokenizer and the training's template."""
     checkpoint = find_weights(request)
+    args = checkpoint.fit_arguments(args)
     check_files(args, eval_args=eval_args)
     tokenizer = load_tokenizer(args)
     num_gpus = request.resources.gpu if request.device == "cuda" else 1
@@ -297,9 +298,11 @@ def find_parameters(subject: Subject) -> Parameters | None:
     """Return what the training counted, for a baseline the model's own size with nothing trained."""
     if subject.checkpoint.train_metrics is not None:
         return subject.checkpoint.train_metrics.parameters
+    if subject.checkpoint.export_metrics is not None:
+        return subject.checkpoint.export_metrics.parameters
     if subject.checkpoint.choice == "output_model":
         return None
-    return Parameters(trainable=0, total=sum(map(logical_size, subject.model.parameters())))
+    return Parameters(trainable=0, total=count_weights(subject.model))
 
 
 def _arguments(request: JobRequest) -> tuple[SftArgs, EvalArgs]:

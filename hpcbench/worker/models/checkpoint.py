@@ -1,6 +1,6 @@
-"""Which weights a job takes: another job's best or last checkpoint, a command's model, or the untouched base.
+"""Which weights a job takes: a train job's best or last checkpoint, the model of an export or command, or the base.
 
-In: the request of a job that takes a model, and the record of the job that made it. Out: a folder and why it was
+In: the request of an eval, export or infer, and the record of the job that it follows. Out: a folder and why it was
 chosen. It never loads weights.
 """
 
@@ -12,8 +12,8 @@ from typing import Literal
 
 from hpcbench.errors import WorkerError
 from hpcbench.invocation import quoted
-from hpcbench.schemas.arguments import EvalArgs
-from hpcbench.schemas.record import CommandMetrics, Record, TrainMetrics, read_record
+from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.record import CommandMetrics, ExportMetrics, Record, TrainMetrics, read_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.paths import JobPaths
@@ -23,20 +23,28 @@ Choice = Literal["best", "last", "baseline", "output_model"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The weights to evaluate."""
+    """The weights to take."""
 
     choice: Choice
     folder: Path | None = None
     """Absolute; None for the base model."""
     train_metrics: TrainMetrics | None = None
     """What the train job measured, when it was a training of hpcbench's."""
+    export_metrics: ExportMetrics | None = None
+    """What the export measured that made the model."""
+
+    def fit_arguments(self, args: SftArgs) -> SftArgs:
+        """Return the arguments to load these weights with: what an export has written says itself how it is held."""
+        if self.export_metrics is None or not args.quantization_bit:
+            return args
+        return args.model_copy(update={"quantization_bit": 0})
 
 
 def find_weights(request: JobRequest) -> Checkpoint:
-    """Return the weights that an eval job is about.
+    """Return the weights that an eval, export or infer job is about.
 
-    `eval_args.checkpoint` decides where it is set; else it is the checkpoint with the lowest eval_loss where there was
-    a validation split, else the last one.
+    `checkpoint` of its arguments decides where it is set; else it is the checkpoint with the lowest eval_loss where
+    there was a validation split, else the last one.
 
     Raises:
         WorkerError: the train job has no completed record, or the checkpoint is gone.
@@ -47,7 +55,9 @@ def find_weights(request: JobRequest) -> Checkpoint:
     record = _completed_record(job)
     match record.metrics:
         case TrainMetrics() as metrics:
-            return _trained(job, metrics, request.eval_args or EvalArgs())
+            return _trained(job, metrics, _wanted(request))
+        case ExportMetrics() as made:
+            return Checkpoint(choice="output_model", folder=_existing(Path(made.output_model)), export_metrics=made)
         case CommandMetrics(output_model=str(folder)):
             return Checkpoint(choice="output_model", folder=_existing(Path(folder)))
         case CommandMetrics():
@@ -65,8 +75,14 @@ def _completed_record(job: JobPaths) -> Record:
     return record
 
 
-def _trained(job: JobPaths, metrics: TrainMetrics, eval_args: EvalArgs) -> Checkpoint:
-    choice, relative = metrics.choose_checkpoint(eval_args.checkpoint)
+def _wanted(request: JobRequest) -> Literal["best", "last"] | None:
+    if request.export is not None:
+        return request.export.checkpoint
+    return None if request.eval_args is None else request.eval_args.checkpoint
+
+
+def _trained(job: JobPaths, metrics: TrainMetrics, wanted: Literal["best", "last"] | None) -> Checkpoint:
+    choice, relative = metrics.choose_checkpoint(wanted)
     if relative is None:
         hint = "without a validation split there is no best one: use last" if choice == "best" else None
         raise WorkerError(f"{job.record}: the training kept no {choice} checkpoint", hint=hint)

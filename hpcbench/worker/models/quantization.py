@@ -1,20 +1,48 @@
-"""Base weights of 4 or 8 bits under an adapter, by bitsandbytes (QLoRA, arXiv:2305.14314; LLM.int8(), 2208.07339).
+"""Base weights of few bits under an adapter: quantised while they are loaded, or held so by the model's folder.
 
-In: the arguments. Out: what loads the linear layers quantised, and what a loaded model really holds. All else stays as
-without quantisation: embeddings, norms and head keep `dtype`, the adapter fp32.
+In: the arguments, a loaded model. Out: what loads the linear layers quantised (bitsandbytes: QLoRA, arXiv:2305.14314,
+and LLM.int8(), 2208.07339), and what a loaded model really holds, bitsandbytes' weights or packed ones (GPTQ, AWQ,
+AQLM). All else stays as without quantisation: embeddings, norms and head keep `dtype`, the adapter fp32.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import math
-from typing import Any
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
+from torch import nn
 
 from hpcbench.errors import WorkerError
+from hpcbench.model_files.quantized import Quantized
 from hpcbench.schemas.arguments import TORCH_DTYPES, Dtype, SftArgs
 from hpcbench.worker.requirements import require
+
+_PACKED: Final = ("qweight", "codes", "W_q")
+"""Where layers of GPTQ and AWQ, of AQLM and of HQQ keep their weights, several in one integer."""
+_MOST_WORKERS: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PackedWeight:
+    """Stands for the weight of a layer that has none: its values are packed into buffers or codes."""
+
+    name: str
+    shape: tuple[int, int]
+    dtype_name: str
+    requires_grad: bool = False
+
+    def numel(self) -> int:
+        """Return how many weights the layer has."""
+        return math.prod(self.shape)
+
+
+Weight = torch.Tensor | PackedWeight
 
 
 def torch_dtype(name: Dtype) -> torch.dtype:
@@ -67,24 +95,90 @@ def settle(model: Any) -> None:
             )
 
 
-def logical_size(parameter: torch.Tensor) -> int:
+def check_loadable(quantized: Quantized, *, on_cpu: bool) -> None:
+    """Raise where the weights of a folder cannot be loaded here, before transformers tries.
+
+    Raises:
+        WorkerError: nothing is known of their form, a library for it is missing, or it needs a GPU.
+    """
+    form = quantized.form
+    if form is None:
+        raise WorkerError(f"model: its weights are quantised by {quantized.method!r}, which hpcbench does not load")
+    for module in form.modules:
+        if module == "gptqmodel":
+            limit_gptqmodel_workers()
+        require(module, for_what=f"the model (quantised: {quantized.name})")
+    if on_cpu and not form.on_cpu:
+        raise WorkerError(f"model: weights quantised by {quantized.method} need a GPU", hint="set device: cuda")
+
+
+def limit_gptqmodel_workers() -> None:
+    """Give gptqmodel as many threads as this job may use, which it reads when it is imported; two at least."""
+    # It takes half of the node's cores, not of the job's; and with a single worker it refuses to pack (7.6).
+    usable = len(os.sched_getaffinity(0))
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(min(_MOST_WORKERS, max(2, usable))))
+
+
+def named_weights(model: nn.Module) -> Iterator[tuple[str, Weight]]:
+    """Yield all weights of a model with their names, packed ones too, in the order of their modules."""
+    for path, module in model.named_modules(remove_duplicate=False):
+        prefix = f"{path}." if path else ""
+        packed = _find_packed(module)
+        if packed is not None:
+            yield f"{prefix}{packed.name}", packed
+        for name, parameter in module.named_parameters(recurse=False):
+            # Of a packed layer only the bias is a weight; scales and codes are how the others are written.
+            if packed is None or name == "bias":
+                yield f"{prefix}{name}", parameter
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Return whether a layer holds its weights packed."""
+    return _find_packed(module) is not None
+
+
+def _find_packed(module: nn.Module) -> PackedWeight | None:
+    if isinstance(module, nn.Linear) or hasattr(module, "base_layer"):  # peft's layers have what their base has
+        return None
+    name = next((name for name in _PACKED if hasattr(module, name)), None)
+    inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
+    if name is None or not isinstance(inputs, int) or not isinstance(outputs, int):
+        return None
+    # One stand-in for each layer: weights are told apart by identity, as parameters are.
+    known: PackedWeight | None = module.__dict__.get("_hpcbench_packed")
+    if known is None:
+        bits = getattr(module, "bits", None)
+        dtype = f"int{bits}" if isinstance(bits, int) else name
+        known = PackedWeight(name=name, shape=(outputs, inputs), dtype_name=dtype)
+        module.__dict__["_hpcbench_packed"] = known
+    return known
+
+
+def logical_size(weight: Weight) -> int:
     """Return how many weights a parameter holds; two weights of 4 bits share a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return parameter.numel() if state is None else math.prod(state.shape)
+    state = getattr(weight, "quant_state", None)
+    return weight.numel() if state is None else math.prod(state.shape)
 
 
-def dtype_name(parameter: torch.Tensor) -> str:
+def count_weights(model: nn.Module) -> int:
+    """Return how many weights a model has, each once, as if none were packed."""
+    return sum(map(logical_size, {id(weight): weight for _, weight in named_weights(model)}.values()))
+
+
+def dtype_name(weight: Weight) -> str:
     """Return the dtype of a parameter's weights, such as bfloat16, int8 or nf4."""
-    state = getattr(parameter, "quant_state", None)  # of bitsandbytes' Params4bit
+    if isinstance(weight, PackedWeight):
+        return weight.dtype_name
+    state = getattr(weight, "quant_state", None)  # of bitsandbytes' Params4bit
     if state is not None:
         return str(state.quant_type)
-    return str(parameter.dtype).removeprefix("torch.")
+    return str(weight.dtype).removeprefix("torch.")
 
 
 def find_dtypes(model: torch.nn.Module) -> dict[str, str]:
     """Return the dtypes of the base's weights and, where it is not merged, of the adapter; and how it is quantised."""
     found: dict[str, set[str]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named_weights(model):
         part = "adapter" if "lora_" in name else "weights"
         found.setdefault(part, set()).add(dtype_name(parameter))
     by_part = {part: "+".join(sorted(dtypes)) for part, dtypes in found.items()}
@@ -94,6 +188,9 @@ def find_dtypes(model: torch.nn.Module) -> dict[str, str]:
 
 def describe(model: Any) -> str | None:
     """Return how the model's linear layers are quantised, or None: `4 bit nf4, double, computed in bfloat16`."""
+    packed = next((module for module in model.modules() if is_packed(module)), None)
+    if packed is not None:
+        return _describe_packed(model, packed)
     layer = next((module for module in model.modules() if _is_quantized(module)), None)
     if layer is None:
         return None
@@ -105,6 +202,25 @@ def describe(model: Any) -> str | None:
         return f"8 bit, LLM.int8(), {by}"
     double = ", double" if state.nested else ""
     return f"4 bit {state.quant_type}{double}, computed in {str(layer.compute_dtype).removeprefix('torch.')}, {by}"
+
+
+def _describe_packed(model: Any, layer: Any) -> str:
+    """Return `4 bit gptq, groups of 128, TorchLinear, gptqmodel 7.6.0`: the form, and the kernel that computes."""
+    config = getattr(model.config, "quantization_config", None)
+    values = config if isinstance(config, dict) else getattr(config, "__dict__", {})
+    method = str(getattr(values.get("quant_method"), "value", values.get("quant_method")) or "packed")
+    bits, groups = getattr(layer, "bits", None), getattr(layer, "group_size", None)
+    package = type(layer).__module__.partition(".")[0]
+    return ", ".join(
+        part
+        for part in (
+            f"{bits} bit {method}" if isinstance(bits, int) else method,
+            f"groups of {groups}" if isinstance(groups, int) and groups > 0 else "",
+            type(layer).__name__,
+            f"{package} {importlib.metadata.version(package)}",
+        )
+        if part
+    )
 
 
 def _is_quantized(module: Any) -> bool:
