@@ -1,7 +1,7 @@
 """Checkpoints of finished experiments, which fill quotas: what may go, and taking it away.
 
-Never a record, a log or a history, and nothing of an experiment that is not over: its train job completed and each of
-its evals recorded.
+Never a record, a log, a history or an exported model, and nothing of an experiment that is not over: its train job
+completed, and each job that takes its model recorded.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from hpcbench.schemas.cluster_profile import Keep
-from hpcbench.schemas.collection import Collection, ExperimentView, matches
+from hpcbench.schemas.collection import Collection, JobView, matches
 from hpcbench.schemas.record import (
     PUSH_PENDING,
     CommandMetrics,
+    ExportMetrics,
     Record,
     TrainMetrics,
 )
-from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.request import JobRef, JobRequest
 from hpcbench.schemas.states import FINISHED_WELL, JobState
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 
@@ -45,16 +46,15 @@ class Removal:
     folder: Path
 
 
-def is_over(experiment: ExperimentView) -> bool:
-    """Return whether nothing will read the experiment's checkpoints any more (pure)."""
-    train = experiment.train
+def is_over(train: JobView | None, takers: Iterable[JobView]) -> bool:
+    """Return whether nothing will read a training's checkpoints any more; `takers` take its model (pure)."""
     if train is None or train.state is not JobState.COMPLETED or train.record is None:
         return False
     metrics = train.record.metrics
     if isinstance(metrics, TrainMetrics) and metrics.unknown.get("pushed_to") == PUSH_PENDING:
         # The push reads them; the train job reduces them itself afterwards.
         return False
-    return all(view.state in FINISHED_WELL and view.record is not None for view in experiment.evals)
+    return all(view.state in FINISHED_WELL and view.record is not None for view in takers)
 
 
 def kept_names(metrics: TrainMetrics, keep: Keep) -> set[str]:
@@ -68,13 +68,19 @@ def kept_names(metrics: TrainMetrics, keep: Keep) -> set[str]:
 
 
 def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -> list[Removal]:
-    """Return the folders that go, of all finished experiments whose train job matches a pattern."""
+    """Return the folders that go, of all finished trainings that match a pattern."""
     found: list[Removal] = []
     for suite in collection.suites:
+        takers: dict[JobRef, list[JobView]] = {}
+        for taker in suite.jobs.values():
+            if taker.parent is not None:
+                takers.setdefault(taker.parent, []).append(taker)
         still_read = {experiment.name for experiment in suite.others}
         for experiment in suite.experiments:
-            train = experiment.train
-            if train is None or train.record is None or not is_over(experiment) or experiment.name in still_read:
+            train = experiment.main
+            if train is None or train.record is None or experiment.name in still_read:
+                continue
+            if not is_over(train, takers.get(train.ref, ())):
                 continue
             if patterns and not any(matches(train, pattern) for pattern in patterns):
                 continue
@@ -157,12 +163,12 @@ def count_freed(folders: Sequence[Path]) -> int:
 
 
 def find_model(request: JobRequest, record: Record) -> tuple[Path | None, str]:
-    """Return the folder of the model that an eval takes, None where training left none, and why it may not run then.
+    """Return the folder of the model that a job takes, None where its parent left none, and why it may not run then.
 
     Only an eval that asks for one of the checkpoints may not run without it.
     """
     metrics = record.metrics
-    if isinstance(metrics, CommandMetrics) and metrics.output_model is not None:
+    if isinstance(metrics, CommandMetrics | ExportMetrics) and metrics.output_model is not None:
         return Path(metrics.output_model), ""
     if not isinstance(metrics, TrainMetrics):
         return None, ""
@@ -170,5 +176,5 @@ def find_model(request: JobRequest, record: Record) -> tuple[Path | None, str]:
     _, chosen = metrics.choose_checkpoint(wanted)
     if chosen is not None:
         return Path(request.train_folder or "") / chosen, ""
-    asked = f"its train job kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
+    asked = f"{request.parent_name} kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
     return None, "" if wanted is None else asked

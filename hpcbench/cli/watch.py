@@ -163,6 +163,6 @@ def _blocked_by_results(collection: Collection) -> set[tuple[str, str, str]]:
         (job.suite, job.experiment, job.job)
         for suite in collection.suites
         for experiment in suite.experiments
-        if experiment.train is not None and experiment.train.state is JobState.OUT_OF_MEMORY
+        if experiment.main is not None and experiment.main.state is JobState.OUT_OF_MEMORY
         for job in experiment.evals
     }

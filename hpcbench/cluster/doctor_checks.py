@@ -82,7 +82,7 @@ def check_settings(config: Mapping[str, str], profile: ClusterProfile) -> Iterat
     yield _check_job_age(config)
     count = correspond_count(config)
     default = " (Slurm's default)" if count == CORRESPOND_AFTER_TASK_CNT else ""
-    message = f"{count}{default}; train jobs release their own evals, so more is not needed"
+    message = f"{count}{default}; jobs release those that take their model, so more is not needed"
     if not profile.release_evals:
         message = f"{count}{default}; arrays are capped at it (release_evals: false)"
     yield Check(name="correspond_after_task_cnt", level="ok", message=message)

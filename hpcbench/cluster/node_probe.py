@@ -86,7 +86,7 @@ def find_hub_error(url: str) -> str | None:
 
 
 def _scontrol() -> bool:
-    """Return whether this node reaches slurmctld, as a train job does to release its evals."""
+    """Return whether this node reaches slurmctld, as a job does to release those that take its model."""
     program = shutil.which("scontrol")
     if program is None:
         return False

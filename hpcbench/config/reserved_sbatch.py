@@ -21,7 +21,7 @@ RESERVED: Mapping[str, str] = {
     "constraint": "constraint in the profile",
     "cpus-per-gpu": _CPUS,
     "cpus-per-task": _CPUS,
-    "dependency": "hpcbench lets evals wait for their train jobs",
+    "dependency": "hpcbench lets jobs wait for those whose model they take",
     "error": _LOGS,
     "exclude": "exclude in the profile",
     "gid": "jobs run as whoever submits them",

@@ -24,14 +24,14 @@ from hpcbench.errors import HpcbenchError, os_reason
 from hpcbench.invocation import repeat_save_dir
 from hpcbench.job.attempts import give_up
 from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
+from hpcbench.job.child_release import requeue, settle_own_children, stay_if_preempted
 from hpcbench.job.context import JobContext, read_context
-from hpcbench.job.eval_release import requeue, settle_own_evals, stay_if_preempted
 from hpcbench.job.hub_push import push_weights, wants_push
 from hpcbench.job.job_claim import Claim, take_claim, wait_for_head_claim
 from hpcbench.job.launch import node_caches
+from hpcbench.job.parent_check import check_parent, note_refusal
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor
-from hpcbench.job.train_check import check_train, note_refusal
 from hpcbench.processes.standard_streams import open_streams
 from hpcbench.processes.start import die_with_parent
 from hpcbench.retention import find_model
@@ -97,9 +97,9 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
         return EXIT_NOT_COMPLETED
     checkpoint: Path | None = None
     if request.train_folder is not None:
-        train, reason = check_train(request)
-        if train is not None and request.program:
-            checkpoint, reason = find_model(request, train)
+        parent, reason = check_parent(request)
+        if parent is not None and request.program:
+            checkpoint, reason = find_model(request, parent)
         if reason:
             logger.error("not run: %s", reason)
             note_refusal(context.suite_paths, context.submission, context.index, reason)
@@ -137,8 +137,8 @@ def run_attempt(
         return EXIT_NOT_COMPLETED
     if requeue_after_timeout(context, request, record) or stay_if_preempted(context, record):
         return EXIT_NOT_COMPLETED
-    if request.job == "train" and (record.state is JobState.COMPLETED or record.state in _FINAL):
-        settle_own_evals(context, record.state)
+    if record.state is JobState.COMPLETED or record.state in _FINAL:
+        settle_own_children(context, record.state)
     if wants_push(request, record):
         push_weights(request, record, context=context, claim=claim, stop=stop)
     keep = context.settings.keep
@@ -155,12 +155,11 @@ def give_up_job(context: JobContext, request: JobRequest, claim: Claim) -> int:
     if context.is_head:
         record = give_up(context, request, before=claim.attempt)
         logger.warning("%s %s: %s, no attempts left", request.experiment, request.job, record.state)
-        if request.job == "train":
-            settle_own_evals(context, record.state)
+        settle_own_children(context, record.state)
     return EXIT_NOT_COMPLETED
 
 
-# Ends that no requeue follows; a preempted or timed-out train job may come back and still needs its evals.
+# Ends that no requeue follows; a preempted or timed-out job may come back and still needs those that wait for it.
 _FINAL = frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.HOST_OUT_OF_MEMORY})
 
 

@@ -63,7 +63,7 @@ def judge_stop(stop: StopRequest, *, is_noted: bool, own: OwnJob | None, restart
        preempted where it has counted one more requeue than this start knows of; else terminated.
     4. Slurm cannot be asked (in a container): what the signals say. There a preemption is put down as a cancellation,
        and corrected by the next attempt; the batch script outside sees to it that there is one, see
-       `eval_release.stay_if_preempted`.
+       `child_release.stay_if_preempted`.
     """
     if stop.reason is None:
         return None

@@ -1,4 +1,6 @@
-"""Which jobs go out together: arrays of one shape, and eval arrays whose index means the same experiment.
+"""Which jobs go out together: arrays of one shape, and behind them arrays of the jobs that take their models.
+
+Along such a chain of arrays, of any length, the same index means the same chain of jobs.
 
 Pure but for the key, which is unique by time and chance, and for the user's name.
 """
@@ -7,12 +9,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcbench.plan.decide import Decision
-from hpcbench.schemas.request import TRAIN, JobRef, JobRequest
+from hpcbench.schemas.request import JobRef, JobRequest
 from hpcbench.schemas.submission import Element, Submission, this_user
 from hpcbench.storage.clock import now_text
 
@@ -21,87 +24,112 @@ KEY_LIMIT = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobArray:
-    """Jobs of one shape that go out as one array, and their evals, which wait for the element of the same index."""
+    """Jobs of one shape that go out as one array, and behind it those that take their models.
+
+    Each of those waits for the element of the same index.
+    """
 
     key: str
     """The submission's key, which is the scheduler's job name."""
     job: str
     requests: Mapping[int, JobRequest]
-    evals: tuple[JobArray, ...] = ()
+    children: tuple[JobArray, ...] = ()
     array: bool = True
     """False for a single job, where arrays are not allowed."""
 
     @property
     def num_jobs(self) -> int:
-        """Jobs in it, evals included."""
-        return len(self.requests) + sum(len(evals.requests) for evals in self.evals)
+        """Jobs in it and behind it."""
+        return len(self.requests) + sum(child.num_jobs for child in self.children)
 
 
 def new_array(
-    job: str, requests: Mapping[int, JobRequest], *, evals: tuple[JobArray, ...] = (), array: bool
+    job: str, requests: Mapping[int, JobRequest], *, children: tuple[JobArray, ...] = (), array: bool
 ) -> JobArray:
     """Return these jobs as an array under a new key."""
     key = make_key(next(iter(requests.values())).suite, job)
-    return JobArray(key=key, job=job, requests=requests, evals=evals, array=array)
+    return JobArray(key=key, job=job, requests=requests, children=children, array=array)
 
 
 def make_arrays(decisions: Sequence[Decision], max_array: int) -> list[JobArray]:
-    """Group jobs of one shape into arrays, evals at their train job's index; a `max_array` of 1 makes single jobs."""
-    waiting = [decision.request for decision in decisions if decision.after_train]
-    alone = [decision.request for decision in decisions if not decision.after_train]
-    evals_of: dict[str, list[JobRequest]] = {}
-    for request in waiting:
-        evals_of.setdefault(request.experiment, []).append(request)
+    """Group jobs of one shape into arrays, others behind their parents; a `max_array` of 1 makes single jobs."""
+    children = _by_parent(decisions)
     groups: dict[tuple[str, str], list[JobRequest]] = {}
-    for request in sorted(alone, key=lambda request: request.job == TRAIN):  # start order; baselines are short
-        kind = "train" if request.job == TRAIN else "eval"
+    for request in _first(decisions):
+        kind = "eval" if request.cmd == "eval" else request.job
         groups.setdefault((kind, _resource_shape(request)), []).append(request)
-    arrays = []
-    for (kind, _), requests in groups.items():
-        for start in range(0, len(requests), max_array):
-            chunk = dict(enumerate(requests[start : start + max_array]))
-            evals = _eval_arrays(chunk, evals_of, array=max_array > 1)
-            arrays.append(new_array(kind, chunk, evals=evals, array=max_array > 1))
-    return arrays
+    return [
+        _array_with_children(kind, dict(enumerate(requests[start : start + max_array])), children, array=max_array > 1)
+        for (kind, _), requests in groups.items()
+        for start in range(0, len(requests), max_array)
+    ]
 
 
-def _eval_arrays(
-    chunk: Mapping[int, JobRequest], evals_of: Mapping[str, list[JobRequest]], *, array: bool
-) -> tuple[JobArray, ...]:
-    groups: dict[tuple[str, str], dict[int, JobRequest]] = {}
-    for index, train in chunk.items():
-        for request in evals_of.get(train.experiment, []) if train.job == TRAIN else []:
-            groups.setdefault((request.job, _resource_shape(request)), {})[index] = request
-    return tuple(new_array(job, requests, array=array) for (job, _), requests in groups.items())
+def _first(decisions: Sequence[Decision]) -> list[JobRequest]:
+    """Return the jobs that wait for none, in the order in which they start: baselines are short."""
+    found = [decision.request for decision in decisions if not decision.after_parent]
+    return sorted(found, key=lambda request: request.cmd != "eval")
+
+
+def _by_parent(decisions: Sequence[Decision]) -> dict[JobRef, list[JobRequest]]:
+    children: dict[JobRef, list[JobRequest]] = {}
+    for decision in decisions:
+        parent = decision.request.parent
+        if decision.after_parent and parent is not None:
+            children.setdefault(parent, []).append(decision.request)
+    return children
+
+
+def _array_with_children(
+    job: str, requests: Mapping[int, JobRequest], children: Mapping[JobRef, list[JobRequest]], *, array: bool
+) -> JobArray:
+    behind = {index: children[request.ref] for index, request in requests.items() if request.ref in children}
+    arrays = tuple(_array_with_children(name, found, children, array=array) for name, found in _group_children(behind))
+    return new_array(job, requests, children=arrays, array=array)
+
+
+def _group_children(behind: Mapping[int, Sequence[JobRequest]]) -> list[tuple[str, dict[int, JobRequest]]]:
+    """Group the children of the jobs at each index by name and shape; of two alike, one goes into another group."""
+    groups: dict[tuple[str, str, int], dict[int, JobRequest]] = {}
+    for index, requests in behind.items():
+        alike: Counter[tuple[str, str]] = Counter()
+        for request in requests:
+            kind = (request.job, _resource_shape(request))
+            groups.setdefault((*kind, alike[kind]), {})[index] = request
+            alike[kind] += 1
+    return [(job, found) for (job, _, _), found in groups.items()]
 
 
 def make_late_arrays(
     decisions: Sequence[Decision], places: Mapping[JobRef, tuple[Submission, int]]
 ) -> list[tuple[Submission, JobArray]]:
-    """Group evals whose train job is under way from an earlier submit, at its index there (the newest in `places`)."""
-    trains = {decision.request.experiment for decision in decisions if decision.request.job == TRAIN}
+    """Group the jobs whose parent is under way from an earlier submit, at its index there (the newest in `places`)."""
+    going = {decision.request.ref for decision in decisions}
+    children = _by_parent(decisions)
     parents: dict[str, Submission] = {}
-    groups: dict[tuple[str, str, str], dict[int, JobRequest]] = {}
-    for decision in decisions:
-        request = decision.request
-        place = places.get((request.experiment, TRAIN))
-        if decision.after_train and request.experiment not in trains and place is not None:
-            parents[place[0].key] = place[0]
-            groups.setdefault((place[0].key, request.job, _resource_shape(request)), {})[place[1]] = request
+    behind: dict[str, dict[int, list[JobRequest]]] = {}
+    for parent, requests in children.items():
+        if parent not in going and parent in places:
+            submission, index = places[parent]
+            parents[submission.key] = submission
+            behind.setdefault(submission.key, {})[index] = requests
     return [
-        (parents[key], new_array(job, requests, array=parents[key].array)) for (key, job, _), requests in groups.items()
+        (parents[key], _array_with_children(job, found, children, array=parents[key].array))
+        for key, at_index in behind.items()
+        for job, found in _group_children(at_index)
     ]
 
 
 def take_part(whole: JobArray, indices: Sequence[int]) -> JobArray:
-    """Return the array of some of its indices, renumbered from 0, evals together with their trains."""
+    """Return the array of some of its indices, renumbered from 0, children together with their parents."""
     renumbered = {old: new for new, old in enumerate(indices)}
 
-    def take(array: JobArray, evals: tuple[JobArray, ...] = ()) -> JobArray:
+    def take(array: JobArray) -> JobArray:
         requests = {renumbered[i]: request for i, request in array.requests.items() if i in renumbered}
-        return new_array(array.job, requests, evals=evals, array=array.array)
+        children = tuple(take(child) for child in array.children if not renumbered.keys().isdisjoint(child.requests))
+        return new_array(array.job, requests, children=children, array=array.array)
 
-    return take(whole, tuple(take(evals) for evals in whole.evals if not renumbered.keys().isdisjoint(evals.requests)))
+    return take(whole)
 
 
 def describe_array(array: JobArray, cluster: str, after: Submission | None) -> Submission:

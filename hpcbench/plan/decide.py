@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,10 +11,10 @@ from hpcbench.invocation import command
 from hpcbench.plan.fingerprint import describe_change
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import TrainMetrics
-from hpcbench.schemas.request import TRAIN, JobRef, JobRequest, Resources
+from hpcbench.schemas.request import JobRef, JobRequest, Resources
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 
-CHECKPOINT_GONE = "its train job's checkpoint is gone (`keep`, or hpcbench clean): --force trains again"
+MODEL_GONE = "the model that it takes is gone (`keep`, or hpcbench clean): --force makes it again"
 
 
 class Action(StrEnum):
@@ -33,8 +33,8 @@ class Decision:
     request: JobRequest
     action: Action
     why: str
-    after_train: bool = False
-    """Waits for its train job, which goes out with it or is under way."""
+    after_parent: bool = False
+    """Waits for the job whose model it takes, which goes out with it or is under way."""
 
     @property
     def name(self) -> str:
@@ -69,53 +69,62 @@ def decide(
     options: Options,
     *,
     cluster: str,
-    no_checkpoint: Mapping[JobRef, str] = MappingProxyType({}),
+    no_model: Mapping[JobRef, str] = MappingProxyType({}),
 ) -> list[Decision]:
     """Decide what happens to each job, given what is known of it; jobs are keyed by (experiment, job).
 
-    In `requests` each train is before its evals; a view's `request` is the one on disk and its `state` belongs to that.
-    A job can wait only for one on the same cluster. `no_checkpoint`: evals whose
-    completed train job has no checkpoint for them, and why.
+    In `requests` a parent, the job whose model another takes, is before its children; one that is not among them was
+    not asked for. A view's `request` is the one on disk and its `state` belongs to that. A job can wait only for one
+    on the same cluster. `no_model`: jobs whose completed parent has no model for them, and why.
     """
-    trained_again = {
-        request.experiment
-        for request in requests
-        if no_checkpoint.get(request.ref) == CHECKPOINT_GONE
-        and _decide_alone(request, views.get(request.ref), options).action is Action.SUBMIT
-    }
-    decisions: list[Decision] = []
-    trains: dict[str, Decision] = {}
+    again = _made_again(requests, views, options, no_model) if options.force else frozenset()
+    children: dict[JobRef, list[JobView]] = {}
+    for view in views.values():
+        if view.parent is not None:
+            children.setdefault(view.parent, []).append(view)
+    decisions: dict[JobRef, Decision] = {}
     for request in requests:
-        view = views.get(request.ref)
-        if request.train_folder is None:
-            decision = _decide_alone(request, view, options)
-            if options.force and decision.action is Action.SKIP and request.experiment in trained_again:
-                why = "its checkpoint is gone and an eval needs it, --force"
-                decision = Decision(request=request, action=Action.SUBMIT, why=why)
-            if request.job == TRAIN and decision.action is Action.SUBMIT and view is not None:
-                decision = _spare_running_evals(decision, view, requests, views)
-            if request.job == TRAIN:
-                trains[request.experiment] = decision
+        known = views.get(request.ref)
+        if request.parent is None:
+            decision = _decide_alone(request, known, options)
         else:
-            train_view = views.get((request.experiment, TRAIN))
-            decision = _decide_eval(request, view, trains[request.experiment], train_view, options, cluster=cluster)
-            runs = decision.action is Action.SUBMIT and not decision.after_train
-            if runs and request.ref in no_checkpoint:
-                decision = Decision(request=request, action=Action.CHANGED, why=no_checkpoint[request.ref])
-        decisions.append(decision)
-    return decisions
+            parent, above = decisions.get(request.parent), views.get(request.parent)
+            decision = _decide_child(request, known, parent, above, options, cluster=cluster)
+            runs = decision.action is Action.SUBMIT and not decision.after_parent
+            if runs and request.ref in no_model:
+                decision = Decision(request=request, action=Action.CHANGED, why=no_model[request.ref])
+        if request.ref in again and decision.action is Action.SKIP:
+            why = "its model is gone and another job needs it, --force"
+            decision = Decision(request=request, action=Action.SUBMIT, why=why)
+        if known is not None and decision.action is Action.SUBMIT:
+            decision = _spare_running_children(decision, known, children.get(request.ref, ()))
+        decisions[request.ref] = decision
+    return list(decisions.values())
 
 
-def _spare_running_evals(
-    decision: Decision, train: JobView, requests: Sequence[JobRequest], views: Mapping[JobRef, JobView]
-) -> Decision:
-    """Keep a completed train job as it is while one of its evals still needs its checkpoints."""
-    if train.state is not JobState.COMPLETED:
+def _made_again(
+    requests: Sequence[JobRequest],
+    views: Mapping[JobRef, JobView],
+    options: Options,
+    no_model: Mapping[JobRef, str],
+) -> frozenset[JobRef]:
+    """Return the finished jobs whose model is gone and has to be there for another one."""
+    again: set[JobRef] = set()
+    for request in reversed(requests):
+        runs = request.ref in again or _decide_alone(request, views.get(request.ref), options).action is Action.SUBMIT
+        if runs and request.parent is not None and no_model.get(request.ref) == MODEL_GONE:
+            again.add(request.parent)
+    return frozenset(again)
+
+
+def _spare_running_children(decision: Decision, known: JobView, children: Iterable[JobView]) -> Decision:
+    """Keep a completed job as it is while another one still needs its model."""
+    if known.state is not JobState.COMPLETED:
         return decision
-    for request in requests:
-        view = views.get(request.ref) if request.experiment == train.experiment else None
-        if view is not None and view.job != TRAIN and view.state in ALIVE:
-            why = f"its {view.job} is {view.state} and needs its checkpoint: cancel that first"
+    for child in children:
+        if child.state in ALIVE:
+            whose = "its" if child.experiment == known.experiment else f"{child.experiment}'s"
+            why = f"{whose} {child.job} is {child.state} and needs its model: cancel that first"
             return Decision(request=decision.request, action=Action.CHANGED, why=why)
     return decision
 
@@ -166,35 +175,42 @@ def _note_push(request: JobRequest, view: JobView) -> str:
     return "" if metrics.pushed_to is not None else f"; not pushed to a hub ({why}): retrain with --retry completed"
 
 
-def _decide_eval(
+def _decide_child(  # noqa: PLR0911  # one rule a return
     request: JobRequest,
     view: JobView | None,
-    train: Decision,
-    train_view: JobView | None,
+    parent: Decision | None,
+    above: JobView | None,
     options: Options,
     *,
     cluster: str,
 ) -> Decision:
-    if train.action is Action.CHANGED:
-        return Decision(request=request, action=Action.CHANGED, why="its train job changed")
-    if train.action is Action.SUBMIT:
+    """Decide on a job that takes another's model; `parent` is None where that one was not asked for."""
+    name = request.parent_name
+    if parent is None:
+        known = None if above is None else above.request or above.record
+        if known is not None and known.fingerprint != request.train_fingerprint:
+            return Decision(request=request, action=Action.CHANGED, why=f"{name} changed")
+    elif parent.action is Action.CHANGED:
+        return Decision(request=request, action=Action.CHANGED, why=f"{name} changed")
+    elif parent.action is Action.WAIT:
+        return Decision(request=request, action=Action.WAIT, why=f"{name} waits itself: {parent.why}")
+    elif parent.action is Action.SUBMIT:
         if view is not None and view.state in ALIVE:
             return Decision(request=request, action=Action.SKIP, why=_under_way(view))
-        return Decision(request=request, action=Action.SUBMIT, why="after its train job", after_train=True)
-    state = JobState.PLANNED if train_view is None else train_view.state
+        return Decision(request=request, action=Action.SUBMIT, why=f"after {name}", after_parent=True)
+    state = JobState.PLANNED if above is None else above.state
     if state is JobState.COMPLETED:
         return _decide_alone(request, view, options)
     if view is not None and view.state in ALIVE:
         return Decision(request=request, action=Action.SKIP, why=_under_way(view))
-    is_queued = train_view is not None and train_view.scheduler_id is not None and state is not JobState.UNKNOWN
-    is_here = train_view is not None and train_view.cluster == cluster
+    is_queued = above is not None and above.scheduler_id is not None and state is not JobState.UNKNOWN
+    is_here = above is not None and above.cluster == cluster
     if state in ALIVE and is_queued and is_here and (view is None or view.state is JobState.PLANNED):
-        # A submit was killed, or a limit met, between the train job and its evals.
-        return Decision(
-            request=request, action=Action.SUBMIT, why=f"after its train job, which is {state}", after_train=True
-        )
+        # A submit was killed, or a limit met, between the parent and this job.
+        return Decision(request=request, action=Action.SUBMIT, why=f"after {name}, which is {state}", after_parent=True)
     if state in ALIVE:
-        where = f" on {train_view.cluster}" if train_view is not None and is_queued and not is_here else ""
-        why = f"its train job is still under way{where}; submit again when it is done"
+        where = f" on {above.cluster}" if above is not None and is_queued and not is_here else ""
+        why = f"{name} is still under way{where}; submit again when it is done"
         return Decision(request=request, action=Action.WAIT, why=why)
-    return Decision(request=request, action=Action.SKIP, why=f"blocked: its train job is {state}")
+    left_out = " and was not asked for" if parent is None else ""
+    return Decision(request=request, action=Action.SKIP, why=f"blocked: {name} is {state}{left_out}")

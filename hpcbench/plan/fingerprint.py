@@ -152,7 +152,7 @@ def describe_change(old: JobRequest, new: JobRequest) -> str:
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     changes = [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if name not in ignored]
     if not changes and names:
-        return "its train job changed"
+        return f"{new.parent_name} changed"
     if not changes:
         files = [path for path in sorted(old.inputs) if old.inputs[path] != new.inputs.get(path)]
         return f"the content of {name_first(files, SHOWN_CHANGES) or 'its data, tasks or model'} changed"

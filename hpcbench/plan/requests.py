@@ -13,14 +13,25 @@ from hpcbench.storage.paths import SuitePaths
 
 
 def plan_suite(suite: Suite, *, save_dir: Path, inputs: Inputs) -> tuple[JobRequest, ...]:
-    """Return the jobs of all experiments: each one's train first, then its evals, in file order."""
+    """Return the jobs of all experiments: each one's main job first, then its evals, in the suite's order.
+
+    A job is after the one whose model it takes: its experiment's main job, or that of the experiment `ckpt_from`.
+    """
     paths = SuitePaths(save_dir, suite.name)
-    return tuple(
-        request for experiment in suite.experiments for request in _plan_experiment(experiment, suite, paths, inputs)
-    )
+    mains: dict[str, JobRequest] = {}
+    jobs: list[JobRequest] = []
+    for experiment in suite.experiments:
+        parent = None if experiment.ckpt_from is None else mains[experiment.ckpt_from]
+        planned = _plan_experiment(experiment, suite, paths, inputs, parent)
+        if main_job(experiment.cmd) is not None:
+            mains[experiment.name] = planned[0]
+        jobs += planned
+    return tuple(jobs)
 
 
-def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, inputs: Inputs) -> list[JobRequest]:
+def _plan_experiment(
+    experiment: Experiment, suite: Suite, paths: SuitePaths, inputs: Inputs, parent: JobRequest | None
+) -> list[JobRequest]:
     common: dict[str, Any] = {
         "suite": suite.name,
         "experiment": experiment.name,
@@ -38,11 +49,17 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
         "source_of": dict(experiment.source_of),
     }
     jobs: list[JobRequest] = []
-    train: JobRequest | None = None
     if (job := main_job(experiment.cmd)) is not None:
-        draft = JobRequest(job=job, cmd=experiment.cmd, resources=experiment.requirements, fingerprint="", **common)
-        train = _sign(draft, inputs)
-        jobs.append(train)
+        draft = JobRequest(
+            job=job,
+            cmd=experiment.cmd,
+            resources=experiment.requirements,
+            fingerprint="",
+            **_model_of(parent, paths),
+            **common,
+        )
+        parent = _sign(draft, inputs)
+        jobs.append(parent)
     for dataset in experiment.eval_dataset:
         draft = JobRequest(
             job=eval_job_name(dataset),
@@ -51,12 +68,18 @@ def _plan_experiment(experiment: Experiment, suite: Suite, paths: SuitePaths, in
             fingerprint="",
             eval_dataset=dataset,
             eval_args=experiment.eval_args.get(dataset, EvalArgs()),
-            train_folder=None if train is None else str(paths.job(experiment.name, train.job).folder),
-            train_fingerprint=None if train is None else train.fingerprint,
+            **_model_of(parent, paths),
             **common,
         )
         jobs.append(_sign(draft, inputs))
     return jobs
+
+
+def _model_of(parent: JobRequest | None, paths: SuitePaths) -> dict[str, str]:
+    """Return what a request says of the job whose model it takes."""
+    if parent is None:
+        return {}
+    return {"train_folder": str(paths.job(*parent.ref).folder), "train_fingerprint": parent.fingerprint}
 
 
 def _sign(draft: JobRequest, inputs: Inputs) -> JobRequest:

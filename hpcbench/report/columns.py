@@ -34,7 +34,7 @@ def arg(read: Callable[[SftArgs], Raw]) -> Callable[[Facts], Raw]:
 
 
 def _train_state(facts: Facts) -> JobState | None:
-    return None if facts.view.train is None else facts.view.train.state
+    return None if facts.view.main is None else facts.view.main.state
 
 
 def _same_data(facts: Facts) -> Hashable:
@@ -62,7 +62,7 @@ def _same_generation(facts: Facts) -> Hashable:
 
 
 def _same_train_hardware(facts: Facts) -> Hashable:
-    return _model(facts), None if facts.view.train is None else hardware(facts.view.train)
+    return _model(facts), None if facts.view.main is None else hardware(facts.view.main)
 
 
 def _same_eval_hardware(facts: Facts) -> Hashable:
@@ -92,7 +92,7 @@ def _trainable_share_pct(facts: Facts) -> Raw:
 
 
 def _first_cause(facts: Facts) -> Raw:
-    train = facts.view.train
+    train = facts.view.main
     if train is not None and train.state is not JobState.COMPLETED:
         return cause_text(train) or None
     texts = (cause_text(job) for job in facts.view.evals if job.state is not JobState.COMPLETED)

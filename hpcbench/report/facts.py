@@ -90,7 +90,7 @@ class Facts:
 
 def facts_of(view: ExperimentView) -> Facts:
     """Collect the facts of one experiment."""
-    metrics = None if view.train is None else completed_metrics(view.train)
+    metrics = None if view.main is None else completed_metrics(view.main)
     raw_args = _raw_args(view)
     evals = [_eval_facts(job) for job in view.evals]
     return Facts(
@@ -113,8 +113,8 @@ def completed_metrics(job: JobView) -> Metrics | None:
 
 def experiment_state(view: ExperimentView) -> JobState:
     """Return one state for the experiment: its train's, or the most urgent one of its evals (moving before failed)."""
-    if view.train is not None and view.train.state is not JobState.COMPLETED:
-        return view.train.state
+    if view.main is not None and view.main.state is not JobState.COMPLETED:
+        return view.main.state
     states = {job.state for job in view.jobs}
     if not states:
         return JobState.PLANNED
@@ -147,12 +147,12 @@ def cause_text(job: JobView) -> str:
 def state_text(facts: Facts) -> str:
     """Return the state of an experiment in words, naming the job where it is not the training."""
     view = facts.view
-    if view.train is not None and view.train.state is not JobState.COMPLETED:
-        return job_state_text(view.train)
+    if view.main is not None and view.main.state is not JobState.COMPLETED:
+        return job_state_text(view.main)
     unfinished = [job for job in view.evals if job.state not in FINISHED_WELL]
     if not unfinished:
         return facts.state.value
-    if len(unfinished) == len(view.evals) and len({job.state for job in unfinished}) == 1 and view.train is None:
+    if len(unfinished) == len(view.evals) and len({job.state for job in unfinished}) == 1 and view.main is None:
         return job_state_text(unfinished[0])
     return "; ".join(f"{one_line(job.job)} {job_state_text(job)}" for job in unfinished)
 

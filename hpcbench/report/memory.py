@@ -43,9 +43,9 @@ def memory_of(facts: Facts) -> Memory | None:
         resident = tuple(memory.host_rss_gib for memory in ranks if memory.host_rss_gib is not None)
         if resident:
             return Memory("host", resident)
-    if (facts.train is None and facts.command is None) or facts.view.train is None or facts.view.train.record is None:
+    if (facts.train is None and facts.command is None) or facts.view.main is None or facts.view.main.record is None:
         return None
-    return _sampled(facts.view.train.record)
+    return _sampled(facts.view.main.record)
 
 
 def memory_text(facts: Facts) -> str:

@@ -117,7 +117,7 @@ def _failure(facts: Facts, job: JobView) -> Failure:
         hint=cause.hint if cause is not None and cause.hint else OOM_HINT if is_oom else None,
         lines=() if cause is None else cause.lines[-5:],
         blocks=tuple(found.job for found in facts.view.evals if found.state is JobState.BLOCKED)
-        if job is facts.view.train
+        if job is facts.view.main
         else (),
         steps=(Step(look), *next_steps(job)),
     )

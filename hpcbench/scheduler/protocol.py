@@ -25,7 +25,7 @@ class SchedulerJob:
     reason: str = ""  # why it is pending, in the scheduler's words
     expected_start: str | None = None
     exit_code: str | None = None
-    held_by_dependency: bool = False  # waits for its train job, or waits for one that cannot complete
+    held_by_dependency: bool = False  # waits for another job, or waits for one that cannot complete
     hint: str = ""  # what a person has to do before a pending job can start; empty where it only has to wait
     command: str = ""  # what to type for that, where a command alone does it
 
@@ -117,7 +117,7 @@ class Scheduler(Queue, Protocol):
         """
 
     def release(self, element_ids: Iterable[str]) -> None:
-        """Drop the dependency of jobs whose train job has completed."""
+        """Drop the dependency of jobs that take the model of one that has completed."""
 
     def cancel(self, element_ids: Sequence[str]) -> None:
         """Cancel jobs by their scheduler ids; ids that are gone are not an error."""

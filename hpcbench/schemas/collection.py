@@ -44,8 +44,10 @@ class JobView:
     """Name of the other cluster that it was submitted to, which cannot be asked from here."""
     submitter: str | None = None
     """Name of the other user who submitted it: only that user can query and cancel it."""
+    parent: JobRef | None = None
+    """The job whose model it takes, and which it waits for."""
     held: bool = False
-    """Whether the scheduler said just now that it waits for its train job, or waits for one that cannot complete."""
+    """Whether the scheduler said just now that it waits for its parent, or waits for one that cannot complete."""
     expected_start: str | None = None
     submit_options: tuple[str, ...] = ()
     """What its suite was submitted with last: `--cluster` and `--set`; another submit means the same jobs with them."""
@@ -79,14 +81,14 @@ class ExperimentView:
     name: str
     base_experiment: str | None = None
     cmd: str
-    train: JobView | None = None
-    """The sft or command job; None for a baseline row."""
+    main: JobView | None = None
+    """The job that makes its model: the training, export or command; None for a baseline row."""
     evals: tuple[JobView, ...] = ()
 
     @property
     def jobs(self) -> tuple[JobView, ...]:
-        """The train job, if any, before the evals."""
-        return self.evals if self.train is None else (self.train, *self.evals)
+        """The main job, if any, before the evals."""
+        return self.evals if self.main is None else (self.main, *self.evals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,11 @@ class SuiteView:
     """Of experiments that an earlier version of the suite had: jobs in the queue, and what they wait for."""
     num_left_out: int = 0
     """Experiments that an earlier version of the suite submitted and this one does not have, under way or over."""
+
+    @property
+    def jobs(self) -> dict[JobRef, JobView]:
+        """All its jobs, by experiment and job; those under way that are not in the suite any more come first."""
+        return {job.ref: job for experiment in (*self.others, *self.experiments) for job in experiment.jobs}
 
     @property
     def other_jobs(self) -> tuple[JobView, ...]:

@@ -89,6 +89,6 @@ class Cancelled(Note):
 
 
 class Refusal(Note):
-    """`<index>.refused`: an eval did not run because of its train job, and has not failed."""
+    """`<index>.refused`: a job did not run because the one whose model it takes is not done, and has not failed."""
 
     reason: str

@@ -81,9 +81,10 @@ class JobRequest(BaseModel):
     inputs: dict[str, str] = Field(default_factory=dict)
     """Hash of each local file or folder that the job reads, as it was submitted; the job compares them at its start."""
     train_folder: str | None = None
-    """Folder of the job whose model this one takes, or None where it takes none, as an untrained baseline. Absolute."""
+    """Folder of the job whose model this one takes, its parent; None where it takes none, as an untrained baseline.
+    Absolute."""
     train_fingerprint: str | None = None
-    """Fingerprint that the record of that job must carry."""
+    """Fingerprint that the parent's record must carry."""
     device: Device = "cuda"
     resources: Resources
     env: dict[str, str] = Field(default_factory=dict)
@@ -117,6 +118,19 @@ class JobRequest(BaseModel):
     def trains(self) -> bool:
         """Whether it is a training."""
         return self.cmd in TRAININGS
+
+    @property
+    def parent(self) -> JobRef | None:
+        """The job of the same suite whose model this one takes, and which it waits for."""
+        if self.train_folder is None:
+            return None
+        folder = Path(self.train_folder)
+        return folder.parent.name, folder.name
+
+    @property
+    def parent_name(self) -> str:
+        """How a message about this job names its parent."""
+        return name_parent(self.experiment, self.parent or (self.experiment, TRAIN))
 
     @property
     def program(self) -> tuple[str, ...]:
@@ -153,6 +167,12 @@ def main_job(cmd: Command) -> str | None:
     if cmd == "eval":
         return None
     return cmd if cmd in {EXPORT, INFER} else TRAIN
+
+
+def name_parent(experiment: str, parent: JobRef) -> str:
+    """Return how a message about a job of `experiment` names its parent: `its train job`, `the train job of lora`."""
+    owner, job = parent
+    return f"its {job} job" if owner == experiment else f"the {job} job of {owner}"
 
 
 def eval_job_name(dataset: str) -> str:

@@ -141,10 +141,10 @@ def read_submissions(paths: SuitePaths) -> list[Submission]:
     return sorted(found, key=lambda submission: (parse_moment(submission.created_at) or LONG_AGO, submission.key))
 
 
-def read_evals_of(paths: SuitePaths, key: str) -> list[Submission]:
-    """Return the submissions of evals that wait for this one, without reading those of a thousand others."""
+def read_children_of(paths: SuitePaths, key: str) -> list[Submission]:
+    """Return the submissions of jobs that wait for those of this one, without reading those of a thousand others."""
     try:
-        keys = sorted(entry.name for entry in paths.evals_of(key).iterdir())
+        keys = sorted(entry.name for entry in paths.children_of(key).iterdir())
     except FileNotFoundError:
         return []
     return [submission for name in keys if (submission := read_submission(paths.submission(name))) is not None]
@@ -160,7 +160,7 @@ def unusable_submissions(paths: SuitePaths, usable: Iterable[Submission]) -> lis
 def write_submission(paths: SuitePaths, submission: Submission) -> None:
     """Write the submission's file, synced to disk before this returns; what it waits for gets a note of it first."""
     if submission.after_key is not None:
-        note = paths.evals_of(submission.after_key) / submission.key
+        note = paths.children_of(submission.after_key) / submission.key
         note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()
     write_json(paths.submission(submission.key), submission.model_dump(mode="json"))

@@ -41,6 +41,12 @@ class Experiment:
     source_of: Mapping[str, str] = field(default_factory=dict)
     line: int | None = None
 
+    @property
+    def ckpt_from(self) -> str | None:
+        """Name of the experiment whose model its main job takes; in a suite that one is before it."""
+        taker = self.export or self.infer
+        return None if taker is None else taker.ckpt_from
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:

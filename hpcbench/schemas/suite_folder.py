@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcbench.schemas.request import TRAIN, JobRef
+from hpcbench.schemas.request import EVAL_PREFIX, TRAIN, JobRef
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import FolderName, SuitePaths, job_folders
@@ -30,6 +30,18 @@ class PlannedExperiment(BaseModel):
     base_experiment: str | None = None
     cmd: str
     jobs: tuple[FolderName, ...]
+    """Its main job, if any, before its evals."""
+    takes: JobRef | None = None
+    """The job of another experiment whose model its main job takes."""
+
+    @property
+    def main(self) -> str | None:
+        """The job that makes its model, None for a baseline."""
+        return next((job for job in self.jobs if not job.startswith(EVAL_PREFIX)), None)
+
+    def parent_of(self, job: str) -> JobRef | None:
+        """Return the job whose model one of its jobs takes."""
+        return self.takes if self.main in {None, job} else (self.name, self.main)
 
 
 class PlannedSuite(BaseModel):
@@ -105,8 +117,14 @@ def read_plan(paths: SuitePaths) -> PlannedSuite | None:
     return plan.model_copy(update={"suite": paths.suite})
 
 
+def _cmd_of(job: str) -> str:
+    """Return a command that has a job of this name."""
+    return "sft" if job == TRAIN else "eval" if job.startswith(EVAL_PREFIX) else job
+
+
 def _experiments_from_folders(paths: SuitePaths) -> Iterator[PlannedExperiment]:
     for folder in sorted(entry for entry in paths.folder.iterdir() if entry.is_dir()):
-        jobs = sorted((job.folder.name for job in job_folders(folder)), key=lambda name: (name != TRAIN, name))
+        names = (job.folder.name for job in job_folders(folder))
+        jobs = sorted(names, key=lambda name: (name.startswith(EVAL_PREFIX), name))
         if jobs:
-            yield PlannedExperiment(name=folder.name, cmd="sft" if TRAIN in jobs else "eval", jobs=tuple(jobs))
+            yield PlannedExperiment(name=folder.name, cmd=_cmd_of(jobs[0]), jobs=tuple(jobs))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.notes import Cancelled, Refusal
 from hpcbench.schemas.record import Record, read_record
-from hpcbench.schemas.request import TRAIN, JobRef, JobRequest, read_request
+from hpcbench.schemas.request import EVAL_PREFIX, JobRef, JobRequest, read_request
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.schemas.submission import Submission, submitted_by_other
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
@@ -99,7 +99,7 @@ def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime
     snapshot = _SuiteSnapshot(
         suite=suite, latest=latest, answers=answers, now=now, own_disk=is_own_disk(suite.paths.folder)
     )
-    experiments = tuple(_view_experiment(planned, snapshot) for planned in suite.plan.experiments)
+    experiments = tuple(_view_experiment(planned, snapshot) for planned in suite.plan.experiments)  # parents first
     planned_jobs = {(planned.name, job) for planned in suite.plan.experiments for job in planned.jobs}
     names = {planned.name for planned in suite.plan.experiments}
     return SuiteView(
@@ -118,18 +118,19 @@ class _SuiteSnapshot:
     now: datetime
     own_disk: bool
     """Whether the files are on a disk of this machine, which shows none of them late."""
+    views: dict[JobRef, JobView] = field(default_factory=dict)
+    """The jobs that were looked at so far: the state of a job may follow from its parent's."""
 
 
 def _view_experiment(planned: PlannedExperiment, snapshot: _SuiteSnapshot) -> ExperimentView:
-    train = _view_job(snapshot, planned.name, TRAIN, None) if TRAIN in planned.jobs else None
-    evals = [_view_job(snapshot, planned.name, job, train) for job in planned.jobs if job != TRAIN]
+    views = [_view_job(snapshot, planned.name, job, planned.parent_of(job)) for job in planned.jobs]
     return ExperimentView(
         suite=snapshot.suite.plan.suite,
         name=planned.name,
         base_experiment=planned.base_experiment,
         cmd=planned.cmd,
-        train=train,
-        evals=tuple(evals),
+        main=next((view for view in views if view.job == planned.main), None),
+        evals=tuple(view for view in views if view.job != planned.main),
     )
 
 
@@ -137,17 +138,22 @@ def _view_others(
     snapshot: _SuiteSnapshot, planned: AbstractSet[JobRef], experiments: Sequence[ExperimentView]
 ) -> Iterator[ExperimentView]:
     """Yield what an earlier version of the suite submitted, this one does not have, and is still under way."""
-    gone = sorted(snapshot.latest.keys() - planned)
+    gone = [ref for ref in snapshot.latest if ref not in planned]  # as they were submitted: parents first
     for name in dict.fromkeys(experiment for experiment, _ in gone):
-        train = next((found.train for found in experiments if found.name == name), None)
-        jobs = [job for experiment, job in gone if experiment == name]
-        if TRAIN in jobs:
-            train = _not_in_suite(_view_job(snapshot, name, TRAIN, None))
-        evals = [_not_in_suite(_view_job(snapshot, name, job, train)) for job in jobs if job != TRAIN]
-        alive = tuple(view for view in evals if view.state in ALIVE or view.held)
-        if alive or (train is not None and not train.in_suite and train.state in ALIVE):
-            cmd = "eval" if train is None else "sft"
-            yield ExperimentView(suite=snapshot.suite.plan.suite, name=name, cmd=cmd, train=train, evals=alive)
+        known = next((found for found in experiments if found.name == name), None)
+        main = None if known is None else known.main
+        # A main job is looked at before its evals.
+        jobs = sorted((job for experiment, job in gone if experiment == name), key=_is_eval)
+        views = [_not_in_suite(_view_job(snapshot, name, job, None)) for job in jobs]
+        main = next((view for view in views if not _is_eval(view.job)), main)
+        alive = tuple(view for view in views if _is_eval(view.job) and (view.state in ALIVE or view.held))
+        if alive or (main is not None and not main.in_suite and main.state in ALIVE):
+            cmd = "eval" if main is None else "sft" if main.request is None else main.request.cmd
+            yield ExperimentView(suite=snapshot.suite.plan.suite, name=name, cmd=cmd, main=main, evals=alive)
+
+
+def _is_eval(job: str) -> bool:
+    return job.startswith(EVAL_PREFIX)
 
 
 def _not_in_suite(view: JobView) -> JobView:
@@ -155,14 +161,18 @@ def _not_in_suite(view: JobView) -> JobView:
     return replace(view, in_suite=False, reason=reason)
 
 
-def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, train: JobView | None) -> JobView:
+def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, parent: JobRef | None) -> JobView:
+    """Return one job's view; where the plan does not know its parent, its request does."""
     suite, place = snapshot.suite, snapshot.latest.get((experiment, job))
     paths = suite.paths.job(experiment, job)
     request = _try_request(paths.request)
     if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
         # The submission of this configuration was refused; the one before it was of another.
         place = None
-    evidence = _gather_evidence(snapshot, paths, request, place, train)
+    if parent is None and request is not None:
+        parent = request.parent
+    above = None if parent is None else snapshot.views.get(parent)
+    evidence = _gather_evidence(snapshot, paths, request, place, above)
     record, reported = evidence.record, evidence.reported
     state, reason = conclude_state(evidence)
     view = JobView(
@@ -181,13 +191,16 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, train: JobVie
         submit_options=suite.plan.submit_options,
         elsewhere=evidence.elsewhere,
         submitter=evidence.submitter,
+        parent=parent,
         held=reported is not None and reported.held_by_dependency,
         expected_start=None if reported is None else reported.expected_start,
         hint=reported.hint if reported is not None and state is JobState.PENDING else "",
         command=reported.command if reported is not None and state is JobState.PENDING else "",
         node=_read_node(paths) if state in FAILED_STATES else None,
     )
-    return view if record is not None or state not in FAILED_STATES else _explain_from_log(view)
+    view = view if record is not None or state not in FAILED_STATES else _explain_from_log(view)
+    snapshot.views[view.ref] = view
+    return view
 
 
 def _gather_evidence(
@@ -195,11 +208,11 @@ def _gather_evidence(
     job: JobPaths,
     request: JobRequest | None,
     place: tuple[Submission, int] | None,
-    train: JobView | None,
+    parent: JobView | None,
 ) -> Evidence:
     record = _read_own_record(job, request)
     if place is None:
-        return Evidence(record=record, train=train)
+        return Evidence(record=record, experiment=job.folder.parent.name, parent=parent)
     submission, index = place
     answer = snapshot.answers.get(submission.cluster)
     reported = None if answer is None else answer.jobs.get((submission.key, index))
@@ -222,7 +235,8 @@ def _gather_evidence(
         seen_late=not snapshot.own_disk and submission.cluster != LOCAL,
         cancelled=_is_cancelled(job, submission, index),
         age_s=_age_s(submission, job, snapshot.now),
-        train=train,
+        experiment=job.folder.parent.name,
+        parent=parent,
     )
 
 
@@ -248,7 +262,7 @@ def _is_cancelled(job: JobPaths, submission: Submission, index: int) -> bool:
 
 
 def _read_refusal(paths: SuitePaths, job: JobPaths, submission: Submission, index: int) -> str | None:
-    """Return why this submission of an eval has not run; None when it has, perhaps at another start."""
+    """Return why this submission of a job has not run; None when it has, perhaps at another start."""
     note = Refusal.read(paths.refusal(submission.key, index))
     if note is None or (read_json(job.claim) or {}).get("key") == submission.key:
         return None

@@ -20,7 +20,7 @@ MEANING = {
     JobState.PREEMPTED: "another job took its place",
     JobState.NODE_FAILED: "its node failed",
     JobState.CANCELLED: "cancelled; it does not come back by itself",
-    JobState.BLOCKED: "cannot run, because its train job did not complete",
+    JobState.BLOCKED: "cannot run, because the job whose model it takes did not complete",
     JobState.LOST: "left the queue without a record",
     JobState.UNKNOWN: "the scheduler did not answer, so nothing is concluded",
 }

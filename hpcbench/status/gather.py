@@ -1,4 +1,4 @@
-"""Collect all suites below a save directory, release evals that are held without need, and make the status table."""
+"""Collect all suites below a save directory, release jobs that are held without need, and make the status table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hpcbench.schemas.progress import progress_text
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status.collect import FindQueue, collect_suites
-from hpcbench.status.held_evals import release_held_evals
+from hpcbench.status.held_jobs import release_held_jobs
 
 
 def gather(
@@ -25,14 +25,13 @@ def gather(
     held = {
         job.cluster
         for suite in collection.suites
-        for experiment in (*suite.experiments, *suite.others)
-        for job in experiment.jobs
+        for job in suite.jobs.values()
         if job.held and job.cluster is not None
     }
     for cluster in sorted(held):
         scheduler = scheduler_of(cluster, save_dir)
         if scheduler is not None and release_held:
-            release_held_evals(suites, collection, scheduler)
+            release_held_jobs(suites, collection, scheduler)
     return collection
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hpcbench.scheduler.protocol import SchedulerJob
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import TERMINATED, Record, may_come_back
+from hpcbench.schemas.request import name_parent
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 
 GRACE_S = 150
@@ -56,27 +57,39 @@ class Evidence:
     """The job as the scheduler reports it."""
     started: bool = False
     refused: str | None = None
-    """Why it left without running: its train job was not done."""
+    """Why it left without running: its parent was not done."""
     seen_late: bool = False
     """Whether the file system may show a record some time after it was written."""
     cancelled: bool = False
     """A note of our own, made before scancel."""
     age_s: float = 0.0
     """Time since the last sign of life of the job."""
-    train: JobView | None = None
+    experiment: str = ""
+    """Whose job it is."""
+    parent: JobView | None = None
+    """The job whose model it takes."""
+
+    @property
+    def parent_name(self) -> str:
+        """How a message names its parent."""
+        return "" if self.parent is None else name_parent(self.experiment or self.parent.experiment, self.parent.ref)
+
+
+CANNOT_FOLLOW = FAILED_STATES | {JobState.OUT_OF_MEMORY, JobState.BLOCKED}
+"""States of a parent that leave no model."""
 
 
 def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a line
     """Return a job's state and its reason. The record decides first, then the scheduler, then silence."""
-    record, reported, train = evidence.record, evidence.reported, evidence.train
+    record, reported, parent = evidence.record, evidence.reported, evidence.parent
     alive = reported is not None and reported.state in ALIVE
     if evidence.submitted and (record is None or not is_final(record)) and (why := _why_no_answer(evidence)):
         return JobState.UNKNOWN, why
     if record is not None and (record.state in FINISHED_WELL or not alive):
         return _conclude_from_record(record, evidence)
-    train_failed = train is not None and (train.state in FAILED_STATES or train.state is JobState.OUT_OF_MEMORY)
-    if train is not None and train_failed and not (reported is not None and reported.state is JobState.RUNNING):
-        return JobState.BLOCKED, f"its train job is {train.state}"
+    runs = reported is not None and reported.state is JobState.RUNNING
+    if parent is not None and parent.state in CANNOT_FOLLOW and not runs:
+        return JobState.BLOCKED, f"{evidence.parent_name} is {parent.state}"
     if evidence.cancelled and not alive:
         return JobState.CANCELLED, _name_canceller(evidence)
     if not evidence.submitted:
@@ -143,8 +156,8 @@ def _conclude_from_scheduler(reported: SchedulerJob, evidence: Evidence) -> tupl
     alive = reported.state in ALIVE
     if reported.state is JobState.BLOCKED:
         return JobState.PENDING, "is held back; the next hpcbench submit or status releases it"
-    if evidence.train is not None and not evidence.started and reported.state is JobState.CANCELLED:
-        return JobState.PLANNED, "never ran, although its train job did not fail"
+    if evidence.parent is not None and not evidence.started and reported.state is JobState.CANCELLED:
+        return JobState.PLANNED, f"never ran, although {evidence.parent_name} did not fail"
     may_have_record = reported.state is JobState.COMPLETED or (evidence.started and evidence.seen_late and not alive)
     if may_have_record and evidence.age_s < GRACE_S:
         return JobState.RUNNING, "has ended; its record is not visible yet"
@@ -162,7 +175,7 @@ def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:
         return JobState.UNKNOWN, "the scheduler no longer lists it; waiting for its record"
     if evidence.history_failed:
         return JobState.UNKNOWN, "the scheduler no longer lists it, and accounting does not answer"
-    if evidence.train is not None and not evidence.started:
+    if evidence.parent is not None and not evidence.started:
         return JobState.PLANNED, "left the queue without ever running"
     if evidence.started or evidence.history_known:
         return JobState.LOST, "left the queue, and there is no record"

@@ -6,7 +6,7 @@ lists folders, and never reads or writes a file.
     <save_dir>/<suite>/suite.json
                        submissions/<key>.json  .sh          one per sbatch call
                        submissions/<key>.started/<index>    start marks, dropped by the batch script's first line
-                       submissions/<key>.evals/<key>        evals that wait for this submission
+                       submissions/<key>.evals/<key>        submissions of jobs that wait for this one
                        submissions/<key>.started/<index>.after    wishes of a job in a container
                        slurm/%A_%a.out                      Slurm's own logs
     <save_dir>/local/queue/ elements/ cancels/ runner.json       the local queue, for all suites of the save directory
@@ -194,8 +194,8 @@ class SuitePaths:
         """Return the scheduler's own log of a job: all that failing setup lines leave."""
         return self.slurm_logs / f"{scheduler_id}.out"
 
-    def evals_of(self, key: str) -> Path:
-        """Folder of empty files, one for each submission of evals after this one, by its key."""
+    def children_of(self, key: str) -> Path:
+        """Folder of empty files, one for each submission of jobs that wait for those of this one, by its key."""
         return self.submissions / f"{key}.evals"
 
     def wishes(self, key: str, index: int) -> Path:
@@ -203,7 +203,7 @@ class SuitePaths:
         return self.start_marks(key) / f"{index}.after"
 
     def refusal(self, key: str, index: int) -> Path:
-        """Left by an eval that started although its train job was not done, and so did not run."""
+        """Left by a job that started although the one whose model it takes was not done, and so did not run."""
         return self.start_marks(key) / f"{index}.refused"
 
     def job(self, experiment: str, job: str) -> JobPaths:

@@ -22,7 +22,7 @@ from hpcbench.schemas.submission import Submission, read_submissions, submitted_
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import SuiteOnDisk
 from hpcbench.status.collect import collect_suites
-from hpcbench.status.held_evals import release_held_evals
+from hpcbench.status.held_jobs import release_held_jobs
 from hpcbench.storage.clock import file_age_s
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import SuitePaths
@@ -99,15 +99,15 @@ def carry_out(plan: SubmitPlan, *, sleep: Sleep = time.sleep) -> SubmitResult:
     result = SubmitResult(plan, num_left=plan.num_left)
     write_json(on_disk.paths.plan, on_disk.plan.model_dump(mode="json"))
     _refuse_silence(plan.collection)
-    release_held_evals([on_disk], plan.collection, scheduler)
+    release_held_jobs([on_disk], plan.collection, scheduler)
     result.not_removed = remove(plan.removals)
     sender = ArraySender(paths=on_disk.paths, scheduler=scheduler, result=result, sleep=sleep)
     sender.send_all(plan.arrays)
-    for parent, evals in plan.late_evals:
-        sender.send_evals(evals, parent)
+    for parent, array in plan.late_children:
+        sender.send_child(array, parent)
     if any(submission.after_key for submission in result.submitted):
-        # A quick train job may have ended before its evals were in the queue.
-        release_evals_of(replace(on_disk, submissions=(*on_disk.submissions, *result.submitted)), destination)
+        # A quick job may have ended before those that take its model were in the queue.
+        release_children_of(replace(on_disk, submissions=(*on_disk.submissions, *result.submitted)), destination)
     return result
 
 
@@ -128,10 +128,10 @@ def _refuse_silence(collection: Collection) -> None:
         raise SchedulerError(f"the scheduler did not answer ({failures})", hint=hint)
 
 
-def release_evals_of(suite: SuiteOnDisk, destination: Destination) -> None:
-    """Release or cancel evals whose train job is over."""
+def release_children_of(suite: SuiteOnDisk, destination: Destination) -> None:
+    """Release or cancel jobs whose parent is over."""
     if any(submission.after_key for submission in suite.submissions):
-        release_held_evals([suite], collect_suites([suite], destination.find_scheduler), destination.scheduler)
+        release_held_jobs([suite], collect_suites([suite], destination.find_scheduler), destination.scheduler)
 
 
 def complete_intents(

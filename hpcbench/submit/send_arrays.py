@@ -82,7 +82,7 @@ class ArraySender:
                 return
 
     def _send_array(self, array: JobArray) -> None:
-        """Submit one array with its eval arrays; on a limit error halve it, trains and evals together."""
+        """Submit one array with those behind it; on a limit error halve it, parents and children together."""
         result = self.result
         if result.limit:
             result.num_left += array.num_jobs
@@ -105,18 +105,22 @@ class ArraySender:
                 self._send_array(smaller)
             return
         result.submitted.append(parent)
-        for evals in array.evals:
-            self.send_evals(evals, parent)
+        for child in array.children:
+            self.send_child(child, parent)
 
-    def send_evals(self, evals: JobArray, parent: Submission) -> None:
-        """Submit one eval array after its train array; refused, it stays planned and goes out with a later submit."""
+    def send_child(self, array: JobArray, parent: Submission) -> None:
+        """Submit one array after its parent's, and those behind it; refused, they go out with a later submit."""
         if self.result.limit:
-            self.result.num_left += evals.num_jobs
+            self.result.num_left += array.num_jobs
             return
         try:
-            self.result.submitted.append(self.submit_array(evals, after=parent))
+            sent = self.submit_array(array, after=parent)
         except SubmitError as error:
-            self._note_refusal(evals, error)
+            self._note_refusal(array, error)
+            return
+        self.result.submitted.append(sent)
+        for child in array.children:
+            self.send_child(child, sent)
 
     def _note_refusal(self, array: JobArray, error: SubmitError) -> None:
         limit = job_limit(error.message, some_were_taken=bool(self.result.submitted))

@@ -17,15 +17,15 @@ from hpcbench.cluster.save_dir import warn_of_open_folders
 from hpcbench.errors import PlanError, name_first
 from hpcbench.invocation import quoted
 from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
-from hpcbench.plan.decide import CHECKPOINT_GONE, Action, Decision, Options, decide
+from hpcbench.plan.decide import MODEL_GONE, Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import input_paths
 from hpcbench.plan.inputs import count_unread_bytes, hash_inputs
 from hpcbench.plan.requests import plan_suite
 from hpcbench.retention import Removal, find_model, find_removals
 from hpcbench.schemas.collection import Collection, JobView
-from hpcbench.schemas.record import TrainMetrics
-from hpcbench.schemas.request import TRAIN, JobRef, JobRequest
-from hpcbench.schemas.states import ALIVE, FINISHED_WELL, JobState
+from hpcbench.schemas.record import CommandMetrics
+from hpcbench.schemas.request import JobRef, JobRequest
+from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import PlannedExperiment, PlannedSuite, SuiteOnDisk, read_plan
@@ -54,9 +54,9 @@ class SubmitPlan:
     """What was known of the suite's jobs."""
     decisions: tuple[Decision, ...]
     arrays: tuple[JobArray, ...]
-    """What goes out, with its evals."""
-    late_evals: tuple[tuple[Submission, JobArray], ...]
-    """Evals of train jobs that an earlier submit sent, with that submission."""
+    """What goes out, with what waits for it."""
+    late_children: tuple[tuple[Submission, JobArray], ...]
+    """What waits for jobs that an earlier submit sent, with that submission."""
     num_left: int
     """Jobs that stay planned because no more may go out now."""
     removals: tuple[Removal, ...]
@@ -68,7 +68,7 @@ class SubmitPlan:
     @property
     def num_jobs(self) -> int:
         """Jobs that go out."""
-        return sum(array.num_jobs for array in (*self.arrays, *(evals for _, evals in self.late_evals)))
+        return sum(array.num_jobs for array in (*self.arrays, *(array for _, array in self.late_children)))
 
     @property
     def changed(self) -> tuple[Decision, ...]:
@@ -77,18 +77,20 @@ class SubmitPlan:
 
     def render(self) -> list[tuple[Submission, str]]:
         """Return what goes to the scheduler, each submission with its exact text."""
-        scheduler = self.destination.scheduler
         found: list[tuple[Submission, str]] = []
-        for number, array in enumerate(self.arrays):
-            parent = describe_array(array, scheduler.name, None)
-            found.append((parent, scheduler.render(parent, None)))
-            for evals in array.evals:
-                child = describe_array(evals, scheduler.name, parent)
-                found.append((child, scheduler.render(child, f"<id-of-train-array-{number}>")))
-        for parent, evals in self.late_evals:
-            late = describe_array(evals, scheduler.name, parent)
-            found.append((late, scheduler.render(late, parent.scheduler_id)))
+        for array in self.arrays:
+            self._render(array, None, found)
+        for parent, array in self.late_children:
+            self._render(array, parent, found)
         return found
+
+    def _render(self, array: JobArray, parent: Submission | None, found: list[tuple[Submission, str]]) -> None:
+        scheduler = self.destination.scheduler
+        submission = describe_array(array, scheduler.name, parent)
+        after = None if parent is None else parent.scheduler_id or f"<id-of-{parent.key}>"
+        found.append((submission, scheduler.render(submission, after)))
+        for child in array.children:
+            self._render(child, submission, found)
 
 
 def prepare(suite: Suite, destination: Destination, options: Options, *, max_jobs: int | None = None) -> SubmitPlan:
@@ -146,7 +148,7 @@ def build_plan(
         collection=collection,
         decisions=tuple(decisions),
         arrays=tuple(make_arrays(chosen, scheduler.max_array_size())),
-        late_evals=tuple(make_late_arrays(chosen, on_disk.latest())),
+        late_children=tuple(make_late_arrays(chosen, on_disk.latest())),
         num_left=len(limit_jobs(decisions, None)) - len(chosen),
         removals=removals,
         warnings=(
@@ -202,7 +204,11 @@ def preview_requests(suite: Suite, save_dir: Path) -> tuple[JobRequest, ...]:
     left = asked - unique_local_paths(draft for draft in drafts if draft.experiment in known)
     skipped = {path for path in left if count_unread_bytes([path], cache) > READ_FOR_NOTHING_BYTES}
     inputs = hash_inputs(unique_local_paths(drafts) - skipped, cache=cache)
-    unsigned = {draft.experiment for draft in drafts if not skipped.isdisjoint(input_paths(draft))}
+    unsigned: set[str] = set()
+    for draft in drafts:
+        above = () if draft.parent is None else draft.parent[:1]
+        if not skipped.isdisjoint(input_paths(draft)) or not unsigned.isdisjoint(above):
+            unsigned.add(draft.experiment)
     return tuple(
         request.model_copy(update={"fingerprint": ""}) if request.experiment in unsigned else request
         for request in plan_suite(suite, save_dir=save_dir, inputs=inputs)
@@ -228,9 +234,15 @@ def _planned_experiments(requests: Sequence[JobRequest]) -> tuple[PlannedExperim
             base_experiment=jobs[0].base_experiment,
             cmd=jobs[0].cmd,
             jobs=tuple(job.job for job in jobs),
+            takes=_taken_from_another(jobs[0]),
         )
         for name, jobs in grouped.items()
     )
+
+
+def _taken_from_another(request: JobRequest) -> JobRef | None:
+    parent = request.parent
+    return None if parent is None or parent[0] == request.experiment else parent
 
 
 def _describe_suite(
@@ -280,7 +292,7 @@ def decide_suite(
 ) -> list[Decision]:
     """Decide on each job that the options mean; checkpoints in `going` are removed before anything is submitted."""
     wanted = [_adjust(request, options) for request in _only(requests, options)]
-    return decide(wanted, views, options, cluster=cluster, no_checkpoint=evals_without_checkpoint(wanted, views, going))
+    return decide(wanted, views, options, cluster=cluster, no_model=jobs_without_model(wanted, views, going))
 
 
 def _only(requests: Sequence[JobRequest], options: Options) -> list[JobRequest]:
@@ -294,32 +306,26 @@ def _adjust(request: JobRequest, options: Options) -> JobRequest:
     return request if resources is None else request.model_copy(update={"resources": resources})
 
 
-def evals_without_checkpoint(
+def jobs_without_model(
     requests: Sequence[JobRequest], views: Mapping[JobRef, JobView], going: AbstractSet[Path] = frozenset()
 ) -> dict[JobRef, str]:
-    """Return the evals that are not done and whose completed train job has no checkpoint for them, each with why."""
+    """Return the jobs whose completed parent has no model for them, each with why."""
     found = {}
     for request in requests:
-        view, train = views.get(request.ref), views.get((request.experiment, TRAIN))
-        is_same = view is not None and view.record is not None and view.record.fingerprint == request.fingerprint
-        needs_none = view is not None and (view.state in ALIVE or (is_same and view.state in FINISHED_WELL))
-        if request.train_folder is None or needs_none or train is None or train.record is None:
+        parent = None if request.parent is None else views.get(request.parent)
+        if parent is None or parent.record is None or parent.state is not JobState.COMPLETED:
             continue
-        if train.state is not JobState.COMPLETED or not isinstance(train.record.metrics, TrainMetrics):
-            continue
-        checkpoint, missing = find_model(request, train.record)
+        if isinstance(parent.record.metrics, CommandMetrics):
+            continue  # a program may keep its model where only its nodes see it
+        model, missing = find_model(request, parent.record)
         if missing:
             found[request.ref] = missing
-        elif checkpoint is not None and (checkpoint in going or not checkpoint.is_dir()):
-            found[request.ref] = CHECKPOINT_GONE
+        elif model is not None and (model in going or not model.is_dir()):
+            found[request.ref] = MODEL_GONE
     return found
 
 
 def limit_jobs(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
-    """Return the decisions to carry out, a train always before its evals."""
+    """Return the decisions to carry out: the first ones, and so a parent always before its children."""
     chosen = [decision for decision in decisions if decision.action is Action.SUBMIT]
-    if max_jobs is None or len(chosen) <= max_jobs:
-        return chosen
-    kept = chosen[: max(max_jobs, 0)]
-    left = {d.request.experiment for d in chosen[len(kept) :] if d.request.job == TRAIN}
-    return [d for d in kept if not d.after_train or d.request.experiment not in left]
+    return chosen if max_jobs is None else chosen[: max(max_jobs, 0)]

@@ -59,6 +59,7 @@ def view(request: JobRequest, state: JobState, **changes: Any) -> JobView:
         "state": state,
         "folder": Path("/logs") / request.suite / request.experiment / request.job,
         "request": request,
+        "parent": request.parent,
     }
     return JobView(**(values | changes))
 

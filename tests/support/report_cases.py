@@ -34,7 +34,7 @@ def quickstart() -> Collection:
         eval_job = make_job(
             name, "eval-pig_latin", suite=suite, cmd="eval", args=merged, metrics=score, environment=LAPTOP
         )
-        return ExperimentView(suite=suite, name=name, cmd="sft", train=train, evals=(eval_job,))
+        return ExperimentView(suite=suite, name=name, cmd="sft", main=train, evals=(eval_job,))
 
     baseline = make_job(
         "baseline",
@@ -108,7 +108,7 @@ def qwen_row(
         )
         for metric in found
     )
-    return ExperimentView(suite="tuner", name=name, cmd="sft", train=train, evals=evals)
+    return ExperimentView(suite="tuner", name=name, cmd="sft", main=train, evals=evals)
 
 
 def tuner() -> Collection:
@@ -218,7 +218,7 @@ def _held_back(name: str, args: dict[str, Any], state: JobState, eval_state: Job
         make_job(name, f"eval-{dataset}", suite="tuner", cmd="eval", args=QWEN | args, state=eval_state, reason=reason)
         for dataset in ("gsm8k", "arc", "ceval")
     )
-    return ExperimentView(suite="tuner", name=name, cmd="sft", train=train, evals=evals)
+    return ExperimentView(suite="tuner", name=name, cmd="sft", main=train, evals=evals)
 
 
 def repeats() -> Collection:
@@ -241,7 +241,7 @@ def repeats() -> Collection:
             metrics=eval_metrics("pig_latin", "exact_match,none", score, stderr=0.035, infer=(1411, 52.37)),
         )  # fmt: skip
         views.append(
-            ExperimentView(suite=suite, name=name, base_experiment="lora-r4", cmd="sft", train=train, evals=(eval_job,))
+            ExperimentView(suite=suite, name=name, base_experiment="lora-r4", cmd="sft", main=train, evals=(eval_job,))
         )
     args = PIG_LATIN | {"sft_type": "full"}
     full = make_job(
@@ -262,7 +262,7 @@ def repeats() -> Collection:
     )  # fmt: skip
     experiments = (
         *views,
-        ExperimentView(suite=suite, name="full", cmd="sft", train=full, evals=(cut,)),
-        ExperimentView(suite=suite, name="llama.cpp", cmd="command", train=program),
+        ExperimentView(suite=suite, name="full", cmd="sft", main=full, evals=(cut,)),
+        ExperimentView(suite=suite, name="llama.cpp", cmd="command", main=program),
     )
     return Collection(suites=(SuiteView(name=suite, experiments=experiments),), collected_at=COLLECTED_AT)

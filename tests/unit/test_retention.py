@@ -42,7 +42,7 @@ def finished(root: Path, *, train: JobState = JobState.COMPLETED, evals: JobStat
         view(requests[0], train, folder=folder, record=record(train, metrics=METRICS)),
         view(requests[1], evals, record=None if evals is JobState.RUNNING else record(evals)),
     ]
-    shown = ExperimentView(suite="tuners", name="lora", cmd="sft", train=views[0], evals=(views[1],))
+    shown = ExperimentView(suite="tuners", name="lora", cmd="sft", main=views[0], evals=(views[1],))
     return Collection(suites=(SuiteView(name="tuners", experiments=(shown,)),), collected_at="")
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hpcbench.processes.process_tree import ProcessIdentity
 from hpcbench.schemas.notes import Note
 from hpcbench.schemas.record import Record, read_record
+from hpcbench.schemas.request import name_parent
 from hpcbench.schemas.states import FINISHED_WELL
 from hpcbench.schemas.submission import Submission, read_submission
 from hpcbench.storage.clock import now_text
@@ -227,6 +228,16 @@ class LocalQueue:
         if state.status in OPEN:
             return Dependency.WAITING
         return Dependency.READY if state.status is ElementStatus.ENDED and state.exit_code == 0 else Dependency.BROKEN
+
+    def parent_name(self, element: QueuedElement) -> str:
+        """Return how a message about a job names the one that it depends on."""
+        parent = self.parent_of(element)
+        mine = element.submission.elements[element.index].experiment
+        if parent is None:
+            return "the job that it depends on"
+        other = self.elements[parent]
+        found = other.submission.elements[other.index]
+        return name_parent(mine, (found.experiment, found.job))
 
     def is_failure(self, element_id: str) -> bool:
         """Return whether an ended job failed: exit code not 0, and neither its record nor its blocker's is a result."""

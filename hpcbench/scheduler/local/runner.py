@@ -169,8 +169,9 @@ class LocalRunner:
             if refusal is not None:
                 self.queue.end(element, ElementStatus.REFUSED, reason=refusal)
             elif self.queue.check_dependency(element) is Dependency.BROKEN:
-                parent = self.queue.parent_of(element) or ""
-                self.queue.end(element, ElementStatus.BLOCKED, reason=_blocked_reason(self.queue.state(parent)))
+                parent = self.queue.state(self.queue.parent_of(element) or "")
+                reason = _blocked_reason(self.queue.parent_name(element), parent)
+                self.queue.end(element, ElementStatus.BLOCKED, reason=reason)
 
     def _start_fitting(self, now: float) -> None:
         ready = [e for e in self._pending() if self.queue.check_dependency(e) is Dependency.READY]
@@ -401,16 +402,16 @@ def _read_queue(save_dir: Path) -> LocalQueue:
     return queue
 
 
-def _blocked_reason(parent: ElementState) -> str:
+def _blocked_reason(name: str, parent: ElementState) -> str:
     match parent.status:
         case ElementStatus.CANCELLED:
-            return "its train job was cancelled"
+            return f"{name} was cancelled"
         case ElementStatus.BLOCKED:
-            return "its train job is blocked itself"
+            return f"{name} is blocked itself"
         case ElementStatus.LOST:
-            return "its train job was lost"
+            return f"{name} was lost"
         case _:
-            return "its train job failed" + (f" ({parent.reason})" if parent.reason else "")
+            return f"{name} failed" + (f" ({parent.reason})" if parent.reason else "")
 
 
 if __name__ == "__main__":

@@ -177,9 +177,9 @@ def _describe_pending(
         return _told(JobState.CANCELLED, state, "cancelled" if state.num_starts else "cancelled before it started")
     dependency = queue.check_dependency(element)
     if dependency is Dependency.BROKEN:
-        return _told(JobState.BLOCKED, state, "its train job did not complete")
+        return _told(JobState.BLOCKED, state, f"{queue.parent_name(element)} did not complete")
     is_held = dependency is Dependency.WAITING
-    reason = "waits for its train job" if is_held else "waits for free slots"
+    reason = f"waits for {queue.parent_name(element)}" if is_held else "waits for free slots"
     return SchedulerJob(
         state=JobState.PENDING,
         raw_state="PENDING",

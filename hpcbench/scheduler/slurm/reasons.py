@@ -52,8 +52,10 @@ REASONS = {
     "Nodes required for job are DOWN": _waits(
         "waits for nodes that are down, drained or reserved for jobs of higher priority"
     ),
-    "Dependency": _waits("waits for its train job"),
-    NEVER_SATISFIED: _stuck("its train job failed, so it can never start", "see hpcbench why of its train job"),
+    "Dependency": _waits("waits for the job whose model it takes"),
+    NEVER_SATISFIED: _stuck(
+        "the job whose model it takes failed, so it can never start", "see hpcbench why of that job"
+    ),
     "BeginTime": _waits("was requeued and waits for its new start time"),
     "Cleaning": _waits("was requeued, and its last start is still being cleaned up"),
     "Prolog": _waits("its nodes are being prepared (prolog)"),

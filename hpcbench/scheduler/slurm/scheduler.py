@@ -159,7 +159,7 @@ class SlurmScheduler:
         return {s.key: other for s in silent if (other := cluster_elsewhere(s, here)) is not None}
 
     def release(self, element_ids: Iterable[str]) -> None:
-        """Drop the dependency of jobs whose train job has completed."""
+        """Drop the dependency of jobs that take the model of one that has completed."""
         self._client.release(list(element_ids))
 
     def cancel(self, element_ids: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ def job(state: JobState, name: str = "a", **changes: object) -> JobView:
 
 
 def look(*jobs: JobView, at: str = "now") -> Collection:
-    experiments = tuple(ExperimentView(suite="tuners", name=j.experiment, cmd="command", train=j) for j in jobs)
+    experiments = tuple(ExperimentView(suite="tuners", name=j.experiment, cmd="command", main=j) for j in jobs)
     return Collection(suites=(SuiteView(name="tuners", experiments=experiments),), collected_at=at)
 
 
@@ -154,7 +154,7 @@ def test_evals_of_a_training_without_enough_gpu_memory_are_no_failure(snapshots:
     train, score = plan_suite(suite(command("a", evals=("x",))), save_dir=Path("/logs"), inputs={})
     for state, failed in ((JobState.OUT_OF_MEMORY, False), (JobState.FAILED, True)):
         blocked = view(score, JobState.BLOCKED)
-        one = ExperimentView(suite="tuners", name="a", cmd="command", train=view(train, state), evals=(blocked,))
+        one = ExperimentView(suite="tuners", name="a", cmd="command", main=view(train, state), evals=(blocked,))
         snapshots.found[:] = [Collection(suites=(SuiteView(name="tuners", experiments=(one,)),), collected_at="now")]
         assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots) is failed
         snapshots.found[:] = [look(replace(blocked, experiment="b"))]

@@ -96,7 +96,7 @@ def test_the_settings_that_decide_are_shown() -> None:
     assert {check.name: check.message for check in checks} == {
         "MaxArraySize": "1001; larger suites go out as several arrays",
         "MinJobAge": "squeue forgets ended jobs after 10 s",
-        "correspond_after_task_cnt": "10 (Slurm's default); train jobs release their own evals, so more is not needed",
+        "correspond_after_task_cnt": "10 (Slurm's default); jobs release those that take their model, so more is not needed",
         "preempt_send_user_signal": "off; nothing is preempted",
         "KillWait": "5 s between TERM and KILL",
         "JobRequeue": "1; hpcbench says --requeue in every script",

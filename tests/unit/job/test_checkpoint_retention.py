@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
+from hpcbench.job.child_release import own_children
 from hpcbench.job.context import read_context
-from hpcbench.job.eval_release import own_evals
-from hpcbench.plan.decide import CHECKPOINT_GONE, Action, Options
+from hpcbench.plan.decide import MODEL_GONE, Action, Options
 from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.record import PUSH_PENDING, Metrics
 from hpcbench.schemas.request import JobRequest
@@ -95,7 +95,7 @@ def test_the_end_of_a_job_reads_its_own_files_alone(tmp_path: Path, monkeypatch:
     for module in ("schemas.submission", "status.collect", "schemas.record", "schemas.request"):
         monkeypatch.setattr(f"hpcbench.{module}.read_json", note)
     expected = next(s for s in outcome.submitted if s.key == own["eval-gsm8k"])
-    assert own_evals(trains) == [expected.element_id(0)]
+    assert own_children(trains) == [expected.element_id(0)]
     assert read == [paths.submission(expected.key)]
     read.clear()
     reduce_own_checkpoints(evals, "best")
@@ -148,7 +148,7 @@ def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tm
     refused = submit(tmp_path, TWO)
     assert refused.num_jobs == 0
     assert [(d.request.job, d.action, d.why) for d in refused.plan.decisions if d.action is Action.CHANGED] == [
-        ("eval-arc", Action.CHANGED, CHECKPOINT_GONE)
+        ("eval-arc", Action.CHANGED, MODEL_GONE)
     ]
     forced = submit(tmp_path, TWO, options=Options(force=True))
     assert [(d.request.job, d.action) for d in forced.plan.decisions] == [
@@ -156,7 +156,7 @@ def test_an_eval_without_a_checkpoint_is_not_submitted_and_force_trains_again(tm
         ("eval-gsm8k", Action.SUBMIT),
         ("eval-arc", Action.SUBMIT),
     ]
-    assert forced.plan.decisions[0].why == "its checkpoint is gone and an eval needs it, --force"
+    assert forced.plan.decisions[0].why == "its model is gone and another job needs it, --force"
 
 
 def test_a_forced_run_keeps_the_records_of_the_one_before(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from hpcbench.job.context import JobContext
 from hpcbench.job.job_claim import holds_claim, may_take_over, take_claim
 from hpcbench.job.launch import build_launch
 from hpcbench.job.outcome import Ending, conclude
+from hpcbench.job.parent_check import judge_parent
 from hpcbench.job.stop_reason import StopRequest
-from hpcbench.job.train_check import judge_train
 from hpcbench.processes.process_tree import this_process
 from hpcbench.schemas.record import Attempt, Cause, Record, read_record
 from hpcbench.schemas.request import Resources
@@ -105,11 +105,14 @@ def test_create_json_lets_one_writer_win(tmp_path: Path) -> None:
 def test_an_eval_runs_only_on_the_completed_record_of_its_own_configuration() -> None:
     train, score = plan(command("a", evals=("x",)))
     good = record(experiment="a", fingerprint=train.fingerprint)
-    assert judge_train(score, good) is None
-    assert judge_train(score, None) == "its train job has left no record"
-    assert judge_train(score, record(fingerprint="0" * 64)) == "its train job's record belongs to another configuration"
+    assert judge_parent(score, good) is None
+    assert judge_parent(score, None) == "its train job has left no record"
+    assert (
+        judge_parent(score, record(fingerprint="0" * 64))
+        == "the record of its train job belongs to another configuration"
+    )
     failed = record(JobState.FAILED, fingerprint=train.fingerprint)
-    assert judge_train(score, failed) == "its train job is failed"
+    assert judge_parent(score, failed) == "its train job is failed"
 
 
 ENDINGS = [

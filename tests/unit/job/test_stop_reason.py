@@ -12,7 +12,7 @@ import pytest
 
 from hpcbench.errors import SchedulerError
 from hpcbench.job import __main__ as entry
-from hpcbench.job import eval_release as release
+from hpcbench.job import child_release as release
 from hpcbench.job.context import JobContext
 from hpcbench.job.stop_reason import StopReason, StopRequest, find_stop_reason, is_cancelled, judge_stop
 from hpcbench.scheduler.slurm import own_job as slurm_own_job

@@ -171,7 +171,7 @@ def test_a_retry_of_one_job_leaves_the_others_of_its_experiment_alone() -> None:
 
 def test_evals_go_out_with_their_train_job() -> None:
     decisions = decide(plan(command("a", evals=("x",))), {}, Options(), cluster="slurm")
-    assert [(d.request.job, d.action, d.after_train) for d in decisions] == [
+    assert [(d.request.job, d.action, d.after_parent) for d in decisions] == [
         ("train", Action.SUBMIT, False),
         ("eval-x", Action.SUBMIT, True),
     ]
@@ -180,14 +180,14 @@ def test_evals_go_out_with_their_train_job() -> None:
 def test_a_new_eval_of_a_completed_train_job_goes_out_alone() -> None:
     train, score = plan(command("a", evals=("x",)))
     decisions = decide([train, score], {("a", "train"): view(train, JobState.COMPLETED)}, Options(), cluster="slurm")
-    assert [(d.action, d.after_train) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, False)]
+    assert [(d.action, d.after_parent) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, False)]
 
 
 def test_an_eval_of_a_train_job_under_way_follows_it_unless_it_was_cancelled() -> None:
     train, score = plan(command("a", evals=("x",)))
     running = replace(view(train, JobState.RUNNING), scheduler_id="7_0", cluster="slurm")
     decisions = decide([train, score], {("a", "train"): running}, Options(), cluster="slurm")
-    assert [(d.action, d.after_train) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, True)]
+    assert [(d.action, d.after_parent) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, True)]
     cancelled = {("a", "train"): running, ("a", "eval-x"): view(score, JobState.CANCELLED)}
     assert decide([train, score], cancelled, Options(), cluster="slurm")[1].action is Action.WAIT
 
@@ -202,7 +202,7 @@ def test_an_eval_cannot_wait_for_a_train_job_of_another_scheduler() -> None:
 
 
 def test_late_evals_keep_the_indices_of_their_train_jobs() -> None:
-    decisions = [replace(d, after_train=True) for d in decisions_for(3, ("x",)) if d.request.job != "train"]
+    decisions = [replace(d, after_parent=True) for d in decisions_for(3, ("x",)) if d.request.job != "train"]
     elements = {5 + i: Element(experiment=f"e{i}", job="train", fingerprint="f") for i in (0, 2)}
     parent = submission(elements=elements)
     places = {("e0", "train"): (parent, 5), ("e2", "train"): (parent, 7)}
@@ -226,9 +226,9 @@ def decisions_for(count: int, evals: tuple[str, ...]) -> list[Decision]:
 def test_jobs_of_one_shape_share_an_array_and_evals_share_its_indices() -> None:
     [batch] = make_arrays(decisions_for(3, ("x", "y")), 1001)
     assert {i: r.experiment for i, r in batch.requests.items()} == {0: "e0", 1: "e1", 2: "e2"}
-    assert [evals.job for evals in batch.evals] == ["eval-x", "eval-y"]
+    assert [evals.job for evals in batch.children] == ["eval-x", "eval-y"]
     assert all(
-        {i: r.experiment for i, r in evals.requests.items()} == {0: "e0", 1: "e1", 2: "e2"} for evals in batch.evals
+        {i: r.experiment for i, r in evals.requests.items()} == {0: "e0", 1: "e1", 2: "e2"} for evals in batch.children
     )
 
 
@@ -249,7 +249,7 @@ def test_baselines_come_before_trainings() -> None:
 def test_no_job_is_lost_or_doubled_in_arrays(count: int, size: int) -> None:
     batches = make_arrays(decisions_for(count, ("x",)), size)
     trains = [r.experiment for b in batches for r in b.requests.values()]
-    evals = [r.experiment for b in batches for e in b.evals for r in e.requests.values()]
+    evals = [r.experiment for b in batches for e in b.children for r in e.requests.values()]
     assert trains == evals == [f"e{i}" for i in range(count)]
     assert all(max(b.requests) < size for b in batches)
 
@@ -260,7 +260,7 @@ def test_halving_an_array_keeps_every_job_and_the_pairing(count: int) -> None:
     half = count // 2
     parts = [take_part(batch, range(half)), take_part(batch, range(half, count))]
     pairs = [
-        (part.requests[i].experiment, part.evals[0].requests[i].experiment) for part in parts for i in part.requests
+        (part.requests[i].experiment, part.children[0].requests[i].experiment) for part in parts for i in part.requests
     ]
     assert pairs == [(f"e{i}", f"e{i}") for i in range(count)]
 
@@ -274,9 +274,9 @@ def test_keys_are_safe_as_slurm_job_names(name: str, job: str) -> None:
 
 def test_without_arrays_every_job_goes_out_alone() -> None:
     batches = make_arrays(decisions_for(2, ("x",)), 1)
-    assert [(len(b.requests), len(b.evals)) for b in batches] == [(1, 1), (1, 1)]
+    assert [(len(b.requests), len(b.children)) for b in batches] == [(1, 1), (1, 1)]
     parent = describe_array(batches[0], "slurm", None).model_copy(update={"scheduler_id": "7"})
-    assert (parent.array, describe_array(batches[0].evals[0], "slurm", parent).array) == (False, False)
+    assert (parent.array, describe_array(batches[0].children[0], "slurm", parent).array) == (False, False)
     assert parent.element_id(0) == "7"
 
 
@@ -295,4 +295,4 @@ def test_a_changed_train_job_waits_for_the_evals_that_read_its_checkpoint() -> N
     views = {("a", "train"): view(train, JobState.COMPLETED), ("a", "eval-x"): view(score, JobState.RUNNING)}
     decisions = decide(new, views, Options(force=True), cluster="slurm")
     assert [d.action for d in decisions] == [Action.CHANGED, Action.CHANGED]
-    assert decisions[0].why == "its eval-x is running and needs its checkpoint: cancel that first"
+    assert decisions[0].why == "its eval-x is running and needs its model: cancel that first"

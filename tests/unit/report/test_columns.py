@@ -38,7 +38,7 @@ def trained(
     job = parts.make_job(
         name, "train", suite="s", args=parts.QWEN | (args or {}), metrics=metrics, environment=parts.A100
     )
-    return ExperimentView(suite="s", name=name, base_experiment=base, cmd="sft", train=job)
+    return ExperimentView(suite="s", name=name, base_experiment=base, cmd="sft", main=job)
 
 
 def best_names(column: Column, *experiments: ExperimentView) -> set[str]:
@@ -129,14 +129,14 @@ def test_memory_of_a_program_is_what_was_seen_from_outside() -> None:
     metrics = CommandMetrics(values={})
     sampled = SampledMemory(gpu_peak_gib=(31.2, 31.2), host_rss_peak_gib=9.0)
     job = parts.make_job("p", "train", suite="s", cmd="command", metrics=metrics, sampled=sampled)
-    view = ExperimentView(suite="s", name="p", cmd="command", train=job)
+    view = ExperimentView(suite="s", name="p", cmd="command", main=job)
     assert text_of(c.MEMORY, view) == "31.20GiB x2 (nvml)"
 
 
 def test_figures_of_a_failed_training_are_no_results() -> None:
     metrics = facts_of(trained()).train
     failed = parts.make_job("a", "train", suite="s", args=parts.QWEN, metrics=metrics, state=JobState.FAILED)
-    view = ExperimentView(suite="s", name="a", cmd="sft", train=failed)
+    view = ExperimentView(suite="s", name="a", cmd="sft", main=failed)
     for column in (c.MEMORY, c.TRAIN_LOSS, c.TRAIN_SPEED, c.TRAINABLE):
         assert text_of(column, view) is None
 
@@ -330,7 +330,7 @@ def test_speeds_on_other_hardware_are_not_compared() -> None:
         environment={"gpus": {"names": ["NVIDIA H200"]}},
         metrics=facts_of(trained(samples_per_second=9.0)).train,
     )
-    h200 = ExperimentView(suite="s", name="c", cmd="sft", train=job)
+    h200 = ExperimentView(suite="s", name="c", cmd="sft", main=job)
     assert best_names(c.TRAIN_SPEED, slow, fast, h200) == {"b"}
 
 
@@ -367,7 +367,7 @@ def test_repeats_become_mean_and_standard_deviation() -> None:
 
 def test_repeats_count_only_those_that_have_a_value() -> None:
     failed = parts.make_job("a-1", "train", suite="s", args=parts.QWEN, state=JobState.FAILED, reason="exit code 1")
-    view = ExperimentView(suite="s", name="a-1", base_experiment="a", cmd="sft", train=failed)
+    view = ExperimentView(suite="s", name="a-1", base_experiment="a", cmd="sft", main=failed)
     rows = rows_of(trained("a-0", base="a"), view)
     assert column_cells(c.TRAIN_LOSS, rows)[0].text == "1.0000 (n=1)"
     assert column_cells(c.STATE, rows)[0].text == "1 completed, 1 failed"
@@ -404,7 +404,7 @@ def _facts(train: JobState | None, *evals: JobState) -> Facts:
         suite="s",
         name="a",
         cmd="eval" if train is None else "sft",
-        train=None if train is None else parts.make_job("a", "train", suite="s", state=train),
+        main=None if train is None else parts.make_job("a", "train", suite="s", state=train),
         evals=tuple(
             parts.make_job("a", f"eval-{n}", suite="s", cmd="eval", state=state) for n, state in enumerate(evals)
         ),
@@ -470,7 +470,7 @@ def test_average_of_numbers_near_the_end_of_floats_is_no_crash() -> None:
 )
 def test_running_job_shows_how_far_it_is(progress: dict[str, object], text: str) -> None:
     job = parts.make_job("a", "train", suite="s", state=JobState.RUNNING, progress=progress)
-    assert text_of(c.STATE, ExperimentView(suite="s", name="a", cmd="sft", train=job)) == text
+    assert text_of(c.STATE, ExperimentView(suite="s", name="a", cmd="sft", main=job)) == text
 
 
 def test_quantised_bases_have_a_column_in_the_originals_words() -> None:

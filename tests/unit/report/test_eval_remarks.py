@@ -128,6 +128,6 @@ def test_what_an_eval_notices_is_a_warning_once() -> None:
 def test_figures_of_programs_that_are_not_numbers_are_told() -> None:
     command = CommandMetrics(values={"loss": None}, unknown={"loss": "reported as NaN"})
     job = parts.make_job("a", "train", suite="s", cmd="command", metrics=command)
-    view = ExperimentView(suite="s", name="a", cmd="command", train=job)
+    view = ExperimentView(suite="s", name="a", cmd="command", main=job)
 
     assert figure_warnings([facts_of(view)]) == ["figure loss: reported as NaN (a)"]

@@ -176,7 +176,7 @@ def collections(draw: st.DrawFn) -> Collection:
             name=draw(texts),
             base_experiment=draw(st.none() | st.sampled_from(["a", "b"])),
             cmd=draw(st.sampled_from(["sft", "eval", "command", "export"])),
-            train=draw(st.none() | jobs("train")),
+            main=draw(st.none() | jobs("train")),
             evals=tuple(draw(jobs(f"eval-{number}")) for number in range(draw(st.integers(0, 2)))),
         )
 

@@ -98,7 +98,7 @@ def test_swift_layout_prints_exports_in_their_own_table() -> None:
     assert record is not None
     args = {"model_type": "qwen-7b-chat", "dataset": ["pileval"], "quant_method": "awq", "quant_bits": 4}
     arc = replace(arc, record=record.model_copy(update={"request": {"args": args}}))
-    view = ExperimentView(suite="export", name="awq-pileval", cmd="export", train=train, evals=(arc,))
+    view = ExperimentView(suite="export", name="awq-pileval", cmd="export", main=train, evals=(arc,))
     suite = SuiteView(name="export", experiments=(view,))
     text = render(Collection(suites=(suite,), collected_at="now"), format="markdown", layout="swift")
     assert "=================Printing the export cmd result of exp export==================" in text
@@ -176,7 +176,7 @@ def test_csv_has_raw_values_and_a_row_per_experiment() -> None:
 
 def test_reported_value_under_a_name_of_ours_does_not_replace_it() -> None:
     job = parts.make_job("own", "train", suite="s", cmd="command", metrics=CommandMetrics(values={"train_loss": 7.0}))
-    view = ExperimentView(suite="s", name="own", cmd="command", train=job)
+    view = ExperimentView(suite="s", name="own", cmd="command", main=job)
     collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=parts.COLLECTED_AT)
     (row,) = csv.DictReader(io.StringIO(render(collection, format="csv")))
     assert row["train_loss"] == ""
@@ -211,7 +211,7 @@ def test_json_survives_nan_in_a_progress_file() -> None:
     job = parts.make_job(
         "a", "train", suite="s", state=JobState.RUNNING, progress={"step": float("nan"), "loss": float("inf")}
     )
-    view = ExperimentView(suite="s", name="a", cmd="sft", train=job)
+    view = ExperimentView(suite="s", name="a", cmd="sft", main=job)
     collection = Collection(suites=(SuiteView(name="s", experiments=(view,)),), collected_at=parts.COLLECTED_AT)
     report = json.loads(render(collection, format="json"))
     assert report["suites"][0]["experiments"][0]["jobs"][0]["progress"] == {"step": None, "loss": None}
@@ -222,7 +222,7 @@ def test_hostile_names_and_causes_break_neither_table_nor_page() -> None:
     job = parts.make_job(
         evil, "train", suite=evil, state=JobState.FAILED, cause=Cause(type="X", message=evil, lines=(evil, "```"))
     )
-    view = ExperimentView(suite=evil, name=evil, cmd="sft", train=job)
+    view = ExperimentView(suite=evil, name=evil, cmd="sft", main=job)
     collection = Collection(
         suites=(SuiteView(name=evil, experiments=(view,)),), collected_at=parts.COLLECTED_AT, warnings=(evil,)
     )

@@ -56,7 +56,7 @@ def test_empty_collection_says_so() -> None:
 
 def test_brackets_in_names_are_no_markup() -> None:
     job = parts.make_job("[red]a[/red]", "train", suite="s")
-    view = ExperimentView(suite="s", name="[red]a[/red]", cmd="sft", train=job)
+    view = ExperimentView(suite="s", name="[red]a[/red]", cmd="sft", main=job)
     collection = Collection(
         suites=(SuiteView(name="[b]s", experiments=(view,)),), collected_at="never", warnings=("[x]",)
     )

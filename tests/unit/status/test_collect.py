@@ -22,7 +22,7 @@ from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status import collect
 from hpcbench.status.collect import collect_suites
 from hpcbench.status.gather import status_rows
-from hpcbench.status.held_evals import release_held_evals
+from hpcbench.status.held_jobs import release_held_jobs
 from hpcbench.status.job_state import Evidence, conclude_state
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
@@ -79,7 +79,7 @@ def used_up(max_attempts: int) -> dict[str, Any]:
         (Evidence(record=record(JobState.PREEMPTED), submitted=True, elsewhere="far"), JobState.UNKNOWN),
         (Evidence(record=record(JobState.CANCELLED), submitted=True, submitter="ada"), JobState.UNKNOWN),
         (Evidence(submitted=True, answered=False, cancelled=True), JobState.UNKNOWN),
-        (Evidence(submitted=True, answered=False, train=FAILED_TRAIN), JobState.UNKNOWN),
+        (Evidence(submitted=True, answered=False, parent=FAILED_TRAIN), JobState.UNKNOWN),
         # Nothing follows these.
         (Evidence(record=record(JobState.FAILED), submitted=True, answered=False), JobState.FAILED),
         (Evidence(record=record(JobState.HOST_OUT_OF_MEMORY), submitted=True, elsewhere="far"), HOST_OOM),
@@ -100,25 +100,25 @@ def test_state_of_a_job(evidence: Evidence, state: JobState) -> None:
 @pytest.mark.parametrize(
     ("evidence", "state"),
     [
-        (Evidence(submitted=True, reported=told(JobState.PENDING), train=FAILED_TRAIN), JobState.BLOCKED),
-        (Evidence(submitted=True, reported=told(JobState.CANCELLED), train=FAILED_TRAIN), JobState.BLOCKED),
-        (Evidence(train=FAILED_TRAIN), JobState.BLOCKED),
-        (Evidence(submitted=True, reported=told(JobState.BLOCKED), train=GOOD_TRAIN), JobState.PENDING),
-        (Evidence(submitted=True, reported=told(JobState.CANCELLED), train=GOOD_TRAIN), JobState.PLANNED),
+        (Evidence(submitted=True, reported=told(JobState.PENDING), parent=FAILED_TRAIN), JobState.BLOCKED),
+        (Evidence(submitted=True, reported=told(JobState.CANCELLED), parent=FAILED_TRAIN), JobState.BLOCKED),
+        (Evidence(parent=FAILED_TRAIN), JobState.BLOCKED),
+        (Evidence(submitted=True, reported=told(JobState.BLOCKED), parent=GOOD_TRAIN), JobState.PENDING),
+        (Evidence(submitted=True, reported=told(JobState.CANCELLED), parent=GOOD_TRAIN), JobState.PLANNED),
         (
-            Evidence(submitted=True, reported=told(JobState.CANCELLED), train=GOOD_TRAIN, started=True),
+            Evidence(submitted=True, reported=told(JobState.CANCELLED), parent=GOOD_TRAIN, started=True),
             JobState.CANCELLED,
         ),
         (
-            Evidence(submitted=True, reported=told(JobState.CANCELLED), train=GOOD_TRAIN, cancelled=True),
+            Evidence(submitted=True, reported=told(JobState.CANCELLED), parent=GOOD_TRAIN, cancelled=True),
             JobState.CANCELLED,
         ),
-        (Evidence(submitted=True, reported=None, age_s=1000, train=GOOD_TRAIN), JobState.PLANNED),
-        (Evidence(submitted=True, reported=told(JobState.FAILED), train=GOOD_TRAIN, started=True), JobState.FAILED),
-        (Evidence(reported=told(JobState.FAILED), train=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
-        (Evidence(reported=None, age_s=1000, train=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
-        (Evidence(reported=told(JobState.RUNNING), train=GOOD_TRAIN, **REFUSED), JobState.RUNNING),
-        (Evidence(reported=told(JobState.FAILED), train=FAILED_TRAIN, **REFUSED), JobState.BLOCKED),
+        (Evidence(submitted=True, reported=None, age_s=1000, parent=GOOD_TRAIN), JobState.PLANNED),
+        (Evidence(submitted=True, reported=told(JobState.FAILED), parent=GOOD_TRAIN, started=True), JobState.FAILED),
+        (Evidence(reported=told(JobState.FAILED), parent=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
+        (Evidence(reported=None, age_s=1000, parent=GOOD_TRAIN, **REFUSED), JobState.PLANNED),
+        (Evidence(reported=told(JobState.RUNNING), parent=GOOD_TRAIN, **REFUSED), JobState.RUNNING),
+        (Evidence(reported=told(JobState.FAILED), parent=FAILED_TRAIN, **REFUSED), JobState.BLOCKED),
     ],
 )
 def test_state_of_an_eval(evidence: Evidence, state: JobState) -> None:
@@ -138,7 +138,7 @@ def test_a_suite_whose_plan_is_broken_is_made_up_from_its_folders(tmp_path: Path
     for request in plan(command("b"), command("a")):
         write_json(paths.job(request.experiment, request.job).request, request.model_dump(mode="json"))
     collection = collect_suites(read_suites(tmp_path), lambda _: None)
-    assert [(e.name, e.train is not None) for e in collection.suites[0].experiments] == [("a", True), ("b", True)]
+    assert [(e.name, e.main is not None) for e in collection.suites[0].experiments] == [("a", True), ("b", True)]
 
 
 def test_a_record_of_another_configuration_is_not_shown_as_this_ones(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_an_eval_that_left_an_experiment_is_shown_and_released(tmp_path: Path) -
     scheduler.says = {"train": told(JobState.FAILED), "eval-gsm8k": HELD}
     found = look(tmp_path, scheduler)
     assert [job.job for job in choose_jobs(found)] == ["train"]
-    assert release_held_evals(read_suites(tmp_path), found, scheduler) == (0, 1)
+    assert release_held_jobs(read_suites(tmp_path), found, scheduler) == (0, 1)
 
 
 def test_a_cancel_note_means_the_run_that_it_was_written_for(tmp_path: Path) -> None:

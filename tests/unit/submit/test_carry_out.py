@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.errors import PlanError, RecordError, SchedulerError, SubmitError
-from hpcbench.job import train_check as gate
+from hpcbench.job import parent_check as gate
 from hpcbench.plan.decide import Options
 from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
 from hpcbench.schemas.arguments import EvalArgs
@@ -27,7 +27,7 @@ from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status.collect import collect_suites
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
-from hpcbench.submit.carry_out import carry_out, claim_plan, release_evals_of, submit_suite
+from hpcbench.submit.carry_out import carry_out, claim_plan, release_children_of, submit_suite
 from hpcbench.submit.destination import Destination
 from hpcbench.submit.job_folder import prepare_job
 from hpcbench.submit.send_arrays import SubmitResult
@@ -67,7 +67,7 @@ def leave_record(save_dir: Path, outcome: SubmitResult, state: JobState) -> Reco
 def release(save_dir: Path, scheduler: Scheduler) -> None:
     """Settle the evals of the one suite."""
     [found] = read_suites(save_dir)
-    release_evals_of(found, Destination(save_dir=save_dir, scheduler=scheduler))
+    release_children_of(found, Destination(save_dir=save_dir, scheduler=scheduler))
 
 
 def look(save_dir: Path, scheduler: Scheduler) -> dict[str, JobView]:
@@ -261,7 +261,7 @@ def test_an_eval_waits_for_the_record_of_a_train_job_that_came_back(
     outcome = submit(tmp_path, FakeScheduler(), command("a", evals=("x",)))
     leave_record(tmp_path, outcome, state)
     monkeypatch.setattr(time, "sleep", lambda _: leave_record(tmp_path, outcome, JobState.COMPLETED))
-    found, reason = gate.check_train(outcome.plan.decisions[1].request)
+    found, reason = gate.check_parent(outcome.plan.decisions[1].request)
     assert (found is not None, reason) == (True, "")
 
 

@@ -82,8 +82,11 @@ class FullScheduler:
 def test_every_job_is_its_own_submission_and_evals_follow_their_train_job() -> None:
     requests = plan_suite(suite(command("a", evals=("x", "y")), command("b")), save_dir=Path("/logs"), inputs={})
     batches = make_arrays(decide(requests, {}, Options(), cluster="slurm"), 1)
-    assert [(batch.array, len(batch.requests), len(batch.evals)) for batch in batches] == [(False, 1, 2), (False, 1, 0)]
-    assert all(not evals.array and list(evals.requests) == [0] for batch in batches for evals in batch.evals)
+    assert [(batch.array, len(batch.requests), len(batch.children)) for batch in batches] == [
+        (False, 1, 2),
+        (False, 1, 0),
+    ]
+    assert all(not evals.array and list(evals.requests) == [0] for batch in batches for evals in batch.children)
 
 
 def test_a_limit_is_met_once(tmp_path: Path) -> None:

@@ -350,7 +350,7 @@ def test_a_cause_with_a_hint_is_told_without_a_traceback(tmp_path: Path) -> None
         suite="tiny", experiment="a", job="train", state=JobState.FAILED, folder=log.parents[1],
         record=record(JobState.FAILED, cause=cause),
     )  # fmt: skip
-    text = describe_job(job, ExperimentView(suite="tiny", name="a", cmd="sft", train=job))
+    text = describe_job(job, ExperimentView(suite="tiny", name="a", cmd="sft", main=job))
     assert text.splitlines()[:4] == [
         "tiny/a train: failed", "  cause: no such optimizer", "  hint: try adamw_torch", f"  log: {log}",
     ]  # fmt: skip

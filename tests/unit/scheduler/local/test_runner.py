@@ -114,7 +114,7 @@ def test_an_eval_starts_after_its_own_train_job_and_is_blocked_when_that_failed(
     }
     assert jobs["bad"].reason.startswith("exit code 3; see ")
     assert jobs["bad"].exit_code == "3:0"
-    assert jobs["bad-eval-x"].reason == "its train job failed (exit code 3)"
+    assert jobs["bad-eval-x"].reason == "the train job of bad failed (exit code 3)"
 
 
 def test_a_job_that_is_too_big_fails_at_once_and_others_go_on(world: World) -> None:
@@ -161,7 +161,7 @@ def test_a_cancelled_job_never_starts(world: World) -> None:
     assert world.run() == 1
     assert world.lines("notes") == ["b"]
     assert world.states() == {"a": JobState.CANCELLED, "b": JobState.COMPLETED, "a-eval-x": JobState.BLOCKED}
-    assert world.jobs()["a-eval-x"].reason == "its train job was cancelled"
+    assert world.jobs()["a-eval-x"].reason == "the train job of a was cancelled"
     assert list(LocalPaths(world.save_dir).cancels.iterdir()) == []
 
 

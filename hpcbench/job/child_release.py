@@ -1,7 +1,7 @@
-"""After a train job: its evals are released when it completed, and cancelled when it failed finally.
+"""After a job: those that take its model are released when it completed, and cancelled when it failed finally.
 
 Slurm itself judges only the first ten waiting elements of an array one by one (`correspond_after_task_cnt`), so the
-dependency only holds evals back and this lets them go. The next hpcbench command does what cannot be done here.
+dependency only holds them back and this lets them go. The next hpcbench command does what cannot be done here.
 """
 
 from __future__ import annotations
@@ -17,48 +17,55 @@ from hpcbench.scheduler.slurm.client import SlurmClient
 from hpcbench.scheduler.slurm.own_job import ask_own_job, requeue_ended, requeue_running
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.submission import read_evals_of
+from hpcbench.schemas.submission import read_children_of
 from hpcbench.storage.json_files import write_text
 
 logger = logging.getLogger(__name__)
 
 
-def own_evals(context: JobContext) -> list[str]:
-    """Return the scheduler ids of the evals that wait for exactly this job."""
-    experiment = context.submission.elements[context.index].experiment
-    return [
-        element_id
-        for submission in read_evals_of(context.suite_paths, context.submission.key)
-        if submission.after_key == context.submission.key and submission.state == "submitted"
-        for index, element in submission.elements.items()
-        if element.experiment == experiment and (element_id := submission.element_id(index)) is not None
-    ]
+def own_children(context: JobContext, *, all_below: bool = False) -> list[str]:
+    """Return the scheduler ids of the jobs that wait for exactly this one; with `all_below` also of those behind them.
+
+    Along a chain of arrays the same index means the same chain of jobs.
+    """
+    found: list[str] = []
+    keys = [context.submission.key]
+    for key in keys:
+        for submission in read_children_of(context.suite_paths, key):
+            is_child = submission.after_key == key and context.index in submission.elements
+            element_id = submission.element_id(context.index)
+            if not is_child or submission.state != "submitted" or element_id is None or element_id in found:
+                continue
+            found.append(element_id)
+            if all_below:
+                keys.append(submission.key)
+    return found
 
 
-def settle_own_evals(context: JobContext, state: JobState) -> None:
-    """Release or cancel the evals of a train job that has ended in `state`."""
+def settle_own_children(context: JobContext, state: JobState) -> None:
+    """Release the jobs that wait for this one where it completed; where it did not, cancel all that hang on it."""
     if not context.on_slurm or not context.settings.release_evals:
         return
     try:
-        evals = own_evals(context)
-        if evals:
-            _settle(context, evals, state)
+        children = own_children(context, all_below=state is not JobState.COMPLETED)
+        if children:
+            _settle(context, children, state)
     except (SchedulerError, OSError) as error:
         # The record is written; the next hpcbench command does the rest.
-        logger.warning("evals were not settled: %s", error)
+        logger.warning("the jobs that wait for this one were not settled: %s", error)
 
 
-def _settle(context: JobContext, evals: Sequence[str], state: JobState) -> None:
+def _settle(context: JobContext, children: Sequence[str], state: JobState) -> None:
     if shutil.which("scontrol") is None:
         verb = "release" if state is JobState.COMPLETED else "cancel"
-        leave_wishes(context, [f"{verb} {element_id}" for element_id in evals])
+        leave_wishes(context, [f"{verb} {element_id}" for element_id in children])
         return
     if state is JobState.COMPLETED:
-        logger.info("releasing evals: %s", evals)
-        SlurmClient().release(evals)
+        logger.info("releasing: %s", children)
+        SlurmClient().release(children)
     else:
-        logger.info("cancelling evals: %s", evals)
-        SlurmClient().cancel(evals)
+        logger.info("cancelling: %s", children)
+        SlurmClient().cancel(children)
 
 
 def requeue(context: JobContext) -> bool:
