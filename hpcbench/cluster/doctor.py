@@ -29,6 +29,7 @@ from hpcbench.cluster.doctor_checks import (
     check_settings,
 )
 from hpcbench.cluster.save_dir import is_open_to_all, save_dir_error
+from hpcbench.config.profile import environments_of
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.scheduler.slurm.client import FACTS_TIMEOUT_S, SlurmClient
 from hpcbench.scheduler.slurm.commands import SUBMIT_COMMANDS
@@ -147,9 +148,11 @@ def _write_probe(save_dir: Path) -> DoctorPaths:
 
 
 def _probe_here(save_dir: Path) -> Iterator[Check]:
+    from hpcbench.scheduler.slurm.script import probe_arguments
+
     paths = _write_probe(save_dir)
     try:
-        command = [sys.executable, str(paths.probe), str(paths.result)]
+        command = [sys.executable, *probe_arguments(paths, environments_of(None, os.environ))]
         subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         yield from _check_result(read_json(paths.result), None, "the probe left no result")
     except subprocess.TimeoutExpired:

@@ -16,6 +16,7 @@ from hpcbench.scheduler.slurm.cluster_facts import (
 )
 from hpcbench.scheduler.slurm.commands import SUBMIT_COMMANDS
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.environments import MIN_PYTHON, PACKAGES, REQUIRED
 from hpcbench.storage.mounts import LOCAL_TYPES, SHARED_TYPES, file_system_of
 
 Level = Literal["ok", "warning", "error"]
@@ -177,10 +178,27 @@ def check_probe(seen: Mapping[str, Any], profile: ClusterProfile | None, version
         yield Check(name="setup", level="error" if stops else "warning", message=message, remedy=remedy)
     yield from _check_packages(seen.get("packages") or {}, where)
     yield from _check_torch(seen.get("torch") or {}, profile, where)
+    for name, found in (seen.get("environments") or {}).items():
+        yield check_environment(name, found, where)
     yield check_hub(seen.get("hub"), profile, where)
     if profile is not None and profile.container is None and profile.release_evals and not seen.get("scontrol"):
         remedy = "set release_evals: false in the profile; arrays are then capped at correspond_after_task_cnt"
         yield Check(name="scontrol", level="warning", message=f"does not answer {where}", remedy=remedy)
+
+
+def check_environment(name: str, found: Mapping[str, Any], where: str) -> Check:
+    """Judge one of the profile's other Pythons by what the probe saw of it."""
+    label, python = f"environment {name}", found.get("python")
+    if found.get("error"):
+        remedy = f"name a Python of {'.'.join(map(str, MIN_PYTHON))} or newer in environments of the profile"
+        message = f"{python} does not run {where}: {found['error']}"
+        return Check(name=label, level="error", message=message, remedy=remedy)
+    # What an environment with a name of the user's own should hold is not known.
+    if name in PACKAGES and (missing := found.get("missing")):
+        packages = " ".join(REQUIRED.get(module) or PACKAGES.get(module, module) for module in missing)
+        message = f"{python} has no {', '.join(missing)} {where}"
+        return Check(name=label, level="error", message=message, remedy=f"{python} -m pip install {packages}")
+    return Check(name=label, level="ok", message=f"{python} ({found.get('version')}) {where}")
 
 
 def _check_packages(packages: Mapping[str, str | None], where: str) -> Iterator[Check]:

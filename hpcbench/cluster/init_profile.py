@@ -204,6 +204,7 @@ def _environment_lines(facts: ClusterFacts) -> list[str]:
         *lines,
         "setup_failure: stop       # a job whose setup line fails does not run; warn: it does, and the report says so",
         f"python: {_yaml(facts.python)}",
+        "environments: {}          # other Pythons by name, for example {unsloth: /venvs/unsloth/bin/python}",
         "offline: true             # jobs run with the Hugging Face hub switched off",
         "keep: null                # or best, adapter, last, none: checkpoints that stay once all evals are recorded",
         "poll_s: 30                # seconds between two questions to the scheduler while a command watches or waits",

@@ -66,12 +66,17 @@ def find_impossible(
 def requests_of(suite: Suite, only: Sequence[str] = ()) -> Iterator[tuple[Experiment, str, Resources]]:
     """Yield what the suite's jobs ask for, each with the field of the experiment that says so."""
     for experiment in suite.experiments:
-        if only and not any(fnmatchcase(experiment.name, glob) for glob in only):
+        if not is_chosen(experiment, only):
             continue
         if experiment.cmd != "eval":
             yield experiment, "requirements", experiment.requirements
         if experiment.eval_dataset:
             yield experiment, "eval_requirements", experiment.eval_requirements
+
+
+def is_chosen(experiment: Experiment, only: Sequence[str]) -> bool:
+    """Return whether the globs of `--only` mean an experiment; without any all are meant."""
+    return not only or any(fnmatchcase(experiment.name, glob) for glob in only)
 
 
 def judge_resources(

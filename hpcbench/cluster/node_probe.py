@@ -24,11 +24,19 @@ HUB = "https://huggingface.co"
 HUB_TIMEOUT_S = 5
 SETUP_FAILURES = "HPCBENCH_SETUP_FAILURES"
 """Of `schemas/variables.py`; a probe must run where hpcbench is missing."""
+REQUIRED = ("pydantic", "yaml", "jinja2")
+"""Of `schemas/environments.py`, for the same reason."""
+ENVIRONMENT_PROBE = """
+import importlib.util, json, platform, sys
+missing = [name for name in sys.argv[1].split(",") if importlib.util.find_spec(name) is None]
+print(json.dumps({"version": platform.python_version(), "missing": missing}))
+"""
 
 
 def main() -> None:
-    """Write down what the node has."""
+    """Write down what the node has; arguments: the file to write, then `NAME=PYTHON` for each other environment."""
     target = Path(sys.argv[1])
+    environments = dict(word.split("=", 1) for word in sys.argv[2:])
     seen = {
         "host": socket.gethostname(),
         "python": sys.executable,
@@ -39,10 +47,27 @@ def main() -> None:
         "hub": find_hub_error(os.environ.get("HF_ENDPOINT", HUB)),
         "scontrol": _scontrol(),
         "setup_failures": os.environ.get(SETUP_FAILURES, "").splitlines(),
+        "environments": {name: _environment(name, python) for name, python in environments.items()},
     }
     staging = target.with_suffix(".tmp")
     staging.write_text(json.dumps(seen), encoding="utf-8")
     staging.replace(target)
+
+
+def _environment(name: str, python: str) -> dict[str, object]:
+    """Return what another Python holds of what hpcbench's worker needs there, or why it does not run."""
+    python = os.path.expanduser(python)  # noqa: PTH111  # Path.expanduser raises without a home
+    modules = ",".join((*REQUIRED, name))
+    environ = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
+    command = [python, "-P", "-c", ENVIRONMENT_PROBE, modules]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"python": python, "error": str(error)[:300]}
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {"python": python, "error": lines[-1][:300]}
+    return {"python": python, "error": None, **json.loads(done.stdout)}
 
 
 def _hpcbench() -> str | None:

@@ -130,10 +130,6 @@ UNSUPPORTED_TUNERS: Mapping[str, str] = {
     ),
     "longlora": "shifted sparse attention is not built into this version; take lora with a long max_length",
     "prompt": "prompt tuning is not built into this version; take ia3 for as few weights",
-    "unsloth": (
-        "it replaces the model's code, needs a GPU and pins libraries below those of hpcbench; run a script of yours "
-        "in an environment of its own by `cmd: command`"
-    ),
 }
 """Values of `sft_type` in ms-swift that are not supported -> why, and what to take instead."""
 

@@ -20,6 +20,7 @@ from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
 from hpcbench.config.request_checks import check_args, check_eval_ranks, check_resources, has_validation
 from hpcbench.config.typed_fields import build, take_count, take_text, take_words
+from hpcbench.config.unsloth_checks import check_unsloth
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, Arguments, CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
@@ -75,6 +76,7 @@ class ExperimentBuilder:
             self.problems += check_args(args, given, at=self.at, cmd=cmd, device=device, has_evals=bool(evals))
             if cmd in TRAININGS:
                 self.problems += self.place.effects.check(args, given)
+                self.problems += check_unsloth(args, requirements, lambda name: given.get(name, self.at))
             if cmd != "command":
                 self.problems += check_model_files(
                     self.place.models,
@@ -207,7 +209,7 @@ class ExperimentBuilder:
 
     def _refuse_tuners(self, given: dict[str, Located]) -> None:
         """Remove methods of ms-swift that are not supported, with the reason."""
-        for name, expected in (("sft_type", list_sft_types()), ("tuner_backend", ("peft", "swift"))):
+        for name, expected in (("sft_type", list_sft_types()), ("tuner_backend", ("peft", "swift", "unsloth"))):
             word = given[name].value if name in given else None
             if isinstance(word, str) and word.lower() in UNSUPPORTED_TUNERS:
                 message = f"`{name}: {word}` is known but not supported by this version"

@@ -94,6 +94,29 @@ def read_profile(file: Path) -> ClusterProfile:
     return profile
 
 
+def environments_of(profile: ClusterProfile | None, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environments of a profile by name, or in local mode (None) those of this machine.
+
+    Raises:
+        ConfigError: the file of this machine's environments cannot be read, or sets more than them.
+    """
+    if profile is not None:
+        return profile.environments
+    file = local_file(environ)
+    if not file.is_file():
+        return {}
+    entries = read_mapping(file).mapping or {}
+    if extra := [name for name in entries if name not in {"name", "environments"}]:
+        message = "has no effect without a scheduler, where only `environments` is read"
+        raise ConfigError([entries[name].problem(message, expected="`environments` alone") for name in extra])
+    return read_profile(file).environments
+
+
+def local_file(environ: Mapping[str, str]) -> Path:
+    """Return the file that names the environments of jobs that run on this machine, without a scheduler."""
+    return user_folder(environ) / f"{LOCAL}.yaml"
+
+
 def _find_reserved(document: Located) -> list[Problem]:
     values = to_plain(document)
     options = document.at(("extra_sbatch",)).mapping

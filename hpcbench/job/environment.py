@@ -54,9 +54,16 @@ class MachineQuestion:
 
 
 def describe_environment(
-    machine: MachineQuestion, *, patience_s: float = QUERY_TIMEOUT_S, environ: Mapping[str, str] = os.environ
+    machine: MachineQuestion,
+    *,
+    patience_s: float = QUERY_TIMEOUT_S,
+    environ: Mapping[str, str] = os.environ,
+    worker: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the machine, the versions and the scheduler's ids for a record."""
+    """Return the machine, the versions and the scheduler's ids for a record.
+
+    `worker` replaces what is told of this Python, where the job's worker ran in another one.
+    """
     return {
         **machine.wait(patience_s),
         "hpcbench": hpcbench.__version__,
@@ -82,6 +89,7 @@ def describe_environment(
             )
             if name in environ
         },
+        **(worker or {}),
     }
 
 

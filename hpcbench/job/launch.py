@@ -38,8 +38,12 @@ def build_launch(
     token: str,
     environ: Mapping[str, str],
     checkpoint: Path | None = None,
+    python: str | None = None,
 ) -> Launch:
-    """Return what to run for a request; workers check the claim's `token` before they put a checkpoint in place."""
+    """Return what to run for a request; workers check the claim's `token` before they put a checkpoint in place.
+
+    `python` is that of the request's environment, None the supervisor's.
+    """
     env = job_environment(request, context, attempt=attempt, token=token, environ=environ)
     program = request.program
     if program:
@@ -48,16 +52,17 @@ def build_launch(
         env |= {variables.METRICS: str(attempt.values), variables.CHECKPOINT: str(checkpoint or "")}
         cwd = Path(request.command.cwd) if request.command is not None and request.command.cwd else attempt.folder
         return Launch(argv=argv, env=env, cwd=cwd, is_program=True)
-    worker = module_command("hpcbench.worker", str(context.paths.folder), str(attempt.folder))
-    launcher = [] if request.resources.ddp == 1 else torchrun(request, context)
+    worker = module_command("hpcbench.worker", str(context.paths.folder), str(attempt.folder), python=python)
+    launcher = [] if request.resources.ddp == 1 else torchrun(request, context, python)
     return Launch(argv=(*launcher, *worker), env=env, cwd=attempt.folder, is_program=False)
 
 
-def torchrun(request: JobRequest, context: JobContext) -> list[str]:
+def torchrun(request: JobRequest, context: JobContext, python: str | None = None) -> list[str]:
     """Return torchrun's part of the command line for this node; the command that each rank runs follows."""
     # The launcher must outlive Slurm's signals, on which the supervisor alone acts: --signals-to-handle.
     ranks = request.resources.ddp // context.num_nodes
-    base = module_command("torch.distributed.run", f"--nproc-per-node={ranks}", "--signals-to-handle=SIGQUIT")
+    options = (f"--nproc-per-node={ranks}", "--signals-to-handle=SIGQUIT")
+    base = module_command("torch.distributed.run", *options, python=python)
     base += ["--no-python"]  # its own `python -m` has no -P
     if context.num_nodes == 1:
         return [*base, "--standalone"]  # a free port of its own: two jobs may share a node

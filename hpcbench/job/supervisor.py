@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from hpcbench.job.disk import is_full, link_scratch, release_reserve, take_reser
 from hpcbench.job.environment import QUERY_TIMEOUT_S, MachineQuestion, describe_environment, setup_failures
 from hpcbench.job.input_check import find_changed_input
 from hpcbench.job.job_claim import Claim, holds_claim
-from hpcbench.job.launch import Launch, build_launch
+from hpcbench.job.launch import Launch, build_launch, node_caches
+from hpcbench.job.other_python import OtherPython, environment_of, lend_hpcbench, open_environment
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.reaper import PATIENCE_S, finish, start_reaper
 from hpcbench.job.sampler import Sampler
@@ -63,6 +64,8 @@ class Supervisor:
     stop: StopRequest = field(default_factory=StopRequest)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     machine: MachineQuestion | None = None
+    other: OtherPython | None = None
+    """The Python of the worker, where it is not this one."""
     heard_at: float = field(default_factory=time.monotonic)
     """When the claim was touched last, by the monotonic clock."""
 
@@ -81,14 +84,7 @@ class Supervisor:
         if self.context.is_head:
             write_json(self.attempt.claim, read_json(self.context.paths.claim) or {})
             take_reserve(self.attempt.reserve)
-        launch = build_launch(
-            self.request,
-            self.context,
-            attempt=self.attempt,
-            token=self.claim.token,
-            environ=os.environ,
-            checkpoint=self.checkpoint,
-        )
+        launch = self._build_launch()
         oom_before = oom_kill_count()
         sampled: SampledMemory | None = None
         try:
@@ -96,6 +92,7 @@ class Supervisor:
                 return self._finish(launch.argv, JobState.FAILED, cause)
             if self.context.is_head:
                 link_scratch(self.context.paths, self.request, self.context.settings.scratch)
+            launch = self._move_to_environment(launch)
             child = self._start(launch)
         except WorkerError as error:
             return self._refuse(launch, error.message, error.hint)
@@ -142,6 +139,30 @@ class Supervisor:
                 "`setup_failure: warn` runs jobs all the same",
             )
         return find_changed_input(self.request, self.stop, beat=self._beat)
+
+    def _move_to_environment(self, launch: Launch) -> Launch:
+        """Return the launch in the Python that the request needs, where that is not this one.
+
+        Raises:
+            WorkerError: the profile names none, or it cannot run hpcbench's worker.
+        """
+        if (name := self.request.environment) is None:
+            return launch
+        self.other = other = open_environment(name, self.context.settings.environments, os.environ)
+        moved = self._build_launch(other.python)
+        lent = lend_hpcbench(node_caches(self.context, os.environ) / "python")
+        return replace(moved, env=environment_of(other, moved.env, lent, given=self.request.env))
+
+    def _build_launch(self, python: str | None = None) -> Launch:
+        return build_launch(
+            self.request,
+            self.context,
+            attempt=self.attempt,
+            token=self.claim.token,
+            environ=os.environ,
+            checkpoint=self.checkpoint,
+            python=python,
+        )
 
     def _refuse(self, launch: Launch, message: str, hint: str | None) -> Record:
         """Write the record of a job that cannot be started; off the head node raise, which ends the job."""
@@ -262,7 +283,9 @@ class Supervisor:
             metrics=metrics,
             request=self.request.model_dump(mode="json"),
             argv=argv,
-            environment=describe_environment(machine, patience_s=patience_s),
+            environment=describe_environment(
+                machine, patience_s=patience_s, worker=None if self.other is None else self.other.facts
+            ),
             started_at=(earlier[0] if earlier else current).started_at,
             finished_at=current.finished_at,
         )

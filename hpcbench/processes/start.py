@@ -40,13 +40,13 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> boo
     return is_set
 
 
-def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs an installed module with this Python, wherever it is started.
+def module_command(module: str, *arguments: str, python: str | None = None) -> list[str]:
+    """Return the command that runs an installed module with this Python or another, wherever it is started.
 
     With -P the current folder is not on Python's path: a user's random.py there would be imported in place of the
     standard library's. An option and not PYTHONSAFEPATH, which the programs of users would inherit.
     """
-    return [sys.executable, "-P", "-m", module, *arguments]
+    return [python or sys.executable, "-P", "-m", module, *arguments]
 
 
 def start_child(

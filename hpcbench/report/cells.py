@@ -63,6 +63,7 @@ def tuner_params(args: SftArgs) -> str:
             parts.append(f"adapter_length={args.adapter_length}")
         case _:
             parts += _other_params(args)
+    parts += ["tuner_backend=unsloth"] if args.tuner_backend == "unsloth" else []
     parts += [f"{name}=True" for name in _DATA_SWITCHES if getattr(args, name)]
     if args.neftune_noise_alpha is not None:
         parts.append(f"neftune_noise_alpha={args.neftune_noise_alpha:g}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from hpcbench.config.profile import load_profile, read_profile
+from hpcbench.config.profile import environments_of, load_profile, read_profile
 from hpcbench.errors import ConfigError
 from hpcbench.scheduler.protocol import Scheduler
 from hpcbench.scheduler.slurm.client import SlurmClient
@@ -21,8 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 def open_scheduler(profile: ClusterProfile | None, save_dir: Path, slurm: SlurmClient | None = None) -> Scheduler:
-    """Return the scheduler for a profile; None is local mode."""
-    return _local(save_dir) if profile is None else SlurmScheduler(profile, save_dir, slurm)
+    """Return the scheduler for a profile; None is local mode.
+
+    Raises:
+        ConfigError: in local mode, this machine's environments cannot be read.
+    """
+    if profile is not None:
+        return SlurmScheduler(profile, save_dir, slurm)
+    return _local(save_dir, environments_of(None, os.environ))
 
 
 def scheduler_of(cluster: str, save_dir: Path) -> Scheduler | None:
@@ -62,7 +70,7 @@ def _warn_once(cluster: str, problem: str) -> None:
     logger.warning("%s: its profile's settings, such as poll_s, are not known: %s", cluster, problem)
 
 
-def _local(save_dir: Path) -> Scheduler:
+def _local(save_dir: Path, environments: Mapping[str, str] | None = None) -> Scheduler:
     from hpcbench.scheduler.local.scheduler import LocalScheduler
 
-    return LocalScheduler(save_dir)
+    return LocalScheduler(save_dir, environments=environments)

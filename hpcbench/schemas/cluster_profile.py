@@ -52,6 +52,17 @@ def _check_variables(variables: dict[str, str]) -> dict[str, str]:
     return variables
 
 
+def _check_environments(environments: dict[str, str]) -> dict[str, str]:
+    for name, python in environments.items():
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None:
+            raise ValueError(f"{name!r} is not the name of an environment: letters, digits, `.`, `_` and `-`")
+        # Jobs start in another folder, and the profile's own `python` may be looked up in PATH, which has one of each.
+        if not python.startswith(("/", "~/")):
+            example = f"/venvs/{name}/bin/python"
+            raise ValueError(f"{name}: {python!r} is not the absolute path of a Python such as {example}")
+    return environments
+
+
 Text = Annotated[str, BeforeValidator(_as_text)]
 
 Line = Annotated[str, BeforeValidator(_as_text), AfterValidator(_in_one_line)]
@@ -128,6 +139,9 @@ class ClusterProfile(BaseModel):
     and the report say so. A line that may fail ends with `|| true`."""
     python: str | None = None
     """Python on the compute nodes; null is the one that submits, in a container `python`."""
+    environments: Annotated[dict[str, Line], AfterValidator(_check_environments)] = Field(default_factory=dict)
+    """Pythons for libraries that cannot share `python`, by name, for example `{unsloth: /venvs/unsloth/bin/python}`:
+    jobs with `tuner_backend: unsloth` train in that one. hpcbench need not be installed there."""
     container: Container | None = None
     """Image that jobs run in; null runs them on the node itself."""
     env: Annotated[dict[str, Text], AfterValidator(_check_variables)] = Field(default_factory=dict)

@@ -30,6 +30,14 @@ JobRef = tuple[str, str]
 """Experiment and job: one job of a suite."""
 
 
+def needed_environment(cmd: Command, args: SftArgs | None) -> str | None:
+    """Return the profile's environment that the main job of an experiment runs in, None for the usual Python.
+
+    Evals run in the usual one: what a training leaves are ordinary checkpoints.
+    """
+    return "unsloth" if args is not None and cmd in TRAININGS and args.tuner_backend == "unsloth" else None
+
+
 class Resources(BaseModel):
     """What one job asks the scheduler for."""
 
@@ -131,6 +139,11 @@ class JobRequest(BaseModel):
     def parent_name(self) -> str:
         """How a message about this job names its parent."""
         return name_parent(self.experiment, self.parent or (self.experiment, TRAIN))
+
+    @property
+    def environment(self) -> str | None:
+        """The profile's environment that its worker runs in, None for the usual Python."""
+        return needed_environment(self.cmd, self.args)
 
     @property
     def program(self) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ class JobSettings(BaseModel):
     """Whether the job fails where a `setup` line of the profile did."""
     keep: Keep | None = None
     """The checkpoint that stays once all jobs of the experiment are recorded."""
+    environments: dict[str, str] = Field(default_factory=dict)
+    """Pythons for libraries that cannot share the usual one, by name."""
 
 
 class Submission(BaseModel):

@@ -77,6 +77,10 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
     from hpcbench.worker.requirements import check_libraries
 
     check_libraries(request)
+    if request.environment == "unsloth":
+        from hpcbench.worker.models import unsloth_backend
+
+        unsloth_backend.import_first()
     _prepare_libraries()
     if request.trains:
         from hpcbench.worker.train import sft

@@ -14,7 +14,7 @@ from hpcbench.cli.single_run.outcome_text import describe_job
 from hpcbench.cli.single_run.place import suite_of
 from hpcbench.cli.single_run.suite_file import put_experiment
 from hpcbench.config.loading import load_document
-from hpcbench.errors import EXIT_INTERRUPTED
+from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
 from hpcbench.invocation import command, repeat_save_dir
 from hpcbench.plan.decide import Action, Decision, Options
 from hpcbench.scheduler.local.machine import read_machine
@@ -27,7 +27,7 @@ from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.status.gather import gather
 from hpcbench.submit.cancel import cancel_jobs
 from hpcbench.submit.carry_out import carry_out, claim_plan
-from hpcbench.submit.destination import Destination
+from hpcbench.submit.destination import Destination, find_unmade_environments
 
 RUN_AGAIN = frozenset({*FAILED_STATES, JobState.OUT_OF_MEMORY})
 """Who types the command again wants it tried again."""
@@ -78,6 +78,8 @@ def _root(typed: Typed, default: str | None) -> Path:
 def _run(suite: Suite, root: Path, options: Options, jobs: frozenset[str] = frozenset()) -> bool:
     """Run the suite's one experiment, or these of its jobs; return whether they completed."""
     (experiment,) = suite.experiments
+    if problems := find_unmade_environments([suite], None):
+        raise ConfigError(problems)
     repeat_save_dir(root)
     destination = Destination(save_dir=root, scheduler=open_scheduler(None, root))
     with claim_plan(suite, destination, options) as plan:

@@ -40,8 +40,15 @@ NO_RUNNER = "no local runner; run `hpcbench submit` again to continue"
 class LocalScheduler:
     """The queue of one save directory on this machine."""
 
-    def __init__(self, save_dir: Path, *, job_command: JobCommand | None = None) -> None:
+    def __init__(
+        self,
+        save_dir: Path,
+        *,
+        job_command: JobCommand | None = None,
+        environments: Mapping[str, str] | None = None,
+    ) -> None:
         self._save_dir = save_dir.absolute()
+        self._environments = dict(environments or {})
         self._paths = LocalPaths(self._save_dir)
         self._job_command = job_command or supervisor_command(self._save_dir)
 
@@ -79,9 +86,9 @@ class LocalScheduler:
         return None
 
     def job_settings(self, resources: Resources) -> JobSettings:
-        """Return the defaults: the local queue has no profile."""
+        """Return the defaults, and this machine's environments: the local queue has no profile otherwise."""
         del resources
-        return JobSettings()
+        return JobSettings(environments=self._environments)
 
     def render(self, submission: Submission, after_id: str | None) -> str:
         """Return the commands that would run, as a shell would take them."""

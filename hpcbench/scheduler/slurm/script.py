@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
@@ -58,8 +58,9 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
     """Return the sbatch script of doctor's tiny job, asked for just as real jobs are (pure)."""
     cpus = resources.cpus_per_node(profile.cpus_per_gpu)
     python = python_command(profile, save_dir=paths.save_dir, has_gpus=resources.gpu > 0)
+    words = probe_arguments(paths, profile.environments)
     text = _renderer(resources, profile)(
-        command=shlex.join([*srun_command(cpus), *python, str(paths.probe), str(paths.result)]),
+        command=shlex.join([*srun_command(cpus), *python, *words]),
         folder=paths.folder,
         job_name="hpcbench-doctor",
         setup=["unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK", *_exports(profile), *_watched(profile.setup)],
@@ -67,6 +68,11 @@ def render_probe(paths: DoctorPaths, profile: ClusterProfile, resources: Resourc
     )
     # Not splitlines(), which takes U+2028 and its like in a path for the end of a line, as bash then would too.
     return "\n".join(line for line in text.split("\n") if not line.startswith("#SBATCH --signal"))
+
+
+def probe_arguments(paths: DoctorPaths, environments: Mapping[str, str]) -> list[str]:
+    """Return what Python runs to probe a machine: `node_probe.py`, its result, and the other Pythons to look at."""
+    return [str(paths.probe), str(paths.result), *(f"{name}={python}" for name, python in environments.items())]
 
 
 def _renderer(resources: Resources, profile: ClusterProfile) -> Callable[..., str]:
@@ -95,6 +101,7 @@ def job_settings(resources: Resources, profile: ClusterProfile) -> JobSettings:
         scratch=profile.scratch,
         setup_failure=profile.setup_failure,
         keep=profile.keep,
+        environments=profile.environments,
     )
 
 

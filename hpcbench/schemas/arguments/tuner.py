@@ -37,8 +37,9 @@ class TunerArgs(Arguments):
 
     sft_type: SftType = "lora"
     """Fine-tuning method; dora, rslora, lora+, qlora, galore and lisa are lora or full with their switch on."""
-    tuner_backend: Literal["peft", "swift"] = "peft"
-    """Accepted for SWIFT 2.x files; hpcbench always uses peft."""
+    tuner_backend: Literal["peft", "swift", "unsloth"] = "peft"
+    """What trains lora or full: peft (swift is the same), or unsloth with layers and kernels of its own, on one GPU and
+    in the environment of that name of the cluster profile."""
     lora_target_modules: Words = ("DEFAULT",)
     """Module names; ALL is every linear layer but the head, DEFAULT the attention's query, key and value, EMBEDDING the
     input's embedding. A name that the model lacks is refused."""

@@ -26,7 +26,7 @@ from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import TRAINER_STATE, AttemptPaths, JobPaths
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
-from hpcbench.worker.models import loading
+from hpcbench.worker.models import loading, unsloth_backend
 from hpcbench.worker.models.attention import check_packing, explain_attention
 from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.progress_file import History, Progress
@@ -256,9 +256,15 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     """Return the model with its tuner; every rank draws the same initial weights."""
     args, device = assignment.args, assignment.request.device
     set_seed(args.seed)
-    base = loading.load_model(args, device, num_gpus=assignment.gpus_each)
-    check_loaded(args, base, data.tokenizer)
-    tuned = tuner.prepare(base, args)
+    if args.tuner_backend == "unsloth":
+        loading.check_device(args, device)
+        base = unsloth_backend.load_base(args, device)
+        check_loaded(args, base, data.tokenizer)
+        tuned = unsloth_backend.add_adapter(base, args)
+    else:
+        base = loading.load_model(args, device, num_gpus=assignment.gpus_each)
+        check_loaded(args, base, data.tokenizer)
+        tuned = tuner.prepare(base, args)
     autocasts = args.dtype == "fp16" or uses_bf16_autocast(args)
     facts = inspect_model(
         tuned,

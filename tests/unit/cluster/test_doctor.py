@@ -21,6 +21,7 @@ from hpcbench.cluster.doctor_checks import (
     Check,
     check_accounting,
     check_commands,
+    check_environment,
     check_grace,
     check_input,
     check_probe,
@@ -36,6 +37,7 @@ from hpcbench.scheduler.slurm.cluster_facts import (
     parse_sinfo,
 )
 from hpcbench.schemas.cluster_profile import ClusterProfile
+from hpcbench.schemas.environments import REQUIRED
 from hpcbench.storage.mounts import file_system_of
 from tests.support.job_cases import experiment, suite
 from tests.unit.scheduler.slurm.test_cluster_facts import recorded
@@ -247,6 +249,41 @@ def test_all_is_well_where_jobs_run() -> None:
 )
 def test_what_the_probe_saw(change: dict[str, Any], profile: ClusterProfile | None, name: str, level: str) -> None:
     assert levels(list(check_probe(SEEN | change, profile, hpcbench.__version__)))[name] == level
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "level", "message"),
+    [
+        ("unsloth", {"error": None, "missing": [], "version": "3.12.1"}, "ok", "/e/python (3.12.1) on node1"),
+        (
+            "mine",
+            {"error": None, "missing": ["mine", "yaml"], "version": "3.12.1"},
+            "ok",
+            "/e/python (3.12.1) on node1",
+        ),
+        ("unsloth", {"error": "No such file"}, "error", "/e/python does not run on node1: No such file"),
+        (
+            "unsloth",
+            {"error": None, "missing": ["yaml", "unsloth"]},
+            "error",
+            "/e/python has no yaml, unsloth on node1",
+        ),
+    ],
+)
+def test_the_profiles_other_pythons_are_judged(name: str, found: dict[str, Any], level: str, message: str) -> None:
+    check = check_environment(name, {"python": "/e/python", **found}, "on node1")
+    assert (check.name, check.level, check.message) == (f"environment {name}", level, message)
+    if found.get("missing") and level == "error":
+        assert check.remedy == "/e/python -m pip install pyyaml unsloth==2026.10.9"
+
+
+def test_the_probe_starts_the_profiles_other_pythons() -> None:
+    assert (
+        probe._environment("x", "/nowhere/python")["error"] == "[Errno 2] No such file or directory: '/nowhere/python'"
+    )
+    found = probe._environment("json", sys.executable)
+    assert (found["error"], found["missing"]) == (None, [])
+    assert tuple(probe.REQUIRED) == tuple(REQUIRED)
 
 
 def test_the_probe_says_what_is_there_without_hpcbench(tmp_path: Path) -> None:
