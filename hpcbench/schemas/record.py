@@ -267,6 +267,9 @@ class ExportMetrics(BaseModel):
     calibration_datasets: tuple[str, ...] = ()
     num_calibration_samples: Count | None = None
     num_calibration_tokens: Count | None = None
+    calibration_loss: Finite | None = None
+    """Mean cross-entropy of the quantised model on a few of these rows: that it loads and computes, not how good it
+    is."""
     parameters: Parameters | None = None
     size_gib: Finite | None = None
     """All files of the folder."""

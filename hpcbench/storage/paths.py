@@ -88,6 +88,10 @@ class JobPaths:
     """Checkpoints that a running job resumes from; deleted at completion."""
     checkpoints = _Entry("checkpoints")
     """Checkpoints that are the job's result: `best` and `last`."""
+    exported = _Entry("checkpoints", "export")
+    """The model folder that an export makes, where no other was asked for."""
+    merged = _Entry("resume", "merged")
+    """The model with its adapter in it, from which an export that was stopped goes on."""
     predictions = _Entry("predictions")
     """Answers that a training generated to the validation prompts, a file per evaluation that is kept."""
     hub = _Entry("checkpoints", "hub")

@@ -22,8 +22,8 @@ from hpcbench.worker.data.batches import BatchPlan
 from hpcbench.worker.data.samples import encode_samples, load_splits
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.loss import mean_cross_entropy
-from hpcbench.worker.models import loading
-from hpcbench.worker.train import saving, sft, trainer
+from hpcbench.worker.models import generation_config, loading
+from hpcbench.worker.train import sft, trainer
 from hpcbench.worker.train.checkpoints import ResumePoint
 from hpcbench.worker.train.trainer import DIVERGED_STEPS
 from hpcbench.worker.tuners import list_tuners, load_tuner
@@ -505,9 +505,11 @@ def test_a_generation_config_that_cannot_be_saved_is_repaired_before_training(
 
 
 def test_a_repaired_generation_config_keeps_what_its_generation_reads() -> None:
-    assert {"top_k", "length_penalty"} <= set(saving._unread(GenerationConfig()))
-    assert not {"top_k", "length_penalty"} & set(saving._unread(GenerationConfig(num_beams=4, penalty_alpha=0.6)))
-    assert saving._unread(GenerationConfig(do_sample=True)) == []
+    assert {"top_k", "length_penalty"} <= set(generation_config._unread(GenerationConfig()))
+    assert not {"top_k", "length_penalty"} & set(
+        generation_config._unread(GenerationConfig(num_beams=4, penalty_alpha=0.6))
+    )
+    assert generation_config._unread(GenerationConfig(do_sample=True)) == []
 
 
 def test_what_cannot_be_saved_is_found_before_the_first_step(

@@ -16,6 +16,7 @@ from hpcbench.schemas.record import TokenStats
 from hpcbench.worker.decoder_layers import find_last_projections, find_layers
 from hpcbench.worker.measure import formulas
 from hpcbench.worker.models.quantization import logical_size
+from hpcbench.worker.packed_weights import Weight, named_weights
 
 
 def count_flops_per_token(
@@ -49,12 +50,12 @@ def count_flops_per_token(
     )
 
 
-def used_weights(model: Any) -> list[nn.Parameter]:
-    """Return the weights that compute something, each once.
+def used_weights(model: Any) -> list[Weight]:
+    """Return the weights that compute something, each once, packed ones too.
 
     peft keeps the untrained original of a module in lora_modules_to_save; a head that is tied to it goes on using that.
     """
-    named = model.named_parameters(remove_duplicate=False)
+    named = named_weights(model)
     return list({id(weight): weight for name, weight in named if ".original_module." not in name}.values())
 
 
@@ -63,18 +64,22 @@ def _find_forward_only(model: Any) -> tuple[set[int], int]:
 
     Models have their weights in the order of their use.
     """
-    ordered = list(model.parameters())
+    ordered = _weights_of(model)
     first = next((index for index, weight in enumerate(ordered) if weight.requires_grad), len(ordered))
     below = {id(weight) for weight in ordered[:first]}
     try:
         layers = list(find_layers(model))
     except WorkerError:  # of another shape: all its attention counts as reached
         return below, 0
-    num_below = sum(all(id(weight) in below for weight in layer.parameters()) for layer in layers)
+    num_below = sum(all(id(weight) in below for weight in _weights_of(layer)) for layer in layers)
     if num_below == len(layers):
         return below, num_below
     beside, reaches_attention = _find_beside(layers[num_below], id(ordered[first]))
     return below | beside, num_below + (not reaches_attention)
+
+
+def _weights_of(module: nn.Module) -> list[Weight]:
+    return list({id(weight): weight for _, weight in named_weights(module)}.values())
 
 
 def _find_beside(layer: nn.Module, first: int) -> tuple[set[int], bool]:
@@ -84,7 +89,7 @@ def _find_beside(layer: nn.Module, first: int) -> tuple[set[int], bool]:
         layer: the lowest that gradients reach.
         first: id of the model's first trained weight, in this layer or below all layers.
     """
-    weights = dict(layer.named_parameters())
+    weights = dict(named_weights(layer))
     name = next((name for name, weight in weights.items() if id(weight) == first), None)
     try:
         last_of_attention, last_of_mlp = find_last_projections(layer)

@@ -15,16 +15,20 @@ from typing import Any, Final
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
+from hpcbench.catalog.hubs import OnHub
 from hpcbench.errors import PREFETCH, WorkerError, first_line
+from hpcbench.hub.models import find_files
 from hpcbench.model_files.checks import MEDIA_KEYS
+from hpcbench.model_files.quantized import Quantized, find_quantized
 from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
 from hpcbench.worker.models.attention import choose_attention, refuses_attention
 from hpcbench.worker.models.files import check_loading_info
-from hpcbench.worker.models.quantization import quantization_config, settle, torch_dtype
+from hpcbench.worker.models.quantization import check_loadable, describe, quantization_config, settle, torch_dtype
 from hpcbench.worker.models.source import model_source
+from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import load_tuner
 
 TUNER_WEIGHTS: Final = "tuner.safetensors"
@@ -101,13 +105,19 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
     if (folder / TUNER_CONFIG).is_file():
         if merge:
             raise WorkerError(
-                f"{folder}: an adapter of this kind cannot be merged", hint="set eval_args.merge_lora: false"
+                f"{folder}: an adapter of this kind cannot be merged",
+                hint="set eval_args.merge_lora: false for an eval; an export needs an adapter of peft's",
             )
         return rebuild_adapter(load_model(args, device, num_gpus=num_gpus, for_training=False), args, folder).eval()
     if (folder / PEFT_CONFIG).is_file():
         from peft import PeftModel
 
         base = load_model(args, device, num_gpus=num_gpus, for_training=False)
+        if merge and any(map(is_packed, base.modules())):
+            raise WorkerError(
+                f"{folder}: an adapter cannot be merged into weights of few bits ({describe(base)})",
+                hint="set eval_args.merge_lora: false for an eval; an export needs the model that was quantised",
+            )
         if merge and args.quantization_bit:
             # Merged into quantised weights an adapter would be rounded away with them.
             base = base.dequantize(dtype=torch_dtype(args.dtype))
@@ -145,9 +155,13 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
     if attention is not None:
         options["attn_implementation"] = attention
     quantization = quantization_config(args)
+    held = _find_quantized(source)
+    if held is not None:
+        check_loadable(held, on_cpu=device == "cpu")
     if quantization is not None:
-        # Quantised while loaded, which has to be where the model stays.
         options["quantization_config"] = quantization
+    if quantization is not None or held is not None:
+        # Quantised while loaded, or packed for a kernel of its device: either has to be where the model stays.
         options["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
     if num_gpus > 1:
         # accelerate spreads the layers over all visible GPUs.
@@ -159,11 +173,18 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
             f"model: {source} takes images or sound (`{media}` in its configuration); hpcbench trains on text only",
             hint="choose a text model",
         )
-    if quantization is not None:
+    if quantization is not None or held is not None:
         settle(model)
     elif num_gpus <= 1:
         model.to(device)
     return model
+
+
+def _find_quantized(source: str) -> Quantized | None:
+    """Return how the files of a model hold its weights, or None where they are plain or not here."""
+    path = Path(source) if Path(source).is_absolute() else find_files(OnHub(hub="huggingface", id=source), os.environ)
+    config = None if path is None else read_json(path / "config.json")
+    return None if config is None else find_quantized(config)
 
 
 def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:

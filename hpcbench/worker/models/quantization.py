@@ -11,8 +11,6 @@ import importlib.metadata
 import logging
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -21,28 +19,10 @@ from torch import nn
 from hpcbench.errors import WorkerError
 from hpcbench.model_files.quantized import Quantized
 from hpcbench.schemas.arguments import TORCH_DTYPES, Dtype, SftArgs
+from hpcbench.worker.packed_weights import PackedWeight, Weight, is_packed, named_weights
 from hpcbench.worker.requirements import require
 
-_PACKED: Final = ("qweight", "codes", "W_q")
-"""Where layers of GPTQ and AWQ, of AQLM and of HQQ keep their weights, several in one integer."""
 _MOST_WORKERS: Final = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PackedWeight:
-    """Stands for the weight of a layer that has none: its values are packed into buffers or codes."""
-
-    name: str
-    shape: tuple[int, int]
-    dtype_name: str
-    requires_grad: bool = False
-
-    def numel(self) -> int:
-        """Return how many weights the layer has."""
-        return math.prod(self.shape)
-
-
-Weight = torch.Tensor | PackedWeight
 
 
 def torch_dtype(name: Dtype) -> torch.dtype:
@@ -117,41 +97,6 @@ def limit_gptqmodel_workers() -> None:
     # It takes half of the node's cores, not of the job's; and with a single worker it refuses to pack (7.6).
     usable = len(os.sched_getaffinity(0))
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(min(_MOST_WORKERS, max(2, usable))))
-
-
-def named_weights(model: nn.Module) -> Iterator[tuple[str, Weight]]:
-    """Yield all weights of a model with their names, packed ones too, in the order of their modules."""
-    for path, module in model.named_modules(remove_duplicate=False):
-        prefix = f"{path}." if path else ""
-        packed = _find_packed(module)
-        if packed is not None:
-            yield f"{prefix}{packed.name}", packed
-        for name, parameter in module.named_parameters(recurse=False):
-            # Of a packed layer only the bias is a weight; scales and codes are how the others are written.
-            if packed is None or name == "bias":
-                yield f"{prefix}{name}", parameter
-
-
-def is_packed(module: nn.Module) -> bool:
-    """Return whether a layer holds its weights packed."""
-    return _find_packed(module) is not None
-
-
-def _find_packed(module: nn.Module) -> PackedWeight | None:
-    if isinstance(module, nn.Linear) or hasattr(module, "base_layer"):  # peft's layers have what their base has
-        return None
-    name = next((name for name in _PACKED if hasattr(module, name)), None)
-    inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
-    if name is None or not isinstance(inputs, int) or not isinstance(outputs, int):
-        return None
-    # One stand-in for each layer: weights are told apart by identity, as parameters are.
-    known: PackedWeight | None = module.__dict__.get("_hpcbench_packed")
-    if known is None:
-        bits = getattr(module, "bits", None)
-        dtype = f"int{bits}" if isinstance(bits, int) else name
-        known = PackedWeight(name=name, shape=(outputs, inputs), dtype_name=dtype)
-        module.__dict__["_hpcbench_packed"] = known
-    return known
 
 
 def logical_size(weight: Weight) -> int:

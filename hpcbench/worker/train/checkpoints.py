@@ -11,16 +11,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from hpcbench.errors import WorkerError
-from hpcbench.storage.file_modes import give_usual_modes
-from hpcbench.storage.json_files import JsonObject, read_json, sync_folder, write_json
+from hpcbench.storage.json_files import read_json, sync_folder, write_json
 from hpcbench.storage.paths import MANIFEST, TRAINER_STATE, TUNER_STATE, JobPaths
+from hpcbench.worker.placing import check_claim, find_damage, flush
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +233,7 @@ class CheckpointStore:
 
     def delete_resumable(self) -> None:
         """Remove everything that a finished job no longer needs."""
-        self._check_claim()
+        check_claim(self.job, self.token)
         # The profile's scratch makes it a link, which rmtree would leave alone.
         shutil.rmtree(self.job.resume.resolve(), ignore_errors=True)
 
@@ -246,19 +245,13 @@ class CheckpointStore:
             return "it belongs to another configuration"
         if manifest.get("num_ranks") != self.num_ranks:
             return f"it was written by {manifest.get('num_ranks')} ranks, and this job has {self.num_ranks}"
-        return _find_damage(folder, manifest)
+        return find_damage(folder, manifest)
 
     def _place(self, staged: Path, target: Path) -> None:
         """Flush `staged` to disk and rename it to `target`, replacing what is there."""
-        give_usual_modes(staged)  # safetensors makes its files for this user alone, and colleagues evaluate them
-        for path in staged.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    os.fsync(stream.fileno())
-        # A rename may reach the disk before the contents of the files.
-        sync_folder(staged)
+        flush(staged)
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._check_claim()
+        check_claim(self.job, self.token)
         old = self.staging / f"old-{target.name}"
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
@@ -267,33 +260,6 @@ class CheckpointStore:
         staged.rename(target)
         sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
-
-    def _check_claim(self) -> None:
-        if self.token is None:
-            return
-        claim = None
-        # After a node failure the old process may still be running.
-        for pause_s in (0.0, 0.5, 2.0):
-            time.sleep(pause_s)
-            claim = read_json(self.job.claim)
-            if claim is not None:
-                break
-        if claim is None or claim.get("token") != self.token:
-            problem = "no longer claimed" if claim is None else "claimed by another process now"
-            raise WorkerError(f"the job is {problem}; this process may not write its checkpoint")
-
-
-def _find_damage(folder: Path, manifest: JsonObject) -> str | None:
-    files = manifest.get("files")
-    if not isinstance(files, dict):
-        return f"{MANIFEST} lists no files"
-    for name, num_bytes in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != num_bytes:
-            return f"{name} has {path.stat().st_size} bytes instead of {num_bytes}"
-    return None
 
 
 def _numbered(folder: Path, prefix: str) -> list[tuple[int, Path]]:

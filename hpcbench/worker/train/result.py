@@ -20,6 +20,7 @@ from hpcbench.worker.measure import formulas
 from hpcbench.worker.measure.flops import count_flops_per_token, used_weights
 from hpcbench.worker.measure.peak_flops import peak_flops
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
+from hpcbench.worker.packed_weights import named_weights
 from hpcbench.worker.progress_file import list_attempts, read_eval_losses, read_steps
 from hpcbench.worker.train.checkpoints import Kept
 from hpcbench.worker.train.token_data import TokenData
@@ -68,7 +69,7 @@ def inspect_model(
     """Return a prepared model's parameter counts, dtypes and FLOPs per token."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = model.num_parameters() if trains_base else sum(map(logical_size, used_weights(model)))
-    base_dtypes = {dtype_name(p) for p in model.parameters() if trains_base or not p.requires_grad}
+    base_dtypes = {dtype_name(weight) for _, weight in named_weights(model) if trains_base or not weight.requires_grad}
     dtypes = {"weights": "+".join(sorted(base_dtypes)), "autocast": autocast}
     if not trains_base:
         dtypes["adapter"] = "+".join(sorted({dtype_name(p) for p in model.parameters() if p.requires_grad}))

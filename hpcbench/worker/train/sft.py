@@ -29,12 +29,13 @@ from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading, unsloth_backend
 from hpcbench.worker.models.attention import check_packing, explain_attention
 from hpcbench.worker.models.files import check_files, check_loaded
+from hpcbench.worker.models.generation_config import repair_generation_config
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
 from hpcbench.worker.train.checkpoints import CheckpointStore, Kept, ResumePoint, read_step
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
-from hpcbench.worker.train.saving import repair_generation_config, try_saving
+from hpcbench.worker.train.saving import try_saving
 from hpcbench.worker.train.token_data import TokenData, load_data
 from hpcbench.worker.train.trainer import BenchTrainer, Run
 from hpcbench.worker.tuners import Tuner, load_tuner

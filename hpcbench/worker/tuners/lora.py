@@ -15,6 +15,7 @@ from hpcbench.catalog.models import MODELS
 from hpcbench.errors import WorkerError, name_first
 from hpcbench.model_files.modules import ALL, DEFAULT, EMBEDDING, GROUP_WORDS, find_unmatched, find_unsaved, last_parts
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import Tuner
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
         WorkerError: DEFAULT is not known for this architecture, or no module has a name asked for.
     """
     words = list(args.lora_target_modules)
-    if set(words) == {ALL}:
-        return "all-linear"  # peft leaves the output layer out
+    # peft leaves the output layer out; in packed layers (GPTQ, AWQ) it finds nothing, and needs their names.
+    if set(words) == {ALL} and not any(map(is_packed, model.modules())):
+        return "all-linear"
     check_names(model, "lora_target_modules", words, groups=GROUP_WORDS)
     found = [word for word in words if word not in GROUP_WORDS]
     if DEFAULT in words:
@@ -126,7 +128,8 @@ def _find_linear(model: Any) -> list[str]:
         name
         for name, module in model.named_modules()
         # GPT-2's Conv1D is a linear layer by another name; bitsandbytes' are subclasses.
-        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D") and module is not head
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or is_packed(module))
+        and module is not head
     ]
 
 
