@@ -293,16 +293,63 @@ class ExportMetrics(BaseModel):
     """What ran otherwise than the request says, by argument; the report warns of it."""
 
 
+class Latency(BaseModel):
+    """Percentiles of a time over all rows."""
+
+    model_config = STRICT
+
+    p50_s: Finite
+    p90_s: Finite
+    p99_s: Finite
+
+
 class InferMetrics(BaseModel):
-    """What an infer job answered and measured."""
+    """What an infer job answered and measured, over all its attempts."""
 
     model_config = STRICT
 
     kind: Literal["infer"] = "infer"
     num_rows: Count
     """Prompts that were answered."""
+    num_labels: Count = 0
+    """Of them those whose row has an answer to compare with."""
+    num_prompts_cut: Count = 0
+    """Prompts that lost their beginning to max_length, or to the model's table of positions."""
+    num_rows_left_out: Count = 0
+    """Rows that `truncation_strategy: delete` or `check_dataset_strategy` left out."""
+    num_ended_by_length: Count = 0
+    """Answers that max_new_tokens ended."""
+    infer: InferSpeed | None = None
+    """A batch counts from its start to the last token of its slowest row."""
+    latency: Latency | None = None
+    """From the start of a row's batch to its last token."""
+    first_token_latency: Latency | None = None
+    rouge_l: Finite | None = None
+    """Mean ROUGE-L (0 to 1) against the rows' own answers."""
+    exact_match: Finite | None = None
+    """Part of the answers (0 to 1) that are the row's own but for white space around them."""
+    results: str | None = None
+    """File with prompts and answers, JSON lines; relative to the job's folder."""
+    merged_model: str | None = None
+    """Folder of the merged model; relative to the job's folder."""
+    checkpoint: str | None = None
+    """Absolute folder of the checkpoint that answered; null for the model itself."""
+    checkpoint_choice: str = "baseline"
+    """best or last of a training, ckpt_dir, or baseline for the model itself."""
+    backend: str
+    """What generated, with its version."""
+    memory: tuple[RankMemory, ...] = ()
+    parameters: Parameters | None = None
+    dtypes: dict[str, str] = Field(default_factory=dict)
+    attention: str | None = None
+    template: str | None = None
+    """As a training's."""
+    infer_time_s: Finite | None = None
+    """Of the last attempt, loading not counted."""
     unknown: dict[str, str] = Field(default_factory=dict)
     """Reason for each figure that is null."""
+    deviations: dict[str, str] = Field(default_factory=dict)
+    """What ran otherwise than the request says, by argument; the report warns of it."""
 
 
 Metrics = Annotated[

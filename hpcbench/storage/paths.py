@@ -94,6 +94,12 @@ class JobPaths:
     """The model with its adapter in it, from which an export that was stopped goes on."""
     predictions = _Entry("predictions")
     """Answers that a training generated to the validation prompts, a file per evaluation that is kept."""
+    results = _Entry("results.jsonl")
+    """Prompts and answers of an infer job, over all its attempts."""
+    generation_config = _Entry("generation_config.json")
+    """How an infer job generated."""
+    merged = _Entry("merged")
+    """The merged model that an infer job was asked to keep."""
     hub = _Entry("checkpoints", "hub")
     """What is pushed to a model hub; beside the checkpoints, so that its files are links to theirs."""
 

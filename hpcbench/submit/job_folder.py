@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hpcbench.schemas.record import read_record
@@ -26,6 +27,8 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
         record = read_record(job.record)
         if record is not None and record.state in FINISHED_WELL:
             job.record.replace(_free_name(job.old_record(record.fingerprint)))
+            # A job that is run once more although it is done answers all its prompts again.
+            _put_away([job.results, job.merged], job.old_folder(record.fingerprint))
         job.record.unlink(missing_ok=True)
         # Its owner is over, whatever the clocks say.
         job.claim.unlink(missing_ok=True)
@@ -35,14 +38,21 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
 
 
 def _put_away_attempts(job: JobPaths, fingerprint: str) -> None:
-    target = job.old_folder(fingerprint)
-    for entry in [
+    entries = [
         *(attempt.folder for attempt in job.attempts()),
         job.resume,
         job.checkpoints,
         job.predictions,
+        job.results,
+        job.generation_config,
+        job.merged,
         job.claim,
-    ]:
+    ]
+    _put_away(entries, job.old_folder(fingerprint))
+
+
+def _put_away(entries: Iterable[Path], target: Path) -> None:
+    for entry in entries:
         if entry.exists():
             target.mkdir(exist_ok=True)
             entry.rename(_free_name(target / entry.name))  # so that nothing resumes from it

@@ -20,7 +20,7 @@ from hpcbench.storage.json_files import JsonObject, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.measure.formulas import Step, latest_by_step
 
-Phase = Literal["loading", "tokenizing", "training", "evaluating", "merging", "quantizing", "saving"]
+Phase = Literal["loading", "tokenizing", "training", "evaluating", "answering", "merging", "quantizing", "saving"]
 PROGRESS_INTERVAL_S = 15.0
 SCHEMA_VERSION = 1
 

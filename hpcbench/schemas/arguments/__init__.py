@@ -11,7 +11,7 @@ from hpcbench.schemas.arguments.data import DataArgs
 from hpcbench.schemas.arguments.evaluation import EVAL_LOSS_ONLY, EvalArgs
 from hpcbench.schemas.arguments.export import ExportArgs
 from hpcbench.schemas.arguments.hub import HubArgs
-from hpcbench.schemas.arguments.infer import InferArgs
+from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, InferArgs
 from hpcbench.schemas.arguments.model import ModelArgs
 from hpcbench.schemas.arguments.preference import PreferenceArgs, RlhfType
 from hpcbench.schemas.arguments.sft import GROUPS, QUANTIZABLE, SftArgs
@@ -19,6 +19,7 @@ from hpcbench.schemas.arguments.training import TrainingArgs
 from hpcbench.schemas.arguments.tuner import LORA_ONLY, SftType, TunerArgs
 
 __all__ = [
+    "DEFAULT_SHOWN_ROWS",
     "EVAL_LOSS_ONLY",
     "GROUPS",
     "LORA_ONLY",

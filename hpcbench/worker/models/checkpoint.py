@@ -76,9 +76,8 @@ def _completed_record(job: JobPaths) -> Record:
 
 
 def _wanted(request: JobRequest) -> Literal["best", "last"] | None:
-    if request.export is not None:
-        return request.export.checkpoint
-    return None if request.eval_args is None else request.eval_args.checkpoint
+    own = request.export or request.infer or request.eval_args
+    return None if own is None else own.checkpoint
 
 
 def _trained(job: JobPaths, metrics: TrainMetrics, wanted: Literal["best", "last"] | None) -> Checkpoint:
