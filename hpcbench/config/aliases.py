@@ -30,6 +30,17 @@ ALIASES: Mapping[str, str] = {
     "dataset_seed": "dataset_split_seed",
     "data_seed": "dataset_split_seed",
     "split_dataset_ratio": "dataset_test_ratio",
+    "use_streamer": "stream",
+    "adapters": "ckpt_dir",
+    "load_args": "load_args_from_ckpt_dir",
+    "load_data_args": "load_dataset_config",
+    **{
+        f"vllm_{name}": name
+        for name in (
+            *("gpu_memory_utilization", "tensor_parallel_size", "max_num_seqs", "max_model_len", "enforce_eager"),
+            "disable_custom_all_reduce",
+        )
+    },
     "dataset_num_proc": "preprocess_num_proc",
     # Hugging Face: TrainingArguments, LoraConfig, from_pretrained.
     "per_device_train_batch_size": "batch_size",
@@ -74,6 +85,7 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
         **dict.fromkeys(("flash_attn", "flash_attention"), "flash_attention_2"),
         **dict.fromkeys(("auto", "none", ""), None),
     },
+    "infer_backend": {"auto": "pt", "transformers": "pt"},
     "truncation_strategy": {"left": "truncation_left"},
     "template_type": {"auto": None},
     "agent_template": {"react_en": "react"},

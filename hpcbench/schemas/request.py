@@ -30,11 +30,13 @@ JobRef = tuple[str, str]
 """Experiment and job: one job of a suite."""
 
 
-def needed_environment(cmd: Command, args: SftArgs | None) -> str | None:
+def needed_environment(cmd: Command, args: SftArgs | None, infer: InferArgs | None = None) -> str | None:
     """Return the profile's environment that the main job of an experiment runs in, None for the usual Python.
 
     Evals run in the usual one: what a training leaves are ordinary checkpoints.
     """
+    if infer is not None and cmd == INFER:
+        return "vllm" if infer.infer_backend == "vllm" else None
     return "unsloth" if args is not None and cmd in TRAININGS and args.tuner_backend == "unsloth" else None
 
 
@@ -143,7 +145,7 @@ class JobRequest(BaseModel):
     @property
     def environment(self) -> str | None:
         """The profile's environment that its worker runs in, None for the usual Python."""
-        return needed_environment(self.cmd, self.args)
+        return needed_environment(self.cmd, self.args, self.infer)
 
     @property
     def program(self) -> tuple[str, ...]:

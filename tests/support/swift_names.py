@@ -31,12 +31,6 @@ fourier_n_frequency fourier_scaling reft_layers reft_rank reft_intervention_type
 ia3_modules_to_save freeze_parameters_regex freeze_parameters_ratio trainable_parameters trainable_parameters_regex
 lora_ga_batch_size lora_ga_iters lora_ga_max_length lora_ga_direction lora_ga_scale lora_ga_stable_gamma
 """
-_OWED_INFER = """
-load_args_from_ckpt_dir load_dataset_config save_result stream merge_device_map overwrite_generation_config verbose
-gpu_memory_utilization tensor_parallel_size max_num_seqs disable_custom_all_reduce enforce_eager vllm_enable_lora
-vllm_max_lora_rank lora_modules cache_max_entry_count quant_policy vision_batch_size vllm_lora_modules
-adapters load_args load_data_args write_batch_size max_batch_size
-"""
 _OWED_EXPORT = "quant_device_map quant_output_dir quant_batch_size group_size exist_ok max_shard_size"
 _OWED_PREFERENCE = """
 ref_model_type ref_model_id_or_path ref_model_free max_prompt_length beta label_smoothing loss_type sft_beta simpo_gamma
@@ -54,7 +48,6 @@ OWED: Mapping[str, str] = {
     name: subject
     for subject, names in (
         ("tuners", _OWED_TUNERS),
-        ("inference", _OWED_INFER),
         ("export", _OWED_EXPORT),
         ("preference tuning", _OWED_PREFERENCE),
         ("images", _OWED_IMAGES),

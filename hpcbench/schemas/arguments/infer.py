@@ -39,14 +39,16 @@ class InferArgs(Arguments):
     """Prompts that are answered at a time."""
     stream: bool = True
     """Whether a person sees an answer while it is generated."""
+    merge_lora: bool = False
+    """Merge the adapter into the base before answering: faster, and the same answers up to rounding."""
     merge_lora_and_save: bool = False
-    """Merge the adapter into the base before answering, and keep the merged model in the job's folder `merged`."""
+    """The same, and keep the merged model: in the folder `merged` of the job's."""
     save_result: bool = True
     """Whether the answers are kept, as results.jsonl in the job's folder."""
     save_generation_config: bool = True
     """Whether the settings of the generation are kept, as generation_config.json in the job's folder."""
     gpu_memory_utilization: Share = 0.9
-    """Part of each GPU's memory that vLLM takes; this and the next five only with infer_backend vllm."""
+    """Part of each GPU's memory that vLLM takes; this and the next six only with infer_backend vllm."""
     tensor_parallel_size: PositiveInt = 1
     """GPUs that vLLM splits each layer over; requirements.gpu has to be as many."""
     max_num_seqs: PositiveInt = 256
@@ -55,5 +57,7 @@ class InferArgs(Arguments):
     """Longest prompt and answer together in tokens for vLLM; None is the model's own."""
     enforce_eager: bool = False
     """Whether vLLM does without CUDA graphs."""
+    disable_custom_all_reduce: bool = True
+    """Whether vLLM leaves sums over GPUs to NCCL."""
     vllm_max_lora_rank: PositiveInt = 16
     """Largest rank of an adapter that vLLM loads."""

@@ -101,7 +101,8 @@ def load_answering(answering: Answering, job: JobPaths | None = None) -> Any:
     if folder is None:
         model = load_model(args, device, num_gpus=gpus, for_training=False)
     else:
-        model = load_checkpoint(args, folder, device, num_gpus=gpus)
+        merges = answering.infer.merge_lora and not answering.infer.merge_lora_and_save
+        model = load_checkpoint(args, folder, device, merge=merges, num_gpus=gpus)
     check_token_ids(model, answering.tokenizer)
     return model.eval()
 

@@ -83,6 +83,7 @@ class VllmEngine:
                 max_num_seqs=infer.max_num_seqs,
                 max_model_len=infer.max_model_len,
                 enforce_eager=infer.enforce_eager,
+                disable_custom_all_reduce=infer.disable_custom_all_reduce,
                 disable_log_stats=False,  # the times of each prompt are part of them
                 **lora,
             )
