@@ -36,7 +36,7 @@ class CheckpointFolder:
 
 
 def read_checkpoint_folder(folder: Path) -> CheckpointFolder | None:
-    """Return what a folder holds, None where that is no checkpoint."""
+    """Return what a folder holds, None where it is none."""
     job = JobPaths(folder.parent.parent) if folder.parent.name == _CHECKPOINTS else None
     if job is not None and not job.request.is_file():
         job = None

@@ -98,7 +98,7 @@ class JobPaths:
     """Prompts and answers of an infer job, over all its attempts."""
     generation_config = _Entry("generation_config.json")
     """How an infer job generated."""
-    merged = _Entry("merged")
+    answered_merged = _Entry("checkpoints", "merged")
     """The merged model that an infer job was asked to keep."""
     hub = _Entry("checkpoints", "hub")
     """What is pushed to a model hub; beside the checkpoints, so that its files are links to theirs."""

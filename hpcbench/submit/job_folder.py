@@ -28,7 +28,7 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
         if record is not None and record.state in FINISHED_WELL:
             job.record.replace(_free_name(job.old_record(record.fingerprint)))
             # A job that is run once more although it is done answers all its prompts again.
-            _put_away([job.results, job.merged], job.old_folder(record.fingerprint))
+            _put_away([job.results], job.old_folder(record.fingerprint))
         job.record.unlink(missing_ok=True)
         # Its owner is over, whatever the clocks say.
         job.claim.unlink(missing_ok=True)
@@ -45,7 +45,6 @@ def _put_away_attempts(job: JobPaths, fingerprint: str) -> None:
         job.predictions,
         job.results,
         job.generation_config,
-        job.merged,
         job.claim,
     ]
     _put_away(entries, job.old_folder(fingerprint))

@@ -168,8 +168,8 @@ def test_adapter_of_peft_answers_and_is_merged(base: Path, adapter: Path, questi
 
     assert (metrics.checkpoint, metrics.checkpoint_choice) == (str(adapter), "ckpt_dir")
     assert texts(plain) == texts(merged)
-    assert metrics_merged.merged_model == "merged"
-    assert load_model(SftArgs(model_id_or_path=str(merged.merged), dtype="fp32"), "cpu") is not None
+    assert metrics_merged.merged_model == "checkpoints/merged"
+    assert load_model(SftArgs(model_id_or_path=str(merged.answered_merged), dtype="fp32"), "cpu") is not None
 
 
 def test_adapter_of_another_base_is_refused_with_both_names(

@@ -42,7 +42,7 @@ class InferArgs(Arguments):
     merge_lora: bool = False
     """Merge the adapter into the base before answering: faster, and the same answers up to rounding."""
     merge_lora_and_save: bool = False
-    """The same, and keep the merged model: in the folder `merged` of the job's."""
+    """The same, and keep the merged model: in the job's folder, as checkpoints/merged."""
     save_result: bool = True
     """Whether the answers are kept, as results.jsonl in the job's folder."""
     save_generation_config: bool = True

@@ -85,7 +85,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """What an engine says of itself for the record; None is what it cannot know."""
+    """What an engine reports for the record; None is what it cannot know."""
 
     backend: str
     """Library and version."""

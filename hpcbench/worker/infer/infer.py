@@ -19,13 +19,13 @@ from hpcbench.schemas.record import InferMetrics
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
-from hpcbench.worker.placing import check_claim
 from hpcbench.worker.data.templates import NO_SYSTEM
 from hpcbench.worker.infer import figures
 from hpcbench.worker.infer.engine import Answer, Engine, EngineFacts, GenerationOptions
 from hpcbench.worker.infer.model import Answering, find_answering, load_answering
 from hpcbench.worker.infer.prompts import Question, Questions, load_prompts
 from hpcbench.worker.infer.results import ResultRow, append_results, restore_results
+from hpcbench.worker.placing import check_claim
 from hpcbench.worker.progress_file import Progress
 from hpcbench.worker.signals import stop_requested
 
@@ -63,7 +63,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
             for question, answer in zip(batch, answers, strict=True)
             if question.prompt.index not in rows
         ]
-        check_claim(job, os.environ.get(variables.CLAIM))
+        check_claim(job, os.environ.get(variables.CLAIM), what="answers")
         append_results(job.results, new)
         rows |= {row.index: row for row in new}
     metrics = measure(
@@ -72,7 +72,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
         answering,
         engine.describe(),
         infer_time_s=time.perf_counter() - started_s,
-        has_merged=job.merged.is_dir(),
+        merged=str(job.answered_merged.relative_to(job.folder)) if job.answered_merged.is_dir() else None,
         results=job.results.name if answering.infer.save_result else None,
     )
     write_json(attempt.metrics, metrics.model_dump(mode="json"))
@@ -110,7 +110,7 @@ def measure(
     facts: EngineFacts,
     *,
     infer_time_s: float,
-    has_merged: bool,
+    merged: str | None,
     results: str | None,
 ) -> InferMetrics:
     """Return the figures of all rows, with what answered and why figures are missing."""
@@ -143,7 +143,7 @@ def measure(
         rouge_l=figures.mean_rouge(rows),
         exact_match=figures.exact_match(rows),
         results=results,
-        merged_model="merged" if has_merged else None,
+        merged_model=merged,
         checkpoint=None if answering.folder is None else str(answering.folder),
         checkpoint_choice=answering.choice,
         backend=facts.backend,

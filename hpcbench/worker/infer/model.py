@@ -18,13 +18,14 @@ from hpcbench.model_files.adapters import CheckpointFolder, find_other_base, rea
 from hpcbench.model_files.checks import count_positions
 from hpcbench.schemas.arguments import EvalArgs, InferArgs, SftArgs
 from hpcbench.schemas.request import Device, JobRequest
-from hpcbench.storage.file_modes import give_usual_modes
 from hpcbench.storage.json_files import sync_folder
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.models.checkpoint import find_weights
 from hpcbench.worker.models.files import check_files, check_token_ids, count_embeddings, read_files
+from hpcbench.worker.models.generation_config import repair_generation_config
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
+from hpcbench.worker.placing import flush
 
 logger = logging.getLogger(__name__)
 
@@ -111,25 +112,27 @@ def merge(answering: Answering, job: JobPaths) -> Path:
     """Return the folder of the merged model, made now unless an earlier attempt has made it.
 
     Raises:
-        WorkerError: the checkpoint is no adapter that can be merged.
+        WorkerError: the checkpoint cannot be merged.
     """
-    if job.merged.is_dir():
-        return job.merged
+    if job.answered_merged.is_dir():
+        return job.answered_merged
     if answering.folder is None or answering.found is None or answering.found.kind != "peft":
         raise WorkerError(
-            f"merge_lora_and_save: {answering.folder or 'the model itself'} is no adapter of peft's to merge",
+            f"merge_lora_and_save: {answering.folder or 'the model itself'} is not an adapter of peft",
             hint="remove it, or name an adapter in ckpt_dir",
         )
     model = load_checkpoint(answering.args, answering.folder, answering.device, merge=True, num_gpus=answering.num_gpus)
-    staging = job.folder / ".merged.tmp"
+    job.checkpoints.mkdir(parents=True, exist_ok=True)
+    staging = job.answered_merged.with_name(".merged.tmp")
     shutil.rmtree(staging, ignore_errors=True)
+    repair_generation_config(model)
     model.save_pretrained(staging)
     answering.tokenizer.save_pretrained(staging)
-    give_usual_modes(staging)
-    staging.rename(job.merged)
-    sync_folder(job.folder)
-    logger.info("merged: %s", job.merged)
-    return job.merged
+    flush(staging)
+    staging.rename(job.answered_merged)
+    sync_folder(job.checkpoints)
+    logger.info("merged: %s", job.answered_merged)
+    return job.answered_merged
 
 
 def _find_folder(request: JobRequest, infer: InferArgs) -> tuple[Path | None, str]:
