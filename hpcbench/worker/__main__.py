@@ -49,8 +49,9 @@ def main(argv: list[str]) -> int:
     )
     for noisy in ("httpx", "filelock", "fsspec", "urllib3", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It comes with gptqmodel, and warns of each GPU kernel that this torch cannot load.
-    logging.getLogger("torchao").setLevel(logging.ERROR)
+    # torchao comes with gptqmodel, and warns of each GPU kernel that this torch cannot load.
+    for noisy in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     suite_file = ""
     try:
         request = read_request(job.request)
