@@ -40,4 +40,4 @@ def _import_untraced(
 
 def coverage_init(_registry: Plugins, _options: object) -> None:
     """Begin; coverage calls this when it starts."""
-    builtins.__import__ = _import_untraced
+    builtins.__import__ = _import_untraced  # type: ignore[assignment]  # called by position alone
