@@ -182,7 +182,9 @@ class ExperimentBuilder:
 
     def _args(self, cmd: Command) -> SftArgs | None:
         """Return the training arguments; a command needs them only where a model is named."""
-        given = {name: value for name, value in self.layer.section("args").items() if name in SftArgs.model_fields}
+        # A name that both have means another thing there: quant_method is how an export quantises.
+        names = SftArgs.model_fields.keys() - (OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}).keys()
+        given = {name: value for name, value in self.layer.section("args").items() if name in names}
         if cmd == "command" and not {"model_type", "model_id_or_path"} & given.keys():
             return None
         before = len(self.problems)

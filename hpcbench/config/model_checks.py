@@ -13,8 +13,10 @@ from pathlib import Path
 from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.errors import Problem, name_first
 from hpcbench.hub.models import find_files, locate_model
-from hpcbench.model_files.checks import Fault, check_eval_length, check_model
+from hpcbench.model_files.checks import check_eval_length, check_model
+from hpcbench.model_files.fault import Fault
 from hpcbench.model_files.folder import ModelFolder, read_model_folder
+from hpcbench.model_files.quantized_checks import check_merging
 from hpcbench.model_files.weights import ModelFileError
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.storage.located_yaml import Located
@@ -111,8 +113,10 @@ def check_model_files(
         return []
     problems = [_problem(fault, given, at) for fault in check_model(args, model, trains=trains, has_chats=has_chats)]
     lengths = dict.fromkeys(eval_args.max_length for eval_args in evals.values())
-    too_long = [check_eval_length(length, model) for length in lengths]
-    return problems + [_problem(fault, eval_given, at) for fault in too_long if fault is not None]
+    found = [check_eval_length(length, model) for length in lengths]
+    if trains and any(eval_args.merge_lora for eval_args in evals.values()):
+        found.append(check_merging("merge_lora", model))
+    return problems + [_problem(fault, eval_given, at) for fault in found if fault is not None]
 
 
 def _problem(fault: Fault, given: Mapping[str, Located], at: Located) -> Problem:

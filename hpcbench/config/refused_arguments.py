@@ -285,12 +285,6 @@ _MODEL: Final[Mapping[str, Refusal]] = {
         idle=("uint8", *NOTHING),
     ),
     **_refuse(
-        "quant_method",
-        why=_EXPORT,
-        instead="to train on a quantised base set quantization_bit; to export use `cmd: command`",
-        idle=NOTHING,
-    ),
-    **_refuse(
         "quant_bits",
         why=_EXPORT,
         instead="to train on a quantised base set quantization_bit; to export use `cmd: command`",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from hpcbench.catalog.hubs import OnHub
-from hpcbench.model_files.checks import Fault
+from hpcbench.model_files.fault import Fault
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 

@@ -7,12 +7,12 @@ not say, such as the names of modules in a pickled file, is left to the job.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from hpcbench.errors import name_first
 from hpcbench.model_files.architectures import unknown_to
 from hpcbench.model_files.chat_template import find_fault
+from hpcbench.model_files.fault import Fault
 from hpcbench.model_files.folder import ModelFolder
 from hpcbench.model_files.modules import DEFAULT as DEFAULT_GROUP
 from hpcbench.model_files.modules import (
@@ -24,8 +24,9 @@ from hpcbench.model_files.modules import (
     module_names,
     with_matrices,
 )
+from hpcbench.model_files.quantized_checks import check_quantized
 from hpcbench.model_files.tokenizer import DEFAULT
-from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.located_yaml import shorten
 
 _MODEL: Final = "model_id_or_path"
@@ -52,7 +53,6 @@ _EMBEDDINGS: Final = (
     *("tok_embeddings.weight", "tokens_embed.weight"),
 )
 _VOCABULARY_KEYS: Final = ("vocab_size", "n_vocab")
-_FOUR_BITS: Final = 4
 
 _OTHER_HEADS: Final = (
     *("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForPreTraining"),
@@ -61,16 +61,6 @@ _OTHER_HEADS: Final = (
 )
 """Ends of architectures' names whose weights have no head that predicts the next token."""
 _REMOTE_CLASSES: Final = ("AutoModelForCausalLM", "AutoModel")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """What a model cannot do, and the argument to blame."""
-
-    argument: str
-    message: str
-    expected: str | None = None
-    hint: str | None = None
 
 
 def check_model(args: SftArgs, model: ModelFolder, *, trains: bool, has_chats: bool = True) -> list[Fault]:
@@ -86,7 +76,7 @@ def check_model(args: SftArgs, model: ModelFolder, *, trains: bool, has_chats: b
         *_check_architecture(model),
         *_check_code(args, model),
         *_check_vocabulary(model),
-        *_check_quantization(args, model),
+        *check_quantized(args, model, trains=trains),
         *_check_token_ids(model),
     ]
     if has_chats:
@@ -175,39 +165,6 @@ def _check_vocabulary(model: ModelFolder) -> Iterator[Fault]:
 def _has_remote_code(config: Mapping[str, Any]) -> bool:
     auto_map = config.get("auto_map")
     return isinstance(auto_map, dict) and any(name in auto_map for name in _REMOTE_CLASSES)
-
-
-def _check_quantization(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
-    quantization = model.config.get("quantization_config")
-    if not isinstance(quantization, dict):
-        return
-    method = str(quantization.get("quant_method") or "")
-    if method != "bitsandbytes" and not _bits_of(quantization):
-        message = f"{model.name} is quantised ({method or 'quantization_config'} in its config.json)"
-        hint = "take the model that it was made of; quantization_bit: 4 quantises it when it is loaded"
-        yield Fault(argument=_MODEL, message=message, expected="weights that are not quantised", hint=hint)
-        return
-    # transformers would take these over the arguments, with a warning.
-    saved: dict[str, Any] = {"quantization_bit": _bits_of(quantization)}
-    asked: dict[str, Any] = {"quantization_bit": args.quantization_bit}
-    if _bits_of(quantization) == _FOUR_BITS:
-        dtypes = {torch_name: name for name, torch_name in TORCH_DTYPES.items()}
-        saved["bnb_4bit_comp_dtype"] = dtypes.get(str(quantization.get("bnb_4bit_compute_dtype", "float32")))
-        saved["bnb_4bit_quant_type"] = quantization.get("bnb_4bit_quant_type", "fp4")
-        saved["bnb_4bit_use_double_quant"] = bool(quantization.get("bnb_4bit_use_double_quant", False))
-        asked["bnb_4bit_comp_dtype"] = args.bnb_4bit_comp_dtype or args.dtype
-        asked["bnb_4bit_quant_type"] = args.bnb_4bit_quant_type
-        asked["bnb_4bit_use_double_quant"] = args.bnb_4bit_use_double_quant
-    different = {name: value for name, value in saved.items() if asked[name] != value}
-    if different:
-        name = next(iter(different))
-        message = f"{model.name} is quantised by bitsandbytes as its config.json says, and the arguments say otherwise"
-        wanted = ", ".join(f"{key}: {str(value).lower()}" for key, value in different.items())
-        yield Fault(argument=name, message=message, expected=wanted)
-
-
-def _bits_of(quantization: Mapping[str, Any]) -> int:
-    return 4 if quantization.get("load_in_4bit") else 8 if quantization.get("load_in_8bit") else 0
 
 
 def _check_token_ids(model: ModelFolder) -> Iterator[Fault]:

@@ -54,7 +54,7 @@ QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_
 """Those that it depends on too where its weights are quantised."""
 
 ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
-    "args": frozenset({"attn_impl", "rlhf_type"}),
+    "args": frozenset({"attn_impl", "quant_method", "rlhf_type"}),
     "eval_args": frozenset(),
 }
 """Arguments younger than 0.2, by group: left out at their default, so that results of earlier versions stay valid."""

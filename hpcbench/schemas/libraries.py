@@ -15,11 +15,16 @@ _EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(_TRAIN, "train"),
     "lm_eval": "eval",
     "bitsandbytes": "bnb",
+    **dict.fromkeys(("gptqmodel", "optimum"), "gptq"),
     "modelscope": "modelscope",
 }
 _MODULES: Mapping[str, str] = {"bnb": "bitsandbytes", "gptq": "gptqmodel"}
 """What a model of the catalog may need -> its module, where the two differ."""
-_DISTRIBUTIONS: Mapping[str, str] = {"optimi": "torch-optimi"}
+_DISTRIBUTIONS: Mapping[str, str] = {
+    "optimi": "torch-optimi",
+    "aqlm": "aqlm[gpu,cpu]",
+    "compressed_tensors": "compressed-tensors",
+}
 """Names on PyPI of modules in no extra, where the two differ."""
 
 
@@ -38,6 +43,8 @@ def _needed(request: JobRequest) -> Iterator[str]:
         return
     entry = MODELS.lookup(args.model_type) if args.model_type is not None and args.model_id_or_path is None else None
     yield from (_MODULES.get(extra, extra) for extra in (() if entry is None else entry.needs))
+    if request.export is not None and request.export.quant_bits:
+        yield from ("gptqmodel", "optimum") if request.export.calibrates else ("bitsandbytes",)
     if args.quantization_bit or (request.trains and args.galore_quantization):
         yield "bitsandbytes"
     if request.trains and (module := OPTIMIZERS.get(args.optim)) is not None:

@@ -31,6 +31,9 @@ class ModelArgs(Arguments):
     """Whether Python code that comes with a model may run."""
     quantization_bit: Annotated[Literal[0, 4, 8], ReadsInteger] = 0
     """Bits per weight of the frozen base's linear layers (bitsandbytes; 4 is QLoRA, arXiv:2305.14314); 0 is `dtype`."""
+    quant_method: Literal["bnb", "gptq", "awq", "aqlm"] | None = None
+    """Whose the weights of few bits are: bnb's, with quantization_bit, or the model folder's own; None takes what there
+    is, and another than there is is refused."""
     bnb_4bit_comp_dtype: Dtype | None = None
     """Dtype in which layers of 4 bits compute; None is `dtype`. This and the next two only with quantization_bit 4."""
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"

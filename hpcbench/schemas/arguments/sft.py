@@ -57,6 +57,10 @@ class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelA
             )
         if self.quantization_bit and self.lora_bias_trainable != "none":
             return "quantised layers keep their biases frozen: lora_bias_trainable: none, or quantization_bit: 0"
+        if self.quant_method == "bnb" and not self.quantization_bit:
+            return "quant_method bnb quantises while loading: set quantization_bit: 4 or 8"
+        if self.quant_method not in {None, "bnb"} and self.quantization_bit:
+            return f"quant_method {self.quant_method} is how a model's folder holds its weights: quantization_bit: 0"
         return None
 
     def _find_in_lora(self) -> str | None:

@@ -32,7 +32,7 @@ from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, AttemptPaths, JobPaths
 from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.export.calibration import CalibrationRows, load_calibration_rows
-from hpcbench.worker.export.quantizing import quantize_calibrated, quantize_rounded
+from hpcbench.worker.export.quantizing import computing_dtype, quantize_calibrated, quantize_rounded
 from hpcbench.worker.export.result_folder import ResultFolder
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
 from hpcbench.worker.models.checkpoint import find_weights
@@ -336,6 +336,9 @@ def _finish(
     unknown = {}
     if total is None:
         unknown["parameters"] = unknown["bits_per_weight"] = "the weights are not in safetensors, whose header says it"
+    deviations = {}
+    if is_quantized and computing_dtype(assignment.args, export) != assignment.args.dtype:
+        deviations["dtype"] = "awq packs weights of 16 bits; embeddings and norms were saved as bf16, not fp32"
     device = torch.device(request.device)
     num_gpus = request.resources.gpu if request.device == "cuda" else 1
     times = [seconds for seconds in (merge_time_s, quantize_time_s) if seconds is not None]
@@ -361,6 +364,7 @@ def _finish(
         "memory": measure_memory(device, num_gpus=num_gpus),
         "dtypes": dtypes,
         "unknown": unknown,
+        "deviations": deviations,
     }
     metrics = ExportMetrics.model_validate(values)
     assignment.result.finish(metrics.model_dump(mode="json"))

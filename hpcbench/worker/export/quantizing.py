@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 from hpcbench.errors import WorkerError, first_line
-from hpcbench.schemas.arguments import ExportArgs, SftArgs
+from hpcbench.schemas.arguments import Dtype, ExportArgs, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.worker.export.calibration import CalibrationRows
 from hpcbench.worker.models.loading import load_checkpoint
@@ -85,7 +85,11 @@ def quantize_calibrated(
 
     try:
         model = gptqmodel.GPTQModel.load(
-            str(source), config, dtype=torch_dtype(args.dtype), trust_remote_code=args.trust_remote_code, **options
+            str(source),
+            config,
+            dtype=torch_dtype(computing_dtype(args, export)),
+            trust_remote_code=args.trust_remote_code,
+            **options,
         )
         model.layer_callback = after_layer
         calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in rows.ids]
@@ -106,6 +110,12 @@ def quantize_calibrated(
         ) from error
     finally:
         shutil.rmtree(offload, ignore_errors=True)
+
+
+def computing_dtype(args: SftArgs, export: ExportArgs) -> Dtype:
+    """Return the dtype that weights have while they are quantised, and embeddings and norms afterwards."""
+    # gptqmodel packs AWQ's weights out of 16 bits alone.
+    return "bf16" if export.quant_method == "awq" and args.dtype == "fp32" else args.dtype
 
 
 def quantize_rounded(source: Path, target: Path, *, args: SftArgs, export: ExportArgs, device: Device) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 from hpcbench.errors import WorkerError, name_first
 from hpcbench.hub.models import find_files
 from hpcbench.model_files.checks import (
-    Fault,
     check_eval_length,
     check_model,
     count_embedding_rows,
     count_positions,
     too_long,
 )
+from hpcbench.model_files.fault import Fault
 from hpcbench.model_files.folder import ModelFolder, read_model_folder
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.worker.models.source import model_place
