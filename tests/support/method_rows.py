@@ -1,0 +1,262 @@
+"""Every method row of SWIFT's benchmark tables and guides: how it is asked for, and whether it was seen to work.
+
+In: nothing. Out: the rows, and the table that the README shows. `tests/unit/test_methods_table.py` holds both to the
+code: rows that work name a test of theirs and are planned, the others are refused by plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+CPU: Final = "tested on CPU"
+GPU: Final = "needs a GPU; not yet run on one"
+NEEDS: Final = "needs"
+"""Begins the state of rows that lack something else than a GPU."""
+LATER: Final = "needs a later version: refused by plan"
+
+EVERY: Final = "tests/train/test_every_method.py::test_a_method_learns_and_resumes_to_the_last_bit"
+BIT: Final = "tests/train/test_quantization.py::test_a_quantised_base_trains_stops_resumes_and_reloads"
+ARGUMENTS: Final = "tests/train/test_training_arguments.py"
+SFT: Final = "tests/train/test_sft.py"
+PACKING: Final = "tests/train/test_packing.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One method or setting."""
+
+    name: str
+    ask: str
+    """Arguments as YAML, with `cmd`, `device`, `requirements` and `eval_dataset` among them."""
+    state: str
+    test: str = ""
+    """`FILE::FUNCTION` of a test that runs it."""
+    method: str = ""
+    """Its key in `tests/support/methods.py`, where that test runs it under this name."""
+    plans: bool | None = None
+    """Whether plan takes it; None where that depends on files or hubs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Rows of one subject."""
+
+    title: str
+    rows: tuple[Row, ...] = field(default_factory=tuple)
+
+
+def tuner(name: str, ask: str, method: str = "", test: str = EVERY) -> Row:
+    """Return a row of the table of tuners, all of which run on the CPU."""
+    return Row(name=name, ask=ask, state=CPU, test=test, method=method, plans=True)
+
+
+def works(name: str, ask: str, test: str) -> Row:
+    """Return a row that a test runs on the CPU."""
+    return Row(name=name, ask=ask, state=CPU, test=test, plans=True)
+
+
+def later(name: str, ask: str) -> Row:
+    """Return a row that this version refuses."""
+    return Row(name=name, ask=ask, state=LATER, plans=False)
+
+
+TUNERS: Final = Section(
+    title="Tuners",
+    rows=(
+        tuner("lora", "sft_type: lora", "lora"),
+        tuner("lora+", "sft_type: lora, lora_lr_ratio: 16", "lora+"),
+        tuner("rslora", "sft_type: lora, use_rslora: true", "rslora"),
+        tuner("dora", "sft_type: lora, use_dora: true", "dora"),
+        tuner("lora+neftune", "sft_type: lora, neftune_noise_alpha: 15", "neftune"),
+        tuner(
+            "lora+no_mix", "sft_type: lora, train_dataset_mix_ratio: 0",
+            test="tests/train/test_data.py::test_rows_are_mixed_in_after_the_split_by_the_split_seed",
+        ),
+        tuner("lora+packing", "sft_type: lora, packing: true", "packing"),
+        tuner(
+            "lora+packing+ddp", "sft_type: lora, packing: true, requirements: {gpu: 2, ddp: 2}",
+            test=f"{PACKING}::test_packing_resumes_and_shares_out_to_the_last_bit",
+        ),
+        tuner(
+            "lora+packing+lazytokenize", "sft_type: lora, packing: true, lazy_tokenize: true",
+            test=f"{PACKING}::test_lazy_tokenizing_changes_nothing_but_the_moment",
+        ),
+        tuner("adalora", "sft_type: adalora", "adalora"),
+        tuner("adapter", "sft_type: adapter", "adapter"),
+        tuner("llamapro", "sft_type: llamapro, llamapro_num_new_blocks: 4", "llamapro"),
+        tuner("full", "sft_type: full", "full"),
+        tuner("full+no_mix", "sft_type: full, train_dataset_mix_ratio: 0", "full"),
+        tuner("full+galore128", "sft_type: full, use_galore: true, galore_rank: 128", "galore"),
+        tuner("full+galore64", "sft_type: full, use_galore: true, galore_rank: 64", "galore"),
+        tuner("full+galore32", "sft_type: full, use_galore: true, galore_rank: 32", "galore"),
+        tuner(
+            "full+galore_emb", "sft_type: full, use_galore: true, galore_with_embedding: true", "galore-embedding"
+        ),
+        tuner("full+galore_perparam", "sft_type: full, use_galore: true, galore_per_parameter: true", "galore-each"),
+        tuner(
+            "full+galore128+quantize", "sft_type: full, use_galore: true, galore_quantization: true", "q-galore"
+        ),
+        tuner(
+            "full+galore128+quantize+proj_quant",
+            "sft_type: full, use_galore: true, galore_quantization: true, galore_proj_quant: true", "q-galore",
+        ),
+        tuner("full+lisa_2", "sft_type: full, lisa_activated_layers: 2, lisa_step_interval: 20", "lisa"),
+        tuner("full+lisa_4", "sft_type: full, lisa_activated_layers: 4, lisa_step_interval: 20", "lisa"),
+        Row(
+            name="qwen-7b-chat-eval", ask="cmd: eval, eval_dataset: [gsm8k]", state=CPU, plans=True,
+            test="tests/train/test_evaluate.py::test_metrics_of_a_baseline_say_what_ran",
+        ),
+        Row(
+            name="unsloth+lora+q4", ask="sft_type: lora, tuner_backend: unsloth, quantization_bit: 4", plans=True,
+            state=f"lora and full {CPU}, q4 {GPU}",
+            test="tests/train/test_environments.py::test_unsloth_itself_trains_to_the_losses_of_peft",
+        ),
+        tuner("ia3", "sft_type: ia3", "ia3"),
+    ),
+)  # fmt: skip
+
+QUANTIZED: Final = Section(
+    title="Quantized bases",
+    rows=(
+        works("bf16", "sft_type: lora, dtype: bf16", f"{SFT}::test_bf16_lora_has_bf16_weights_and_an_fp32_adapter"),
+        works("int4 (bnb), QLoRA", "sft_type: lora, quantization_bit: 4", BIT),
+        works("int8 (bnb)", "sft_type: lora, quantization_bit: 8", BIT),
+    ),
+)
+
+SETTINGS: Final = Section(
+    title="Settings that the tables vary",
+    rows=(
+        works("max_length 512 to 8192, lora", "sft_type: lora, max_length: 8192", f"{SFT}::test_length_rules_are_counted"),
+        works("max_length 512 to 8192, full", "sft_type: full, max_length: 8192", f"{SFT}::test_length_rules_are_counted"),
+        works("batch_size 1 to 8", "batch_size: 8", f"{SFT}::test_eval_loss_does_not_depend_on_the_batch_size"),
+        works(
+            "gradient_accumulation_steps 1 to 64", "gradient_accumulation_steps: 64",
+            f"{ARGUMENTS}::test_accumulation_changes_no_loss",
+        ),
+        works(
+            "gradient_checkpointing on and off", "gradient_checkpointing: true",
+            "tests/train/test_tuners.py::test_gradient_checkpointing_changes_no_number",
+        ),
+        Row(
+            name="use_flash_attn on", ask="use_flash_attn: true", state=GPU, plans=True,
+            test=f"{SFT}::test_flash_attention_that_is_not_there_is_replaced_and_noted",
+        ),
+        works("use_flash_attn off", "use_flash_attn: false", f"{ARGUMENTS}::test_an_attention_that_is_named_runs_and_is_recorded"),
+        works(
+            "lora_rank 2, 8, 64 with DEFAULT and ALL targets", "lora_rank: 64, lora_target_modules: ALL",
+            "tests/train/test_parameter_counts.py::test_qwen_7b",
+        ),
+        works("dtype fp32", "dtype: fp32", f"{SFT}::test_lora_leaves_metrics_history_and_checkpoints"),
+        Row(name="dtype fp16", ask="dtype: fp16", state=GPU, plans=True, test=""),
+        works("OOM as a row", "test_oom_error: true", f"{PACKING}::test_test_oom_error_starts_with_the_longest"),
+    ),
+)  # fmt: skip
+
+GUIDE: Final = Section(
+    title="What the training guides do besides",
+    rows=(
+        works("agent dialogues, loss scale", "use_loss_scale: true", "tests/train/test_agents.py::test_the_seeds_example_trains"),
+        works(
+            "predict_with_generate, ROUGE-L", "predict_with_generate: true",
+            "tests/train/test_rouge.py::test_training_records_rouge_l_and_is_not_disturbed",
+        ),
+        works("only_save_model", "only_save_model: true", f"{SFT}::test_full_keeps_weights_only_and_its_best_has_the_recorded_loss"),
+        Row(
+            name="resume_from_checkpoint", ask="resume_from_checkpoint: FOLDER", state=CPU,
+            test=f"{SFT}::test_training_goes_on_from_a_named_checkpoint",
+        ),
+        Row(
+            name="push_to_hub, Hugging Face and ModelScope", ask="push_to_hub: true, hub_model_id: me/model", plans=True,
+            state="needs internet; tested against local stand-ins of both hubs",
+            test="tests/unit/job/test_hub_push.py::test_the_best_weights_and_their_card_are_pushed",
+        ),
+        works("several datasets, sampled and split", "dataset: [ms-agent, alpaca-en]", "tests/train/test_data.py::test_each_dataset_is_split_by_the_split_seed_and_not_by_the_training_seed"),
+        Row(
+            name="gsm8k as arrow, dataset_info.json", ask="dataset: gsm8k_math_train, dataset_info: FOLDER", state=CPU,
+            test="tests/train/test_gsm8k_by_file.py::test_a_training_and_its_evaluation_read_arrow_files_by_their_registry_and_task",
+        ),
+    ),
+)  # fmt: skip
+
+EVALUATION: Final = Section(
+    title="Evaluation and inference",
+    rows=(
+        Row(
+            name="gsm8k, 5 shots and 1 shot", ask="cmd: eval, eval_dataset: [gsm8k], eval_args: {num_fewshot: 1}",
+            state=CPU, plans=True,
+            test="tests/train/test_evaluate.py::test_gsm8k_filters_work_on_a_local_copy_of_the_built_in_task",
+        ),
+        Row(
+            name="arc, weighted by size", ask="cmd: eval, eval_dataset: [arc]", state=CPU, plans=True,
+            test="tests/train/test_evaluate.py::test_arc_is_easy_and_challenge_by_size",
+        ),
+        Row(
+            name="a local task (gsm8k-local)", ask="cmd: eval, eval_args: {include_path: FOLDER}", state=CPU,
+            test="tests/train/test_gsm8k_by_file.py::test_a_training_and_its_evaluation_read_arrow_files_by_their_registry_and_task",
+        ),
+        Row(
+            name="one eval on several GPUs (accelerate launch)", plans=False, state=LATER,
+            ask="cmd: eval, eval_dataset: [gsm8k], eval_requirements: {gpu: 2, ddp: 2}",
+        ),
+        Row(name="app-ui", ask="cmd: app-ui", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
+        Row(name="deploy", ask="cmd: deploy", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
+        Row(name="web-ui", ask="cmd: web-ui", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
+    ),
+)  # fmt: skip
+
+DISTRIBUTION: Final = Section(
+    title="Several GPUs",
+    rows=(
+        works(
+            "DDP", "requirements: {gpu: 2, ddp: 2}",
+            f"{SFT}::test_two_ranks_train_as_one_process_with_the_same_global_batch",
+        ),
+        Row(name="DDP on several nodes", ask="requirements: {gpu: 2, ddp: 2, nodes: 2}", state=CPU, plans=True, test="tests/slurm/test_interruptions.py::test_two_nodes_train_as_one"),
+        Row(name="model parallel (2*A100)", ask="requirements: {gpu: 2, ddp: 1}", state=GPU, plans=True),
+        later("model parallel + DDP", "requirements: {gpu: 4, ddp: 2}"),
+        later("DeepSpeed ZeRO-2", "deepspeed: default-zero2"),
+        later("DeepSpeed ZeRO-3", "deepspeed: default-zero3"),
+        later("FSDP", "fsdp: full_shard"),
+        later("sequence parallel 2, 4", "sequence_parallel_size: 2, requirements: {gpu: 2, ddp: 2}"),
+        later("tensor parallel", "tensor_parallel_size: 2, requirements: {gpu: 2, ddp: 2}"),
+    ),
+)  # fmt: skip
+
+FRAMEWORKS: Final = Section(
+    title="Speed and other frameworks",
+    rows=(
+        later("liger kernels", "use_liger_kernel: true"),
+        later("torch.compile", "torch_compile: true"),
+        works("attention by name", "attn_impl: eager", f"{ARGUMENTS}::test_an_attention_that_is_named_runs_and_is_recorded"),
+        Row(name="flash attention 2 and 3 by name", ask="attn_impl: flash_attention_2", state=GPU, plans=True),
+        works("fused AdamW", "optim: adamw_torch_fused", "tests/unit/schemas/test_optimizers.py::test_an_accepted_optimizer_takes_a_step_on_the_cpu_or_its_library_is_named"),
+        later("LLaMA-Factory", "cmd: llamafactory"),
+        later("ms-swift", "cmd: ms_swift"),
+        later("TRL", "cmd: trl"),
+        later("axolotl", "cmd: axolotl"),
+        Row(
+            name="any program of yours", ask="cmd: command, command: 'true'", state=CPU, plans=True,
+            test="tests/slurm/test_submit.py::test_thirty_experiments_lose_exactly_the_eval_of_the_one_that_failed",
+        ),
+    ),
+)  # fmt: skip
+
+SECTIONS: Final = (TUNERS, QUANTIZED, SETTINGS, GUIDE, EVALUATION, DISTRIBUTION, FRAMEWORKS)
+
+
+def all_rows() -> Iterator[Row]:
+    """Yield the rows of all sections."""
+    for section in SECTIONS:
+        yield from section.rows
+
+
+def render() -> str:
+    """Return the Markdown table of the README."""
+    lines = ["| row | asked for by | state |", "|---|---|---|"]
+    for section in SECTIONS:
+        lines.append(f"| **{section.title}** | | |")
+        lines += [f"| {row.name} | `{row.ask}` | {row.state} |" for row in section.rows]
+    return "\n".join(lines) + "\n"
