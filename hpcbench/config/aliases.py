@@ -9,6 +9,7 @@ from typing import Any
 from hpcbench.config.refused_arguments import FORBIDDEN, NOTHING, OFF, ON, REFUSED, WITHOUT_EFFECT
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import TORCH_DTYPES
+from hpcbench.schemas.tuners import REFUSED_METHODS, peft_arguments
 from hpcbench.storage.located_yaml import Located, show
 
 ALIASES: Mapping[str, str] = {
@@ -64,6 +65,9 @@ ALIASES: Mapping[str, str] = {
     "galore_optim_per_parameter": "galore_per_parameter",
     "hub_strategy": "push_hub_strategy",
     "modules_to_save": "lora_modules_to_save",
+    "ia3_modules_to_save": "lora_modules_to_save",
+    "lora_target_regex": "target_regex",
+    "additional_trainable_parameters": "trainable_parameters",
     "bnb_4bit_compute_dtype": "bnb_4bit_comp_dtype",
 }
 
@@ -77,6 +81,7 @@ _DTYPES = {
 VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "dtype": _DTYPES,
     "bnb_4bit_comp_dtype": _DTYPES,
+    "lora_dtype": _DTYPES,
     "use_flash_attn": {
         **dict.fromkeys(("flash_attn", "flash_attention", "flash_attention_2", "flash_attention_3"), True),
         "sdpa": False,
@@ -131,17 +136,18 @@ _ASKING_NOTHING: Mapping[str, tuple[str, ...]] = {
 }
 """Other values that those without a refusal may have."""
 
+_PREFIXED = tuple(name for name, methods in peft_arguments().items() if name.startswith(methods))
+"""Fields of peft's methods with the method's name before them; without it they are like many a word."""
+
 _UNSUPPORTED_FAMILIES = tuple(
-    f"{tuner}_"
-    for tuner in ("galore", "lisa", "llamapro", "adalora", "ia3", "vera", "boft", "fourier", "reft", "unsloth")
+    f"{tuner}_" for tuner in ("galore", "lisa", "llamapro", "adalora", "ia3", "reft", "unsloth")
 )
 
 UNSUPPORTED_TUNERS: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("boft", "fourierft", "reft", "vera"), "not built into this version; lora trains as few weights with a low rank"
-    ),
-    "longlora": "shifted sparse attention is not built into this version; take lora with a long max_length",
-    "prompt": "prompt tuning is not built into this version; take ia3 for as few weights",
+    "reft": "pyreft, which has it, needs transformers 4.45.1; take ia3 or vera for as few weights",
+    "longlora": "shifted sparse attention is in no library that is kept; take lora with a long max_length",
+    "prompt": "peft has several: take prompt_tuning, p_tuning or prefix_tuning",
+    **{name: f"{why}; take another method of peft" for name, why in REFUSED_METHODS.items()},
 }
 """Values of `sft_type` in ms-swift that are not supported -> why, and what to take instead."""
 
@@ -184,7 +190,7 @@ class ArgumentNames:
             if name in _OWN_FILES and _canonical(value) in ("[]", *NOTHING):
                 continue
             own = self._own_name(name, value)
-            if own not in self.known:
+            if own not in self.known and own not in peft_arguments():
                 if name not in EXPANSIONS:
                     problems += self._refuse(name, value)
                 continue
@@ -243,7 +249,7 @@ class ArgumentNames:
         if name.startswith(_UNSUPPORTED_FAMILIES):
             message = f"`{name}` is known but not supported by this version"
             return [] if _canonical(value) in OFF else [value.problem(message, hint="remove it")]
-        others = (*self.known, *self.also, *ALIASES, *EXPANSIONS, *REFUSED)
+        others = (*self.known, *self.also, *ALIASES, *EXPANSIONS, *REFUSED, *_PREFIXED)
         hint = HINTS.get(name) or did_you_mean(name, others)
         if name in self.elsewhere:
             section = self.elsewhere[name]

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from hpcbench.catalog.peft_methods import peft_methods
 from hpcbench.errors import Problem
 from hpcbench.schemas.arguments import QUANTIZABLE, EvalArgs, SftArgs
 from hpcbench.schemas.request import TRAININGS, Command
+from hpcbench.schemas.tuners import needs_method, peft_arguments
 from hpcbench.storage.located_yaml import Located
 
 
@@ -35,17 +37,38 @@ def _of_tuners(*tuners: str) -> Callable[[SftArgs], bool]:
     return lambda args: args.tuner in tuners
 
 
-_LORA = ("lora_target_modules", "lora_alpha", "lora_dropout_p")
+_LORA = ("lora_alpha", "lora_dropout_p")
+_OF_OTHERS_TOO = (*_LORA, "lora_target_modules", "lora_modules_to_save", "lora_dtype")
+_FREEZING = (
+    *("freeze_parameters", "freeze_parameters_regex", "freeze_parameters_ratio"),
+    *("trainable_parameters", "trainable_parameters_regex"),
+)
 _Q_GALORE = ("galore_cos_threshold", "galore_gamma_proj", "galore_queue_size")
 
 EFFECTS = (
-    _Effect(names=_LORA, needs="sft_type: lora or adalora", holds=_of_tuners("lora", "adalora")),
+    _Effect(names=(*_LORA, "lora_dtype"), needs="sft_type: lora or adalora", holds=_of_tuners("lora", "adalora")),
     _Effect(
-        names=tuple(name for name in (*_family("lora_"), "use_dora", "use_rslora") if name not in _LORA),
+        names=("lora_target_modules", "target_regex"),
+        needs="sft_type: lora, adalora, or another method of peft for linear layers",
+        holds=lambda args: args.takes_targets,
+    ),
+    _Effect(
+        names=("lora_modules_to_save",),
+        needs="sft_type: lora, ia3, or another method of peft that saves modules",
+        holds=lambda args: args.saves_modules,
+    ),
+    _Effect(
+        names=tuple(name for name in (*_family("lora_"), "use_dora", "use_rslora") if name not in _OF_OTHERS_TOO),
         needs="sft_type: lora",
         holds=_of_tuners("lora"),
     ),
-    _Effect(names=("init_lora_weights",), needs="sft_type: lora", holds=_of_tuners("lora")),
+    _Effect(
+        names=("init_lora_weights", "target_parameters", "use_swift_lora"),
+        needs="sft_type: lora",
+        holds=_of_tuners("lora"),
+    ),
+    _Effect(names=_FREEZING, needs="sft_type: full, without lisa", holds=_of_tuners("full", "galore")),
+    _Effect(names=("peft_config",), needs="an sft_type of peft", holds=lambda args: args.sft_type in peft_methods()),
     *(
         _Effect(names=_family(f"{tuner}_"), needs=f"sft_type: {tuner}", holds=_of_tuners(tuner))
         for tuner in ("adalora", "adapter", "ia3", "llamapro", "lisa")
@@ -118,8 +141,17 @@ class Effects:
     """Layer and argument -> its value and what it needs."""
     used: set[tuple[str, str]] = field(default_factory=set)
 
-    def check(self, args: SftArgs, given: Mapping[str, Located]) -> list[Problem]:
-        """Return what an experiment names for itself without an effect; what all share is kept for `finish`."""
+    def check(
+        self, args: SftArgs, given: Mapping[str, Located], taken: Iterable[tuple[str, Located]] = ()
+    ) -> list[Problem]:
+        """Return what an experiment names for itself without an effect; what all share is kept for `finish`.
+
+        Args:
+            args: of the experiment.
+            given: as they were written.
+            taken: what was written too and went into `peft_config`.
+        """
+        self.used.update((value.source, name) for name, value in taken)
         idle = dict(find_idle(args, given))
         problems = []
         for name, value in given.items():
@@ -144,6 +176,11 @@ class Effects:
 def find_idle(args: SftArgs, given: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the written arguments that have no effect, each with what it needs."""
     written = set(given)
+    of_peft = peft_arguments()
+    # A field of the experiment's own method is in `peft_config` by now.
+    yield from (
+        (name, needs_method(of_peft[name])) for name in given if name not in type(args).model_fields and name in of_peft
+    )
     for effect in EFFECTS:
         if effect.holds(args) or (effect.switch in written and not getattr(args, effect.switch or "")):
             continue
@@ -162,11 +199,12 @@ def check_eval_effects(
     """Return what evals are asked for and cannot do, or what an experiment names for itself without an effect."""
     problems = []
     tuner = args.tuner if args is not None and cmd in TRAININGS else None
-    if any(eval_args.merge_lora for eval_args in evals) and cmd != "command" and tuner not in QUANTIZABLE:
+    merges = args is not None and cmd in TRAININGS and args.merges
+    if any(eval_args.merge_lora for eval_args in evals) and cmd != "command" and not merges:
         where = given.get("merge_lora", at)
         # Its weights are none of peft's, so the job would fail; for the others there is nothing to merge.
-        if tuner == "adapter":
-            message = "`merge_lora`: what sft_type adapter trains cannot be merged"
+        if args is not None and (tuner == "adapter" or args.is_peft_method):
+            message = f"`merge_lora`: what sft_type {args.sft_type} trains cannot be merged"
             problems.append(at.problem(message, hint="set eval_args.merge_lora: false"))
         elif where.source in {"experiment", "matrix"}:
             problems.append(_no_effect(where, "merge_lora", f"sft_type: {', '.join(QUANTIZABLE)}"))

@@ -18,6 +18,7 @@ from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_model_files, find_chat_template
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
+from hpcbench.config.peft_fields import gather_fields
 from hpcbench.config.request_checks import check_args, check_eval_ranks, check_resources, has_validation
 from hpcbench.config.typed_fields import build, take_count, take_text, take_words
 from hpcbench.config.unsloth_checks import check_unsloth
@@ -27,7 +28,7 @@ from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, Arguments, CommandArgs, E
 from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
 from hpcbench.schemas.request import TRAININGS, Command, Device, Resources, eval_job_name
 from hpcbench.schemas.suite import Experiment
-from hpcbench.schemas.tuners import list_sft_types
+from hpcbench.schemas.tuners import list_sft_types, peft_arguments
 from hpcbench.storage.located_yaml import Located, show, to_plain
 
 COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
@@ -55,6 +56,10 @@ class ExperimentBuilder:
     def build(self, name: str) -> Experiment | None:
         """Return the experiment, or None with the reasons in `problems`."""
         before = len(self.problems)
+        written = self.layer.section("args")
+        self.layer = replace(
+            self.layer, sections={**self.layer.sections, "args": gather_fields(written, self.problems)}
+        )
         cmd = read_cmd(self.layer, at=self.at, problems=self.problems)
         device = self._device()
         if cmd is None or device is None:
@@ -75,7 +80,8 @@ class ExperimentBuilder:
             given = self.layer.section("args")
             self.problems += check_args(args, given, at=self.at, cmd=cmd, device=device, has_evals=bool(evals))
             if cmd in TRAININGS:
-                self.problems += self.place.effects.check(args, given)
+                taken = ((name, value) for name, value in written.items() if name not in given)
+                self.problems += self.place.effects.check(args, given, taken)
                 self.problems += check_unsloth(args, requirements, lambda name: given.get(name, self.at))
             if cmd != "command":
                 self.problems += check_model_files(
@@ -200,7 +206,7 @@ class ExperimentBuilder:
         """Report arguments that only other commands have."""
         own = OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}
         for name, entry in self.layer.section("args").items():
-            if name not in SftArgs.model_fields and name not in own:
+            if name not in SftArgs.model_fields and name not in own and name not in peft_arguments():
                 others = [f"`cmd: {other}`" for other, group in OWN_ARGUMENTS.items() if name in group.model_fields]
                 self.problems.append(entry.problem(f"`{name}` is only for {' and '.join(others)}"))
 

@@ -211,15 +211,17 @@ _TRAINING: Final[Mapping[str, Refusal]] = {
         instead="set report_to: none, or remove it",
     ),
     **_refuse(
-        "lora_dtype",
-        why="adapters are trained in fp32, whatever the base's dtype",
-        instead="remove it; dtype sets the base's",
-        idle=("auto", "fp32", "float32", *NOTHING),
+        *("reft_layers", "reft_layer_key", "reft_rank", "reft_intervention_type", "reft_args"),
+        why="pyreft, which has reft, needs transformers 4.45.1",
+        instead="remove it; sft_type: ia3 or vera trains as few weights",
+        idle=("4", "loreftintervention", *NOTHING),
     ),
     **_refuse(
-        "freeze_parameters",
-        why="full trains every weight",
-        instead="use sft_type: lisa to train a few layers at a time, or an adapter",
+        *("lora_ga_batch_size", "lora_ga_iters", "lora_ga_max_length"),
+        *("lora_ga_direction", "lora_ga_scale", "lora_ga_stable_gamma"),
+        why="lora-ga changes the base by gradients over data, and no checkpoint holds by how much",
+        instead="remove it; init_lora_weights: pissa or olora begins from the base's weights",
+        idle=("2", "1024", "16", "arb2r", "stable", *NOTHING),
     ),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hpcbench.catalog.peft_methods import peft_methods
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.experiment_builder import COMMANDS, DEVICES
 from hpcbench.config.layers import PER_DATASET
@@ -17,6 +18,7 @@ from hpcbench.config.names import MAX_NAME_LENGTH
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.schemas.durations import FORMS
 from hpcbench.schemas.request import Resources
+from hpcbench.schemas.tuners import list_peft_methods, prefixes_of
 from hpcbench.storage.json_files import JsonObject
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -66,7 +68,10 @@ def suite_json_schema() -> JsonObject:
         "required": ["experiment"],
         "additionalProperties": False,
         "$defs": {
-            "args": _section(_with_aliases({**_fields(SftArgs), **_fields(CommandArgs)})),
+            "args": {
+                **_section(_with_aliases({**_fields(SftArgs), **_fields(CommandArgs)})),
+                "patternProperties": _fields_of_peft(),
+            },
             "requirements": _section(_requirements()),
             "eval_args": _section({**_fields(EvalArgs), PER_DATASET: _per_dataset()}),
             "matrix": _matrix(),
@@ -136,6 +141,18 @@ def _with_aliases(properties: JsonObject) -> JsonObject:
     """Add the other names under which arguments are taken; their values may be other words too."""
     aliases = {alias: {"description": f"Same as `{name}`."} for alias, name in ALIASES.items()}
     return {**aliases, **properties}
+
+
+def _fields_of_peft() -> JsonObject:
+    """Return the fields of peft's methods, which have hundreds of names, by patterns."""
+    methods = list_peft_methods()
+    prefixes = sorted({prefix.removesuffix("_") for method in methods for prefix in prefixes_of(method)})
+    fields = sorted({field for method in methods for field in peft_methods()[method].fields} - {*SftArgs.model_fields})
+    text = "A field of peft's configuration of the method."
+    return {
+        f"^({'|'.join(prefixes)})_[A-Za-z0-9_]+$": {"description": text},
+        f"^({'|'.join(fields)})$": {"description": text},
+    }
 
 
 def _requirements() -> JsonObject:

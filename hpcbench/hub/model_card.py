@@ -49,10 +49,10 @@ def render_card(request: JobRequest, record: Record, *, library: str, checkpoint
         "datasets": [hub_id for name in args.dataset if (hub_id := _dataset_id(name, args)) is not None],
         "library_name": library,
         "pipeline_tag": "text-generation",
-        "tags": ["hpcbench", args.tuner],
+        "tags": ["hpcbench", args.method],
     }
     front = yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=True, allow_unicode=True)
-    rows = (("Base model", base), ("Method", args.tuner), ("Checkpoint", checkpoint), *_facts(args, metrics))
+    rows = (("Base model", base), ("Method", args.method), ("Checkpoint", checkpoint), *_facts(args, metrics))
     sections = [
         f"---\n{front}---",
         f"# {repository.rsplit('/', 1)[-1]}",
@@ -68,7 +68,7 @@ def render_card(request: JobRequest, record: Record, *, library: str, checkpoint
         code = f"{imports}from {library} import {names}\n\n{_LOADING[library].format(base=base, repository=repository)}"
         sections.append(f"## Loading\n\n```python\n{code}\n```")
     else:
-        text = f"These are an hpcbench adapter's weights ({args.tuner}) for the base model; hpcbench loads them."
+        text = f"These are an hpcbench adapter's weights ({args.method}) for the base model; hpcbench loads them."
         sections.append(f"## Loading\n\n{text}")
     packages = record.environment.get("packages") or {}
     versions = ", ".join(f"{name} {packages[name]}" for name in _PACKAGES if name in packages)

@@ -6,7 +6,8 @@ not say, such as the names of modules in a pickled file, is left to the job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from hpcbench.errors import name_first
@@ -242,6 +243,7 @@ def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
     names = module_names(tensors) | {"lm_head"}  # a tied head has no tensor
     matrices = with_matrices(tensors, model.weights.shapes)
     layers = {name.rpartition(".")[0] for name in matrices} | {"lm_head"}
+    yield from _check_patterns(args, model, layers)
     for argument in target_arguments(args):
         words = getattr(args, argument)
         if argument == "lora_modules_to_save":
@@ -258,12 +260,34 @@ def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
 
 def target_arguments(args: SftArgs) -> tuple[str, ...]:
     """Return the arguments that name modules for the method."""
-    return {
-        "lora": ("lora_target_modules", "lora_modules_to_save"),
-        "adalora": ("lora_target_modules",),
+    own = {
         "ia3": ("ia3_target_modules", "ia3_feedforward_modules"),
         "galore": ("galore_target_modules",),
     }.get(args.tuner, ())
+    targets = ("lora_target_modules",) if args.takes_targets and args.target_regex is None else ()
+    return (*own, *targets, *(("lora_modules_to_save",) if args.saves_modules else ()))
+
+
+def _check_patterns(args: SftArgs, model: ModelFolder, layers: Collection[str]) -> Iterator[Fault]:
+    """Yield what names no module or weight, of the arguments that name them in other ways than by their ends."""
+    pattern = args.target_regex
+    if pattern is not None and args.takes_targets and not any(re.fullmatch(pattern, name) for name in layers):
+        hint = "it must match the whole name, such as model.layers.0.self_attn.q_proj: begin it with .*"
+        message = f"{model.name} has no module whose full name matches {pattern!r}"
+        yield Fault(argument="target_regex", message=message, hint=hint)
+    if args.tuner not in {"full", "galore"}:
+        return
+    tensors = model.weights.names
+    for argument in ("freeze_parameters", "trainable_parameters"):
+        unmatched = [word for word in getattr(args, argument) if not any(name.startswith(word) for name in tensors)]
+        if unmatched:
+            known = sorted({".".join(name.split(".")[:2]) for name in tensors})
+            message = f"{model.name} has no weight whose name begins with {name_first(unmatched)}"
+            yield Fault(argument=argument, message=message, expected=f"the beginning of a name: {name_first(known)}")
+        regex = getattr(args, f"{argument}_regex")
+        if regex is not None and not any(re.search(regex, name) for name in tensors):
+            message = f"{model.name} has no weight whose name matches {regex!r}"
+            yield Fault(argument=f"{argument}_regex", message=message, expected=name_first(last_parts(tensors), 20))
 
 
 def _check_layers(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:

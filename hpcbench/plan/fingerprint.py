@@ -54,7 +54,14 @@ QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_
 """Those that it depends on too where its weights are quantised."""
 
 ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
-    "args": frozenset({"attn_impl", "quant_method", "rlhf_type"}),
+    "args": frozenset(
+        {
+            *("attn_impl", "quant_method", "rlhf_type"),
+            *("peft_config", "target_regex", "target_parameters", "lora_dtype", "use_swift_lora"),
+            *("freeze_parameters", "freeze_parameters_regex", "freeze_parameters_ratio"),
+            *("trainable_parameters", "trainable_parameters_regex"),
+        }
+    ),
     "eval_args": frozenset(),
 }
 """Arguments younger than 0.2, by group: left out at their default, so that results of earlier versions stay valid."""

@@ -9,6 +9,8 @@ from hpcbench.schemas.arguments import SftArgs
 
 _WIDE = 1e12
 """No figure of ours is larger; what is gets an exponent, so that a cell stays a cell."""
+_LONGEST_VALUE = 40
+"""Characters of a setting in a cell."""
 _COMMON_FILE_NAMES = ("train", "data", "dataset")
 _GALORE_SWITCHES = ("galore_per_parameter", "galore_with_embedding")
 _DATA_SWITCHES = ("packing", "lazy_tokenize", "use_loss_scale", "loss_on_all_rounds")
@@ -43,15 +45,22 @@ def tuner_params(args: SftArgs) -> str:
         parts += [
             ranks[args.sft_type],
             *([f"init_rank={args.adalora_init_r}"] if args.sft_type == "adalora" else []),
-            f"target={','.join(args.lora_target_modules)}",
+            f"target={args.target_regex or ','.join(args.lora_target_modules)}",
             f"alpha={args.lora_alpha:g}",
         ]
+        parts += [f"target_parameters={','.join(args.target_parameters)}"] if args.target_parameters else []
         parts += [f"lr_ratio={args.lora_lr_ratio:g}"] if args.lora_lr_ratio is not None else []
         parts += ["use_rslora=True"] if args.use_rslora else []
         parts += ["use_dora=True"] if args.use_dora else []
         parts += [f"bias={args.lora_bias_trainable}"] if args.lora_bias_trainable != "none" else []
         parts += [f"modules_to_save={','.join(args.lora_modules_to_save)}"] if args.lora_modules_to_save else []
         parts += [f"init={args.init_lora_weights}"] if args.init_lora_weights != "true" else []
+    if args.is_peft_method and args.takes_targets:
+        parts.append(f"target={args.target_regex or ','.join(args.lora_target_modules)}")
+    if args.sft_type != "lora" and args.saves_modules and args.lora_modules_to_save:
+        parts.append(f"modules_to_save={','.join(args.lora_modules_to_save)}")
+    parts += [f"{name}={_short(value)}" for name, value in args.peft_config.items()]
+    parts += [f"lora_dtype={args.lora_dtype}"] if args.lora_dtype is not None else []
     match args.tuner:
         case "galore":
             parts.append(f"galore_rank={args.galore_rank}")
@@ -61,6 +70,8 @@ def tuner_params(args: SftArgs) -> str:
             parts += [f"galore_proj_bits={args.galore_proj_bits}"] if args.galore_proj_quant else []
         case "adapter":
             parts.append(f"adapter_length={args.adapter_length}")
+        case "full":
+            parts += _freezing(args)
         case _:
             parts += _other_params(args)
     parts += ["tuner_backend=unsloth"] if args.tuner_backend == "unsloth" else []
@@ -105,6 +116,21 @@ def _other_params(args: SftArgs) -> list[str]:
             ]
         case _:
             return []
+
+
+def _freezing(args: SftArgs) -> list[str]:
+    """Return which weights of full are left out."""
+    ratio = args.freeze_parameters_ratio
+    parts = [f"freeze_ratio={ratio:g}"] if ratio else []
+    for label in ("freeze", "trainable"):
+        names, pattern = getattr(args, f"{label}_parameters"), getattr(args, f"{label}_parameters_regex")
+        parts += [f"{label}={','.join([*names, *([pattern] if pattern else [])])}"] if names or pattern else []
+    return parts
+
+
+def _short(value: object) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
 
 
 def quantization_text(args: SftArgs) -> str:

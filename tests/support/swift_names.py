@@ -16,6 +16,7 @@ import yaml
 from hpcbench.config.aliases import ALIASES, EXPANSIONS
 from hpcbench.config.layers import ARGUMENTS, MOVED_ARGUMENTS
 from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, WITHOUT_EFFECT
+from hpcbench.schemas.tuners import field_named, peft_arguments
 from tests.support.places import RECORDED
 
 Fate = Literal["honored", "mapped", "changes nothing", "refused", "owed"]
@@ -23,14 +24,6 @@ Fate = Literal["honored", "mapped", "changes nothing", "refused", "owed"]
 SERVING = "DeployArguments"
 """Arguments of a server, which hpcbench is not: refused as the others, but not of a command that it has."""
 
-_OWED_TUNERS = """
-additional_trainable_parameters target_regex lora_target_regex target_parameters use_swift_lora
-boft_block_size boft_block_num boft_n_butterfly_factor boft_dropout boft_target_modules boft_modules_to_save
-vera_rank vera_projection_prng_key vera_dropout vera_d_initial vera_target_modules vera_modules_to_save
-fourier_n_frequency fourier_scaling reft_layers reft_rank reft_intervention_type reft_args reft_layer_key
-ia3_modules_to_save freeze_parameters_regex freeze_parameters_ratio trainable_parameters trainable_parameters_regex
-lora_ga_batch_size lora_ga_iters lora_ga_max_length lora_ga_direction lora_ga_scale lora_ga_stable_gamma
-"""
 _OWED_EXPORT = "quant_device_map quant_output_dir quant_batch_size group_size exist_ok max_shard_size"
 _OWED_PREFERENCE = """
 ref_model_type ref_model_id_or_path ref_model_free max_prompt_length beta label_smoothing loss_type sft_beta simpo_gamma
@@ -47,7 +40,6 @@ packing_strategy ddp_timeout columns
 OWED: Mapping[str, str] = {
     name: subject
     for subject, names in (
-        ("tuners", _OWED_TUNERS),
         ("export", _OWED_EXPORT),
         ("preference tuning", _OWED_PREFERENCE),
         ("images", _OWED_IMAGES),
@@ -87,6 +79,9 @@ def fate_of(name: str) -> tuple[Fate, str]:
         return "honored", f"`{name}`"
     if name in ALIASES:
         return "mapped", f"`{ALIASES[name]}`"
+    if name in peft_arguments():
+        method = peft_arguments()[name][0]
+        return "mapped", f"`peft_config.{field_named(method, name)}`"
     if name in MOVED_ARGUMENTS:
         section, key = MOVED_ARGUMENTS[name]
         return "mapped", f"`{section}.{key}`" if section else f"`{key}`, beside `args`"
@@ -95,8 +90,6 @@ def fate_of(name: str) -> tuple[Fate, str]:
         return "mapped", ", ".join(meant)
     if name in WITHOUT_EFFECT:
         return "changes nothing", WITHOUT_EFFECT[name]
-    if name in FORBIDDEN:
-        return "refused", FORBIDDEN[name]
-    if name in REFUSED:
-        return "refused", f"{REFUSED[name].why}; {REFUSED[name].instead}"
+    if name in FORBIDDEN or name in REFUSED:
+        return "refused", FORBIDDEN.get(name) or f"{REFUSED[name].why}; {REFUSED[name].instead}"
     return "owed", OWED[name]

@@ -111,6 +111,7 @@ def test_a_new_file_is_a_new_method(tmp_path: Path) -> None:
 
 
 def test_every_file_is_a_method() -> None:
-    assert list_tuners() == ("adalora", "adapter", "full", "galore", "ia3", "lisa", "llamapro", "lora")
+    own = ("adalora", "adapter", "full", "galore", "ia3", "lisa", "llamapro", "lora")
+    assert list_tuners() == (*own, "peft", "shadow")
     for name in list_tuners():
         assert load_tuner(name).prepare is not None

@@ -30,7 +30,7 @@ def suite_of(experiment: Experiment, *, root: Path, name: str | None, prefix: st
     file = root / f"{label}.yaml"
     _refuse_foreign(paths, file)
     if name is None:
-        name = _next_version(paths, prefix or ("run" if args is None else args.tuner))
+        name = _next_version(paths, prefix or ("run" if args is None else args.method))
     return Suite(name=label, file=file, experiments=(replace(experiment, suite=label, name=name),), grows=True)
 
 

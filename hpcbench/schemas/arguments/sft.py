@@ -14,6 +14,7 @@ from hpcbench.schemas.arguments.model import ModelArgs
 from hpcbench.schemas.arguments.preference import PreferenceArgs
 from hpcbench.schemas.arguments.training import TrainingArgs
 from hpcbench.schemas.arguments.tuner import TunerArgs
+from hpcbench.schemas.tuners import BASE_DTYPE_METHODS
 
 GROUPS: Final[Mapping[str, type[Arguments]]] = {
     "Model": ModelArgs,
@@ -39,7 +40,12 @@ class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelA
 
     @model_validator(mode="after")
     def _groups_fit_together(self) -> Self:
-        contradiction = self._find_in_galore() or self._find_in_quantization() or self._find_in_lora()
+        contradiction = (
+            self._find_in_galore()
+            or self._find_in_quantization()
+            or self._find_in_lora()
+            or self._find_in_virtual_tokens()
+        )
         if contradiction is not None:
             raise ValueError(contradiction)
         return self
@@ -50,11 +56,13 @@ class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelA
         return None
 
     def _find_in_quantization(self) -> str | None:
-        if self.quantization_bit and self.sft_type not in QUANTIZABLE:
+        if self.quantization_bit and not self.takes_quantized:
             return (
                 f"quantization_bit freezes the base and cannot go with sft_type {self.sft_type}: "
                 f"take {', '.join(QUANTIZABLE)}, or quantization_bit: 0"
             )
+        if self.quantization_bit and self.init_lora_weights.startswith(("pissa", "olora")):
+            return f"init_lora_weights {self.init_lora_weights} needs the base's weights: set quantization_bit: 0"
         if self.quantization_bit and self.lora_bias_trainable != "none":
             return "quantised layers keep their biases frozen: lora_bias_trainable: none, or quantization_bit: 0"
         if self.quant_method == "bnb" and not self.quantization_bit:
@@ -68,6 +76,22 @@ class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelA
         if trained and self.dtype == "fp16":
             # The scaler of fp16 needs fp32 weights, and these have the base's dtype.
             return f"{trained[0]} trains weights in the base's dtype, which fp16 cannot be: set dtype: bf16 or fp32"
+        if self.sft_type in BASE_DTYPE_METHODS and self.dtype == "fp16":
+            return f"sft_type {self.sft_type} trains weights in the base's dtype: set dtype: bf16 or fp32, not fp16"
+        return None
+
+    def _find_in_virtual_tokens(self) -> str | None:
+        """Return what cannot go with tokens that stand before each sample."""
+        if not self.adds_tokens:
+            return None
+        for name in ("packing", "use_loss_scale"):
+            if getattr(self, name):
+                return f"{name} cannot go with the virtual tokens of sft_type {self.sft_type}: set {name}: false"
+        if self.gradient_checkpointing and self.sft_type in {"prefix_tuning", "cartridge"}:
+            return (
+                f"gradient_checkpointing drops the cache that sft_type {self.sft_type} keeps its tokens in: "
+                "set gradient_checkpointing: false"
+            )
         return None
 
     @property

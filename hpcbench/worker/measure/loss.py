@@ -54,6 +54,8 @@ def _sum_batch(model: Any, rows: Sequence[Encoded], device: torch.device | str, 
     ids_BT = pad_rows([row.input_ids for row in rows], pad_token_id).to(device)  # noqa: N806
     mask_BT = pad_rows([[1] * len(row.input_ids) for row in rows], 0).to(device)  # noqa: N806
     logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits  # noqa: N806
+    # Virtual tokens of prompt tuning stand before the samples' and have logits too.
+    logits_BTV = logits_BTV[:, -ids_BT.shape[1] :]  # noqa: N806
     targets = pad_rows([row.labels for row in rows], IGNORED_LABEL)[:, 1:].to(logits_BTV.device)
     predicted = targets != IGNORED_LABEL
     logits_NV, targets_N = logits_BTV[:, :-1][predicted], targets[predicted]  # noqa: N806

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle  # for its errors alone
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from hpcbench.worker.models.quantization import check_loadable, describe, quanti
 from hpcbench.worker.models.source import model_source
 from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import load_tuner
+from hpcbench.worker.tuners.lora import draw_alike
 
 TUNER_WEIGHTS: Final = "tuner.safetensors"
 
@@ -112,6 +114,11 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
     if (folder / PEFT_CONFIG).is_file():
         from peft import PeftModel
 
+        if merge and args.is_peft_method and not args.merges:
+            raise WorkerError(
+                f"{folder}: what sft_type {args.sft_type} trains cannot be merged",
+                hint="set eval_args.merge_lora: false",
+            )
         base = load_model(args, device, num_gpus=num_gpus, for_training=False)
         if merge and any(map(is_packed, base.modules())):
             raise WorkerError(
@@ -124,7 +131,11 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         if merge:
             _untie(base, folder)
         try:
-            model = PeftModel.from_pretrained(base, str(folder))
+            # A base that lacks the part which the adapter began with lacks the same here.
+            with draw_alike(args.seed):
+                model = PeftModel.from_pretrained(
+                    base, str(folder), autocast_adapter_dtype=args.lora_dtype in {None, "fp32"}
+                )
         except (OSError, ValueError, RuntimeError) as error:
             raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
         return (model.merge_and_unload() if merge else model).eval()
@@ -139,12 +150,17 @@ def _untie(base: Any, folder: Path) -> None:
     Merged into the shared weight a change of the one would change the other.
     """
     embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
-    if head is None or head.weight is not embedding.weight:
-        return
     config = read_json(folder / PEFT_CONFIG) or {}
+    # peft trains tokens of the embedding and of a head that is tied to it as one.
+    if head is None or head.weight is not embedding.weight or config.get("peft_type") == "TRAINABLE_TOKENS":
+        return
     words = config.get("target_modules") or []
     names = [name for name, module in base.named_modules() if module is embedding or module is head]
-    if not isinstance(words, str) and any(f".{name}".endswith(f".{word}") for name in names for word in words):
+    if isinstance(words, str):
+        is_changed = words != "all-linear" and any(re.fullmatch(words, name) for name in names)
+    else:
+        is_changed = any(f".{name}".endswith(f".{word}") for name in names for word in words)
+    if is_changed:
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         base.config.tie_word_embeddings = False
 

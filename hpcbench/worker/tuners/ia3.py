@@ -11,7 +11,7 @@ from typing import Any, Final
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.tuners import Tuner
-from hpcbench.worker.tuners.lora import check_names
+from hpcbench.worker.tuners.lora import check_names, check_saved_modules
 
 DEFAULTS: Final = (
     (("k_proj", "v_proj"), "down_proj"),
@@ -33,8 +33,15 @@ def prepare(model: Any, args: SftArgs) -> Any:
     """
     from peft import IA3Config, get_peft_model
 
+    check_saved_modules(model, args)
     targets, feedforward = _choose_modules(model, args)
-    config = IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=feedforward)
+    config = IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=targets,
+        feedforward_modules=feedforward,
+        modules_to_save=list(args.lora_modules_to_save) or None,
+        **args.peft_config,
+    )
     try:
         return get_peft_model(model, config)
     except ValueError as error:

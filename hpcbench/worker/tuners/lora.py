@@ -6,15 +6,17 @@ It never touches the base's weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from torch import nn
 
 from hpcbench.catalog.models import MODELS
 from hpcbench.errors import WorkerError, name_first
 from hpcbench.model_files.modules import ALL, DEFAULT, EMBEDDING, GROUP_WORDS, find_unmatched, find_unsaved, last_parts
-from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.arguments import TORCH_DTYPES, Dtype, SftArgs
 from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import Tuner
 
@@ -41,9 +43,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
     """
     from peft import LoraConfig
 
-    names = [name for name, _ in model.named_modules()]
-    if unknown := find_unsaved(args.lora_modules_to_save, names):
-        raise WorkerError(f"lora_modules_to_save: no module is named {', '.join(unknown)}")
+    check_saved_modules(model, args)
     return add_adapter(
         model,
         args,
@@ -54,7 +54,19 @@ def prepare(model: Any, args: SftArgs) -> Any:
         bias=args.lora_bias_trainable,
         modules_to_save=list(args.lora_modules_to_save) or None,
         init_lora_weights={"true": True, "false": False}.get(args.init_lora_weights, args.init_lora_weights),
+        target_parameters=list(args.target_parameters) or None,
     )
+
+
+def check_saved_modules(model: Any, args: SftArgs) -> None:
+    """Raise where the model lacks a module that is to be trained in full.
+
+    Raises:
+        WorkerError: with its name.
+    """
+    names = [name for name, _ in model.named_modules()]
+    if unknown := find_unsaved(args.lora_modules_to_save, names):
+        raise WorkerError(f"lora_modules_to_save: no module is named {', '.join(unknown)}")
 
 
 def add_adapter(model: Any, args: SftArgs, config_type: type[LoraConfig], **options: Any) -> Any:
@@ -70,13 +82,34 @@ def add_adapter(model: Any, args: SftArgs, config_type: type[LoraConfig], **opti
         lora_alpha=args.lora_alpha,  # type: ignore[arg-type]  # peft only divides by it; fractions are fine
         lora_dropout=args.lora_dropout_p,
         target_modules=choose_targets(model, args),
+        **args.peft_config,
         **options,
     )
-    try:
-        return get_peft_model(model, config)
-    # peft raises it where no module has the name of a target.
-    except ValueError as error:
-        raise WorkerError(f"lora_target_modules: {error}") from error
+    # PiSSA's fast SVD draws numbers: an evaluation has to draw the same to take the same part out of the base.
+    with draw_alike(args.seed):
+        try:
+            tuned = get_peft_model(model, config)
+        # peft raises it where no module has the name of a target.
+        except ValueError as error:
+            raise WorkerError(f"lora_target_modules: {error}") from error
+    if args.lora_dtype is not None:
+        cast_adapter(tuned, args.lora_dtype)
+    return tuned
+
+
+@contextlib.contextmanager
+def draw_alike(seed: int) -> Iterator[None]:
+    """Let what is drawn inside depend on the seed alone, and leave the generators as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def cast_adapter(model: Any, dtype: Dtype) -> None:
+    """Give the adapter's weights a dtype; peft makes them fp32."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, TORCH_DTYPES[dtype]))
 
 
 def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
@@ -87,6 +120,8 @@ def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
     Raises:
         WorkerError: DEFAULT is not known for this architecture, or no module has a name asked for.
     """
+    if args.target_regex is not None:
+        return args.target_regex
     words = list(args.lora_target_modules)
     # peft leaves the output layer out; in packed layers (GPTQ, AWQ) it finds nothing, and needs their names.
     if set(words) == {ALL} and not any(map(is_packed, model.modules())):

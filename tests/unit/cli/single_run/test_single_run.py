@@ -123,7 +123,7 @@ def test_resources_follow_the_machine_unless_they_are_typed(
         ("--dataset nowhere.jsonl", "no such file: 'nowhere.jsonl'"),
         ("--dataset null", "no dataset to train on"),
         ("--model ./nowhere", "--model: no such folder: './nowhere'"),
-        ("--sft_type vera", "known but not supported"),
+        ("--sft_type longlora", "known but not supported"),
         ("--fsdp true", "`fsdp` is known but not supported"),
         ("--ignore_args_error true", "trains something else than was asked for"),
         ("--seed 1 --seed 2", "--seed: given twice"),
