@@ -41,18 +41,19 @@ class DatasetChecker:
 
     found: dict[tuple[object, ...], _Finding] = field(default_factory=dict)
 
-    def check(self, args: SftArgs, given: Mapping[str, Located], *, at: Located) -> list[Problem]:
+    def check(self, args: SftArgs, given: Mapping[str, Located], *, at: Located, asks: bool = False) -> list[Problem]:
         """Return what is wrong with the datasets that the arguments name.
 
         Args:
             args: of an experiment.
             given: its arguments as they were written.
             at: the experiment.
+            asks: whether rows are only asked, so that they may lack their answers.
         """
         problems = []
-        for argument in _read_by(args):
+        for argument in _read_by(args, asks=asks):
             for index, name in enumerate(getattr(args, argument)):
-                fault = self._look_once(name, args).fault
+                fault = self._look_once(name, args, asks=asks).fault
                 if fault is not None:
                     place = given.get(argument, at).at([index])
                     message, expected = fault.message, None
@@ -62,7 +63,7 @@ class DatasetChecker:
         return problems
 
     def check_tools(
-        self, args: SftArgs, given: Mapping[str, Located], *, at: Located, template: str | None
+        self, args: SftArgs, given: Mapping[str, Located], *, at: Located, template: str | None, asks: bool = False
     ) -> list[Problem]:
         """Return a problem for each dataset with tools that the chat template does not write.
 
@@ -71,14 +72,15 @@ class DatasetChecker:
             given: its arguments as they were written.
             at: the experiment.
             template: the chat template's text, or that of all that the tokenizer has; None is not known here.
+            asks: whether rows are only asked.
         """
         problems: list[Problem] = []
         if template is None:
             return problems
-        for argument in _read_by(args):
+        for argument in _read_by(args, asks=asks):
             for index, name in enumerate(getattr(args, argument)):
                 # A template that does not name a variable cannot write what is in it.
-                missing = sorted(word for word in self._look_once(name, args).tools if word not in template)
+                missing = sorted(word for word in self._look_once(name, args, asks=asks).tools if word not in template)
                 if missing:
                     what = " and ".join(missing).replace("_", " ")
                     fault = f"its rows have {what}, and the model's chat template does not write them"
@@ -94,23 +96,25 @@ class DatasetChecker:
         """Return what is to be said of the datasets beside problems, in the order met."""
         return tuple(dict.fromkeys(remark for finding in self.found.values() for remark in finding.remarks))
 
-    def _look_once(self, name: str, args: SftArgs) -> _Finding:
+    def _look_once(self, name: str, args: SftArgs, *, asks: bool = False) -> _Finding:
         ways = (args.dataset_info, args.agent_template, args.check_dataset_strategy, args.loss_on_all_rounds)
-        key = (name, *ways, args.system is not None)
+        key = (name, *ways, args.system is not None, asks)
         if key not in self.found:
-            self.found[key] = _look_at(name, args)
+            self.found[key] = _look_at(name, args, asks=asks)
         return self.found[key]
 
 
 _ON_A_HUB = "on a hub; jobs read it from the cache that `hpcbench prefetch` fills"
 
 
-def _read_by(args: SftArgs) -> tuple[str, ...]:
+def _read_by(args: SftArgs, *, asks: bool = False) -> tuple[str, ...]:
     """Return the arguments whose datasets a job reads."""
+    if asks:
+        return ("val_dataset",) if args.val_dataset else ("dataset",)
     return DATASET_ARGUMENTS if args.train_dataset_mix_ratio > 0 else DATASET_ARGUMENTS[:2]
 
 
-def _look_at(name: str, args: SftArgs) -> _Finding:
+def _look_at(name: str, args: SftArgs, *, asks: bool) -> _Finding:
     agent = AGENT_FORMATS.lookup(args.agent_template)
     try:
         source = find_dataset(name, registry=args.dataset_info)
@@ -123,6 +127,7 @@ def _look_at(name: str, args: SftArgs) -> _Finding:
             layout=source.layout,
             all_rounds=args.loss_on_all_rounds,
             has_system=args.system is not None,
+            needs_answer=not asks,
         )
         look = Look(source.path, split=source.splits[0])
         rows = read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole)

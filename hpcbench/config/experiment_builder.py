@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from hpcbench.config.aliases import UNSUPPORTED_TUNERS
 from hpcbench.config.effects import check_eval_effects
+from hpcbench.config.infer_checks import InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_model_files, find_chat_template
@@ -31,7 +32,7 @@ from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types, peft_arguments
 from hpcbench.storage.located_yaml import Located, show, to_plain
 
-COMMANDS: tuple[Command, ...] = ("sft", "eval", "command")
+COMMANDS: tuple[Command, ...] = ("sft", "infer", "eval", "command")
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
 GroupT = TypeVar("GroupT", bound=Arguments)
 
@@ -64,6 +65,8 @@ class ExperimentBuilder:
         device = self._device()
         if cmd is None or device is None:
             return None
+        if cmd == "infer":
+            self._open_checkpoint()
         evals = self._eval_names()
         eval_args = self._eval_args(evals)
         command = self._command(cmd)
@@ -96,7 +99,18 @@ class ExperimentBuilder:
                     eval_given=self.layer.section("eval_args"),
                 )
                 template = find_chat_template(self.place.models, args, env)
-                self.problems += self.place.datasets.check_tools(args, given, at=self.at, template=template)
+                self.problems += self.place.datasets.check_tools(
+                    args, given, at=self.at, template=template, asks=cmd == "infer"
+                )
+            if infer is not None:
+                self.problems += check_infer(
+                    InferRequest(infer=infer, given=given, at=self.at),
+                    args,
+                    requirements=requirements,
+                    device=device,
+                    has_evals=bool(evals),
+                    has_person=self.place.has_person,
+                )
         self._check_evals(cmd, evals, eval_args, args, command)
         self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
@@ -199,7 +213,7 @@ class ExperimentBuilder:
         given = self.place.localise_args(given, self.problems)
         args = build(SftArgs, given, at=self.at, problems=self.problems)
         if args is not None and cmd != "command" and len(self.problems) == before:
-            self.problems += self.place.datasets.check(args, given, at=self.at)
+            self.problems += self.place.datasets.check(args, given, at=self.at, asks=cmd == "infer")
         return args if len(self.problems) == before else None
 
     def _refuse_others(self, cmd: Command) -> None:
@@ -209,6 +223,20 @@ class ExperimentBuilder:
             if name not in SftArgs.model_fields and name not in own and name not in peft_arguments():
                 others = [f"`cmd: {other}`" for other, group in OWN_ARGUMENTS.items() if name in group.model_fields]
                 self.problems.append(entry.problem(f"`{name}` is only for {' and '.join(others)}"))
+
+    def _open_checkpoint(self) -> None:
+        """Put what the checkpoint in `ckpt_dir` says of its model into the arguments that leave it open."""
+        given = dict(self.layer.section("args"))
+        if "ckpt_dir" in given:
+            value = given["ckpt_dir"]
+            if value.items is not None and len(value.items) == 1:
+                value = value.items[0]  # of ms-swift's `adapters`, which is a list
+            given["ckpt_dir"] = self.place.localise_folder(value, self.problems)
+        own = {name: value for name, value in given.items() if name in InferArgs.model_fields}
+        infer = build(InferArgs, own, at=self.at, problems=[])
+        if infer is not None:
+            given = fill_in(InferRequest(infer=infer, given=given, at=self.at), self.problems)
+        self.layer = replace(self.layer, sections={**self.layer.sections, "args": given})
 
     def _own_args(self, group: type[GroupT]) -> GroupT | None:
         """Return the arguments that only this command has."""

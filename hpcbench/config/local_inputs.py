@@ -37,6 +37,8 @@ class SuitePlace:
     """Absolute."""
     typed_in: Path = field(default_factory=Path.cwd)
     """Folder in which --set was typed."""
+    has_person: bool = False
+    """Whether somebody at a terminal types the prompts of `cmd: infer`."""
     datasets: DatasetChecker = field(default_factory=DatasetChecker)
     models: ModelReader = field(default_factory=ModelReader)
     eval_tasks: EvalTaskChecks = field(default_factory=EvalTaskChecks)

@@ -45,8 +45,7 @@ SWITCHES: dict[str, dict[str, str]] = {
 
 # name -> a value that asks for something this version refuses
 REFUSED = {
-    "output_dir": "output", "ignore_args_error": "true", "hub_token": "t", "eval_human": "true", "show_dataset_sample": "20",
-    "use_streamer": "false", "merge_lora_and_save": "true", "save_generation_config": "false",
+    "output_dir": "output", "ignore_args_error": "true", "hub_token": "t",
 }  # fmt: skip
 
 # Named by the documents and honoured or refused as far as the tuners and quantisation of this version go.
