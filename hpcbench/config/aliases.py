@@ -48,6 +48,7 @@ ALIASES: Mapping[str, str] = {
     "per_device_eval_batch_size": "eval_batch_size",
     "num_epochs": "num_train_epochs",
     "save_only_model": "only_save_model",
+    "evaluation_strategy": "eval_strategy",
     "max_seq_length": "max_length",
     "attn_implementation": "attn_impl",
     "model_name_or_path": "model_id_or_path",
@@ -148,6 +149,7 @@ UNSUPPORTED_TUNERS: Mapping[str, str] = {
     "longlora": "shifted sparse attention is in no library that is kept; take lora with a long max_length",
     "prompt": "peft has several: take prompt_tuning, p_tuning or prefix_tuning",
     **{name: f"{why}; take another method of peft" for name, why in REFUSED_METHODS.items()},
+    "unsloth": "it is another way to train lora or full: set sft_type: lora and tuner_backend: unsloth",
 }
 """Values of `sft_type` in ms-swift that are not supported -> why, and what to take instead."""
 
@@ -165,6 +167,17 @@ HINTS: Mapping[str, str] = {
     "val_set_size": "dataset_test_ratio is the part of each dataset that becomes validation",
 }
 """Keys of other tools that mean nothing here -> what there is instead, wherever they are written."""
+
+HINTS_OF_OTHERS: Mapping[str, str] = {
+    **dict.fromkeys(FORBIDDEN, FORBIDDEN["output_dir"]),
+    **dict.fromkeys(
+        ("quant_bits", "quant_method"), "to train on a quantised base set quantization_bit: 4 or 8, or remove it here"
+    ),
+    **dict.fromkeys(("merge_lora", "merge_lora_and_save"), "to evaluate merged weights set eval_args.merge_lora: true"),
+    "ckpt_dir": "to go on from a checkpoint set resume_from_checkpoint; to evaluate one name it in model_id_or_path",
+    "adapters": "to start from an adapter set resume_from_checkpoint and resume_only_model: true",
+}
+"""Arguments of one command that people write for another -> what there is for that."""
 
 ModelLookup = Callable[[str], object]
 
@@ -255,6 +268,14 @@ class ArgumentNames:
             section = self.elsewhere[name]
             hint = f"it belongs into `{section}`" if section else f"it belongs beside `args`, as `{name}: ...`"
         return [value.problem(f"unknown argument {name!r}", hint=hint)]
+
+
+def asks_for_nothing(name: str, value: Located, *, default: object) -> bool:
+    """Return whether a value of an argument that another command has is its default, or one that is switched off."""
+    word = _canonical(value)
+    refusal = REFUSED.get(name)
+    usual = (*(OFF if default in {False, None, ""} else NOTHING), *(refusal.idle if refusal is not None else ()))
+    return name not in FORBIDDEN and (word in usual or word == str(default).lower())
 
 
 def _own_value(name: str, value: Located) -> Located:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hpcbench.catalog.peft_methods import peft_methods
 from hpcbench.errors import Problem
 from hpcbench.schemas.arguments import QUANTIZABLE, EvalArgs, SftArgs
+from hpcbench.schemas.optimizers import SCHEDULERS, WITHOUT_BETAS, WITHOUT_EPSILON
 from hpcbench.schemas.request import TRAININGS, Command
 from hpcbench.schemas.tuners import needs_method, peft_arguments
 from hpcbench.storage.located_yaml import Located
@@ -97,7 +98,10 @@ EFFECTS = (
         switch="quantization_bit",
     ),
     _Effect(
-        names=("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty"),
+        names=(
+            *("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty"),
+            *("num_beams", "stop_words"),
+        ),
         needs="predict_with_generate: true",
         holds=lambda args: args.predict_with_generate,
         switch="predict_with_generate",
@@ -119,15 +123,39 @@ EFFECTS = (
         holds=lambda args: not args.val_dataset, switch="dataset_test_ratio",
     ),
     _Effect(
-        names=("warmup_ratio",),
+        names=("warmup_ratio", "warmup_steps"),
         needs="an lr_scheduler_type with a warm-up, such as constant_with_warmup",
         holds=lambda args: args.lr_scheduler_type != "constant",
         switch="warmup_ratio",
     ),
+    _Effect(names=("warmup_ratio",), needs="warmup_steps: 0", holds=lambda args: args.warmup_steps == 0),
     _Effect(
-        names=("save_steps",),
-        needs="save_strategy: steps",
-        holds=lambda args: args.save_strategy != "no",
+        names=("min_lr",),
+        needs="lr_scheduler_type: cosine",
+        holds=lambda args: "min_lr" in SCHEDULERS.get(args.schedule[0], ("min_lr",)),
+    ),
+    _Effect(
+        names=("adam_beta1", "adam_beta2"),
+        needs="an optim of Adam's family, such as adamw_torch",
+        holds=lambda args: args.optim not in WITHOUT_BETAS,
+    ),
+    _Effect(
+        names=("adam_epsilon",),
+        needs="an optim of Adam's family, such as adamw_torch",
+        holds=lambda args: args.optim not in WITHOUT_EPSILON,
+    ),
+    _Effect(
+        names=("eval_steps",),
+        needs="eval_strategy: steps",
+        # Checkpoints without an interval of their own are written every eval_steps too.
+        holds=lambda args: args.eval_strategy == "steps" or (args.save_strategy == "steps" and args.save_steps is None),
+    ),
+    _Effect(names=("save_steps",), needs="save_strategy: steps", holds=lambda args: args.save_strategy == "steps"),
+    _Effect(
+        names=("dataloader_prefetch_factor", "dataloader_persistent_workers"),
+        needs="dataloader_num_workers: 1 or more",
+        holds=lambda args: args.dataloader_num_workers > 0,
+        switch="dataloader_num_workers",
     ),
 )  # fmt: skip
 """Of the arguments of a training all that need others; those without an entry always have an effect."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from hpcbench.config.aliases import UNSUPPORTED_TUNERS
+from hpcbench.config.aliases import HINTS_OF_OTHERS, UNSUPPORTED_TUNERS, asks_for_nothing
 from hpcbench.config.effects import check_eval_effects
 from hpcbench.config.infer_checks import InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
@@ -220,9 +220,14 @@ class ExperimentBuilder:
         """Report arguments that only other commands have."""
         own = OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}
         for name, entry in self.layer.section("args").items():
-            if name not in SftArgs.model_fields and name not in own and name not in peft_arguments():
-                others = [f"`cmd: {other}`" for other, group in OWN_ARGUMENTS.items() if name in group.model_fields]
-                self.problems.append(entry.problem(f"`{name}` is only for {' and '.join(others)}"))
+            if name in SftArgs.model_fields or name in own or name in peft_arguments():
+                continue
+            groups = {other: group for other, group in OWN_ARGUMENTS.items() if name in group.model_fields}
+            default = next(iter(groups.values())).model_fields[name].get_default(call_default_factory=True)
+            if not asks_for_nothing(name, entry, default=default):
+                others = " and ".join(f"`cmd: {other}`" for other in groups)
+                hint = HINTS_OF_OTHERS.get(name, "remove it here")
+                self.problems.append(entry.problem(f"`{name}` is only for {others}", hint=hint))
 
     def _open_checkpoint(self) -> None:
         """Put what the checkpoint in `ckpt_dir` says of its model into the arguments that leave it open."""
@@ -245,12 +250,12 @@ class ExperimentBuilder:
 
     def _refuse_tuners(self, given: dict[str, Located]) -> None:
         """Remove methods of ms-swift that are not supported, with the reason."""
-        for name, expected in (("sft_type", list_sft_types()), ("tuner_backend", ("peft", "swift", "unsloth"))):
-            word = given[name].value if name in given else None
-            if isinstance(word, str) and word.lower() in UNSUPPORTED_TUNERS:
-                message = f"`{name}: {word}` is known but not supported by this version"
-                hint = UNSUPPORTED_TUNERS[word.lower()]
-                self.problems.append(given.pop(name).problem(message, expected=", ".join(expected), hint=hint))
+        word = given["sft_type"].value if "sft_type" in given else None
+        if isinstance(word, str) and word.lower() in UNSUPPORTED_TUNERS:
+            message = f"`sft_type: {word}` is known but not supported by this version"
+            hint = UNSUPPORTED_TUNERS[word.lower()]
+            expected = ", ".join(list_sft_types())
+            self.problems.append(given.pop("sft_type").problem(message, expected=expected, hint=hint))
 
     def _command(self, cmd: Command) -> CommandArgs | None:
         if cmd != "command":

@@ -91,6 +91,9 @@ def check_args(
         found.append(at_key("dtype").problem("fp16 does not train on the CPU", expected="bf16 or fp32"))
     if device == "cpu" and args.ddp_backend == "nccl":
         found.append(at_key("ddp_backend").problem("nccl needs GPUs", expected="gloo"))
+    if device == "cpu" and args.gpu_memory_fraction is not None:
+        message = "`gpu_memory_fraction` with `device: cpu`, which has no GPU memory"
+        found.append(at_key("gpu_memory_fraction").problem(message, hint="remove it"))
     if cmd != "command":
         found += _check_catalog(args, at_key) + check_attention(args, at_key, device=device)
         found += check_model_entry(args, at_key)
@@ -168,4 +171,5 @@ def _check_catalog(args: SftArgs, at_key: Callable[[str], Located]) -> list[Prob
 
 def has_validation(args: SftArgs) -> bool:
     """Return whether there is a validation split to compute eval_loss on."""
-    return (bool(args.val_dataset) or args.dataset_test_ratio > 0) and args.val_dataset_sample != 0
+    has_rows = (bool(args.val_dataset) or args.dataset_test_ratio > 0) and args.val_dataset_sample != 0
+    return has_rows and args.eval_strategy != "no"

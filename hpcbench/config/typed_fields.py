@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import re
 import types
@@ -43,7 +45,7 @@ class Kind:
             float: "number",
             str: "text",
             tuple: "text, or a list of text",
-            dict: "a mapping",
+            dict: "a mapping, which may be JSON text",
         }
         return words[self.base] + self.bounds
 
@@ -169,6 +171,11 @@ def _take_bool(value: Located, kind: Kind, problems: list[Problem]) -> bool | No
 
 
 def _take_mapping(value: Located, kind: Kind, problems: list[Problem]) -> Any:
+    if isinstance(value.value, str):
+        # SWIFT's scripts write mappings as JSON text.
+        with contextlib.suppress(ValueError):
+            if isinstance(found := json.loads(value.value), dict):
+                return found
     if value.mapping is None:
         _refuse(value, kind, problems)
         return None

@@ -60,6 +60,12 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
             *("peft_config", "target_regex", "target_parameters", "lora_dtype", "use_swift_lora"),
             *("freeze_parameters", "freeze_parameters_regex", "freeze_parameters_ratio"),
             *("trainable_parameters", "trainable_parameters_regex"),
+            # Training.
+            *("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_kwargs", "min_lr", "warmup_steps"),
+            *("num_beams", "stop_words", "eval_strategy", "full_determinism", "resume_only_model"),
+            *("dataloader_pin_memory", "dataloader_drop_last", "dataloader_prefetch_factor"),
+            *("dataloader_persistent_workers", "ddp_timeout", "ddp_find_unused_parameters", "ddp_broadcast_buffers"),
+            "gpu_memory_fraction",
         }
     ),
     "eval_args": frozenset(),
@@ -104,7 +110,7 @@ def fingerprint_parts(
     for group, names in added.items():
         given = getattr(request, group)
         if isinstance(parts[group], dict):
-            defaults = {name for name in names if getattr(given, name) == type(given).model_fields[name].default}
+            defaults = {name for name in names if not given.differs_from_default(name)}
             parts[group] = {name: value for name, value in parts[group].items() if name not in defaults}
     if isinstance(parts["args"], dict) and parts["args"].get("attn_impl") in _USES_FLASH_ATTENTION:
         parts["args"]["use_flash_attn"] = _USES_FLASH_ATTENTION[parts["args"].pop("attn_impl")]

@@ -23,6 +23,12 @@ OPTIMIZERS: Final[Mapping[str, str | None]] = {
     "stable_adamw": "optimi",
 }
 """Name -> the module that it needs beside torch; a job checks for it before it loads anything."""
+WITHOUT_BETAS: Final = frozenset(
+    {"adafactor", "sgd", "adagrad", "rmsprop", *(n for n in _BITSANDBYTES if "rmsprop" in n)}
+)
+"""Optimizers that adam_beta1 and adam_beta2 do nothing to."""
+WITHOUT_EPSILON: Final = WITHOUT_BETAS | {name for name in _BITSANDBYTES if "lion" in name}
+"""Optimizers that adam_epsilon does nothing to."""
 
 
 class Refusal(NamedTuple):
@@ -52,25 +58,37 @@ REFUSED_OPTIMIZERS: Final[Mapping[str, Refusal]] = {
     "adamw_torch_npu_fused": Refusal("it is for Ascend NPUs, which hpcbench does not run on", "take adamw_torch"),
 }
 
-SCHEDULERS: Final = frozenset(
-    {
-        "linear",
-        "cosine",
-        "cosine_with_restarts",
-        "polynomial",
-        "constant",
-        "constant_with_warmup",
-        "inverse_sqrt",
-    }
+_COSINE_WITH_END: Final = ("num_cycles", "min_lr", "min_lr_rate")
+SCHEDULERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "linear": (),
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "cosine_with_min_lr": _COSINE_WITH_END,
+    "cosine_warmup_with_min_lr": (*_COSINE_WITH_END, "warmup_lr_rate"),
+    "polynomial": ("lr_end", "power"),
+    "constant": (),
+    "constant_with_warmup": (),
+    "inverse_sqrt": ("timescale",),
+    "warmup_stable_decay": (*("num_decay_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles"),),
+}
+"""Name -> the settings that lr_scheduler_kwargs may give it."""
+NEEDED_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("cosine_with_min_lr", "cosine_warmup_with_min_lr"), ("min_lr", "min_lr_rate")),
+    "warmup_stable_decay": ("num_decay_steps",),
+}
+"""Name -> settings of which it needs one."""
+MIN_LR_SCHEDULER: Final = "cosine_with_min_lr"
+"""What `min_lr` makes of a cosine."""
+WORD_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+    ("warmup_type", "decay_type"), ("linear", "cosine", "1-sqrt")
 )
+"""Settings that are words; all others are numbers."""
+COUNT_SETTINGS: Final = frozenset({"num_decay_steps", "timescale"})
+"""Settings that are whole numbers."""
 
-_NO_SETTINGS: Final = Refusal(
-    "it needs settings of its own (lr_scheduler_kwargs), for which hpcbench has no argument", "take cosine or linear"
-)
 _NO_METRIC: Final = Refusal(
     "it follows a metric, so that the learning rate would not follow from the step alone", "take cosine or linear"
 )
 REFUSED_SCHEDULERS: Final[Mapping[str, Refusal]] = {
-    **dict.fromkeys(("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay"), _NO_SETTINGS),
     **dict.fromkeys(("reduce_lr_on_plateau", "greedy"), _NO_METRIC),
 }

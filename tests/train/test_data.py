@@ -229,6 +229,17 @@ def test_ranks_share_each_global_batch_of_one_process(num_samples: int) -> None:
         assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_rows_that_fill_no_batch_can_be_left_out(num_ranks: int) -> None:
+    plans = [
+        BatchPlan(num_samples=7, batch_size=2, seed=3, rank=rank, num_ranks=num_ranks, drops_last=True)
+        for rank in range(num_ranks)
+    ]
+    batches = [batch for plan in plans for batch in plan]
+    assert [len(batch) for batch in batches] == [2] * len(batches)
+    assert [len(plan) for plan in plans] == [len(list(plan)) for plan in plans] == [3 // num_ranks] * num_ranks
+
+
 def test_epochs_differ_in_order_and_hold_every_sample_once() -> None:
     plan = BatchPlan(num_samples=9, batch_size=2, seed=3)
     first = [index for batch in plan for index in batch]

@@ -11,7 +11,7 @@ import pytest
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import write_text
 from hpcbench.worker.data.templates import AnswerEnds
-from hpcbench.worker.measure.rouge import Prompt, predict, rouge_l, split_words
+from hpcbench.worker.measure.rouge import Prompt, cut_answer, predict, rouge_l, split_words
 from tests.support.tiny_models import make_job, read_history, read_metrics, start_worker, train_here
 
 pytestmark = pytest.mark.train
@@ -36,11 +36,13 @@ def test_chinese_is_compared_by_characters() -> None:
     assert rouge_l("今天很热", "今天热") == pytest.approx(2 * (3 / 4) / (3 / 4 + 1))
 
 
-def test_answers_to_padded_prompts_are_those_to_single_ones(base_model: Path, tokenizer: Any) -> None:
+def test_answers_to_padded_prompts_are_those_to_single_ones(
+    base_model: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base_model)
+    model: Any = AutoModelForCausalLM.from_pretrained(base_model)
     model.train()
     prompts = [Prompt(input_ids=tuple(tokenizer(text)["input_ids"]), reference=text) for text in ("a", "bcdefg", "hi")]
 
@@ -53,6 +55,16 @@ def test_answers_to_padded_prompts_are_those_to_single_ones(base_model: Path, to
     before = torch.get_rng_state()
     assert answer(do_sample=False, eval_batch_size=1) == answer(do_sample=False, eval_batch_size=3)
     assert answer() == answer()
+    greedy = answer(do_sample=False)
+    assert answer(temperature=0) == greedy
+    with monkeypatch.context() as patch:
+        generate = model.generate
+        given: dict[str, Any] = {}
+        patch.setattr(model, "generate", lambda **options: (given.update(options), generate(**options))[1])
+        answer(do_sample=False, num_beams=3)
+    assert given["num_beams"] == 3
+    assert greedy[1] == "gggggg"
+    assert len(answer(do_sample=False, stop_words=["x", "ggg"])[1]) < len("ggg")
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
 
@@ -74,6 +86,11 @@ def test_training_records_rouge_l_and_is_not_disturbed(tmp_path: Path, base_mode
     assert losses[0] == losses[1]
     assert worker.wait(timeout=300) == 0, shared.attempt(1).log.read_text()
     assert read_metrics(shared.attempt(1)).rouge_l is not None
+
+
+def test_an_answer_is_cut_before_the_first_stop_word() -> None:
+    assert cut_answer("one two three", ("three", "two")) == "one "
+    assert cut_answer("one two three", ("four",)) == "one two three"
 
 
 def test_an_answer_ends_where_the_template_ends_one(base_model: Path, tokenizer: Any) -> None:

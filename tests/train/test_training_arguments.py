@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import Trainer
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.models.loading import load_model
-from tests.support.tiny_models import make_job, make_model_folder, read_history, read_metrics, train_here
+from hpcbench.worker.train.sft import make_training_arguments
+from hpcbench.worker.tuners import load_tuner
+from tests.support.tiny_models import make_job, make_model_folder, prepare, read_history, read_metrics, train_here
 
 pytestmark = pytest.mark.train
 
@@ -47,6 +52,104 @@ def test_a_warm_up_over_all_steps_ends_with_the_last(tmp_path: Path, base_model:
     history = train(tmp_path, base_model, chats, warmup_ratio=1, learning_rate=1e-3)
     rates = [line["learning_rate"] for line in history if "loss" in line]
     assert rates == pytest.approx([0.0, 0.2e-3, 0.4e-3, 0.6e-3, 0.8e-3])
+
+
+def test_a_cosine_ends_at_the_least_rate_after_the_steps_of_the_warm_up(
+    tmp_path: Path, base_model: Path, chats: Path
+) -> None:
+    history = train(tmp_path, base_model, chats, warmup_steps=1, learning_rate=1e-3, min_lr=5e-4)
+    rates = [line["learning_rate"] for line in history if "loss" in line]
+    expected = [0.0, *(5e-4 + 5e-4 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4))]
+    assert rates == pytest.approx(expected)
+
+
+def test_settings_of_the_schedule_are_honored(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    values = {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 2e-4, "power": 1.0}}
+    history = train(tmp_path, base_model, chats, warmup_ratio=0, learning_rate=1e-3, **values)
+    rates = [line["learning_rate"] for line in history if "loss" in line]
+    assert rates == pytest.approx([2e-4 + 8e-4 * (1 - step / 5) for step in range(5)])
+
+
+@pytest.mark.parametrize("tuner", [{"lora_lr_ratio": 4.0}, {"sft_type": "full", "use_galore": True}, {}])
+def test_every_adam_has_the_betas_that_are_asked_for(tmp_path: Path, base_model: Path, tuner: dict[str, Any]) -> None:
+    model, args = prepare(base_model, adam_beta1=0.5, adam_beta2=0.6, adam_epsilon=0.125, **tuner)
+    training_args = make_training_arguments(args, tmp_path, device="cpu")
+    optimizer = load_tuner(args.tuner).create_optimizer(model, args, training_args)
+    if optimizer is None:
+        optimizer = Trainer(model=model, args=training_args).create_optimizer()
+    assert {(*group["betas"], group["eps"]) for group in optimizer.param_groups} == {(0.5, 0.6, 0.125)}
+
+
+def test_evaluations_and_checkpoints_follow_epochs(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    values: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": -1}
+    job = make_job(tmp_path, base_model, chats, batch_size=4, gradient_accumulation_steps=2, **values)
+    history = read_history(train_here(job))
+    assert [line["step"] for line in history if "eval_loss" in line] == [3, 6]
+    assert sorted(folder.name for folder in job.checkpoints.iterdir()) == ["best", "last", "step-3", "step-6"]
+
+
+def test_no_evaluation_is_none_and_says_why(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    job = make_job(tmp_path, base_model, chats, max_steps=2, eval_strategy="no")
+    attempt = train_here(job)
+    metrics = read_metrics(attempt)
+    assert not [line for line in read_history(attempt) if "eval_loss" in line]
+    assert (metrics.eval_loss, metrics.best_checkpoint, metrics.unknown["eval_loss"]) == (
+        None,
+        None,
+        "eval_strategy is no",
+    )
+    assert metrics.last_checkpoint == "checkpoints/last"
+
+
+@pytest.mark.parametrize("sft_type", ["lora", "full", "adapter"])
+def test_a_training_can_start_from_the_weights_of_another_alone(
+    tmp_path: Path, base_model: Path, chats: Path, sft_type: str
+) -> None:
+    common: dict[str, Any] = {"sft_type": sft_type, "max_steps": 3, "lora_dropout_p": 0, "only_save_model": True}
+    first = make_job(tmp_path / "first", base_model, chats, **common)
+    before = read_history(train_here(first))
+    checkpoint = str(first.checkpoints / "last")
+    values: dict[str, Any] = {"resume_from_checkpoint": checkpoint, "resume_only_model": True}
+    attempt = train_here(make_job(tmp_path / "second", base_model, chats, **common, **values))
+    after, metrics = read_history(attempt), read_metrics(attempt)
+    assert [line["step"] for line in after if "loss" in line] == [1, 2, 3]
+    assert after[0]["learning_rate"] == before[0]["learning_rate"]
+    # The same rows come first, and they have been learned from.
+    assert after[0]["loss"] < before[0]["loss"]
+    assert (metrics.resumed_from, metrics.resumed_from_step) == (checkpoint, None)
+
+
+def test_weights_of_another_shape_are_refused_with_a_way_on(tmp_path: Path, base_model: Path, chats: Path) -> None:
+    first = make_job(tmp_path / "first", base_model, chats, max_steps=1, lora_rank=2)
+    train_here(first)
+    values: dict[str, Any] = {
+        "resume_from_checkpoint": str(first.checkpoints / "last"),
+        "resume_only_model": True,
+        "lora_rank": 4,
+    }
+    with pytest.raises(WorkerError, match="does not fit these arguments"):
+        train_here(make_job(tmp_path / "second", base_model, chats, max_steps=1, **values))
+
+
+def test_rows_too_few_for_a_batch_are_refused_where_they_would_all_be_left_out(
+    tmp_path: Path, base_model: Path, chats: Path
+) -> None:
+    job = make_job(tmp_path, base_model, chats, max_steps=1, batch_size=64, dataloader_drop_last=True)
+    with pytest.raises(WorkerError, match="dataloader_drop_last: 20 samples do not fill a batch of 64 on each of 1"):
+        train_here(job)
+
+
+def test_a_deterministic_training_uses_deterministic_kernels_alone(
+    tmp_path: Path, base_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "ASCEND_LAUNCH_BLOCKING", "HCCL_DETERMINISTIC"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+    monkeypatch.setenv("FLASH_ATTENTION_DETERMINISTIC", "")
+    try:
+        train_here(make_job(tmp_path, base_model, chats, max_steps=1, full_determinism=True))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_a_polynomial_schedule_without_steps_to_decay_over_is_refused(

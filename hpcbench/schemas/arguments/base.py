@@ -17,7 +17,7 @@ class Arguments(BaseModel):
     def differs_from_default(self, name: str) -> bool:
         """Return whether an argument is other than its default."""
         value: object = getattr(self, name)
-        default: object = type(self).model_fields[name].default
+        default: object = type(self).model_fields[name].get_default(call_default_factory=True, validated_data={})
         return value != default
 
 

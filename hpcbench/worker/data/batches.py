@@ -30,7 +30,8 @@ class BatchPlan:
     The epoch's shuffled samples are cut into rounds of batch_size x num_ranks, each round into one batch per rank; a
     global batch is as many rounds as gradients are accumulated over. All ranks get equally many batches; where
     the last round is too short for that, a rank gets the filler -1: a sample that teaches nothing and is not counted.
-    Without `shuffles` the samples come as they stand, in every epoch.
+    Without `shuffles` the samples come as they stand, in every epoch. With `drops_last` a round that is too short is
+    left out, and its samples with it.
     """
 
     num_samples: int
@@ -39,6 +40,7 @@ class BatchPlan:
     rank: int = 0
     num_ranks: int = 1
     shuffles: bool = True
+    drops_last: bool = False
     epoch: int = 0
     """Each has its own order."""
 
@@ -48,7 +50,8 @@ class BatchPlan:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(self.num_samples / (self.batch_size * self.num_ranks))
+        num_rounds = self.num_samples / (self.batch_size * self.num_ranks)
+        return math.floor(num_rounds) if self.drops_last else math.ceil(num_rounds)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = list(range(self.num_samples))
@@ -57,6 +60,8 @@ class BatchPlan:
         round_size = self.batch_size * self.num_ranks
         for start in range(0, self.num_samples, round_size):
             window = order[start : start + round_size]
+            if self.drops_last and len(window) < round_size:
+                return
             if len(window) == round_size:
                 share = window[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
             else:
@@ -163,7 +168,15 @@ class EpochLoader(DataLoader[tuple[Encoded, ...]]):
     """One rank's batches; `set_epoch` is how the Trainer announces the epoch."""
 
     def __init__(
-        self, samples: Samples, plan: BatchPlan, *, collate: Collator | PackCollator, num_workers: int, pin_memory: bool
+        self,
+        samples: Samples,
+        plan: BatchPlan,
+        *,
+        collate: Collator | PackCollator,
+        num_workers: int,
+        pin_memory: bool,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
     ) -> None:
         self._plan = plan
         super().__init__(
@@ -172,6 +185,9 @@ class EpochLoader(DataLoader[tuple[Encoded, ...]]):
             collate_fn=collate,
             num_workers=num_workers,
             pin_memory=pin_memory,
+            # torch refuses these two without processes of their own.
+            prefetch_factor=prefetch_factor if num_workers else None,
+            persistent_workers=persistent_workers and num_workers > 0,
             # Its own generator: seeding workers must not shift the random numbers that dropout draws.
             generator=torch.Generator(),
         )

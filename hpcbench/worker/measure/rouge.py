@@ -12,7 +12,7 @@ Korean each character is a word, which that package drops.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,15 +109,16 @@ def _generate(
     attention_mask = pad_rows([[1] * len(prompt.input_ids) for prompt in batch], 0, side="left")
     # Without do_sample transformers warns of each of these.
     sampling: dict[str, Any] = (
-        {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
+        {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.samples_answers else {}
     )
-    if ends.text:
-        sampling |= {"stop_strings": [ends.text], "tokenizer": tokenizer}
+    if stops := [text for text in (ends.text, *args.stop_words) if text]:
+        sampling |= {"stop_strings": stops, "tokenizer": tokenizer}
     output = model.generate(
         input_ids=input_ids.to(device),
         attention_mask=attention_mask.to(device),
         max_new_tokens=args.max_new_tokens,
-        do_sample=args.do_sample,
+        do_sample=args.samples_answers,
+        num_beams=args.num_beams,
         repetition_penalty=args.repetition_penalty,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=[*dict.fromkeys((*ends.token_ids, *eos_token_ids(model)))],
@@ -125,7 +126,12 @@ def _generate(
         **sampling,
     )
     texts = tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
-    return [ends.cut(str(text)) for text in texts]
+    return [cut_answer(ends.cut(str(text)), args.stop_words) for text in texts]
+
+
+def cut_answer(answer: str, stop_words: Iterable[str]) -> str:
+    """Return the answer up to the first of the words that end it."""
+    return answer[: min((at for word in stop_words if (at := answer.find(word)) >= 0), default=len(answer))]
 
 
 def rouge_l(prediction: str, reference: str) -> float:

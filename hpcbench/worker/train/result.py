@@ -121,7 +121,7 @@ def assemble_metrics(
         **facts.notes,
         **outcome.notes,
         **_explain(steps=steps, num_before=outcome.named_step or 0, num_steps=outcome.num_steps, train_loss=train_loss),
-        **_explain_evals(args.dataset_test_ratio, len(data.validation.rows), eval_loss),
+        **_explain_evals(args, len(data.validation.rows), eval_loss),
         "first_eval_loss": "not asked for",
     }
     if mfu is None and "mfu" not in unknown:
@@ -181,11 +181,12 @@ def _explain(
     return reasons
 
 
-def _explain_evals(ratio: float, num_val_rows: int, eval_loss: float | None) -> dict[str, str]:
+def _explain_evals(args: SftArgs, num_val_rows: int, eval_loss: float | None) -> dict[str, str]:
     if eval_loss is not None:
         return {}
-    if num_val_rows == 0:
-        why = "dataset_test_ratio is 0" if ratio == 0 else "there are no validation rows"
+    if num_val_rows == 0 or args.eval_strategy == "no":
+        why = "dataset_test_ratio is 0" if args.dataset_test_ratio == 0 else "there are no validation rows"
+        why = "eval_strategy is no" if num_val_rows else why
         return dict.fromkeys(("eval_loss", "last_eval_loss", "best_checkpoint"), why)
     return dict.fromkeys(("eval_loss", "best_checkpoint"), "no evaluation gave a finite loss")
 

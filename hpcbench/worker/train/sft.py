@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments, set_seed
+from transformers import TrainingArguments, enable_full_determinism, set_seed
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas import variables
@@ -41,9 +41,6 @@ from hpcbench.worker.train.trainer import BenchTrainer, Run
 from hpcbench.worker.tuners import Tuner, load_tuner
 
 logger = logging.getLogger(__name__)
-
-DDP_TIMEOUT_S = 4 * 3600
-"""How long a rank waits for another: rank 0 may write a large checkpoint to slow storage meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +111,9 @@ def _train(assignment: Assignment) -> None:
     tuner = load_tuner(args.tuner)
     if request.device == "cuda":
         torch.cuda.set_device(ranks.local_rank)
+        if args.gpu_memory_fraction is not None:
+            for gpu in range(assignment.gpus_each) if assignment.gpus_each > 1 else [ranks.local_rank]:
+                torch.cuda.set_per_process_memory_fraction(args.gpu_memory_fraction, gpu)
     data = _load_data(assignment)
     assignment.progress.update("loading")
     prepared = _load_prepared(assignment, tuner, data)
@@ -173,6 +173,8 @@ def _run_trainer(
     )
     if current.args.save_strategy != "no" and current.ranks.is_first:
         try_saving(trainer, data.tokenizer, current.store.staging / "trial")
+    if resume_from is None and current.args.resume_only_model and current.args.resume_from_checkpoint is not None:
+        trainer.take_weights(current.args.resume_from_checkpoint)
     trainer.train(resume_from_checkpoint=resume_from)
     if current.interrupted:
         _write_interrupted(current.attempt, step=trainer.state.global_step, ranks=current.ranks)
@@ -210,17 +212,22 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
             learning_rate=args.effective_learning_rate,
             weight_decay=args.weight_decay,
             max_grad_norm=args.max_grad_norm,
-            lr_scheduler_type=args.lr_scheduler_type,
+            lr_scheduler_type=args.schedule[0],
+            lr_scheduler_kwargs=args.schedule[1],
             optim=args.optim,
+            adam_beta1=args.adam_beta1,
+            adam_beta2=args.adam_beta2,
+            adam_epsilon=args.adam_epsilon,
             neftune_noise_alpha=args.neftune_noise_alpha,
             **_checkpointing_arguments(args),
             fp16=args.dtype == "fp16",
             bf16=uses_bf16_autocast(args),
             use_cpu=device == "cpu",
             ddp_backend=(args.ddp_backend or ("gloo" if device == "cpu" else "nccl")) if num_ranks > 1 else None,
-            # DDP fails on a weight that gets no gradient otherwise.
-            ddp_find_unused_parameters=load_tuner(args.tuner).leaves_weights_unused,
-            ddp_timeout=DDP_TIMEOUT_S,
+            ddp_find_unused_parameters=_finds_unused(args),
+            ddp_broadcast_buffers=args.ddp_broadcast_buffers,
+            ddp_timeout=args.ddp_timeout,
+            full_determinism=args.full_determinism,
             average_tokens_across_devices=True,  # the loss is per token of the global batch, not of the rank's part
             logging_steps=1,
             logging_nan_inf_filter=False,  # True would log a mean in place of nan
@@ -236,6 +243,16 @@ def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num
         # One process on several visible GPUs: their number is the request's business, never torch.nn.DataParallel's.
         training_args._n_gpu = 1  # noqa: SLF001  # what Trainer itself does for models spread over GPUs
     return training_args
+
+
+def _finds_unused(args: SftArgs) -> bool:
+    # DDP fails on a weight that gets no gradient otherwise.
+    needed = load_tuner(args.tuner).leaves_weights_unused
+    if needed and args.ddp_find_unused_parameters is False:
+        raise WorkerError(
+            f"ddp_find_unused_parameters: {args.tuner} leaves weights without a gradient", hint="remove it"
+        )
+    return needed or bool(args.ddp_find_unused_parameters)
 
 
 def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
@@ -256,7 +273,10 @@ def uses_bf16_autocast(args: SftArgs) -> bool:
 def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Prepared:
     """Return the model with its tuner; every rank draws the same initial weights."""
     args, device = assignment.args, assignment.request.device
-    set_seed(args.seed)
+    if args.full_determinism:
+        enable_full_determinism(args.seed)  # before anything runs: cuBLAS reads its setting once
+    else:
+        set_seed(args.seed)
     if args.tuner_backend == "unsloth":
         loading.check_device(args, device)
         base = unsloth_backend.load_base(args, device)
@@ -306,15 +326,22 @@ def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, Resu
 
 def _take_over(current: Run, training_args: TrainingArguments, found: tuple[Path, ResumePoint] | None) -> str | None:
     """Continue from the found checkpoint; return its folder, or what `resume_from_checkpoint` names."""
-    named = current.args.resume_from_checkpoint
+    named, takes_weights = current.args.resume_from_checkpoint, current.args.resume_only_model
     if found is not None:
         folder, current.point = found
-        if named is not None and current.point.named_step is None and (Path(named) / TRAINER_STATE).is_file():
+        if (
+            not takes_weights
+            and named is not None
+            and current.point.named_step is None
+            and (Path(named) / TRAINER_STATE).is_file()
+        ):
             current.point.named_step = read_step(named)  # points of earlier versions do not hold it
         current.named_step = current.point.named_step
         training_args.eval_on_start = current.point.eval_pending
         logger.info("resuming from %s", folder)
         return str(folder)
+    if takes_weights:
+        return None
     if named is not None:
         current.named_step = current.point.named_step = read_step(named)
         current.checks_resume = True

@@ -96,6 +96,11 @@ class Run:
         return self.args.save_steps or self.args.eval_steps
 
     @property
+    def evaluates(self) -> bool:
+        """Whether there are validation rows, and evaluations of them."""
+        return bool(self.val_rows) and self.args.eval_strategy != "no"
+
+    @property
     def num_steps_kept(self) -> int | None:
         """How many checkpoints on the way are kept for now; None is all.
 
@@ -137,13 +142,22 @@ class BenchTrainer(Trainer):
             rank=run.ranks.rank,
             num_ranks=run.ranks.count,
             shuffles=not run.args.test_oom_error,
+            drops_last=run.args.dataloader_drop_last,
         )
+        if len(plan) == 0:
+            raise WorkerError(
+                f"dataloader_drop_last: {len(samples)} samples do not fill a batch of {run.args.batch_size} on each of "
+                f"{run.ranks.count} ranks, so none is left to train on",
+                hint="set dataloader_drop_last: false, or a smaller batch_size",
+            )
         return EpochLoader(
             samples,
             plan,
             collate=Collator(self._tokenizer.pad_token_id) if run.packs is None else PackCollator(),
             num_workers=run.args.dataloader_num_workers,
-            pin_memory=self.args.device.type == "cuda",
+            pin_memory=self.args.device.type == "cuda" and run.args.dataloader_pin_memory,
+            prefetch_factor=run.args.dataloader_prefetch_factor,
+            persistent_workers=run.args.dataloader_persistent_workers,
         )
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
@@ -158,18 +172,18 @@ class BenchTrainer(Trainer):
         return batches, num_items
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Return the schedule, with a warm-up over `warmup_ratio` of all steps.
+        """Return the schedule, with a warm-up over `warmup_steps`, or `warmup_ratio` of all steps.
 
         Raises:
             WorkerError: the schedule has no steps left after it, and needs some.
         """
         run = self.run.args
         # Not left to transformers 5, which takes a `warmup_steps` of 1 for one step and not for a ratio.
-        num_warmup_steps = math.ceil(num_training_steps * run.warmup_ratio)
+        num_warmup_steps = run.count_warmup_steps(num_training_steps)
         if run.lr_scheduler_type == "polynomial" and num_warmup_steps >= num_training_steps:
             raise WorkerError(
                 f"lr_scheduler_type: polynomial has nothing to decay over: all {num_training_steps} steps warm up",
-                hint="set warmup_ratio: 0, train for more steps, or take linear",
+                hint="set warmup_ratio: 0 and warmup_steps: 0, train for more steps, or take linear",
             )
         self.args.warmup_steps = num_warmup_steps
         return super().create_scheduler(num_training_steps, optimizer)
@@ -194,6 +208,10 @@ class BenchTrainer(Trainer):
             save_adapter(self.model, self.run.args, folder)
             self._tokenizer.save_pretrained(folder)
 
+    def take_weights(self, checkpoint: str) -> None:
+        """Start from a checkpoint's weights, and from nothing else of it."""
+        self._load_from_checkpoint(checkpoint)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # The Trainer loads whole models and peft's adapters alone, and has no public hook for others.
         with self._explain_misfit(resume_from_checkpoint):
@@ -214,7 +232,7 @@ class BenchTrainer(Trainer):
         except torch.cuda.OutOfMemoryError:  # a RuntimeError, and no misfit
             raise
         except (RuntimeError, ValueError, KeyError) as error:
-            if not self.run.checks_resume:
+            if not self.run.checks_resume and not self.run.args.resume_only_model:
                 raise
             raise WorkerError(
                 f"resume_from_checkpoint: {checkpoint} does not fit these arguments: {' '.join(str(error).split())}",
@@ -321,9 +339,11 @@ class RunCallback(TrainerCallback):
         is_last = step >= state.max_steps
         saves = run.args.save_strategy != "no"
         control.should_log = True
-        control.should_evaluate = bool(run.val_rows) and (is_last or step % run.args.eval_steps == 0)
+        evaluates = is_last or is_due(run.args.eval_strategy, run.args.eval_steps, state)
+        control.should_evaluate = run.evaluates and evaluates
         # The finished checkpoint follows the last step; a resumable one is written only if its state is kept anyway.
-        control.should_save = saves and (not run.only_save_model if is_last else step % run.save_steps == 0)
+        keeps = not run.only_save_model if is_last else is_due(run.args.save_strategy, run.save_steps, state)
+        control.should_save = saves and keeps
         if run.measure.stop and not is_last:
             run.point.eval_pending, control.should_evaluate = control.should_evaluate, False
             run.interrupted = control.should_save = control.should_training_stop = True
@@ -400,6 +420,14 @@ class RunCallback(TrainerCallback):
                 run.store.keep_step(placed, step=step, num_kept=run.num_steps_kept, with_state=not run.only_save_model)
         run.ranks.wait_for_all()
         run.progress.update("training")
+
+
+def is_due(strategy: str, every: int, state: TrainerState) -> bool:
+    """Return whether an evaluation or a checkpoint follows the step that has just ended."""
+    if strategy == "epoch":
+        # The Trainer counts epochs in fractions, and their last step as a whole number exactly.
+        return float(state.epoch).is_integer()
+    return strategy == "steps" and state.global_step % every == 0
 
 
 def _check_goes_on(args: SftArgs, state: TrainerState, lr_scheduler: Any) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from hpcbench.config import load_suites
 from hpcbench.config.experiment_builder import COMMANDS
+from hpcbench.config.layers import ARGUMENTS
 from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, WITHOUT_EFFECT
 from hpcbench.errors import ConfigError
+from hpcbench.schemas.arguments import ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.suite import Suite
 from tests.support.swift_names import OWED, SwiftName, fate_of, load_names
 
@@ -104,7 +106,7 @@ def test_an_argument_that_changes_nothing_is_taken_and_plan_says_so(tmp_path: Pa
     assert f"`{name}` changes nothing: {WITHOUT_EFFECT[name]}" in found.remarks
 
 
-@pytest.mark.parametrize("name", sorted(FORBIDDEN))
+@pytest.mark.parametrize("name", sorted(FORBIDDEN.keys() - ARGUMENTS))
 def test_where_results_go_is_not_for_a_suite(tmp_path: Path, name: str) -> None:
     text = load_with(tmp_path, name, "somewhere")
     assert isinstance(text, str)
@@ -158,3 +160,20 @@ def test_arguments_of_swifts_eval_go_where_they_belong(tmp_path: Path) -> None:
     found = load_with(tmp_path, "eval_dataset", ["gsm8k"], cmd="eval")
     assert isinstance(found, Suite), found
     assert found.experiments[0].eval_dataset == ("gsm8k",)
+
+
+@pytest.mark.parametrize("name", sorted(ExportArgs.model_fields.keys() | InferArgs.model_fields.keys()))
+def test_an_argument_of_another_command_is_refused_with_a_way_on_and_its_default_taken(
+    tmp_path: Path, name: str
+) -> None:
+    if name in SftArgs.model_fields:
+        return
+    text = load_with(tmp_path, name, ["something"] if name == "lora_modules" else "something")
+    assert isinstance(text, str)
+    assert f"`{name}` is only for `cmd: " in text
+    assert "hint: " in text
+    group = ExportArgs if name in ExportArgs.model_fields else InferArgs
+    default = group.model_fields[name].get_default(call_default_factory=True)
+    if name not in FORBIDDEN:
+        found = load_with(tmp_path, name, list(default) if isinstance(default, tuple) else default)
+        assert isinstance(found, Suite), found
