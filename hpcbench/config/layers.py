@@ -21,6 +21,10 @@ VALUES = ("cmd", "device", "eval_dataset", "matrix", "repeats", "max_attempts")
 """Everything else; replaced as a whole."""
 
 PER_DATASET = "per_dataset"
+INFO_TEXT = "text"
+"""Key of `info` that holds what is written as one sentence."""
+COMMENT_KEYS = frozenset({"", "comment", "comments", "description", "note", "notes", "remark", "remarks", "todo"})
+"""Unknown keys that hold remarks, whatever stands there; others do where it is a sentence."""
 NO_VALUE_HINT = "write null to remove an inherited value, or '\"\"' for empty text"
 OWN_ARGUMENTS: Mapping[Command, type[Arguments]] = {"command": CommandArgs, "export": ExportArgs, "infer": InferArgs}
 """Arguments that one command alone has, beside `SftArgs`."""
@@ -112,13 +116,17 @@ def read_layer(
     for name, entry in _move_out(entries, problems).items():
         if name in besides:
             continue
-        if name not in known:
+        if name not in known and is_comment(name, entry, known):
+            names.remarks.append(f"`{name}` is not read: it is taken for a comment, as SWIFT ignores it")
+        elif name not in known:
             hint = did_you_mean(name, known)
             if hint is None and name in {*ARGUMENTS, *ELSEWHERE}:
                 hint = f"it belongs into `{ELSEWHERE.get(name, 'args')}`"
             problems.append(entry.problem(f"unknown key {shorten(repr(name))}", expected=", ".join(known), hint=hint))
         elif name in VALUES:
             values[name] = relocate(entry, source=source)
+        elif name == "info" and isinstance(entry.value, str):
+            sections[name] = {INFO_TEXT: relocate(entry, source=source)}
         elif entry.mapping is not None:
             sections[name] = read_section(
                 name, relocate(entry, source=source).mapping or {}, names=names, problems=problems
@@ -128,6 +136,15 @@ def read_layer(
         elif not entry.is_forgotten:
             problems.append(entry.problem(f"got {show(entry)}", expected="a mapping (key: value)"))
     return Layer(values=values, sections=sections, cleared=frozenset(cleared))
+
+
+def is_comment(name: str, entry: Located, known: Iterable[str]) -> bool:
+    """Return whether an unknown key holds a remark for readers, which SWIFT's experiment files may have anywhere."""
+    if not isinstance(entry.value, str) or name in {*ARGUMENTS, *ELSEWHERE, *HINTS}:
+        return False
+    # One word may be a setting that was mistyped; several are a sentence.
+    is_sentence = len(entry.value.split()) > 1 and did_you_mean(name, known) is None
+    return name.lower().strip("_/#") in COMMENT_KEYS or is_sentence
 
 
 def _move_out(entries: Mapping[str, Located], problems: list[Problem]) -> Mapping[str, Located]:

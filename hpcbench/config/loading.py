@@ -207,6 +207,10 @@ class _Loader:
         name = take_text(value, self.problems, expected="a name")
         if name is None:
             return None
+        if name_error(name) is not None and name_error(folder := "-".join(name.split("/"))) is None:
+            # SWIFT's first experiment files have names such as lora/neftune.
+            self.names.remarks.append(f"experiment {name!r} is called {folder}: its name is that of a folder")
+            return folder
         if (error := name_error(name)) is not None:
             self.problems.append(value.problem(error, expected=NAME_RULE))
             return None

@@ -37,7 +37,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "eval_args": "How evaluations are done; `per_dataset` overrides by name.",
     "args": "Arguments of cmd.",
     "env": "Environment variables of the jobs, as text.",
-    "info": "Free notes, carried into the records.",
+    "info": "Free notes, as a sentence or a mapping, carried into the records.",
     "matrix": "Lists of values by argument: one experiment per combination.",
     "repeats": "Number of seeds to run each experiment with.",
     "max_attempts": "Starts that time limits, preemption and node failures may use up.",
@@ -88,7 +88,7 @@ def _key_schema(name: str) -> JsonObject:
         "device": {"enum": list(DEVICES)},
         "eval_dataset": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _NULL]},
         "env": {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "null"]}},
-        "info": {"type": ["object", "null"]},
+        "info": {"type": ["object", "string", "null"]},
         "repeats": {"anyOf": _loosen({"type": "integer", "minimum": 1})},
         "max_attempts": {"anyOf": _loosen({"type": "integer", "minimum": 1})},
     }

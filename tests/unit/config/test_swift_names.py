@@ -16,6 +16,7 @@ from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, WITHOUT_EFFECT
 from hpcbench.errors import ConfigError
 from hpcbench.schemas.arguments import ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.suite import Suite
+from hpcbench.schemas.tuners import peft_arguments
 from tests.support.swift_names import OWED, SwiftName, fate_of, load_names
 
 COMMAND_OF = {"Infer": "infer", "Export": "export", "Eval": "eval", "Pt": "pt", "Pretrain": "pt", "RLHF": "rlhf"}
@@ -166,7 +167,7 @@ def test_arguments_of_swifts_eval_go_where_they_belong(tmp_path: Path) -> None:
 def test_an_argument_of_another_command_is_refused_with_a_way_on_and_its_default_taken(
     tmp_path: Path, name: str
 ) -> None:
-    if name in SftArgs.model_fields:
+    if name in SftArgs.model_fields or name in peft_arguments():
         return
     text = load_with(tmp_path, name, ["something"] if name == "lora_modules" else "something")
     assert isinstance(text, str)
@@ -177,3 +178,40 @@ def test_an_argument_of_another_command_is_refused_with_a_way_on_and_its_default
     if name not in FORBIDDEN:
         found = load_with(tmp_path, name, list(default) if isinstance(default, tuple) else default)
         assert isinstance(found, Suite), found
+
+
+def load_document(folder: Path, **keys: Any) -> Suite | str:
+    """Return a suite of these keys, at the top and in its experiment, or the text of its refusal."""
+    document = {"cmd": "sft", "args": {"model_type": "qwen2.5-7b-instruct", "dataset": "alpaca-en"}}
+    entry = {"name": "a", **keys.pop("experiment", {})}
+    path = folder / "demo.json"
+    path.write_text(json.dumps({**document, "experiment": [entry], **keys}), encoding="utf-8")
+    try:
+        return load_suites([path])[0]
+    except ConfigError as error:
+        return str(error)
+
+
+def test_info_may_be_a_sentence_or_a_mapping(tmp_path: Path) -> None:
+    found = load_document(tmp_path, info={"seen": "today"}, experiment={"info": "lora without mixed rows"})
+    assert isinstance(found, Suite), found
+    assert found.experiments[0].info == {"seen": "today", "text": "lora without mixed rows"}
+
+
+def test_comments_in_swifts_files_are_left_out_and_plan_says_so(tmp_path: Path) -> None:
+    found = load_document(tmp_path, comment="x", experiment={"why_so": "the largest rank that fits"})
+    assert isinstance(found, Suite), found
+    for key in ("comment", "why_so"):
+        assert f"`{key}` is not read: it is taken for a comment, as SWIFT ignores it" in found.remarks
+
+
+@pytest.mark.parametrize("keys", [{"argss": "a b"}, {"partition": "gpu"}, {"qos": "high"}, {"seed": "1"}, {"top": 3}])
+def test_a_setting_in_the_wrong_place_is_no_comment(tmp_path: Path, keys: dict[str, Any]) -> None:
+    assert f"unknown key '{next(iter(keys))}'" in str(load_document(tmp_path, **keys))
+
+
+def test_a_name_with_a_slash_becomes_one_of_a_folder(tmp_path: Path) -> None:
+    found = load_document(tmp_path, experiment={"name": "lora/no_mix"})
+    assert isinstance(found, Suite), found
+    assert found.experiments[0].name == "lora-no_mix"
+    assert "experiment 'lora/no_mix' is called lora-no_mix: its name is that of a folder" in found.remarks
