@@ -20,6 +20,7 @@ ALIASES: Mapping[str, str] = {
     "model_cache_dir": "model_id_or_path",
     # Later SWIFT versions.
     "model": "model_id_or_path",
+    "ref_model": "ref_model_id_or_path",
     "train_type": "sft_type",
     "tuner_type": "sft_type",
     "template": "template_type",

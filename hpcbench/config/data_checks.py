@@ -14,7 +14,7 @@ from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.data.good_rows import read_good_rows
 from hpcbench.data.look import Look
 from hpcbench.data.messages import NO_TOOLS_HINT
-from hpcbench.data.row_reader import RowReader
+from hpcbench.data.row_reader import RowReader, lesson_of
 from hpcbench.data.sources import find_dataset
 from hpcbench.errors import DataError, MissingLibraryError, Problem, WorkerError
 from hpcbench.schemas.arguments import SftArgs
@@ -98,7 +98,7 @@ class DatasetChecker:
 
     def _look_once(self, name: str, args: SftArgs, *, asks: bool = False) -> _Finding:
         ways = (args.dataset_info, args.agent_template, args.check_dataset_strategy, args.loss_on_all_rounds)
-        key = (name, *ways, args.system is not None, asks)
+        key = (name, *ways, lesson_of(args), args.system is not None, asks)
         if key not in self.found:
             self.found[key] = _look_at(name, args, asks=asks)
         return self.found[key]
@@ -125,6 +125,7 @@ def _look_at(name: str, args: SftArgs, *, asks: bool) -> _Finding:
         reader = RowReader(
             agent=agent,
             layout=source.layout,
+            lesson=lesson_of(args),
             all_rounds=args.loss_on_all_rounds,
             has_system=args.system is not None,
             needs_answer=not asks,

@@ -46,7 +46,46 @@ _FREEZING = (
 )
 _Q_GALORE = ("galore_cos_threshold", "galore_gamma_proj", "galore_queue_size")
 
+
+def _of_losses(*kinds: str) -> Callable[[SftArgs], bool]:
+    return lambda args: args.rlhf_type in kinds
+
+
+_REFERENCE = ("ref_model_id_or_path", "ref_model_type", "ref_adapters")
+_ONE_LOSS = {
+    **dict.fromkeys(("ref_model_free", "sft_beta", "rpo_alpha", "ld_alpha"), ("dpo",)),
+    **dict.fromkeys(_REFERENCE, ("dpo", "kto")),
+    "simpo_gamma": ("simpo",),
+    "cpo_alpha": ("cpo", "simpo"),
+    **dict.fromkeys(("desirable_weight", "undesirable_weight"), ("kto",)),
+}
+"""Arguments of losses -> the values of `rlhf_type` that they have an effect with."""
+
 EFFECTS = (
+    _Effect(
+        names=("beta", "loss_type", "max_prompt_length"),
+        needs="cmd: rlhf",
+        holds=lambda args: args.rlhf_type is not None,
+    ),
+    *(
+        _Effect(names=(name,), needs=f"rlhf_type: {' or '.join(kinds)}", holds=_of_losses(*kinds))
+        for name, kinds in _ONE_LOSS.items()
+    ),
+    _Effect(
+        names=("loss_weights",),
+        needs="several values of loss_type",
+        holds=lambda args: len(args.loss_type) > 1,
+    ),
+    _Effect(
+        names=("label_smoothing",),
+        needs="a loss_type with a place for it: robust, exo_pair, aot or aot_unpaired of dpo, sigmoid of cpo, simpo",
+        holds=lambda args: args.uses_label_smoothing,
+    ),
+    _Effect(
+        names=("discopop_tau",),
+        needs="loss_type: discopop",
+        holds=lambda args: "discopop" in args.loss_type,
+    ),
     _Effect(names=(*_LORA, "lora_dtype"), needs="sft_type: lora or adalora", holds=_of_tuners("lora", "adalora")),
     _Effect(
         names=("lora_target_modules", "target_regex"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hpcbench.config.aliases import HINTS_OF_OTHERS, UNSUPPORTED_TUNERS, asks_for_nothing
+from hpcbench.config.command_arguments import LOSSES, own_values
 from hpcbench.config.effects import check_eval_effects
 from hpcbench.config.infer_checks import InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
@@ -32,7 +33,7 @@ from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types, peft_arguments
 from hpcbench.storage.located_yaml import Located, show, to_plain
 
-COMMANDS: tuple[Command, ...] = ("sft", "infer", "eval", "command")
+COMMANDS: tuple[Command, ...] = ("sft", "pt", "rlhf", "infer", "eval", "command")
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
 GroupT = TypeVar("GroupT", bound=Arguments)
 
@@ -72,7 +73,9 @@ class ExperimentBuilder:
         command = self._command(cmd)
         export = self._own_args(ExportArgs) if cmd == "export" else None
         infer = self._own_args(InferArgs) if cmd == "infer" else None
-        args = self._args(cmd)
+        # A baseline reads no rows, unless its loss is asked for.
+        reads_rows = cmd != "eval" or any(each.eval_loss for each in eval_args.values())
+        args = self._args(cmd, reads_rows=reads_rows)
         requirements = self._resources("requirements", device)
         eval_requirements = self._resources("eval_requirements", device)
         env, info = self._env(), self._info()
@@ -200,7 +203,7 @@ class ExperimentBuilder:
         known = tuple(key for key in SECTION_KEYS["eval_args"] if key != PER_DATASET)
         return keep_known(value.mapping, known, self.problems)
 
-    def _args(self, cmd: Command) -> SftArgs | None:
+    def _args(self, cmd: Command, *, reads_rows: bool) -> SftArgs | None:
         """Return the training arguments; a command needs them only where a model is named."""
         # A name that both have means another thing there: quant_method is how an export quantises.
         names = SftArgs.model_fields.keys() - (OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}).keys()
@@ -211,8 +214,10 @@ class ExperimentBuilder:
         self._refuse_tuners(given)
         self._refuse_others(cmd)
         given = self.place.localise_args(given, self.problems)
-        args = build(SftArgs, given, at=self.at, problems=self.problems)
-        if args is not None and cmd != "command" and len(self.problems) == before:
+        word = self.layer.values["cmd"].value
+        extra = own_values(cmd, str(word), given, self.problems)
+        args = build(SftArgs, given, at=self.at, problems=self.problems, extra=extra)
+        if args is not None and cmd != "command" and reads_rows and len(self.problems) == before:
             self.problems += self.place.datasets.check(args, given, at=self.at, asks=cmd == "infer")
         return args if len(self.problems) == before else None
 
@@ -388,16 +393,18 @@ class ExperimentBuilder:
 def read_cmd(layer: Layer, *, at: Located, problems: list[Problem]) -> Command | None:
     """Return the command of an experiment, or None with the reason in `problems`."""
     value = layer.values.get("cmd")
-    expected = ", ".join(COMMANDS)
+    expected = ", ".join((*COMMANDS, *LOSSES))
     if value is None or value.is_forgotten:
         problems.append((value or at).problem("`cmd` is missing", expected=expected))
         return None
     if value.value in COMMANDS:
         return value.value
+    if value.value in LOSSES:
+        return "rlhf"
     if isinstance(value.value, str) and (other := OTHER_COMMANDS.get(value.value)) is not None:
         message = f"`cmd: {value.value}` is known but not supported by this version: {other.why}"
         problems.append(value.problem(message, expected=expected, hint=other.in_suite))
     else:
-        hint = did_you_mean(str(value.value), COMMANDS)
+        hint = did_you_mean(str(value.value), (*COMMANDS, *LOSSES))
         problems.append(value.problem(f"unknown command {show(value)}", expected=expected, hint=hint))
     return None

@@ -55,8 +55,11 @@ class SuitePlace:
         for name in ("dataset", "val_dataset", "train_dataset_mix_ds"):
             if name in found:
                 found[name] = self.localise_data(found[name], problems, registry=registry)
-        if "model_id_or_path" in found:
-            found["model_id_or_path"] = self._localise_model(found["model_id_or_path"], problems)
+        for name in ("model_id_or_path", "ref_model_id_or_path"):
+            if name in found:
+                found[name] = self._localise_model(found[name], problems)
+        if "ref_adapters" in found:
+            found["ref_adapters"] = self.localise_folders(found["ref_adapters"], problems)
         if "resume_from_checkpoint" in found:
             found["resume_from_checkpoint"] = self.localise_folder(found["resume_from_checkpoint"], problems)
         return found

@@ -33,22 +33,27 @@ _EXPORTING = OtherCommand(
     in_suite="to evaluate merged weights set eval_args.merge_lora: true; another export runs as `cmd: command`",
     typed=f"{_EVALUATE}, with --eval_merge_lora true merged; another export runs as `cmd: command` of a suite",
 )
-_TRAINING = OtherCommand(
-    why="this version trains by supervised fine-tuning (sft) alone",
-    in_suite="run a script of another framework as `cmd: command`",
-    typed="run a script of another framework as `cmd: command` of a suite",
+_REWARDS = OtherCommand(
+    why="hpcbench learns from answers that are there (dpo, orpo, simpo, kto, cpo); it trains no reward model and "
+    "generates no answers while it trains",
+    in_suite="take `cmd: dpo` with rows that have a chosen and a rejected answer, or run a script of TRL as "
+    "`cmd: command`",
+    typed="hpcbench submit SUITE, with `cmd: dpo` or with a script of TRL as `cmd: command`",
 )
+REFUSED_RLHF_TYPES = ("rm", "ppo", "grpo", "gkd")
+"""Values of ms-swift's `rlhf_type` that are refused, and commands of their own."""
 
 OTHER_COMMANDS: Mapping[str, OtherCommand] = {
     **dict.fromkeys(("infer", "deploy", "app-ui", "web-ui", "chat", "webchat", "webui", "serve"), _SERVING),
     **dict.fromkeys(("export", "merge-lora"), _EXPORTING),
-    **dict.fromkeys(
-        ("pt", "rlhf", "dpo", "orpo", "simpo", "kto", "cpo", "rm", "ppo", "grpo", "gkd", "reward"), _TRAINING
-    ),
+    **dict.fromkeys((*REFUSED_RLHF_TYPES, "reward"), _REWARDS),
 }
 """Commands of SWIFT, LLaMA-Factory and TRL."""
 
+_OF_SUITES = ("pt", "rlhf", "dpo", "orpo", "simpo", "kto", "cpo")
+"""Trainings that suites have, and no verb."""
 OTHER_VERBS: Mapping[str, str] = {
+    **{name: f"hpcbench submit SUITE, with `cmd: {name}` in the suite" for name in _OF_SUITES},
     **dict.fromkeys(("exp", "exp.py", "run", "sbatch"), "hpcbench submit SUITE"),
     **dict.fromkeys(("report", "generate_report", "generate_report.py"), "hpcbench collect"),
     "train": "hpcbench sft, or hpcbench submit SUITE",

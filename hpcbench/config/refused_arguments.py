@@ -310,7 +310,7 @@ _MODEL: Final[Mapping[str, Refusal]] = {
         idle=ON,
     ),
     **_refuse(
-        "model_revision",
+        *("model_revision", "ref_model_revision"),
         why="a model is what the local cache or folder holds",
         instead="download that revision and give model_id_or_path: its folder",
         idle=("master", "main", *NOTHING),
@@ -318,6 +318,18 @@ _MODEL: Final[Mapping[str, Refusal]] = {
 }
 
 _OTHER_COMMANDS: Final[Mapping[str, Refusal]] = {
+    **_refuse(
+        "max_completion_length",
+        why="answers that are learned from are those of the rows, and are not generated",
+        instead="set max_prompt_length and max_length",
+        idle=("512", *NOTHING),
+    ),
+    **_refuse(
+        *("center_rewards_coefficient", "sft_alpha", "lmbda", "seq_kd", "gkd_logits_topk"),
+        why="it is for reward models (rm) and distillation (gkd), which hpcbench does not train",
+        instead="remove it, or run a script of TRL as `cmd: command`",
+        idle=("0.5", *OFF),
+    ),
     **_refuse(
         *("host", "port", "api_key", "ssl_keyfile", "ssl_certfile", "owned_by", "served_model_name", "log_interval"),
         *("log_level", "max_logprobs", "vllm_use_async_engine", "deploy_timeout"),

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from hpcbench.catalog.peft_methods import peft_methods
 from hpcbench.config.aliases import ALIASES
+from hpcbench.config.command_arguments import LOSSES
 from hpcbench.config.experiment_builder import COMMANDS, DEVICES
 from hpcbench.config.layers import PER_DATASET
 from hpcbench.config.names import MAX_NAME_LENGTH
@@ -29,7 +30,10 @@ _NUMBER_TEXT: JsonObject = {"type": "string", "pattern": r"^\s*[-+]?[0-9.][0-9._
 _BOOLEAN_TEXT: JsonObject = {"enum": ["true", "false", "yes", "no", "on", "off"]}
 
 _DESCRIPTIONS: Mapping[str, str] = {
-    "cmd": "sft trains, eval evaluates an untrained baseline, command runs any program.",
+    "cmd": (
+        "sft, pt and rlhf train (dpo, orpo, simpo, kto and cpo are rlhf with this loss), eval evaluates an untrained "
+        "baseline, command runs any program."
+    ),
     "device": "Where jobs run; with cpu, `ddp` counts CPU ranks.",
     "requirements": "What a training job asks the scheduler for.",
     "eval_requirements": "What an eval job asks for; partition and gpu_type are taken from requirements.",
@@ -84,7 +88,7 @@ def _key_schema(name: str) -> JsonObject:
     if name in {"args", "requirements", "eval_requirements", "eval_args", "matrix"}:
         return {"anyOf": [{"$ref": f"#/$defs/{name.removeprefix('eval_') if 'requirements' in name else name}"}, _NULL]}
     simple: Mapping[str, JsonObject] = {
-        "cmd": {"enum": list(COMMANDS)},
+        "cmd": {"enum": [*COMMANDS, *LOSSES]},
         "device": {"enum": list(DEVICES)},
         "eval_dataset": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _NULL]},
         "env": {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "null"]}},

@@ -29,11 +29,21 @@ from hpcbench.data.preference_rows import Parts, read_label, split_pair
 from hpcbench.data.rows import PlacedRow
 from hpcbench.data.values import BadRowError, describe, is_absent, show, show_names, take_list, take_text, well_formed
 from hpcbench.errors import DataError, plural
+from hpcbench.schemas.arguments import SftArgs
 
 NO_LAYOUT: Final = RowLayout()
 _NAMED_FIRST: Final = (Part.TURNS, Part.ANSWER, Part.QUESTION, Part.ADDITION)
 """The part whose column names a dialogue in messages: the first of these that there is."""
 PREFERENCES: Final = "is for preference tuning (`cmd: dpo` and its sisters)"
+
+
+def lesson_of(args: SftArgs) -> Lesson:
+    """Return what a training takes from its rows."""
+    if args.plain_text:
+        return Lesson.TEXTS
+    if args.rlhf_type is None:
+        return Lesson.ANSWERS
+    return Lesson.JUDGED if args.rlhf_type == "kto" else Lesson.PAIRS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

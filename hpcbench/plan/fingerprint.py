@@ -10,6 +10,7 @@ from typing import Any
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
+from hpcbench.schemas.arguments import PreferenceArgs
 from hpcbench.schemas.request import JobRequest
 
 SHOWN_CHANGES = 3
@@ -34,7 +35,10 @@ NOT_IN_FINGERPRINT = {
     "resources",
 }
 
-PATHS_IN_ARGS = ("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info")
+PATHS_IN_ARGS = (
+    *("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info"),
+    *("ref_model_id_or_path", "ref_adapters"),
+)
 
 RESOURCES_IN_FINGERPRINT = ("gpu", "ddp", "nodes", "gpu_type")
 
@@ -56,7 +60,7 @@ QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_
 ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "args": frozenset(
         {
-            *("attn_impl", "quant_method", "rlhf_type"),
+            *("attn_impl", "quant_method", "plain_text", *PreferenceArgs.model_fields),
             *("peft_config", "target_regex", "target_parameters", "lora_dtype", "use_swift_lora"),
             *("freeze_parameters", "freeze_parameters_regex", "freeze_parameters_ratio"),
             *("trainable_parameters", "trainable_parameters_regex"),
@@ -124,7 +128,7 @@ def input_paths(request: JobRequest) -> set[str]:
     args, eval_args = request.args, request.eval_args
     names: list[str] = []
     if args is not None:
-        names.append(args.model_id_or_path or "")
+        names += [args.model_id_or_path or "", args.ref_model_id_or_path or "", *args.ref_adapters]
     if args is not None and _needs_datasets(request):
         mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
         for name in (*args.dataset, *args.val_dataset, *mixed):

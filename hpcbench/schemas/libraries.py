@@ -17,6 +17,7 @@ _EXTRAS: Mapping[str, str] = {
     "bitsandbytes": "bnb",
     **dict.fromkeys(("gptqmodel", "optimum"), "gptq"),
     "modelscope": "modelscope",
+    "trl": "rlhf",
 }
 _MODULES: Mapping[str, str] = {"bnb": "bitsandbytes", "gptq": "gptqmodel"}
 """What a model of the catalog may need -> its module, where the two differ."""
@@ -47,6 +48,8 @@ def _needed(request: JobRequest) -> Iterator[str]:
         yield from ("gptqmodel", "optimum") if request.export.calibrates else ("bitsandbytes",)
     if args.quantization_bit or (request.trains and args.galore_quantization):
         yield "bitsandbytes"
+    if request.trains and args.rlhf_type is not None:
+        yield "trl"
     if request.trains and (module := OPTIMIZERS.get(args.optim)) is not None:
         yield module
 

@@ -13,7 +13,7 @@ from hpcbench.schemas.arguments.export import ExportArgs
 from hpcbench.schemas.arguments.hub import HubArgs
 from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, InferArgs
 from hpcbench.schemas.arguments.model import ModelArgs
-from hpcbench.schemas.arguments.preference import PreferenceArgs, RlhfType
+from hpcbench.schemas.arguments.preference import LOSS_TYPES, WITH_REFERENCE, PreferenceArgs, RlhfType
 from hpcbench.schemas.arguments.sft import GROUPS, QUANTIZABLE, SftArgs
 from hpcbench.schemas.arguments.training import TrainingArgs
 from hpcbench.schemas.arguments.tuner import LORA_ONLY, SftType, TunerArgs
@@ -23,8 +23,10 @@ __all__ = [
     "EVAL_LOSS_ONLY",
     "GROUPS",
     "LORA_ONLY",
+    "LOSS_TYPES",
     "QUANTIZABLE",
     "TORCH_DTYPES",
+    "WITH_REFERENCE",
     "Arguments",
     "CommandArgs",
     "DataArgs",

@@ -21,7 +21,7 @@ class Arguments(BaseModel):
         return value != default
 
 
-def _split_words(value: object) -> object:
+def split_words(value: object) -> object:
     """Return the list that `a,b` or `a b` is in ms-swift's scripts; leave lists alone."""
     if isinstance(value, str):
         return [word for word in value.replace(",", " ").split() if word]
@@ -35,7 +35,7 @@ def _read_integer(value: object) -> object:
 
 ReadsInteger = BeforeValidator(_read_integer)
 """For literals of numbers, which pydantic does not read from text."""
-Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
+Words = Annotated[tuple[str, ...], BeforeValidator(split_words)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -30,8 +30,11 @@ class DataArgs(Arguments):
     """Registry of datasets (dataset_info.json, or its folder); None takes the one beside the suite."""
     max_length: PositiveInt = 2048
     """Longest sample in tokens; with packing the length of a pack."""
-    truncation_strategy: Literal["truncation_left", "delete"] = "truncation_left"
-    """Longer samples keep their last tokens (truncation_left) or are dropped (delete)."""
+    truncation_strategy: Literal["truncation_left", "delete", "split"] = "truncation_left"
+    """Longer samples keep their last tokens (truncation_left), are dropped (delete) or, of texts as they are, cut into
+    pieces (split), which `cmd: pt` does. Of pairs and judged answers truncation_left cuts the prompt's beginning."""
+    plain_text: bool = False
+    """Rows are texts to learn as they are, every token of them, without the chat template; `cmd: pt` sets it."""
     check_dataset_strategy: Literal["none", "discard", "error", "warning"] = "none"
     """What happens to rows that cannot be trained on: discard and warning leave them out (warning logs each one), error
     and none end the job."""

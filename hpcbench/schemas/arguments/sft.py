@@ -11,7 +11,7 @@ from hpcbench.schemas.arguments.base import Arguments
 from hpcbench.schemas.arguments.data import DataArgs
 from hpcbench.schemas.arguments.hub import HubArgs
 from hpcbench.schemas.arguments.model import ModelArgs
-from hpcbench.schemas.arguments.preference import PreferenceArgs
+from hpcbench.schemas.arguments.preference import WITH_REFERENCE, PreferenceArgs
 from hpcbench.schemas.arguments.training import TrainingArgs
 from hpcbench.schemas.arguments.tuner import TunerArgs
 from hpcbench.schemas.tuners import BASE_DTYPE_METHODS
@@ -45,6 +45,8 @@ class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelA
             or self._find_in_quantization()
             or self._find_in_lora()
             or self._find_in_virtual_tokens()
+            or self._find_in_rows()
+            or self._find_in_preferences()
         )
         if contradiction is not None:
             raise ValueError(contradiction)
@@ -93,6 +95,49 @@ class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelA
                 "set gradient_checkpointing: false"
             )
         return None
+
+    def _find_in_rows(self) -> str | None:
+        if self.truncation_strategy == "split" and not self.plain_text:
+            return "truncation_strategy split cuts answers from their questions: it is for `cmd: pt`"
+        if self.truncation_strategy == "split" and self.lazy_tokenize:
+            return "lazy_tokenize: how many pieces split makes of a text is not known before training"
+        chats = [name for name in ("use_loss_scale", "loss_on_all_rounds") if getattr(self, name)]
+        if self.plain_text and chats:
+            return f"{chats[0]} is for dialogues: a text as it is has none"
+        return None
+
+    def _find_in_preferences(self) -> str | None:
+        """Return what cannot go with a loss on preferences."""
+        if self.rlhf_type is None:
+            return None
+        kind = self.rlhf_type
+        for name in ("packing", "use_loss_scale", "loss_on_all_rounds", "plain_text"):
+            if getattr(self, name):
+                return f"{name} cannot go with rlhf_type {kind}, whose loss takes whole answers one by one"
+        # TRL multiplies hidden states by the head's weight itself, so an adapter of it would never be trained.
+        has_head = "lm_head" in (*self.lora_target_modules, *self.lora_modules_to_save)
+        contradictions = {
+            "tuner_backend unsloth trains by answers alone: take tuner_backend peft": self.tuner_backend == "unsloth",
+            "neftune_noise_alpha would give the reference other noise: leave it out": bool(self.neftune_noise_alpha),
+            "kto compares the answers of a batch with each other: set batch_size: 2 or more": (
+                self.estimates_kl and self.batch_size == 1
+            ),
+            f"{kind} computes the head by itself, and would not train an adapter of it: leave lm_head out": (
+                has_head and kind in WITH_REFERENCE
+            ),
+            f"{kind} cannot go with the virtual tokens of sft_type {self.sft_type}: take dpo or kto": (
+                self.adds_tokens and kind not in WITH_REFERENCE
+            ),
+        }
+        return next((f"rlhf_type {kind}: {text}" for text, holds in contradictions.items() if holds), None)
+
+    @property
+    def reference(self) -> SftArgs | None:
+        """Arguments of the reference model that these name, or None where it is the model as it is at the start."""
+        if self.ref_model_id_or_path is None and self.ref_model_type is None:
+            return None
+        names = {"model_id_or_path": self.ref_model_id_or_path, "model_type": self.ref_model_type}
+        return self.model_copy(update=names)
 
     @property
     def effective_learning_rate(self) -> float:

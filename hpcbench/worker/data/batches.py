@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from hpcbench.worker.data.samples import LazyRows
 from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
 
+Collate = Callable[[Sequence[tuple[Encoded, ...]]], dict[str, Any]]
+"""Makes a batch of tensors of samples, with the counts num_tokens and num_samples."""
+
 
 @dataclass(kw_only=True)
 class BatchPlan:
@@ -31,7 +34,8 @@ class BatchPlan:
     global batch is as many rounds as gradients are accumulated over. All ranks get equally many batches; where
     the last round is too short for that, a rank gets the filler -1: a sample that teaches nothing and is not counted.
     Without `shuffles` the samples come as they stand, in every epoch. With `drops_last` a round that is too short is
-    left out, and its samples with it.
+    left out, and its samples with it. With `fills_up` a rank that has none left gets one of the epoch's first instead,
+    as accelerate does it, and all ranks equally many.
     """
 
     num_samples: int
@@ -41,6 +45,7 @@ class BatchPlan:
     num_ranks: int = 1
     shuffles: bool = True
     drops_last: bool = False
+    fills_up: bool = False
     epoch: int = 0
     """Each has its own order."""
 
@@ -65,6 +70,7 @@ class BatchPlan:
             if len(window) == round_size:
                 share = window[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
             else:
+                window += order[: -len(window) % self.num_ranks] if self.fills_up else []
                 share = window[self.rank :: self.num_ranks]
             yield share or [-1]
 
@@ -124,7 +130,7 @@ class Collator:
             "input_ids": pad_rows([row.input_ids for row in rows], self._pad_token_id),
             "attention_mask": pad_rows([[1] * len(row.input_ids) for row in rows], 0),
             "labels": pad_rows([row.labels for row in rows], IGNORED_LABEL),
-            **_count(rows),
+            **count_rows(rows),
         }
         weights = [row.weights for row in rows if row.weights is not None]
         return {**batch, "loss_weights": pad_rows(weights, 0, dtype=torch.float32)} if weights else batch
@@ -149,7 +155,7 @@ class PackCollator:
             "position_ids": _join([np.arange(len(row.input_ids)) for row in rows]),
             "labels": _join(labels),
             "use_cache": False,
-            **_count(rows),
+            **count_rows(rows),
         }
         return {**batch, "loss_weights": _join(weights)} if weights else batch
 
@@ -158,10 +164,10 @@ def _join(parts: Sequence[Any]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(parts))[None]
 
 
-def _count(rows: Sequence[Encoded]) -> dict[str, int]:
+def count_rows(rows: Sequence[Encoded]) -> dict[str, int]:
     """Return how many tokens and samples of a batch count; a chat ends with its answer, so only the filler does not."""
     counted = [row for row in rows if row.labels[-1] != IGNORED_LABEL]
-    return {"num_tokens": sum(len(row.input_ids) for row in counted), "num_samples": len(counted)}
+    return {"num_tokens": sum(row.num_tokens for row in counted), "num_samples": len(counted)}
 
 
 class EpochLoader(DataLoader[tuple[Encoded, ...]]):
@@ -172,7 +178,7 @@ class EpochLoader(DataLoader[tuple[Encoded, ...]]):
         samples: Samples,
         plan: BatchPlan,
         *,
-        collate: Collator | PackCollator,
+        collate: Collate,
         num_workers: int,
         pin_memory: bool,
         prefetch_factor: int | None = None,

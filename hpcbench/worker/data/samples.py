@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, overload
 
+from hpcbench.data.columns import Lesson
 from hpcbench.data.good_rows import read_good_rows
 from hpcbench.data.messages import Message
-from hpcbench.data.row_reader import RowReader
+from hpcbench.data.row_reader import RowReader, lesson_of
 from hpcbench.data.sources import find_dataset
 from hpcbench.errors import DataError, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.datasets import read_dataset
+from hpcbench.worker.data.preferences import encode_answers
 from hpcbench.worker.data.templates import Encoded, Template, find_agent_format
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,10 @@ class Sample:
     """For the chat template."""
     text: str | None = None
     """Plain text, every token of which is trained on; then there are no messages."""
+    rejected: Message | None = None
+    """The worse answer, in place of the last message; only of pairs."""
+    is_good: bool | None = None
+    """Whether the answer is a good one; only of judged answers."""
     place: str
     """`file: line N` or `file: row N`, counted from 1."""
 
@@ -82,8 +88,8 @@ class LazyRows(Sequence[Encoded]):
     def __getitem__(self, index: slice) -> list[Encoded]: ...
     def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
         if isinstance(index, slice):
-            return [_encode_one(sample, self._template) for sample in self._samples[index]]
-        return _encode_one(self._samples[index], self._template)
+            return [_encode_one(sample, self._template)[0] for sample in self._samples[index]]
+        return _encode_one(self._samples[index], self._template)[0]
 
 
 def load_splits(args: SftArgs) -> Splits:
@@ -116,8 +122,8 @@ def load_splits(args: SftArgs) -> Splits:
         raise WorkerError("no training rows: " + (", ".join(args.dataset) or "dataset is empty"))
     mixed, discarded, mixed_notes = _draw_mixed_rows(args, num_train=len(train))
     return Splits(
-        train=(*train, *mixed),
-        validation=tuple(validation),
+        train=tuple(_judge_each((*train, *mixed), args)),
+        validation=tuple(_judge_each(validation, args)),
         num_discarded=num_discarded + discarded,
         num_mixed=len(mixed),
         notes=(*mixed_notes, *notes),
@@ -183,14 +189,14 @@ def encode_samples(
     """
     rows: list[Encoded] = []
     num_truncated = num_dropped = 0
-    for count, encoded in enumerate(_encode_all(samples, template, num_proc=num_proc), start=1):
+    for count, pieces in enumerate(_encode_all(samples, template, num_proc=num_proc), start=1):
         if count % 64 == 0:
             on_row(count)
-        if not encoded.input_ids:
+        if not pieces[0].input_ids:
             num_dropped += 1
             continue
-        num_truncated += encoded.truncated
-        rows.append(encoded)
+        num_truncated += pieces[0].truncated
+        rows += pieces
     return EncodedRows(rows=tuple(rows), num_truncated=num_truncated, num_dropped=num_dropped)
 
 
@@ -246,6 +252,7 @@ def _load_samples(dataset: str, args: SftArgs, *, needs_answer: bool = True) -> 
     reader = RowReader(
         agent=find_agent_format(args),
         layout=source.layout,
+        lesson=lesson_of(args),
         all_rounds=args.loss_on_all_rounds,
         has_system=args.system is not None,
         needs_answer=needs_answer,
@@ -260,7 +267,15 @@ def _load_samples(dataset: str, args: SftArgs, *, needs_answer: bool = True) -> 
 
     rows = read_good_rows(read_dataset(source), reader, strategy, name=dataset, on_bad=leave_out)
     samples = [
-        Sample(messages=chat.messages, tools=chat.tools, text=chat.text, place=str(place)) for chat, place in rows
+        Sample(
+            messages=chat.messages,
+            tools=chat.tools,
+            text=chat.text,
+            rejected=chat.rejected,
+            is_good=chat.is_good,
+            place=str(place),
+        )
+        for chat, place in rows
     ]
     remarks = [f"{dataset}: {remark}" for remark in reader.remarks()]
     for remark in remarks:
@@ -274,7 +289,18 @@ def _load_samples(dataset: str, args: SftArgs, *, needs_answer: bool = True) -> 
     return replace(loaded, samples=drawn, num_repeats=source.num_samples - len(drawn))
 
 
-def _encode_all(samples: Sequence[Sample], template: Template, *, num_proc: int) -> Iterator[Encoded]:
+def _judge_each(samples: Iterable[Sample], args: SftArgs) -> Iterator[Sample]:
+    """Yield the samples; where answers are judged, a good one and a bad one of each pair."""
+    for sample in samples:
+        if sample.rejected is None or lesson_of(args) is not Lesson.JUDGED:
+            yield sample
+        else:
+            good = replace(sample, rejected=None, is_good=True)
+            yield good
+            yield replace(good, messages=(*sample.messages[:-1], sample.rejected), is_good=False)
+
+
+def _encode_all(samples: Sequence[Sample], template: Template, *, num_proc: int) -> Iterator[tuple[Encoded, ...]]:
     if num_proc == 1 or len(samples) < 2 * num_proc:
         for sample in samples:
             yield _encode_one(sample, template)
@@ -289,22 +315,38 @@ class _Inherited:
     template: Template
 
 
-def _encode_inherited(sample: Sample) -> Encoded:
+def _encode_inherited(sample: Sample) -> tuple[Encoded, ...]:
     return _encode_one(sample, _Inherited.template)
 
 
-def _encode_one(sample: Sample, template: Template) -> Encoded:
+def _encode_one(sample: Sample, template: Template) -> tuple[Encoded, ...]:
+    """Return a sample's tokens: in pieces where it is a text that is to be split, else as one."""
     try:
         if sample.text is not None:
-            encoded = template.encode_text(sample.text)
+            pieces = template.split(template.encode_text(sample.text))
+        elif sample.rejected is None and sample.is_good is None:
+            pieces = (template.encode(sample.messages, tools=sample.tools),)
         else:
-            encoded = template.encode(sample.messages, tools=sample.tools)
+            pieces = (
+                encode_answers(
+                    template, sample.messages, tools=sample.tools, rejected=sample.rejected, is_good=sample.is_good
+                ),
+            )
     except WorkerError as error:
         raise WorkerError(f"{sample.place}: {error.message}", hint=error.hint) from error
+    return tuple(_check_and_compact(encoded, sample.place) for encoded in pieces)
+
+
+def _check_and_compact(encoded: Encoded, place: str) -> Encoded:
     if encoded.input_ids and encoded.num_label_tokens == 0:
-        raise WorkerError(f"{sample.place}: no token is left to learn from", hint="raise max_length")
-    weights = None if encoded.weights is None else array("f", encoded.weights)
-    return replace(encoded, input_ids=_compact(encoded.input_ids), labels=_compact(encoded.labels), weights=weights)
+        raise WorkerError(f"{place}: no token is left to learn from", hint="raise max_length")
+    return replace(
+        encoded,
+        input_ids=_compact(encoded.input_ids),
+        labels=_compact(encoded.labels),
+        weights=None if encoded.weights is None else array("f", encoded.weights),
+        rejected=None if encoded.rejected is None else _check_and_compact(encoded.rejected, place),
+    )
 
 
 def _compact(values: Iterable[int]) -> array[int]:

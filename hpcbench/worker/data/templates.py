@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 IGNORED_LABEL: Final = -100
 Tools = Sequence[Mapping[str, Any]]
-TruncationStrategy = Literal["truncation_left", "delete"]
+TruncationStrategy = Literal["truncation_left", "delete", "split"]
 _RENDERING_ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What a template's expressions can raise: jinja2 hands on what Python raises in them."""
 TEMPLATE_DATE: Final = datetime(2024, 7, 26, tzinfo=UTC)
@@ -52,6 +52,20 @@ class Encoded:
     weights: Sequence[float] | None = None
     """Loss weight of each label, 0 where there is none; None weighs all labels 1."""
     truncated: bool = False
+    rejected: Encoded | None = None
+    """The worse answer to the same prompt, with it; only of pairs."""
+    is_good: bool | None = None
+    """Whether the answer is a good one; only of judged answers."""
+
+    def part(self, start: int, end: int) -> Encoded:
+        """Return the tokens from `start` to before `end`."""
+        weights = None if self.weights is None else self.weights[start:end]
+        return replace(self, input_ids=self.input_ids[start:end], labels=self.labels[start:end], weights=weights)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go into the model, those of the rejected answer too."""
+        return len(self.input_ids) + (0 if self.rejected is None else len(self.rejected.input_ids))
 
     @property
     def num_label_tokens(self) -> int:
@@ -91,11 +105,13 @@ class Template:
         name: str = "",
         loss_scale: AgentFormat | None = None,
         num_embeddings: int | None = None,
+        max_prompt_length: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.system = system
-        self._max_length = max_length
-        self._delete_long = truncation_strategy == "delete"
+        self.max_length = max_length
+        self.max_prompt_length = max_prompt_length
+        self._truncation = truncation_strategy
         self._all_rounds = loss_on_all_rounds
         self._loss_scale = loss_scale
         self._chat_template = chat_template or tokenizer.chat_template
@@ -134,7 +150,13 @@ class Template:
             name="" if named is None else str(args.template_type or (entry and entry.template)),
             loss_scale=find_agent_format(args) if args.use_loss_scale else None,
             num_embeddings=num_embeddings,
+            max_prompt_length=args.max_prompt_length,
         )
+
+    @property
+    def drops_long(self) -> bool:
+        """Whether samples that are too long are dropped."""
+        return self._truncation == "delete"
 
     @property
     def has_chat_template(self) -> bool:
@@ -195,10 +217,14 @@ class Template:
         if ids[-1:] != [self.tokenizer.eos_token_id]:
             ids.append(self.tokenizer.eos_token_id)
         weights = None if self._loss_scale is None else [1.0] * len(ids)
-        return self._fit(ids, list(ids), weights)
+        return self._fit(self._check_ids(Encoded(input_ids=ids, labels=list(ids), weights=weights)))
 
     def encode(self, messages: Sequence[Message], *, tools: Tools = ()) -> Encoded:
-        """Return one training sample; loss is on the last answer and its end, or on all answers.
+        """Return one training sample of at most `max_length` tokens; see `encode_whole`."""
+        return self._fit(self.encode_whole(messages, tools=tools))
+
+    def encode_whole(self, messages: Sequence[Message], *, tools: Tools = ()) -> Encoded:
+        """Return one training sample, however long; loss is on the last answer and its end, or on all answers.
 
         Args:
             messages: the chat.
@@ -235,7 +261,8 @@ class Template:
         self._check_prompt(chat, tools, input_ids, labels)
         self._check_tools(chat, tools)
         self._check_texts(chat, text)
-        return self._fit(input_ids, labels, None if self._loss_scale is None else weights)
+        scale_of_labels = None if self._loss_scale is None else weights
+        return self._check_ids(Encoded(input_ids=input_ids, labels=labels, weights=scale_of_labels))
 
     def _check_texts(self, chat: Sequence[Message], text: str) -> None:
         """Raise unless the chat that is trained on holds what its turns say.
@@ -394,25 +421,32 @@ class Template:
         rest = self.tokenizer(full[len(prompt) :], add_special_tokens=False, return_offsets_mapping=True)
         return [start for start, _ in rest["offset_mapping"]]
 
-    def _fit(self, input_ids: list[int], labels: list[int], weights: list[float] | None) -> Encoded:
-        largest = max(input_ids, default=0)
+    def _check_ids(self, encoded: Encoded) -> Encoded:
+        largest = max(encoded.input_ids, default=0)
         if self._num_embeddings is not None and largest >= self._num_embeddings:
             raise WorkerError(
                 f"the token {self.tokenizer.convert_ids_to_tokens(largest)!r} has the id {largest}, and the model's "
                 f"embedding has {self._num_embeddings} rows, for ids up to {self._num_embeddings - 1}",
                 hint="take the token out of the data or the template, or add a row to the model and save it",
             )
-        if len(input_ids) <= self._max_length:
-            return Encoded(input_ids=input_ids, labels=labels, weights=weights)
-        if self._delete_long:
+        return encoded
+
+    def _fit(self, encoded: Encoded) -> Encoded:
+        if len(encoded.input_ids) <= self.max_length or self._truncation == "split":
+            return encoded
+        if self.drops_long:
             return Encoded(input_ids=[], labels=[], truncated=True)
-        start = len(input_ids) - self._max_length
-        return Encoded(
-            input_ids=input_ids[start:],
-            labels=labels[start:],
-            weights=None if weights is None else weights[start:],
-            truncated=True,
-        )
+        start = len(encoded.input_ids) - self.max_length
+        return replace(encoded.part(start, len(encoded.input_ids)), truncated=True)
+
+    def split(self, encoded: Encoded) -> tuple[Encoded, ...]:
+        """Return the pieces of at most `max_length` tokens that a text is trained on in; most are one piece."""
+        length = len(encoded.input_ids)
+        if self._truncation != "split" or length <= self.max_length:
+            return (encoded,)
+        # A last token by itself has nothing before it to predict it by.
+        starts = [start for start in range(0, length, self.max_length) if length - start > 1]
+        return tuple(encoded.part(start, start + self.max_length) for start in starts)
 
 
 def _writes_no(what: str) -> WorkerError:

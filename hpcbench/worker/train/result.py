@@ -36,6 +36,8 @@ class ModelFacts:
     attention: str | None
     target_modules: tuple[str, ...] = ()
     """Names of the modules that have an adapter."""
+    reference: str | None = None
+    """Which model the answers of a training from preferences are compared with."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Remarks for the record, by the field that they explain."""
     deviations: Mapping[str, str] = field(default_factory=dict)

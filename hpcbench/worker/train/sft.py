@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
 from hpcbench.worker.train.checkpoints import CheckpointStore, Kept, ResumePoint, read_step
+from hpcbench.worker.train.preference import Loss, explain_figures, load_loss
+from hpcbench.worker.train.preference.reference import load_reference, switch_dropout_off
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.train.saving import try_saving
 from hpcbench.worker.train.token_data import TokenData, load_data
@@ -63,6 +66,10 @@ class Prepared:
 
     model: Any
     facts: ModelFacts
+    loss: Loss | None = None
+    """Of a training from preferences."""
+    reference: Any = None
+    """The model that answers are compared with, where it is another one than the trained one without its adapter."""
 
 
 def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
@@ -127,7 +134,9 @@ def _train(assignment: Assignment) -> None:
         keeps_best=args.save_strategy != "no",
     )
     # Also starts the process group, which the search for a checkpoint needs.
-    training_args = make_training_arguments(args, store.staging, device=request.device, num_ranks=ranks.count)
+    training_args = make_training_arguments(
+        args, store.staging, device=request.device, num_ranks=ranks.count, loss=prepared.loss
+    )
     found = _find_resume_point(store, ranks)
     with contextlib.closing(History(attempt.history if ranks.is_first else None)) as history:
         current = Run(
@@ -163,7 +172,9 @@ def _run_trainer(
 ) -> None:
     meter.reset_peaks()
     tuner = current.tuner
-    trainer = BenchTrainer(
+    loss = prepared.loss
+    make_trainer = BenchTrainer if loss is None else partial(loss.trainer, reference=prepared.reference)
+    trainer = make_trainer(
         run=current,
         model=prepared.model,
         args=training_args,
@@ -195,14 +206,17 @@ def _load_data(assignment: Assignment) -> TokenData:
     return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
 
 
-def make_training_arguments(args: SftArgs, staging: Path, *, device: Device, num_ranks: int = 1) -> TrainingArguments:
+def make_training_arguments(
+    args: SftArgs, staging: Path, *, device: Device, num_ranks: int = 1, loss: Loss | None = None
+) -> TrainingArguments:
     """Return transformers' arguments; evaluation and saving are hpcbench's own, so both are off here.
 
     Raises:
         WorkerError: transformers rejects a value, such as an unknown optimizer.
     """
     try:
-        training_args = TrainingArguments(
+        make_arguments = TrainingArguments if loss is None else partial(loss.config, **loss.options)
+        training_args = make_arguments(
             output_dir=str(staging),
             seed=args.seed,
             num_train_epochs=args.num_train_epochs,
@@ -256,11 +270,11 @@ def _finds_unused(args: SftArgs) -> bool:
 
 
 def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
-    if not args.gradient_checkpointing:
-        return {}
     # transformers 5.23 renamed them.
     known = {field.name for field in fields(TrainingArguments)}
     prefix = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    if not args.gradient_checkpointing:
+        return {prefix: False}  # TRL's default is True
     # Reentrant checkpoints need an input with a gradient, which a frozen embedding does not give.
     return {prefix: True, f"{prefix}_kwargs": {"use_reentrant": False}}
 
@@ -273,6 +287,7 @@ def uses_bf16_autocast(args: SftArgs) -> bool:
 def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Prepared:
     """Return the model with its tuner; every rank draws the same initial weights."""
     args, device = assignment.args, assignment.request.device
+    loss = None if args.rlhf_type is None else load_loss(args)
     if args.full_determinism:
         enable_full_determinism(args.seed)  # before anything runs: cuBLAS reads its setting once
     else:
@@ -285,6 +300,8 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     else:
         base = loading.load_model(args, device, num_gpus=assignment.gpus_each)
         check_loaded(args, base, data.tokenizer)
+        if loss is not None:
+            switch_dropout_off(base)
         tuned = tuner.prepare(base, args)
     autocasts = args.dtype == "fp16" or uses_bf16_autocast(args)
     facts = inspect_model(
@@ -311,7 +328,13 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
         deviations["use_flash_attn"] = reason
     if not data.template.has_chat_template:
         notes["template"] = "the tokenizer has no chat template: messages are joined by line breaks"
-    return Prepared(model=tuned, facts=replace(facts, notes=notes, deviations=deviations))
+    reference = None
+    if loss is not None:
+        reference, which = load_reference(args, tuned, device, num_gpus=assignment.gpus_each)
+        facts = replace(facts, reference=which)
+        notes |= explain_figures(args)
+    facts = replace(facts, notes=notes, deviations=deviations)
+    return Prepared(model=tuned, facts=facts, loss=loss, reference=reference)
 
 
 def _find_resume_point(store: CheckpointStore, ranks: Ranks) -> tuple[Path, ResumePoint] | None:

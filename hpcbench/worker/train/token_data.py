@@ -127,7 +127,7 @@ def _encode_training(
         rows = LazyRows(splits.train, template)
         return EncodedRows(rows=rows, num_truncated=0, num_dropped=0), None
     train = encode_samples(splits.train, template, num_proc=args.preprocess_num_proc, on_row=on_row)
-    lengths = [len(row.input_ids) for row in train.rows]
+    lengths = [row.num_tokens for row in train.rows]
     kept: Sequence[Sample] = splits.train
     if args.test_oom_error:
         order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))

@@ -13,7 +13,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import AttemptPaths
-from hpcbench.worker.data.batches import BatchPlan, Collator, EpochLoader, PackCollator, Samples
+from hpcbench.worker.data.batches import BatchPlan, Collate, Collator, EpochLoader, PackCollator, Samples
 from hpcbench.worker.data.templates import AnswerEnds, Encoded
 from hpcbench.worker.measure.loss import WeightedLoss, mean_cross_entropy, sum_weights
 from hpcbench.worker.measure.meter import Meter, StepMeasure
+from hpcbench.worker.measure.rewards import name_rewards
 from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l, predict
 from hpcbench.worker.models.loading import load_adapter_weights, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
@@ -114,6 +115,8 @@ class BenchTrainer(Trainer):
     """A Trainer whose batches, loss counts and evaluation are hpcbench's."""
 
     control: TrainerControl
+    fills_up = False
+    """Whether all ranks get equally many samples, some of them twice in an epoch; see `BatchPlan`."""
 
     def __init__(
         self,
@@ -143,6 +146,7 @@ class BenchTrainer(Trainer):
             num_ranks=run.ranks.count,
             shuffles=not run.args.test_oom_error,
             drops_last=run.args.dataloader_drop_last,
+            fills_up=self.fills_up,
         )
         if len(plan) == 0:
             raise WorkerError(
@@ -153,12 +157,16 @@ class BenchTrainer(Trainer):
         return EpochLoader(
             samples,
             plan,
-            collate=Collator(self._tokenizer.pad_token_id) if run.packs is None else PackCollator(),
+            collate=self.make_collate(),
             num_workers=run.args.dataloader_num_workers,
             pin_memory=self.args.device.type == "cuda" and run.args.dataloader_pin_memory,
             prefetch_factor=run.args.dataloader_prefetch_factor,
             persistent_workers=run.args.dataloader_persistent_workers,
         )
+
+    def make_collate(self) -> Collate:
+        """Return what makes a batch of samples."""
+        return Collator(self._tokenizer.pad_token_id) if self.run.packs is None else PackCollator()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """Start the step's clock before its data is fetched; fetch nothing when training is over already."""
@@ -262,16 +270,8 @@ class BenchTrainer(Trainer):
             if run.ranks.is_alone and stop_requested(run.attempt):
                 raise StopRequestedError("stopped during an evaluation")
 
-        loss, num_tokens = mean_cross_entropy(
-            self.model,
-            run.val_rows,
-            run.args.eval_batch_size or run.args.batch_size,
-            self.args.device,
-            pad_token_id=self._tokenizer.pad_token_id,
-            ranks=run.ranks,
-            on_batch=on_batch,
-        )
-        figures = {"step": step, "eval_loss": loss}
+        figures = {"step": step, **self.measure_validation(on_batch)}
+        loss = figures["eval_loss"]
         if run.prompts and run.ends is not None:
             predictions = predict(
                 self.model,
@@ -291,11 +291,25 @@ class BenchTrainer(Trainer):
             logger.info("step %d: ROUGE-L %.4f over %d answers", step, figures["rouge_l"], len(predictions))
         run.point.eval_pending = False
         run.history.append(figures)
-        logger.info("step %d: eval_loss %.6f over %d tokens", step, loss, num_tokens)
+        logger.info("step %d: eval_loss %.6f over %d rows", step, loss, len(run.val_rows))
         if math.isfinite(loss) and (run.point.best_eval_loss is None or loss < run.point.best_eval_loss):
             run.point.best_step, run.point.best_eval_loss = step, loss
             self._keep_best()
         run.progress.update("saving" if self.control.should_save else "training")
+        return {"eval_loss": loss}
+
+    def measure_validation(self, on_batch: Callable[[], None]) -> dict[str, float]:
+        """Return eval_loss of the validation rows, with what is measured beside it; `on_batch` may raise to leave."""
+        run = self.run
+        loss, _ = mean_cross_entropy(
+            self.model,
+            run.val_rows,
+            run.args.eval_batch_size or run.args.batch_size,
+            self.args.device,
+            pad_token_id=self._tokenizer.pad_token_id,
+            ranks=run.ranks,
+            on_batch=on_batch,
+        )
         return {"eval_loss": loss}
 
     def _keep_best(self) -> None:
@@ -373,6 +387,7 @@ class RunCallback(TrainerCallback):
                 "num_tokens": measure.num_tokens,
                 "num_samples": measure.num_samples,
                 "epoch": state.epoch,
+                **name_rewards(logs),
             }
         )
         self._watch_divergence(logs["loss"], step, control)

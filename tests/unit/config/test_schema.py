@@ -101,7 +101,8 @@ def test_the_example_suite_is_valid() -> None:
         ({"args": {"lora_rnak": 8}}, False),
         ({"args": {"sft_type": "fulll"}}, False),
         ({"requirements": {"gpus": 1}}, False),
-        ({"cmd": "dpo"}, False),
+        ({"cmd": "dpo"}, True),
+        ({"cmd": "grpo"}, False),
         ({"matrix": {"lora_rank": 8}}, False),
     ],
 )
