@@ -40,12 +40,15 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Weight]]:
     for path, module in model.named_modules(remove_duplicate=False):
         prefix = f"{path}." if path else ""
         packed = _find_packed(module)
-        if packed is not None:
-            yield f"{prefix}{packed.name}", packed
-        for name, parameter in module.named_parameters(recurse=False):
-            # Of a packed layer only the bias is a weight; scales and codes are how the others are written.
-            if packed is None or name == "bias":
+        if packed is None:
+            for name, parameter in module.named_parameters(recurse=False):
                 yield f"{prefix}{name}", parameter
+            continue
+        yield f"{prefix}{packed.name}", packed
+        # Scales and codes are how the others are written; the bias is a weight, and gptqmodel's no parameter.
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, torch.Tensor):
+            yield f"{prefix}bias", bias
 
 
 def is_packed(module: nn.Module) -> bool:

@@ -22,6 +22,8 @@ import torch
 
 from hpcbench.errors import PREFETCH, WorkerError
 from hpcbench.hub.models import find_files
+from hpcbench.model_files.adapters import find_other_base, read_checkpoint_folder
+from hpcbench.model_files.checks import count_layers
 from hpcbench.model_files.weights import read_weights
 from hpcbench.schemas import variables
 from hpcbench.schemas.arguments import ExportArgs, SftArgs
@@ -189,6 +191,7 @@ def find_source(assignment: Assignment) -> Source:
         folder = Path(export.ckpt_dir)
         if not folder.is_dir():
             raise WorkerError(f"ckpt_dir: no such folder: {folder}", hint="give a checkpoint folder that jobs see")
+        _check_base(args, folder)
         return Source(folder=folder.resolve(), choice="ckpt_dir")
     if assignment.request.train_folder is not None:
         checkpoint = find_weights(assignment.request)
@@ -202,6 +205,16 @@ def find_source(assignment: Assignment) -> Source:
             hint=f"run `{PREFETCH}` where there is internet, or give model_id_or_path: a local folder",
         )
     return Source(folder=files, choice="baseline")
+
+
+def _check_base(args: SftArgs, folder: Path) -> None:
+    """Raise where a folder is not a checkpoint, or the adapter of another model than the arguments name."""
+    found = read_checkpoint_folder(folder)
+    if found is None:
+        raise WorkerError(f"ckpt_dir: {folder} holds neither {PEFT_CONFIG} nor config.json")
+    fault = find_other_base(found, model_place(args))
+    if fault is not None:
+        raise WorkerError(f"ckpt_dir: {folder} {fault.message}", hint=fault.hint)
 
 
 def _merge_alone(assignment: Assignment, source: Source) -> ExportMetrics:
@@ -284,8 +297,6 @@ def _quantize(
 
 
 def _count_layers(args: SftArgs) -> int | None:
-    from hpcbench.model_files.checks import count_layers
-
     model = read_files(args)
     return None if model is None else count_layers(model.config)
 

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle  # for its errors alone
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,14 @@ from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
 from hpcbench.worker.models.attention import choose_attention, refuses_attention
 from hpcbench.worker.models.files import check_loading_info
-from hpcbench.worker.models.quantization import check_loadable, describe, quantization_config, settle, torch_dtype
+from hpcbench.worker.models.quantization import (
+    check_loadable,
+    describe,
+    quantization_config,
+    settle,
+    torch_dtype,
+    trainable_kernel,
+)
 from hpcbench.worker.models.source import model_source
 from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import load_tuner
@@ -137,7 +145,11 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
                     base, str(folder), autocast_adapter_dtype=args.lora_dtype in {None, "fp32"}
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            raise WorkerError(f"{folder}: adapter cannot be loaded: {error}") from error
+            misfit = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), None)
+            raise WorkerError(
+                f"{folder}: adapter cannot be loaded: {misfit or first_line(error)}",
+                hint=None if misfit is None else f"it belongs to another base than {model_source(args)}: name that one",
+            ) from error
         return (model.merge_and_unload() if merge else model).eval()
     if not (folder / "config.json").is_file():
         raise WorkerError(f"{folder}: not a checkpoint: it has no {PEFT_CONFIG}, {TUNER_CONFIG} or config.json")
@@ -174,6 +186,7 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
     held = _find_quantized(source)
     if held is not None:
         check_loadable(held, on_cpu=device == "cpu")
+        quantization = quantization or trainable_kernel(held)
     if quantization is not None:
         options["quantization_config"] = quantization
     if quantization is not None or held is not None:
@@ -207,9 +220,12 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
+        with warnings.catch_warnings():
+            # Of a configuration for weights that the folder holds quantised the kernel alone is read, as it shall be.
+            warnings.filterwarnings("ignore", message="You passed `quantization_config` or equivalent")
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
     except pickle.UnpicklingError as error:
         raise WorkerError(
             f"model: {source} cannot be loaded: its pytorch_model.bin holds more than tensors: {first_line(error)}",

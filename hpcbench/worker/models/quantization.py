@@ -54,6 +54,19 @@ def quantization_config(args: SftArgs) -> Any | None:
     )
 
 
+def trainable_kernel(held: Quantized) -> Any | None:
+    """Return what makes transformers choose a kernel of gptqmodel with gradients, None where the form has but one."""
+    if held.method not in {"gptq", "awq"} or held.bits is None:
+        return None
+    from transformers import AwqConfig, GPTQConfig
+    from transformers.utils.quantization_config import AwqBackend
+
+    # By itself it chooses the fastest one, and on GPUs that has no backward pass.
+    if held.method == "gptq":
+        return GPTQConfig(bits=held.bits, backend="auto_trainable")
+    return AwqConfig(bits=held.bits, backend=AwqBackend.AUTO_TRAINABLE)
+
+
 def settle(model: Any) -> None:
     """Let layers of 4 bits compute in evaluation as in training, and right.
 
@@ -61,6 +74,10 @@ def settle(model: Any) -> None:
         WorkerError: the weights of a layer would be read wrongly on the CPU.
     """
     for name, module in model.named_modules():
+        # In its first pass without gradients gptqmodel 7.6 rewrites the weights of a layer on the CPU for a kernel
+        # without gradients, which rounds to bf16: an evaluation before the first step would end the training.
+        if getattr(module, "linear_mode", "") is None:
+            module.linear_mode = "train"
         # In its first evaluation on a CPU with AVX-512 BF16 bitsandbytes 0.50 rewrites the weights for a kernel without
         # gradients, whose scales are rounded to bf16: training would learn nothing below such a layer afterwards.
         if getattr(module, "support_avx512bf16_for_cpu", False):
