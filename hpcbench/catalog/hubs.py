@@ -16,8 +16,8 @@ Hub = Literal["huggingface", "modelscope"]
 HUB_NAMES: Final[Mapping[Hub, str]] = {"huggingface": "Hugging Face", "modelscope": "ModelScope"}
 PREFERS_MODELSCOPE: Final = "USE_MODELSCOPE_HUB"
 """SWIFT 2.x's variable: 1 takes ModelScope where both hubs have something."""
-PREFIXES: Final = ("HF::", "MS::")
-"""SWIFT 2.x's prefixes of dataset names; known, but not read."""
+HUB_OF_PREFIX: Final[Mapping[str, Hub]] = {"HF::": "huggingface", "MS::": "modelscope"}
+"""SWIFT's prefixes of dataset names -> the hub that they name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,4 +60,4 @@ def _id_on(entry: object, hub: Hub) -> str | None:
 
 def prefix_of(name: str) -> str | None:
     """Return the hub's prefix of a dataset name, in SWIFT 2.x's spelling, or None."""
-    return next((prefix for prefix in PREFIXES if name.upper().startswith(prefix)), None)
+    return next((prefix for prefix in HUB_OF_PREFIX if name.upper().startswith(prefix)), None)

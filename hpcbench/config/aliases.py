@@ -120,6 +120,7 @@ EXPANSIONS: Mapping[str, Mapping[str, Mapping[str, str | bool]]] = {
     "loss_scale": {
         "default": {"loss_on_all_rounds": True},
         "last_round": {"loss_on_all_rounds": False},
+        "all": {"loss_on_all_rounds": True, "loss_on_prompt": True},
         "react": {"loss_on_all_rounds": True, "use_loss_scale": True, "agent_template": "react"},
     },
     "tools_prompt": {"react_en": {"agent_template": "react"}},

@@ -98,7 +98,7 @@ class DatasetChecker:
 
     def _look_once(self, name: str, args: SftArgs, *, asks: bool = False) -> _Finding:
         ways = (args.dataset_info, args.agent_template, args.check_dataset_strategy, args.loss_on_all_rounds)
-        key = (name, *ways, lesson_of(args), args.system is not None, asks)
+        key = (name, *ways, lesson_of(args), *args.columns.items(), args.system is not None, asks)
         if key not in self.found:
             self.found[key] = _look_at(name, args, asks=asks)
         return self.found[key]
@@ -128,6 +128,7 @@ def _look_at(name: str, args: SftArgs, *, asks: bool) -> _Finding:
             lesson=lesson_of(args),
             all_rounds=args.loss_on_all_rounds,
             has_system=args.system is not None,
+            renames=args.columns,
             needs_answer=not asks,
         )
         look = Look(source.path, split=source.splits[0])

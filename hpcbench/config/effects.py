@@ -158,6 +158,12 @@ EFFECTS = (
         switch="train_dataset_mix_ratio",
     ),
     _Effect(
+        names=("packing_length", "packing_strategy"),
+        needs="packing: true",
+        holds=lambda args: args.packing,
+        switch="packing",
+    ),
+    _Effect(
         names=("dataset_test_ratio",), needs="no val_dataset, beside which nothing is split off",
         holds=lambda args: not args.val_dataset, switch="dataset_test_ratio",
     ),

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hpcbench.catalog.dataset_words import ALL_ROWS, split_word
 from hpcbench.catalog.datasets import DATASETS
 from hpcbench.config.data_checks import DatasetChecker
 from hpcbench.config.effects import Effects
@@ -131,12 +132,18 @@ class SuitePlace:
         if (text := take_text(value, problems)) is None:
             return value
         try:
-            if registry is not None and text in read_registry(registry):
+            if registry is not None and split_word(text).name in read_registry(registry):
                 return value
         except WorkerError as error:
             problems.append(value.problem(error.message, hint=error.hint))
             return value
-        found = find_local(text, base=self.base_of(value))
+        found, rows = find_local(text, base=self.base_of(value)), ""
+        if found is not None and split_word(str(found)).num_samples is not None:
+            rows = ALL_ROWS  # the number is part of the file's name
+        elif found is None and (word := split_word(text)).hub is None and not word.subsets:
+            found = find_local(word.name, base=self.base_of(value))
+            rows = text.removeprefix(word.name)
+            text = word.name
         if found is None:
             problems += self._explain_missing(text, value)
             return value
@@ -144,15 +151,10 @@ class SuitePlace:
         if is_name and found.is_dir() and DATASETS.lookup(text) is not None and not holds_data(found):
             # Any folder may have the name of a dataset of the catalog.
             return value
-        return replace(value, value=str(found), raw=None)
+        return replace(value, value=f"{found}{rows}", raw=None)
 
     def _explain_missing(self, text: str, value: Located) -> list[Problem]:
         """Return the problem of a dataset that is not a local file, if it can only be meant as one."""
-        name, mark, count = text.rpartition("#")
-        if mark and count.isdigit():
-            sample = "val_dataset_sample" if "val_dataset" in value.path else "train_dataset_sample"
-            hint = f"write {name!r} and `{sample}: {count}`, which counts over all of the datasets together"
-            return [value.problem(f"{text[:200]!r}: a number of rows behind `#` is not read", hint=hint)]
         if looks_like_data(text):
             hint = missing_hint(text, base=self.base_of(value))
             return [value.problem(f"no such file: {text[:200]!r}", hint=hint)]

@@ -39,6 +39,14 @@ def check_attention(args: SftArgs, at_key: AtKey, *, device: Device) -> list[Pro
 def check_training(args: SftArgs, at_key: AtKey, *, has_validation: bool) -> list[Problem]:
     """Return what of a training would be left out or replaced."""
     found = _check_schedule(args, at_key) + _check_schedule_settings(args, at_key) + _check_resume(args, at_key)
+    if args.packing_length is not None and args.packing_length < args.max_length:
+        message = (
+            f"packing_length {args.packing_length} is less than max_length {args.max_length}, as long as rows may be"
+        )
+        found.append(at_key("packing_length").problem(message, expected="max_length or more"))
+    if args.loss_on_prompt and args.use_loss_scale:
+        message = "`loss_on_prompt` trains on every token alike, and `use_loss_scale` weighs those of answers"
+        found.append(at_key("loss_on_prompt").problem(message, hint="keep one of them"))
     if args.ddp_find_unused_parameters is False and args.tuner in LEAVING_WEIGHTS_UNUSED:
         message = f"`ddp_find_unused_parameters: false`: {args.tuner} leaves weights without a gradient"
         found.append(at_key("ddp_find_unused_parameters").problem(message, hint="remove it"))

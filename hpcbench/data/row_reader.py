@@ -80,6 +80,8 @@ class RowReader:
     """Whether every answer is trained on, not only the last one."""
     has_system: bool = False
     """Whether the arguments name a system prompt, which plain text does not take."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Column -> the name that it is read under, as the argument `columns` has it."""
     needs_answer: bool = True
     """False where rows are only asked, as `infer` does: their answer may be missing or empty."""
     _shapes: list[Shape] = field(init=False)
@@ -112,6 +114,12 @@ class RowReader:
         Raises:
             BadRowError: it cannot be trained on.
         """
+        if self.renames:
+            # A column that gives its name away must not stand in the way of the one that takes it.
+            kept = {name: value for name, value in row.items() if name not in self.renames.values()}
+            row = {self.renames.get(name, name): value for name, value in kept.items()} | {
+                self.renames[name]: row[name] for name in self.renames if name in row
+            }
         try:
             whole = well_formed(row)
         except RecursionError as error:

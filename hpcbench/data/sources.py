@@ -5,11 +5,13 @@ In: a dataset's name as the arguments give it, a registry file. Out: a `DatasetS
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from hpcbench.catalog.dataset_words import DatasetWord, split_word
 from hpcbench.catalog.datasets import DATASETS, DatasetEntry
-from hpcbench.catalog.hubs import PREFERS_MODELSCOPE, PREFIXES, ids_of, prefix_of
+from hpcbench.catalog.hubs import HUB_NAMES, Hub, ids_of
 from hpcbench.data.columns import layout_of
 from hpcbench.data.dataset_source import DatasetSource
 from hpcbench.data.preparation import Preparation
@@ -26,7 +28,7 @@ def find_dataset(name: str, *, registry: str | None) -> DatasetSource:
     """Return where a dataset is.
 
     Args:
-        name: as in the arguments.
+        name: as in the arguments, with its hub, subsets and number of rows.
         registry: `dataset_info.json`, or None.
 
     Raises:
@@ -34,11 +36,34 @@ def find_dataset(name: str, *, registry: str | None) -> DatasetSource:
         ConfigError: the user's catalog is broken.
     """
     # Plan makes the paths of files absolute: what else is in the folder that a job runs in is none of its data.
-    if Path(name).is_absolute():
-        return DatasetSource(name=name, path=Path(name))
-    if registry is not None and (found := find_registered(name, Path(registry))) is not None:
-        return found
-    return find_on_hub(name)
+    word = split_word(name)
+    if word.num_samples is not None and word.num_samples < 1:
+        raise WorkerError(f"dataset {name!r}: {word.num_samples} rows to draw", hint="write at least #1")
+    if Path(word.name).is_absolute():
+        return DatasetSource(name=name, path=Path(word.name), num_samples=word.num_samples)
+    found = None
+    if registry is not None and word.hub is None and not word.subsets:
+        found = find_registered(word.name, Path(registry))
+    if found is None:
+        found = _choose(find_on_hub(word.name), word)
+    return replace(found, name=name, num_samples=word.num_samples or found.num_samples)
+
+
+def _choose(source: DatasetSource, word: DatasetWord) -> DatasetSource:
+    """Return the dataset on the hub and with the subsets that its word names."""
+    if word.subsets:
+        source = replace(source, subsets=word.subsets)
+    if word.hub is None:
+        return source
+    other: Hub = "modelscope" if word.hub == "huggingface" else "huggingface"
+    if getattr(source, word.hub) is None:
+        raise WorkerError(
+            f"dataset {word.name!r}: it is not known on {HUB_NAMES[word.hub]}",
+            hint=f"write {word.name} without a prefix, which reads it from {HUB_NAMES[other]}",
+        )
+    if word.hub == "huggingface":
+        return replace(source, modelscope=None)
+    return replace(source, huggingface=None)
 
 
 def find_on_hub(name: str) -> DatasetSource:
@@ -48,12 +73,6 @@ def find_on_hub(name: str) -> DatasetSource:
         WorkerError: it is one that cannot be trained on.
         ConfigError: the user's catalog is broken.
     """
-    if (prefix := prefix_of(name)) is not None:
-        raise WorkerError(
-            f"dataset {name!r}: prefixes of hubs ({', '.join(PREFIXES)}) are not read by this version",
-            hint=f"write {name[len(prefix) :]}"
-            + (f", and set {PREFERS_MODELSCOPE}=1 to read it from ModelScope" if prefix == "MS::" else ""),
-        )
     entry = DATASETS.lookup(name)
     if entry is not None:
         return _from_catalog(name, entry, entry.huggingface, entry.modelscope)

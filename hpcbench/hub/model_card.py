@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from hpcbench.catalog.dataset_words import split_word
 from hpcbench.catalog.datasets import DATASETS
 from hpcbench.catalog.models import MODELS
 from hpcbench.hub.repository import HUB_ARGUMENTS, repository_of
@@ -115,6 +116,7 @@ def _arguments(request: JobRequest, args: SftArgs) -> list[tuple[str, str]]:
 
 def _dataset_id(name: str, args: SftArgs) -> str | None:
     """Return a dataset's id on the hub that is pushed to, or None where it is a file or not known."""
+    name = split_word(name).name
     if name.startswith("/") or args.dataset_info is not None:
         return None
     entry = DATASETS.lookup(name)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from hpcbench.catalog.dataset_words import split_word
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
@@ -69,7 +70,7 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
             *("num_beams", "stop_words", "eval_strategy", "full_determinism", "resume_only_model"),
             *("dataloader_pin_memory", "dataloader_drop_last", "dataloader_prefetch_factor"),
             *("dataloader_persistent_workers", "ddp_timeout", "ddp_find_unused_parameters", "ddp_broadcast_buffers"),
-            "gpu_memory_fraction",
+            *("gpu_memory_fraction", "columns", "packing_length", "packing_strategy", "loss_on_prompt"),
         }
     ),
     "eval_args": frozenset(),
@@ -131,7 +132,7 @@ def input_paths(request: JobRequest) -> set[str]:
         names += [args.model_id_or_path or "", args.ref_model_id_or_path or "", *args.ref_adapters]
     if args is not None and _needs_datasets(request):
         mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
-        for name in (*args.dataset, *args.val_dataset, *mixed):
+        for name in (split_word(word).name for word in (*args.dataset, *args.val_dataset, *mixed)):
             is_registered = args.dataset_info is not None and not name.startswith("/")
             names.append(f"{args.dataset_info}{REGISTRY_MARK}{name}" if is_registered else name)
     if eval_args is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.data.batches import BatchPlan
+from hpcbench.worker.data.batches import BatchPlan, pack_in_order
 from hpcbench.worker.data.samples import Sample, draw_rows, encode_samples, load_splits, split_rows
 from hpcbench.worker.data.templates import Template
 from tests.support.tiny_models import make_job, read_history, read_metrics, train_here
@@ -240,6 +240,36 @@ def test_rows_that_fill_no_batch_can_be_left_out(num_ranks: int) -> None:
     assert [len(plan) for plan in plans] == [len(list(plan)) for plan in plans] == [3 // num_ranks] * num_ranks
 
 
+def test_packs_in_order_hold_neighbors() -> None:
+    assert pack_in_order([4, 3, 3, 9, 1, 12], capacity=10) == [[0, 1, 2], [3, 4], [5]]
+
+
+def test_a_number_of_rows_is_drawn_before_the_split_and_rows_repeat_where_there_are_fewer(tmp_path: Path) -> None:
+    rows = write_pairs(tmp_path / "rows.jsonl", 20)
+    few = load_splits(make_args(dataset=[f"{rows}#10"], dataset_test_ratio=0.2))
+    assert (len(few.train), len(few.validation)) == (8, 2)
+    assert load_splits(make_args(dataset=[f"{rows}#10"], dataset_test_ratio=0.2)) == few
+    many = load_splits(make_args(dataset=[f"{rows}#30"], dataset_test_ratio=0.2))
+    assert (len(many.train), len(many.validation)) == (26, 4)
+    assert not {row.place for row in many.train} & {row.place for row in many.validation}
+
+
+def test_columns_are_read_under_other_names(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"query": "answer", "response": "question"}\n' * 3, encoding="utf-8")
+    columns = {"query": "response", "response": "query"}
+    found = load_splits(make_args(dataset=[str(file)], dataset_test_ratio=0, columns=columns)).train
+    assert [message["content"] for message in found[0].messages] == ["question", "answer"]
+
+
+def test_the_loss_can_be_taken_on_every_token(tokenizer: Any) -> None:
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    encoded = Template(tokenizer, loss_on_prompt=True).encode(chat)
+    plain = Template(tokenizer).encode(chat)
+    assert list(encoded.labels) == list(encoded.input_ids) == list(plain.input_ids)
+    assert plain.num_label_tokens < encoded.num_label_tokens
+
+
 def test_epochs_differ_in_order_and_hold_every_sample_once() -> None:
     plan = BatchPlan(num_samples=9, batch_size=2, seed=3)
     first = [index for batch in plan for index in batch]
@@ -305,6 +335,6 @@ def test_a_registry_names_files_columns_and_roles(tmp_path: Path) -> None:
 
     assert load("gsm8k_math_train") == Sample(messages=PAIR, place=f"{tmp_path}/gsm8k-train.arrow: row 1")
     assert load("talk").messages == ({"role": "system", "content": "s"}, *PAIR)
-    for name, message in {"pictures": "text only", "dpo": "preference tuning", "gone": "no such file"}.items():
+    for name, message in {"pictures": "text only", "dpo": "no chosen and rejected", "gone": "no such file"}.items():
         with pytest.raises(WorkerError, match=message):
             load(name)

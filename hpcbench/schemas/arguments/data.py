@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from hpcbench.schemas.arguments.base import Arguments, Fraction, NonNegativeFloat, PositiveInt, Words
 
 
@@ -11,7 +13,10 @@ class DataArgs(Arguments):
     """Which datasets, how they are split and sampled, and how rows become sequences."""
 
     dataset: Words = ()
-    """Training datasets: catalog names, hub ids, files (jsonl, json, csv, tsv, txt, parquet, arrow) or folders."""
+    """Training datasets: catalog names, hub ids, files (jsonl, json, csv, tsv, txt, parquet, arrow), folders. NAME#500
+    draws 500 rows of it, before the split; HF::ID and MS::ID name the hub, ID:SUBSET the subset."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Column of the datasets -> the name that it is read under, for example {question: query}."""
     val_dataset: Words = ()
     """Validation datasets; when given, nothing is split off `dataset`."""
     dataset_split_seed: int = 42
@@ -43,6 +48,10 @@ class DataArgs(Arguments):
     packing: bool = False
     """Put several samples into one sequence of at most max_length tokens, none of which sees another; exact with sdpa,
     eager and flash attention. batch_size then counts packs."""
+    packing_length: PositiveInt | None = None
+    """Tokens of a pack; None is max_length."""
+    packing_strategy: Literal["binpack", "sequential"] = "binpack"
+    """binpack fills packs best; sequential puts rows into them in their order."""
     lazy_tokenize: bool = False
     """Tokenize training samples when they are needed instead of before training."""
     test_oom_error: bool = False
@@ -53,3 +62,5 @@ class DataArgs(Arguments):
     """How tool calls and results are written, by the name of the catalog's entry."""
     loss_on_all_rounds: bool = False
     """Train on every answer of a dialogue instead of the last one."""
+    loss_on_prompt: bool = False
+    """Train on every token, prompts included."""

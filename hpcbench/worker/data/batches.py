@@ -203,6 +203,19 @@ class EpochLoader(DataLoader[tuple[Encoded, ...]]):
         self._plan.set_epoch(epoch)
 
 
+def pack_in_order(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Return packs of neighboring indices whose lengths sum to at most `capacity`; longer samples are alone."""
+    packs: list[list[int]] = []
+    room = 0
+    for index, length in enumerate(lengths):
+        if length > room:
+            packs.append([])
+            room = capacity
+        packs[-1].append(index)
+        room -= length
+    return packs
+
+
 def pack_lengths(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Return packs of indices whose lengths sum to at most `capacity`; longer samples are alone.
 

@@ -255,6 +255,7 @@ def _load_samples(dataset: str, args: SftArgs, *, needs_answer: bool = True) -> 
         lesson=lesson_of(args),
         all_rounds=args.loss_on_all_rounds,
         has_system=args.system is not None,
+        renames=args.columns,
         needs_answer=needs_answer,
     )
     strategy = args.check_dataset_strategy

@@ -101,6 +101,7 @@ class Template:
         max_length: int = 2048,
         truncation_strategy: TruncationStrategy = "truncation_left",
         loss_on_all_rounds: bool = False,
+        loss_on_prompt: bool = False,
         chat_template: str | None = None,
         name: str = "",
         loss_scale: AgentFormat | None = None,
@@ -113,6 +114,7 @@ class Template:
         self.max_prompt_length = max_prompt_length
         self._truncation = truncation_strategy
         self._all_rounds = loss_on_all_rounds
+        self._on_prompt = loss_on_prompt
         self._loss_scale = loss_scale
         self._chat_template = chat_template or tokenizer.chat_template
         # What the catalog's templates do with a system prompt is known, and right for their models.
@@ -146,6 +148,7 @@ class Template:
             max_length=args.max_length,
             truncation_strategy=args.truncation_strategy,
             loss_on_all_rounds=args.loss_on_all_rounds,
+            loss_on_prompt=args.loss_on_prompt,
             chat_template=None if named is None else named.jinja,
             name="" if named is None else str(args.template_type or (entry and entry.template)),
             loss_scale=find_agent_format(args) if args.use_loss_scale else None,
@@ -224,7 +227,9 @@ class Template:
         return self._fit(self.encode_whole(messages, tools=tools))
 
     def encode_whole(self, messages: Sequence[Message], *, tools: Tools = ()) -> Encoded:
-        """Return one training sample, however long; loss is on the last answer and its end, or on all answers.
+        """Return one training sample, however long.
+
+        Loss is on the last answer and its end, on all answers, or on every token.
 
         Args:
             messages: the chat.
@@ -261,6 +266,8 @@ class Template:
         self._check_prompt(chat, tools, input_ids, labels)
         self._check_tools(chat, tools)
         self._check_texts(chat, text)
+        if self._on_prompt:
+            return self._check_ids(Encoded(input_ids=input_ids, labels=list(input_ids)))
         scale_of_labels = None if self._loss_scale is None else weights
         return self._check_ids(Encoded(input_ids=input_ids, labels=labels, weights=scale_of_labels))
 

@@ -13,7 +13,7 @@ from typing import Any
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import TokenStats
-from hpcbench.worker.data.batches import pack_lengths
+from hpcbench.worker.data.batches import pack_in_order, pack_lengths
 from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
 from hpcbench.worker.data.templates import NO_SYSTEM, Template
 from hpcbench.worker.measure.formulas import summarise_lengths
@@ -67,7 +67,7 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
     notes = {"num_train_rows": "; ".join(splits.notes)} if splits.notes else {}
     packs = _pack(lengths or [], args) if args.packing else None
     if packs is not None:
-        fill = sum(lengths or []) / (len(packs) * args.max_length)
+        fill = sum(lengths or []) / (len(packs) * (args.packing_length or args.max_length))
         notes["global_batch_size"] = f"counts packs: {len(packs)} packs hold {len(train.rows)} rows, {fill:.1%} full"
         logger.info("packing: %s", notes["global_batch_size"])
     if stats is None:
@@ -107,7 +107,8 @@ def _find_deviations(splits: Splits, template: Template, args: SftArgs) -> dict[
 
 def _pack(lengths: Sequence[int], args: SftArgs) -> list[list[int]]:
     """Return the packs; the fullest first where running out of memory is to be seen at once."""
-    packs = pack_lengths(lengths, args.max_length)
+    capacity = args.packing_length or args.max_length
+    packs = (pack_in_order if args.packing_strategy == "sequential" else pack_lengths)(lengths, capacity)
     if args.test_oom_error:
         packs.sort(key=lambda pack: -sum(lengths[index] for index in pack))
     return packs

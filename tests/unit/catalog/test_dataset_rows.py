@@ -77,13 +77,30 @@ def test_an_id_of_one_hub_is_never_looked_for_on_the_other(
     assert (source.huggingface, source.modelscope) == (huggingface, modelscope)
 
 
-def test_prefixes_of_hubs_are_refused_with_what_to_write() -> None:
+@pytest.mark.parametrize(
+    ("word", "huggingface", "modelscope", "subsets", "num_samples"),
+    [
+        ("MS::iic/ms_agent", None, "iic/ms_agent", (None,), None),
+        ("ms::somebody/chats#20", None, "somebody/chats", (None,), 20),
+        ("HF::somebody/chats:en/zh#20", "somebody/chats", None, ("en", "zh"), 20),
+        ("somebody/chats:en", "somebody/chats", "somebody/chats", ("en",), None),
+        ("HF::alpaca-en#500", "vicgalle/alpaca-gpt4", None, (None,), 500),
+    ],
+)
+def test_a_word_names_hub_subsets_and_rows_as_swift_has_it(
+    word: str, huggingface: str | None, modelscope: str | None, subsets: tuple[str | None, ...], num_samples: int | None
+) -> None:
+    source = find_dataset(word, registry=None)
+    assert (source.huggingface, source.modelscope, source.subsets) == (huggingface, modelscope, subsets)
+    assert source.num_samples == num_samples
+
+
+def test_a_prefix_of_a_hub_that_does_not_have_it_is_refused_with_what_to_write() -> None:
     with pytest.raises(WorkerError) as caught:
-        find_dataset("MS::iic/ms_agent", registry=None)
-    assert caught.value.message == (
-        "dataset 'MS::iic/ms_agent': prefixes of hubs (HF::, MS::) are not read by this version"
-    )
-    assert caught.value.hint == "write iic/ms_agent, and set USE_MODELSCOPE_HUB=1 to read it from ModelScope"
+        find_dataset("HF::iic/ms_agent", registry=None)
+    assert caught.value.message == "dataset 'iic/ms_agent': it is not known on Hugging Face"
+    assert caught.value.hint == "write iic/ms_agent without a prefix, which reads it from ModelScope"
+    assert find_dataset("iic/ms_agent", registry=None).modelscope == "iic/ms_agent"
 
 
 def test_a_mistyped_name_of_the_catalog_is_no_dataset_of_a_hub() -> None:

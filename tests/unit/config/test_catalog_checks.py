@@ -70,9 +70,10 @@ def test_each_dataset_is_accepted_or_refused_with_the_catalogs_reason(tmp_path: 
         load_one(tmp_path, text)
 
 
-def test_the_hint_for_a_prefix_is_accepted(tmp_path: Path) -> None:
-    text = refusal(tmp_path, suite("model_type: qwen2.5-1.5b, dataset: 'MS::iic/ms_agent'"))
-    assert "hint: write iic/ms_agent, and set USE_MODELSCOPE_HUB=1 to read it from ModelScope" in text
+def test_a_prefix_of_the_hub_that_has_it_is_taken_and_the_hint_for_another_is_accepted(tmp_path: Path) -> None:
+    load_one(tmp_path, suite("model_type: qwen2.5-1.5b, dataset: 'MS::iic/ms_agent#9'"))
+    text = refusal(tmp_path, suite("model_type: qwen2.5-1.5b, dataset: 'HF::iic/ms_agent'"))
+    assert "hint: write iic/ms_agent without a prefix, which reads it from ModelScope" in text
     load_one(tmp_path, suite("model_type: qwen2.5-1.5b, dataset: iic/ms_agent"))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.data import look
+from hpcbench.data.sources import find_dataset
 from tests.support.places import shared
 from tests.support.suite_writer import load, messages_of
 
@@ -79,12 +80,23 @@ def test_where_a_library_is_missing_the_file_is_not_checked(tmp_path: Path, monk
     assert f"not checked: {tmp_path}/d.parquet: {library}" in remarks
 
 
-def test_a_number_of_rows_behind_a_name_is_refused_with_the_argument_for_it(tmp_path: Path) -> None:
+def test_a_number_of_rows_behind_a_file_is_taken_and_one_in_its_name_is_no_number_of_rows(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(GOOD)
     (tmp_path / "e.jsonl#3").write_text(GOOD)
-    assert refusals(tmp_path, "d.jsonl#500") == ["'d.jsonl#500': a number of rows behind `#` is not read"]
-    assert is_taken(tmp_path, "d.jsonl", train_dataset_sample="500")
+    assert is_taken(tmp_path, "d.jsonl#500")
     assert is_taken(tmp_path, "e.jsonl#3")
+    assert is_taken(tmp_path, "e.jsonl#3#2")
+    suite = load(tmp_path, write_suite(tmp_path, "e.jsonl#3").read_text())
+    (dataset,) = suite.experiments[0].args.dataset  # type: ignore[union-attr]  # a training has arguments
+    source = find_dataset(dataset, registry=None)
+    assert (source.path, source.num_samples) == (tmp_path / "e.jsonl#3", None)
+    assert refusals(tmp_path, "d.jsonl#0") == [f"dataset '{tmp_path}/d.jsonl#0': 0 rows to draw"]
+
+
+def test_columns_are_read_under_the_names_that_the_arguments_give_them(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"frage": "a", "query": "not this", "antwort": "b"}\n' * 4)
+    assert refusals(tmp_path, "d.jsonl") != []
+    assert is_taken(tmp_path, "d.jsonl", columns='{"frage": "query", "antwort": "response"}')
 
 
 def test_a_folder_without_data_is_refused_unless_it_has_the_name_of_a_dataset(tmp_path: Path) -> None:

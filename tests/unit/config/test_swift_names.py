@@ -14,6 +14,8 @@ from hpcbench.config.experiment_builder import COMMANDS
 from hpcbench.config.layers import ARGUMENTS
 from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, WITHOUT_EFFECT
 from hpcbench.errors import ConfigError
+from hpcbench.plan.fingerprint import input_paths
+from hpcbench.plan.requests import plan_suite
 from hpcbench.schemas.arguments import ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.tuners import peft_arguments
@@ -215,3 +217,10 @@ def test_a_name_with_a_slash_becomes_one_of_a_folder(tmp_path: Path) -> None:
     assert isinstance(found, Suite), found
     assert found.experiments[0].name == "lora-no_mix"
     assert "experiment 'lora/no_mix' is called lora-no_mix: its name is that of a folder" in found.remarks
+
+
+def test_the_content_of_a_file_counts_however_many_of_its_rows_are_drawn(tmp_path: Path) -> None:
+    found = load_with(tmp_path, "dataset", ["rows.jsonl#2"])
+    assert isinstance(found, Suite), found
+    (request,) = plan_suite(found, save_dir=Path("/logs"), inputs={})
+    assert str(tmp_path / "rows.jsonl") in input_paths(request)
