@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from hpcbench.errors import WorkerError
 from hpcbench.schemas.record import Record, TrainMetrics, read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.paths import SuitePaths
+from hpcbench.worker.models import unsloth_backend
+from hpcbench.worker.requirements import LibraryMissingError
 from tests.support.environments import UNSLOTH_STAND_IN, make_environment
 
 pytestmark = pytest.mark.train
@@ -72,6 +76,24 @@ def test_a_training_with_unsloth_runs_in_its_python_and_leaves_what_others_leave
     assert (job.folder / "checkpoints" / "best" / "adapter_config.json").is_file()
     assert metrics.tokens_per_second is not None
     assert metrics.eval_loss is not None
+
+
+def test_an_unsloth_that_does_not_work_is_named_with_its_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unsloth.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LibraryMissingError) as caught:
+        unsloth_backend.import_first()
+    assert caught.value.message == (
+        f"tuner_backend: unsloth cannot be imported by {sys.executable}: operator torchvision::nms does not exist"
+    )
+    assert (caught.value.hint or "").startswith(f"{sys.executable} -m pip install unsloth==")
+
+
+def test_a_model_that_unsloth_hands_out_as_it_is_is_refused() -> None:
+    with pytest.raises(WorkerError, match="unsloth has nothing of its own for Linear"):
+        unsloth_backend.check_took_effect(torch.nn.Linear(2, 2))
 
 
 UNSLOTH_PYTHON = os.environ.get("HPCBENCH_UNSLOTH_PYTHON", "")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 from typing import Any, Final
 
 from hpcbench.errors import WorkerError, first_line
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.environments import PACKAGES
 from hpcbench.schemas.request import Device
 from hpcbench.worker.models.source import model_source
-from hpcbench.worker.requirements import require
+from hpcbench.worker.requirements import LibraryMissingError
 
 SETTINGS: Final = {"UNSLOTH_DISABLE_STATISTICS": "1"}
 """It would report runs to its makers."""
@@ -31,7 +33,15 @@ def import_first() -> None:
     # Code that it generates for a model goes with the job, like that of other compilers.
     if caches := os.environ.get("TRITON_CACHE_DIR"):
         os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(caches).parent / "unsloth"))
-    require("unsloth", for_what="tuner_backend: unsloth")
+    try:
+        importlib.import_module("unsloth")
+    # It checks GPU and torch while it is imported, and torchvision of another build raises a RuntimeError.
+    except (ImportError, RuntimeError, NotImplementedError, OSError) as error:
+        raise LibraryMissingError(
+            f"tuner_backend: unsloth cannot be imported by {sys.executable}: {first_line(error)}",
+            hint=f"{sys.executable} -m pip install {PACKAGES['unsloth']}; with a torch of another index than PyPI's, "
+            "torchvision has to be of that index too, or removed",
+        ) from error
 
 
 def load_base(args: SftArgs, device: Device) -> Any:
