@@ -45,7 +45,6 @@ def scaled_down(folder: Path, file: Path, *, name: str) -> Path:
         "gradient_accumulation_steps": 1, "dataloader_num_workers": 0,
     }  # fmt: skip
     for experiment in document["experiment"]:
-        experiment.pop("info", None)
         if "requirements" in experiment:
             experiment["requirements"] = {"gpu": 0, "ddp": int(experiment["requirements"]["ddp"])}
     target = folder / f"{name}{file.suffix}"

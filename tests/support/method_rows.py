@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from hpcbench.schemas.tuners import list_peft_methods
+
 CPU: Final = "tested on CPU"
 GPU: Final = "needs a GPU; not yet run on one"
 NEEDS: Final = "needs"
 """Begins the state of rows that lack something else than a GPU."""
+PLANNED: Final = "needs a run: planned, and not yet trained by a test"
 LATER: Final = "needs a later version: refused by plan"
 
 EVERY: Final = "tests/train/test_every_method.py::test_a_method_learns_and_resumes_to_the_last_bit"
@@ -117,14 +120,45 @@ TUNERS: Final = Section(
     ),
 )  # fmt: skip
 
+PEFT: Final = Section(
+    title="Methods of peft, and others that SWIFT has",
+    rows=(
+        Row(
+            name=", ".join(sorted(set(list_peft_methods()) - {row.name for row in TUNERS.rows})),
+            ask="sft_type: vera", state=CPU, plans=True,
+            test="tests/train/test_peft_methods.py::test_a_method_of_peft_trains_and_its_folder_holds_all_that_it_learned",
+        ),
+        Row(name="reft", ask="sft_type: reft", state="needs pyreft, which needs transformers 4: refused by plan", plans=False),
+        Row(
+            name="longlora", ask="sft_type: longlora", plans=False,
+            state="needs shifted sparse attention, which no library that is kept has: refused by plan",
+        ),
+        Row(name="freeze_parameters", ask="sft_type: full, freeze_parameters: 0.5", plans=True, state=PLANNED),
+    ),
+)  # fmt: skip
+
+EXPORT_TEST: Final = (
+    "tests/train/test_export.py::test_a_quantised_model_is_as_good_in_a_fresh_process_trains_and_is_evaluated"
+)
+
 QUANTIZED: Final = Section(
     title="Quantized bases",
     rows=(
         works("bf16", "sft_type: lora, dtype: bf16", f"{SFT}::test_bf16_lora_has_bf16_weights_and_an_fp32_adapter"),
         works("int4 (bnb), QLoRA", "sft_type: lora, quantization_bit: 4", BIT),
         works("int8 (bnb)", "sft_type: lora, quantization_bit: 8", BIT),
+        Row(
+            name="int4 (gptq)", ask="model_type: qwen1half-7b-chat-int4", state=CPU,
+            test="tests/train/test_export.py::test_lora_on_gptq_trains_stops_and_resumes",
+        ),
+        Row(name="int8 (gptq)", ask="model_type: qwen1half-7b-chat-int8", state=CPU, test=EXPORT_TEST),
+        Row(name="int4 (awq)", ask="model_type: qwen1half-7b-chat-awq", state=CPU, test=EXPORT_TEST),
+        Row(name="2 bits (aqlm)", ask="model_type: llama2-7b-aqlm-2bit-1x16", state=GPU),
     ),
-)
+)  # fmt: skip
+
+INFER_TEST: Final = "tests/train/test_infer.py"
+GREEDY: Final = f"{INFER_TEST}::test_greedy_answers_are_those_of_generate_token_by_token"
 
 SETTINGS: Final = Section(
     title="Settings that the tables vary",
@@ -201,6 +235,16 @@ EVALUATION: Final = Section(
             name="one eval on several GPUs (accelerate launch)", plans=False, state=LATER,
             ask="cmd: eval, eval_dataset: [gsm8k], eval_requirements: {gpu: 2, ddp: 2}",
         ),
+        Row(name="infer, a model as it was published", ask="cmd: infer, dataset: FILE", state=CPU, test=GREEDY),
+        Row(
+            name="infer, an adapter; merge_lora_and_save", ask="cmd: infer, ckpt_dir: FOLDER, merge_lora_and_save: true",
+            state=CPU, test=f"{INFER_TEST}::test_adapter_of_peft_answers_and_is_merged",
+        ),
+        Row(
+            name="infer, sampling", ask="cmd: infer, do_sample: true, temperature: 0.9, top_k: 20, top_p: 0.9", state=CPU,
+            test=f"{INFER_TEST}::test_sampled_answers_depend_on_the_seed_and_the_row_alone",
+        ),
+        Row(name="infer with vLLM", ask="cmd: infer, infer_backend: vllm", state="needs an environment with vllm; not yet run"),
         Row(name="app-ui", ask="cmd: app-ui", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
         Row(name="deploy", ask="cmd: deploy", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
         Row(name="web-ui", ask="cmd: web-ui", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
@@ -244,7 +288,7 @@ FRAMEWORKS: Final = Section(
     ),
 )  # fmt: skip
 
-SECTIONS: Final = (TUNERS, QUANTIZED, SETTINGS, GUIDE, EVALUATION, DISTRIBUTION, FRAMEWORKS)
+SECTIONS: Final = (TUNERS, PEFT, QUANTIZED, SETTINGS, GUIDE, EVALUATION, DISTRIBUTION, FRAMEWORKS)
 
 
 def all_rows() -> Iterator[Row]:
