@@ -155,8 +155,7 @@ def check_infer(
         *_check_backend(request, args, requirements, device),
         *_check_idle(request),
     ]
-    if not has_person:
-        found += _check_rows(request, args)
+    found += _check_person(request) if has_person else _check_rows(request, args)
     if has_evals:
         hint = "`eval_dataset: []` here; `cmd: eval`, or the training that made the checkpoint, has it evaluated"
         found.append(request.at.problem("`cmd: infer` leaves no model for `eval_dataset` to evaluate", hint=hint))
@@ -199,10 +198,23 @@ def _check_merge(request: InferRequest) -> list[Problem]:
 
 
 def _check_generation(request: InferRequest, args: SftArgs) -> list[Problem]:
-    if getattr(args, "num_beams", 1) > 1 and args.do_sample:
+    if args.num_beams > 1 and args.do_sample:
         message = "`num_beams` searches for the likeliest answer, and `do_sample` draws one"
         return [request.at_key("num_beams").problem(message, expected="do_sample: false, or num_beams: 1")]
     return []
+
+
+def _check_person(request: InferRequest) -> list[Problem]:
+    """Return what a dialogue at a terminal does not do."""
+    problems = []
+    if request.infer.infer_backend == "vllm":
+        message = "`infer_backend: vllm` answers the rows of a dataset, not a person"
+        problems.append(request.at_key("infer_backend").problem(message, expected="pt, or val_dataset"))
+    if request.infer.merge_lora_and_save:
+        message = "`merge_lora_and_save` keeps a model beside the answers of a job, and a dialogue leaves none"
+        expected = "merge_lora, which merges in memory"
+        problems.append(request.at_key("merge_lora_and_save").problem(message, expected=expected))
+    return problems
 
 
 def _check_rows(request: InferRequest, args: SftArgs) -> list[Problem]:
@@ -237,7 +249,7 @@ def _check_backend(
         "quantization_bit": (args.quantization_bit != 0, "vLLM loads weights as they are", "quantization_bit: 0"),
         "merge_lora": (infer.merge_lora, "vLLM merges nothing, and runs adapters as they are", "merge_lora: false"),
         "merge_lora_and_save": (infer.merge_lora_and_save, "vLLM merges nothing", "`cmd: export`, which merges"),
-        "num_beams": (getattr(args, "num_beams", 1) > 1, "vLLM searches no beams here", "num_beams: 1"),
+        "num_beams": (args.num_beams > 1, "vLLM searches no beams here", "num_beams: 1"),
         CKPT_DIR: (
             found is not None and found.kind == "hpcbench",
             "vLLM loads no adapter but lora's",

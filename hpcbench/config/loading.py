@@ -73,17 +73,18 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = (), typed_i
     return suites
 
 
-def load_document(document: Located, *, file: Path, also: Sequence[str] = ()) -> Suite:
+def load_document(document: Located, *, file: Path, also: Sequence[str] = (), has_person: bool = False) -> Suite:
     """Load a suite from a document that is not a file, by the same rules.
 
     `file` need not exist: it names the suite, and relative paths start from its folder. An unknown argument may have
-    meant one of the names in `also`, which the caller read itself.
+    meant one of the names in `also`, which the caller read itself. With `has_person` somebody at a terminal types the
+    prompts of `cmd: infer`.
 
     Raises:
         ConfigError: with all problems.
     """
     problems: list[Problem] = []
-    place = SuitePlace(name=file.stem, file=file)
+    place = SuitePlace(name=file.stem, file=file, has_person=has_person)
     names = replace(_argument_names(place), elsewhere={}, also=tuple(also))
     loader = _Loader(place=place, set_layer=Layer(), problems=problems, names=names)
     experiments = loader.load(document)

@@ -24,9 +24,9 @@ class OtherCommand:
 
 _EVALUATE = "hpcbench eval --ckpt_dir CHECKPOINT --eval_dataset TASK evaluates what hpcbench sft trained"
 _SERVING = OtherCommand(
-    why="hpcbench measures models, it neither serves them nor chats",
-    in_suite="set eval_dataset, which evaluates what was trained; `cmd: eval` evaluates an untrained model",
-    typed=_EVALUATE,
+    why="hpcbench serves no model to others",
+    in_suite="`cmd: infer` answers the prompts of a dataset; `hpcbench infer` answers you",
+    typed="hpcbench infer --ckpt_dir CHECKPOINT answers you at the prompt, with --val_dataset FILE a file of prompts",
 )
 _EXPORTING = OtherCommand(
     why="hpcbench trains and evaluates, and does not export models",
@@ -44,7 +44,12 @@ REFUSED_RLHF_TYPES = ("rm", "ppo", "grpo", "gkd")
 """Values of ms-swift's `rlhf_type` that are refused, and commands of their own."""
 
 OTHER_COMMANDS: Mapping[str, OtherCommand] = {
-    **dict.fromkeys(("infer", "deploy", "app-ui", "web-ui", "chat", "webchat", "webui", "serve"), _SERVING),
+    **dict.fromkeys(("deploy", "app-ui", "web-ui", "webchat", "webui", "serve"), _SERVING),
+    "chat": OtherCommand(
+        why="a dialogue is held at the prompt, and prompts of a dataset are answered by `cmd: infer`",
+        in_suite="`cmd: infer` with val_dataset",
+        typed="hpcbench infer --ckpt_dir CHECKPOINT, or --model MODEL",
+    ),
     **dict.fromkeys(("export", "merge-lora"), _EXPORTING),
     **dict.fromkeys((*REFUSED_RLHF_TYPES, "reward"), _REWARDS),
 }

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from hpcbench.job.context import JobContext
 from hpcbench.processes.start import module_command
@@ -16,6 +17,10 @@ from hpcbench.storage.paths import AttemptPaths
 
 RENDEZVOUS_S = 7200
 """How long the other nodes wait for the first, which may have terabytes of inputs to compare."""
+OFFLINE: Final = dict.fromkeys(
+    ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE"), "1"
+)
+"""Jobs download nothing, unless the user's environment says otherwise."""
 PORT_BASE = 10000
 PORT_RANGE = 50000
 
@@ -109,18 +114,12 @@ def job_environment(
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TORCH_EXTENSIONS_DIR": str(caches / "extensions"),
     }
-    defaults = {
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_EVALUATE_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-    }
     if "OMP_NUM_THREADS" not in environ:  # torchrun would set it to 1 for several ranks
         ours["OMP_NUM_THREADS"] = str(max(1, _cores(environ) // max(1, request.resources.ddp // context.num_nodes)))
     if request.device == "cpu":
         ours["CUDA_VISIBLE_DEVICES"] = ""
     kept = {name: value for name, value in environ.items() if name not in {"RANK", "WORLD_SIZE", "LOCAL_RANK"}}
-    return {**defaults, **kept, **ours, **request.env}
+    return {**OFFLINE, **kept, **ours, **request.env}
 
 
 def _cores(environ: Mapping[str, str]) -> int:

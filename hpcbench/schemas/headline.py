@@ -31,7 +31,8 @@ def headline(record: Record | None) -> str:
             numbers = {name: value for name, value in sorted(program.values.items()) if _is_number(value)}
             figures = dict(list(numbers.items())[:MAX_VALUES])
         case InferMetrics() as answered:
-            figures = {"num_rows": answered.num_rows}
+            speed = None if answered.infer is None else answered.infer.tokens_per_second
+            figures = {"num_rows": answered.num_rows, "tokens_per_second": speed, "rouge_l": answered.rouge_l}
         case ExportMetrics() | None:
             pass
     return ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if _is_number(value))

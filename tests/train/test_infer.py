@@ -189,7 +189,6 @@ def test_whole_checkpoint_answers(base: Path, questions: Path, tmp_path: Path) -
     assert metrics_of(answer(job)).checkpoint == str(base)
 
 
-@pytest.mark.skip(reason="not arguments yet")
 def test_stop_words_and_beams(base: Path, questions: Path, tmp_path: Path) -> None:
     greedy = make_job(tmp_path / "greedy", base, questions, do_sample=False)
     answer(greedy)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpcbench.cli.single_run.options import Option, Verb, options_of
+from hpcbench.cli.single_run.options import INFER, Option, Verb, options_of
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.other_tools import OTHER_EVAL_OPTIONS
 from hpcbench.config.typed_fields import TRUE_WORDS, take
@@ -19,6 +19,7 @@ NO_NAME = "run"
 """The experiment's name until its version number is chosen, where no name was typed."""
 
 _NOTHING = frozenset({"null", "None"})
+CKPT_DIR = "ckpt_dir"
 RUN_ALIASES = {"save_dir": "output_dir"}
 _MODEL_NAMES = frozenset({"model_type", "model_id_or_path"})
 _OF_A_SCHEDULER = frozenset({"nodes", "gpu_type", "cpus_per_gpu", "time", "partition", "cluster"})
@@ -97,7 +98,12 @@ def make_document(typed: Typed, *, has_gpu: bool) -> Located:
     args = sections["args"]
     own_names = {ALIASES.get(name, name) for name in args}
     defaults = {name: value for name, value in verb.defaults.items() if name not in own_names}
-    if not own_names & _MODEL_NAMES:
+    has_checkpoint = verb.name == INFER.name and CKPT_DIR in own_names
+    if has_checkpoint:
+        defaults.pop("system", None)  # the checkpoint's training says with which one it goes
+    if verb.name == INFER.name and (has_person(typed) or own_names & {"val_dataset", "load_dataset_config"}):
+        defaults.pop("dataset", None)
+    if not has_checkpoint and not own_names & _MODEL_NAMES:
         defaults["model_type"] = verb.default_model
     entry = {
         "name": typed.values.get("name") or _at(verb, "--name", NO_NAME),
@@ -109,6 +115,14 @@ def make_document(typed: Typed, *, has_gpu: bool) -> Located:
         "args": _at(verb, "", {**{name: _at(verb, f"--{name}", text) for name, text in defaults.items()}, **args}),
     }
     return _at(verb, "", {"experiment": _at(verb, "", (_at(verb, "", entry),))})
+
+
+def has_person(typed: Typed) -> bool:
+    """Return whether `hpcbench infer` answers what a person types: without a dataset, or where that is asked for."""
+    own_names = {ALIASES.get(name, name) for name in typed.values}
+    if typed.text("eval_human") is not None:
+        return typed.is_on("eval_human")
+    return not own_names & {"dataset", "val_dataset", "load_dataset_config"}
 
 
 def _for_evals(verb: Verb, requirements: Mapping[str, Located], device: Located) -> dict[str, Located]:

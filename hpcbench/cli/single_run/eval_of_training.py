@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcbench.cli.single_run.command_line import Typed
+from hpcbench.cli.single_run.command_line import CKPT_DIR, Typed
 from hpcbench.cli.single_run.options import options_of
 from hpcbench.errors import ConfigError, PlanError, Problem
 from hpcbench.schemas.arguments import EvalArgs
@@ -18,7 +18,6 @@ from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.schemas.suite_folder import read_suite
 from hpcbench.storage.paths import JobPaths, SuitePaths, job_folders
 
-CKPT_DIR = "ckpt_dir"
 _CHOICES = ("best", "last")
 _NEVER_BESIDE = ("name", "output_dir")
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from hpcbench.config.infer_checks import READ_ARGUMENTS
 from hpcbench.config.typed_fields import Kind, kinds_of
-from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.arguments import EvalArgs, InferArgs, SftArgs, TrainingArgs
 from hpcbench.schemas.request import Resources
 
 Section = Literal["run", "suite", "requirements", "eval_args", "args"]
@@ -39,10 +40,16 @@ _HELP: Mapping[str, str] = {
     "dataset_info": "Registry of datasets (dataset_info.json) that names are looked up in; null takes this folder's.",
 }
 """Help that differs from a suite's."""
+_INFER_DEFAULTS: Mapping[str, str] = {
+    "eval_human": "true without a dataset",
+    "show_dataset_sample": "20, or all of val_dataset",
+}
 _LEFT_OUT: Mapping[str, frozenset[str]] = {
     # A program of yours is not one of these verbs; eval_loss is for rows that no training computes it for.
     "sft": frozenset({"ckpt_dir", "eval_command", "eval_loss"}),
     "eval": frozenset({"eval_command"}),
+    # It has a checkpoint of its own, of any tool; what follows a training of the same suite is for suites.
+    "infer": frozenset({"eval_dataset", "ckpt_from", "checkpoint"}),
 }
 
 
@@ -77,7 +84,7 @@ class _ExperimentOptions(BaseModel):
 class Verb:
     """One verb that runs a job on this machine."""
 
-    name: Literal["sft", "eval"]
+    name: Literal["sft", "infer", "eval"]
     defaults: Mapping[str, str]
     """Arguments that ms-swift's scripts give a value where a suite has none."""
     default_model: str
@@ -106,6 +113,12 @@ _SYSTEM = "you are a helpful assistant!"
 
 # The defaults of ms-swift's sft.sh and infer.sh; one system prompt makes trained and untrained rows comparable.
 SFT = Verb(name="sft", defaults={"dataset": "blossom-math-zh", "system": _SYSTEM}, default_model="qwen2.5-7b-instruct")
+INFER = Verb(
+    name="infer",
+    defaults={"system": _SYSTEM, "dataset": "blossom-math-zh"},
+    default_model="qwen2.5-7b-instruct",
+    folder_prefix="infer",
+)
 EVAL = Verb(
     name="eval",
     defaults={"system": _SYSTEM},
@@ -113,29 +126,49 @@ EVAL = Verb(
     hidden=frozenset({"Training", "Hub", "Tuner"}),
     folder_prefix="base",
 )
-VERBS: Mapping[str, Verb] = {verb.name: verb for verb in (SFT, EVAL)}
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in (SFT, INFER, EVAL)}
 
 
 @cache
 def options_of(verb: str) -> Mapping[str, Option]:
     """Return the options of a verb by name, in the order of its help."""
     found = [
-        *_from_model(RunOptions, section="run", group="Run"),
+        *_from_model(RunOptions, _run_names(verb), section="run", group="Run"),
         *_from_model(_ExperimentOptions, section="suite", group="Run"),
         *_from_model(Resources, _RESOURCES, section="requirements", group="Run"),
+        *(_infer_options() if verb == INFER.name else ()),
         *_training_options(VERBS[verb]),
-        *_eval_options(verb),
+        *(_eval_options(verb) if verb != INFER.name else ()),
     ]
     return {option.name: option for option in found if option.name not in _LEFT_OUT[verb]}
 
 
+def _run_names(verb: str) -> tuple[str, ...]:
+    """Return the options of the run itself; infer's checkpoint is an argument, and not where its results go."""
+    return tuple(name for name in RunOptions.model_fields if verb != INFER.name or name != "ckpt_dir")
+
+
 def _training_options(verb: Verb) -> Iterator[Option]:
-    for group, names in SftArgs.groups():
+    for group, names in _training_groups(verb):
         for option in _from_model(SftArgs, names, section="args", group=group):
             default = verb.defaults.get(option.name, option.default)
             if option.name == "model_type":
                 default = f"{verb.default_model}, where no model is named"
             yield replace(option, default=default)
+
+
+def _training_groups(verb: Verb) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield title and names of each group of a training's arguments, of infer those that it reads."""
+    for group, names in SftArgs.groups():
+        if verb is not INFER:
+            yield group, names
+        elif read := tuple(name for name in names if name in READ_ARGUMENTS):
+            yield ("Generation" if read[0] in TrainingArgs.model_fields else group), read
+
+
+def _infer_options() -> Iterator[Option]:
+    for option in _from_model(InferArgs, section="args", group="Answers"):
+        yield replace(option, default=_INFER_DEFAULTS.get(option.name, option.default))
 
 
 def _eval_options(verb: str) -> Iterator[Option]:

@@ -8,7 +8,7 @@ from hpcbench.report.memory import memory_text
 from hpcbench.report.next_steps import SMALLER
 from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.headline import headline
-from hpcbench.schemas.record import EvalMetrics, TrainMetrics
+from hpcbench.schemas.record import EvalMetrics, InferMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.status.explain import explain
 from hpcbench.status.logs import log_tail, newest_log
@@ -21,6 +21,8 @@ def describe_job(job: JobView, experiment: ExperimentView) -> str:
             lines = [_train_line(train, facts_of(experiment)), *_checkpoint_lines(train, job)]
         case EvalMetrics() if job.record is not None:
             lines = [headline(job.record)]
+        case InferMetrics() as answered if job.record is not None:
+            lines = [headline(job.record), *_answer_lines(answered, job)]
         case _:
             return _why(job)
     head = f"{job.suite}/{job.experiment} {job.job}: "
@@ -54,6 +56,11 @@ def _checkpoint_lines(train: TrainMetrics, job: JobView) -> list[str]:
     if not kept:
         return ["  no checkpoint was kept"]
     return [f"  {name} checkpoint, step {step}: {job.folder / place}" for name, place, step in kept]
+
+
+def _answer_lines(answered: InferMetrics, job: JobView) -> list[str]:
+    found = (("answers", answered.results), ("merged model", answered.merged_model))
+    return [f"  {what}: {job.folder / place}" for what, place in found if place is not None]
 
 
 def _next_step(job: JobView) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcbench.cli.output import print_line, print_warning
-from hpcbench.cli.single_run.command_line import RUN_ALIASES, Typed, make_document, read_words
-from hpcbench.cli.single_run.eval_of_training import CKPT_DIR, eval_jobs, find_training, suite_with_evals
-from hpcbench.cli.single_run.options import DEFAULT_OUTPUT_DIR, Verb, options_of
+from hpcbench.cli.single_run.command_line import CKPT_DIR, RUN_ALIASES, Typed, has_person, make_document, read_words
+from hpcbench.cli.single_run.dialogue import converse
+from hpcbench.cli.single_run.eval_of_training import eval_jobs, find_training, suite_with_evals
+from hpcbench.cli.single_run.options import DEFAULT_OUTPUT_DIR, INFER, Verb, options_of
 from hpcbench.cli.single_run.outcome_text import describe_job
 from hpcbench.cli.single_run.place import suite_of
 from hpcbench.cli.single_run.suite_file import put_experiment
@@ -41,10 +42,13 @@ def run_here(verb: Verb, words: Sequence[str], *, default_root: str | None) -> b
         KeyboardInterrupt: a person stopped it. The job has written a checkpoint and left the queue.
     """
     typed = read_words(verb, words)
-    if typed.text(CKPT_DIR) is not None:
-        return _evaluate_training(typed)
     device_is_clear = {"device", "gpu"} <= typed.values.keys()
-    experiment = load_typed(typed, has_gpu=not device_is_clear and bool(read_machine().gpus))
+    has_gpu = not device_is_clear and bool(read_machine().gpus)
+    if verb is INFER and has_person(typed):
+        return converse(load_typed(typed, has_gpu=has_gpu, has_person=True))
+    if verb is not INFER and typed.text(CKPT_DIR) is not None:
+        return _evaluate_training(typed)
+    experiment = load_typed(typed, has_gpu=has_gpu)
     root = _root(typed, default_root)
     suite = suite_of(experiment, root=root, name=typed.text("name"), prefix=verb.folder_prefix)
     return _run(suite, root, Options(retry=RUN_AGAIN, force=typed.is_on("force")))
@@ -61,11 +65,12 @@ def _evaluate_training(typed: Typed) -> bool:
     return _run(suite, training.root, options, jobs)
 
 
-def load_typed(typed: Typed, *, has_gpu: bool) -> Experiment:
+def load_typed(typed: Typed, *, has_gpu: bool, has_person: bool = False) -> Experiment:
     """Return the typed experiment, checked as a suite in the current folder; raise ConfigError with all problems."""
     name = typed.verb.name
     document = make_document(typed, has_gpu=has_gpu)
-    suite = load_document(document, file=Path.cwd() / f"{name}.yaml", also=(*options_of(name), *RUN_ALIASES))
+    file = Path.cwd() / f"{name}.yaml"
+    suite = load_document(document, file=file, also=(*options_of(name), *RUN_ALIASES), has_person=has_person)
     return suite.experiments[0]
 
 

@@ -15,7 +15,7 @@ from hpcbench.schemas.request import Resources
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.json_files import write_text
 
-HEADER = "# Written by `hpcbench sft` and `hpcbench eval`, one experiment per run. A suite: hpcbench submit takes it.\n"
+HEADER = "# Written by `hpcbench sft`, `infer` and `eval`, one experiment per run. A suite: hpcbench submit takes it.\n"
 
 
 def put_experiment(file: Path, experiment: Experiment) -> None:
@@ -48,6 +48,8 @@ def describe_experiment(experiment: Experiment) -> dict[str, Any]:
         entry["eval_args"] = {"per_dataset": {name: values for name, values in given.items() if values}}
     if experiment.args is not None:
         entry["args"] = experiment.args.model_dump(mode="json", exclude_defaults=True)
+    if experiment.infer is not None:
+        entry["args"] |= experiment.infer.model_dump(mode="json", exclude_defaults=True)
     return entry
 
 

@@ -1,4 +1,4 @@
-"""The verbs that run one job on this machine: sft, eval.
+"""The verbs that run one job on this machine: sft, infer, eval.
 
 The options are the fields of the arguments' models, made when such a verb runs, shows its help or is completed, and
 never for another verb.
@@ -54,6 +54,8 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     example = "hpcbench sft --model ./Qwen3-0.6B --dataset train.jsonl --lora_rank 16"
     add_verb(app, sft, group="Run", example=example, cls=ArgumentsVerb)
+    example = "hpcbench infer --ckpt_dir output/Qwen3-0.6B/lora-v0/train/checkpoints/best"
+    add_verb(app, infer, group="Run", example=example, cls=ArgumentsVerb)
     example = "hpcbench eval --model ./Qwen3-0.6B --eval_dataset arc --eval_limit 50"
     add_verb(app, evaluate, group="Run", example=example, cls=ArgumentsVerb, name="eval")
 
@@ -65,6 +67,15 @@ def sft(context: typer.Context) -> None:
     a,b or a b; null takes away a default. Names may be written with - for _.
     """
     _run("sft", context.args)
+
+
+def infer(context: typer.Context) -> None:
+    """Let a model or a checkpoint answer: you, or the prompts of a dataset.
+
+    It takes the arguments of ms-swift's infer.sh. Without a dataset you type the prompts; /help says what else, Ctrl-C
+    stops an answer, Ctrl-D ends it. A checkpoint may be hpcbench's, peft's or transformers' own.
+    """
+    _run("infer", context.args)
 
 
 def evaluate(context: typer.Context) -> None:

@@ -44,6 +44,8 @@ class GenerationOptions:
             top_p=args.top_p,
             repetition_penalty=args.repetition_penalty,
             seed=args.seed,
+            num_beams=args.num_beams,
+            stop_words=args.stop_words,
         )
 
     def as_config(self) -> dict[str, object]:
@@ -56,6 +58,8 @@ class GenerationOptions:
         }
         if self.do_sample:
             values |= {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        if self.stop_words:
+            values["stop_strings"] = list(self.stop_words)
         return values
 
 

@@ -149,9 +149,12 @@ def test_the_settings_of_all_rows_are_planned(typed: str) -> None:
         ),
         (
             "infer --ckpt_dir output/qwen-7b-chat/vx_xxx/checkpoint-xxx --eval_human true",
-            "neither serves them nor chats",
+            "no such folder: 'output/qwen-7b-chat/vx_xxx/checkpoint-xxx'",
         ),
-        ("infer --ckpt_dir output/qwen-7b-chat/vx_xxx/checkpoint-xxx --merge_lora_and_save true", "neither serves"),
+        (
+            "infer --ckpt_dir output/qwen-7b-chat/vx_xxx/checkpoint-xxx --merge_lora_and_save true",
+            "no such folder: 'output/qwen-7b-chat/vx_xxx/checkpoint-xxx'",
+        ),
         (
             "export --model_type qwen-7b-chat --quant_method awq --quant_bits 4 --dataset ms-bench-mini",
             "does not export models",

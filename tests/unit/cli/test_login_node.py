@@ -38,6 +38,7 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
         ["doctor", "--cluster", "local", "--no-job"],
         ["clean", "--dry-run"],
         ["sft", "--help"],
+        ["infer", "--help"],
         ["sft", "--lora_rank", "0"],
     ],
 )
