@@ -12,9 +12,6 @@ from pydantic import ConfigDict, model_validator
 
 from hpcbench.catalog.files import Catalog, CatalogEntry, HubEntry
 
-UNREAD_WEIGHTS: Final = frozenset({"gptq", "aqlm"})
-"""Of what entries need: libraries for weights in forms that hpcbench does not load."""
-
 
 class ModelEntry(HubEntry):
     """One model of the catalog."""

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
 
-from hpcbench.catalog.models import MODELS, UNREAD_WEIGHTS, ModelEntry
+from hpcbench.catalog.models import MODELS, ModelEntry
 from hpcbench.errors import Problem
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.located_yaml import Located
 
 AtKey = Callable[[str], Located]
-_QUANTIZED: Final = r"-(gptq-)?(int[48]|awq)$|-aqlm-.*$"
 
 
 def check_model_entry(args: SftArgs, at_key: AtKey) -> list[Problem]:
@@ -35,9 +33,6 @@ def check_model_entry(args: SftArgs, at_key: AtKey) -> list[Problem]:
             "a model whose code is in transformers; or adapt its folder's code and give model_id_or_path: that folder"
         )
         return [place.problem(f"{name} cannot be loaded: {entry.cannot_run}", expected=_relatives(name), hint=hint)]
-    if unread := sorted(UNREAD_WEIGHTS.intersection(entry.needs)):
-        message = f"{name}: its weights are quantised ({', '.join(unread)}), and this version loads none of that kind"
-        return [place.problem(message, expected="weights of bf16, fp16 or fp32", hint=_unquantized(name))]
     if entry.needs_remote_code and not args.trust_remote_code:
         message = f"{name}: its Python code comes with its weights, and runs only where you trust it"
         hint = f"args: {{trust_remote_code: true}}, if you trust {entry.huggingface or entry.modelscope}"
@@ -60,13 +55,6 @@ def _entry_of_id(name: str) -> ModelEntry | None:
     return next(iter(MODELS.with_id(name)), None)
 
 
-def _unquantized(name: str) -> str:
-    base = re.sub(_QUANTIZED, "", name.rpartition("/")[2].lower())
-    entry = MODELS.lookup(base)
-    other = base if entry is not None and _can_run(entry) else "the model's other weights"
-    return f"{other} with quantization_bit: 4 quantises them while loading (bitsandbytes)"
-
-
 def _relatives(name: str) -> str:
     """Return models of the catalog of the same family that can run, or of which kind they have to be."""
     family = re.match(r"[a-z]+", name.rpartition("/")[2].lower())
@@ -79,8 +67,8 @@ def _relatives(name: str) -> str:
 
 
 def _is_plain(entry: ModelEntry | None) -> bool:
-    return entry is not None and _can_run(entry) and not entry.needs_remote_code and not entry.multimodal
-
-
-def _can_run(entry: ModelEntry) -> bool:
-    return entry.cannot_run is None and not UNREAD_WEIGHTS.intersection(entry.needs)
+    return (
+        entry is not None
+        and entry.cannot_run is None
+        and not (entry.needs or entry.needs_remote_code or entry.multimodal)
+    )

@@ -82,7 +82,7 @@ def check_merging(argument: str, model: ModelFolder) -> Fault | None:
     return Fault(argument=argument, message=message, expected=f"{argument}: false")
 
 
-def check_export(args: SftArgs, export: ExportArgs, model: ModelFolder) -> Iterator[Fault]:
+def check_export(export: ExportArgs, model: ModelFolder) -> Iterator[Fault]:
     """Yield what stands against an export of this model, or of an adapter on it."""
     held = find_quantized(model.config)
     has_checkpoint = export.ckpt_from is not None or export.ckpt_dir is not None
@@ -96,9 +96,6 @@ def check_export(args: SftArgs, export: ExportArgs, model: ModelFolder) -> Itera
         return
     if export.calibrates:
         yield from _check_sizes(export, model)
-        if not args.dataset:
-            message = f"quant_method {export.quant_method} calibrates on rows of dataset, and there is none"
-            yield Fault(argument="dataset", message=message, hint="name a dataset, for example dataset: pileval")
 
 
 def _check_sizes(export: ExportArgs, model: ModelFolder) -> Iterator[Fault]:

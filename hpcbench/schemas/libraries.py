@@ -19,8 +19,8 @@ _EXTRAS: Mapping[str, str] = {
     "modelscope": "modelscope",
     "trl": "rlhf",
 }
-_MODULES: Mapping[str, str] = {"bnb": "bitsandbytes", "gptq": "gptqmodel"}
-"""What a model of the catalog may need -> its module, where the two differ."""
+_MODULES: Mapping[str, tuple[str, ...]] = {"bnb": ("bitsandbytes",), "gptq": ("gptqmodel", "optimum")}
+"""What a model of the catalog may need -> its modules, where that is not the one of its name."""
 _DISTRIBUTIONS: Mapping[str, str] = {
     "optimi": "torch-optimi",
     "aqlm": "aqlm[gpu,cpu]",
@@ -43,7 +43,8 @@ def _needed(request: JobRequest) -> Iterator[str]:
     if args is None:
         return
     entry = MODELS.lookup(args.model_type) if args.model_type is not None and args.model_id_or_path is None else None
-    yield from (_MODULES.get(extra, extra) for extra in (() if entry is None else entry.needs))
+    for extra in () if entry is None else entry.needs:
+        yield from _MODULES.get(extra, (extra,))
     if request.export is not None and request.export.quant_bits:
         yield from ("gptqmodel", "optimum") if request.export.calibrates else ("bitsandbytes",)
     if args.quantization_bit or (request.trains and args.galore_quantization):

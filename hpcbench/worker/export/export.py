@@ -24,9 +24,10 @@ from hpcbench.errors import PREFETCH, WorkerError
 from hpcbench.hub.models import find_files
 from hpcbench.model_files.adapters import find_other_base, read_checkpoint_folder
 from hpcbench.model_files.checks import count_layers
+from hpcbench.model_files.quantized_checks import check_export
 from hpcbench.model_files.weights import read_weights
 from hpcbench.schemas import variables
-from hpcbench.schemas.arguments import ExportArgs, SftArgs
+from hpcbench.schemas.arguments import EvalArgs, ExportArgs, SftArgs
 from hpcbench.schemas.notes import Interrupted
 from hpcbench.schemas.record import GIB, ExportMetrics, Parameters
 from hpcbench.schemas.request import JobRequest
@@ -38,7 +39,7 @@ from hpcbench.worker.export.quantizing import computing_dtype, quantize_calibrat
 from hpcbench.worker.export.result_folder import ResultFolder
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
 from hpcbench.worker.models.checkpoint import find_weights
-from hpcbench.worker.models.files import check_files, read_files
+from hpcbench.worker.models.files import check_files, error_of, read_files
 from hpcbench.worker.models.generation_config import repair_generation_config
 from hpcbench.worker.models.loading import load_checkpoint, load_tokenizer
 from hpcbench.worker.models.quantization import find_dtypes
@@ -147,7 +148,7 @@ def _make(assignment: Assignment) -> ExportMetrics:
         # A kill came between the rename and the metrics.
         return ExportMetrics.model_validate(made)
     source = find_source(assignment)
-    check_files(assignment.args)
+    _check_model(assignment)
     merges = source.is_adapter
     if assignment.export.merge_lora and not merges:
         raise WorkerError(
@@ -215,6 +216,16 @@ def _check_base(args: SftArgs, folder: Path) -> None:
     fault = find_other_base(found, model_place(args))
     if fault is not None:
         raise WorkerError(f"ckpt_dir: {folder} {fault.message}", hint=fault.hint)
+
+
+def _check_model(assignment: Assignment) -> None:
+    """Raise where the model's files contradict the request, as plan says where it has them."""
+    args = assignment.args
+    check_files(args, eval_args=EvalArgs())
+    model = read_files(args)
+    fault = None if model is None else next(check_export(assignment.export, model), None)
+    if fault is not None:
+        raise error_of(fault)
 
 
 def _merge_alone(assignment: Assignment, source: Source) -> ExportMetrics:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from hpcbench.catalog.datasets import DATASETS
-from hpcbench.catalog.models import MODELS, UNREAD_WEIGHTS
+from hpcbench.catalog.models import MODELS
 from hpcbench.config import load_suites
 from tests.support.suite_writer import load_one, refusal
 
@@ -49,12 +48,6 @@ def test_each_model_is_accepted_or_refused_with_the_catalogs_reason(tmp_path: Pa
         assert entry.cannot_run in refusal(tmp_path, text)
     elif entry.multimodal:
         assert "takes images or sound" in refusal(tmp_path, text)
-    elif UNREAD_WEIGHTS.intersection(entry.needs):
-        found = refusal(tmp_path, text)
-        assert "its weights are quantised" in found
-        hinted = re.search(r"hint: (\S+) with quantization_bit: 4", found)
-        assert hinted is not None
-        load_one(tmp_path, suite(f"model_type: {hinted[1]}, dataset: ms-agent, quantization_bit: 4"))
     else:
         load_one(tmp_path, text)
 

@@ -119,8 +119,7 @@ def test_no_adapter_is_merged_into_packed_weights() -> None:
 def test_sizes_of_layers_are_checked_before_an_export(
     export: dict[str, Any], expected: tuple[str, str, str] | None
 ) -> None:
-    args = SftArgs(model_id_or_path="m", dataset="rows.jsonl")
-    found = list(check_export(args, ExportArgs(quant_bits=4, **export), folder(None, SIZES)))
+    found = list(check_export(ExportArgs(quant_bits=4, **export), folder(None, SIZES)))
     assert len(found) == (expected is not None)
     for fault in found:
         assert expected is not None
@@ -128,12 +127,10 @@ def test_sizes_of_layers_are_checked_before_an_export(
         assert expected[1] in fault.message
 
 
-def test_an_export_needs_rows_to_calibrate_on_and_plain_weights() -> None:
-    args, export = SftArgs(model_id_or_path="m"), ExportArgs(quant_bits=4)
-    assert [fault.argument for fault in check_export(args, export, folder(None))] == ["dataset"]
-    assert [fault.message for fault in check_export(args, export, folder(GPTQ))] == [
+def test_an_export_needs_plain_weights() -> None:
+    assert [fault.message for fault in check_export(ExportArgs(quant_bits=4), folder(GPTQ))] == [
         "m is quantised already (gptq, 4 bits)"
     ]
     merges = ExportArgs(ckpt_from="lora")
-    assert [fault.argument for fault in check_export(args, merges, folder(GPTQ))] == ["merge_lora"]
-    assert list(check_export(args, merges, folder({"load_in_8bit": True}))) == []
+    assert [fault.argument for fault in check_export(merges, folder(GPTQ))] == ["merge_lora"]
+    assert list(check_export(merges, folder({"load_in_8bit": True}))) == []
