@@ -165,16 +165,19 @@ def count_freed(folders: Sequence[Path]) -> int:
 def find_model(request: JobRequest, record: Record) -> tuple[Path | None, str]:
     """Return the folder of the model that a job takes, None where its parent left none, and why it may not run then.
 
-    Only an eval that asks for one of the checkpoints may not run without it.
+    An eval may run without, unless it asks for one of the checkpoints: there its program or worker says what is wrong.
     """
     metrics = record.metrics
     if isinstance(metrics, CommandMetrics | ExportMetrics) and metrics.output_model is not None:
         return Path(metrics.output_model), ""
     if not isinstance(metrics, TrainMetrics):
         return None, ""
-    wanted = None if request.eval_args is None else request.eval_args.checkpoint
+    asks = request.eval_args or request.export
+    wanted = None if asks is None else asks.checkpoint
     _, chosen = metrics.choose_checkpoint(wanted)
     if chosen is not None:
         return Path(request.train_folder or "") / chosen, ""
-    asked = f"{request.parent_name} kept no {wanted} checkpoint, which eval_args.checkpoint asks for"
-    return None, "" if wanted is None else asked
+    if wanted is None:
+        return None, "" if request.cmd == "eval" else f"{request.parent_name} kept no checkpoint"
+    section = "args" if request.eval_args is None else "eval_args"
+    return None, f"{request.parent_name} kept no {wanted} checkpoint, which {section}.checkpoint asks for"

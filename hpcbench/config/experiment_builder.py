@@ -33,7 +33,7 @@ from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types, peft_arguments
 from hpcbench.storage.located_yaml import Located, show, to_plain
 
-COMMANDS: tuple[Command, ...] = ("sft", "pt", "rlhf", "infer", "eval", "command")
+COMMANDS: tuple[Command, ...] = ("sft", "pt", "rlhf", "export", "infer", "eval", "command")
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
 GroupT = TypeVar("GroupT", bound=Arguments)
 
@@ -83,37 +83,27 @@ class ExperimentBuilder:
         if cmd == "eval" and not evals and eval_args.get(EVAL_LOSS_ONLY, EvalArgs()).eval_loss:
             evals = (EVAL_LOSS_ONLY,)
         if args is not None:
-            given = self.layer.section("args")
-            self.problems += check_args(args, given, at=self.at, cmd=cmd, device=device, has_evals=bool(evals))
-            if cmd in TRAININGS:
-                taken = ((name, value) for name, value in written.items() if name not in given)
-                self.problems += self.place.effects.check(args, given, taken)
-                self.problems += check_unsloth(args, requirements, lambda name: given.get(name, self.at))
-            if cmd != "command":
-                self.problems += check_model_files(
-                    self.place.models,
-                    args,
-                    given,
-                    at=self.at,
-                    env=env,
-                    trains=cmd in TRAININGS,
-                    has_chats=cmd not in TRAININGS or self.place.datasets.has_chats(args),
-                    evals=eval_args,
-                    eval_given=self.layer.section("eval_args"),
-                )
-                template = find_chat_template(self.place.models, args, env)
-                self.problems += self.place.datasets.check_tools(
-                    args, given, at=self.at, template=template, asks=cmd == "infer"
-                )
-            if infer is not None:
-                self.problems += check_infer(
-                    InferRequest(infer=infer, given=given, at=self.at),
-                    args,
-                    requirements=requirements,
-                    device=device,
-                    has_evals=bool(evals),
-                    has_person=self.place.has_person,
-                )
+            self._check_args(
+                cmd,
+                args,
+                written=written,
+                requirements=requirements,
+                device=device,
+                env=env,
+                evals=eval_args,
+                has_evals=bool(evals),
+            )
+        if args is not None and infer is not None:
+            self.problems += check_infer(
+                InferRequest(infer=infer, given=self.layer.section("args"), at=self.at),
+                args,
+                requirements=requirements,
+                device=device,
+                has_evals=bool(evals),
+                has_person=self.place.has_person,
+            )
+        if export is not None:
+            self._check_export(export, args, requirements)
         self._check_evals(cmd, evals, eval_args, args, command)
         self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
@@ -144,6 +134,44 @@ class ExperimentBuilder:
             source_of=self._sources(args, command, export, infer),
             line=self.at.line,
         )
+
+    def _check_args(
+        self,
+        cmd: Command,
+        args: SftArgs,
+        *,
+        written: Mapping[str, Located],
+        requirements: Resources | None,
+        device: Device,
+        env: Mapping[str, str],
+        evals: Mapping[str, EvalArgs],
+        has_evals: bool,
+    ) -> None:
+        """Report what contradicts itself, has no effect, or does not fit the model's files."""
+        mine = self.layer.section("args")
+        others = {name for group in OWN_ARGUMENTS.values() for name in group.model_fields} - SftArgs.model_fields.keys()
+        given = {name: entry for name, entry in mine.items() if name not in others}
+        self.problems += check_args(args, given, at=self.at, cmd=cmd, device=device, has_evals=has_evals)
+        if cmd in TRAININGS:
+            taken = ((name, value) for name, value in written.items() if name not in mine)
+            self.problems += self.place.effects.check(args, given, taken)
+            self.problems += check_unsloth(args, requirements, lambda name: given.get(name, self.at))
+        if cmd == "command":
+            return
+        self.problems += check_model_files(
+            self.place.models,
+            args,
+            given,
+            at=self.at,
+            env=env,
+            trains=cmd in TRAININGS,
+            has_chats=cmd not in TRAININGS or self.place.datasets.has_chats(args),
+            evals=evals,
+            eval_given=self.layer.section("eval_args"),
+        )
+        template = find_chat_template(self.place.models, args, env)
+        asks = cmd == "infer"
+        self.problems += self.place.datasets.check_tools(args, given, at=self.at, template=template, asks=asks)
 
     def _device(self) -> Device | None:
         value = self.layer.values.get("device")
@@ -251,7 +279,25 @@ class ExperimentBuilder:
     def _own_args(self, group: type[GroupT]) -> GroupT | None:
         """Return the arguments that only this command has."""
         given = {name: value for name, value in self.layer.section("args").items() if name in group.model_fields}
-        return build(group, given, at=self.at, problems=self.problems)
+        before = len(self.problems)
+        if "ckpt_dir" in given:
+            given["ckpt_dir"] = self.place.localise_folder(given["ckpt_dir"], self.problems)
+        if "output_dir" in given:
+            given["output_dir"] = self.place.localise_new_folder(given["output_dir"], self.problems)
+        built = build(group, given, at=self.at, problems=self.problems)
+        return built if len(self.problems) == before else None
+
+    def _check_export(self, export: ExportArgs, args: SftArgs | None, requirements: Resources | None) -> None:
+        """Report an export that has nothing to calibrate on, or asks for several processes."""
+        given = self.layer.section("args")
+        if export.calibrates and args is not None and not args.dataset:
+            at = given.get("quant_bits", self.at)
+            message = f"`quant_method: {export.quant_method}` calibrates on rows, and there is no dataset"
+            self.problems.append(at.problem(message, expected="`args.dataset`", hint="args: {dataset: train.jsonl}"))
+        if requirements is not None and requirements.ddp > 1:
+            at = self.layer.section("requirements").get("ddp", self.at)
+            message = f"ddp {requirements.ddp}: an export runs in one process, on all of its GPUs"
+            self.problems.append(at.problem(message, expected="ddp: 1"))
 
     def _refuse_tuners(self, given: dict[str, Located]) -> None:
         """Remove methods of ms-swift that are not supported, with the reason."""
@@ -378,8 +424,12 @@ class ExperimentBuilder:
     ) -> None:
         """Report `checkpoint: best` where nothing says which is best."""
         best = [name for name in evals if name in eval_args and eval_args[name].checkpoint == "best"]
+        chosen = [name for name in evals if name in eval_args and eval_args[name].checkpoint is not None]
+        where = self.layer.section("eval_args").get("checkpoint", self.at)
+        if cmd == "export" and chosen and where.source != "suite":
+            message = "`eval_args.checkpoint` chooses among those of a training, and an export makes one model"
+            self.problems.append(where.problem(message, hint="write `checkpoint` under `args`: which one is exported"))
         if cmd in TRAININGS and best and args is not None and not has_validation(args):
-            where = self.layer.section("eval_args").get("checkpoint", self.at)
             message = "`checkpoint: best` needs a validation split, and there is none"
             self.problems.append(where.problem(message, hint="set dataset_test_ratio or val_dataset, or take `last`"))
 

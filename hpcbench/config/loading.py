@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcbench.catalog.models import MODELS
 from hpcbench.config.aliases import ArgumentNames
 from hpcbench.config.catalog_checks import remark_on_code
+from hpcbench.config.ckpt_from import CKPT_FROM, Makers, Variant, as_member, check_makers, parents_first
 from hpcbench.config.experiment_builder import ExperimentBuilder, read_cmd
 from hpcbench.config.layers import (
     ARGUMENTS,
     ELSEWHERE,
+    OWN_ARGUMENTS,
     PER_DATASET,
     SECTION_KEYS,
     SECTIONS,
@@ -24,13 +26,13 @@ from hpcbench.config.layers import (
 )
 from hpcbench.config.local_inputs import OVERRIDE, SuitePlace
 from hpcbench.config.matrix import Target, expand_matrix, variant_names
-from hpcbench.config.names import NAME_RULE, fit_name, name_error
+from hpcbench.config.names import NAME_RULE, name_error
 from hpcbench.config.other_tools import describe_other_file
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
 from hpcbench.config.typed_fields import take_count, take_text
 from hpcbench.errors import ConfigError, Problem, did_you_mean
 from hpcbench.hub.repository import repository_of
-from hpcbench.schemas.request import TRAININGS
+from hpcbench.schemas.request import TRAININGS, Command
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.storage.located_yaml import Located, relocate, show
 
@@ -160,45 +162,67 @@ class _Loader:
                 entries.problem(f"got {got}", expected="a list of experiments, each with a name", hint=hint)
             )
             return []
-        found: list[Experiment] = []
-        seen: dict[str, Located] = {}
-        unlisted: list[tuple[Located, set[str]]] = []
-        for entry in entries.items:
-            found += self._experiments_of(entry, suite, seen, unlisted)
+        variants = [variant for entry in entries.items for variant in self._variants_of(entry, suite)]
+        experiments = self._build(variants, before)
         if len(self.problems) == before:
-            self._check_per_dataset(unlisted)
             self.problems += self.place.effects.finish()
-        return found
+        return experiments
 
     def _read_layer(self, entries: Mapping[str, Located], *, source: str, besides: Sequence[str]) -> Layer:
         return read_layer(entries, source=source, names=self.names, besides=besides, problems=self.problems)
 
-    def _experiments_of(
-        self, entry: Located, suite: Layer, seen: dict[str, Located], unlisted: list[tuple[Located, set[str]]]
-    ) -> list[Experiment]:
+    def _variants_of(self, entry: Located, suite: Layer) -> Iterator[Variant]:
+        """Yield the variants of one entry: the cells of its matrix, or itself."""
         if entry.mapping is None:
             self.problems.append(entry.problem(f"got {show(entry)}", expected="a mapping with a name"))
-            return []
-        name = self._name(entry)
+            return
+        name = self._name(entry) or ""
         own = self._read_layer(entry.mapping, source="experiment", besides=("name",))
-        variants = self._variants(name or "", entry, suite, own)
+        for variant_name, layer in self._variants(name, entry, suite, own):
+            cmd = read_cmd(layer, at=entry, problems=[])
+            takes = layer.section("args").get(CKPT_FROM) if cmd in OWN_ARGUMENTS else None
+            yield Variant(
+                entry=entry,
+                entry_name=name,
+                name=variant_name,
+                layer=layer,
+                takes=takes,
+                repeats=self._repeats(layer, cmd, takes=takes is not None),
+            )
+
+    def _build(self, variants: Sequence[Variant], before: int) -> list[Experiment]:
+        """Return all experiments, each after the one whose model it takes."""
+        makers = Makers(variants=variants, problems=self.problems)
+        seen: dict[str, Located] = {}
         built: list[Experiment] = []
-        for variant_name, layer in variants:
-            self._claim(variant_name, entry, seen)
-            builder = ExperimentBuilder(place=self.place, at=entry, layer=layer, problems=self.problems)
-            experiment = builder.build(variant_name)
-            per_dataset = layer.section("eval_args").get(PER_DATASET)
-            if per_dataset is not None and experiment is not None:
-                unlisted.append((per_dataset, set(experiment.eval_dataset)))
-            repeats = self._repeats(layer)
-            if experiment is not None:
-                copies = _repeat(experiment, repeats)
-                for copy in copies if len(copies) > 1 else ():
-                    self._claim(copy.name, entry, seen)
-                for copy in copies:
-                    self._claim_repository(copy, entry)
-                built += copies
-        return built
+        taken_at: dict[str, Located] = {}
+        unlisted: list[tuple[Located, set[str]]] = []
+        for variant in variants:
+            of_layer: dict[int, Experiment | None] = {}
+            members = makers.members(variant)
+            if not members:  # what else is wrong with it
+                ExperimentBuilder(
+                    place=self.place, at=variant.entry, layer=variant.layer, problems=self.problems
+                ).build(variant.name)
+            for member in members:
+                for name in (member.base_experiment or member.name, member.name):
+                    self._claim(name, variant.entry, seen)
+                layer = member.layer
+                if id(layer) not in of_layer:
+                    builder = ExperimentBuilder(place=self.place, at=variant.entry, layer=layer, problems=self.problems)
+                    of_layer[id(layer)] = builder.build(variant.name)
+                if (experiment := of_layer[id(layer)]) is not None:
+                    built.append(as_member(experiment, member))
+                    self._claim_repository(built[-1], variant.entry)
+                    if variant.takes is not None:
+                        taken_at[member.name] = variant.takes
+            per_dataset = variant.layer.section("eval_args").get(PER_DATASET)
+            if per_dataset is not None:
+                unlisted += [(per_dataset, set(found.eval_dataset)) for found in of_layer.values() if found is not None]
+        if len(self.problems) == before:
+            self._check_per_dataset(unlisted)
+            self.problems += check_makers(built, taken_at)
+        return parents_first(built)
 
     def _name(self, entry: Located) -> str | None:
         value = (entry.mapping or {}).get("name")
@@ -293,7 +317,8 @@ class _Loader:
                     hint = "give the experiment a `matrix` of its own, or `matrix: null`" if who != "--set" else None
                     self.problems.append(where.problem(message, hint=hint))
 
-    def _repeats(self, layer: Layer) -> int:
+    def _repeats(self, layer: Layer, cmd: Command | None, *, takes: bool) -> int:
+        """Return how often an experiment runs; baselines and exports have nothing random to repeat."""
         value = layer.values.get("repeats")
         found = None if value is None else take_count(value, self.problems, low=1, high=MAX_REPEATS)
         seed = layer.section("args").get("seed")
@@ -301,7 +326,10 @@ class _Loader:
             self.problems.append(
                 value.problem("`repeats` varies `seed`, and so does the matrix", hint="keep one of them")
             )
-        return found or 1
+        if value is not None and takes and (found or 0) > 1 and value.source != "suite":
+            message = f"`repeats` with `{CKPT_FROM}`: it runs once for each model that it takes"
+            self.problems.append(value.problem(message, hint="repeat the experiment that makes the model"))
+        return 1 if takes or cmd in {"eval", "export"} else found or 1
 
     def _check_per_dataset(self, seen: Sequence[tuple[Located, set[str]]]) -> None:
         """Report `per_dataset` names that no experiment evaluates."""
@@ -312,26 +340,6 @@ class _Loader:
                     message = f"no experiment evaluates {name[:80]!r}"
                     hint = did_you_mean(name, evaluated)
                     self.problems.append(entry.problem(message, expected=", ".join(sorted(evaluated)), hint=hint))
-
-
-def _repeat(experiment: Experiment, repeats: int) -> list[Experiment]:
-    """Return the experiment once per seed; baselines have nothing random to repeat."""
-    if repeats == 1 or experiment.cmd == "eval":
-        return [experiment]
-    copies = []
-    for number in range(repeats):
-        args = experiment.args
-        copies.append(
-            replace(
-                experiment,
-                name=fit_name(f"{experiment.name}-seed{number}"),
-                base_experiment=experiment.name,
-                repeat=number,
-                args=None if args is None else args.model_copy(update={"seed": args.seed + number}),
-                source_of={**experiment.source_of, **({} if args is None else {"seed": "matrix"})},
-            )
-        )
-    return copies
 
 
 def _at(file: str, message: str, *, expected: str | None = None, hint: str | None = None) -> Problem:

@@ -116,6 +116,13 @@ class SuitePlace:
             problems.append(value.problem(f"{text!r} is a file", expected="a folder"))
         return value if found is None else replace(value, value=str(found), raw=None)
 
+    def localise_new_folder(self, value: Located, problems: list[Problem]) -> Located:
+        """Return the absolute path of a folder that a job makes."""
+        if value.value is None or (text := take_text(value, problems)) is None:
+            return value
+        path = Path(os.path.normpath(self.base_of(value) / Path(text).expanduser()))
+        return replace(value, value=str(path), raw=None)
+
     def localise_folders(self, value: Located, problems: list[Problem]) -> Located:
         """Return a list of folders that must exist, from a list or one text."""
         if value.value is None:

@@ -31,7 +31,6 @@ def _refuse(*names: str, why: str, instead: str, idle: tuple[str, ...] = OFF) ->
 _WHERE = "hpcbench decides where results go"
 _SAVE_DIR = "give the root of all results on the command line: --save-dir"
 _REMOVE = "remove it"
-_EXPORT = "`cmd: export` writes models, and a training trains them"
 _INFER = "`cmd: infer` generates answers, and a training or an eval does not"
 _SERVING = "hpcbench serves no model"
 _ANSWERS = "remove it; `cmd: infer` generates answers, eval_dataset evaluates a model"
@@ -285,17 +284,6 @@ _MODEL: Final[Mapping[str, Refusal]] = {
         why="the dtype in which 4-bit weights are stored matters to FSDP alone",
         instead=_REMOVE,
         idle=("uint8", *NOTHING),
-    ),
-    **_refuse(
-        "quant_bits",
-        why=_EXPORT,
-        instead="to train on a quantised base set quantization_bit; to export use `cmd: command`",
-    ),
-    **_refuse(
-        *("quant_n_samples", "quant_seqlen"),
-        why=_EXPORT,
-        instead="run your export as `cmd: command`",
-        idle=("256", "2048", *NOTHING),
     ),
     **_refuse(
         "hub_token",

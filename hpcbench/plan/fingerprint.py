@@ -11,7 +11,7 @@ from hpcbench.catalog.dataset_words import split_word
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
-from hpcbench.schemas.arguments import PreferenceArgs
+from hpcbench.schemas.arguments import DataArgs, ModelArgs, PreferenceArgs
 from hpcbench.schemas.request import JobRequest
 
 SHOWN_CHANGES = 3
@@ -36,10 +36,15 @@ NOT_IN_FINGERPRINT = {
     "resources",
 }
 
-PATHS_IN_ARGS = (
-    *("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info"),
-    *("ref_model_id_or_path", "ref_adapters"),
-)
+PATHS_IN_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "args": (
+        *("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info"),
+        *("ref_model_id_or_path", "ref_adapters"),
+    ),
+    "eval_args": ("include_path",),
+    "export": ("ckpt_dir", "output_dir"),
+    "infer": ("ckpt_dir",),
+}
 
 RESOURCES_IN_FINGERPRINT = ("gpu", "ddp", "nodes", "gpu_type")
 
@@ -54,6 +59,9 @@ ARGS_OF_A_BASELINE = (
     "trust_remote_code",
 )
 """The training arguments that an untrained baseline depends on; changing a learning rate does not rerun it."""
+
+ARGS_OF_CALIBRATION = (*DataArgs.model_fields, "seed")
+"""Those that the rows of an export's calibration depend on."""
 
 QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
 """Those that it depends on too where its weights are quantised."""
@@ -109,6 +117,9 @@ def fingerprint_parts(
     elif request.cmd == "eval" and isinstance(parts["args"], dict) and not _needs_datasets(request):
         quantized = QUANTIZATION_ARGS if parts["args"]["quantization_bit"] else ()
         parts["args"] = {name: parts["args"][name] for name in (*ARGS_OF_A_BASELINE, *quantized)}
+    elif request.export is not None and isinstance(parts["args"], dict):
+        read = ARGS_OF_CALIBRATION if request.export.calibrates else ()
+        parts["args"] = {name: parts["args"][name] for name in (*ModelArgs.model_fields, *read)}
     if isinstance(parts["args"], dict):
         # Where the weights go once they are there does not change them.
         parts["args"] = {name: value for name, value in parts["args"].items() if name not in HUB_ARGUMENTS}
@@ -119,6 +130,9 @@ def fingerprint_parts(
             parts[group] = {name: value for name, value in parts[group].items() if name not in defaults}
     if isinstance(parts["args"], dict) and parts["args"].get("attn_impl") in _USES_FLASH_ATTENTION:
         parts["args"]["use_flash_attn"] = _USES_FLASH_ATTENTION[parts["args"].pop("attn_impl")]
+    for group in ("command", "export", "infer"):
+        if isinstance(parts.get(group), dict):
+            del parts[group]["ckpt_from"]  # a name; its fingerprint is in
     # The same content at another place is the same input.
     parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
     return _without_places(parts)
@@ -137,11 +151,15 @@ def input_paths(request: JobRequest) -> set[str]:
             names.append(f"{args.dataset_info}{REGISTRY_MARK}{name}" if is_registered else name)
     if eval_args is not None:
         names += eval_args.include_path
+    if (taker := request.export or request.infer) is not None:
+        names.append(taker.ckpt_dir or "")
     return {name for name in names if name.startswith("/")}
 
 
 def _needs_datasets(request: JobRequest) -> bool:
-    return request.cmd != "eval" or (request.eval_args is not None and request.eval_args.eval_loss)
+    if request.cmd == "eval":
+        return request.eval_args is not None and request.eval_args.eval_loss
+    return request.export is None or request.export.calibrates
 
 
 def _without_places(parts: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +170,7 @@ def _without_places(parts: dict[str, Any]) -> dict[str, Any]:
             return value.rstrip("/").rsplit("/", 1)[-1]
         return [short(item) for item in value] if isinstance(value, list) else value
 
-    for group, names in (("args", PATHS_IN_ARGS), ("eval_args", ("include_path",))):
+    for group, names in PATHS_IN_GROUPS.items():
         if isinstance(parts.get(group), dict):
             parts[group] = {k: short(v) if k in names else v for k, v in parts[group].items()}
     return parts

@@ -39,8 +39,6 @@ def _plan_experiment(
         "env": dict(experiment.env),
         "args": experiment.args,
         "command": experiment.command,
-        "export": experiment.export,
-        "infer": experiment.infer,
         "repeat": experiment.repeat,
         "base_experiment": experiment.base_experiment,
         "info": dict(experiment.info),
@@ -55,6 +53,8 @@ def _plan_experiment(
             cmd=experiment.cmd,
             resources=experiment.requirements,
             fingerprint="",
+            export=experiment.export,
+            infer=experiment.infer,
             **_model_of(parent, paths),
             **common,
         )

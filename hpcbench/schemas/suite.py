@@ -44,7 +44,7 @@ class Experiment:
     @property
     def ckpt_from(self) -> str | None:
         """Name of the experiment whose model its main job takes; in a suite that one is before it."""
-        taker = self.export or self.infer
+        taker = self.export or self.infer or self.command
         return None if taker is None else taker.ckpt_from
 
 

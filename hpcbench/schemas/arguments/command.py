@@ -16,5 +16,8 @@ class CommandArgs(Arguments):
     """Program and arguments; never seen by a shell. Run in the job's folder, once per node."""
     cwd: str | None = None
     """Folder to run in; None is the attempt's folder."""
+    ckpt_from: str | None = None
+    """Experiment of the same suite whose model the program takes: `{checkpoint}` and HPCBENCH_CHECKPOINT are its
+    folder."""
     output_model: str | None = None
     """Model folder that the program leaves behind, for evals; relative to cwd."""
