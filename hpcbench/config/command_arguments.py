@@ -42,6 +42,19 @@ def own_values(cmd: Command, word: str, given: dict[str, Located], problems: lis
     return {}
 
 
+def name_bits(cmd: Command, given: Mapping[str, Located]) -> Mapping[str, Located]:
+    """Return the arguments with the bits that bitsandbytes loads with under their own name.
+
+    ms-swift 3 and later write `quant_method: bnb, quant_bits: 4` for what is quantized while it is loaded, too.
+    """
+    method = given.get("quant_method")
+    if cmd == "export" or "quant_bits" not in given or method is None or method.value != "bnb":
+        return given
+    if "quantization_bit" in given:
+        return given
+    return {"quantization_bit" if name == "quant_bits" else name: value for name, value in given.items()}
+
+
 def _of_preferences(word: str, given: dict[str, Located], problems: list[Problem]) -> dict[str, Any]:
     value = given.get("rlhf_type")
     named = None if value is None else value.value

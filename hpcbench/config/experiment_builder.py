@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hpcbench.config.aliases import HINTS_OF_OTHERS, UNSUPPORTED_TUNERS, asks_for_nothing
-from hpcbench.config.command_arguments import LOSSES, own_values
+from hpcbench.config.command_arguments import LOSSES, name_bits, own_values
 from hpcbench.config.effects import check_eval_effects
 from hpcbench.config.infer_checks import InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
@@ -66,6 +66,8 @@ class ExperimentBuilder:
         device = self._device()
         if cmd is None or device is None:
             return None
+        named = name_bits(cmd, self.layer.section("args"))
+        self.layer = replace(self.layer, sections={**self.layer.sections, "args": named})
         if cmd == "infer":
             self._open_checkpoint()
         evals = self._eval_names()

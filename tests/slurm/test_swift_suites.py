@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hpcbench.schemas.states import JobState
 from tests.support.places import QUICKSTART
@@ -21,40 +22,79 @@ pytestmark = [pytest.mark.slurm, pytest.mark.train]
 NUM_LAYERS = 8
 """As many as llamapro and lisa of the suites need."""
 SHORT = ("lora+", "qwen-7b-chat-eval")
+OTHERS = (
+    *("swift-1/train.yaml", "swift-2.0/eval.json", "swift-2.0/dpo.json"),
+    *("swift-2.4/tuner.json", "swift-2.4/rlhf.json", "swift-2.4/pt.yaml"),
+    *("swift-3/tuner.yaml", "swift-3/rlhf.yaml", "swift-4/tuner.yaml", "swift-4/infer.yaml"),
+)
+"""Suites that run on a CPU with plain weights."""
 
 
 def make_model(folder: Path, quantization: Mapping[str, Any] | None) -> None:
     assert quantization is None
-    make_llama_folder(folder, num_layers=NUM_LAYERS)
+    # Wide enough for the coefficients and blocks that the suites' methods of peft ask for.
+    make_llama_folder(folder, num_layers=NUM_LAYERS, width=128, inner=256)
 
 
-def scaled_down(folder: Path, file: Path, *, name: str) -> Path:
+def write_preferences(path: Path, *, count: int) -> Path:
+    """Write questions with a better and a worse answer."""
+    rows = [{"query": f"say {n}", "response": f"{n}", "rejected_response": f"not {n}"} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_texts(path: Path, *, count: int) -> Path:
+    """Write plain texts."""
+    path.write_text("".join(json.dumps({"text": f"text number {n} of some words"}) + "\n" for n in range(count)))
+    return path
+
+
+def scaled_down(folder: Path, file: Path) -> Path:
     """Write a suite's twin for the CPU, of seconds instead of days; methods, names and words are the suite's own."""
-    document = json.loads(file.read_text(encoding="utf-8"))
-    chats, others = write_chats(folder / "chats.jsonl", count=12), write_chats(folder / "others.jsonl", count=24)
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kinds = {"dpo": write_preferences, "rlhf": write_preferences, "pt": write_texts}
+    rows = kinds.get(document["cmd"], write_chats)(folder / "rows.jsonl", count=12)
     document |= {
         "device": "cpu",
         "requirements": {"gpu": 0, "ddp": 1, "mem_gb": 2, "time": "20m"},
         "eval_requirements": {"gpu": 0, "mem_gb": 2, "time": "20m"},
-        "eval_dataset": ["pig_latin"],
-        "eval_args": {"include_path": str(QUICKSTART / "tasks"), "limit": 2, "batch_size": 2},
     }
-    document["args"] |= {
-        "dataset": str(chats), "train_dataset_mix_ds": str(others), "dtype": "fp32", "max_length": 128,
-        "max_steps": 2, "eval_steps": 2, "val_dataset_sample": 2, "dataset_test_ratio": 0.2, "logging_steps": 1,
-        "gradient_accumulation_steps": 1, "dataloader_num_workers": 0,
-    }  # fmt: skip
+    if document.get("eval_dataset"):
+        document["eval_dataset"] = ["pig_latin"]
+        document["eval_args"] = {"include_path": str(QUICKSTART / "tasks"), "limit": 2, "batch_size": 2}
+    small = {"dataset": str(rows), "dtype": "fp32", "max_length": 128}
+    if document["cmd"] == "infer":
+        small |= {"max_new_tokens": 8}
+    elif document["cmd"] != "eval":
+        small |= {
+            "max_steps": 2, "eval_steps": 2, "val_dataset_sample": 2, "dataset_test_ratio": 0.2, "logging_steps": 1,
+            "gradient_accumulation_steps": 1, "dataloader_num_workers": 0,
+        }  # fmt: skip
+    if document["args"].get("train_dataset_mix_ratio"):
+        small["train_dataset_mix_ds"] = str(write_chats(folder / "others.jsonl", count=24))
+    others = {
+        "torch_dtype",
+        "split_dataset_ratio",
+        "ddp_backend",
+        "max_prompt_length",
+        "warmup_steps",
+        "use_flash_attn",
+    }
+    kept = {key: value for key, value in document["args"].items() if key not in others}
+    document["args"] = {**kept, **small}
     for experiment in document["experiment"]:
         if "requirements" in experiment:
             experiment["requirements"] = {"gpu": 0, "ddp": int(experiment["requirements"]["ddp"])}
-    target = folder / f"{name}{file.suffix}"
+    # It needs a Python with unsloth.
+    document["experiment"] = [row for row in document["experiment"] if row["name"] != "unsloth"]
+    target = folder / f"{file.stem}.json"
     target.write_text(json.dumps(document))
     return target
 
 
 def run(folder: Path, file: Path, *only: str, timeout_s: float) -> dict[str, Any]:
     """Run a scaled-down suite to its end; return its experiments as the JSON report has them, by name."""
-    suite = scaled_down(folder, file, name=file.stem)
+    suite = scaled_down(folder, file)
     found = write_stand_ins(folder / "home", models_of([suite]), make_model)
     profile = folder / "stand-ins.yaml"
     profile.write_text("env:\n" + "".join(f"  {key}: {value}\n" for key, value in found.items()))
@@ -88,4 +128,11 @@ def test_all_24_rows_of_the_tuner_suite_run_scaled_down(slurm_cluster: Cluster, 
     found = run(tmp_path, SUITES / "swift-2.0" / "tuner.json", timeout_s=3000)
     assert len(found) == 24
     for experiment in found.values():
+        check(experiment)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_suite_in_the_words_of_a_release_runs_scaled_down(name: str, slurm_cluster: Cluster, tmp_path: Path) -> None:
+    for experiment in run(tmp_path, SUITES / name, timeout_s=1200).values():
         check(experiment)

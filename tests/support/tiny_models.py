@@ -66,7 +66,9 @@ def make_model_folder(folder: Path, *, dropout: float = 0.1, width: int = 32, in
     return folder
 
 
-def make_llama_folder(folder: Path, *, num_layers: int = 2, dropout: float = 0.0) -> Path:
+def make_llama_folder(
+    folder: Path, *, num_layers: int = 2, dropout: float = 0.0, width: int = 32, inner: int = 48
+) -> Path:
     """Write a random Llama with an untied head in fp32, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -75,8 +77,8 @@ def make_llama_folder(folder: Path, *, num_layers: int = 2, dropout: float = 0.0
     torch.manual_seed(7)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=width,
+        intermediate_size=inner,
         num_hidden_layers=num_layers,
         num_attention_heads=4,
         num_key_value_heads=4,
