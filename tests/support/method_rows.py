@@ -148,12 +148,12 @@ QUANTIZED: Final = Section(
         works("int4 (bnb), QLoRA", "sft_type: lora, quantization_bit: 4", BIT),
         works("int8 (bnb)", "sft_type: lora, quantization_bit: 8", BIT),
         Row(
-            name="int4 (gptq)", ask="model_type: qwen1half-7b-chat-int4", state=CPU,
+            name="int4 (gptq)", ask="model_type: qwen1half-7b-chat-int4", state=CPU, plans=True,
             test="tests/train/test_export.py::test_lora_on_gptq_trains_stops_and_resumes",
         ),
-        Row(name="int8 (gptq)", ask="model_type: qwen1half-7b-chat-int8", state=CPU, test=EXPORT_TEST),
-        Row(name="int4 (awq)", ask="model_type: qwen1half-7b-chat-awq", state=CPU, test=EXPORT_TEST),
-        Row(name="2 bits (aqlm)", ask="model_type: llama2-7b-aqlm-2bit-1x16", state=GPU),
+        Row(name="int8 (gptq)", ask="model_type: qwen1half-7b-chat-int8", state=CPU, plans=True, test=EXPORT_TEST),
+        Row(name="int4 (awq)", ask="model_type: qwen1half-7b-chat-awq", state=CPU, plans=True, test=EXPORT_TEST),
+        Row(name="2 bits (aqlm)", ask="model_type: llama2-7b-aqlm-2bit-1x16", state=GPU, plans=True),
     ),
 )  # fmt: skip
 
