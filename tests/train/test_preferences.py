@@ -1,0 +1,103 @@
+"""Trainings from preferences: TRL's losses to the last digit, rewards that rise, resumes that change nothing."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer, set_seed
+
+from hpcbench.worker.data.batches import BatchPlan
+from hpcbench.worker.train.preference import load_loss
+from tests.support.tiny_models import make_job, make_model_folder, prepare, read_history, read_metrics, train_here
+
+pytestmark = [
+    pytest.mark.train,
+    # TRL 1.16 asks transformers 5.23 by a name that is to go.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+NUM_PAIRS = 40
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("base"), dropout=0.0)
+
+
+def pairs(count: int = NUM_PAIRS) -> list[dict[str, str]]:
+    words = ["abcdefghijkl"[: 3 + index % 10] + str(index) for index in range(count)]
+    return [{"prompt": f"say {word}", "chosen": word, "rejected": word[::-1] + "x"} for word in words]
+
+
+def write_pairs(folder: Path, count: int = NUM_PAIRS) -> Path:
+    file = folder / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs(count)), encoding="utf-8")
+    return file
+
+
+def train(folder: Path, base: Path, rlhf_type: str, **args: Any) -> Any:
+    values = {"dataset_test_ratio": 0, "max_steps": STEPS, "lora_dropout_p": 0, **args}
+    return train_here(make_job(folder / "job", base, write_pairs(folder), rlhf_type=rlhf_type, **values))
+
+
+def losses_of_trl(folder: Path, base: Path, rlhf_type: str, **config: Any) -> list[float]:
+    """Return the losses of TRL's own trainer on the same rows in the same order, tokenized by TRL."""
+    rows: list[dict[str, Any]] = [{**row, "prompt": PROMPT.format(row["prompt"])} for row in pairs()]
+    if rlhf_type == "kto":
+        rows = [
+            {"prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
+            for row in rows
+            for name in ("chosen", "rejected")
+        ]
+    plan = BatchPlan(num_samples=len(rows), batch_size=2, seed=42)
+    order: list[int] = []
+    while len(order) < STEPS * 4:
+        order += chain(*plan)
+        plan.set_epoch(plan.epoch + 1)
+    set_seed(42)
+    model, args = prepare(base, lora_target_modules="ALL", rlhf_type=rlhf_type, batch_size=2)
+    loss = load_loss(args)
+    trainer_class = loss.trainer.__bases__[1]
+    trainer = trainer_class(
+        model=model,
+        args=loss.config(
+            output_dir=str(folder / "trl"), max_steps=STEPS, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+            learning_rate=5e-3, lr_scheduler_type="cosine", warmup_steps=1, weight_decay=0.01, optim="adamw_torch",
+            activation_checkpointing=False, bf16=False, use_cpu=True, logging_steps=1, report_to="none",
+            save_strategy="no", train_sampling_strategy="sequential", disable_tqdm=True, **config,
+        ),
+        train_dataset=Dataset.from_list([rows[index] for index in order]),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )  # fmt: skip
+    trainer.train()
+    return [line["loss"] for line in trainer.state.log_history if "loss" in line]
+
+
+@pytest.mark.parametrize(
+    ("rlhf_type", "config"),
+    [
+        ("dpo", {}),
+        *(
+            pytest.param(name, config, marks=pytest.mark.long)
+            for name, config in (
+                ("kto", {}),
+                ("orpo", {}),
+                ("cpo", {}),
+                ("simpo", {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.0}),
+            )
+        ),
+    ],
+)
+def test_losses_are_those_of_trl_itself(tmp_path: Path, base: Path, rlhf_type: str, config: dict[str, Any]) -> None:
+    attempt = train(tmp_path, base, rlhf_type)
+    ours = [line["loss"] for line in read_history(attempt)]
+    assert ours == pytest.approx(losses_of_trl(tmp_path, base, rlhf_type, **config), rel=1e-5)
+    assert len(ours) == STEPS
+    assert ours[-1] < ours[0]
