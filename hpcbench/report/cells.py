@@ -74,6 +74,7 @@ def tuner_params(args: SftArgs) -> str:
             parts += _freezing(args)
         case _:
             parts += _other_params(args)
+    parts += _preferences(args)
     parts += ["tuner_backend=unsloth"] if args.tuner_backend == "unsloth" else []
     parts += [f"{name}=True" for name in _DATA_SWITCHES if getattr(args, name)]
     if args.neftune_noise_alpha is not None:
@@ -126,6 +127,15 @@ def _freezing(args: SftArgs) -> list[str]:
         names, pattern = getattr(args, f"{label}_parameters"), getattr(args, f"{label}_parameters_regex")
         parts += [f"{label}={','.join([*names, *([pattern] if pattern else [])])}"] if names or pattern else []
     return parts
+
+
+def _preferences(args: SftArgs) -> list[str]:
+    """Return the loss of a training from preferences."""
+    if args.rlhf_type is None:
+        return []
+    names = "+".join(f"{weight:g}*{name}" if weight != 1 else name for name, weight in args.losses)
+    parts = [f"rlhf_type={args.rlhf_type}", f"beta={args.effective_beta:g}"]
+    return [*parts, f"loss_type={names}"] if args.differs_from_default("loss_type") or "*" in names else parts
 
 
 def _short(value: object) -> str:

@@ -21,6 +21,7 @@ from hpcbench.report.column import Column, Raw
 from hpcbench.report.facts import Facts, cause_text, gpu_names, hardware, host_name, state_text, unfinished_eval
 from hpcbench.report.memory import memory_brief, memory_mark, memory_of, memory_text
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
+from hpcbench.schemas.record import Rewards
 from hpcbench.schemas.states import JobState
 
 
@@ -49,6 +50,8 @@ def _same_data(facts: Facts) -> Hashable:
         args.dataset_test_ratio,
         args.dataset_split_seed,
         args.loss_on_all_rounds,
+        args.plain_text,
+        *((args.rlhf_type, args.losses, args.effective_beta) if args.rlhf_type is not None else ()),
     )
 
 
@@ -71,6 +74,15 @@ def _same_eval_hardware(facts: Facts) -> Hashable:
 
 def _train_figure(name: str) -> Callable[[Facts], Raw]:
     return lambda facts: None if facts.train is None else cast("Raw", getattr(facts.train, name))
+
+
+def _reward(name: str) -> Callable[[Facts], Raw]:
+    """Return a reader of a figure of a training from preferences."""
+    return lambda facts: None if (found := _rewards_of(facts)) is None else cast("Raw", getattr(found, name))
+
+
+def _rewards_of(facts: Facts) -> Rewards | None:
+    return None if facts.train is None else facts.train.rewards
 
 
 def _infer_total(index: int) -> Callable[[Facts], Raw]:
@@ -125,6 +137,10 @@ TUNER_PARAMS = Column(
         ("packing=", "`packing`: several samples share a sequence of at most max_length tokens, none sees another"),
         ("lazy_tokenize=", "`lazy_tokenize`: samples are tokenized in training, and train speed includes that"),
         ("use_loss_scale=", "`use_loss_scale`: parts of an answer weigh more, so train_loss is another quantity"),
+        (
+            "rlhf_type=",
+            "`rlhf_type`: learns from preferences, so both losses are means of that one, not cross-entropies",
+        ),
         ("loss_on_all_rounds=", "`loss_on_all_rounds`: all answers of a dialogue are learnt, not the last alone"),
     ),
 )
@@ -265,6 +281,60 @@ ROUGE_L = Column(
     ),
 )
 
+REWARDS_CHOSEN = Column(
+    key="rewards_chosen",
+    header="rewards chosen",
+    short="rewards\nchosen",
+    decimals=3,
+    get=_reward("rewards_chosen"),
+    measured=True,
+)
+REWARDS_REJECTED = Column(
+    key="rewards_rejected",
+    header="rewards rejected",
+    short="rewards\nrejected",
+    decimals=3,
+    get=_reward("rewards_rejected"),
+    measured=True,
+)
+REWARD_MARGIN = Column(
+    key="reward_margin",
+    header="reward margin",
+    short="reward\nmargin",
+    decimals=3,
+    get=_reward("reward_margin"),
+    better="higher",
+    peers=_same_data,
+    measured=True,
+    note=(
+        "reward margin: reward of the chosen answers minus that of the rejected ones, on the validation split, of the "
+        "best checkpoint; a reward is beta times the log-ratio to the reference model (dpo, kto), or beta times the "
+        "log-probability (orpo, cpo, simpo)"
+    ),
+)
+REWARD_ACCURACY = Column(
+    key="reward_accuracy",
+    header="reward accuracy",
+    short="reward\naccuracy",
+    decimals=3,
+    get=_reward("reward_accuracy"),
+    better="higher",
+    peers=_same_data,
+    measured=True,
+    note="reward accuracy: part of the validation pairs whose chosen answer has the higher reward",
+)
+TRAIN_REWARD_MARGIN = Column(
+    key="train_reward_margin",
+    header="train reward margin",
+    short="train\nmargin",
+    decimals=3,
+    get=_reward("train_reward_margin"),
+    better="higher",
+    peers=_same_training_loss,
+    measured=True,
+    note="train reward margin: the same on the training rows, over the last tenth of the steps",
+)
+
 DATA_ONLY = (
     Column(key="suite", header="suite", get=lambda facts: facts.view.suite),
     NAME,
@@ -316,6 +386,15 @@ DATA_ONLY = (
     TRAIN_LOSS,
     EVAL_LOSS,
     ROUGE_L,
+    Column(key="rlhf_type", get=arg(lambda args: args.rlhf_type)),
+    REWARDS_CHOSEN,
+    REWARDS_REJECTED,
+    REWARD_MARGIN,
+    REWARD_ACCURACY,
+    TRAIN_REWARD_MARGIN,
+    Column(key="train_reward_accuracy", get=_reward("train_reward_accuracy")),
+    Column(key="first_reward_margin", get=_reward("first_reward_margin")),
+    Column(key="reference_model", get=_reward("reference")),
     Column(key="host", get=_from_record(lambda facts: host_name(facts.records[0]))),
     Column(key="gpus", get=_from_record(lambda facts: ",".join(gpu_names(facts.records[0])) or None)),
     Column(key="hpcbench_version", get=_from_record(lambda facts: facts.records[0].hpcbench_version)),

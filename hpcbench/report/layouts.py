@@ -45,6 +45,11 @@ def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
         (c.TRAIN_LOSS, True),
         (c.EVAL_LOSS, True),
         (c.ROUGE_L, True),
+        (c.REWARDS_CHOSEN, True),
+        (c.REWARDS_REJECTED, True),
+        (c.REWARD_MARGIN, True),
+        (c.REWARD_ACCURACY, True),
+        (c.TRAIN_REWARD_MARGIN, True),
     )
     chosen = [column for column, wanted in optional if wanted and not _empty(column, experiments)]
     return (c.NAME, *chosen, *value_columns(experiments), *eval_columns(experiments))

@@ -33,6 +33,8 @@ _LEAST_TOLD = (
     c.TRAINABLE.key,
     c.TUNER.key,
     c.ROUGE_L.key,
+    c.REWARD_MARGIN.key,
+    c.REWARD_ACCURACY.key,
     c.TRAIN_LOSS.key,
     c.MEMORY.key,
     c.TRAIN_SPEED.key,
@@ -129,6 +131,8 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         c.TRAIN_LOSS,
         c.EVAL_LOSS,
         c.ROUGE_L,
+        c.REWARD_MARGIN,
+        c.REWARD_ACCURACY,
         *value_columns(experiments),
         *eval_columns(experiments),
     )

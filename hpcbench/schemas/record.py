@@ -69,6 +69,33 @@ class TokenStats(BaseModel):
     num_dropped: Count = 0
 
 
+class Rewards(BaseModel):
+    """What a training from preferences measured of its answers' rewards, all as means.
+
+    A reward is beta times the log-ratio of the trained model and its reference (dpo, kto), or beta times the answer's
+    log-probability (orpo, cpo, simpo): rewards of different losses or betas do not compare.
+    """
+
+    model_config = STRICT
+
+    reference: str
+    """Which model answers were compared with."""
+    rewards_chosen: Finite | None = None
+    """Of the chosen or good answers of the validation rows, at the best checkpoint; so too the next three."""
+    rewards_rejected: Finite | None = None
+    reward_margin: Finite | None = None
+    """Chosen minus rejected."""
+    reward_accuracy: Finite | None = None
+    """Part of the pairs whose chosen answer has the higher reward, 0 to 1; null for answers that are no pairs."""
+    train_rewards_chosen: Finite | None = None
+    """Of the training rows, over the last tenth of the steps; so too the next three."""
+    train_rewards_rejected: Finite | None = None
+    train_reward_margin: Finite | None = None
+    train_reward_accuracy: Finite | None = None
+    first_reward_margin: Finite | None = None
+    """Of the training rows, over the first tenth of the steps."""
+
+
 class TrainMetrics(BaseModel):
     """What a training job measured, over all its attempts."""
 
@@ -82,6 +109,8 @@ class TrainMetrics(BaseModel):
     eval_loss: Finite | None = None
     """Token-weighted plain cross-entropy on the validation split, of the best checkpoint."""
     last_eval_loss: Finite | None = None
+    rewards: Rewards | None = None
+    """Only of trainings from preferences, whose train_loss and eval_loss are means of their loss."""
     rouge_l: Finite | None = None
     """Mean ROUGE-L (0 to 1) of generated answers, of the best checkpoint; only with predict_with_generate."""
     predictions: str | None = None

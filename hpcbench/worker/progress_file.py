@@ -82,8 +82,13 @@ def read_steps(job: JobPaths, fingerprint: str) -> list[Step]:
     return latest_by_step(steps)
 
 
-def read_eval_losses(job: JobPaths, fingerprint: str, *, key: str = "eval_loss") -> dict[int, float | None]:
-    """Return the eval_loss of every evaluated step, in order, the latest attempt's where there are several."""
+def read_eval_losses(job: JobPaths, fingerprint: str) -> dict[int, float | None]:
+    """Return the eval_loss of every evaluated step, in order."""
+    return read_figure(job, fingerprint, "eval_loss")
+
+
+def read_figure(job: JobPaths, fingerprint: str, key: str) -> dict[int, float | None]:
+    """Return a figure of every step that has it, in order, the latest attempt's where there are several."""
     found: dict[int, float | None] = {}
     for attempt, _ in list_attempts(job, fingerprint):
         for line in _read_lines(attempt.history):

@@ -13,7 +13,15 @@ from transformers import AutoTokenizer, set_seed
 
 from hpcbench.worker.data.batches import BatchPlan
 from hpcbench.worker.train.preference import load_loss
-from tests.support.tiny_models import make_job, make_model_folder, prepare, read_history, read_metrics, train_here
+from tests.support.tiny_models import (
+    make_job,
+    make_model_folder,
+    prepare,
+    read_history,
+    read_metrics,
+    read_weights,
+    train_here,
+)
 
 pytestmark = [
     pytest.mark.train,
@@ -44,6 +52,7 @@ def write_pairs(folder: Path, count: int = NUM_PAIRS) -> Path:
 
 def train(folder: Path, base: Path, rlhf_type: str, **args: Any) -> Any:
     values = {"dataset_test_ratio": 0, "max_steps": STEPS, "lora_dropout_p": 0, **args}
+    folder.mkdir(exist_ok=True)
     return train_here(make_job(folder / "job", base, write_pairs(folder), rlhf_type=rlhf_type, **values))
 
 
@@ -101,3 +110,64 @@ def test_losses_are_those_of_trl_itself(tmp_path: Path, base: Path, rlhf_type: s
     assert ours == pytest.approx(losses_of_trl(tmp_path, base, rlhf_type, **config), rel=1e-5)
     assert len(ours) == STEPS
     assert ours[-1] < ours[0]
+
+
+def test_margins_rise_and_are_recorded(tmp_path: Path, base: Path) -> None:
+    attempt = train(tmp_path, base, "dpo", max_steps=8, dataset_test_ratio=0.1, eval_steps=4)
+    rewards, history = read_metrics(attempt).rewards, read_history(attempt)
+    assert rewards is not None
+    assert rewards.reference == "the model without its adapter"
+    steps = [line for line in history if "loss" in line]
+    assert steps[0]["reward_margin"] == rewards.first_reward_margin == 0
+    assert rewards.train_reward_margin == steps[-1]["reward_margin"] > 0.1
+    best = min((line for line in history if "eval_loss" in line), key=lambda line: line["eval_loss"])
+    assert rewards.reward_margin == best["eval_reward_margin"] > 0.1
+    assert rewards.reward_margin == pytest.approx(best["eval_rewards_chosen"] - best["eval_rewards_rejected"])
+    assert rewards.reward_accuracy == 1
+
+
+def test_eval_loss_does_not_depend_on_the_batch_size(tmp_path: Path, base: Path) -> None:
+    values = {"max_steps": 2, "dataset_test_ratio": 0.13}
+    losses = [
+        read_metrics(train(tmp_path / str(size), base, "dpo", eval_batch_size=size, **values)).eval_loss
+        for size in (1, 4)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("sft_type", ["lora", pytest.param("full", marks=pytest.mark.long)])
+def test_a_resumed_training_ends_bit_by_bit_as_one_that_went_through(
+    tmp_path: Path, base: Path, sft_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"sft_type": sft_type, "max_steps": 6, "save_steps": 2, "dataset_test_ratio": 0.1, "lora_dropout_p": 0.1}
+    whole = train(tmp_path / "whole", base, "dpo", **values)
+    (tmp_path / "resumed").mkdir()
+    job = make_job(tmp_path / "resumed" / "job", base, write_pairs(tmp_path / "resumed"), rlhf_type="dpo", **values)
+    with monkeypatch.context() as patched:
+        # As a supervisor's note that the time limit is near.
+        patched.setattr("hpcbench.worker.train.trainer.stop_requested", lambda _attempt: True)
+        train_here(job)
+    attempts = [job.attempt(1), train_here(job, 2)]
+    resumed = [line for attempt in attempts for line in read_history(attempt)]
+
+    def without_times(lines: list[Any]) -> list[Any]:
+        return [{name: value for name, value in line.items() if name != "step_time_s"} for line in lines]
+
+    assert without_times(resumed) == without_times(read_history(whole))
+    ends = [read_weights(folder / "checkpoints" / "last") for folder in (tmp_path / "whole" / "job", job.folder)]
+    assert ends[0].keys() == ends[1].keys()
+    assert all(bool((ends[0][name] == ends[1][name]).all()) for name in ends[0])
+
+
+def test_texts_are_learned_whole_in_pieces(tmp_path: Path, base: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text(
+        "".join(json.dumps({"text": "ab " * (5 * count)}) + "\n" for count in range(1, 7)), encoding="utf-8"
+    )
+    values = {"plain_text": True, "truncation_strategy": "split", "max_length": 32, "dataset_test_ratio": 0}
+    attempt = train_here(make_job(tmp_path / "job", base, file, sft_type="full", num_train_epochs=1, **values))
+    metrics = read_metrics(attempt)
+    lengths = [15 * count + 1 for count in range(1, 7)]  # a byte is a token, and each text ends
+    assert metrics.num_tokens == sum(lengths)
+    assert metrics.num_train_rows == sum(-(-length // 32) for length in lengths)
+    assert metrics.rewards is None

@@ -18,6 +18,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "rewards/margins": MARGIN,
     "rewards/accuracies": "reward_accuracy",
 }
+REWARDS: Final = tuple(_NAMES.values())
+"""By their names in history and record."""
 
 
 def name_rewards(figures: Mapping[str, float], *, prefix: str = "") -> dict[str, float]:

@@ -6,22 +6,25 @@ null with its reason. It measures nothing itself and writes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import PUSH_PENDING, Parameters, RankMemory, TokenStats, TrainMetrics
+from hpcbench.schemas.record import PUSH_PENDING, Parameters, RankMemory, Rewards, TokenStats, TrainMetrics
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.measure import formulas
 from hpcbench.worker.measure.flops import count_flops_per_token, used_weights
 from hpcbench.worker.measure.peak_flops import peak_flops
+from hpcbench.worker.measure.rewards import MARGIN, REWARDS
 from hpcbench.worker.models.quantization import describe, dtype_name, logical_size
 from hpcbench.worker.packed_weights import named_weights
-from hpcbench.worker.progress_file import list_attempts, read_eval_losses, read_steps
+from hpcbench.worker.progress_file import list_attempts, read_eval_losses, read_figure, read_steps
 from hpcbench.worker.train.checkpoints import Kept
 from hpcbench.worker.train.token_data import TokenData
 
@@ -107,7 +110,7 @@ def assemble_metrics(
     """Return the record's training part, from the histories of all attempts."""
     steps = [step for step in read_steps(job, request.fingerprint) if step.step <= outcome.num_steps]
     evals = {s: v for s, v in read_eval_losses(job, request.fingerprint).items() if s <= outcome.num_steps}
-    scores = read_eval_losses(job, request.fingerprint, key="rouge_l")
+    scores = read_figure(job, request.fingerprint, "rouge_l")
     resumed = [step for _, step in list_attempts(job, request.fingerprint)][1:]
     speed = formulas.summarise_speed(steps)
     ranks = request.resources.ddp
@@ -139,6 +142,7 @@ def assemble_metrics(
         train_loss=train_loss,
         eval_loss=eval_loss,
         last_eval_loss=evals.get(outcome.num_steps),
+        rewards=None if facts.reference is None else _read_rewards(request, job, facts.reference, outcome),
         rouge_l=None if outcome.best_step is None else scores.get(outcome.best_step),
         predictions=_find_predictions(job, outcome.best_step),
         num_steps=outcome.num_steps,
@@ -166,6 +170,21 @@ def assemble_metrics(
         unknown=unknown,
         deviations=dict(facts.deviations),
     )
+
+
+def _read_rewards(request: JobRequest, job: JobPaths, reference: str, outcome: Outcome) -> Rewards:
+    """Return the rewards of the validation rows at the best step, and those of the training at its end and start."""
+    found: dict[str, float | None] = {}
+    for name in REWARDS:
+        of_validation = read_figure(job, request.fingerprint, f"eval_{name}")
+        found[name] = None if outcome.best_step is None else of_validation.get(outcome.best_step)
+        of_training = read_figure(job, request.fingerprint, name)
+        values = [value for step, value in of_training.items() if step <= outcome.num_steps and value is not None]
+        tenth = math.ceil(len(values) / 10)
+        found[f"train_{name}"] = fmean(values[-tenth:]) if values else None
+        if name == MARGIN and values:
+            found["first_reward_margin"] = fmean(values[:tenth])
+    return Rewards(reference=reference, **found)
 
 
 def _explain(

@@ -480,3 +480,21 @@ def test_quantised_bases_have_a_column_in_the_originals_words() -> None:
     headers = [column.header for column in default_columns(rows_of(plain, small))]
     assert headers[headers.index("model_type") + 1] == "Quantization"
     assert "Quantization" not in [column.header for column in default_columns(rows_of(plain))]
+
+
+def test_rewards_have_columns_where_some_row_learned_from_preferences() -> None:
+    def learned(name: str, margin: float, **args: Any) -> Row:
+        rewards = {"reference": "the model without its adapter", "reward_margin": margin, "reward_accuracy": 0.75}
+        return rows_of(trained(name, rewards=rewards, args={"rlhf_type": "dpo", **args}))[0]
+
+    rows = (learned("a", 0.21), learned("b", 0.4), learned("stricter", 2.0, beta=0.5))
+    assert [cell.text for cell in column_cells(c.REWARD_MARGIN, rows)] == ["0.210", "0.400", "2.000"]
+    columns = default_columns(rows)
+    assert {c.REWARD_MARGIN, c.REWARD_ACCURACY} <= set(columns)
+    assert c.REWARDS_CHOSEN not in columns
+    assert best_names(c.REWARD_MARGIN, *(row.first.view for row in rows)) == {"b"}
+    params = [cell.text for cell in column_cells(c.TUNER_PARAMS, rows)]
+    assert [text.split("/")[-2:] for text in params] == [["rlhf_type=dpo", "beta=0.1"]] * 2 + [
+        ["rlhf_type=dpo", "beta=0.5"]
+    ]
+    assert c.REWARD_MARGIN not in default_columns(rows_of(trained("c")))
