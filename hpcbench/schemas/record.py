@@ -86,7 +86,7 @@ class Rewards(BaseModel):
     reward_margin: Finite | None = None
     """Chosen minus rejected."""
     reward_accuracy: Finite | None = None
-    """Part of the pairs whose chosen answer has the higher reward, 0 to 1; null for answers that are no pairs."""
+    """Part of the pairs whose chosen answer has the higher reward, 0 to 1; null for judged answers."""
     train_rewards_chosen: Finite | None = None
     """Of the training rows, over the last tenth of the steps; so too the next three."""
     train_rewards_rejected: Finite | None = None

@@ -127,7 +127,7 @@ def test_margins_rise_and_are_recorded(tmp_path: Path, base: Path) -> None:
 
 
 def test_eval_loss_does_not_depend_on_the_batch_size(tmp_path: Path, base: Path) -> None:
-    values = {"max_steps": 2, "dataset_test_ratio": 0.13}
+    values: dict[str, Any] = {"max_steps": 2, "dataset_test_ratio": 0.13}
     losses = [
         read_metrics(train(tmp_path / str(size), base, "dpo", eval_batch_size=size, **values)).eval_loss
         for size in (1, 4)
@@ -139,7 +139,13 @@ def test_eval_loss_does_not_depend_on_the_batch_size(tmp_path: Path, base: Path)
 def test_a_resumed_training_ends_bit_by_bit_as_one_that_went_through(
     tmp_path: Path, base: Path, sft_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {"sft_type": sft_type, "max_steps": 6, "save_steps": 2, "dataset_test_ratio": 0.1, "lora_dropout_p": 0.1}
+    values: dict[str, Any] = {
+        "sft_type": sft_type,
+        "max_steps": 6,
+        "save_steps": 2,
+        "dataset_test_ratio": 0.1,
+        "lora_dropout_p": 0.1,
+    }
     whole = train(tmp_path / "whole", base, "dpo", **values)
     (tmp_path / "resumed").mkdir()
     job = make_job(tmp_path / "resumed" / "job", base, write_pairs(tmp_path / "resumed"), rlhf_type="dpo", **values)
@@ -164,7 +170,12 @@ def test_texts_are_learned_whole_in_pieces(tmp_path: Path, base: Path) -> None:
     file.write_text(
         "".join(json.dumps({"text": "ab " * (5 * count)}) + "\n" for count in range(1, 7)), encoding="utf-8"
     )
-    values = {"plain_text": True, "truncation_strategy": "split", "max_length": 32, "dataset_test_ratio": 0}
+    values: dict[str, Any] = {
+        "plain_text": True,
+        "truncation_strategy": "split",
+        "max_length": 32,
+        "dataset_test_ratio": 0,
+    }
     attempt = train_here(make_job(tmp_path / "job", base, file, sft_type="full", num_train_epochs=1, **values))
     metrics = read_metrics(attempt)
     lengths = [15 * count + 1 for count in range(1, 7)]  # a byte is a token, and each text ends

@@ -111,7 +111,7 @@ class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelA
         if self.rlhf_type is None:
             return None
         kind = self.rlhf_type
-        for name in ("packing", "use_loss_scale", "loss_on_all_rounds", "plain_text"):
+        for name in ("packing", "use_loss_scale", "loss_on_all_rounds", "loss_on_prompt", "plain_text"):
             if getattr(self, name):
                 return f"{name} cannot go with rlhf_type {kind}, whose loss takes whole answers one by one"
         # TRL multiplies hidden states by the head's weight itself, so an adapter of it would never be trained.

@@ -13,8 +13,8 @@ from hpcbench.schemas.arguments import WITH_REFERENCE, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.worker.models import loading
 
-_KEPT_BASE: Final = frozenset({"true", "false", "gaussian", "eva", "orthogonal"})
-"""Values of init_lora_weights that leave the base's weights as they are; others take the adapter's part out of them."""
+_KEPT_BASE: Final = (True, False, "gaussian", "orthogonal")
+"""Values of peft's init_lora_weights that leave the base as it is; others take the adapter's part out of it."""
 
 
 def load_reference(args: SftArgs, model: Any, device: Device, *, num_gpus: int) -> tuple[Any | None, str]:
@@ -31,7 +31,7 @@ def load_reference(args: SftArgs, model: Any, device: Device, *, num_gpus: int) 
     if args.ref_adapters:
         folder = Path(args.ref_adapters[0])
         return _freeze(loading.load_checkpoint(named, folder, device, merge=True, num_gpus=num_gpus)), str(folder)
-    if args.reference is None and _restores_base(model, args):
+    if args.reference is None and _restores_base(model):
         return None, "the model without its adapter"
     loaded = loading.load_model(named, device, num_gpus=num_gpus)
     return _freeze(loaded), "a second copy of the model" if args.reference is None else named.model_name
@@ -42,11 +42,14 @@ def _freeze(model: Any) -> Any:
     return model.eval()
 
 
-def _restores_base(model: Any, args: SftArgs) -> bool:
+def _restores_base(model: Any) -> bool:
     """Return whether the model without its adapter is the base as it was loaded."""
     from peft import PeftModel
 
-    if not isinstance(model, PeftModel) or args.init_lora_weights not in _KEPT_BASE:
+    if not isinstance(model, PeftModel):
+        return False
+    config = model.peft_config[model.active_adapter]
+    if getattr(config, "init_lora_weights", True) not in _KEPT_BASE:
         return False
     prefix = getattr(model.base_model, "prefix", None)  # of the adapter's weights, by method; prompts have none
     marks = ("modules_to_save.", "trainable_tokens_", *((prefix,) if prefix else ("prompt_encoder.",)))
