@@ -26,9 +26,11 @@ class OnHub:
 
     hub: Hub
     id: str
+    revision: str | None = None
+    """Branch, tag or commit; None is the main branch."""
 
     def __str__(self) -> str:
-        return f"{HUB_NAMES[self.hub]}'s {self.id}"
+        return f"{HUB_NAMES[self.hub]}'s {self.id}" + (f" at {self.revision}" if self.revision else "")
 
 
 def prefers_modelscope(environ: Mapping[str, str]) -> bool:

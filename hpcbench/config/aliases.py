@@ -97,6 +97,7 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "infer_backend": {"auto": "pt", "transformers": "pt"},
     "truncation_strategy": {"left": "truncation_left"},
     "template_type": {"auto": None},
+    "model_revision": {"master": None, "main": None},
     "agent_template": {"react_en": "react"},
     "optim": {"adamw_hf": "adamw_torch"},
     "push_hub_strategy": {"every_save": "push_last"},
@@ -178,6 +179,7 @@ HINTS_OF_OTHERS: Mapping[str, str] = {
         ("quant_bits", "quant_method"), "to train on a quantised base set quantization_bit: 4 or 8, or remove it here"
     ),
     **dict.fromkeys(("merge_lora", "merge_lora_and_save"), "to evaluate merged weights set eval_args.merge_lora: true"),
+    "max_model_len": "rope_scaling stretches positions to max_length; remove it here",
     "ckpt_dir": "to go on from a checkpoint set resume_from_checkpoint; to evaluate one name it in model_id_or_path",
     "adapters": "to start from an adapter set resume_from_checkpoint and resume_only_model: true",
 }

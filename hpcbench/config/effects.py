@@ -158,6 +158,11 @@ EFFECTS = (
         switch="train_dataset_mix_ratio",
     ),
     _Effect(
+        names=("model_revision",),
+        needs="a model of a hub, not a folder",
+        holds=lambda args: not (args.model_id_or_path or "").startswith("/"),
+    ),
+    _Effect(
         names=("packing_length", "packing_strategy"),
         needs="packing: true",
         holds=lambda args: args.packing,

@@ -21,7 +21,13 @@ from hpcbench.config.model_checks import check_model_files, find_chat_template
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
 from hpcbench.config.peft_fields import gather_fields
-from hpcbench.config.request_checks import check_args, check_eval_ranks, check_resources, has_validation
+from hpcbench.config.request_checks import (
+    check_args,
+    check_eval_ranks,
+    check_memory_per_gpu,
+    check_resources,
+    has_validation,
+)
 from hpcbench.config.typed_fields import build, take_count, take_text, take_words
 from hpcbench.config.unsloth_checks import check_unsloth
 from hpcbench.errors import Problem, did_you_mean
@@ -110,6 +116,7 @@ class ExperimentBuilder:
         self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
             self._check_request("requirements", requirements, device, needs_gpu=cmd != "command")
+            self.problems += check_memory_per_gpu(args, requirements, self.layer.section("args"), at=self.at)
         if evals and eval_requirements is not None:
             self._check_request("eval_requirements", eval_requirements, device, needs_gpu=True)
             if not all(eval_args[name].command for name in evals if name in eval_args):

@@ -298,7 +298,7 @@ _MODEL: Final[Mapping[str, Refusal]] = {
         idle=ON,
     ),
     **_refuse(
-        *("model_revision", "ref_model_revision"),
+        "ref_model_revision",
         why="a model is what the local cache or folder holds",
         instead="download that revision and give model_id_or_path: its folder",
         idle=("master", "main", *NOTHING),

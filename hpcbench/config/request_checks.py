@@ -18,6 +18,7 @@ from hpcbench.storage.located_yaml import Located, shorten
 
 _WORD = re.compile(r"[\w.,@+=-]+")
 _WORD_RULE = "letters, digits and . , _ @ + = -"
+_MEMORY = re.compile(r"\d+(\.\d+)?([KMGT]i?B)")
 _NODES = re.compile(r"[\w.,\[\]-]+")
 _NODES_RULE = "node names as Slurm writes them, for example node3,node[7-9]"
 """Of what a suite says, these words alone stand in the batch script."""
@@ -58,6 +59,25 @@ def check_resources(
         if word is not None and key in given and pattern.fullmatch(word) is None:
             found.append(((key,), f"got {shorten(repr(word))}", rule))
     return [_complain(given, keys, section, at).problem(text, expected=expected) for keys, text, expected in found]
+
+
+def check_memory_per_gpu(
+    args: SftArgs | None, resources: Resources, given: Mapping[str, Located], *, at: Located
+) -> list[Problem]:
+    """Return what is wrong with the memory that layers may take on each GPU of a rank."""
+    if args is None or not args.device_max_memory:
+        return []
+    where = given.get("device_max_memory", at)
+    if wrong := [size for size in args.device_max_memory if _MEMORY.fullmatch(size) is None]:
+        return [where.problem(f"got {shorten(repr(wrong[0]))}", expected="sizes such as 20GiB")]
+    gpus_each = resources.gpu // resources.ddp
+    if gpus_each < 2:  # noqa: PLR2004  # of one GPU all may be taken
+        message = "`device_max_memory` spreads layers over the GPUs of a rank, and each rank has one at most"
+        return [where.problem(message, hint="set requirements.gpu: 2 or more with ddp: 1, or remove it")]
+    if len(args.device_max_memory) != gpus_each:
+        message = f"{len(args.device_max_memory)} sizes for {gpus_each} GPUs"
+        return [where.problem(message, expected=f"{gpus_each} sizes")]
+    return []
 
 
 def check_eval_ranks(resources: Resources, given: Mapping[str, Located], *, at: Located) -> list[Problem]:

@@ -7,6 +7,7 @@ worker ask here, so that both know the same. Nothing is downloaded or loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hpcbench.catalog.hubs import OnHub, ids_of, pick_hub
@@ -28,9 +29,11 @@ def locate_model(args: SftArgs, environ: Mapping[str, str]) -> Path | OnHub | No
         path = Path(args.model_id_or_path)
         if path.is_absolute():  # a suite's own folders are by now; a relative one may bear a repository's name
             return path
-        return pick_hub(*ids_of(args.model_id_or_path, MODELS), environ)
-    entry = MODELS.lookup(args.model_type or "")
-    return None if entry is None else pick_hub(entry.huggingface, entry.modelscope, environ)
+        place = pick_hub(*ids_of(args.model_id_or_path, MODELS), environ)
+    else:
+        entry = MODELS.lookup(args.model_type or "")
+        place = None if entry is None else pick_hub(entry.huggingface, entry.modelscope, environ)
+    return place if place is None or args.model_revision is None else replace(place, revision=args.model_revision)
 
 
 def find_files(place: Path | OnHub, environ: Mapping[str, str]) -> Path | None:
@@ -38,5 +41,5 @@ def find_files(place: Path | OnHub, environ: Mapping[str, str]) -> Path | None:
     if isinstance(place, Path):
         return place if place.is_dir() else None
     if place.hub == "huggingface":
-        return find_snapshot(place.id, environ)
-    return find_repository("models", place.id, environ)
+        return find_snapshot(place.id, environ, place.revision)
+    return find_repository("models", place.id, environ, place.revision)

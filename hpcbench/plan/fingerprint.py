@@ -57,6 +57,8 @@ ARGS_OF_A_BASELINE = (
     "use_flash_attn",
     "attn_impl",
     "trust_remote_code",
+    "model_revision",
+    "rope_scaling",
 )
 """The training arguments that an untrained baseline depends on; changing a learning rate does not rerun it."""
 
@@ -78,6 +80,7 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
             *("num_beams", "stop_words", "eval_strategy", "full_determinism", "resume_only_model"),
             *("dataloader_pin_memory", "dataloader_drop_last", "dataloader_prefetch_factor"),
             *("dataloader_persistent_workers", "ddp_timeout", "ddp_find_unused_parameters", "ddp_broadcast_buffers"),
+            *("model_revision", "rope_scaling", "device_max_memory"),
             *("gpu_memory_fraction", "columns", "packing_length", "packing_strategy", "loss_on_prompt"),
         }
     ),

@@ -24,10 +24,19 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
     return Path(named).expanduser() if named else home_folder(environ) / ".cache" / "modelscope"
 
 
-def find_repository(kind: Kind, repository: str, environ: Mapping[str, str]) -> Path | None:
-    """Return the folder with a repository's files, or None where the cache has none of them."""
+def find_repository(
+    kind: Kind, repository: str, environ: Mapping[str, str], revision: str | None = None
+) -> Path | None:
+    """Return the folder with a repository's files, or None where the cache has none of them.
+
+    A revision that is named is looked for where the cache keeps revisions apart, as the client does from 1.38 on.
+    """
     if _ID.fullmatch(repository) is None:
         return None
+    if revision is not None:
+        snapshots = cache_folder(environ) / kind / repository.replace("/", "--") / "snapshots"
+        folder = snapshots / revision.replace("/", "--")
+        return folder if ".." not in revision and folder.is_dir() else None
     for folder in _candidates(cache_folder(environ), kind, repository):
         if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
             return folder

@@ -131,11 +131,11 @@ def _download_model(place: OnHub, *, ignore: list[str]) -> Path:
         if place.hub == "huggingface":
             from huggingface_hub import snapshot_download
 
-            return Path(snapshot_download(place.id, ignore_patterns=ignore))
+            return Path(snapshot_download(place.id, revision=place.revision, ignore_patterns=ignore))
         _prepare_modelscope(place)
         from modelscope.hub.snapshot_download import snapshot_download as download
 
-        return Path(download(place.id, ignore_patterns=ignore))
+        return Path(download(place.id, revision=place.revision, ignore_patterns=ignore))
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Trainer
+from transformers import GPT2Config, Trainer
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.models import loading
 from hpcbench.worker.models.loading import load_model
 from hpcbench.worker.train.sft import make_training_arguments
 from hpcbench.worker.tuners import load_tuner
@@ -193,6 +194,56 @@ def test_gradient_checkpointing_of_a_model_that_has_none_is_refused(
     assert str(caught.value) == (
         "gradient_checkpointing: Qwen2ForCausalLM cannot recompute activations\n  hint: set gradient_checkpointing: false"
     )
+
+
+@pytest.mark.parametrize("name", ["linear", "dynamic", "yarn"])
+def test_rotary_positions_are_stretched_to_the_length_that_is_asked_for(base_model: Path, name: str) -> None:
+    plain = load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32"), "cpu").eval()
+    trained = plain.config.max_position_embeddings
+    args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", rope_scaling=name, max_length=2 * trained)
+    model = load_model(args, "cpu").eval()
+    rope = model.config.rope_parameters
+    assert (rope["rope_type"], rope["factor"], rope["rope_theta"]) == (
+        name,
+        2.0,
+        plain.config.rope_parameters["rope_theta"],
+    )
+    ids = torch.arange(8)[None]
+    positions = torch.arange(8)[None]
+    with torch.no_grad():
+        stretched = model(input_ids=ids, position_ids=2 * positions).logits
+        expected = plain(input_ids=ids, position_ids=positions).logits
+    # Linear scaling halves each position; of the others neither is the model's own.
+    assert torch.allclose(stretched, expected, atol=1e-5) == (name == "linear")
+
+
+def test_rotary_positions_are_not_stretched_where_they_reach(base_model: Path) -> None:
+    args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", rope_scaling="linear", max_length=8)
+    assert load_model(args, "cpu").config.rope_parameters["factor"] == 1
+
+
+def test_a_model_without_rotary_positions_cannot_stretch_them(
+    base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "transformers.AutoConfig.from_pretrained", lambda *_, **__: GPT2Config(n_layer=1, n_embd=8, n_head=1)
+    )
+    with pytest.raises(WorkerError, match="has no rotary positions of one kind"):
+        load_model(SftArgs(model_id_or_path=str(base_model), dtype="fp32", rope_scaling="linear"), "cpu")
+
+
+def test_layers_are_spread_by_the_memory_that_is_given(base_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def load(_source: str, _args: SftArgs, options: dict[str, Any]) -> Any:
+        given.update(options)
+        raise WorkerError("seen")
+
+    monkeypatch.setattr(loading, "_load_weights", load)
+    args = SftArgs(model_id_or_path=str(base_model), dtype="fp32", device_max_memory="20GiB 40GiB")
+    with pytest.raises(WorkerError, match="seen"):
+        load_model(args, "cpu", num_gpus=2)
+    assert (given["device_map"], given["max_memory"]) == ("auto", {0: "20GiB", 1: "40GiB"})
 
 
 def test_what_really_ran_is_in_the_record(tmp_path: Path, base_model: Path, chats: Path, tokenizer: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from hpcbench.schemas.arguments.base import Arguments, Dtype, ReadsInteger
+from hpcbench.schemas.arguments.base import Arguments, Dtype, ReadsInteger, Words
 
 
 class ModelArgs(Arguments):
@@ -16,6 +16,12 @@ class ModelArgs(Arguments):
     """Name in the model catalog, or a free label when `model_id_or_path` is given."""
     model_id_or_path: str | None = None
     """Hub id or local folder; overrides the catalog's. Alias: model."""
+    model_revision: str | None = None
+    """Branch, tag or commit of a model on a hub; None is its main branch. `hpcbench prefetch` downloads that one."""
+    rope_scaling: Literal["linear", "dynamic", "yarn"] | None = None
+    """Stretch rotary positions to max_length, beyond those that the model was trained with, by transformers' name."""
+    device_max_memory: Words = ()
+    """Memory that layers may take on each GPU of a rank, for example [20GiB, 40GiB]; none spreads them evenly."""
     template_type: str | None = None
     """Chat template by catalog name; None takes the tokenizer's own."""
     system: str | None = None

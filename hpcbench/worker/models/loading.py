@@ -7,6 +7,7 @@ What is missing, unsupported or unsafe raises a WorkerError with a way on; nothi
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle  # for its errors alone
 import re
@@ -195,6 +196,10 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
     if num_gpus > 1:
         # accelerate spreads the layers over all visible GPUs.
         options["device_map"] = "auto"
+        if args.device_max_memory:
+            options["max_memory"] = dict(enumerate(args.device_max_memory))
+    if args.rope_scaling is not None:
+        options["config"] = stretch_positions(args, source)
     model = _load_weights(source, args, options)
     media = next((key for key in MEDIA_KEYS if getattr(model.config, key, None) is not None), None)
     if media is not None:
@@ -207,6 +212,30 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
     elif num_gpus <= 1:
         model.to(device)
     return model
+
+
+def stretch_positions(args: SftArgs, source: str) -> Any:
+    """Return a model's configuration with its rotary positions stretched as `rope_scaling` says.
+
+    The factor is that of SWIFT 2.4: the length that is asked for over the model's, rounded up.
+
+    Raises:
+        WorkerError: the model has no rotary positions.
+    """
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(source, trust_remote_code=args.trust_remote_code)
+    rope, trained = getattr(config, "rope_parameters", None), getattr(config, "max_position_embeddings", None)
+    if not rope or "rope_theta" not in rope or trained is None:
+        raise WorkerError(
+            f"rope_scaling: {source} has no rotary positions of one kind", hint="remove it, and lower max_length"
+        )
+    factor = max(1.0, math.ceil(args.max_length / trained))
+    config.rope_parameters = {"rope_theta": rope["rope_theta"], "rope_type": args.rope_scaling, "factor": float(factor)}
+    if args.rope_scaling == "yarn":
+        config.rope_parameters["original_max_position_embeddings"] = trained
+    logger.info("rope_scaling: %s, %g times the %d positions of %s", args.rope_scaling, factor, trained, source)
+    return config
 
 
 def _find_quantized(source: str) -> Quantized | None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from hpcbench.catalog.hubs import OnHub
 from hpcbench.catalog.models import MODELS
 from hpcbench.errors import PREFETCH, NotInCacheError, WorkerError
-from hpcbench.hub.models import locate_model
+from hpcbench.hub.models import find_files, locate_model
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.storage.modelscope_cache import cache_folder, find_repository
+from hpcbench.storage import huggingface_cache, modelscope_cache
 
 
 def model_source(args: SftArgs) -> str:
@@ -26,12 +26,13 @@ def model_source(args: SftArgs) -> str:
     place = model_place(args)
     if not isinstance(place, OnHub):
         return str(place)
-    if place.hub == "huggingface":
+    if place.hub == "huggingface" and place.revision is None:
         return place.id
-    folder = find_repository("models", place.id, os.environ)
+    folder = find_files(place, os.environ)
     if folder is None:
+        cache = (modelscope_cache if place.hub == "modelscope" else huggingface_cache).cache_folder(os.environ)
         raise NotInCacheError(
-            f"model: {place} is not in the local cache ({cache_folder(os.environ)})",
+            f"model: {place} is not in the local cache ({cache})",
             hint=f"run `{PREFETCH}` where there is internet, or give model_id_or_path: a local folder",
         )
     return str(folder)

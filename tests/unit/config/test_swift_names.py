@@ -19,6 +19,7 @@ from hpcbench.plan.requests import plan_suite
 from hpcbench.schemas.arguments import ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.tuners import peft_arguments
+from tests.support.model_folders import write_model
 from tests.support.swift_names import OWED, SwiftName, fate_of, load_names
 
 COMMAND_OF = {"Infer": "infer", "Export": "export", "Eval": "eval", "Pt": "pt", "Pretrain": "pt", "RLHF": "rlhf"}
@@ -224,3 +225,35 @@ def test_the_content_of_a_file_counts_however_many_of_its_rows_are_drawn(tmp_pat
     assert isinstance(found, Suite), found
     (request,) = plan_suite(found, save_dir=Path("/logs"), inputs={})
     assert str(tmp_path / "rows.jsonl") in input_paths(request)
+
+
+@pytest.mark.parametrize(
+    ("args", "requirements", "expected"),
+    [
+        (
+            {"device_max_memory": "20GiB"},
+            {"gpu": 1},
+            "each rank has one at most\n  hint: set requirements.gpu: 2 or more",
+        ),
+        ({"device_max_memory": "20GiB 9GiB"}, {"gpu": 4}, "2 sizes for 4 GPUs\n  expected: 4 sizes"),
+        ({"device_max_memory": ["20", "9GiB"]}, {"gpu": 2}, "got '20'\n  expected: sizes such as 20GiB"),
+        ({"model_revision": "v1", "model_id_or_path": "folder"}, {"gpu": 1}, "`model_revision` has no effect"),
+    ],
+)
+def test_what_a_model_cannot_be_loaded_with_is_refused(
+    tmp_path: Path, args: dict[str, Any], requirements: dict[str, int], expected: str
+) -> None:
+    write_model(tmp_path / "folder")
+    args = {"model_type": "qwen2.5-7b-instruct", "dataset": "alpaca-en", **args}
+    assert expected in str(load_document(tmp_path, args=args, requirements=requirements))
+
+
+def test_a_model_is_loaded_as_it_is_asked_for(tmp_path: Path) -> None:
+    wanted = {"device_max_memory": ["20GiB", "40GB"], "model_revision": "v1.0", "rope_scaling": "dynamic"}
+    args = {"model_type": "qwen2.5-7b-instruct", "dataset": "alpaca-en", **wanted}
+    found = load_document(tmp_path, args=args, requirements={"gpu": 2})
+    assert isinstance(found, Suite), found
+    made = found.experiments[0].args
+    assert made is not None
+    assert made.device_max_memory == ("20GiB", "40GB")
+    assert (made.model_revision, made.rope_scaling) == ("v1.0", "dynamic")

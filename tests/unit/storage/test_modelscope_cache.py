@@ -49,3 +49,13 @@ def test_an_id_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "file").touch()
     assert find_repository("models", name, {"MODELSCOPE_CACHE": str(tmp_path)}) is None
+
+
+def test_a_revision_is_found_where_the_cache_keeps_them_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "me--mine" / "snapshots"
+    (folder / "v1.0").mkdir(parents=True)
+    (folder / "master").mkdir()
+    environ = {"MODELSCOPE_CACHE": str(tmp_path)}
+    assert find_repository("models", "me/mine", environ, "v1.0") == folder / "v1.0"
+    assert find_repository("models", "me/mine", environ, "v2.0") is None
+    assert find_repository("models", "me/mine", environ, "../snapshots/v1.0") is None
