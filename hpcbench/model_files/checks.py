@@ -25,6 +25,7 @@ from hpcbench.model_files.modules import (
     module_names,
     with_matrices,
 )
+from hpcbench.model_files.peft_sizes import find_misfits
 from hpcbench.model_files.quantized_checks import check_quantized
 from hpcbench.model_files.tokenizer import DEFAULT
 from hpcbench.schemas.arguments import SftArgs
@@ -244,6 +245,9 @@ def _check_targets(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
     matrices = with_matrices(tensors, model.weights.shapes)
     layers = {name.rpartition(".")[0] for name in matrices} | {"lm_head"}
     yield from _check_patterns(args, model, layers)
+    for field, message, expected in find_misfits(args, model):
+        argument = field if field == "sft_type" else "peft_config"
+        yield Fault(argument=argument, message=message, expected=expected)
     for argument in target_arguments(args):
         words = getattr(args, argument)
         if argument == "lora_modules_to_save":

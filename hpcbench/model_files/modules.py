@@ -15,6 +15,17 @@ EMBEDDING: Final = "EMBEDDING"
 GROUP_WORDS: Final = frozenset({ALL, DEFAULT, EMBEDDING})
 """Words for several modules, of which the model's architecture says which."""
 
+QKV_NAMES: Final = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("query", "key", "value"),
+    ("c_attn",),
+    ("query_key_value",),
+    ("qkv_proj",),
+    ("W_pack",),
+    ("wqkv",),
+)
+"""What architectures call the projections to query, key and value; the first that a model has in full is taken."""
+
 
 def module_names(tensors: Iterable[str]) -> frozenset[str]:
     """Return all modules that the tensors belong to, those that hold others too: `a.b.weight` is in `a` and `a.b`."""
@@ -34,7 +45,7 @@ def find_unmatched(words: Iterable[str], names: Iterable[str], *, groups: frozen
         names: of modules.
         groups: words that the argument takes for several modules.
     """
-    ends = {end for name in names for end in _ends(name)}
+    ends = {end for name in names for end in ends_of(name)}
     return [word for word in words if word not in ends and word not in groups]
 
 
@@ -55,13 +66,25 @@ def has_experts(tensors: Iterable[str]) -> bool:
     return any(re.search(r"\.experts\.", name) for name in tensors)
 
 
+def choose_default(names: Iterable[str], known: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the projections to query, key and value of a model, or None where its modules have no known names.
+
+    Args:
+        names: of its modules.
+        known: what the catalog says of the model; None where it says nothing.
+    """
+    lasts = {name.rsplit(".", 1)[-1] for name in names}
+    return next((words for words in (*((known,) if known else ()), *QKV_NAMES) if lasts.issuperset(words)), None)
+
+
 def _holders(tensor: str) -> Iterator[str]:
     parts = tensor.split(".")
     for count in range(1, len(parts)):
         yield ".".join(parts[:count])
 
 
-def _ends(name: str) -> Iterator[str]:
+def ends_of(name: str) -> Iterator[str]:
+    """Yield the name and its ends after a dot, by which peft finds modules."""
     parts = name.split(".")
     for start in range(len(parts)):
         yield ".".join(parts[start:])

@@ -68,6 +68,12 @@ REQUIRED_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Fields without which a method cannot be made -> an example."""
 
+ALTERNATIVES: Final[Mapping[str, tuple[str, str]]] = {
+    "boft": ("boft_block_num", "boft_block_size"),
+    "oft": ("r", "oft_block_size"),
+}
+"""Two fields of a method, one of which follows from the other and has to be 0 in peft; it is where it is not set."""
+
 OWN_PLACES: Final = frozenset({"adaption_prompt", "beft", "ln_tuning", "shadow", "trainable_tokens"})
 """Methods that do not go into linear layers: peft chooses their modules by the architecture."""
 BASE_DTYPE_METHODS: Final = frozenset({"ln_tuning", "shadow"})
@@ -186,6 +192,9 @@ def read_peft_config(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = read_value(fields[name], value)
         except ValueError as error:
             raise ValueError(f"peft_config.{name} is {value!r}, and takes {error}") from error
+    number, size = ALTERNATIVES.get(method, ("", ""))
+    if found.get(number) and found.setdefault(size, 0):
+        raise ValueError(f"{number} and {size} of {method} say the same: keep one of them")
     # Kept where SWIFT's default is another: what is read once more must not take that for the value.
     return {name: value for name, value in sorted(found.items()) if name in of_swift or value != fields[name].default}
 

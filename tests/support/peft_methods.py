@@ -23,6 +23,12 @@ OF_PEFT_ITSELF = frozenset(
     {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode"}
 )
 """Fields that a configuration has whatever the method, and peft or hpcbench fill in."""
+NUMBERS_OR_ZERO = frozenset({"boft_block_size", "oft_block_size"})
+"""Numbers whose default is a size, and 0 where another field gives it."""
+
+WIDE_OUTPUTS = frozenset({PeftType.PVERA, PeftType.RANDLORA, PeftType.ROAD})
+"""Methods whose quantized layers hand fp32 on to a base in bf16, which fails without autocast, in every evaluation."""
+
 SIZES = frozenset({"num_virtual_tokens", "adapter_len", "adapter_layers", "encoder_hidden_size"})
 """Numbers of things that have no default."""
 
@@ -44,7 +50,7 @@ def _describe_method(kind: PeftType) -> dict[str, Any]:
         "config": config.__name__,
         "merges": not adds_tokens and kind not in UNMERGEABLE,
         "adds_tokens": adds_tokens,
-        "takes_quantized": adds_tokens or importlib.util.find_spec(bnb) is not None,
+        "takes_quantized": adds_tokens or (importlib.util.find_spec(bnb) is not None and kind not in WIDE_OUTPUTS),
         "fields": {
             field.name: _describe_field(config, field)
             for field in dataclasses.fields(config)
@@ -76,6 +82,8 @@ def _describe_field(config: type, field: dataclasses.Field[Any]) -> dict[str, An
 
 def _find_minimum(name: str, default: Any, kinds: set[str]) -> int | None:
     """Return the least number that makes sense; annotations do not say it, and peft fails on less where it checks."""
+    if name in NUMBERS_OR_ZERO:
+        return 0
     if name in SIZES or (kinds == {"int"} and isinstance(default, int) and default >= 1 and "seed" not in name):
         return 1
     return 0 if kinds == {"float"} else None

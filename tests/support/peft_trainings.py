@@ -29,3 +29,17 @@ PEFT_METHODS: dict[str, dict[str, Any]] = {
 """Arguments of each method, by its name."""
 LLAMA_ONLY = frozenset({"adaption_prompt"})
 """Methods that peft has for the attention of a few architectures."""
+WITH_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **{
+        f"lora-{word}": {"sft_type": "lora", "lora_rank": 4, "init_lora_weights": word}
+        for word in ("pissa", "pissa_niter_4", "olora", "orthogonal", "mica")
+    },
+    "lora-bf16": {"sft_type": "lora", "lora_dtype": "bf16"},
+    "lora-regex": {"sft_type": "lora", "target_regex": r".*\.mlp\.(up|down)_proj"},
+    "lora-pattern": {"sft_type": "lora", "peft_config": {"rank_pattern": {"q_proj": 2}, "layers_to_transform": [1]}},
+    "ia3-modules": {"sft_type": "ia3", "lora_modules_to_save": ["norm"]},
+    "vera-modules": {"sft_type": "vera", "lora_modules_to_save": ["norm"]},
+    "full-frozen": {"sft_type": "full", "freeze_parameters_ratio": 0.4, "trainable_parameters": ["model.norm"]},
+    "galore-frozen": {"sft_type": "galore", "galore_rank": 4, "freeze_parameters": ["model.embed_tokens"]},
+}
+"""Arguments that change what lora, ia3 and full train, or from where."""

@@ -6,12 +6,14 @@ A training of each, killed and resumed to the last bit, is in `test_every_peft_t
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
 import torch
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from hpcbench.catalog.peft_methods import FILE, peft_methods, peft_version
 from hpcbench.errors import WorkerError
@@ -108,6 +110,39 @@ def test_a_method_of_peft_trains_and_its_folder_holds_all_that_it_learned(
             loading.load_checkpoint(args, tmp_path / "last", "cpu", merge=True)
 
 
+@pytest.mark.parametrize(
+    ("values", "frozen"),
+    [
+        ({"freeze_parameters_ratio": 0.25}, {"model.embed_tokens.weight"}),
+        ({"freeze_parameters_ratio": 1, "trainable_parameters": ["model.norm"]}, None),
+        ({"freeze_parameters_regex": r"layers\.0\.mlp", "trainable_parameters_regex": "up_proj"},
+         {"model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.down_proj.weight"}),
+        ({"freeze_parameters": ["model.layers", "lm_head"]}, None),
+    ],
+)  # fmt: skip
+def test_full_leaves_out_the_weights_that_are_frozen(
+    llama: Path, values: dict[str, Any], frozen: set[str] | None
+) -> None:
+    model, _ = seeded(llama, sft_type="full", **values)
+    names = {name for name, _ in model.named_parameters()}
+    expected = names - frozen if frozen is not None else {"model.norm.weight"}
+    if "freeze_parameters" in values:
+        expected = {"model.embed_tokens.weight", "model.norm.weight"}
+    assert trained_weights(model).keys() == expected
+
+
+def test_full_with_nothing_left_to_train_is_refused(llama: Path) -> None:
+    with pytest.raises(WorkerError, match="no weight is left to train"):
+        seeded(llama, sft_type="full", freeze_parameters_ratio=1)
+
+
+def test_butterflies_that_peft_would_leave_out_are_refused(llama: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(WorkerError, match="boft_n_butterfly_factor: 2 needs peft's CUDA extension"):
+            seeded(llama, sft_type="boft", peft_config={"boft_n_butterfly_factor": 2})
+
+
 class Arguments:
     """The one of transformers' arguments that callbacks read."""
 
@@ -120,6 +155,25 @@ class State:
 
     is_world_process_zero = True
     global_step = 2
+
+
+def test_lora_trains_experts_by_the_names_of_their_weights(tmp_path: Path) -> None:
+    config = MixtralConfig(
+        vocab_size=128, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=2, max_position_embeddings=64,
+    )  # fmt: skip
+    torch.manual_seed(7)
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "moe")
+    values: dict[str, Any] = {"lora_target_modules": "q_proj", "target_parameters": "mlp.experts.gate_up_proj"}
+    model, args = seeded(tmp_path / "moe", **values)
+    assert any("experts.lora_A" in name for name in trained_weights(model))
+    first, last = take_steps(model)
+    assert last < first
+    expected = compute_logits(model.eval())
+    model.save_pretrained(tmp_path / "last")
+    assert (compute_logits(loading.load_checkpoint(args, tmp_path / "last", "cpu")) == expected).all()
+    with pytest.raises(WorkerError, match=r"target_parameters: no weight is named experts\.up"):
+        seeded(tmp_path / "moe", **{**values, "target_parameters": "experts.up"})
 
 
 def test_each_method_that_peft_can_train_is_tried_here() -> None:

@@ -252,6 +252,9 @@ class TunerArgs(Arguments):
                 re.compile(getattr(self, name) or "")
             except re.error as error:
                 return f"{name} is not a regular expression, {error}: write a backslash before its special characters"
+        others = [name for name in ("lora_dropout_p", "use_dora") if self.differs_from_default(name)]
+        if self.target_parameters and others:
+            return f"target_parameters are trained without {others[0]}: leave it out"
         if self.lora_dtype == "fp16":
             return "lora_dtype fp16 cannot be trained, its gradients need fp32 weights: take bf16 or fp32"
         return None

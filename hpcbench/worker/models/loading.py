@@ -40,7 +40,7 @@ from hpcbench.worker.models.quantization import (
 from hpcbench.worker.models.source import model_source
 from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import load_tuner
-from hpcbench.worker.tuners.lora import draw_alike
+from hpcbench.worker.tuners.lora import cast_adapter, draw_alike
 
 TUNER_WEIGHTS: Final = "tuner.safetensors"
 
@@ -142,9 +142,9 @@ def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool 
         try:
             # A base that lacks the part which the adapter began with lacks the same here.
             with draw_alike(args.seed):
-                model = PeftModel.from_pretrained(
-                    base, str(folder), autocast_adapter_dtype=args.lora_dtype in {None, "fp32"}
-                )
+                model = PeftModel.from_pretrained(base, str(folder))
+            if args.lora_dtype is not None:
+                cast_adapter(model, args.lora_dtype)
         except (OSError, ValueError, RuntimeError) as error:
             misfit = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), None)
             raise WorkerError(

@@ -47,6 +47,7 @@ from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
 from hpcbench.worker.tuners import Tuner
+from hpcbench.worker.tuners.lora import cast_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -225,6 +226,8 @@ class BenchTrainer(Trainer):
         with self._explain_misfit(resume_from_checkpoint):
             if not self.run.tuner.saved_arguments:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
+                if self.run.args.lora_dtype is not None:
+                    cast_adapter(self.model, self.run.args.lora_dtype)  # peft makes what it loads fp32
             else:
                 load_adapter_weights(self.model, Path(resume_from_checkpoint))
 

@@ -7,6 +7,7 @@ It never touches the base's weights.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,24 +16,23 @@ from torch import nn
 
 from hpcbench.catalog.models import MODELS
 from hpcbench.errors import WorkerError, name_first
-from hpcbench.model_files.modules import ALL, DEFAULT, EMBEDDING, GROUP_WORDS, find_unmatched, find_unsaved, last_parts
+from hpcbench.model_files.modules import (
+    ALL,
+    DEFAULT,
+    EMBEDDING,
+    GROUP_WORDS,
+    choose_default,
+    ends_of,
+    find_unmatched,
+    find_unsaved,
+    last_parts,
+)
 from hpcbench.schemas.arguments import TORCH_DTYPES, Dtype, SftArgs
 from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import Tuner
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-
-QKV_NAMES: Final = (
-    ("q_proj", "k_proj", "v_proj"),
-    ("query", "key", "value"),
-    ("c_attn",),
-    ("query_key_value",),
-    ("qkv_proj",),
-    ("W_pack",),
-    ("wqkv",),
-)
-"""What architectures call the projections to query, key and value; the first that a model has in full is taken."""
 
 
 def prepare(model: Any, args: SftArgs) -> Any:
@@ -44,6 +44,13 @@ def prepare(model: Any, args: SftArgs) -> Any:
     from peft import LoraConfig
 
     check_saved_modules(model, args)
+    weights = {end for name, _ in model.named_parameters() for end in ends_of(name)}
+    # peft passes over a name that it does not find.
+    if unmatched := [name for name in args.target_parameters if name not in weights]:
+        known = sorted({re.sub(r".*\.\d+\.", "", name) for name, _ in model.named_parameters()})
+        raise WorkerError(
+            f"target_parameters: no weight is named {name_first(unmatched)}", hint=f"it has {name_first(known, 20)}"
+        )
     return add_adapter(
         model,
         args,
@@ -106,9 +113,9 @@ def draw_alike(seed: int) -> Iterator[None]:
 
 
 def cast_adapter(model: Any, dtype: Dtype) -> None:
-    """Give the adapter's weights a dtype; peft makes them fp32."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
+    """Give the adapter's weights a dtype; peft makes them fp32. Whole modules and biases beside them keep their own."""
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
             parameter.data = parameter.data.to(getattr(torch, TORCH_DTYPES[dtype]))
 
 
@@ -173,12 +180,10 @@ def _name_of(model: Any, wanted: Any) -> str:
 
 
 def _choose_default(model: Any, args: SftArgs) -> Sequence[str]:
-    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     entry = MODELS.lookup(args.model_type) if args.model_type is not None else None
-    known: tuple[tuple[str, ...], ...] = (entry.lora_target_modules,) if entry and entry.lora_target_modules else ()
-    for candidate in (*known, *QKV_NAMES):
-        if names.issuperset(candidate):
-            return candidate
+    names = [name for name, _ in model.named_modules()]
+    if found := choose_default(names, entry.lora_target_modules if entry is not None else None):
+        return found
     raise WorkerError(
         f"lora_target_modules: DEFAULT is not known for {type(model).__name__}",
         hint="set lora_target_modules: ALL, or name the modules",

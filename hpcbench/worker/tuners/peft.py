@@ -37,13 +37,25 @@ def prepare(model: Any, args: SftArgs) -> Any:
         options["modules_to_save"] = list(args.lora_modules_to_save)
     config_type = getattr(peft, peft_methods()[args.sft_type].config)
     try:
-        return peft.get_peft_model(model, config_type(task_type="CAUSAL_LM", **options))
+        tuned = peft.get_peft_model(model, config_type(task_type="CAUSAL_LM", **options))
     # Each configuration and each layer checks its numbers against the other's in its own way.
     except (ValueError, TypeError, NotImplementedError, RuntimeError, AssertionError, KeyError) as error:
         raise WorkerError(
             f"sft_type {args.sft_type}: peft cannot make it on this model: {first_line(error)}",
             hint=f"its fields, set in peft_config: {', '.join(sorted(peft_methods()[args.sft_type].fields))}",
         ) from error
+    _check_butterflies(tuned, args)
+    return tuned
+
+
+def _check_butterflies(model: Any, args: SftArgs) -> None:
+    # Without its CUDA extension, which it compiles when it is first used, peft takes one factor and says nothing.
+    asked = args.peft_config.get("boft_n_butterfly_factor", 1)
+    if asked > 1 and not all(getattr(module, "fbd_cuda_available", True) for module in model.modules()):
+        raise WorkerError(
+            f"boft_n_butterfly_factor: {asked} needs peft's CUDA extension, which could not be compiled here",
+            hint="set boft_n_butterfly_factor: 1, or load a CUDA compiler (nvcc, CUDA_HOME) and ninja in the job",
+        )
 
 
 class PromptCallback(TrainerCallback):
