@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from hpcbench.catalog.models import MODELS
 from hpcbench.schemas.optimizers import OPTIMIZERS
-from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.request import VLLM, JobRequest
 
 _TRAIN = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
 _EXTRAS: Mapping[str, str] = {
@@ -36,6 +36,12 @@ def missing_libraries(requests: Iterable[JobRequest]) -> list[str]:
 
 
 def _needed(request: JobRequest) -> Iterator[str]:
+    if request.environment == VLLM:
+        # It loads models and adapters itself; datasets of a hub are read by their library.
+        yield from ("torch", "transformers", "safetensors", VLLM)
+        names = () if request.args is None else (*request.args.dataset, *request.args.val_dataset)
+        yield from () if all(name.startswith("/") for name in names) else ("datasets",)
+        return
     yield from _TRAIN
     if request.cmd == "eval":
         yield "lm_eval"

@@ -21,6 +21,8 @@ TRAIN = "train"
 """Job name of the training of an experiment, or of its command."""
 EXPORT = "export"
 INFER = "infer"
+VLLM: Final = "vllm"
+"""The engine, its module, and the environment of a profile that has it."""
 EVAL_PREFIX = "eval-"
 
 Command = Literal["sft", "pt", "rlhf", "export", "infer", "eval", "command"]
@@ -36,7 +38,7 @@ def needed_environment(cmd: Command, args: SftArgs | None, infer: InferArgs | No
     Evals run in the usual one: what a training leaves are ordinary checkpoints.
     """
     if infer is not None and cmd == INFER:
-        return "vllm" if infer.infer_backend == "vllm" else None
+        return VLLM if infer.infer_backend == VLLM else None
     return "unsloth" if args is not None and cmd in TRAININGS and args.tuner_backend == "unsloth" else None
 
 
