@@ -191,12 +191,14 @@ def train_speed_text(facts: Facts) -> str:
 
 
 def infer_totals(facts: Facts) -> tuple[int, float] | None:
-    """Return tokens and seconds of all generation in the experiment's evals, as SWIFT 2.x adds them up."""
+    """Return tokens and seconds of all generation in the experiment's evals, as SWIFT 2.x adds them up, or answers."""
     speeds = [
         found.metrics.infer
         for found in facts.evals.values()
         if found.metrics is not None and found.metrics.infer is not None
     ]
+    if facts.infer is not None and facts.infer.infer is not None:
+        speeds.append(facts.infer.infer)
     num_tokens, time_s = sum(speed.num_tokens for speed in speeds), sum(speed.time_s for speed in speeds)
     return (num_tokens, time_s) if num_tokens > 0 and time_s > 0 else None
 

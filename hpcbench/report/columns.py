@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import cast
 
+from hpcbench.report import infer_columns
 from hpcbench.report.cells import (
     dataset_label,
     eval_loss,
@@ -32,6 +33,13 @@ def _model(facts: Facts) -> str | None:
 def arg(read: Callable[[SftArgs], Raw]) -> Callable[[Facts], Raw]:
     """Return a reader of one argument of a training; a row without a training has none."""
     return lambda facts: None if facts.train_args is None else read(facts.train_args)
+
+
+def _dataset(facts: Facts) -> str | None:
+    """Return the datasets that were trained on, or whose prompts were answered."""
+    if facts.infer is not None and facts.args is not None:
+        return dataset_label(facts.args.val_dataset or facts.args.dataset) or None
+    return None if facts.train_args is None else dataset_label(facts.train_args.dataset) or None
 
 
 def _train_state(facts: Facts) -> JobState | None:
@@ -69,6 +77,8 @@ def _same_train_hardware(facts: Facts) -> Hashable:
 
 
 def _same_eval_hardware(facts: Facts) -> Hashable:
+    if facts.infer is not None and facts.view.main is not None:
+        return _model(facts), (hardware(facts.view.main),)
     return _model(facts), tuple(hardware(found.job) for found in facts.evals.values() if found.metrics is not None)[:1]
 
 
@@ -120,7 +130,7 @@ QUANTIZATION = Column(
     short="quantization",
     get=lambda facts: None if facts.args is None else quantization_text(facts.args),
 )
-DATASET = Column(key="dataset", header="dataset", get=arg(lambda args: dataset_label(args.dataset) or None))
+DATASET = Column(key="dataset", header="dataset", get=_dataset)
 MIX_RATIO = Column(
     key="train_dataset_mix_ratio",
     header="ms-bench mix ratio",
@@ -238,7 +248,7 @@ INFER_SPEED = Column(
     better="higher",
     peers=_same_eval_hardware,
     measured=True,
-    note="infer speed: tokens generated during all evals over their time, prefill included",
+    note="infer speed: tokens generated during all evals, or in answer to prompts, over their time, prefill included",
 )
 TRAIN_LOSS = Column(
     key="train_loss",
@@ -271,13 +281,13 @@ ROUGE_L = Column(
     header="rouge_l",
     short="rouge_l",
     decimals=3,
-    get=_train_figure("rouge_l"),
+    get=lambda facts: _train_figure("rouge_l")(facts) if facts.infer is None else facts.infer.rouge_l,
     better="higher",
     peers=_same_generation,
     measured=True,
     note=(
         "rouge_l: mean ROUGE-L (0 to 1) of generated answers to the validation prompts, of the best checkpoint "
-        "(the one of the lowest eval_loss)"
+        "(the one of the lowest eval_loss); of a row that answered prompts, of those answers"
     ),
 )
 
@@ -386,6 +396,7 @@ DATA_ONLY = (
     TRAIN_LOSS,
     EVAL_LOSS,
     ROUGE_L,
+    *infer_columns.DATA_ONLY,
     Column(key="rlhf_type", get=arg(lambda args: args.rlhf_type)),
     REWARDS_CHOSEN,
     REWARDS_REJECTED,

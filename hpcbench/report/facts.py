@@ -13,7 +13,16 @@ from hpcbench.report.escape import one_line
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.progress import progress_text
-from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Metrics, Record, TaskResult, TrainMetrics
+from hpcbench.schemas.record import (
+    Cause,
+    CommandMetrics,
+    EvalMetrics,
+    InferMetrics,
+    Metrics,
+    Record,
+    TaskResult,
+    TrainMetrics,
+)
 from hpcbench.schemas.request import TRAININGS
 from hpcbench.schemas.states import FAILED_STATES, FINISHED_WELL, JobState
 
@@ -70,6 +79,7 @@ class Facts:
     """The arguments as the request has them, also those that `SftArgs` does not have."""
     train: TrainMetrics | None
     command: CommandMetrics | None
+    infer: InferMetrics | None
     evals: Mapping[str, EvalFacts]
 
     @property
@@ -100,6 +110,7 @@ def facts_of(view: ExperimentView) -> Facts:
         raw_args=raw_args,
         train=metrics if isinstance(metrics, TrainMetrics) else None,
         command=metrics if isinstance(metrics, CommandMetrics) else None,
+        infer=metrics if isinstance(metrics, InferMetrics) else None,
         evals={facts.dataset: facts for facts in evals},
     )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from hpcbench.report import columns as c
+from hpcbench.report import infer_columns
 from hpcbench.report.cells import infer_speed_text, swift_tuner_params, trainable_share
 from hpcbench.report.column import Column, Raw, cell_text
 from hpcbench.report.facts import Facts
@@ -42,6 +43,7 @@ def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
         (c.TOKEN_SPEED, True),
         (c.MFU, True),
         (c.INFER_SPEED, True),
+        *((column, True) for column in infer_columns.SHOWN),
         (c.TRAIN_LOSS, True),
         (c.EVAL_LOSS, True),
         (c.ROUGE_L, True),
