@@ -33,6 +33,8 @@ class _Finding:
     """What of the rows the chat template must write: `tools`, `tool_calls`."""
     has_chats: bool = True
     """False where all rows are plain text."""
+    num_rows: int | None = None
+    """None where not all of them were read."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,6 +94,15 @@ class DatasetChecker:
         names = [name for argument in _read_by(args) for name in getattr(args, argument)]
         return any(self._look_once(name, args).has_chats for name in names)
 
+    def count_training_rows(self, args: SftArgs) -> int | None:
+        """Return how many rows are left to train or calibrate on at most, None where that is not known here."""
+        ratio = 0.0 if args.val_dataset else args.dataset_test_ratio
+        counts = [self._look_once(name, args).num_rows for name in args.dataset]
+        known = [count for count in counts if count is not None]
+        if len(known) < len(counts):
+            return None
+        return sum(count - (min(max(1, int(count * ratio)), count - 1) if ratio > 0 else 0) for count in known)
+
     def remarks(self) -> tuple[str, ...]:
         """Return what is to be said of the datasets beside problems, in the order met."""
         return tuple(dict.fromkeys(remark for finding in self.found.values() for remark in finding.remarks))
@@ -135,7 +146,9 @@ def _look_at(name: str, args: SftArgs, *, asks: bool) -> _Finding:
         rows = read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole)
         tools: set[str] = set()
         are_chats: set[bool] = set()
+        num_rows = 0
         for chat, _ in rows:
+            num_rows += 1
             tools.update(chat.for_template())
             are_chats.add(chat.text is None)
     except MissingLibraryError as error:
@@ -146,4 +159,5 @@ def _look_at(name: str, args: SftArgs, *, asks: bool) -> _Finding:
         remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()),
         tools=frozenset(tools),
         has_chats=are_chats != {False},
+        num_rows=num_rows if look.is_whole else None,
     )

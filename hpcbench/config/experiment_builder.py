@@ -17,7 +17,7 @@ from hpcbench.config.effects import check_eval_effects
 from hpcbench.config.infer_checks import InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
-from hpcbench.config.model_checks import check_model_files, find_chat_template
+from hpcbench.config.model_checks import check_exported_model, check_model_files, find_chat_template
 from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
 from hpcbench.config.peft_fields import gather_fields
@@ -111,7 +111,7 @@ class ExperimentBuilder:
                 has_person=self.place.has_person,
             )
         if export is not None:
-            self._check_export(export, args, requirements)
+            self._check_export(export, args, requirements, env)
         self._check_evals(cmd, evals, eval_args, args, command)
         self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
@@ -296,13 +296,25 @@ class ExperimentBuilder:
         built = build(group, given, at=self.at, problems=self.problems)
         return built if len(self.problems) == before else None
 
-    def _check_export(self, export: ExportArgs, args: SftArgs | None, requirements: Resources | None) -> None:
-        """Report an export that has nothing to calibrate on, or asks for several processes."""
+    def _check_export(
+        self, export: ExportArgs, args: SftArgs | None, requirements: Resources | None, env: Mapping[str, str]
+    ) -> None:
+        """Report an export that has nothing to calibrate on, asks for several processes, or does not fit the model."""
         given = self.layer.section("args")
+        if args is not None:
+            self.problems += check_exported_model(self.place.models, export, args, given, at=self.at, env=env)
         if export.calibrates and args is not None and not args.dataset:
             at = given.get("quant_bits", self.at)
             message = f"`quant_method: {export.quant_method}` calibrates on rows, and there is no dataset"
             self.problems.append(at.problem(message, expected="`args.dataset`", hint="args: {dataset: train.jsonl}"))
+        elif export.calibrates and args is not None:
+            count = self.place.datasets.count_training_rows(args)
+            if count is not None and count < export.quant_n_samples:
+                at = given.get("quant_n_samples", given.get("dataset", self.at))
+                names = ", ".join(args.dataset)
+                message = f"{export.quant_n_samples} rows to calibrate on, and {names} has {count}"
+                hint = f"args: {{quant_n_samples: {count}}}, or name more data in dataset"
+                self.problems.append(at.problem(message, expected=f"quant_n_samples of {count} at most", hint=hint))
         if requirements is not None and requirements.ddp > 1:
             at = self.layer.section("requirements").get("ddp", self.at)
             message = f"ddp {requirements.ddp}: an export runs in one process, on all of its GPUs"

@@ -16,9 +16,9 @@ from hpcbench.hub.models import find_files, locate_model
 from hpcbench.model_files.checks import check_eval_length, check_model
 from hpcbench.model_files.fault import Fault
 from hpcbench.model_files.folder import ModelFolder, read_model_folder
-from hpcbench.model_files.quantized_checks import check_merging
+from hpcbench.model_files.quantized_checks import check_export, check_merging
 from hpcbench.model_files.weights import ModelFileError
-from hpcbench.schemas.arguments import EvalArgs, SftArgs
+from hpcbench.schemas.arguments import EvalArgs, ExportArgs, SftArgs
 from hpcbench.storage.located_yaml import Located
 
 
@@ -117,6 +117,23 @@ def check_model_files(
     if trains and any(eval_args.merge_lora for eval_args in evals.values()):
         found.append(check_merging("merge_lora", model))
     return problems + [_problem(fault, eval_given, at) for fault in found if fault is not None]
+
+
+def check_exported_model(
+    reader: ModelReader,
+    export: ExportArgs,
+    args: SftArgs,
+    given: Mapping[str, Located],
+    *,
+    at: Located,
+    env: Mapping[str, str],
+) -> list[Problem]:
+    """Return what the model's files say against an export; what is wrong with the files, `check_model_files` says."""
+    try:
+        model = reader.read(args, {**os.environ, **env})
+    except ModelFileError:
+        return []
+    return [] if model is None else [_problem(fault, given, at) for fault in check_export(export, model)]
 
 
 def _problem(fault: Fault, given: Mapping[str, Located], at: Located) -> Problem:

@@ -74,6 +74,9 @@ def settle(model: Any) -> None:
         WorkerError: the weights of a layer would be read wrongly on the CPU.
     """
     for name, module in model.named_modules():
+        # peft 0.21 adds to the output of AQLM's layers in place, which autograd forbids for a view.
+        if hasattr(module, "codes") and is_packed(module):
+            module.register_forward_hook(lambda _module, _inputs, output: output.clone())
         # In its first pass without gradients gptqmodel 7.6 rewrites the weights of a layer on the CPU for a kernel
         # without gradients, which rounds to bf16: an evaluation before the first step would end the training.
         if getattr(module, "linear_mode", "") is None:

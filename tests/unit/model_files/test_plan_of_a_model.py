@@ -424,3 +424,27 @@ def test_a_model_of_images_in_the_hubs_cache_is_refused(tmp_path: Path, monkeypa
     assert "owner/images takes images or sound (`vision_config` in its config.json)" in plan(
         tmp_path, model_id_or_path="owner/images"
     )
+
+
+def test_an_export_that_the_model_does_not_allow_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    asked = {"quant_method": "gptq", "quant_bits": 4, "quant_n_samples": 1}
+    text = plan(tmp_path, cmd="export", **asked, group_size=128)
+    assert text.startswith("experiment[one].args.group_size: model: model.layers.0.mlp.down_proj has ")
+    assert "inputs, which groups of 128 do not divide\n  expected: " in text
+    assert plan(tmp_path, cmd="export", **asked, group_size=-1) == ""
+    write_model(tmp_path / "model", more={"quantization_config": {"quant_method": "gptq", "bits": 4}})
+    assert plan(tmp_path, cmd="export", **asked, group_size=-1) == (
+        "experiment[one].args.quant_bits: model is quantised already (gptq, 4 bits)\n  expected: a model of plain weights"
+    )
+
+
+def test_an_export_needs_as_many_rows_as_it_calibrates_on(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    asked = {"quant_method": "gptq", "quant_bits": 4, "group_size": -1}
+    assert plan(tmp_path, cmd="export", **asked).replace(f"{tmp_path}/", "") == (
+        "experiment[one].args.dataset: 256 rows to calibrate on, and train.jsonl has 1\n"
+        "  expected: quant_n_samples of 1 at most\n"
+        "  hint: args: {quant_n_samples: 1}, or name more data in dataset"
+    )
+    assert plan(tmp_path, cmd="export", **asked, quant_n_samples=1) == ""
