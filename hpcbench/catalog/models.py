@@ -26,7 +26,9 @@ class ModelEntry(HubEntry):
     cannot_run: str | None = None
     """Why these weights cannot be loaded by this version, or None; such models are refused with it."""
     multimodal: bool = False
-    """Whether it takes images or sound; such models are refused."""
+    """Whether it takes images or sound in a way that hpcbench does not train; such models are refused."""
+    reads_images: bool = False
+    """Whether it is of a type that hpcbench trains with images."""
     loaded: bool = False
     """Whether these weights, or a copy of them, were ever loaded by hpcbench's developers."""
 

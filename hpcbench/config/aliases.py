@@ -17,6 +17,7 @@ ALIASES: Mapping[str, str] = {
     "tuner_bankend": "tuner_backend",
     "gradient_checkpinting": "gradient_checkpointing",
     "neftune_alpha": "neftune_noise_alpha",
+    "rescale_image": "max_pixels",
     "model_cache_dir": "model_id_or_path",
     # Later SWIFT versions.
     "model": "model_id_or_path",
@@ -101,6 +102,7 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "agent_template": {"react_en": "react"},
     "optim": {"adamw_hf": "adamw_torch"},
     "push_hub_strategy": {"every_save": "push_last"},
+    "max_pixels": {"-1": None},
 }
 """Values of later versions, by the argument's own name."""
 
@@ -286,8 +288,9 @@ def asks_for_nothing(name: str, value: Located, *, default: object) -> bool:
 
 def _own_value(name: str, value: Located) -> Located:
     words = VALUE_ALIASES.get(name, {})
-    if isinstance(value.value, str) and value.value.lower().removeprefix("torch.") in words:
-        return replace(value, value=words[value.value.lower().removeprefix("torch.")], raw=None)
+    word = str(value.value).lower().removeprefix("torch.")
+    if isinstance(value.value, (str, int)) and word in words:
+        return replace(value, value=words[word], raw=None)
     groups = WORD_ALIASES.get(name)
     return value if groups is None else _name_groups(value, groups)
 

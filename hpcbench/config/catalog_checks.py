@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from hpcbench.catalog.models import MODELS, ModelEntry
 from hpcbench.errors import Problem
@@ -15,6 +16,8 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.located_yaml import Located
 
 AtKey = Callable[[str], Located]
+IMAGE_MODEL: Final = "qwen2-vl-2b-instruct"
+"""What to take in place of an image model that is not trained."""
 
 
 def check_model_entry(args: SftArgs, at_key: AtKey) -> list[Problem]:
@@ -26,8 +29,8 @@ def check_model_entry(args: SftArgs, at_key: AtKey) -> list[Problem]:
         return []
     place = at_key(argument)
     if entry.multimodal:
-        message = f"{name} takes images or sound, and hpcbench trains and evaluates on text only"
-        return [place.problem(message, expected="a text model")]
+        message = f"{name} takes images or sound by code of its own, which this version does not run"
+        return [place.problem(message, expected=f"a text model, or an image model such as {IMAGE_MODEL}")]
     if entry.cannot_run is not None:
         hint = (
             "a model whose code is in transformers; or adapt its folder's code and give model_id_or_path: that folder"
@@ -70,5 +73,5 @@ def _is_plain(entry: ModelEntry | None) -> bool:
     return (
         entry is not None
         and entry.cannot_run is None
-        and not (entry.needs or entry.needs_remote_code or entry.multimodal)
+        and not (entry.needs or entry.needs_remote_code or entry.multimodal or entry.reads_images)
     )

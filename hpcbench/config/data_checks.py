@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hpcbench.catalog.agents import AGENT_FORMATS
+from hpcbench.config.model_checks import ModelReader
 from hpcbench.data.good_rows import read_good_rows
+from hpcbench.data.images import ImageCheck
 from hpcbench.data.look import Look
 from hpcbench.data.messages import NO_TOOLS_HINT
 from hpcbench.data.row_reader import RowReader, lesson_of
@@ -20,6 +22,10 @@ from hpcbench.errors import DataError, MissingLibraryError, Problem, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.located_yaml import Located
 
+IMAGES_OPENED: Final = 2000
+"""Images of a dataset that are looked at: on a network file system some seconds."""
+IMAGES_DECODED: Final = 100
+"""Those of them whose pixels are read too, about a second."""
 DATASET_ARGUMENTS: Final = ("dataset", "val_dataset", "train_dataset_mix_ds")
 
 
@@ -41,6 +47,8 @@ class _Finding:
 class DatasetChecker:
     """Looks at the datasets of a suite, each once per way of reading it."""
 
+    models: ModelReader = field(default_factory=ModelReader)
+    """Says whether a model reads images, without which rows with images are refused."""
     found: dict[tuple[object, ...], _Finding] = field(default_factory=dict)
 
     def check(self, args: SftArgs, given: Mapping[str, Located], *, at: Located, asks: bool = False) -> list[Problem]:
@@ -109,9 +117,11 @@ class DatasetChecker:
 
     def _look_once(self, name: str, args: SftArgs, *, asks: bool = False) -> _Finding:
         ways = (args.dataset_info, args.agent_template, args.check_dataset_strategy, args.loss_on_all_rounds)
-        key = (name, *ways, lesson_of(args), *args.columns.items(), args.system is not None, asks)
+        reads_images = self.models.reads_images(args)
+        key = (name, *ways, lesson_of(args), *args.columns.items(), args.system is not None, asks, reads_images)
         if key not in self.found:
-            self.found[key] = _look_at(name, args, asks=asks)
+            # Of a model that is not here the job says what it does with images.
+            self.found[key] = _look_at(name, args, asks=asks, takes_images=reads_images is not False)
         return self.found[key]
 
 
@@ -125,7 +135,7 @@ def _read_by(args: SftArgs, *, asks: bool = False) -> tuple[str, ...]:
     return DATASET_ARGUMENTS if args.train_dataset_mix_ratio > 0 else DATASET_ARGUMENTS[:2]
 
 
-def _look_at(name: str, args: SftArgs, *, asks: bool) -> _Finding:
+def _look_at(name: str, args: SftArgs, *, asks: bool, takes_images: bool) -> _Finding:
     agent = AGENT_FORMATS.lookup(args.agent_template)
     try:
         source = find_dataset(name, registry=args.dataset_info)
@@ -141,6 +151,7 @@ def _look_at(name: str, args: SftArgs, *, asks: bool) -> _Finding:
             has_system=args.system is not None,
             renames=args.columns,
             needs_answer=not asks,
+            images=ImageCheck(num_opened=IMAGES_OPENED, num_decoded=IMAGES_DECODED) if takes_images else None,
         )
         look = Look(source.path, split=source.splits[0])
         rows = read_good_rows(look, reader, args.check_dataset_strategy, name=name, are_all=lambda: look.is_whole)

@@ -45,6 +45,9 @@ class SuitePlace:
     eval_tasks: EvalTaskChecks = field(default_factory=EvalTaskChecks)
     effects: Effects = field(default_factory=Effects)
 
+    def __post_init__(self) -> None:
+        self.datasets.models = self.models
+
     def base_of(self, value: Located) -> Path:
         """Return the folder that paths in this value are relative to."""
         return self.typed_in if value.source == OVERRIDE else self.file.parent

@@ -16,6 +16,7 @@ from hpcbench.hub.models import find_files, locate_model
 from hpcbench.model_files.checks import check_eval_length, check_model
 from hpcbench.model_files.fault import Fault
 from hpcbench.model_files.folder import ModelFolder, read_model_folder
+from hpcbench.model_files.image_models import find_image_model
 from hpcbench.model_files.quantized_checks import check_export, check_merging
 from hpcbench.model_files.weights import ModelFileError
 from hpcbench.schemas.arguments import EvalArgs, ExportArgs, SftArgs
@@ -53,6 +54,17 @@ class ModelReader:
         if isinstance(found, ModelFileError):
             raise found
         return found
+
+    def reads_images(self, args: SftArgs) -> bool | None:
+        """Return whether the model that the arguments name reads images; None where that is not known here."""
+        try:
+            model = self.read(args, os.environ)
+        except ModelFileError:
+            return None
+        if model is not None:
+            return find_image_model(model.config) is not None
+        entry = MODELS.lookup(args.model_type) if args.model_id_or_path is None and args.model_type else None
+        return None if entry is None else entry.reads_images
 
     def remarks(self) -> tuple[str, ...]:
         """Return what to say of the models that were not checked."""

@@ -34,6 +34,8 @@ class Part(StrEnum):
     """The system prompt, where the turns do not begin with one."""
     TOOLS = "tools"
     """Descriptions of the tools: a list of objects, or its JSON text."""
+    IMAGES = "images"
+    """Pictures: one, or a list of them; paths relative to the data's folder, or bytes."""
     TEXT = "text"
     """Plain text without questions and answers; every token of it is trained on."""
     CHOSEN = "chosen answer"
@@ -67,7 +69,12 @@ class Shape:
     optional: Mapping[str, Part] = field(default_factory=dict)
 
 
-_BESIDE_TURNS: Final = {"system": Part.SYSTEM, "tools": Part.TOOLS}
+_BESIDE_TURNS: Final = {
+    "system": Part.SYSTEM,
+    "tools": Part.TOOLS,
+    "images": Part.IMAGES,
+    "image": Part.IMAGES,
+}
 _BESIDE_PAIRS: Final = {"history": Part.HISTORY, **_BESIDE_TURNS}
 SHAPES: Final = (
     Shape(name=OPENAI, needed={"messages": Part.TURNS}, optional=_BESIDE_TURNS),
@@ -108,7 +115,9 @@ PAIR_SHAPES: Final = (
 LABEL_COLUMNS: Final = ("label", "kto_tag")
 """Columns beside those of `SHAPES` that say whether the answer is a good one; the first that is there is taken."""
 
-MEDIA_COLUMNS: Final = ("images", "image", "videos", "video", "audios", "audio")
+IMAGE_COLUMNS: Final = ("images", "image")
+"""Columns of pictures, which a text model refuses where they are not empty."""
+MEDIA_COLUMNS: Final = ("videos", "video", "audios", "audio")
 """Columns that are refused where they are not empty."""
 PREFERENCE_COLUMNS: Final = ("chosen", "rejected", "rejected_response", "rejected_messages")
 """Columns of pairs, which other trainings refuse where they are not empty."""
@@ -145,9 +154,10 @@ REGISTRY_COLUMNS: Final[Mapping[Formatting, Mapping[str, Part]]] = {
         "history": Part.HISTORY,
         "system": Part.SYSTEM,
         "tools": Part.TOOLS,
+        "images": Part.IMAGES,
     },
-    SHAREGPT: {"messages": Part.TURNS, "system": Part.SYSTEM, "tools": Part.TOOLS},
-    OPENAI: {"messages": Part.TURNS, "system": Part.SYSTEM, "tools": Part.TOOLS},
+    SHAREGPT: {"messages": Part.TURNS, "system": Part.SYSTEM, "tools": Part.TOOLS, "images": Part.IMAGES},
+    OPENAI: {"messages": Part.TURNS, "system": Part.SYSTEM, "tools": Part.TOOLS, "images": Part.IMAGES},
 }
 """LLaMA-Factory's name of a column, by the registry's `formatting` -> what it holds."""
 REGISTRY_TAGS: Final[Mapping[str, Role]] = {

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from hpcbench.catalog.agents import AgentFormat
 from hpcbench.data.columns import CHAT_ROLES, KEY_TAGS, OPENAI, REGISTRY_TAGS, SHAREGPT, SPEAKERS, Role, RowLayout
+from hpcbench.data.images import IMAGE_TYPES, text_of
 from hpcbench.data.values import BadRowError, describe, is_absent, show, show_names, take_list, take_text
 from hpcbench.errors import did_you_mean
 
@@ -73,7 +74,13 @@ class Turn:
 
 
 def read_turns(
-    value: object, column: str, *, layout: RowLayout, agent: AgentFormat, on_unread: Callable[[str], None]
+    value: object,
+    column: str,
+    *,
+    layout: RowLayout,
+    agent: AgentFormat,
+    on_unread: Callable[[str], None],
+    takes_images: bool = False,
 ) -> Dialogue:
     """Return the messages of a list of turns.
 
@@ -83,6 +90,7 @@ def read_turns(
         layout: how the registry calls keys and speakers.
         agent: how tool calls and results of ShareGPT turns are written.
         on_unread: takes each key of a turn that nothing reads.
+        takes_images: whether parts of a message may be pictures, which `put_images` then resolves.
 
     Raises:
         BadRowError: a turn is not what it should be.
@@ -92,7 +100,8 @@ def read_turns(
         raise BadRowError(f"{column}: empty list", expected="turns that end with an answer")
     turns = [_read_turn(turn, column, number, layout) for number, turn in enumerate(values, start=1)]
     if _are_messages(turns, layout):
-        return Dialogue([_read_message(turn, on_unread) for turn in turns], is_for_template=True)
+        messages = [_read_message(turn, on_unread, takes_images=takes_images) for turn in turns]
+        return Dialogue(messages, is_for_template=True)
     for turn in turns:
         for key, beside in turn.rest.items():
             if key not in _UNTRAINED and not is_absent(beside):
@@ -143,7 +152,7 @@ def check_answers(messages: Sequence[Message], *, all_rounds: bool, where: str) 
         if number == 1:
             raise BadRowError(f"{where}: an answer without anything before it", expected="a question and its answer")
         place = "the answer" if answer is last else f"message {number}, an answer that is trained on,"
-        if not answer.get(CALLS) and not str(answer.get("content") or "").strip():
+        if not answer.get(CALLS) and not text_of(answer.get("content")).strip():
             raise BadRowError(f"{where}: {place} is empty", expected="text to learn")
         for key in _UNTRAINED:
             if key in answer and not is_absent(answer[key]) and not answer[key]:
@@ -227,7 +236,7 @@ def _are_messages(turns: Sequence[Turn], layout: RowLayout) -> bool:
     return all(turn.content_key == "content" for turn in turns) and not any(turn.role == "call" for turn in turns)
 
 
-def _read_message(turn: Turn, on_unread: Callable[[str], None]) -> Message:
+def _read_message(turn: Turn, on_unread: Callable[[str], None], *, takes_images: bool) -> Message:
     if not is_absent(turn.rest.get("function_call")):
         raise BadRowError(f"{turn.where}: function_call, OpenAI's old form of a tool call", expected=CALLS)
     message: dict[str, Any] = {"role": _chat_role(turn)}
@@ -235,7 +244,7 @@ def _read_message(turn: Turn, on_unread: Callable[[str], None]) -> Message:
     if turn.role == "call":
         calls = [{"function": {"name": name, "arguments": arguments}} for name, arguments in _parse_calls(turn)]
     elif turn.content is not None or is_absent(calls):
-        message["content"] = _join_parts(turn)
+        message["content"] = _read_content(turn, takes_images=takes_images)
     if not is_absent(calls):
         message[CALLS] = _read_calls(calls, f"{turn.where}: {CALLS}")
     for key, value in turn.rest.items():
@@ -259,23 +268,28 @@ def _chat_role(turn: Turn) -> str:
             return role
 
 
-def _join_parts(turn: Turn) -> str:
-    """Return a message's content; text parts are joined as chat templates write them, with nothing between."""
+def _read_content(turn: Turn, *, takes_images: bool) -> str | list[Mapping[str, Any]]:
+    """Return a message's content; text parts are joined as chat templates write them, with nothing between.
+
+    With pictures among them it is a list of parts.
+    """
     if not isinstance(turn.content, list):
         return take_text(turn.content, f"{turn.where}: {turn.content_key}", expected="text, or a list of text parts")
-    texts = []
+    parts: list[Mapping[str, Any]] = []
     for number, part in enumerate(turn.content, start=1):
         kind = part.get("type", "text") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else part
         is_text = kind is None or kind == "text"
-        if not is_text or not isinstance(text, str):
+        if takes_images and kind in IMAGE_TYPES:
+            parts.append(part)
+        elif is_text and isinstance(text, str):
+            parts.append({"type": "text", "text": text})
+        else:
             what = describe(part) if is_text else f"of type {show(str(kind))}"
-            raise BadRowError(
-                f"{turn.where}: {turn.content_key}: part {number}: {what}",
-                expected="text parts; hpcbench trains on text only",
-            )
-        texts.append(text)
-    return "".join(texts)
+            expected = "parts of text and images" if takes_images else "text parts, which are all that this model takes"
+            raise BadRowError(f"{turn.where}: {turn.content_key}: part {number}: {what}", expected=expected)
+    has_images = any(part["type"] in IMAGE_TYPES for part in parts)
+    return parts if has_images else text_of(parts)
 
 
 def _read_calls(value: object, where: str) -> list[Mapping[str, Any]]:

@@ -35,7 +35,7 @@ _KEYS: Final = frozenset(
     {"file_name", *_HUBS, "om_hub_url", "script_url", "cloud_file_name", "formatting", "ranking"}
     | {"subset", "split", "folder", "num_samples", "columns", "tags"}
 )
-_MEDIA: Final = ("images", "videos", "audios")
+_MEDIA: Final = ("videos", "audios")
 _REFUSED_PLACES: Final = {
     "om_hub_url": "datasets of the Modelers hub are not read",
     "script_url": "datasets made by a script are not read, since that would run its code",
@@ -159,7 +159,7 @@ class _Entry:
         for column in columns:
             place = f"columns: {column}"
             if column in _MEDIA:
-                raise self._error(place, "images or sound", expected="text; hpcbench trains on text only")
+                raise self._error(place, "video or sound", expected="text and images, which hpcbench trains on")
             if column not in known and column not in REGISTRY_PREFERENCES:
                 raise self._error(place, f"not read with formatting {formatting}", expected=", ".join(known))
         if ("chosen" in columns) != ("rejected" in columns):

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from hpcbench.catalog.agents import AgentFormat
 from hpcbench.data.columns import (
+    IMAGE_COLUMNS,
     MEDIA_COLUMNS,
     PREFERENCE_COLUMNS,
     Lesson,
@@ -24,6 +26,7 @@ from hpcbench.data.columns import (
     describe_shapes,
     shapes_of,
 )
+from hpcbench.data.images import GROUNDING_COLUMNS, ImageCheck, ImageSource, images_of, put_images, take_images
 from hpcbench.data.messages import CALLS, Dialogue, Message, check_answers, check_question, read_tools, read_turns
 from hpcbench.data.preference_rows import Parts, read_label, split_pair
 from hpcbench.data.rows import PlacedRow
@@ -60,6 +63,11 @@ class Chat:
     is_good: bool | None = None
     """Whether the answer is a good one; only of judged answers."""
 
+    @property
+    def images(self) -> tuple[ImageSource, ...]:
+        """Return its pictures, in their order."""
+        return tuple(images_of(self.messages))
+
     def for_template(self) -> set[str]:
         """Return which of the variables `tools` and `tool_calls` a chat template must write."""
         messages = self.messages if self.rejected is None else (*self.messages, self.rejected)
@@ -84,6 +92,8 @@ class RowReader:
     """Column -> the name that it is read under, as the argument `columns` has it."""
     needs_answer: bool = True
     """False where rows are only asked, as `infer` does: their answer may be missing or empty."""
+    images: ImageCheck | None = None
+    """Looks at the pictures of rows; None refuses rows with pictures, which text models cannot read."""
     _shapes: list[Shape] = field(init=False)
     _unread: Counter[str] = field(default_factory=Counter)
     _unread_keys: set[str] = field(default_factory=set)
@@ -103,13 +113,19 @@ class RowReader:
         Raises:
             DataError: it cannot be trained on; the message begins with its place.
         """
+        # Rows of a hub's dataset hold their pictures themselves.
+        folder = Path(placed.place.dataset).parent if placed.place.dataset.startswith("/") else None
         try:
-            return self.read(placed.row)
+            return self.read(placed.row, folder=folder)
         except BadRowError as error:
             raise DataError(f"{placed.place}: {error.fault}", expected=error.expected) from error
 
-    def read(self, row: Mapping[str, Any]) -> Chat:
+    def read(self, row: Mapping[str, Any], *, folder: Path | None = None) -> Chat:
         """Return what a row teaches.
+
+        Args:
+            row: as its file holds it.
+            folder: what paths of pictures in it are relative to.
 
         Raises:
             BadRowError: it cannot be trained on.
@@ -126,7 +142,7 @@ class RowReader:
             raise BadRowError("lists and objects within each other, too deep", expected="rows of texts") from error
         self._refuse_other_training(whole)
         parts = self._find_parts(whole)
-        chat = self._read_lesson(parts)
+        chat = self._with_images(self._read_lesson(parts), parts, folder)
         self._num_rows += 1
         self._num_repaired += whole is not row
         self._num_texts += chat.text is not None
@@ -148,6 +164,8 @@ class RowReader:
         if self._num_repaired:
             rows = plural(self._num_repaired, "row")
             remarks.append(f"{rows} with half a character (a lone surrogate), each read as U+FFFD")
+        if self.images is not None:
+            remarks += self.images.remarks()
         if self.has_system and self._num_texts:
             remarks.append(f"{plural(self._num_texts, 'row')} of plain text, which take no system prompt")
         return tuple(remarks)
@@ -163,7 +181,10 @@ class RowReader:
             expected = describe_shapes(self.lesson) if self.needs_answer else describe_questions()
             raise BadRowError(_describe_missing(row, self._shapes), expected=expected)
         found = {part: (column, row[column]) for column, part in shape.needed.items()}
-        return found | {part: (column, row[column]) for column, part in shape.optional.items() if column in row}
+        beside = {column: part for column, part in shape.optional.items() if column in row}
+        # Of the two columns of pictures one is empty, or a flag.
+        absent = [column for column in beside if column in IMAGE_COLUMNS and not _holds_something(row[column])]
+        return found | {part: (column, row[column]) for column, part in beside.items() if column not in absent}
 
     def _find_named_parts(self, row: Mapping[str, Any]) -> dict[Part, tuple[str, Any]]:
         found = {part: (column, row.get(column)) for part, column in self.layout.columns.items()}
@@ -205,16 +226,38 @@ class RowReader:
         if self.layout.columns:
             self._check_named_lesson()
             return  # what the registry does not name is left aside on purpose
-        # A flag or a number (`image: false`, `rejected: 0`) holds no picture and no answer.
-        holding = {
-            column for column, value in row.items() if not (is_absent(value) or isinstance(value, (bool, int, float)))
-        }
+        holding = {column for column, value in row.items() if _holds_something(value)}
         for column in MEDIA_COLUMNS:
             if column in holding:
-                raise BadRowError(f"{column}: {describe(row[column])}", expected="text only, as hpcbench trains on")
+                raise BadRowError(
+                    f"{column}: {describe(row[column])}", expected="text and images, which hpcbench trains on"
+                )
+        has_images = any(column in holding for column in IMAGE_COLUMNS)
+        if has_images and (grounding := [column for column in GROUNDING_COLUMNS if column in holding]):
+            raise BadRowError(
+                f"{grounding[0]}: grounding, which hpcbench does not train", expected="images without places in them"
+            )
         for column in PREFERENCE_COLUMNS if self.lesson in {Lesson.ANSWERS, Lesson.TEXTS} else ():
             if column in holding:
                 raise BadRowError(f"{column}: a column that {PREFERENCES}", expected=describe_shapes())
+
+    def _with_images(self, chat: Chat, parts: Parts, folder: Path | None) -> Chat:
+        """Return a chat with the row's pictures in their places, each looked at."""
+        column, value = parts.get(Part.IMAGES, ("images", None))
+        if is_absent(value) and self.images is None:
+            return chat
+        if self.images is None:
+            raise BadRowError(f"{column}: {describe(value)}", expected="text, which is all that this model takes")
+        if chat.text is not None:
+            if is_absent(value):
+                return chat
+            raise BadRowError(f"{column}: {describe(value)} beside plain text", expected="images in questions")
+        where = next((parts[part][0] for part in _NAMED_FIRST if part in parts), column)
+        given = take_images(value, column, folder=folder)
+        chat = replace(chat, messages=tuple(put_images(chat.messages, given, where=where, folder=folder)))
+        for image in chat.images:
+            self.images.check(image)
+        return chat
 
     def _read_lesson(self, parts: Parts) -> Chat:
         match self.lesson:
@@ -307,7 +350,19 @@ class RowReader:
         return Dialogue([*prompt.messages, *completion.messages], is_for_template=True)
 
     def _read_turns(self, value: object, column: str) -> Dialogue:
-        return read_turns(value, column, layout=self.layout, agent=self.agent, on_unread=self._unread_keys.add)
+        return read_turns(
+            value,
+            column,
+            layout=self.layout,
+            agent=self.agent,
+            on_unread=self._unread_keys.add,
+            takes_images=self.images is not None,
+        )
+
+
+def _holds_something(value: object) -> bool:
+    """Return whether a value may be a picture or an answer; a flag or a number (`image: false`) is neither."""
+    return not (is_absent(value) or isinstance(value, (bool, int, float)))
 
 
 def _asking(shape: Shape) -> Shape:

@@ -91,7 +91,8 @@ def find_on_hub(name: str) -> DatasetSource:
 def _from_catalog(name: str, entry: DatasetEntry, huggingface: str | None, modelscope: str | None) -> DatasetSource:
     if entry.multimodal:
         raise WorkerError(
-            f"dataset {name!r} holds images or sound; hpcbench trains on text only", hint="choose a dataset of text"
+            f"dataset {name!r} holds images or sound in a form that its hub's own code alone reads",
+            hint='write its rows to a file, as {"query": "<image>...", "response": ..., "images": [...]}, and name it',
         )
     columns = WRITTEN if entry.response is not None else entry.columns
     return DatasetSource(

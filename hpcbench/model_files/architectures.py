@@ -1,6 +1,6 @@
-"""Which types of causal language models the installed transformers loads by its own code, without importing it.
+"""Which types of models the installed transformers loads by its own code, without importing it.
 
-In: a model_type. Out: whether the table of transformers has it, or that it is not installed here.
+In: a model_type. Out: whether the tables of transformers have it, or that it is not installed here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _TABLE: Final = Path("models", "auto", "modeling_auto.py")
-_NAME: Final = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
+_TABLES: Final = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES")
 
 
 def unknown_to(model_type: str) -> str | None:
@@ -35,5 +35,5 @@ def _read_table() -> str | None:
         text = (Path(spec.origin).parent / _TABLE).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    table = text.partition(f"{_NAME} = ")[2].partition("\n)")[0]
+    table = "".join(text.partition(f"{name} = ")[2].partition("\n)")[0] for name in _TABLES)
     return table if '"llama"' in table else None

@@ -27,16 +27,19 @@ _SWITCHES: Final = re.compile(r"/(?:no_)?think\b|/system_override\b")
 ANOTHER_TEMPLATE: Final = "set template_type to a template of the catalog, such as chatml"
 
 
-def find_fault(template: str, *, system: str | None, tokens: Mapping[str, str]) -> tuple[str, str, str] | None:
+def find_fault(
+    template: str, *, system: str | None, tokens: Mapping[str, str], has_parts: bool = False
+) -> tuple[str, str, str] | None:
     """Return the argument to blame, what is wrong and what to do; None where a training can use the template.
 
     Args:
         template: its text.
         system: the system prompt before each chat that has none, or None.
         tokens: special tokens by name, which templates write.
+        has_parts: whether contents are lists of parts, as image models' templates take them.
     """
     # One that no file names may be the tokenizer class's own, which only the job knows.
-    render = _renderer(template, dict.fromkeys(_USUAL_TOKENS, "") | dict(tokens))
+    render = _renderer(template, dict.fromkeys(_USUAL_TOKENS, "") | dict(tokens), has_parts=has_parts)
     try:
         prompt, *wholes = (render([_QUESTION]), render([_QUESTION, _ANSWER]), render([_QUESTION, _THOUGHT]))
     except _RenderingError as error:
@@ -69,16 +72,24 @@ class _RenderingError(Exception):
     """A template cannot be read, or raises."""
 
 
-def _renderer(template: str, tokens: Mapping[str, str]) -> Callable[[Turns], str]:
+def _renderer(template: str, tokens: Mapping[str, str], *, has_parts: bool) -> Callable[[Turns], str]:
     def render(turns: Turns) -> str:
         try:
             return _compile(template).render(
-                messages=turns, tools=None, documents=None, add_generation_prompt=len(turns) == 1, **tokens
+                messages=[_with_parts(turn) for turn in turns] if has_parts else turns,
+                tools=None,
+                documents=None,
+                add_generation_prompt=len(turns) == 1,
+                **tokens,
             )
         except Exception as error:  # what a template's expressions can raise has no end
             raise _RenderingError(f"{type(error).__name__}: {error}" if not str(error) else str(error)) from error
 
     return render
+
+
+def _with_parts(turn: Mapping[str, str]) -> dict[str, object]:
+    return {**turn, "content": [{"type": "text", "text": turn["content"]}]}
 
 
 @cache

@@ -15,6 +15,8 @@ from hpcbench.model_files.architectures import unknown_to
 from hpcbench.model_files.chat_template import find_fault
 from hpcbench.model_files.fault import Fault
 from hpcbench.model_files.folder import ModelFolder
+from hpcbench.model_files.image_checks import check_images
+from hpcbench.model_files.image_models import IMAGE_MODELS, find_image_model
 from hpcbench.model_files.modules import DEFAULT as DEFAULT_GROUP
 from hpcbench.model_files.modules import (
     GROUP_WORDS,
@@ -80,6 +82,7 @@ def check_model(args: SftArgs, model: ModelFolder, *, trains: bool, has_chats: b
         *_check_vocabulary(model),
         *check_quantized(args, model, trains=trains),
         *_check_token_ids(model),
+        *check_images(args, model, trains=trains),
     ]
     if has_chats:
         found += _check_templates(args, model)
@@ -130,9 +133,10 @@ def _check_architecture(model: ModelFolder) -> Iterator[Fault]:
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     media = next((key for key in MEDIA_KEYS if isinstance(config.get(key), dict)), None)
-    if media is not None:
-        message = f"{model.name} takes images or sound (`{media}` in its config.json); hpcbench trains on text only"
-        yield Fault(argument=_MODEL, message=message, expected="a text model")
+    if media is not None and find_image_model(config) is None:
+        message = f"{model.name} takes images or sound (`{media}` in its config.json), and is of another type"
+        expected = f"a text model, or an image model of type {', '.join(IMAGE_MODELS)}"
+        yield Fault(argument=_MODEL, message=message, expected=expected)
     elif names and all(name.endswith(_OTHER_HEADS) for name in names):
         message = f"{model.name} is a {', '.join(names)}, which has no head that predicts the next token"
         yield Fault(argument=_MODEL, message=message, expected="a causal language model")
@@ -210,7 +214,8 @@ def _try_template(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
     template = (tokenizer.templates or {}).get(DEFAULT)
     if args.template_type is not None or template is None:
         return
-    if fault := find_fault(template, system=args.system, tokens=tokenizer.tokens):
+    has_parts = find_image_model(model.config) is not None
+    if fault := find_fault(template, system=args.system, tokens=tokenizer.tokens, has_parts=has_parts):
         argument, message, hint = fault
         yield Fault(argument=argument, message=f"{model.name}: {message}", hint=hint)
 

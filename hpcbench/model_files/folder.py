@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hpcbench.model_files.image_models import IMAGE_PROCESSOR
 from hpcbench.model_files.tokenizer import Tokenizer, read_object, read_tokenizer
 from hpcbench.model_files.weights import ModelFileError, Weights, read_weights
 
@@ -23,6 +24,8 @@ class ModelFolder:
     config: Mapping[str, Any]
     weights: Weights
     tokenizer: Tokenizer
+    has_image_processor: bool | None = None
+    """Whether there is a file that says how pictures become pixels; None where files may be missing here."""
 
 
 def read_model_folder(path: Path, *, name: str | None = None, is_complete: bool = True) -> ModelFolder:
@@ -41,4 +44,15 @@ def read_model_folder(path: Path, *, name: str | None = None, is_complete: bool 
         weights, tokenizer = Weights(shapes={}), Tokenizer()
     if not is_complete and not tokenizer.templates:
         tokenizer = replace(tokenizer, templates=None)
-    return ModelFolder(name=name or str(path), config=config, weights=weights, tokenizer=tokenizer)
+    return ModelFolder(
+        name=name or str(path),
+        config=config,
+        weights=weights,
+        tokenizer=tokenizer,
+        has_image_processor=_has_image_processor(path) if is_complete else None,
+    )
+
+
+def _has_image_processor(path: Path) -> bool:
+    # transformers 5 writes it into the processor's file.
+    return (path / IMAGE_PROCESSOR).is_file() or "image_processor" in read_object(path / "processor_config.json")

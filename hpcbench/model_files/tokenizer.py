@@ -151,7 +151,8 @@ def _find_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
         files[DEFAULT] = folder / "chat_template.jinja"
     if files:  # they win over what the configuration holds
         return {name: _read_text(path) for name, path in files.items()}
-    written = config.get("chat_template")
+    # Processors of transformers 4 have theirs in a file of their own.
+    written = config.get("chat_template") or read_object(folder / "chat_template.json").get("chat_template")
     if isinstance(written, list):
         entries = [entry for entry in written if isinstance(entry, dict)]
         return {str(entry.get("name")): str(entry.get("template", "")) for entry in entries}

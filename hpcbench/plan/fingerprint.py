@@ -74,6 +74,7 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
             *("attn_impl", "quant_method", "plain_text", *PreferenceArgs.model_fields),
             *("peft_config", "target_regex", "target_parameters", "lora_dtype", "use_swift_lora"),
             *("freeze_parameters", "freeze_parameters_regex", "freeze_parameters_ratio"),
+            *("max_pixels", "freeze_llm", "freeze_vit", "freeze_aligner"),
             *("trainable_parameters", "trainable_parameters_regex"),
             # Training.
             *("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_kwargs", "min_lr", "warmup_steps"),

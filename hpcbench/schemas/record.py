@@ -67,6 +67,10 @@ class TokenStats(BaseModel):
     num_samples: Count
     num_truncated: Count = 0
     num_dropped: Count = 0
+    num_images: Count | None = None
+    """Of the training samples of an image model; None for a text model."""
+    num_image_tokens: Count | None = None
+    """Tokens that stand for parts of these images, among all others that the lengths count."""
 
 
 class Rewards(BaseModel):

@@ -20,6 +20,7 @@ from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_USAGE
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.schema import suite_json_schema
 from hpcbench.data.columns import (
+    IMAGE_COLUMNS,
     LABEL_COLUMNS,
     MEDIA_COLUMNS,
     PAIR_SHAPES,
@@ -230,8 +231,8 @@ def _dataset_rows() -> list[str]:
         *section("What columns hold", parts, ("part", "columns", "meaning"), level=3),
         *section("Speakers of turns", speakers, ("means", "names"), level=3),
         (
-            f"Refused where they are not empty: {_names(MEDIA_COLUMNS)}, since hpcbench trains on text only, and"
-            f" {_names(PREFERENCE_COLUMNS)} outside of preference tuning. Shapes with a rejected answer are those of"
+            f"Refused where they are not empty: {_names(MEDIA_COLUMNS)}, since hpcbench trains on text and images only,"
+            f" {_names(IMAGE_COLUMNS)} where the model reads text alone, and {_names(PREFERENCE_COLUMNS)} outside of preference tuning. Shapes with a rejected answer are those of"
             " `cmd: dpo`, `orpo`, `simpo` and `cpo`; `cmd: kto` takes them too, and every shape with questions and answers that"
             f" has a label beside them ({_names(LABEL_COLUMNS)})."
         ),

@@ -30,7 +30,6 @@ ref_model_type ref_model_id_or_path ref_model_free max_prompt_length beta label_
 cpo_alpha desirable_weight undesirable_weight ref_model ref_adapters ref_model_revision max_completion_length rpo_alpha
 ld_alpha discopop_tau loss_weights center_rewards_coefficient sft_alpha lmbda seq_kd gkd_logits_topk
 """
-_OWED_IMAGES = "rescale_image max_pixels freeze_llm freeze_vit freeze_aligner"
 _OWED_TRAINING = """
 full_determinism ddp_find_unused_parameters ddp_broadcast_buffers resume_only_model min_lr rope_scaling adam_beta1
 adam_beta2 adam_epsilon lr_scheduler_kwargs warmup_steps dataloader_pin_memory dataloader_drop_last evaluation_strategy
@@ -42,7 +41,6 @@ OWED: Mapping[str, str] = {
     for subject, names in (
         ("export", _OWED_EXPORT),
         ("preference tuning", _OWED_PREFERENCE),
-        ("images", _OWED_IMAGES),
         ("training", _OWED_TRAINING),
     )
     for name in names.split()

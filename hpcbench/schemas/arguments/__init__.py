@@ -11,6 +11,7 @@ from hpcbench.schemas.arguments.data import DataArgs
 from hpcbench.schemas.arguments.evaluation import EVAL_LOSS_ONLY, EvalArgs
 from hpcbench.schemas.arguments.export import ExportArgs
 from hpcbench.schemas.arguments.hub import HubArgs
+from hpcbench.schemas.arguments.images import ImageArgs
 from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, InferArgs
 from hpcbench.schemas.arguments.model import ModelArgs
 from hpcbench.schemas.arguments.preference import LOSS_TYPES, WITH_REFERENCE, PreferenceArgs, RlhfType
@@ -34,6 +35,7 @@ __all__ = [
     "EvalArgs",
     "ExportArgs",
     "HubArgs",
+    "ImageArgs",
     "InferArgs",
     "ModelArgs",
     "PreferenceArgs",

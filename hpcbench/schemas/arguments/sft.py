@@ -10,6 +10,7 @@ from pydantic import model_validator
 from hpcbench.schemas.arguments.base import Arguments
 from hpcbench.schemas.arguments.data import DataArgs
 from hpcbench.schemas.arguments.hub import HubArgs
+from hpcbench.schemas.arguments.images import ImageArgs
 from hpcbench.schemas.arguments.model import ModelArgs
 from hpcbench.schemas.arguments.preference import WITH_REFERENCE, PreferenceArgs
 from hpcbench.schemas.arguments.training import TrainingArgs
@@ -22,6 +23,7 @@ GROUPS: Final[Mapping[str, type[Arguments]]] = {
     "Training": TrainingArgs,
     "Hub": HubArgs,
     "Tuner": TunerArgs,
+    "Images": ImageArgs,
     "Preference": PreferenceArgs,
 }
 """Title -> its arguments, in the order of help, JSON Schema and reference."""
@@ -30,7 +32,7 @@ QUANTIZABLE: Final = ("lora", "adalora", "ia3")
 
 
 # pydantic collects fields from the last base to the first: the first group stands last.
-class SftArgs(PreferenceArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelArgs):
+class SftArgs(PreferenceArgs, ImageArgs, TunerArgs, HubArgs, TrainingArgs, DataArgs, ModelArgs):
     """Arguments of `sft`, by ms-swift's names; evals use the model, template and length part of them."""
 
     @classmethod

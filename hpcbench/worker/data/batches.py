@@ -19,6 +19,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.samples import LazyRows
 from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
 
@@ -94,12 +95,15 @@ class Samples(Dataset[tuple[Encoded, ...]]):
 
     @cached_property
     def _filler(self) -> Encoded:
-        """A short sample without labels; of rows that are tokenized when asked for, the first."""
+        """A short sample without labels; of rows that are tokenized when asked for, the first.
+
+        Its images stay: a model needs as many as there are tokens for them.
+        """
         is_lazy = isinstance(self._rows, LazyRows)
         row = self._rows[0] if is_lazy else min(self._rows, key=lambda row: len(row.input_ids))
         ids = list(row.input_ids)
         weights = None if row.weights is None else [0.0] * len(ids)
-        return Encoded(input_ids=ids, labels=[IGNORED_LABEL] * len(ids), weights=weights)
+        return Encoded(input_ids=ids, labels=[IGNORED_LABEL] * len(ids), weights=weights, images=row.images)
 
 
 def pad_rows(
@@ -114,21 +118,31 @@ def pad_rows(
     return pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=side)
 
 
+def pad_inputs(
+    rows: Sequence[Encoded], pad_token_id: int, *, images: ImageInputs | None = None
+) -> dict[str, torch.Tensor]:
+    """Return what a model reads of rows: input_ids and attention_mask ([batch, seq]), and the pixels of images."""
+    ids_BT = pad_rows([row.input_ids for row in rows], pad_token_id)  # noqa: N806
+    mask_BT = pad_rows([[1] * len(row.input_ids) for row in rows], 0)  # noqa: N806
+    pixels = {} if images is None else images.make_batch(rows, ids_BT)
+    return {"input_ids": ids_BT, "attention_mask": mask_BT, **pixels}
+
+
 class Collator:
     """Pads samples on the right to the longest and counts them, so that counts travel with the batch they belong to."""
 
-    def __init__(self, pad_token_id: int) -> None:
+    def __init__(self, pad_token_id: int, images: ImageInputs | None = None) -> None:
         self._pad_token_id = pad_token_id
+        self._images = images
 
     def __call__(self, items: Sequence[tuple[Encoded, ...]]) -> dict[str, Any]:
         """Return input_ids, attention_mask, labels ([batch, seq]) and the counts num_tokens, num_samples.
 
-        With loss weights also loss_weights ([batch, seq]).
+        With loss weights also loss_weights ([batch, seq]), with images the pixels as the model's processor makes them.
         """
         rows = [row for item in items for row in item]
         batch = {
-            "input_ids": pad_rows([row.input_ids for row in rows], self._pad_token_id),
-            "attention_mask": pad_rows([[1] * len(row.input_ids) for row in rows], 0),
+            **pad_inputs(rows, self._pad_token_id, images=self._images),
             "labels": pad_rows([row.labels for row in rows], IGNORED_LABEL),
             **count_rows(rows),
         }

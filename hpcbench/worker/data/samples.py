@@ -16,6 +16,7 @@ from typing import Any, Final, overload
 
 from hpcbench.data.columns import Lesson
 from hpcbench.data.good_rows import read_good_rows
+from hpcbench.data.images import ImageCheck
 from hpcbench.data.messages import Message
 from hpcbench.data.row_reader import RowReader, lesson_of
 from hpcbench.data.sources import find_dataset
@@ -23,6 +24,7 @@ from hpcbench.errors import DataError, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.datasets import read_dataset
 from hpcbench.worker.data.preferences import encode_answers
+from hpcbench.worker.data.processor import find_model_type
 from hpcbench.worker.data.templates import Encoded, Template, find_agent_format
 
 logger = logging.getLogger(__name__)
@@ -257,6 +259,7 @@ def _load_samples(dataset: str, args: SftArgs, *, needs_answer: bool = True) -> 
         has_system=args.system is not None,
         renames=args.columns,
         needs_answer=needs_answer,
+        images=ImageCheck() if find_model_type(args) is not None else None,
     )
     strategy = args.check_dataset_strategy
     bad: list[DataError] = []

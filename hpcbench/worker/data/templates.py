@@ -19,10 +19,13 @@ from jinja2 import TemplateError
 
 from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
 from hpcbench.catalog.models import MODELS, TEMPLATES
+from hpcbench.data.images import ImageSource, images_of, text_of
 from hpcbench.data.messages import CALLS, MASKED, NO_TOOLS_HINT, Message
 from hpcbench.errors import WorkerError
 from hpcbench.model_files.chat_template import comparable_text
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.images import ImageInputs
+from hpcbench.worker.data.processor import load_processor
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class Encoded:
     weights: Sequence[float] | None = None
     """Loss weight of each label, 0 where there is none; None weighs all labels 1."""
     truncated: bool = False
+    images: tuple[ImageSource, ...] = ()
+    """Pictures whose tokens are among the ids, in their order."""
     rejected: Encoded | None = None
     """The worse answer to the same prompt, with it; only of pairs."""
     is_good: bool | None = None
@@ -107,6 +112,7 @@ class Template:
         loss_scale: AgentFormat | None = None,
         num_embeddings: int | None = None,
         max_prompt_length: int | None = None,
+        images: ImageInputs | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.system = system
@@ -120,6 +126,8 @@ class Template:
         # What the catalog's templates do with a system prompt is known, and right for their models.
         self._written_roles = {"user"} if chat_template else {"user", "system"}
         self._name = name
+        self.images = images
+        """What pictures become; None for a model that reads none."""
         self._num_embeddings = num_embeddings
         if tokenizer.eos_token_id is None:
             raise WorkerError("the tokenizer has no end-of-sequence token, so no answer could ever end")
@@ -140,7 +148,11 @@ class Template:
                     f"template_type: no template {args.template_type!r}; known: {', '.join(TEMPLATES.names())}",
                     hint="leave template_type out to use the tokenizer's own chat template",
                 )
-        elif tokenizer.chat_template is None and entry is not None and entry.template is not None:
+        processor = load_processor(args, tokenizer)
+        images = None if processor is None else ImageInputs(processor, max_pixels=args.max_pixels)
+        if images is not None and images.chat_template is not None:
+            tokenizer.chat_template = images.chat_template
+        elif named is None and tokenizer.chat_template is None and entry is not None and entry.template is not None:
             named = TEMPLATES.lookup(entry.template)
         return cls(
             tokenizer,
@@ -154,6 +166,7 @@ class Template:
             loss_scale=find_agent_format(args) if args.use_loss_scale else None,
             num_embeddings=num_embeddings,
             max_prompt_length=args.max_prompt_length,
+            images=images,
         )
 
     @property
@@ -269,7 +282,8 @@ class Template:
         if self._on_prompt:
             return self._check_ids(Encoded(input_ids=input_ids, labels=list(input_ids)))
         scale_of_labels = None if self._loss_scale is None else weights
-        return self._check_ids(Encoded(input_ids=input_ids, labels=labels, weights=scale_of_labels))
+        images = tuple(images_of(chat))
+        return self._check_ids(Encoded(input_ids=input_ids, labels=labels, weights=scale_of_labels, images=images))
 
     def _check_texts(self, chat: Sequence[Message], text: str) -> None:
         """Raise unless the chat that is trained on holds what its turns say.
@@ -280,12 +294,16 @@ class Template:
         written = comparable_text(text)
         for index, message in enumerate(chat):
             content = message.get("content")
+            texts = (
+                [part["text"] for part in content if part["type"] == "text"] if isinstance(content, list) else [content]
+            )
             is_learned = message["role"] != "system" and (index == len(chat) - 1 or self._all_rounds)
-            if not isinstance(content, str) or not (is_learned or message["role"] in self._written_roles):
+            if not (is_learned or message["role"] in self._written_roles):
                 continue
-            if comparable_text(content) not in written:
+            missing = [text for text in texts if isinstance(text, str) and comparable_text(text) not in written]
+            if missing:
                 raise WorkerError(
-                    f"the chat template leaves out text of the {message['role']} turn {index + 1}: {content[:60]!r}",
+                    f"the chat template leaves out text of the {message['role']} turn {index + 1}: {missing[0][:60]!r}",
                     hint="set template_type to a template of the catalog that writes it, such as chatml, or take the "
                     "text out of the rows (of a system prompt: system: null)",
                 )
@@ -297,12 +315,15 @@ class Template:
         return chat
 
     def _render(self, chat: Sequence[Message], tools: Tools = (), *, is_prompt: bool) -> str:
+        images = list(images_of(chat))
         if self._chat_template is None:
+            if images:
+                raise WorkerError("images without a chat template, which alone says where they stand in a prompt")
             return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
         chat_template = _pin_date(pick_chat_template(self._chat_template, has_tools=bool(tools)))
         try:
             text = self.tokenizer.apply_chat_template(
-                [{key: value for key, value in message.items() if key != MASKED} for message in chat],
+                [self._for_template(message) for message in chat],
                 tools=list(tools) or None,
                 chat_template=chat_template,
                 add_generation_prompt=is_prompt,
@@ -318,7 +339,17 @@ class Template:
                 if has_system
                 else "change the rows, or set template_type to a template of the catalog, such as chatml",
             ) from error
-        return str(text)
+        return str(text) if self.images is None else self.images.expand(str(text), images)
+
+    def _for_template(self, message: Message) -> Message:
+        """Return a message as chat templates read it: those of processors take contents as lists of parts."""
+        found = {key: value for key, value in message.items() if key != MASKED}
+        content = found.get("content")
+        if self.images is not None and isinstance(content, str):
+            found["content"] = [{"type": "text", "text": content}]
+        elif isinstance(content, list):
+            found["content"] = [part if part["type"] == "text" else {"type": "image"} for part in content]
+        return found
 
     def _prompt_ids(self, chat: Sequence[Message], tools: Tools) -> list[int]:
         return self._tokenize(self._render(chat, tools, is_prompt=True), is_start=True)
@@ -436,6 +467,9 @@ class Template:
                 f"embedding has {self._num_embeddings} rows, for ids up to {self._num_embeddings - 1}",
                 hint="take the token out of the data or the template, or add a row to the model and save it",
             )
+        if self.images is not None and not encoded.images and self.images.token_id in encoded.input_ids:
+            token = self.tokenizer.convert_ids_to_tokens(self.images.token_id)
+            raise WorkerError(f"the text holds {token}, which stands for an image, and there is none")
         return encoded
 
     def _fit(self, encoded: Encoded) -> Encoded:
@@ -443,6 +477,12 @@ class Template:
             return encoded
         if self.drops_long:
             return Encoded(input_ids=[], labels=[], truncated=True)
+        if encoded.images:
+            raise WorkerError(
+                f"{len(encoded.input_ids)} tokens with its images, more than max_length {self.max_length}, and an "
+                "image cannot be cut",
+                hint="raise max_length, set max_pixels lower, or leave such rows out: truncation_strategy: delete",
+            )
         start = len(encoded.input_ids) - self.max_length
         return replace(encoded.part(start, len(encoded.input_ids)), truncated=True)
 
@@ -511,5 +551,5 @@ def find_agent_format(args: SftArgs) -> AgentFormat:
 
 def _render_plain(chat: Sequence[Message], *, is_prompt: bool, eos: str) -> str:
     """Return the messages one per line, for tokenizers without a chat template; the last answer ends with eos."""
-    lines = [str(message.get("content", "")) for message in chat]
+    lines = [text_of(message.get("content", "")) for message in chat]
     return "".join(f"{line}\n" for line in lines) if is_prompt else "\n".join(lines) + eos

@@ -290,6 +290,7 @@ def measure_val_loss(args: SftArgs, subject: Subject, on_batch: Callable[[], Non
         subject.model.device,
         pad_token_id=subject.tokenizer.pad_token_id,
         on_batch=on_batch,
+        images=subject.template.images,
     )
     return ValidationLoss(value=loss, num_rows=len(rows))
 

@@ -14,6 +14,7 @@ from torch import nn
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.record import TokenStats
 from hpcbench.worker.decoder_layers import find_last_projections, find_layers
+from hpcbench.worker.image_parts import kind_of
 from hpcbench.worker.measure import formulas
 from hpcbench.worker.models.quantization import logical_size
 from hpcbench.worker.packed_weights import Weight, named_weights
@@ -22,7 +23,12 @@ from hpcbench.worker.packed_weights import Weight, named_weights
 def count_flops_per_token(
     model: Any, *, tokens: TokenStats | None, num_trained_at_once: int | None = None
 ) -> float | None:
-    """Return model FLOPs per trained token, None where lengths or the architecture's sizes are not known."""
+    """Return model FLOPs per trained token, None where lengths or the architecture's sizes are not known.
+
+    None of an image model either: the work of its encoder does not follow from the number of tokens.
+    """
+    if kind_of(model) is not None:
+        return None
     config = model.config
     heads = getattr(config, "num_attention_heads", None)
     num_layers = getattr(config, "num_hidden_layers", None)

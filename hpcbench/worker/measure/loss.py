@@ -18,7 +18,8 @@ import torch
 from torch.nn import functional
 
 from hpcbench.errors import WorkerError
-from hpcbench.worker.data.batches import pad_rows
+from hpcbench.worker.data.batches import pad_inputs, pad_rows
+from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
 from hpcbench.worker.models import inference
 from hpcbench.worker.ranks import ALONE, Ranks
@@ -36,6 +37,7 @@ def mean_cross_entropy(
     pad_token_id: int = 0,
     ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
+    images: ImageInputs | None = None,
 ) -> tuple[float, int]:
     """Return (mean cross-entropy per token in nats, predicted tokens) of rows, at least one, that the ranks share."""
     # Equal lengths together: less padding, and sums do not depend on order beyond rounding.
@@ -44,18 +46,18 @@ def mean_cross_entropy(
     with inference(model):
         for start in range(0, len(ordered), batch_size):
             on_batch()  # may raise to leave early where there is one rank
-            totals += _sum_batch(model, ordered[start : start + batch_size], device, pad_token_id)
+            rows = ordered[start : start + batch_size]
+            inputs = pad_inputs(rows, pad_token_id, images=images)
+            totals += _sum_batch(model, rows, {name: tensor.to(device) for name, tensor in inputs.items()})
     totals = ranks.sum(totals, device)
     num_tokens = int(totals[1])
     return float(totals[0]) / num_tokens, num_tokens
 
 
-def _sum_batch(model: Any, rows: Sequence[Encoded], device: torch.device | str, pad_token_id: int) -> torch.Tensor:
-    ids_BT = pad_rows([row.input_ids for row in rows], pad_token_id).to(device)  # noqa: N806
-    mask_BT = pad_rows([[1] * len(row.input_ids) for row in rows], 0).to(device)  # noqa: N806
-    logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits  # noqa: N806
+def _sum_batch(model: Any, rows: Sequence[Encoded], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    logits_BTV = model(**inputs, use_cache=False).logits  # noqa: N806
     # Virtual tokens of prompt tuning stand before the samples' and have logits too.
-    logits_BTV = logits_BTV[:, -ids_BT.shape[1] :]  # noqa: N806
+    logits_BTV = logits_BTV[:, -inputs["input_ids"].shape[1] :]  # noqa: N806
     targets = pad_rows([row.labels for row in rows], IGNORED_LABEL)[:, 1:].to(logits_BTV.device)
     predicted = targets != IGNORED_LABEL
     logits_NV, targets_N = logits_BTV[:, :-1][predicted], targets[predicted]  # noqa: N806

@@ -18,8 +18,11 @@ from typing import Any
 
 import torch
 
+from hpcbench.data.images import ImageSource, images_of
+from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import pad_rows
+from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.samples import Sample
 from hpcbench.worker.data.templates import AnswerEnds, Template
 from hpcbench.worker.models import eos_token_ids, inference
@@ -35,6 +38,8 @@ class Prompt:
 
     input_ids: tuple[int, ...]
     reference: str
+    images: tuple[ImageSource, ...] = ()
+    """Pictures whose tokens are among the ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +54,24 @@ class Prediction:
 
 
 def make_prompts(samples: Sequence[Sample], template: Template, *, max_length: int) -> tuple[Prompt, ...]:
-    """Return the prompts for the last answers, each with its last `max_length` tokens; plain text has none."""
-    return tuple(
-        Prompt(
-            input_ids=tuple(template.prefix_ids(sample.messages[:-1], tools=sample.tools)[-max_length:]),
-            reference=str(sample.messages[-1].get("content") or ""),
+    """Return the prompts for the last answers, each with its last `max_length` tokens; plain text has none.
+
+    Raises:
+        WorkerError: a prompt with images is longer, and an image cannot be cut.
+    """
+    return tuple(_make_prompt(sample, template, max_length) for sample in samples if sample.text is None)
+
+
+def _make_prompt(sample: Sample, template: Template, max_length: int) -> Prompt:
+    ids = template.prefix_ids(sample.messages[:-1], tools=sample.tools)
+    images = tuple(images_of(sample.messages))
+    if images and len(ids) > max_length:
+        raise WorkerError(
+            f"{sample.place}: {len(ids)} tokens with its images, more than max_length {max_length}",
+            hint="raise max_length, or set max_pixels lower",
         )
-        for sample in samples
-        if sample.text is None
-    )
+    reference = str(sample.messages[-1].get("content") or "")
+    return Prompt(input_ids=tuple(ids[-max_length:]), reference=reference, images=images)
 
 
 def mean_rouge_l(predictions: Sequence[Prediction]) -> float:
@@ -72,6 +86,7 @@ def predict(
     args: SftArgs,
     *,
     ends: AnswerEnds,
+    images: ImageInputs | None = None,
     step: int,
     device: torch.device,
     ranks: Ranks = ALONE,
@@ -87,7 +102,7 @@ def predict(
         for start in range(0, len(share), size):
             on_batch()  # may raise to leave early where there is one rank
             batch = share[start : start + size]
-            answers = _generate(model, batch, tokenizer, args, ends=ends, device=device)
+            answers = _generate(model, batch, tokenizer, args, ends=ends, images=images, device=device)
             own += [
                 Prediction(
                     prompt=str(tokenizer.decode(row.input_ids)),
@@ -102,11 +117,19 @@ def predict(
 
 
 def _generate(
-    model: Any, batch: Sequence[Prompt], tokenizer: Any, args: SftArgs, *, ends: AnswerEnds, device: torch.device
+    model: Any,
+    batch: Sequence[Prompt],
+    tokenizer: Any,
+    args: SftArgs,
+    *,
+    ends: AnswerEnds,
+    images: ImageInputs | None,
+    device: torch.device,
 ) -> list[str]:
     # generate continues each row at its right end.
     input_ids = pad_rows([prompt.input_ids for prompt in batch], tokenizer.pad_token_id, side="left")
     attention_mask = pad_rows([[1] * len(prompt.input_ids) for prompt in batch], 0, side="left")
+    pixels = {} if images is None else images.make_batch(batch, input_ids)
     # Without do_sample transformers warns of each of these.
     sampling: dict[str, Any] = (
         {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.samples_answers else {}
@@ -116,6 +139,7 @@ def _generate(
     output = model.generate(
         input_ids=input_ids.to(device),
         attention_mask=attention_mask.to(device),
+        **{name: tensor.to(device) for name, tensor in pixels.items()},
         max_new_tokens=args.max_new_tokens,
         do_sample=args.samples_answers,
         num_beams=args.num_beams,

@@ -22,7 +22,9 @@ from hpcbench.catalog.hubs import OnHub
 from hpcbench.errors import PREFETCH, WorkerError, first_line
 from hpcbench.hub.models import find_files
 from hpcbench.model_files.checks import MEDIA_KEYS
+from hpcbench.model_files.image_models import IMAGE_MODELS, find_image_model
 from hpcbench.model_files.quantized import Quantized, find_quantized
+from hpcbench.model_files.weights import WEIGHT_NAMES, read_weights
 from hpcbench.schemas.arguments import Dtype, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.storage.json_files import read_json, write_json
@@ -202,10 +204,11 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
         options["config"] = stretch_positions(args, source)
     model = _load_weights(source, args, options)
     media = next((key for key in MEDIA_KEYS if getattr(model.config, key, None) is not None), None)
-    if media is not None:
+    if media is not None and find_image_model(model.config.to_dict()) is None:
         raise WorkerError(
-            f"model: {source} takes images or sound (`{media}` in its configuration); hpcbench trains on text only",
-            hint="choose a text model",
+            f"model: {source} takes images or sound (`{media}` in its configuration), and is of no type that hpcbench "
+            f"trains: {model.config.model_type}",
+            hint=f"choose a text model, or one of {', '.join(IMAGE_MODELS)}",
         )
     if quantization is not None or held is not None:
         settle(model)
@@ -246,13 +249,11 @@ def _find_quantized(source: str) -> Quantized | None:
 
 
 def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
-    from transformers import AutoModelForCausalLM
-
     try:
         with warnings.catch_warnings():
             # Of a configuration for weights that the folder holds quantised the kernel alone is read, as it shall be.
             warnings.filterwarnings("ignore", message="You passed `quantization_config` or equivalent")
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = _choose_class(source).from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
     except pickle.UnpicklingError as error:
@@ -274,6 +275,14 @@ def _load_weights(source: str, args: SftArgs, options: dict[str, Any]) -> Any:
     model, loading_info = loaded
     check_loading_info(loading_info, source)
     return model
+
+
+def _choose_class(source: str) -> Any:
+    """Return the class that loads a model: for those that read images another one than for text models."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
+
+    config, _ = PreTrainedConfig.get_config_dict(source)
+    return AutoModelForCausalLM if find_image_model(config) is None else AutoModelForImageTextToText
 
 
 def _not_loadable(what: str, source: str, error: Exception) -> WorkerError:
@@ -324,6 +333,25 @@ def load_adapter_weights(model: Any, folder: Path) -> None:
             f"{folder}: its weights do not belong to this model", hint="load it on the base it was made of"
         )
     model.load_state_dict(found, strict=False)  # the frozen weights are not in it
+
+
+def has_other_names(model: Any, folder: Path) -> bool:
+    """Return whether a checkpoint of a whole model holds its weights under other names than the model has.
+
+    transformers 5 saves Qwen2-VL, for example, under the names of its first release, and renames them when it loads.
+    """
+    if not any((folder / name).is_file() for name in WEIGHT_NAMES):
+        return False
+    return not read_weights(folder).names <= model.state_dict().keys()
+
+
+def load_converted(model: Any, folder: Path) -> None:
+    """Put a checkpoint's weights into its model, renamed as transformers does when it loads a model.
+
+    The Trainer takes them by their names in the file, and goes on with the base's weights where none fits.
+    """
+    loaded = type(model).from_pretrained(str(folder), dtype="auto")
+    model.load_state_dict(loaded.state_dict())
 
 
 def rebuild_adapter(base: Any, args: SftArgs, folder: Path) -> Any:

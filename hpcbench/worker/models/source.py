@@ -63,8 +63,8 @@ def _check_entry(args: SftArgs) -> None:
         )
     if entry.multimodal:
         raise WorkerError(
-            f"model_type: {args.model_type} takes images or sound, and hpcbench trains and evaluates on text only",
-            hint="choose a text model",
+            f"model_type: {args.model_type} takes images or sound by code of its own, which this version does not run",
+            hint="choose a text model, or an image model such as qwen2-vl-2b-instruct",
         )
     if entry.needs_remote_code and not args.trust_remote_code:
         raise WorkerError(

@@ -152,6 +152,7 @@ def _train(assignment: Assignment) -> None:
             val_rows=data.validation.rows,
             packs=data.packs,
             prompts=data.prompts,
+            images=data.template.images,
             ends=data.template.answer_ends if data.prompts else None,
         )
         resume_from = _take_over(current, training_args, found)

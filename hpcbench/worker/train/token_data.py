@@ -15,7 +15,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import TokenStats
 from hpcbench.worker.data.batches import pack_in_order, pack_lengths
 from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
-from hpcbench.worker.data.templates import NO_SYSTEM, Template
+from hpcbench.worker.data.templates import NO_SYSTEM, Encoded, Template
 from hpcbench.worker.measure.formulas import summarise_lengths
 from hpcbench.worker.measure.rouge import Prompt, make_prompts
 from hpcbench.worker.models import loading
@@ -61,6 +61,8 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
         num_truncated=train.num_truncated,
         num_dropped=train.num_dropped + splits.num_discarded,
     )
+    if stats is not None and template.images is not None:
+        stats = stats.model_copy(update=_count_images(train.rows, template.images.token_id))
     logger.info(
         "dataset: %d training rows, %d validation rows; tokens: %s", len(train.rows), len(validation.rows), stats
     )
@@ -73,6 +75,9 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
     if stats is None:
         why = "lazy_tokenize: lengths are not known before training"
         notes |= dict.fromkeys(("tokens", "flops_per_token", "mfu"), why)
+    if template.images is not None:
+        why = "an image model: what its encoder computes depends on the sizes of images"
+        notes |= dict.fromkeys(("flops_per_token", "mfu"), why)
     prompted = splits.validation if args.predict_with_generate else ()
     prompts = make_prompts(prompted, template, max_length=args.max_length)
     deviations = _find_deviations(splits, template, args)
@@ -90,6 +95,12 @@ def load_data(args: SftArgs, *, on_row: Callable[[int], None], on_tokenizing: Ca
         notes=notes,
         deviations=deviations,
     )
+
+
+def _count_images(rows: Sequence[Encoded], token_id: int) -> dict[str, int]:
+    """Return how many images the rows have, and how many tokens stand for parts of them."""
+    num_tokens = sum(list(row.input_ids).count(token_id) for row in rows if row.images)
+    return {"num_images": sum(len(row.images) for row in rows), "num_image_tokens": num_tokens}
 
 
 def _find_deviations(splits: Splits, template: Template, args: SftArgs) -> dict[str, str]:

@@ -36,12 +36,14 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import AttemptPaths
 from hpcbench.worker.data.batches import BatchPlan, Collate, Collator, EpochLoader, PackCollator, Samples
+from hpcbench.worker.data.images import ImageInputs
+from hpcbench.worker.data.processor import copy_processor_files
 from hpcbench.worker.data.templates import AnswerEnds, Encoded
 from hpcbench.worker.measure.loss import WeightedLoss, mean_cross_entropy, sum_weights
 from hpcbench.worker.measure.meter import Meter, StepMeasure
 from hpcbench.worker.measure.rewards import name_rewards
 from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l, predict
-from hpcbench.worker.models.loading import load_adapter_weights, save_adapter
+from hpcbench.worker.models.loading import has_other_names, load_adapter_weights, load_converted, save_adapter
 from hpcbench.worker.progress_file import History, Phase, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, stop_requested
@@ -73,6 +75,8 @@ class Run:
     """Indices of the training rows that share a sequence; None without packing."""
     prompts: Sequence[Prompt] = ()
     """Validation prompts to generate answers to."""
+    images: ImageInputs | None = None
+    """What makes pixels of the rows' images; None for a text model."""
     ends: AnswerEnds | None = None
     """What ends such an answer; None where there are no prompts."""
     named_step: int | None = None
@@ -167,7 +171,7 @@ class BenchTrainer(Trainer):
 
     def make_collate(self) -> Collate:
         """Return what makes a batch of samples."""
-        return Collator(self._tokenizer.pad_token_id) if self.run.packs is None else PackCollator()
+        return Collator(self._tokenizer.pad_token_id, self.run.images) if self.run.packs is None else PackCollator()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """Start the step's clock before its data is fetched; fetch nothing when training is over already."""
@@ -212,6 +216,9 @@ class BenchTrainer(Trainer):
         """Write the weights and the tokenizer; of a method that saves its own adapter, the adapter alone."""
         if not self.run.tuner.saved_arguments:
             super().save_model(output_dir, _internal_call)
+            if self.run.images is not None and self.run.ranks.is_first:
+                folder = self.run.store.staging if output_dir is None else Path(output_dir)
+                copy_processor_files(self.run.args, folder)
         elif self.run.ranks.is_first:
             folder = self.run.store.staging if output_dir is None else Path(output_dir)
             save_adapter(self.model, self.run.args, folder)
@@ -224,12 +231,14 @@ class BenchTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # The Trainer loads whole models and peft's adapters alone, and has no public hook for others.
         with self._explain_misfit(resume_from_checkpoint):
-            if not self.run.tuner.saved_arguments:
+            if self.run.tuner.saved_arguments:
+                load_adapter_weights(self.model, Path(resume_from_checkpoint))
+            elif has_other_names(self.model, Path(resume_from_checkpoint)):
+                load_converted(self.model, Path(resume_from_checkpoint))
+            else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
                 if self.run.args.lora_dtype is not None:
                     cast_adapter(self.model, self.run.args.lora_dtype)  # peft makes what it loads fp32
-            else:
-                load_adapter_weights(self.model, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with self._explain_misfit(checkpoint):
@@ -282,6 +291,7 @@ class BenchTrainer(Trainer):
                 self._tokenizer,
                 run.args,
                 ends=run.ends,
+                images=run.images,
                 step=step,
                 device=self.args.device,
                 ranks=run.ranks,
@@ -312,6 +322,7 @@ class BenchTrainer(Trainer):
             pad_token_id=self._tokenizer.pad_token_id,
             ranks=run.ranks,
             on_batch=on_batch,
+            images=run.images,
         )
         return {"eval_loss": loss}
 

@@ -28,6 +28,7 @@ from hpcbench.model_files.modules import (
     last_parts,
 )
 from hpcbench.schemas.arguments import TORCH_DTYPES, Dtype, SftArgs
+from hpcbench.worker.image_parts import limit_targets
 from hpcbench.worker.packed_weights import is_packed
 from hpcbench.worker.tuners import Tuner
 
@@ -120,7 +121,16 @@ def cast_adapter(model: Any, dtype: Dtype) -> None:
 
 
 def choose_targets(model: Any, args: SftArgs) -> str | list[str]:
-    """Return peft's target_modules.
+    """Return peft's target_modules, of an image model those in the parts that are trained.
+
+    Raises:
+        WorkerError: DEFAULT is not known for this architecture, or no module has a name asked for.
+    """
+    return limit_targets(model, args, _name_targets(model, args))
+
+
+def _name_targets(model: Any, args: SftArgs) -> str | list[str]:
+    """Return peft's target_modules for a whole model.
 
     ALL is every linear layer but the head, DEFAULT query, key and value, EMBEDDING the input's embedding.
 

@@ -99,9 +99,7 @@ def test_templates_write_what_the_documents_define(name: str, text: str) -> None
 def test_a_local_multimodal_model_is_refused_by_its_configuration(tmp_path: Path, part: str) -> None:
     folder = write_model(tmp_path / "base", more={part: {"hidden_size": 8}})
     text = "cmd: sft\nargs: {model: ./base, dataset: ms-agent}\nexperiment: [{name: a}]\n"
-    assert f"takes images or sound (`{part}` in its config.json); hpcbench trains on text only" in refusal(
-        tmp_path, text
-    )
+    assert f"takes images or sound (`{part}` in its config.json), and is of another type" in refusal(tmp_path, text)
     write_model(folder, more={part: None})
     assert load_one(tmp_path, text).args is not None
 
@@ -135,7 +133,7 @@ def test_users_files_add_and_replace_entries(tmp_path: Path, monkeypatch: pytest
 
 def test_multimodal_models_and_datasets_are_refused_with_the_reason(tmp_path: Path) -> None:
     text = "cmd: sft\nargs: {model_type: qwen-vl-chat, dataset: x}\nexperiment: [{name: a}]\n"
-    assert "qwen-vl-chat takes images or sound, and hpcbench trains and evaluates on text only" in refusal(
+    assert "qwen-vl-chat takes images or sound by code of its own, which this version does not run" in refusal(
         tmp_path, text
     )
     with pytest.raises(WorkerError, match="images or sound"):

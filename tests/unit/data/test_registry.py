@@ -102,7 +102,7 @@ def test_turns_are_in_conversations_unless_named(tmp_path: Path, formatting: str
         ({**ROWS, "columns": ["a"]}, "columns: list of 1; expected: a mapping of names"),
         ({**ROWS, "columns": {"prompt": 5}}, "columns: prompt: number 5; expected: a name"),
         ({**ROWS, "columns": {"promt": "a"}}, "columns: unknown key 'promt'; expected: "),
-        ({**ROWS, "columns": {"images": "i"}}, "columns: images: images or sound; expected: text; "),
+        ({**ROWS, "columns": {"videos": "i"}}, "columns: videos: video or sound; expected: text and images, "),
         ({**ROWS, "columns": {"chosen": "c"}}, "columns: one of chosen and rejected; expected: both answers"),
         (
             {**ROWS, "columns": {"messages": "m"}},
@@ -142,9 +142,8 @@ def test_the_entries_of_llama_factory_itself_are_read_or_refused_with_a_known_re
         except WorkerError as error:
             reasons.add(str(error).removeprefix(f"{file}: {name}: ").split(";")[0].split(": '")[0])
     assert reasons == {
-        "columns: audios: images or sound",
-        "columns: images: images or sound",
-        "columns: videos: images or sound",
+        "columns: audios: video or sound",
+        "columns: videos: video or sound",
         "no such file",
         "ranking: columns names no chosen and rejected",
     }

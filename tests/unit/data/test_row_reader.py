@@ -143,7 +143,7 @@ def test_plain_text_is_no_chat() -> None:
         ),
         (
             {"query": "q", "response": "a", "images": ["x.png"]},
-            "images: list of 1; expected: text only, as hpcbench trains on",
+            "images: list of 1; expected: text, which is all that this model takes",
         ),
     ],
 )
@@ -169,7 +169,8 @@ def test_text_parts_are_joined_and_other_parts_are_refused() -> None:
     assert read({"messages": [{"role": "user", "content": parts}, ANSWERED]})[0]["content"] == "one two"
     row = {"messages": [{"role": "user", "content": [parts[0], {"type": "image_url", "image_url": "x"}]}, ANSWERED]}
     assert refusal(row) == (
-        "messages: turn 1: content: part 2: of type 'image_url'; expected: text parts; hpcbench trains on text only"
+        "messages: turn 1: content: part 2: of type 'image_url'; expected: text parts, which are all that this "
+        "model takes"
     )
 
 
