@@ -157,6 +157,28 @@ QUANTIZED: Final = Section(
     ),
 )  # fmt: skip
 
+EXPORT: Final = Section(
+    title="Export",
+    rows=(
+        *(
+            Row(
+                name=f"{method}-{data}", ask=f"cmd: export, quant_method: {method}, quant_bits: 4, dataset: {data}",
+                state=CPU, plans=True, test=EXPORT_TEST,
+            )
+            for method in ("awq", "gptq")
+            for data in ("ms-bench-mini", "pileval")
+        ),
+        Row(
+            name="gptq, 8 bits", ask="cmd: export, quant_method: gptq, quant_bits: 8", state=CPU, plans=True,
+            test=EXPORT_TEST,
+        ),
+        Row(
+            name="merge lora", ask="cmd: export, ckpt_dir: FOLDER, merge_lora: true", state=CPU,
+            test="tests/train/test_export.py::test_an_adapter_is_merged_into_a_folder_of_its_own",
+        ),
+    ),
+)  # fmt: skip
+
 INFER_TEST: Final = "tests/train/test_infer.py"
 GREEDY: Final = f"{INFER_TEST}::test_greedy_answers_are_those_of_generate_token_by_token"
 
@@ -288,7 +310,7 @@ FRAMEWORKS: Final = Section(
     ),
 )  # fmt: skip
 
-SECTIONS: Final = (TUNERS, PEFT, QUANTIZED, SETTINGS, GUIDE, EVALUATION, DISTRIBUTION, FRAMEWORKS)
+SECTIONS: Final = (TUNERS, PEFT, QUANTIZED, EXPORT, SETTINGS, GUIDE, EVALUATION, DISTRIBUTION, FRAMEWORKS)
 
 
 def all_rows() -> Iterator[Row]:

@@ -19,10 +19,6 @@ from tests.support.swift_suites import SUITES, models_of, suite_files, write_sta
 
 NUM_LAYERS = 8
 """As many as the suites' methods of layers need."""
-OWED: Mapping[str, str] = dict.fromkeys(
-    ("swift-2.0/export.json", "swift-2.4/export.json", "swift-4/export.yaml"), "export"
-)
-"""Suites that this version does not plan yet -> what is missing."""
 
 
 def make_model(folder: Path, quantization: Mapping[str, Any] | None) -> None:
@@ -51,11 +47,7 @@ def name_of(file: Path) -> str:
 
 
 @pytest.mark.parametrize("file", suite_files(), ids=name_of)
-def test_a_suite_in_the_words_of_a_release_is_planned_as_json_and_as_yaml(
-    file: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if (missing := OWED.get(name_of(file))) is not None:
-        request.applymarker(pytest.mark.xfail(reason=missing, strict=False))
+def test_a_suite_in_the_words_of_a_release_is_planned_as_json_and_as_yaml(file: Path, tmp_path: Path) -> None:
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     requests = plan(file)
     assert {request.base_experiment or request.experiment for request in requests} == {
