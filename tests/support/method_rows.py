@@ -273,6 +273,21 @@ EVALUATION: Final = Section(
     ),
 )  # fmt: skip
 
+TRL_TEST: Final = "tests/train/test_preferences.py::test_losses_are_those_of_trl_itself"
+
+PREFERENCES: Final = Section(
+    title="Preferences and pretraining",
+    rows=(
+        works("dpo", "cmd: dpo, beta: 0.1", TRL_TEST),
+        works("orpo", "cmd: rlhf, rlhf_type: orpo", TRL_TEST),
+        works("simpo", "cmd: rlhf, rlhf_type: simpo", TRL_TEST),
+        works("kto", "cmd: rlhf, rlhf_type: kto", TRL_TEST),
+        works("cpo", "cmd: rlhf, rlhf_type: cpo", TRL_TEST),
+        works("pt", "cmd: pt, dataset: pileval", "tests/train/test_preferences.py::test_texts_are_learned_whole_in_pieces"),
+        later("grpo, ppo, rm, gkd", "cmd: rlhf, rlhf_type: grpo"),
+    ),
+)  # fmt: skip
+
 DISTRIBUTION: Final = Section(
     title="Several GPUs",
     rows=(
@@ -310,7 +325,7 @@ FRAMEWORKS: Final = Section(
     ),
 )  # fmt: skip
 
-SECTIONS: Final = (TUNERS, PEFT, QUANTIZED, EXPORT, SETTINGS, GUIDE, EVALUATION, DISTRIBUTION, FRAMEWORKS)
+SECTIONS: Final = (TUNERS, PEFT, QUANTIZED, EXPORT, SETTINGS, GUIDE, EVALUATION, PREFERENCES, DISTRIBUTION, FRAMEWORKS)
 
 
 def all_rows() -> Iterator[Row]:
