@@ -281,7 +281,7 @@ PREFERENCES: Final = Section(
         works("dpo", "cmd: dpo, beta: 0.1", TRL_TEST),
         works("orpo", "cmd: rlhf, rlhf_type: orpo", TRL_TEST),
         works("simpo", "cmd: rlhf, rlhf_type: simpo", TRL_TEST),
-        works("kto", "cmd: rlhf, rlhf_type: kto", TRL_TEST),
+        works("kto", "cmd: rlhf, rlhf_type: kto, batch_size: 2", TRL_TEST),
         works("cpo", "cmd: rlhf, rlhf_type: cpo", TRL_TEST),
         works("pt", "cmd: pt, dataset: pileval", "tests/train/test_preferences.py::test_texts_are_learned_whole_in_pieces"),
         later("grpo, ppo, rm, gkd", "cmd: rlhf, rlhf_type: grpo"),

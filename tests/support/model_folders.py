@@ -28,19 +28,19 @@ GPT2: Mapping[str, Any] = {
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
 
 
-def llama_tensors(*, rows: int = 8, num_layers: int = 2) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a Llama, four wide."""
+def llama_tensors(*, rows: int = 8, num_layers: int = 2, width: int = 4) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a Llama whose MLP is as wide as all else."""
     layers = {
-        f"model.layers.{layer}.{name}.weight": (4, 4)
+        f"model.layers.{layer}.{name}.weight": (width, width)
         for layer in range(num_layers)
         for name in (
             *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
             *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
         )
     }
-    norms = {f"model.layers.{layer}.input_layernorm.weight": (4,) for layer in range(num_layers)}
-    return {"model.embed_tokens.weight": (rows, 4), **layers, **norms, "model.norm.weight": (4,)} | {
-        "lm_head.weight": (rows, 4)
+    norms = {f"model.layers.{layer}.input_layernorm.weight": (width,) for layer in range(num_layers)}
+    return {"model.embed_tokens.weight": (rows, width), **layers, **norms, "model.norm.weight": (width,)} | {
+        "lm_head.weight": (rows, width)
     }
 
 

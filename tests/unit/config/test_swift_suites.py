@@ -17,15 +17,15 @@ from tests.support.model_folders import llama_tensors, write_model
 from tests.support.places import ROOT
 from tests.support.swift_suites import SUITES, models_of, suite_files, write_stand_ins
 
-NUM_LAYERS = 8
-"""As many as the suites' methods of layers need."""
+NUM_LAYERS, WIDTH = 8, 64
+"""As many and as wide as the suites' methods need."""
 
 
 def make_model(folder: Path, quantization: Mapping[str, Any] | None) -> None:
-    more: dict[str, Any] = {"max_position_embeddings": 4096, "num_hidden_layers": NUM_LAYERS}
+    more: dict[str, Any] = {"max_position_embeddings": 4096, "num_hidden_layers": NUM_LAYERS, "hidden_size": WIDTH}
     if quantization is not None:
         more["quantization_config"] = dict(quantization)
-    write_model(folder, tensors=llama_tensors(num_layers=NUM_LAYERS), more=more)
+    write_model(folder, tensors=llama_tensors(num_layers=NUM_LAYERS, width=WIDTH), more=more)
 
 
 @pytest.fixture(autouse=True, scope="module")
