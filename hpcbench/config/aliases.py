@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hpcbench.config.refused_arguments import FORBIDDEN, NOTHING, OFF, ON, REFUSED, WITHOUT_EFFECT
+from hpcbench.config.refused_arguments import FORBIDDEN, NOTHING, OFF, ON, REFUSED, REFUSED_VALUES, WITHOUT_EFFECT
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import TORCH_DTYPES
 from hpcbench.schemas.tuners import REFUSED_METHODS, peft_arguments
@@ -220,6 +220,10 @@ class ArgumentNames:
                 problems.append(value.problem(message, hint="keep one of them"))
                 continue
             written[own] = name
+            if (refused := REFUSED_VALUES.get(own, {}).get(word := _canonical(value))) is not None:
+                message = f"`{name}: {word}` is known but not supported by this version: {refused[0]}"
+                problems.append(value.problem(message, hint=refused[1]))
+                continue
             found[own] = _own_value(own, value)
             if name == "model" and own == "model_type" and "model_id_or_path" not in given:
                 # The model that is named now must not lose against a path that an earlier layer gave.

@@ -247,6 +247,8 @@ class ExperimentBuilder:
         given = {name: value for name, value in self.layer.section("args").items() if name in names}
         if cmd == "command" and not {"model_type", "model_id_or_path"} & given.keys():
             return None
+        if self._names_bits_of_base(cmd):
+            given.setdefault("quantization_bit", self.layer.section("args")["quant_bits"])
         before = len(self.problems)
         self._refuse_tuners(given)
         self._refuse_others(cmd)
@@ -258,11 +260,18 @@ class ExperimentBuilder:
             self.problems += self.place.datasets.check(args, given, at=self.at, asks=cmd == "infer")
         return args if len(self.problems) == before else None
 
+    def _names_bits_of_base(self, cmd: Command) -> bool:
+        """Return whether `quant_bits` is ms-swift 4's name of quantization_bit, as for all commands but export."""
+        bits = self.layer.section("args").get("quant_bits")
+        return cmd != "export" and bits is not None and str(bits.value) in {"0", "4", "8"}
+
     def _refuse_others(self, cmd: Command) -> None:
         """Report arguments that only other commands have."""
         own = OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}
         for name, entry in self.layer.section("args").items():
             if name in SftArgs.model_fields or name in own or name in peft_arguments():
+                continue
+            if name == "quant_bits" and self._names_bits_of_base(cmd):
                 continue
             groups = {other: group for other, group in OWN_ARGUMENTS.items() if name in group.model_fields}
             default = next(iter(groups.values())).model_fields[name].get_default(call_default_factory=True)

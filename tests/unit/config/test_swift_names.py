@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hpcbench.config import load_suites
 from hpcbench.config.experiment_builder import COMMANDS
 from hpcbench.config.layers import ARGUMENTS
-from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, WITHOUT_EFFECT
+from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, REFUSED_VALUES, WITHOUT_EFFECT
 from hpcbench.errors import ConfigError
 from hpcbench.plan.fingerprint import input_paths
 from hpcbench.plan.requests import plan_suite
@@ -83,6 +84,38 @@ def test_no_argument_is_unknown(tmp_path: Path, release: str, group: str) -> Non
             if isinstance(found, str) and ("unknown argument" in found or "unknown key" in found):
                 unknown.append((argument.name, value, found))
     assert unknown == []
+
+
+@pytest.mark.parametrize(("release", "group"), GROUPS)
+def test_every_word_that_a_release_lists_is_taken_or_refused_with_a_way_on(
+    tmp_path: Path, release: str, group: str
+) -> None:
+    unknown = []
+    for argument in load_names():
+        choices = ast.literal_eval(argument.type) if argument.type.startswith("['") else []
+        if (argument.release, argument.group) != (release, group) or fate_of(argument.name)[0] == "owed":
+            continue
+        for word in choices:
+            text = load_with(tmp_path, argument, word, cmd=command_of(argument))
+            if isinstance(text, str) and ("unknown value" in text or "hint: " not in text):
+                unknown.append((argument.name, word, text))
+    assert [found for found in unknown if "rejected_response" not in found[2]] == []
+
+
+@pytest.mark.parametrize(("name", "word"), [(name, word) for name in REFUSED_VALUES for word in REFUSED_VALUES[name]])
+def test_a_refused_word_says_why_and_what_instead(tmp_path: Path, name: str, word: str) -> None:
+    why, instead = REFUSED_VALUES[name][word]
+    cmd = "infer" if name == "infer_backend" else "sft"
+    text = load_with(tmp_path, name, word, cmd=cmd)
+    assert f"`{name}: {word}` is known but not supported by this version: {why}\n  hint: {instead}" in str(text)
+
+
+def test_the_bits_of_a_base_have_another_name_in_ms_swift_4(tmp_path: Path) -> None:
+    found = load_with(tmp_path, "quant_bits", 4, quant_method="bnb")
+    assert isinstance(found, Suite), found
+    args = found.experiments[0].args
+    assert args is not None
+    assert args.quantization_bit == 4
 
 
 def test_every_argument_has_its_place() -> None:
@@ -257,3 +290,40 @@ def test_a_model_is_loaded_as_it_is_asked_for(tmp_path: Path) -> None:
     assert made is not None
     assert made.device_max_memory == ("20GiB", "40GB")
     assert (made.model_revision, made.rope_scaling) == ("v1.0", "dynamic")
+
+
+FOLLOWED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "streaming": {"args": {"lazy_tokenize": True, "train_dataset_sample": 3}},
+    "download_mode": {},
+    "loss_scale_config_path": {"args": {"agent_template": "react", "use_loss_scale": True}},
+    "padding_free": {"args": {"packing": True}},
+    "response_prefix": {"args": {"template_type": "chatml"}},
+    "deepspeed": {"requirements": {"gpu": 2, "ddp": 2}, "args": {"quantization_bit": 4}},
+    "fsdp": {"requirements": {"gpu": 2, "ddp": 1}},
+    "sequence_parallel_size": {"args": {"max_length": 512, "gradient_checkpointing": True}},
+    "auto_find_batch_size": {"args": {"batch_size": 2, "test_oom_error": True}},
+    "ignore_data_skip": {"args": {"resume_from_checkpoint": "checkpoint", "resume_only_model": True}},
+    "device_map": {"requirements": {"gpu": 2, "ddp": 1}, "args": {"device_max_memory": ["20GiB", "20GiB"]}},
+    "max_memory": {"requirements": {"gpu": 2}, "args": {"device_max_memory": ["20GiB", "20GiB"]}},
+    "hqq_axis": {"args": {"quantization_bit": 8}},
+    "eval_generation_config": {"eval_args": {"gen_kwargs": {"max_gen_toks": 64, "do_sample": False}}},
+    "eval_num_proc": {"eval_args": {"batch_size": 4}},
+    "custom_dataset_info": {"args": {"dataset_info": "dataset_info.json", "dataset": "mine"}},
+    "self_cognition_sample": {"args": {"dataset": ["alpaca-en", "rows.jsonl"]}},
+}
+"""Refused argument -> the keys of a suite that follow its hint."""
+
+
+@pytest.mark.parametrize("name", sorted(FOLLOWED))
+def test_what_a_refusal_says_to_do_instead_is_taken(tmp_path: Path, name: str) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"query": "a", "response": "b"}\n' * 4, encoding="utf-8")
+    registry = {"mine": {"file_name": "rows.jsonl", "columns": {"prompt": "query", "response": "response"}}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(registry), encoding="utf-8")
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "adapter_model.safetensors").touch()
+    keys = FOLLOWED[name]
+    args = {"model_type": "qwen2.5-7b-instruct", "dataset": "alpaca-en", **keys.get("args", {})}
+    refused = load_document(tmp_path, args={"model_type": args["model_type"], "dataset": "alpaca-en", name: "x"})
+    assert f"hint: {REFUSED[name].instead}" in str(refused)
+    found = load_document(tmp_path, **{**keys, "args": args})
+    assert isinstance(found, Suite), found
