@@ -22,16 +22,16 @@ class OtherCommand:
     """What to type in its place."""
 
 
-_EVALUATE = "hpcbench eval --ckpt_dir CHECKPOINT --eval_dataset TASK evaluates what hpcbench sft trained"
 _SERVING = OtherCommand(
     why="hpcbench serves no model to others",
     in_suite="`cmd: infer` answers the prompts of a dataset; `hpcbench infer` answers you",
     typed="hpcbench infer --ckpt_dir CHECKPOINT answers you at the prompt, with --val_dataset FILE a file of prompts",
 )
-_EXPORTING = OtherCommand(
-    why="hpcbench trains and evaluates, and does not export models",
-    in_suite="to evaluate merged weights set eval_args.merge_lora: true; another export runs as `cmd: command`",
-    typed=f"{_EVALUATE}, with --eval_merge_lora true merged; another export runs as `cmd: command` of a suite",
+_EXPORTED_BY = "hpcbench submit SUITE, with `cmd: export` in the suite"
+_MERGING = OtherCommand(
+    why="merging an adapter is an export",
+    in_suite="`cmd: export` with ckpt_from or ckpt_dir merges an adapter into its base",
+    typed=_EXPORTED_BY,
 )
 _REWARDS = OtherCommand(
     why="hpcbench learns from answers that are there (dpo, orpo, simpo, kto, cpo); it trains no reward model and "
@@ -50,7 +50,7 @@ OTHER_COMMANDS: Mapping[str, OtherCommand] = {
         in_suite="`cmd: infer` with val_dataset",
         typed="hpcbench infer --ckpt_dir CHECKPOINT, or --model MODEL",
     ),
-    **dict.fromkeys(("export", "merge-lora"), _EXPORTING),
+    "merge-lora": _MERGING,
     **dict.fromkeys((*REFUSED_RLHF_TYPES, "reward"), _REWARDS),
 }
 """Commands of SWIFT, LLaMA-Factory and TRL."""
@@ -59,6 +59,7 @@ _OF_SUITES = ("pt", "rlhf", "dpo", "orpo", "simpo", "kto", "cpo")
 """Trainings that suites have, and no verb."""
 OTHER_VERBS: Mapping[str, str] = {
     **{name: f"hpcbench submit SUITE, with `cmd: {name}` in the suite" for name in _OF_SUITES},
+    "export": _EXPORTED_BY,
     **dict.fromkeys(("exp", "exp.py", "run", "sbatch"), "hpcbench submit SUITE"),
     **dict.fromkeys(("report", "generate_report", "generate_report.py"), "hpcbench collect"),
     "train": "hpcbench sft, or hpcbench submit SUITE",

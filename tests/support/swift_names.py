@@ -6,7 +6,6 @@ it by the tables of `hpcbench/config/`. REFERENCE.md's table and the test of all
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -19,33 +18,7 @@ from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, WITHOUT_EFFECT
 from hpcbench.schemas.tuners import field_named, peft_arguments
 from tests.support.places import RECORDED
 
-Fate = Literal["honored", "mapped", "changes nothing", "refused", "owed"]
-
-SERVING = "DeployArguments"
-"""Arguments of a server, which hpcbench is not: refused as the others, but not of a command that it has."""
-
-_OWED_EXPORT = "quant_device_map quant_output_dir quant_batch_size group_size exist_ok max_shard_size"
-_OWED_PREFERENCE = """
-ref_model_type ref_model_id_or_path ref_model_free max_prompt_length beta label_smoothing loss_type sft_beta simpo_gamma
-cpo_alpha desirable_weight undesirable_weight ref_model ref_adapters ref_model_revision max_completion_length rpo_alpha
-ld_alpha discopop_tau loss_weights center_rewards_coefficient sft_alpha lmbda seq_kd gkd_logits_topk
-"""
-_OWED_TRAINING = """
-full_determinism ddp_find_unused_parameters ddp_broadcast_buffers resume_only_model min_lr rope_scaling adam_beta1
-adam_beta2 adam_epsilon lr_scheduler_kwargs warmup_steps dataloader_pin_memory dataloader_drop_last evaluation_strategy
-eval_strategy gpu_memory_fraction custom_dataset_info device_max_memory num_beams stop_words max_model_len packing_length
-packing_strategy ddp_timeout columns
-"""
-OWED: Mapping[str, str] = {
-    name: subject
-    for subject, names in (
-        ("export", _OWED_EXPORT),
-        ("preference tuning", _OWED_PREFERENCE),
-        ("training", _OWED_TRAINING),
-    )
-    for name in names.split()
-}
-"""Names that are not settled yet -> the subject that they wait for; a name that is settled no longer counts here."""
+Fate = Literal["honored", "mapped", "changes nothing", "refused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,4 +63,4 @@ def fate_of(name: str) -> tuple[Fate, str]:
         return "changes nothing", WITHOUT_EFFECT[name]
     if name in FORBIDDEN or name in REFUSED:
         return "refused", FORBIDDEN.get(name) or f"{REFUSED[name].why}; {REFUSED[name].instead}"
-    return "owed", OWED[name]
+    raise LookupError(f"{name}: neither taken nor refused")

@@ -21,7 +21,7 @@ from hpcbench.schemas.arguments import ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.tuners import peft_arguments
 from tests.support.model_folders import write_model
-from tests.support.swift_names import OWED, SwiftName, fate_of, load_names
+from tests.support.swift_names import SwiftName, fate_of, load_names
 
 COMMAND_OF = {"Infer": "infer", "Export": "export", "Eval": "eval", "Pt": "pt", "Pretrain": "pt", "RLHF": "rlhf"}
 """Class -> the command that has its arguments; the others' are of `sft`."""
@@ -77,7 +77,7 @@ def asking_value(argument: SwiftName) -> Any:
 def test_no_argument_is_unknown(tmp_path: Path, release: str, group: str) -> None:
     unknown = []
     for argument in load_names():
-        if (argument.release, argument.group) != (release, group) or fate_of(argument.name)[0] == "owed":
+        if (argument.release, argument.group) != (release, group):
             continue
         for value in (asking_value(argument), ast.literal_eval(argument.default)):
             found = load_with(tmp_path, argument, value, cmd=command_of(argument))
@@ -93,7 +93,7 @@ def test_every_word_that_a_release_lists_is_taken_or_refused_with_a_way_on(
     unknown = []
     for argument in load_names():
         choices = ast.literal_eval(argument.type) if argument.type.startswith("['") else []
-        if (argument.release, argument.group) != (release, group) or fate_of(argument.name)[0] == "owed":
+        if (argument.release, argument.group) != (release, group):
             continue
         for word in choices:
             text = load_with(tmp_path, argument, word, cmd=command_of(argument))
@@ -116,11 +116,6 @@ def test_the_bits_of_a_base_have_another_name_in_ms_swift_4(tmp_path: Path) -> N
     args = found.experiments[0].args
     assert args is not None
     assert args.quantization_bit == 4
-
-
-def test_every_argument_has_its_place() -> None:
-    owed = {argument.name for argument in load_names() if fate_of(argument.name)[0] == "owed"}
-    assert owed <= OWED.keys()
 
 
 @pytest.mark.parametrize("name", sorted({name.name for name in load_names()} & REFUSED.keys()))
