@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from hpcbench.catalog.models import MODELS
 from hpcbench.schemas.tuners import list_peft_methods
 
 CPU: Final = "tested on CPU"
@@ -300,6 +301,7 @@ DISTRIBUTION: Final = Section(
         later("model parallel + DDP", "requirements: {gpu: 4, ddp: 2}"),
         later("DeepSpeed ZeRO-2", "deepspeed: default-zero2"),
         later("DeepSpeed ZeRO-3", "deepspeed: default-zero3"),
+        later("optimizer and parameters offloaded to the host", "deepspeed: default-zero3-offload"),
         later("FSDP", "fsdp: full_shard"),
         later("sequence parallel 2, 4", "sequence_parallel_size: 2, requirements: {gpu: 2, ddp: 2}"),
         later("tensor parallel", "tensor_parallel_size: 2, requirements: {gpu: 2, ddp: 2}"),
@@ -310,6 +312,8 @@ FRAMEWORKS: Final = Section(
     title="Speed and other frameworks",
     rows=(
         later("liger kernels", "use_liger_kernel: true"),
+        later("cut cross-entropy", "cut_cross_entropy: true"),
+        later("activations offloaded to the host", "activation_offload: true"),
         later("torch.compile", "torch_compile: true"),
         works("attention by name", "attn_impl: eager", f"{ARGUMENTS}::test_an_attention_that_is_named_runs_and_is_recorded"),
         Row(name="flash attention 2 and 3 by name", ask="attn_impl: flash_attention_2", state=GPU, plans=True),
@@ -325,7 +329,44 @@ FRAMEWORKS: Final = Section(
     ),
 )  # fmt: skip
 
-SECTIONS: Final = (TUNERS, PEFT, QUANTIZED, EXPORT, SETTINGS, GUIDE, EVALUATION, PREFERENCES, DISTRIBUTION, FRAMEWORKS)
+
+def models() -> Section:
+    """Return the models of the documents, by what the catalog knows of them."""
+    entries = {
+        name: entry for name in MODELS.names() if (entry := MODELS.lookup(name)) and "swift" in entry.source.lower()
+    }
+    plain = [n for n, e in entries.items() if not (e.cannot_run or e.needs_remote_code or e.multimodal or e.needs)]
+    own_code = [n for n, e in entries.items() if e.needs_remote_code and not (e.cannot_run or e.multimodal)]
+    refused = [n for n, e in entries.items() if e.cannot_run]
+    return Section(
+        title="Models of the guides",
+        rows=(
+            Row(name=", ".join(plain), ask="model_type: NAME", state=GPU),
+            Row(
+                name=", ".join(own_code), ask="model_type: NAME, trust_remote_code: true",
+                state="needs its own Python code, which was never run with transformers 5",
+            ),
+            Row(
+                name=", ".join(refused), ask="model_type: NAME",
+                state="needs transformers 4, which its code was written for: refused by plan",
+            ),
+        ),
+    )  # fmt: skip
+
+
+SECTIONS: Final = (
+    TUNERS,
+    PEFT,
+    QUANTIZED,
+    EXPORT,
+    SETTINGS,
+    GUIDE,
+    EVALUATION,
+    PREFERENCES,
+    DISTRIBUTION,
+    FRAMEWORKS,
+    models(),
+)
 
 
 def all_rows() -> Iterator[Row]:
