@@ -289,6 +289,25 @@ PREFERENCES: Final = Section(
     ),
 )  # fmt: skip
 
+IMAGES: Final = Section(
+    title="Images",
+    rows=(
+        Row(
+            name="qwen2-vl and qwen2.5-vl on images, all of it or its language part", state=CPU,
+            ask="model: Qwen/Qwen2.5-VL-3B-Instruct, dataset: ROWS_WITH_IMAGES",
+            test="tests/train/test_images.py::test_a_training_on_images_learns_resumes_to_the_last_bit_and_counts_images",
+        ),
+        Row(
+            name="smolvlm on images", ask="model: HuggingFaceTB/SmolVLM-256M-Instruct, dataset: ROWS_WITH_IMAGES", state=CPU,
+            test="tests/train/test_images.py::test_a_training_on_images_learns_resumes_to_the_last_bit_and_counts_images",
+        ),
+        Row(
+            name="qwen-vl on coco-en", ask="model_type: qwen-vl-chat, dataset: coco-en", plans=False,
+            state="needs transformers 4, which its code was written for: refused by plan",
+        ),
+    ),
+)  # fmt: skip
+
 DISTRIBUTION: Final = Section(
     title="Several GPUs",
     rows=(

@@ -17,7 +17,7 @@ from tests.support.model_folders import llama_tensors, write_model
 from tests.support.places import ROOT
 from tests.support.swift_suites import SUITES, models_of, suite_files, write_stand_ins
 
-NUM_LAYERS, WIDTH = 8, 64
+NUM_LAYERS, WIDTH = 8, 128
 """As many and as wide as the suites' methods need."""
 
 
