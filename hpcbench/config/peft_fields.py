@@ -7,6 +7,7 @@ judge. No file is read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -97,7 +98,7 @@ def _take_fields(method: str, found: dict[str, Located], problems: list[Problem]
         return fields
     for name, value in list(found.items()):
         # What an alias made another argument's: `r` is lora_rank but where the method has a field r.
-        as_written = value.path.rpartition(".")[2]
+        as_written = _name_as_written(value)
         is_alias = name in SftArgs.model_fields and as_written in peft_methods()[method].fields and as_written != name
         own = method in peft_arguments().get(name, ()) and name not in SftArgs.model_fields
         if not is_alias and not own:
@@ -106,10 +107,15 @@ def _take_fields(method: str, found: dict[str, Located], problems: list[Problem]
         if field is None or (is_alias and field in {"target_modules", "modules_to_save"}):
             continue
         if field in fields:
-            message = f"`{as_written}` and `{fields[field].path.rpartition('.')[2]}` are the same field of {method}"
+            message = f"`{as_written}` and `{_name_as_written(fields[field])}` are the same field of {method}"
             problems.append(value.problem(message, hint="keep one of them"))
         fields[field] = found.pop(name)
     return fields
+
+
+def _name_as_written(value: Located) -> str:
+    """Return the argument's name in the file, of one value of a matrix too."""
+    return re.sub(r"\[[^]]*\]$", "", value.path).rpartition(".")[2]
 
 
 def _move_to_arguments(

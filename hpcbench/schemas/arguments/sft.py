@@ -88,6 +88,8 @@ class SftArgs(PreferenceArgs, ImageArgs, TunerArgs, HubArgs, TrainingArgs, DataA
         """Return what cannot go with tokens that stand before each sample."""
         if not self.adds_tokens:
             return None
+        if self.rlhf_type is not None:
+            return f"the virtual tokens of sft_type {self.sft_type} cannot be trained from preferences: take lora"
         for name in ("packing", "use_loss_scale"):
             if getattr(self, name):
                 return f"{name} cannot go with the virtual tokens of sft_type {self.sft_type}: set {name}: false"

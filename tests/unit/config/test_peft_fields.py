@@ -159,6 +159,21 @@ def test_fields_that_all_experiments_share_go_to_the_method_that_has_them(tmp_pa
     assert "`vera_rank` has no effect in any experiment" in text
 
 
+def test_fields_vary_in_a_matrix(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"query": "a", "response": "b"}\n' * 4, encoding="utf-8")
+    args = {"model_type": "qwen2.5-7b-instruct", "dataset": "rows.jsonl"}
+    matrix = {"sft_type": ["loha", "vera"], "r": [2, 4]}
+    suite = {"cmd": "sft", "args": args, "experiment": [{"name": "a", "matrix": matrix}]}
+    (tmp_path / "demo.json").write_text(json.dumps(suite), encoding="utf-8")
+    found = [experiment.args for experiment in load_suites([tmp_path / "demo.json"])[0].experiments]
+    assert [(args.sft_type, args.peft_config) for args in found if args is not None] == [
+        ("loha", {"r": 2}),
+        ("loha", {"r": 4}),
+        ("vera", {"r": 2}),
+        ("vera", {"r": 4}),
+    ]
+
+
 def test_every_method_is_planned_by_its_name(tmp_path: Path) -> None:
     needed = {"num_virtual_tokens": 4, "adapter_len": 4, "adapter_layers": 2, "token_indices": [1]}
     experiments = [
