@@ -98,7 +98,10 @@ EFFECTS = (
         holds=lambda args: args.saves_modules,
     ),
     _Effect(
-        names=tuple(name for name in (*_family("lora_"), "use_dora", "use_rslora") if name not in _OF_OTHERS_TOO),
+        names=(
+            *(name for name in _family("lora_") if name not in _OF_OTHERS_TOO),
+            *("use_dora", "use_rslora", "use_qalora"),
+        ),
         needs="sft_type: lora",
         holds=_of_tuners("lora"),
     ),
@@ -106,6 +109,12 @@ EFFECTS = (
         names=("init_lora_weights", "target_parameters", "use_swift_lora"),
         needs="sft_type: lora",
         holds=_of_tuners("lora"),
+    ),
+    _Effect(
+        names=("qalora_group_size",),
+        needs="use_qalora: true",
+        holds=lambda args: args.use_qalora,
+        switch="use_qalora",
     ),
     _Effect(names=_FREEZING, needs="sft_type: full, without lisa", holds=_of_tuners("full", "galore")),
     _Effect(names=("peft_config",), needs="an sft_type of peft", holds=lambda args: args.sft_type in peft_methods()),

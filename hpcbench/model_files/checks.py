@@ -28,6 +28,7 @@ from hpcbench.model_files.modules import (
     with_matrices,
 )
 from hpcbench.model_files.peft_sizes import find_misfits
+from hpcbench.model_files.quantized import find_quantized
 from hpcbench.model_files.quantized_checks import check_quantized
 from hpcbench.model_files.tokenizer import DEFAULT
 from hpcbench.schemas.arguments import SftArgs
@@ -89,7 +90,12 @@ def check_model(args: SftArgs, model: ModelFolder, *, trains: bool, has_chats: b
     if has_chats and trains and not found:
         found += _try_template(args, model)
     if trains and not found:
-        found += [*_check_length(args, model), *_check_targets(args, model), *_check_layers(args, model)]
+        found += [
+            *_check_length(args, model),
+            *_check_qalora(args, model),
+            *_check_targets(args, model),
+            *_check_layers(args, model),
+        ]
     return found
 
 
@@ -275,6 +281,14 @@ def target_arguments(args: SftArgs) -> tuple[str, ...]:
     }.get(args.tuner, ())
     targets = ("lora_target_modules",) if args.takes_targets and args.target_regex is None else ()
     return (*own, *targets, *(("lora_modules_to_save",) if args.saves_modules else ()))
+
+
+def _check_qalora(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
+    held = find_quantized(model.config)
+    if args.use_qalora and (held is None or held.method != "gptq"):
+        message = f"{model.name} does not hold GPTQ's weights, which qalora goes with"
+        hint = "`cmd: export` with quant_method: gptq makes such a model"
+        yield Fault(argument="use_qalora", message=message, expected="use_qalora: false", hint=hint)
 
 
 def _check_patterns(args: SftArgs, model: ModelFolder, layers: Collection[str]) -> Iterator[Fault]:

@@ -72,7 +72,15 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "args": frozenset(
         {
             *("attn_impl", "quant_method", "plain_text", *PreferenceArgs.model_fields),
-            *("peft_config", "target_regex", "target_parameters", "lora_dtype", "use_swift_lora"),
+            *(
+                "peft_config",
+                "target_regex",
+                "target_parameters",
+                "lora_dtype",
+                "use_swift_lora",
+                "use_qalora",
+                "qalora_group_size",
+            ),
             *("freeze_parameters", "freeze_parameters_regex", "freeze_parameters_ratio"),
             *("max_pixels", "freeze_llm", "freeze_vit", "freeze_aligner"),
             *("trainable_parameters", "trainable_parameters_regex"),

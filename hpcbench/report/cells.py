@@ -52,6 +52,7 @@ def tuner_params(args: SftArgs) -> str:
         parts += [f"lr_ratio={args.lora_lr_ratio:g}"] if args.lora_lr_ratio is not None else []
         parts += ["use_rslora=True"] if args.use_rslora else []
         parts += ["use_dora=True"] if args.use_dora else []
+        parts += [f"qalora_group_size={args.qalora_group_size}"] if args.use_qalora else []
         parts += [f"bias={args.lora_bias_trainable}"] if args.lora_bias_trainable != "none" else []
         parts += [f"modules_to_save={','.join(args.lora_modules_to_save)}"] if args.lora_modules_to_save else []
         parts += [f"init={args.init_lora_weights}"] if args.init_lora_weights != "true" else []

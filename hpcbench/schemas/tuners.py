@@ -27,6 +27,7 @@ SHORTHANDS: Final[Mapping[str, Mapping[str, str | float | bool]]] = {
     "lora+": {"sft_type": "lora", "lora_lr_ratio": 16.0},
     # As in SWIFT 2.x's scripts: `qlora` is lora with quantization_bit 4.
     "qlora": {"sft_type": "lora", "quantization_bit": 4},
+    "qalora": {"sft_type": "lora", "use_qalora": True},
     "galore": {"sft_type": "full", "use_galore": True},
     # Two layers at a time, as in the paper (arXiv:2403.17919) and ms-swift's benchmark.
     "lisa": {"sft_type": "full", "lisa_activated_layers": 2},
@@ -90,6 +91,8 @@ FIELDS_AS_ARGUMENTS: Final[Mapping[str, Mapping[str, str]]] = {
         "bias": "lora_bias_trainable",
         "use_rslora": "use_rslora",
         "use_dora": "use_dora",
+        "use_qalora": "use_qalora",
+        "qalora_group_size": "qalora_group_size",
         "init_lora_weights": "init_lora_weights",
     },
     "adalora": {

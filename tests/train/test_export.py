@@ -263,6 +263,28 @@ def test_lora_on_gptq_trains_stops_and_resumes(
     check_training(tmp_path, Path(gptq.output_model), chats, monkeypatch)
 
 
+def test_qalora_on_gptq_trains_is_counted_and_loads(tmp_path: Path, gptq: ExportMetrics, base_model: Path) -> None:
+    values: dict[str, Any] = {"qalora_group_size": 32, "lora_rank": 4, "lora_target_modules": "q_proj"}
+    model, args = prepare(Path(gptq.output_model), sft_type="qalora", **values)
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    assert {tuple(weight.shape)[-1] for name, weight in trained.items() if "lora_A" in name} == {128 // 32}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2)
+    ids = torch.arange(60, 100).reshape(2, 20)
+    found = []
+    for _ in range(3):
+        loss = model.eval()(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(loss.item())
+    assert found[-1] < found[0]
+    expected = logits(model)
+    model.save_pretrained(tmp_path / "last")
+    assert (logits(loading.load_checkpoint(args, tmp_path / "last", "cpu")) == expected).all()
+    with pytest.raises(WorkerError, match="use_qalora: the base's weights are not GPTQ's"):
+        prepare(base_model, sft_type="qalora", **values)
+
+
 def check_training(
     tmp_path: Path, base: Path, chats: Path, monkeypatch: pytest.MonkeyPatch, *, has_learned: bool = False
 ) -> None:

@@ -51,7 +51,7 @@ REFUSED_INITS: Final = {
 """Values of init_lora_weights that peft has and hpcbench does not honour -> why."""
 
 LORA_ONLY: Final = (
-    *("use_dora", "use_rslora", "lora_lr_ratio"),
+    *("use_dora", "use_rslora", "use_qalora", "qalora_group_size", "lora_lr_ratio"),
     *("lora_bias_trainable", "lora_modules_to_save", "init_lora_weights"),
 )
 """Arguments of lora that adalora, which takes the others of lora's, does not have."""
@@ -61,8 +61,8 @@ class TunerArgs(Arguments):
     """Which parameters are trained, and how."""
 
     sft_type: SftType = "lora"
-    """Fine-tuning method; dora, rslora, lora+, qlora, galore and lisa are lora or full with their switch on, peft takes
-    the method from peft_config."""
+    """Fine-tuning method; dora, rslora, lora+, qlora, qalora, galore and lisa are lora or full with their switch on,
+    peft takes the method from peft_config."""
     peft_config: dict[str, Any] = Field(default={})
     """Fields of peft's configuration of the method, by peft's names; for sft_type peft with peft_type. They may be
     written as arguments, the method's name before them or not: vera_rank."""
@@ -86,6 +86,10 @@ class TunerArgs(Arguments):
     """Learning rate of B over that of A (LoRA+, arXiv:2402.12354); None trains plain lora."""
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(lora_rank) instead (rsLoRA, arXiv:2312.03732)."""
+    use_qalora: bool = False
+    """Let neighboring inputs share an entry of A, on a base of GPTQ's weights (QA-LoRA, arXiv:2309.14717)."""
+    qalora_group_size: PositiveInt = 16
+    """Inputs that share one: the group size of the base's weights."""
     use_dora: bool = False
     """Train magnitude and direction of the weights separately (DoRA, arXiv:2402.09353)."""
     lora_bias_trainable: Literal["none", "all", "lora_only"] = "none"
@@ -255,6 +259,8 @@ class TunerArgs(Arguments):
         others = [name for name in ("lora_dropout_p", "use_dora") if self.differs_from_default(name)]
         if self.target_parameters and others:
             return f"target_parameters are trained without {others[0]}: leave it out"
+        if self.use_qalora and self.use_dora:
+            return "use_qalora and use_dora are two methods: choose one"
         if self.lora_dtype == "fp16":
             return "lora_dtype fp16 cannot be trained, its gradients need fp32 weights: take bf16 or fp32"
         return None

@@ -52,7 +52,7 @@ def prepare(model: Any, args: SftArgs) -> Any:
         raise WorkerError(
             f"target_parameters: no weight is named {name_first(unmatched)}", hint=f"it has {name_first(known, 20)}"
         )
-    return add_adapter(
+    tuned = add_adapter(
         model,
         args,
         LoraConfig,
@@ -63,7 +63,16 @@ def prepare(model: Any, args: SftArgs) -> Any:
         modules_to_save=list(args.lora_modules_to_save) or None,
         init_lora_weights={"true": True, "false": False}.get(args.init_lora_weights, args.init_lora_weights),
         target_parameters=list(args.target_parameters) or None,
+        use_qalora=args.use_qalora,
+        qalora_group_size=args.qalora_group_size,
     )
+    # peft reads the switch in layers of GPTQ's alone, and passes over it in others.
+    if args.use_qalora and not any(hasattr(module, "qalora_group_size") for module in tuned.modules()):
+        raise WorkerError(
+            "use_qalora: the base's weights are not GPTQ's",
+            hint="give a model that `cmd: export` with quant_method: gptq made, or set use_qalora: false",
+        )
+    return tuned
 
 
 def check_saved_modules(model: Any, args: SftArgs) -> None:

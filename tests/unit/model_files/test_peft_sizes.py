@@ -53,6 +53,14 @@ def test_a_number_that_fits_is_taken(tmp_path: Path, args: dict[str, Any]) -> No
     assert plan(tmp_path, **args) == ""
 
 
+def test_qalora_needs_a_base_of_gptq(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    for args in ({"sft_type": "qalora"}, {"use_qalora": True}):
+        text = plan(tmp_path, **args)
+        assert "model does not hold GPTQ's weights, which qalora goes with\n  expected: use_qalora: false" in text
+        assert "hint: `cmd: export` with quant_method: gptq makes such a model" in text
+
+
 def test_a_method_for_a_few_architectures_is_refused_on_others(tmp_path: Path) -> None:
     args: dict[str, Any] = {"sft_type": "adaption_prompt", "adapter_len": 4, "adapter_layers": 1}
     write_model(tmp_path / "model")
