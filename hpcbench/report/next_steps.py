@@ -8,6 +8,7 @@ from hpcbench.invocation import command
 from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import BAD_NODE, DISK_FULL, INPUTS_CHANGED
+from hpcbench.schemas.request import TRAIN
 from hpcbench.schemas.states import JobState
 
 SMALLER = "a smaller batch_size or max_length, gradient_checkpointing or more GPUs"
@@ -46,7 +47,7 @@ def next_steps(job: JobView) -> list[Step]:
         case JobState.PENDING | JobState.UNKNOWN:
             return [Step(command("status", place))]
         case JobState.BLOCKED:
-            return [Step(command("why", f"{place}/train"))]
+            return [Step(command("why", "/".join((job.suite, *(job.parent or (job.experiment, TRAIN))))))]
         case JobState.OUT_OF_MEMORY:
             return [Step(_submit(job), f"with {SMALLER}, under a new name")]
         case _:

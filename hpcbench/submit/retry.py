@@ -21,7 +21,7 @@ from hpcbench.scheduler.slurm.cluster_facts import NodeGroup
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import BAD_NODE
-from hpcbench.schemas.request import TRAIN, JobRef, Resources
+from hpcbench.schemas.request import JobRef, Resources, main_job
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.schemas.suite_folder import read_plan
@@ -85,11 +85,20 @@ def prepare_retry(
         check_remedies(remedies, profile, slurm.node_groups)
     options = Options(
         retry=frozenset(states),
-        only=experiments,
+        only=with_takers(experiments, suite),
         retry_jobs=frozenset(job.ref for job in mine),
         resources={place: remedy.resources for place, remedy in remedies.items()} if adjust else {},
     )
     return Retry(suite=suite, jobs=mine, remedies=remedies, destination=destination, options=options)
+
+
+def with_takers(experiments: Sequence[str], suite: Suite) -> tuple[str, ...]:
+    """Return the experiments and all that take their models, at any distance: what was blocked runs again too."""
+    found = list(experiments)
+    for experiment in suite.experiments:  # makers first
+        if experiment.ckpt_from in found and experiment.name not in found:
+            found.append(experiment.name)
+    return tuple(found)
 
 
 def load_submitted_suite(save_dir: Path, name: str) -> tuple[Suite, str]:
@@ -116,7 +125,7 @@ def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile
         experiment = planned.get(job.experiment)
         if job.suite != suite.name or experiment is None:
             continue
-        asked = experiment.requirements if job.job == TRAIN else experiment.eval_requirements
+        asked = experiment.requirements if job.job == main_job(experiment.cmd) else experiment.eval_requirements
         remedy = find_remedy(job, asked, profile)
         if remedy is not None:
             found[job.ref] = remedy
