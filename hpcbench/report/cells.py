@@ -149,6 +149,15 @@ def quantization_text(args: SftArgs) -> str:
     return f"int{args.quantization_bit} (bnb)" if args.quantization_bit else args.dtype
 
 
+def model_form(facts: Facts) -> str | None:
+    """Return how a base's weights are held while it trains; of an exported model `int4 (awq)` or `merged`."""
+    request = None if facts.view.main is None else facts.view.main.request
+    if request is not None and request.export is not None:
+        bits, method = request.export.quant_bits, request.export.quant_method
+        return f"int{bits} ({method})" if bits else "merged"
+    return None if facts.args is None else quantization_text(facts.args)
+
+
 def hypers(args: SftArgs) -> str:
     """Return learning rate and length of the training, for example `lr=5e-05/epoch=2`."""
     length = f"steps={args.max_steps}" if args.max_steps >= 0 else f"epoch={args.num_train_epochs:g}"

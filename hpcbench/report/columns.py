@@ -13,7 +13,7 @@ from hpcbench.report.cells import (
     hypers,
     infer_speed_text,
     infer_totals,
-    quantization_text,
+    model_form,
     train_speed_text,
     trainable_text,
     tuner_params,
@@ -128,7 +128,7 @@ QUANTIZATION = Column(
     key="quantization",
     header="Quantization",
     short="quantization",
-    get=lambda facts: None if facts.args is None else quantization_text(facts.args),
+    get=model_form,
 )
 DATASET = Column(key="dataset", header="dataset", get=_dataset)
 MIX_RATIO = Column(

@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from hpcbench.report.escape import one_line
-from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.arguments import ExportArgs, SftArgs
 from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.progress import progress_text
 from hpcbench.schemas.record import (
     Cause,
     CommandMetrics,
     EvalMetrics,
+    ExportMetrics,
     InferMetrics,
     Metrics,
     Record,
@@ -80,6 +81,7 @@ class Facts:
     train: TrainMetrics | None
     command: CommandMetrics | None
     infer: InferMetrics | None
+    export: ExportMetrics | None
     evals: Mapping[str, EvalFacts]
 
     @property
@@ -111,6 +113,7 @@ def facts_of(view: ExperimentView) -> Facts:
         train=metrics if isinstance(metrics, TrainMetrics) else None,
         command=metrics if isinstance(metrics, CommandMetrics) else None,
         infer=metrics if isinstance(metrics, InferMetrics) else None,
+        export=metrics if isinstance(metrics, ExportMetrics) else None,
         evals={facts.dataset: facts for facts in evals},
     )
 
@@ -211,11 +214,19 @@ def hardware(job: JobView) -> tuple[object, ...]:
 def _raw_args(view: ExperimentView) -> Mapping[str, Any]:
     for job in view.jobs:
         if job.request is not None and job.request.args is not None:
-            return job.request.args.model_dump()
+            return {**job.request.args.model_dump(), **_quantization_args(job.request.export)}
         args = None if job.record is None else job.record.request.get("args")
         if isinstance(args, Mapping):
             return args
     return {}
+
+
+def _quantization_args(export: ExportArgs | None) -> dict[str, Any]:
+    """Return an export's own arguments; what it does not use is null."""
+    if export is None:
+        return {}
+    unused = {} if export.quant_bits else {"quant_method": None, "quant_bits": None}
+    return {**export.model_dump(), **unused, **({} if export.calibrates else {"dataset": None})}
 
 
 def _args(view: ExperimentView, raw_args: Mapping[str, Any]) -> SftArgs | None:

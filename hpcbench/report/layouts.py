@@ -28,7 +28,7 @@ def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     optional = (
         (c.STATE, not all(row.completed for row in rows)),
         (c.MODEL, True),
-        (c.QUANTIZATION, any(facts.args is not None and facts.args.quantization_bit for facts in experiments)),
+        (c.QUANTIZATION, any(_holds_weights_otherwise(facts) for facts in experiments)),
         (c.DATASET, True),
         (c.MIX_RATIO, any(c.MIX_RATIO.get(facts) for facts in experiments)),
         (c.TUNER, True),
@@ -90,6 +90,10 @@ def swift_export_columns() -> tuple[Column, ...]:
         replace(_swift(c.INFER_SPEED), show=infer_speed_text),
         *(_weighted_accuracy(dataset) for dataset in SWIFT_DATASETS),
     )
+
+
+def _holds_weights_otherwise(facts: Facts) -> bool:
+    return facts.view.cmd == "export" or (facts.args is not None and facts.args.quantization_bit > 0)
 
 
 def _empty(column: Column, experiments: Iterable[Facts]) -> bool:

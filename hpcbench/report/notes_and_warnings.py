@@ -16,7 +16,8 @@ from hpcbench.report.next_steps import Step, next_steps
 from hpcbench.report.rows import Row, column_cells
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 from hpcbench.schemas.collection import JobView, SuiteView
-from hpcbench.schemas.record import SETUP_FAILED, EvalMetrics, TrainMetrics
+from hpcbench.schemas.record import SETUP_FAILED, EvalMetrics, ExportMetrics, TrainMetrics
+from hpcbench.schemas.request import JobRef
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.storage.paths import JobPaths
 
@@ -95,15 +96,22 @@ def others_note(suite: SuiteView) -> str | None:
 
 def failures_of(experiments: Iterable[Facts]) -> tuple[Failure, ...]:
     """Return the jobs that ended without completing, running out of GPU memory included, each with what it blocks."""
+    known = list(experiments)
+    blocked: dict[JobRef, list[str]] = {}
+    for facts in known:
+        for job in facts.view.jobs:
+            if job.state is JobState.BLOCKED and job.parent is not None:
+                own = job.parent[0] == job.experiment
+                blocked.setdefault(job.parent, []).append(job.job if own else f"{job.experiment} {job.job}")
     return tuple(
-        _failure(facts, job)
-        for facts in experiments
+        _failure(job, blocked.get(job.ref, ()))
+        for facts in known
         for job in facts.view.jobs
         if job.state in FAILED_STATES or job.state is JobState.OUT_OF_MEMORY
     )
 
 
-def _failure(facts: Facts, job: JobView) -> Failure:
+def _failure(job: JobView, blocks: Sequence[str]) -> Failure:
     cause = job_cause(job)
     name = f"{job.suite}/{job.experiment}"
     is_oom = job.state is JobState.OUT_OF_MEMORY
@@ -116,9 +124,7 @@ def _failure(facts: Facts, job: JobView) -> Failure:
         log=_log_path(job),
         hint=cause.hint if cause is not None and cause.hint else OOM_HINT if is_oom else None,
         lines=() if cause is None else cause.lines[-5:],
-        blocks=tuple(found.job for found in facts.view.evals if found.state is JobState.BLOCKED)
-        if job is facts.view.main
-        else (),
+        blocks=tuple(blocks),
         steps=(Step(look), *next_steps(job)),
     )
 
@@ -215,8 +221,9 @@ def _deviation_warnings(experiments: Iterable[Facts]) -> list[str]:
     """Return what ran otherwise than it was asked for, each with the experiments or evals that it happened to."""
     names: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for facts in experiments:
-        if facts.train is not None:
-            for deviation in _deviations(facts.train):
+        main = facts.train or facts.export
+        if main is not None:
+            for deviation in _deviations(main):
                 names[deviation].append(facts.view.name)
         for found in facts.evals.values():
             for deviation in () if found.metrics is None else _deviations(found.metrics):
@@ -225,7 +232,7 @@ def _deviation_warnings(experiments: Iterable[Facts]) -> list[str]:
     return [f"{argument}: {text} ({name_first(found)})" for (argument, text), found in names.items()]
 
 
-def _deviations(metrics: TrainMetrics | EvalMetrics) -> list[tuple[str, str]]:
+def _deviations(metrics: TrainMetrics | EvalMetrics | ExportMetrics) -> list[tuple[str, str]]:
     found = list(metrics.deviations.items())
     # Records of 0.2 say it there.
     old = metrics.unknown.get("attention")

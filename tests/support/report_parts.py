@@ -106,6 +106,7 @@ def make_job(
         request=request,
         record=record,
         progress=progress or {},
+        parent=(experiment, "train") if state is JobState.BLOCKED else None,
     )
 
 
