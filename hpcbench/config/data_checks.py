@@ -121,7 +121,7 @@ class DatasetChecker:
         key = (name, *ways, lesson_of(args), *args.columns.items(), args.system is not None, asks, reads_images)
         if key not in self.found:
             # Of a model that is not here the job says what it does with images.
-            self.found[key] = _look_at(name, args, asks=asks, takes_images=reads_images is not False)
+            self.found[key] = _look_at(name, args, asks=asks, takes_images=reads_images is not False and not asks)
         return self.found[key]
 
 

@@ -247,7 +247,8 @@ class RowReader:
         if is_absent(value) and self.images is None:
             return chat
         if self.images is None:
-            raise BadRowError(f"{column}: {describe(value)}", expected="text, which is all that this model takes")
+            expected = "text, which is all that this model takes" if self.needs_answer else "text; infer asks no images"
+            raise BadRowError(f"{column}: {describe(value)}", expected=expected)
         if chat.text is not None:
             if is_absent(value):
                 return chat

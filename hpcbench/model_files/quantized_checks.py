@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hpcbench.model_files.fault import Fault
 from hpcbench.model_files.folder import ModelFolder
+from hpcbench.model_files.image_models import find_image_model
 from hpcbench.model_files.quantized import BITSANDBYTES, FORMS, Quantized, bitsandbytes_bits, find_quantized
 from hpcbench.schemas.arguments import TORCH_DTYPES, ExportArgs, SftArgs
 
@@ -84,6 +85,10 @@ def check_merging(argument: str, model: ModelFolder) -> Fault | None:
 
 def check_export(export: ExportArgs, model: ModelFolder) -> Iterator[Fault]:
     """Yield what stands against an export of this model, or of an adapter on it."""
+    if export.quant_bits and find_image_model(model.config) is not None:
+        message = f"{model.name} reads images, and exports quantise text models"
+        yield Fault(argument="quant_bits", message=message, expected="a text model", hint="merge_lora alone merges")
+        return
     held = find_quantized(model.config)
     has_checkpoint = export.ckpt_from is not None or export.ckpt_dir is not None
     if held is not None and held.method != BITSANDBYTES:

@@ -28,6 +28,7 @@ from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, load_eval_tasks
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from tests.support import evaluations
 from tests.support.places import ROOT, shared
+from tests.support.tiny_image_models import make_image_model, write_image_rows
 
 pytestmark = [
     pytest.mark.train,
@@ -380,3 +381,23 @@ def test_request_without_dataset_or_with_a_program_is_refused(world: World, tmp_
     request = evaluations.make_request(world.base, "words", eval_args={"command": ("true",)})
     with pytest.raises(WorkerError, match=r"eval_args.command is run by the job's supervisor"):
         evaluate.run(request, JobPaths(tmp_path), attempt)
+
+
+def test_an_image_model_is_evaluated_on_texts_and_on_the_loss_of_rows_with_images(tmp_path: Path) -> None:
+    model = make_image_model(tmp_path / "model", "qwen2_vl")
+    rows = write_image_rows(tmp_path / "rows", count=4)
+    documents = [{"question": "q?", "answer": 0, "choices": ["a", "b"]}]
+    tasks = evaluations.write_task(tmp_path / "tasks", "choice", documents, **evaluations.CHOICE_TASK)
+    request = evaluations.make_request(
+        model,
+        "choice",
+        args={"dataset": [str(rows)], "dataset_test_ratio": 0.5},
+        eval_args={"include_path": [str(tasks)], "eval_loss": True},
+    )
+    attempt = JobPaths(tmp_path / "job").attempt(1)
+    attempt.folder.mkdir(parents=True)
+    evaluate.run(request, JobPaths(tmp_path / "job"), attempt)
+    metrics = EvalMetrics.model_validate(read_json(attempt.metrics))
+    assert metrics.tasks["choice"].num_samples == 1
+    assert metrics.num_val_rows == 2
+    assert metrics.eval_loss is not None

@@ -259,7 +259,7 @@ def _load_samples(dataset: str, args: SftArgs, *, needs_answer: bool = True) -> 
         has_system=args.system is not None,
         renames=args.columns,
         needs_answer=needs_answer,
-        images=ImageCheck() if find_model_type(args) is not None else None,
+        images=ImageCheck() if needs_answer and find_model_type(args) is not None else None,
     )
     strategy = args.check_dataset_strategy
     bad: list[DataError] = []

@@ -34,6 +34,7 @@ from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, AttemptPaths, JobPaths
 from hpcbench.worker.data.batches import pad_rows
+from hpcbench.worker.data.processor import copy_processor_files
 from hpcbench.worker.export.calibration import CalibrationRows, load_calibration_rows
 from hpcbench.worker.export.quantizing import computing_dtype, quantize_calibrated, quantize_rounded
 from hpcbench.worker.export.result_folder import ResultFolder
@@ -247,6 +248,7 @@ def _merge(assignment: Assignment, source: Source, target: Path) -> float:
         logger.warning("generation_config.json: %s", repaired)
     model.save_pretrained(target, max_shard_size=export.max_shard_size)
     load_tokenizer(args).save_pretrained(target)
+    copy_processor_files(args, target)
     return time.perf_counter() - started_s
 
 

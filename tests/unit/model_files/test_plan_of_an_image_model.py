@@ -102,6 +102,28 @@ def test_a_text_model_refuses_rows_with_images(folder: Path) -> None:
     assert "train.jsonl: line 1: images: list of 1\n  expected: text, which is all that this model takes" in text
 
 
+def test_infer_asks_no_images_and_exports_quantise_no_image_model(folder: Path) -> None:
+    suite = folder / "suite.yaml"
+    (folder / "train.jsonl").write_text(json.dumps(GOOD) + "\n")
+    model = {"model_id_or_path": "./model"}
+    for cmd, args, message in (
+        (
+            "infer",
+            {**model, "val_dataset": "./train.jsonl"},
+            "images: list of 1\n  expected: text; infer asks no images",
+        ),
+        (
+            "export",
+            {**model, "quant_bits": 4, "quant_method": "bnb"},
+            "args.quant_bits: model reads images, and exports quantise text models\n  expected: a text model",
+        ),
+    ):
+        suite.write_text(json.dumps({"cmd": cmd, "device": "cpu", "experiment": [{"name": "one", "args": args}]}))
+        with pytest.raises(ConfigError) as caught:
+            load_suites([suite])
+        assert message in str(caught.value).replace(f"{folder}/", "")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -113,6 +135,10 @@ def test_a_text_model_refuses_rows_with_images(folder: Path) -> None:
             "args.freeze_llm: freeze_llm, freeze_vit and freeze_aligner together leave nothing to train\n",
         ),
         ({"max_pixels": 0}, "args.max_pixels"),
+        (
+            {"rope_scaling": "linear"},
+            "args.rope_scaling: rope_scaling stretches positions of one dimension, and model ",
+        ),
     ],
 )
 def test_what_an_image_model_cannot_do_is_refused(folder: Path, args: dict[str, Any], message: str) -> None:
