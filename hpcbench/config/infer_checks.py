@@ -15,7 +15,7 @@ from typing import Any, Final
 from hpcbench.errors import HpcbenchError, Problem
 from hpcbench.hub.models import locate_model
 from hpcbench.model_files.adapters import CheckpointFolder, find_other_base, read_checkpoint_folder
-from hpcbench.schemas.arguments import DataArgs, InferArgs, ModelArgs, SftArgs
+from hpcbench.schemas.arguments import GENERATION_ARGUMENTS, DataArgs, InferArgs, ModelArgs, SftArgs
 from hpcbench.schemas.request import Device, Resources, read_request
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.located_yaml import Located
@@ -25,16 +25,12 @@ CKPT_DIR: Final = "ckpt_dir"
 _MODEL_NAMES: Final = ("model_type", "model_id_or_path")
 _NEVER_TAKEN: Final = "trust_remote_code"
 """Whether a model's code may run is decided by who runs it."""
-_GENERATION: Final = (
-    *("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams", "stop_words"),
-    "seed",
-)
 _OF_THE_ROWS: Final = (
     *("dataset", "val_dataset", "dataset_split_seed", "dataset_test_ratio", "val_dataset_sample", "dataset_info"),
     *("max_length", "truncation_strategy", "check_dataset_strategy", "agent_template", "custom_dataset_info"),
 )
 READ_ARGUMENTS: Final = tuple(
-    name for name in SftArgs.model_fields if name in {*ModelArgs.model_fields, *_OF_THE_ROWS, *_GENERATION}
+    name for name in SftArgs.model_fields if name in {*ModelArgs.model_fields, *_OF_THE_ROWS, *GENERATION_ARGUMENTS}
 )
 """The arguments of a training that an infer job reads too."""
 _WRITTEN_BY_SWIFT: Final = frozenset({"sft_type", "tuner_backend", "train_dataset_sample"})
@@ -198,7 +194,7 @@ def _check_merge(request: InferRequest) -> list[Problem]:
 
 
 def _check_generation(request: InferRequest, args: SftArgs) -> list[Problem]:
-    if args.num_beams > 1 and args.do_sample:
+    if args.num_beams > 1 and args.samples_answers:
         message = "`num_beams` searches for the likeliest answer, and `do_sample` draws one"
         return [request.at_key("num_beams").problem(message, expected="do_sample: false, or num_beams: 1")]
     return []

@@ -11,7 +11,7 @@ from hpcbench.catalog.dataset_words import split_word
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
-from hpcbench.schemas.arguments import DataArgs, ModelArgs, PreferenceArgs
+from hpcbench.schemas.arguments import GENERATION_ARGUMENTS, DataArgs, ModelArgs, PreferenceArgs
 from hpcbench.schemas.request import JobRequest
 
 SHOWN_CHANGES = 3
@@ -65,6 +65,12 @@ ARGS_OF_A_BASELINE = (
 ARGS_OF_CALIBRATION = (*DataArgs.model_fields, "seed")
 """Those that the rows of an export's calibration depend on."""
 
+ARGS_OF_ANSWERS = tuple(dict.fromkeys((*ModelArgs.model_fields, *ARGS_OF_CALIBRATION, *GENERATION_ARGUMENTS)))
+"""Those that answers to prompts depend on."""
+
+NOT_IN_ANSWERS = frozenset({"stream", "eval_human", "save_result", "save_generation_config"})
+"""Arguments of infer that change nothing in the answers; what a checkpoint filled in is in the others."""
+
 QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
 """Those that it depends on too where its weights are quantised."""
 
@@ -117,7 +123,8 @@ def fingerprint_parts(
     request: JobRequest, inputs: Inputs, added: Mapping[str, frozenset[str]] = ADDED_ARGUMENTS
 ) -> dict[str, Any]:
     """Return what goes into the fingerprint, as plain values, so that two of them can be compared in words."""
-    parts = request.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+    left_out: dict[str, Any] = {**dict.fromkeys(NOT_IN_FINGERPRINT, True), "infer": set(NOT_IN_ANSWERS)}
+    parts = request.model_dump(mode="json", exclude=left_out)
     for group in ADDED_GROUPS:
         if parts[group] is None:
             del parts[group]
@@ -129,9 +136,8 @@ def fingerprint_parts(
     elif request.cmd == "eval" and isinstance(parts["args"], dict) and not _needs_datasets(request):
         quantized = QUANTIZATION_ARGS if parts["args"]["quantization_bit"] else ()
         parts["args"] = {name: parts["args"][name] for name in (*ARGS_OF_A_BASELINE, *quantized)}
-    elif request.export is not None and isinstance(parts["args"], dict):
-        read = ARGS_OF_CALIBRATION if request.export.calibrates else ()
-        parts["args"] = {name: parts["args"][name] for name in (*ModelArgs.model_fields, *read)}
+    elif (read := _read_by_takers(request)) is not None and isinstance(parts["args"], dict):
+        parts["args"] = {name: parts["args"][name] for name in read}
     if isinstance(parts["args"], dict):
         # Where the weights go once they are there does not change them.
         parts["args"] = {name: value for name, value in parts["args"].items() if name not in HUB_ARGUMENTS}
@@ -148,6 +154,13 @@ def fingerprint_parts(
     # The same content at another place is the same input.
     parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
     return _without_places(parts)
+
+
+def _read_by_takers(request: JobRequest) -> tuple[str, ...] | None:
+    """Return the training arguments that an export or infer job depends on, None for other jobs."""
+    if request.export is not None:
+        return (*ModelArgs.model_fields, *(ARGS_OF_CALIBRATION if request.export.calibrates else ()))
+    return None if request.infer is None else ARGS_OF_ANSWERS
 
 
 def input_paths(request: JobRequest) -> set[str]:

@@ -16,6 +16,7 @@ from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.infer import infer
+from hpcbench.worker.infer.chat import make_replies
 from hpcbench.worker.infer.results import read_results
 from tests.support import evaluations
 
@@ -200,6 +201,43 @@ def test_stop_words_and_beams(base: Path, questions: Path, tmp_path: Path) -> No
 
     assert texts(stopped)[0] == texts(greedy)[0].partition(word)[0]
     assert len(texts(beams)) == 5
+
+
+def test_a_dialogue_is_answered_as_a_prompt_is_and_shown_while_it_is_generated(
+    base: Path, questions: Path, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, base, questions, do_sample=False)
+    answer(job)
+    reply, _ = make_replies(job)
+    written: list[str] = []
+
+    found = reply([{"role": "user", "content": "say a0"}], 0, written.append)
+
+    assert found == texts(job)[0]
+    assert "".join(written) == found
+    assert len(written) > 1
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_what_there_is(base: Path, questions: Path, tmp_path: Path) -> None:
+    job = make_job(tmp_path, base, questions, do_sample=False)
+    reply, _ = make_replies(job)
+    written: list[str] = []
+
+    def stop_behind_three(text: str) -> None:
+        written.append(text)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+
+    assert reply([{"role": "user", "content": "say a0"}], 0, stop_behind_three) == "".join(written)
+
+
+def test_temperature_zero_takes_the_likeliest_token(base: Path, questions: Path, tmp_path: Path) -> None:
+    cold = make_job(tmp_path / "cold", base, questions, temperature=0)
+    greedy = make_job(tmp_path / "greedy", base, questions, do_sample=False)
+    answer(cold)
+    answer(greedy)
+
+    assert texts(cold) == texts(greedy)
 
 
 def test_results_are_removed_where_they_are_not_to_be_kept(base: Path, questions: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hpcbench.schemas.arguments.evaluation import EVAL_LOSS_ONLY, EvalArgs
 from hpcbench.schemas.arguments.export import ExportArgs
 from hpcbench.schemas.arguments.hub import HubArgs
 from hpcbench.schemas.arguments.images import ImageArgs
-from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, InferArgs
+from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, GENERATION_ARGUMENTS, InferArgs
 from hpcbench.schemas.arguments.model import ModelArgs
 from hpcbench.schemas.arguments.preference import LOSS_TYPES, WITH_REFERENCE, PreferenceArgs, RlhfType
 from hpcbench.schemas.arguments.sft import GROUPS, QUANTIZABLE, SftArgs
@@ -22,6 +22,7 @@ from hpcbench.schemas.arguments.tuner import LORA_ONLY, SftType, TunerArgs
 __all__ = [
     "DEFAULT_SHOWN_ROWS",
     "EVAL_LOSS_ONLY",
+    "GENERATION_ARGUMENTS",
     "GROUPS",
     "LORA_ONLY",
     "LOSS_TYPES",

@@ -10,6 +10,11 @@ from hpcbench.schemas.arguments.base import Arguments, PositiveInt
 
 DEFAULT_SHOWN_ROWS: Final = 20
 """As SWIFT 2.x's infer.sh."""
+GENERATION_ARGUMENTS: Final = (
+    *("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams", "stop_words"),
+    "seed",
+)
+"""The arguments of a training that decide how answers are generated."""
 Share = Annotated[float, Field(gt=0, le=1)]
 
 

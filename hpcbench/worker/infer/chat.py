@@ -99,8 +99,8 @@ class AnswerStream:
     def finish(self, text: str) -> None:
         """Write what of the text is not written yet."""
         if len(text) > self._num_written:
-            self._write(text[self._num_written :])
-            self._num_written = len(text)
+            new, self._num_written = text[self._num_written :], len(text)
+            self._write(new)  # Ctrl-C may end it, and what was shown must not be shown again
 
 
 def _overlap(text: str, end: str) -> int:

@@ -38,7 +38,7 @@ class GenerationOptions:
         """Return the generation part of the arguments."""
         return cls(
             max_new_tokens=args.max_new_tokens,
-            do_sample=args.do_sample,
+            do_sample=args.samples_answers,
             temperature=args.temperature,
             top_k=args.top_k,
             top_p=args.top_p,

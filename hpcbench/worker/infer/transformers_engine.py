@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from hpcbench.schemas.record import Parameters
 from hpcbench.worker.data.batches import pad_rows
@@ -66,6 +66,20 @@ class RowWatch(GenerationWatch):
         if self._on_tokens is not None:
             self._on_tokens(input_ids[0, self.prompt_length :].tolist())
         return torch.tensor([ended is not None for ended in self.ended_at_s], device=self.device)
+
+
+class FirstTokenWatch(StoppingCriteria):
+    """Note when the first token was there, whatever a search follows, and stop nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.started_s = read_clock(device)
+        self.first_token_s: float | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002
+        """Return that no row is done; a search of beams asks for more rows than the batch has."""
+        if self.first_token_s is None:
+            self.first_token_s = read_clock(input_ids.device)
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 class TransformersEngine:
@@ -163,8 +177,7 @@ class TransformersEngine:
         stop = [word for word in (*options.stop_words, self._ends.text) if word]
         rooms = [room for room in map(self._room_behind, prompts) if room is not None]
         longest = min([options.max_new_tokens, *rooms])
-        # It sees every beam of every row, and is asked for nothing but the time of the first token.
-        watch = GenerationWatch(self._tokenizer, (), input_ids.repeat_interleave(options.num_beams, dim=0))
+        watch = FirstTokenWatch(self._model.device)
         with inference(self._model):
             output = self._model.generate(
                 input_ids=input_ids,
