@@ -144,7 +144,7 @@ def test_a_matrix_may_vary_the_maker_and_the_bits(tmp_path: Path) -> None:
             "`repeats` with `ckpt_from`: it runs once for each model that it takes",
         ),
         ("[{name: lora, args: {ckpt_from: other}}]", "`ckpt_from` is only for `cmd: command` and `cmd: export` and"),
-        ("[{name: lora, args: {quant_bits: 4}}]", "`quant_bits` is only for `cmd: export`"),
+        ("[{name: lora, args: {quant_n_samples: 4}}]", "`quant_n_samples` is only for `cmd: export`"),
     ],
 )
 def test_what_cannot_be_taken_is_refused(tmp_path: Path, experiments: str, message: str) -> None:

@@ -48,6 +48,12 @@ REFUSED = {
     "output_dir": "output", "ignore_args_error": "true", "hub_token": "t",
 }  # fmt: skip
 
+# name of infer.sh's -> a value that another command than a training has a use for
+OF_INFER = {
+    "eval_human": "true", "show_dataset_sample": "20", "use_streamer": "false", "merge_lora_and_save": "true",
+    "save_generation_config": "false",
+}  # fmt: skip
+
 # Named by the documents and honoured or refused as far as the tuners and quantisation of this version go.
 KNOWN = {
     "deepspeed_config_path": "ds_config/zero2.json",
@@ -60,7 +66,7 @@ KNOWN = {
 
 def test_every_argument_of_the_documents_is_tried_here() -> None:
     named = json.loads((RECORDED / "seed_names.json").read_text(encoding="utf-8"))["arguments"]
-    assert set(named) <= ACCEPTED.keys() | REFUSED.keys() | KNOWN.keys()
+    assert set(named) <= ACCEPTED.keys() | REFUSED.keys() | KNOWN.keys() | OF_INFER.keys()
 
 
 def load_with(folder: Path, **given: str) -> SftArgs | str:
@@ -102,6 +108,14 @@ def test_an_argument_is_refused_with_a_reason(tmp_path: Path, name: str) -> None
     assert isinstance(text, str)
     assert "unknown argument" not in text
     assert f"`{name}`" in text
+    assert "hint: " in text
+
+
+@pytest.mark.parametrize("name", sorted(OF_INFER))
+def test_an_argument_of_infer_leads_on_where_a_training_has_it(tmp_path: Path, name: str) -> None:
+    text = load_with(tmp_path, **{name: OF_INFER[name]})
+    assert isinstance(text, str)
+    assert "is only for `cmd: " in text
     assert "hint: " in text
 
 
