@@ -22,6 +22,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "peft",
+    "trl",
     "accelerate",
     "datasets",
     "tokenizers",

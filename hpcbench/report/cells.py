@@ -13,7 +13,7 @@ _LONGEST_VALUE = 40
 """Characters of a setting in a cell."""
 _COMMON_FILE_NAMES = ("train", "data", "dataset")
 _GALORE_SWITCHES = ("galore_per_parameter", "galore_with_embedding")
-_DATA_SWITCHES = ("packing", "lazy_tokenize", "use_loss_scale", "loss_on_all_rounds")
+_DATA_SWITCHES = ("plain_text", "packing", "lazy_tokenize", "use_loss_scale", "loss_on_all_rounds")
 """Arguments that change what a training step is made of; those that are on stand behind the tuner's."""
 
 

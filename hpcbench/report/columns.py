@@ -147,6 +147,7 @@ TUNER_PARAMS = Column(
         ("packing=", "`packing`: several samples share a sequence of at most max_length tokens, none sees another"),
         ("lazy_tokenize=", "`lazy_tokenize`: samples are tokenized in training, and train speed includes that"),
         ("use_loss_scale=", "`use_loss_scale`: parts of an answer weigh more, so train_loss is another quantity"),
+        ("plain_text=", "`plain_text`: texts are learnt as they are, every token of them, without questions"),
         (
             "rlhf_type=",
             "`rlhf_type`: learns from preferences, so both losses are means of that one, not cross-entropies",

@@ -24,7 +24,8 @@ class EvalArgs(Arguments):
     max_length: PositiveInt | None = None
     """Longest prompt plus answer in tokens; None is what the model allows."""
     apply_chat_template: bool | None = None
-    """Whether prompts are chats; None applies the template where the tokenizer (or template_type) has one."""
+    """Whether prompts are chats; None applies the template where the tokenizer (or template_type) has one and
+    the training used it, which `cmd: pt` does not."""
     fewshot_as_multiturn: bool = False
     """Write solved examples as earlier rounds of the chat."""
     gen_kwargs: dict[str, Any] = Field(default_factory=dict)

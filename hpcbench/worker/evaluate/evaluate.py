@@ -126,7 +126,7 @@ def evaluate(
 ) -> EvalMetrics:
     """Run the eval tasks, keep the documents' answers beside the metrics, and return what was measured."""
     args, eval_args = _arguments(request)
-    applies_template = choose_chat_template(subject.template, eval_args)
+    applies_template = choose_chat_template(subject.template, args, eval_args)
     if eval_args.fewshot_as_multiturn and not applies_template:
         message = "eval_args.fewshot_as_multiturn writes examples as rounds of a chat, and there is no chat template"
         raise WorkerError(message, hint="leave it out, or set template_type or apply_chat_template: true")
@@ -234,10 +234,15 @@ def describe_subject(scores: EvalMetrics, subject: Subject, args: SftArgs, *, ev
     )
 
 
-def choose_chat_template(template: Template, eval_args: EvalArgs) -> bool:
-    """Return whether prompts are rendered by the training's template; by default where it is a chat template."""
+def choose_chat_template(template: Template, args: SftArgs, eval_args: EvalArgs) -> bool:
+    """Return whether prompts are rendered by the training's template; by default where it trained with a chat template.
+
+    What learned texts as they are has seen no chat template.
+    """
     if eval_args.apply_chat_template is not None:
         return eval_args.apply_chat_template
+    if args.plain_text:
+        return False
     if not template.has_chat_template:
         logger.warning(
             "no chat template: prompts are lm-eval's bare text, while training puts each message on a separate line; "

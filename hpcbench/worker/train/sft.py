@@ -333,7 +333,9 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     if loss is not None:
         reference, which = load_reference(args, tuned, device, num_gpus=assignment.gpus_each)
         facts = replace(facts, reference=which)
-        notes |= explain_figures(args)
+        notes |= explain_figures(args, num_rows=len(data.train.rows), num_ranks=assignment.ranks.count)
+        if args.sft_type == "adalora":
+            deviations["adalora_orth_reg_weight"] = "losses on preferences have no orthogonality term"
     facts = replace(facts, notes=notes, deviations=deviations)
     return Prepared(model=tuned, facts=facts, loss=loss, reference=reference)
 

@@ -33,8 +33,10 @@ class Loss:
     """Arguments of `config` beside those of every training."""
 
 
-def explain_figures(args: SftArgs) -> dict[str, str]:
+def explain_figures(args: SftArgs, *, num_rows: int, num_ranks: int) -> dict[str, str]:
     """Return what a reader of the record has to know of its figures, by field."""
+    repeated = -num_rows % num_ranks
+    repeats = f"{repeated} of them in each epoch twice: {num_ranks} ranks need equally many"
     what = f"the mean {args.rlhf_type} loss of an answer pair"
     if args.rlhf_type == "kto":
         what = "the mean kto loss of an answer"
@@ -42,6 +44,7 @@ def explain_figures(args: SftArgs) -> dict[str, str]:
         "train_loss": what,
         "eval_loss": f"{what}, of the validation rows",
         **dict.fromkeys(("flops_per_token", "mfu"), "the passes of a preference loss are not counted"),
+        **({"num_samples": repeats} if repeated else {}),
     }
 
 
