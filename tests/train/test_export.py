@@ -27,7 +27,7 @@ from hpcbench.worker.export import export as exporting
 from hpcbench.worker.export.result_folder import ResultFolder
 from hpcbench.worker.models import loading
 from hpcbench.worker.train.result import inspect_model
-from tests.support.evaluations import make_request, write_task
+from tests.support.evaluations import CHOICE_TASK, make_request, write_task
 from tests.support.methods import read_args
 from tests.support.tiny_models import make_job, make_model_folder, prepare, read_metrics, read_weights, train_here
 from tests.train.test_resume import stop_in_step
@@ -367,21 +367,13 @@ def check_eval(tmp_path: Path, made: JobPaths, base: Path) -> None:
 
     rows = [{"question": f"say {word}", "choices": [word, "no"], "answer": 0} for word in ("abc0", "abcd1", "abcde2")]
     tasks = tmp_path / "tasks"
-    write_task(
-        tasks,
-        "letters",
-        rows,
-        output_type="multiple_choice",
-        doc_to_text="{{question}}",
-        doc_to_choice="{{choices}}",
-        doc_to_target="answer",
-    )
+    write_task(tasks, "letters", rows, **CHOICE_TASK)
     request = make_request(
         base,
         "letters",
         train_folder=str(made.folder),
         train_fingerprint=FINGERPRINT,
-        eval_args={"include_path": [str(tasks)]},
+        eval_args={"include_path": (str(tasks),)},
     )
     job = JobPaths(tmp_path / "eval")
     write_json(job.request, request.model_dump(mode="json"))
