@@ -134,7 +134,10 @@ PEFT: Final = Section(
             name="longlora", ask="sft_type: longlora", plans=False,
             state="needs shifted sparse attention, which no library that is kept has: refused by plan",
         ),
-        Row(name="freeze_parameters", ask="sft_type: full, freeze_parameters: 0.5", plans=True, state=PLANNED),
+        Row(
+            name="freeze_parameters", ask="sft_type: full, freeze_parameters: 0.5", plans=True, state=CPU,
+            test="tests/train/test_peft_methods.py::test_full_leaves_out_the_weights_that_are_frozen",
+        ),
     ),
 )  # fmt: skip
 
@@ -151,6 +154,10 @@ QUANTIZED: Final = Section(
         Row(
             name="int4 (gptq)", ask="model_type: qwen1half-7b-chat-int4", state=CPU, plans=True,
             test="tests/train/test_export.py::test_lora_on_gptq_trains_stops_and_resumes",
+        ),
+        Row(
+            name="qalora, on int4 (gptq)", ask="sft_type: qalora, model_type: qwen1half-7b-chat-int4", state=CPU, plans=True,
+            test="tests/train/test_export.py::test_qalora_on_gptq_trains_is_counted_and_loads",
         ),
         Row(name="int8 (gptq)", ask="model_type: qwen1half-7b-chat-int8", state=CPU, plans=True, test=EXPORT_TEST),
         Row(name="int4 (awq)", ask="model_type: qwen1half-7b-chat-awq", state=CPU, plans=True, test=EXPORT_TEST),
