@@ -11,7 +11,6 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, Literal
 
@@ -24,6 +23,7 @@ from hpcbench.data.messages import CALLS, MASKED, NO_TOOLS_HINT, Message
 from hpcbench.errors import WorkerError
 from hpcbench.model_files.chat_template import comparable_text
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.chat_templates import CLOCK, DEFAULT, TEMPLATE_DATE, pick_chat_template, pin_date
 from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.processor import load_processor
 
@@ -34,15 +34,8 @@ Tools = Sequence[Mapping[str, Any]]
 TruncationStrategy = Literal["truncation_left", "delete", "split"]
 _RENDERING_ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What a template's expressions can raise: jinja2 hands on what Python raises in them."""
-TEMPLATE_DATE: Final = datetime(2024, 7, 26, tzinfo=UTC)
-"""Today, for every chat template that writes it: the day that Llama 3.1's takes where it is not told another."""
-_CLOCK: Final = "strftime_now"
-"""What transformers gives chat templates to ask for the time."""
 NO_SYSTEM: Final = "the chat template leaves out the system prompt"
 _PROBE: Final = "QXZV"
-DEFAULT: Final = "default"
-TOOL_USE: Final = "tool_use"
-"""What transformers calls the templates of a tokenizer with several: without tools, and with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +182,7 @@ class Template:
         except WorkerError:  # of no concern to a training on plain text
             return f"none of the tokenizer's templates is named {DEFAULT}"
         source = f"{self._name} of the catalog" if self._name else "the tokenizer's"
-        date = f", dated {TEMPLATE_DATE:%Y-%m-%d}" if _CLOCK in text else ""
+        date = f", dated {TEMPLATE_DATE:%Y-%m-%d}" if CLOCK in text else ""
         return f"{source}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}{date}"
 
     @cached_property
@@ -320,7 +313,7 @@ class Template:
             if images:
                 raise WorkerError("images without a chat template, which alone says where they stand in a prompt")
             return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
-        chat_template = _pin_date(pick_chat_template(self._chat_template, has_tools=bool(tools)))
+        chat_template = pin_date(pick_chat_template(self._chat_template, has_tools=bool(tools)))
         try:
             text = self.tokenizer.apply_chat_template(
                 [self._for_template(message) for message in chat],
@@ -501,39 +494,6 @@ def _writes_no(what: str) -> WorkerError:
         f"the chat template does not write {what}, so they would be missing from the prompt",
         hint=NO_TOOLS_HINT,
     )
-
-
-def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> str:
-    """Return the one template, or of several by name `tool_use` for a chat with tools where it is there, or `default`.
-
-    Raises:
-        WorkerError: none of them is for the chat.
-    """
-    if isinstance(found, str):
-        return found
-    for name in (TOOL_USE, DEFAULT) if has_tools else (DEFAULT,):
-        if name in found:
-            return found[name]
-    raise WorkerError(
-        f"chat template: the tokenizer has {', '.join(sorted(found))}, and none is named {DEFAULT}",
-        hint="set template_type to a template of the catalog",
-    )
-
-
-def _pin_date(chat_template: str) -> str:
-    """Return the template with its clock stopped at TEMPLATE_DATE: prompts are the same on every day."""
-    return _STOPPED_CLOCK + chat_template if _CLOCK in chat_template else chat_template
-
-
-def _write_stopped_clock() -> str:
-    # transformers 5.23 lets no function of ours into a template, so the fixed date's strftime is written in Jinja.
-    signs = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBcdFHIjmMpSuUwWxXyYZ"]
-    steps = "".join(f"|replace({sign!r}, {TEMPLATE_DATE.strftime(sign)!r})" for sign in signs)
-    # The line break is the one that transformers' environment takes away after a block.
-    return f"{{%- macro {_CLOCK}(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n"
-
-
-_STOPPED_CLOCK: Final = _write_stopped_clock()
 
 
 def find_agent_format(args: SftArgs) -> AgentFormat:
