@@ -335,6 +335,10 @@ def test_a_registry_names_files_columns_and_roles(tmp_path: Path) -> None:
 
     assert load("gsm8k_math_train") == Sample(messages=PAIR, place=f"{tmp_path}/gsm8k-train.arrow: row 1")
     assert load("talk").messages == ({"role": "system", "content": "s"}, *PAIR)
-    for name, message in {"pictures": "text only", "dpo": "no chosen and rejected", "gone": "no such file"}.items():
+    for name, message in {
+        "pictures": "no column 'conversations'",
+        "dpo": "no chosen and rejected",
+        "gone": "no such file",
+    }.items():
         with pytest.raises(WorkerError, match=message):
             load(name)
