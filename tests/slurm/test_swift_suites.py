@@ -16,7 +16,6 @@ from tests.support.slurm_cluster.cluster import Cluster
 from tests.support.slurm_suites import hpcbench, wait_until_over
 from tests.support.swift_suites import SUITES, models_of, write_stand_ins
 from tests.support.tiny_models import make_llama_folder, write_chats
-from tests.train.test_export import export_here, make_export
 
 pytestmark = [pytest.mark.slurm, pytest.mark.train]
 
@@ -26,30 +25,16 @@ SHORT = ("lora+", "qwen-7b-chat-eval")
 OTHERS = (
     *("swift-1/train.yaml", "swift-2.0/eval.json", "swift-2.0/dpo.json"),
     *("swift-2.4/tuner.json", "swift-2.4/rlhf.json", "swift-2.4/pt.yaml"),
-    *("swift-3/tuner.yaml", "swift-3/rlhf.yaml", "swift-4/tuner.yaml", "swift-4/infer.yaml"),
+    *("swift-3/tuner.yaml", "swift-3/rlhf.yaml", "swift-4/tuner.yaml"),
     *("swift-2.0/export.json", "swift-2.4/export.json", "swift-4/export.yaml"),
-    *("swift-1/quantize.yaml", "swift-2.0/gptq.json", "swift-2.0/awq.json"),
 )
-"""Suites that run on a CPU: all but AQLM's, whose weights no library here makes."""
+"""Suites that run on a CPU. Those on quantised bases and of `cmd: infer` are not among them yet; other tests run both."""
 
 
 def make_model(folder: Path, quantization: Mapping[str, Any] | None) -> None:
-    if quantization is not None:
-        make_quantized(folder, quantization)
-        return
+    assert quantization is None
     # Wide enough for the coefficients and blocks that the suites' methods of peft ask for.
     make_llama_folder(folder, num_layers=NUM_LAYERS, width=128, inner=256)
-
-
-def make_quantized(folder: Path, quantization: Mapping[str, Any]) -> None:
-    """Quantize a small model with 16 chats, as `cmd: export` does."""
-    plain = folder.with_name("plain")
-    make_llama_folder(plain, num_layers=2, width=128, inner=256)
-    chats = write_chats(folder.with_name("chats.jsonl"), count=24)
-    method, bits = str(quantization["quant_method"]), int(quantization["bits"])
-    job = make_export(folder.with_name("export"), plain, chats, quant_method=method, quant_bits=bits)
-    export_here(job)
-    job.exported.rename(folder)
 
 
 def write_preferences(path: Path, *, count: int) -> Path:
@@ -79,9 +64,7 @@ def scaled_down(folder: Path, file: Path) -> Path:
         document["eval_dataset"] = ["pig_latin"]
         document["eval_args"] = {"include_path": str(QUICKSTART / "tasks"), "limit": 2, "batch_size": 2}
     small: dict[str, Any] = {"dataset": str(rows), "dtype": "fp32", "max_length": 128}
-    if document["cmd"] == "infer":
-        small |= {"max_new_tokens": 8}
-    elif document["cmd"] == "export":
+    if document["cmd"] == "export":
         small |= {"quant_n_samples": 8, "quant_seqlen": 64, "group_size": 32}
     elif document["cmd"] != "eval":
         small |= {
