@@ -13,7 +13,7 @@ from typing import Any
 from hpcbench.config.layers import Layer
 from hpcbench.config.names import fit_name
 from hpcbench.errors import Problem, did_you_mean
-from hpcbench.schemas.arguments import ModelArgs
+from hpcbench.schemas.arguments import ExportArgs, ModelArgs
 from hpcbench.schemas.request import TRAININGS
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.located_yaml import Located, show
@@ -199,7 +199,7 @@ def check_makers(experiments: Iterable[Experiment], at: Mapping[str, Located]) -
     for name, where in at.items():
         taker = by_name.get(name)
         maker = None if taker is None or taker.ckpt_from is None else by_name.get(taker.ckpt_from)
-        if maker is None:
+        if taker is None or maker is None:
             continue
         if maker.cmd in {"eval", "infer"} or (maker.command is not None and maker.command.output_model is None):
             what = "a command without output_model" if maker.cmd == "command" else f"of `cmd: {maker.cmd}`"
@@ -207,4 +207,20 @@ def check_makers(experiments: Iterable[Experiment], at: Mapping[str, Located]) -
         elif maker.cmd in TRAININGS and maker.args is not None and maker.args.save_strategy == "no":
             message = f"`save_strategy: no` of {maker.name!r} leaves no checkpoint to take"
             problems.append(where.problem(message, hint="leave save_strategy out"))
+        elif taker.export is not None and (problem := _check_merge(taker.export, maker, where)) is not None:
+            problems.append(problem)
     return problems
+
+
+def _check_merge(export: ExportArgs, maker: Experiment, where: Located) -> Problem | None:
+    """Return why an export gets no adapter that it can merge; what a program leaves is not known."""
+    args = maker.args
+    if args is None or maker.cmd == "command" or (maker.cmd in TRAININGS and args.merges):
+        return None
+    if maker.cmd in TRAININGS and (args.is_peft_method or args.tuner == "adapter"):
+        message = f"what sft_type {args.sft_type} of {maker.name!r} trains cannot be merged"
+        return where.problem(message, hint="leave the export out, and evaluate the training")
+    if export.quant_bits and not export.merge_lora:
+        return None
+    message = f"{maker.name!r} makes a whole model, which holds no adapter to merge"
+    return where.problem(message, hint="set quant_bits and leave merge_lora out, or leave the export out")

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hpcbench.config.aliases import HINTS_OF_OTHERS, UNSUPPORTED_TUNERS, asks_for_nothing
+from hpcbench.config.checkpoint_arguments import CKPT_DIR
 from hpcbench.config.command_arguments import LOSSES, name_bits, own_values
 from hpcbench.config.effects import check_eval_effects
+from hpcbench.config.export_checks import check_export_request, fill_in_model
 from hpcbench.config.infer_checks import InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
@@ -74,8 +76,8 @@ class ExperimentBuilder:
             return None
         named = name_bits(cmd, self.layer.section("args"))
         self.layer = replace(self.layer, sections={**self.layer.sections, "args": named})
-        if cmd == "infer":
-            self._open_checkpoint()
+        if cmd in {"infer", "export"}:
+            self._open_checkpoint(cmd)
         evals = self._eval_names()
         eval_args = self._eval_args(evals)
         command = self._command(cmd)
@@ -280,18 +282,21 @@ class ExperimentBuilder:
                 hint = HINTS_OF_OTHERS.get(name, "remove it here")
                 self.problems.append(entry.problem(f"`{name}` is only for {others}", hint=hint))
 
-    def _open_checkpoint(self) -> None:
+    def _open_checkpoint(self, cmd: Command) -> None:
         """Put what the checkpoint in `ckpt_dir` says of its model into the arguments that leave it open."""
         given = dict(self.layer.section("args"))
-        if "ckpt_dir" in given:
-            value = given["ckpt_dir"]
+        if CKPT_DIR in given:
+            value = given[CKPT_DIR]
             if value.items is not None and len(value.items) == 1:
                 value = value.items[0]  # of ms-swift's `adapters`, which is a list
-            given["ckpt_dir"] = self.place.localise_folder(value, self.problems)
-        own = {name: value for name, value in given.items() if name in InferArgs.model_fields}
-        infer = build(InferArgs, own, at=self.at, problems=[])
-        if infer is not None:
-            given = fill_in(InferRequest(infer=infer, given=given, at=self.at), self.problems)
+            given[CKPT_DIR] = self.place.localise_folder(value, self.problems)
+        if cmd == "export":
+            given = fill_in_model(given, self.problems)
+        else:
+            own = {name: value for name, value in given.items() if name in InferArgs.model_fields}
+            infer = build(InferArgs, own, at=self.at, problems=[])
+            if infer is not None:
+                given = fill_in(InferRequest(infer=infer, given=given, at=self.at), self.problems)
         self.layer = replace(self.layer, sections={**self.layer.sections, "args": given})
 
     def _own_args(self, group: type[GroupT]) -> GroupT | None:
@@ -308,22 +313,12 @@ class ExperimentBuilder:
     def _check_export(
         self, export: ExportArgs, args: SftArgs | None, requirements: Resources | None, env: Mapping[str, str]
     ) -> None:
-        """Report an export that has nothing to calibrate on, asks for several processes, or does not fit the model."""
+        """Report an export that cannot be made as asked, or does not fit the model."""
         given = self.layer.section("args")
         if args is not None:
             self.problems += check_exported_model(self.place.models, export, args, given, at=self.at, env=env)
-        if export.calibrates and args is not None and not args.dataset:
-            at = given.get("quant_bits", self.at)
-            message = f"`quant_method: {export.quant_method}` calibrates on rows, and there is no dataset"
-            self.problems.append(at.problem(message, expected="`args.dataset`", hint="args: {dataset: train.jsonl}"))
-        elif export.calibrates and args is not None:
-            count = self.place.datasets.count_training_rows(args)
-            if count is not None and count < export.quant_n_samples:
-                at = given.get("quant_n_samples", given.get("dataset", self.at))
-                names = ", ".join(args.dataset)
-                message = f"{export.quant_n_samples} rows to calibrate on, and {names} has {count}"
-                hint = f"args: {{quant_n_samples: {count}}}, or name more data in dataset"
-                self.problems.append(at.problem(message, expected=f"quant_n_samples of {count} at most", hint=hint))
+            num_rows = self.place.datasets.count_training_rows(args) if export.calibrates and args.dataset else None
+            self.problems += check_export_request(export, args, given, at=self.at, num_rows=num_rows)
         if requirements is not None and requirements.ddp > 1:
             at = self.layer.section("requirements").get("ddp", self.at)
             message = f"ddp {requirements.ddp}: an export runs in one process, on all of its GPUs"

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from hpcbench.errors import HpcbenchError, Problem
+from hpcbench.config.checkpoint_arguments import (
+    CKPT_DIR,
+    MODEL_NAMES,
+    name_model,
+    open_checkpoint,
+    take_arguments,
+)
+from hpcbench.errors import Problem
 from hpcbench.hub.models import locate_model
 from hpcbench.model_files.adapters import CheckpointFolder, find_other_base, read_checkpoint_folder
 from hpcbench.schemas.arguments import GENERATION_ARGUMENTS, DataArgs, InferArgs, ModelArgs, SftArgs
-from hpcbench.schemas.request import Device, Resources, read_request
+from hpcbench.schemas.request import Device, Resources
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.located_yaml import Located
 from hpcbench.storage.paths import PEFT_CONFIG
 
-CKPT_DIR: Final = "ckpt_dir"
-_MODEL_NAMES: Final = ("model_type", "model_id_or_path")
-_NEVER_TAKEN: Final = "trust_remote_code"
-"""Whether a model's code may run is decided by who runs it."""
 _OF_THE_ROWS: Final = (
     *("dataset", "val_dataset", "dataset_split_seed", "dataset_test_ratio", "val_dataset_sample", "dataset_info"),
     *("max_length", "truncation_strategy", "check_dataset_strategy", "agent_template", "custom_dataset_info"),
@@ -68,61 +71,22 @@ class InferRequest:
 def fill_in(request: InferRequest, problems: list[Problem]) -> dict[str, Located]:
     """Return the arguments with what the checkpoint says of its model, template and data where they leave it open."""
     given = dict(request.given)
-    folder, found = request.folder, request.found
-    if folder is None or not folder.is_dir():
+    where, infer = request.at_key(CKPT_DIR), request.infer
+    checkpoint = None if request.folder is None else open_checkpoint(request.folder, where, problems)
+    if checkpoint is None:
         return given
-    where = request.at_key(CKPT_DIR)
-    if found is None:
-        expected = f"a folder with {PEFT_CONFIG}, tuner.json or config.json"
-        problems.append(where.problem(f"{folder} is not a checkpoint", expected=expected))
-        return given
-    trained = _read_training(found)
-    infer = request.infer
+    trained = checkpoint.training
     if trained is not None and infer.load_args_from_ckpt_dir:
-        _take(given, trained, [name for name in ModelArgs.model_fields if name != _NEVER_TAKEN], where)
+        take_arguments(given, trained, ModelArgs.model_fields, where)
     if infer.load_dataset_config and trained is None:
-        message = f"`load_dataset_config`: {folder} lies in no training's folder of hpcbench any more"
+        message = f"`load_dataset_config`: {checkpoint.folder} lies in no training's folder of hpcbench any more"
         problems.append(request.at_key("load_dataset_config").problem(message, hint="name the rows in val_dataset"))
     elif infer.load_dataset_config and trained is not None:
         unread = {"dataset"} if trained.val_dataset or "val_dataset" in given else set()
         names = [name for name in DataArgs.model_fields if name in _OF_THE_ROWS and name not in unread]
-        _take(given, trained, names, where)
-    if not any(name in given for name in _MODEL_NAMES):
-        _name_model(given, folder, found, where, problems)
+        take_arguments(given, trained, names, where)
+    name_model(given, checkpoint, problems)
     return given
-
-
-def _read_training(found: CheckpointFolder) -> SftArgs | None:
-    if found.job is None:
-        return None
-    try:
-        return read_request(found.job.request).args
-    except HpcbenchError:  # of another version
-        return None
-
-
-def _take(given: dict[str, Located], trained: SftArgs, names: list[str], where: Located) -> None:
-    names_model = any(name in given for name in _MODEL_NAMES)
-    for name in names:
-        if name in given or (names_model and name in _MODEL_NAMES) or not trained.differs_from_default(name):
-            continue
-        value: Any = getattr(trained, name)
-        value = tuple(replace(where, value=item, raw=None) for item in value) if isinstance(value, tuple) else value
-        given[name] = replace(where, value=value, raw=None, source="ckpt_dir")
-
-
-def _name_model(
-    given: dict[str, Located], folder: Path, found: CheckpointFolder, where: Located, problems: list[Problem]
-) -> None:
-    """Put the model into the arguments that a folder of another tool names, or is."""
-    name = str(folder) if found.kind == "model" else found.base
-    hint = "name it: model_id_or_path: a hub id or a folder"
-    if name is None:
-        problems.append(where.problem(f"{folder} is an adapter that does not say of which base", hint=hint))
-    elif name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        problems.append(where.problem(f"{folder} is an adapter of {name}, which is not here", hint=hint))
-    else:
-        given["model_id_or_path"] = replace(where, value=name, raw=None, source="ckpt_dir")
 
 
 def check_infer(
@@ -174,7 +138,7 @@ def _check_checkpoint(request: InferRequest, args: SftArgs) -> list[Problem]:
         message = "`load_dataset_config` takes the data of the training in `ckpt_dir`, which is not given"
         problems.append(request.at_key("load_dataset_config").problem(message, hint="name the rows in val_dataset"))
     if found is not None and (other := find_other_base(found, locate_model(args, os.environ))) is not None:
-        where = next((request.given[name] for name in _MODEL_NAMES if name in request.given), request.at)
+        where = next((request.given[name] for name in MODEL_NAMES if name in request.given), request.at)
         problems.append(where.problem(f"{folder} {other.message}", expected=other.expected, hint=other.hint))
     return problems
 

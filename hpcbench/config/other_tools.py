@@ -27,11 +27,11 @@ _SERVING = OtherCommand(
     in_suite="`cmd: infer` answers the prompts of a dataset; `hpcbench infer` answers you",
     typed="hpcbench infer --ckpt_dir CHECKPOINT answers you at the prompt, with --val_dataset FILE a file of prompts",
 )
-_EXPORTED_BY = "hpcbench submit SUITE, with `cmd: export` in the suite"
+_EXPORTED_BY = "hpcbench export-model, or hpcbench submit SUITE, with `cmd: export` in the suite"
 _MERGING = OtherCommand(
     why="merging an adapter is an export",
     in_suite="`cmd: export` with ckpt_from or ckpt_dir merges an adapter into its base",
-    typed=_EXPORTED_BY,
+    typed="hpcbench export-model --ckpt_dir CHECKPOINT, or hpcbench submit SUITE, with `cmd: export` in the suite",
 )
 _REWARDS = OtherCommand(
     why="hpcbench learns from answers that are there (dpo, orpo, simpo, kto, cpo); it trains no reward model and "

@@ -1,4 +1,4 @@
-"""`hpcbench sft` as a person runs it: stopped with Ctrl-C, taken up again by its name, and not run a third time."""
+"""`hpcbench sft` as a person runs it: stopped with Ctrl-C, taken up again by its name, not run a third time, exported."""
 
 from __future__ import annotations
 
@@ -76,6 +76,18 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_name_resumes_and_is_done_once(
     assert "already completed" in said
     assert f"train_loss {record.metrics.train_loss:.4g}" in said
     assert not job.attempt(3).folder.exists()
+
+    typed = ["export-model", "--ckpt_dir", str(job.checkpoints / "last"), "--output_dir", "merged"]
+    merged = subprocess.run(
+        [sys.executable, "-m", "hpcbench", *typed, "--device", "cpu", "--cpus", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert merged.returncode == 0, merged.stdout + merged.stderr
+    assert f"  model: {tmp_path / 'merged'}\n" in merged.stdout
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
 
 
 def test_the_commands_of_the_readme_train_evaluate_and_report(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""One job on this machine, from arguments on a command line: `hpcbench sft` and `hpcbench eval`."""
+"""One job on this machine, from arguments on a command line: `hpcbench sft`, `infer`, `eval`, `export-model`."""

@@ -1,4 +1,4 @@
-"""A command line of sft or eval, as ms-swift's scripts write it, read into the suite of one experiment.
+"""A command line of one of these verbs, as ms-swift's scripts write it, read into the suite of one experiment.
 
 The document is located, so that every check and message is the one that a suite file would get. It touches no disk.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpcbench.cli.single_run.options import INFER, Option, Verb, options_of
+from hpcbench.cli.single_run.options import EXPORT_MODEL, INFER, Option, Verb, options_of
 from hpcbench.config.aliases import ALIASES
 from hpcbench.config.other_tools import OTHER_EVAL_OPTIONS
 from hpcbench.config.typed_fields import TRUE_WORDS, take
 from hpcbench.errors import ConfigError, Problem
+from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.located_yaml import Located, parse_yaml, shorten
 
 NO_NAME = "run"
@@ -21,6 +22,7 @@ NO_NAME = "run"
 _NOTHING = frozenset({"null", "None"})
 CKPT_DIR = "ckpt_dir"
 RUN_ALIASES = {"save_dir": "output_dir"}
+"""Of verbs whose output_dir is where results go."""
 _MODEL_NAMES = frozenset({"model_type", "model_id_or_path"})
 _OF_A_SCHEDULER = frozenset({"nodes", "gpu_type", "cpus_per_gpu", "time", "partition", "cluster"})
 
@@ -46,12 +48,8 @@ class Typed:
 @dataclass(slots=True)
 class _Word:
     written: str
+    name: str
     values: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        name = self.written.removeprefix("--").replace("-", "_")
-        return RUN_ALIASES.get(name, name)
 
 
 def read_words(verb: Verb, words: Sequence[str]) -> Typed:
@@ -65,7 +63,7 @@ def read_words(verb: Verb, words: Sequence[str]) -> Typed:
             problems.append(_at(verb, word.written).problem(message, hint="keep one of them"))
             continue
         first[word.name] = word.written
-        if (problem := _refuse_outside_eval(verb, word)) is not None:
+        if (problem := _refuse_outside_eval(verb, word) or _refuse_of_a_training(verb, word)) is not None:
             problems.append(problem)
             continue
         value = _read_value(verb, word, problems)
@@ -98,16 +96,16 @@ def make_document(typed: Typed, *, has_gpu: bool) -> Located:
     args = sections["args"]
     own_names = {ALIASES.get(name, name) for name in args}
     defaults = {name: value for name, value in verb.defaults.items() if name not in own_names}
-    has_checkpoint = verb.name == INFER.name and CKPT_DIR in own_names
+    has_checkpoint = verb.has_own_checkpoint and CKPT_DIR in own_names
     if has_checkpoint:
         defaults.pop("system", None)  # the checkpoint's training says with which one it goes
     if verb.name == INFER.name and (has_person(typed) or own_names & {"val_dataset", "load_dataset_config"}):
         defaults.pop("dataset", None)
-    if not has_checkpoint and not own_names & _MODEL_NAMES:
+    if verb.default_model is not None and not has_checkpoint and not own_names & _MODEL_NAMES:
         defaults["model_type"] = verb.default_model
     entry = {
         "name": typed.values.get("name") or _at(verb, "--name", NO_NAME),
-        "cmd": _at(verb, "", verb.name),
+        "cmd": _at(verb, "", verb.cmd),
         **top,
         "requirements": _at(verb, "", requirements),
         "eval_requirements": _at(verb, "", _for_evals(verb, requirements, device)),
@@ -138,9 +136,9 @@ def _split_options(verb: Verb, words: Sequence[str], problems: list[Problem]) ->
     for text in words:
         if text.startswith("--") and len(text) > len("--"):
             written, equals, value = text.partition("=")
-            found.append(_Word(written, [value] if equals else []))
+            found.append(_Word(written, _name_of(verb, written), [value] if equals else []))
         elif text.startswith("-") and text[1:2].isalpha():
-            found.append(_Word(text))
+            found.append(_Word(text, text))
         elif found:
             found[-1].values.append(text)
         else:
@@ -154,6 +152,16 @@ def _split_options(verb: Verb, words: Sequence[str], problems: list[Problem]) ->
     return found
 
 
+def _name_of(verb: Verb, written: str) -> str:
+    name = written.removeprefix("--").replace("-", "_")
+    return aliases_of_run(verb).get(name, name)
+
+
+def aliases_of_run(verb: Verb) -> Mapping[str, str]:
+    """Return other names of the options of the run itself."""
+    return RUN_ALIASES if verb.results_option == "output_dir" else {}
+
+
 def _refuse_outside_eval(verb: Verb, word: _Word) -> Problem | None:
     """Return why an option is not one of the verb eval: it is lm_eval's, or trains."""
     if verb.name != "eval":
@@ -164,6 +172,15 @@ def _refuse_outside_eval(verb: Verb, word: _Word) -> Problem | None:
     if option is not None and option.group in verb.hidden:
         return _at(verb, word.written).problem("is for a training, which eval does not do", hint=hint or "leave it out")
     return None if hint is None else _at(verb, word.written).problem("is lm_eval's name", hint=hint)
+
+
+def _refuse_of_a_training(verb: Verb, word: _Word) -> Problem | None:
+    """Return why an export has no use for an argument of a training."""
+    name = ALIASES.get(word.name, word.name)
+    if verb is not EXPORT_MODEL or name not in SftArgs.model_fields or name in options_of(verb.name):
+        return None
+    hint = "write --quant_bits" if name == "quantization_bit" else "leave it out"
+    return _at(verb, word.written).problem("is for a training, and an export does not read it", hint=hint)
 
 
 def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | None:

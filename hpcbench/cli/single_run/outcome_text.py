@@ -8,7 +8,7 @@ from hpcbench.report.memory import memory_text
 from hpcbench.report.next_steps import SMALLER
 from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.headline import headline
-from hpcbench.schemas.record import EvalMetrics, InferMetrics, TrainMetrics
+from hpcbench.schemas.record import EvalMetrics, ExportMetrics, InferMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.status.explain import explain
 from hpcbench.status.logs import log_tail, newest_log
@@ -23,6 +23,8 @@ def describe_job(job: JobView, experiment: ExperimentView) -> str:
             lines = [headline(job.record)]
         case InferMetrics() as answered if job.record is not None:
             lines = [headline(job.record), *_answer_lines(answered, job)]
+        case ExportMetrics() as made:
+            lines = [_export_line(made), f"  model: {made.output_model}"]
         case _:
             return _why(job)
     head = f"{job.suite}/{job.experiment} {job.job}: "
@@ -56,6 +58,15 @@ def _checkpoint_lines(train: TrainMetrics, job: JobView) -> list[str]:
     if not kept:
         return ["  no checkpoint was kept"]
     return [f"  {name} checkpoint, step {step}: {job.folder / place}" for name, place, step in kept]
+
+
+def _export_line(made: ExportMetrics) -> str:
+    parts = [
+        "adapter merged" if made.merged else None,
+        f"{made.quant_method}, {made.quant_bits} bits" if made.quant_bits else None,
+        None if made.size_gib is None else f"{made.size_gib:.3g} GiB",
+    ]
+    return ", ".join(part for part in parts if part is not None)
 
 
 def _answer_lines(answered: InferMetrics, job: JobView) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcbench.cli.output import print_line, print_warning
-from hpcbench.cli.single_run.command_line import CKPT_DIR, RUN_ALIASES, Typed, has_person, make_document, read_words
+from hpcbench.cli.single_run.command_line import CKPT_DIR, Typed, aliases_of_run, has_person, make_document, read_words
 from hpcbench.cli.single_run.dialogue import converse
 from hpcbench.cli.single_run.eval_of_training import eval_jobs, find_training, suite_with_evals
 from hpcbench.cli.single_run.options import DEFAULT_OUTPUT_DIR, INFER, Verb, options_of
@@ -46,7 +46,7 @@ def run_here(verb: Verb, words: Sequence[str], *, default_root: str | None) -> b
     has_gpu = not device_is_clear and bool(read_machine().gpus)
     if verb is INFER and has_person(typed):
         return converse(load_typed(typed, has_gpu=has_gpu, has_person=True))
-    if verb is not INFER and typed.text(CKPT_DIR) is not None:
+    if not verb.has_own_checkpoint and typed.text(CKPT_DIR) is not None:
         return _evaluate_training(typed)
     experiment = load_typed(typed, has_gpu=has_gpu)
     root = _root(typed, default_root)
@@ -70,12 +70,13 @@ def load_typed(typed: Typed, *, has_gpu: bool, has_person: bool = False) -> Expe
     name = typed.verb.name
     document = make_document(typed, has_gpu=has_gpu)
     file = Path.cwd() / f"{name}.yaml"
-    suite = load_document(document, file=file, also=(*options_of(name), *RUN_ALIASES), has_person=has_person)
+    also = (*options_of(name), *aliases_of_run(typed.verb))
+    suite = load_document(document, file=file, also=also, has_person=has_person)
     return suite.experiments[0]
 
 
 def _root(typed: Typed, default: str | None) -> Path:
-    given = typed.text("output_dir") or default or DEFAULT_OUTPUT_DIR
+    given = typed.text(typed.verb.results_option) or default or DEFAULT_OUTPUT_DIR
     # Path.expanduser raises where there is no such user.
     return Path(os.path.expanduser(given)).absolute()  # noqa: PTH111
 

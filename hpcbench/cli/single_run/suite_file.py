@@ -15,7 +15,7 @@ from hpcbench.schemas.request import Resources
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.json_files import write_text
 
-HEADER = "# Written by `hpcbench sft`, `infer` and `eval`, one experiment per run. A suite: hpcbench submit takes it.\n"
+HEADER = "# Written by `hpcbench sft` and its like, one experiment per run. A suite: hpcbench submit takes it.\n"
 
 
 def put_experiment(file: Path, experiment: Experiment) -> None:
@@ -48,8 +48,9 @@ def describe_experiment(experiment: Experiment) -> dict[str, Any]:
         entry["eval_args"] = {"per_dataset": {name: values for name, values in given.items() if values}}
     if experiment.args is not None:
         entry["args"] = experiment.args.model_dump(mode="json", exclude_defaults=True)
-    if experiment.infer is not None:
-        entry["args"] |= experiment.infer.model_dump(mode="json", exclude_defaults=True)
+    for own in (experiment.infer, experiment.export):
+        if own is not None:
+            entry["args"] |= own.model_dump(mode="json", exclude_defaults=True)
     return entry
 
 

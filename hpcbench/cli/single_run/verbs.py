@@ -1,4 +1,4 @@
-"""The verbs that run one job on this machine: sft, infer, eval.
+"""The verbs that run one job on this machine: sft, infer, eval, export-model.
 
 The options are the fields of the arguments' models, made when such a verb runs, shows its help or is completed, and
 never for another verb.
@@ -58,6 +58,8 @@ def register(app: typer.Typer) -> None:
     add_verb(app, infer, group="Run", example=example, cls=ArgumentsVerb)
     example = "hpcbench eval --model ./Qwen3-0.6B --eval_dataset arc --eval_limit 50"
     add_verb(app, evaluate, group="Run", example=example, cls=ArgumentsVerb, name="eval")
+    example = "hpcbench export-model --ckpt_dir my-adapter --output_dir merged-model"
+    add_verb(app, export_model, group="Run", example=example, cls=ArgumentsVerb, name="export-model")
 
 
 def sft(context: typer.Context) -> None:
@@ -87,6 +89,15 @@ def evaluate(context: typer.Context) -> None:
     _run("eval", context.args)
 
 
+def export_model(context: typer.Context) -> None:
+    """Merge an adapter into its base, or quantize a model, on this machine.
+
+    It takes the arguments of ms-swift's export. A checkpoint may be hpcbench's, peft's or transformers' own. Ctrl-C
+    stops it; the model's folder appears whole or not at all, and never onto another.
+    """
+    _run("export-model", context.args)
+
+
 def _run(name: str, words: list[str]) -> None:
     from hpcbench.cli.single_run.options import VERBS
     from hpcbench.cli.single_run.run import run_here
@@ -97,13 +108,14 @@ def _run(name: str, words: list[str]) -> None:
 
 def make_click_options(verb: str) -> list[Any]:
     """Return click's options of a verb, as typer makes them."""
-    from hpcbench.cli.single_run.command_line import RUN_ALIASES
+    from hpcbench.cli.single_run.command_line import aliases_of_run
     from hpcbench.cli.single_run.options import VERBS, options_of
     from hpcbench.config.aliases import ALIASES
 
     parameters = []
+    aliases = {**ALIASES, **aliases_of_run(VERBS[verb])}
     for option in options_of(verb).values():
-        other_names = (alias for alias, name in {**ALIASES, **RUN_ALIASES}.items() if name == option.name)
+        other_names = (alias for alias, name in aliases.items() if name == option.name)
         default = typer.Option(
             None,
             *(f"--{name}" for name in (option.name, *other_names)),

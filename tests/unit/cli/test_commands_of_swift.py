@@ -162,6 +162,11 @@ def test_the_settings_of_all_rows_are_planned(typed: str) -> None:
             "export --model_type qwen-7b-chat --quant_method gptq --quant_bits 4 --dataset pileval",
             "with `cmd: export` in the suite",
         ),
+        (
+            "export-model --model_type qwen-7b-chat --quant_method awq --quant_bits 4 --dataset ms-bench-mini",
+            CANNOT_LOAD,
+        ),
+        ("export-model --model_type yi-6b-chat --quant_method gptq --quant_bits 4 --dataset pileval", PLANNED),
         ("eval --model_type qwen-7b-chat --eval_dataset gsm8k arc ceval", CANNOT_LOAD),
         ("eval --model_type yi-6b-chat --eval_dataset gsm8k arc ceval", PLANNED),
         ("eval --ckpt_dir output/qwen-7b-chat/vx_xxx/checkpoint-xxx", "no training of hpcbench"),

@@ -39,6 +39,8 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
         ["clean", "--dry-run"],
         ["sft", "--help"],
         ["infer", "--help"],
+        ["export-model", "--help"],
+        ["export-model", "--ckpt_dir", "configs/quickstart/base", "--device", "cpu"],
         ["sft", "--lora_rank", "0"],
     ],
 )
