@@ -136,6 +136,8 @@ class _Loader:
     names: ArgumentNames
     repositories: dict[str, str] = field(default_factory=dict)
     """Hub and repository -> the experiment that pushes there."""
+    export_folders: dict[str, str] = field(default_factory=dict)
+    """Folder -> the experiment that exports into it."""
 
     def load(self, document: Located) -> list[Experiment]:
         """Return all experiments of the document."""
@@ -214,6 +216,7 @@ class _Loader:
                 if (experiment := of_layer[id(layer)]) is not None:
                     built.append(as_member(experiment, member))
                     self._claim_repository(built[-1], variant.entry)
+                    self._claim_export_folder(built[-1], variant.entry)
                     if variant.takes is not None:
                         taken_at[member.name] = variant.takes
             per_dataset = variant.layer.section("eval_args").get(PER_DATASET)
@@ -262,6 +265,15 @@ class _Loader:
             hint = "give each experiment its own hub_model_id, or push_to_hub: false"
             if experiment.repeat is not None:
                 hint = "`repeats` and `push_to_hub` do not go together: push one run under a name of its own"
+            self.problems.append(entry.problem(message, hint=hint))
+
+    def _claim_export_folder(self, experiment: Experiment, entry: Located) -> None:
+        """Report a folder that an experiment before exports into already: the later one would find it taken."""
+        folder = None if experiment.export is None else experiment.export.output_dir
+        other = experiment.name if folder is None else self.export_folders.setdefault(folder, experiment.name)
+        if other != experiment.name:
+            message = f"{experiment.name!r} would export into {folder}, where {other!r} exports into"
+            hint = "give each its own output_dir, or none: the model is then in the job's folder"
             self.problems.append(entry.problem(message, hint=hint))
 
     def _variants(self, name: str, entry: Located, suite: Layer, own: Layer) -> list[tuple[str, Layer]]:

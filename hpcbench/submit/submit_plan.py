@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hpcbench.cluster.save_dir import warn_of_open_folders
-from hpcbench.errors import PlanError, name_first
+from hpcbench.errors import ConfigError, PlanError, name_first
 from hpcbench.invocation import quoted
 from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
 from hpcbench.plan.decide import MODEL_GONE, Action, Decision, Options, decide
@@ -34,6 +34,7 @@ from hpcbench.storage.clock import now_text
 from hpcbench.storage.hash_cache import HashCache, find_cache_file
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from hpcbench.submit.destination import Destination
+from hpcbench.submit.export_folders import find_taken_folders
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ def build_plan(
 
     Raises:
         PlanError: the folder holds the results of another suite of this name.
+        ConfigError: an export is to write to a folder that is there already.
     """
     paths, scheduler = SuitePaths(destination.save_dir, suite.name), destination.scheduler
     if not options.force:
@@ -139,6 +141,8 @@ def build_plan(
     views = {view.ref: view for view in collection.jobs}
     going = frozenset(removal.folder for removal in removals)
     decisions = decide_suite(requests, views, options, cluster=scheduler.name, going=going)
+    if problems := find_taken_folders(suite, decisions):
+        raise ConfigError(problems)
     chosen = limit_jobs(decisions, max_jobs)
     asked = {request.experiment for request in requests}
     return SubmitPlan(

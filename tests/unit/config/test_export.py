@@ -107,3 +107,13 @@ def test_a_training_that_leaves_nothing_to_merge_is_refused(
 ) -> None:
     text = f"experiment: [{{name: a, args: {{{training}}}}}, {{name: b, cmd: export, args: {{ckpt_from: a{export}}}}}]"
     assert message in refusal(tmp_path, HEAD + text)
+
+
+def test_two_experiments_do_not_export_into_one_folder(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "lora", str(tmp_path / "base"))
+    args = {"ckpt_dir": "lora", "output_dir": "merged"}
+    text = json.dumps({"cmd": "export", "args": args, "experiment": [{"name": "a"}, {"name": "b"}]})
+    assert refusal(tmp_path, text) == (
+        "demo.yaml:1: experiment[b]: 'b' would export into merged, where 'a' exports into\n"
+        "  hint: give each its own output_dir, or none: the model is then in the job's folder"
+    )

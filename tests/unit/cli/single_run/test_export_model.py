@@ -21,7 +21,7 @@ from hpcbench.schemas.record import ExportMetrics
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.json_files import read_json, write_json
-from hpcbench.storage.paths import JobPaths, SuitePaths
+from hpcbench.storage.paths import MANIFEST, JobPaths, SuitePaths
 from tests.support.job_cases import record
 from tests.support.model_folders import write_model
 
@@ -149,3 +149,26 @@ def test_records_go_where_save_dir_or_the_environment_says(export: Run, monkeypa
     assert export(*ADAPTER) == 130
     for root in ("there", "elsewhere"):
         assert Path(root, "tiny/export-v0/export/job.json").is_file()
+
+
+def test_a_folder_that_is_there_is_refused_before_anything_starts(
+    export: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "merged").mkdir()
+    assert export(*ADAPTER, "--output_dir", "merged", "--name", "first") == 2
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/output/tiny.yaml: experiment[first].args.output_dir: {tmp_path}/merged exists already, and this "
+        "export has not made it\n  expected: a folder that does not exist yet\n"
+        "  hint: name another folder, or move that one away\n1 problem found; nothing was submitted\n"
+    )
+    assert not Path("output/tiny.yaml").exists()
+
+
+def test_a_folder_that_this_very_export_made_before_its_end_is_taken(export: Run, tmp_path: Path) -> None:
+    words = (*ADAPTER, "--output_dir", "merged", "--name", "first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hpcbench.cli.single_run.run.run_queue", lambda *_, **__: EXIT_INTERRUPTED)
+        assert export(*words) == 130
+    request = read_json(JobPaths(Path("output/tiny/first/export")).request) or {}
+    write_json(tmp_path / "merged" / MANIFEST, {"fingerprint": request["fingerprint"]})
+    assert export(*words) == 0
