@@ -144,7 +144,7 @@ def test_the_settings_of_all_rows_are_planned(typed: str) -> None:
         ),
         (
             "sft --model_type llama3-8b-instruct --dataset ms-agent --tuner_backend unsloth --quantization_bit 4",
-            "`tuner_backend: unsloth` is known but not supported by this version",
+            "needs a Python with unsloth of its own, and there is no environment 'unsloth'",
         ),
         (
             "infer --ckpt_dir output/qwen-7b-chat/vx_xxx/checkpoint-xxx --eval_human true",

@@ -131,7 +131,7 @@ def test_resources_follow_the_machine_unless_they_are_typed(
         ("--lora_rank 1 --r 2", "are the same argument"),
         ("--partition gpu", "this verb runs one on this machine, at once"),
         ("-s 1", "options have two dashes"),
-        ("--name a/b", "--name: the name 'a/b' holds '/'"),
+        ("--name a:b", "--name: the name 'a:b' holds ':'"),
         ("--ddp 3 --gpu 2", "ddp 3 is more than gpu 2"),
         ("--force maybe", "--force: got 'maybe'\n  expected: true or false"),
         ("--output_dir null", "--output_dir: no value"),
