@@ -201,7 +201,11 @@ def job_of(args: SftArgs) -> tuple[str | None, tuple[str, ...]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rows")
+    found = tmp_path_factory.mktemp("rows")
+    # Of a model that is not there only the job can say whether it takes images.
+    (found / "model").mkdir()
+    (found / "model" / "config.json").write_text('{"model_type": "qwen2"}', encoding="utf-8")
+    return found
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -220,7 +224,7 @@ def test_plan_accepts_what_the_job_reads_and_refuses_what_it_refuses(folder: Pat
     registry = folder / "dataset_info.json"
     registry.write_text(json.dumps({"mine": {"file_name": path.name, **(entry or {})}}), encoding="utf-8")
     args = SftArgs(
-        model_id_or_path="m",
+        model_id_or_path=str(folder / "model"),
         dataset=(str(path) if entry is None else "mine",),
         dataset_info=str(registry),
         dataset_test_ratio=0,
