@@ -172,7 +172,7 @@ def find_model(request: JobRequest, record: Record) -> tuple[Path | None, str]:
         return Path(metrics.output_model), ""
     if not isinstance(metrics, TrainMetrics):
         return None, ""
-    asks = request.eval_args or request.export
+    asks = request.eval_args or request.export or request.infer
     wanted = None if asks is None else asks.checkpoint
     _, chosen = metrics.choose_checkpoint(wanted)
     if chosen is not None:

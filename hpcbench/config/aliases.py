@@ -67,7 +67,6 @@ ALIASES: Mapping[str, str] = {
     "custom_val_dataset_path": "val_dataset",
     "galore_optim_per_parameter": "galore_per_parameter",
     "hub_strategy": "push_hub_strategy",
-    "merge_lora_and_save": "merge_lora",
     "quant_output_dir": "output_dir",
     "modules_to_save": "lora_modules_to_save",
     "ia3_modules_to_save": "lora_modules_to_save",

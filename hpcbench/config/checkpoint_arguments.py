@@ -64,6 +64,8 @@ def take_arguments(given: dict[str, Located], trained: SftArgs, names: Iterable[
             continue
         value: Any = getattr(trained, name)
         value = tuple(replace(where, value=item, raw=None) for item in value) if isinstance(value, tuple) else value
+        if isinstance(value, dict):
+            value = {key: replace(where, value=item, raw=None) for key, item in value.items()}
         given[name] = replace(where, value=value, raw=None, source=CKPT_DIR)
 
 

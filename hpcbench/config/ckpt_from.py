@@ -13,7 +13,7 @@ from typing import Any
 from hpcbench.config.layers import Layer
 from hpcbench.config.names import fit_name
 from hpcbench.errors import Problem, did_you_mean
-from hpcbench.schemas.arguments import ExportArgs, ModelArgs
+from hpcbench.schemas.arguments import ExportArgs, InferArgs, ModelArgs
 from hpcbench.schemas.request import TRAININGS
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.located_yaml import Located, show
@@ -209,12 +209,39 @@ def check_makers(experiments: Iterable[Experiment], at: Mapping[str, Located]) -
             problems.append(where.problem(message, hint="leave save_strategy out"))
         elif taker.export is not None and (problem := _check_merge(taker.export, maker, where)) is not None:
             problems.append(problem)
+        elif taker.infer is not None and (fault := _find_in_infer(taker.infer, maker)) is not None:
+            problems.append(where.problem(fault[0], hint=fault[1]))
     return problems
+
+
+def _find_in_infer(infer: InferArgs, maker: Experiment) -> tuple[str, str] | None:
+    """Return why an infer job cannot answer as asked with its maker's model, and a hint."""
+    args, name = maker.args, maker.name
+    if args is None or maker.cmd == "command":
+        return None
+    is_whole = maker.cmd == "export" or (not args.merges and not args.is_peft_method and args.tuner != "adapter")
+    if (infer.merge_lora or infer.merge_lora_and_save) and (is_whole or not args.merges):
+        what = (
+            "makes a whole model, which holds no adapter" if is_whole else f"trains by {args.sft_type}, which has none"
+        )
+        return f"{name!r} {what} to merge", "leave merge_lora out"
+    if infer.infer_backend != "vllm" or is_whole:
+        return None
+    if args.sft_type != "lora" or args.init_lora_weights.startswith(("pissa", "olora")):
+        message = f"`infer_backend: vllm`: what {name!r} trains is no adapter that goes on the base as it is"
+        return message, "set infer_backend: pt, or merge it by `cmd: export` first"
+    if args.lora_rank > infer.vllm_max_lora_rank:
+        needed = max(8, 1 << (args.lora_rank - 1).bit_length())
+        message = f"the adapter of {name!r} has rank {args.lora_rank}, and `vllm_max_lora_rank` is"
+        return f"{message} {infer.vllm_max_lora_rank}", f"set vllm_max_lora_rank: {needed}"
+    return None
 
 
 def _check_merge(export: ExportArgs, maker: Experiment, where: Located) -> Problem | None:
     """Return why an export gets no adapter that it can merge; what a program leaves is not known."""
     args = maker.args
+    if maker.export is not None and maker.export.quant_bits and export.quant_bits:
+        return where.problem(f"{maker.name!r} has quantised its model already", hint="take the model that it takes")
     if args is None or maker.cmd == "command" or (maker.cmd in TRAININGS and args.merges):
         return None
     if maker.cmd in TRAININGS and (args.is_peft_method or args.tuner == "adapter"):

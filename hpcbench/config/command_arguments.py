@@ -55,6 +55,16 @@ def name_bits(cmd: Command, given: Mapping[str, Located]) -> Mapping[str, Locate
     return {"quantization_bit" if name == "quant_bits" else name: value for name, value in given.items()}
 
 
+def name_merge(cmd: Command, given: Mapping[str, Located], problems: list[Problem]) -> Mapping[str, Located]:
+    """Return the arguments of an export with SWIFT 2.x's `merge_lora_and_save`, an argument of infer, as merge_lora."""
+    if cmd != "export" or "merge_lora_and_save" not in given:
+        return given
+    if "merge_lora" in given and given["merge_lora"].source == given["merge_lora_and_save"].source:
+        message = "`merge_lora_and_save` and `merge_lora` are the same argument"
+        problems.append(given["merge_lora_and_save"].problem(message, hint="keep one of them"))
+    return {"merge_lora" if name == "merge_lora_and_save" else name: value for name, value in given.items()}
+
+
 def _of_preferences(word: str, given: dict[str, Located], problems: list[Problem]) -> dict[str, Any]:
     value = given.get("rlhf_type")
     named = None if value is None else value.value
@@ -69,10 +79,13 @@ def _of_preferences(word: str, given: dict[str, Located], problems: list[Problem
     return {}
 
 
-def _of_pretraining(given: Mapping[str, Located], problems: list[Problem]) -> dict[str, Any]:
+def _of_pretraining(given: dict[str, Located], problems: list[Problem]) -> dict[str, Any]:
     plain = given.get("plain_text")
     if plain is not None and str(plain.value).lower() not in TRUE_WORDS:
         problems.append(plain.problem("`cmd: pt` learns texts as they are", hint="take `cmd: sft` to learn answers"))
+    is_all = given.get("loss_on_prompt"), given.get("loss_on_all_rounds")
+    if all(each is not None and each.value is True for each in is_all):
+        del given["loss_on_all_rounds"]  # `loss_scale: all`, ms-swift's own for texts
     is_lazy = "lazy_tokenize" in given and str(given["lazy_tokenize"].value).lower() in TRUE_WORDS
     # How many pieces there are is not known before training where texts are tokenized when they are needed.
     found = {**_PRETRAINING, "plain_text": True, "truncation_strategy": "truncation_left" if is_lazy else "split"}

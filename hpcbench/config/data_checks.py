@@ -40,7 +40,7 @@ class _Finding:
     has_chats: bool = True
     """False where all rows are plain text."""
     num_rows: int | None = None
-    """None where not all of them were read."""
+    """Those that are drawn, or all; None where not all of them were read."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +109,8 @@ class DatasetChecker:
         known = [count for count in counts if count is not None]
         if len(known) < len(counts):
             return None
-        return sum(count - (min(max(1, int(count * ratio)), count - 1) if ratio > 0 else 0) for count in known)
+        left = sum(count - (min(max(1, int(count * ratio)), count - 1) if ratio > 0 else 0) for count in known)
+        return left if args.train_dataset_sample < 0 else min(left, args.train_dataset_sample)
 
     def remarks(self) -> tuple[str, ...]:
         """Return what is to be said of the datasets beside problems, in the order met."""
@@ -170,5 +171,5 @@ def _look_at(name: str, args: SftArgs, *, asks: bool, takes_images: bool) -> _Fi
         remarks=tuple(f"{name}: {remark}" for remark in reader.remarks()),
         tools=frozenset(tools),
         has_chats=are_chats != {False},
-        num_rows=num_rows if look.is_whole else None,
+        num_rows=source.num_samples or (num_rows if look.is_whole else None),
     )

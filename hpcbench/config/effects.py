@@ -224,8 +224,8 @@ EFFECTS = (
 class Effects:
     """Which arguments of a suite's layers had an effect in some experiment, and which in none."""
 
-    idle: dict[tuple[str, str], tuple[Located, str]] = field(default_factory=dict)
-    """Layer and argument -> its value and what it needs."""
+    idle: dict[tuple[str, str], Problem] = field(default_factory=dict)
+    """Layer and argument -> what is reported where no experiment has an effect of it."""
     used: set[tuple[str, str]] = field(default_factory=set)
 
     def check(
@@ -245,19 +245,24 @@ class Effects:
             key = (value.source, name)
             if name not in idle:
                 self.used.add(key)
-            elif value.source in {"suite", "--set"}:
-                self.idle.setdefault(key, (value, idle[name]))
-            else:
+            elif not self.keep(name, value, _no_effect(value, name, idle[name], where=" in any experiment")):
                 problems.append(_no_effect(value, name, idle[name]))
         return problems
 
+    def keep(self, name: str, value: Located, problem: Problem) -> bool:
+        """Keep the problem for `finish` if all experiments share the argument; return whether they do."""
+        if value.source not in {"suite", "--set"}:
+            return False
+        self.idle.setdefault((value.source, name), problem)
+        return True
+
+    def use(self, given: Mapping[str, Located], names: Iterable[str]) -> None:
+        """Note what an experiment takes of these by its command, such as the sampling of `cmd: infer`."""
+        self.used.update((given[name].source, name) for name in names if name in given)
+
     def finish(self) -> list[Problem]:
         """Return what all experiments share and none has an effect of."""
-        return [
-            _no_effect(value, key[1], needs, where=" in any experiment")
-            for key, (value, needs) in self.idle.items()
-            if key not in self.used
-        ]
+        return [problem for key, problem in self.idle.items() if key not in self.used]
 
 
 def find_idle(args: SftArgs, given: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from hpcbench.config.aliases import HINTS_OF_OTHERS, UNSUPPORTED_TUNERS, asks_for_nothing
 from hpcbench.config.checkpoint_arguments import CKPT_DIR
-from hpcbench.config.command_arguments import LOSSES, name_bits, own_values
+from hpcbench.config.command_arguments import LOSSES, name_bits, name_merge, own_values
 from hpcbench.config.effects import check_eval_effects
-from hpcbench.config.export_checks import check_export_request, fill_in_model
-from hpcbench.config.infer_checks import InferRequest, check_infer, fill_in
+from hpcbench.config.export_checks import check_export_request, fill_in_model, find_unread
+from hpcbench.config.infer_checks import READ_ARGUMENTS, InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_exported_model, check_model_files, find_chat_template
@@ -74,7 +74,7 @@ class ExperimentBuilder:
         device = self._device()
         if cmd is None or device is None:
             return None
-        named = name_bits(cmd, self.layer.section("args"))
+        named = name_merge(cmd, name_bits(cmd, self.layer.section("args")), self.problems)
         self.layer = replace(self.layer, sections={**self.layer.sections, "args": named})
         if cmd in {"infer", "export"}:
             self._open_checkpoint(cmd)
@@ -167,6 +167,8 @@ class ExperimentBuilder:
             taken = ((name, value) for name, value in written.items() if name not in mine)
             self.problems += self.place.effects.check(args, given, taken)
             self.problems += check_unsloth(args, requirements, lambda name: given.get(name, self.at))
+        if cmd == "infer":
+            self.place.effects.use(given, READ_ARGUMENTS)
         if cmd == "command":
             return
         self.problems += check_model_files(
@@ -270,6 +272,7 @@ class ExperimentBuilder:
     def _refuse_others(self, cmd: Command) -> None:
         """Report arguments that only other commands have."""
         own = OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}
+        self.place.effects.use(self.layer.section("args"), own)
         for name, entry in self.layer.section("args").items():
             if name in SftArgs.model_fields or name in own or name in peft_arguments():
                 continue
@@ -280,7 +283,9 @@ class ExperimentBuilder:
             if not asks_for_nothing(name, entry, default=default):
                 others = " and ".join(f"`cmd: {other}`" for other in groups)
                 hint = HINTS_OF_OTHERS.get(name, "remove it here")
-                self.problems.append(entry.problem(f"`{name}` is only for {others}", hint=hint))
+                problem = entry.problem(f"`{name}` is only for {others}", hint=hint)
+                if name in HINTS_OF_OTHERS or not self.place.effects.keep(name, entry, problem):
+                    self.problems.append(problem)
 
     def _open_checkpoint(self, cmd: Command) -> None:
         """Put what the checkpoint in `ckpt_dir` says of its model into the arguments that leave it open."""
@@ -316,6 +321,7 @@ class ExperimentBuilder:
         """Report an export that cannot be made as asked, or does not fit the model."""
         given = self.layer.section("args")
         if args is not None:
+            self.problems += find_unread(args, given)
             self.problems += check_exported_model(self.place.models, export, args, given, at=self.at, env=env)
             num_rows = self.place.datasets.count_training_rows(args) if export.calibrates and args.dataset else None
             self.problems += check_export_request(export, args, given, at=self.at, num_rows=num_rows)

@@ -7,7 +7,7 @@ with file and line. What the model's own files say against an export is `model_f
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +17,15 @@ from hpcbench.config.ckpt_from import INHERITED
 from hpcbench.errors import Problem
 from hpcbench.hub.models import locate_model
 from hpcbench.model_files.adapters import find_other_base, read_checkpoint_folder
-from hpcbench.schemas.arguments import ExportArgs, SftArgs
+from hpcbench.schemas.arguments import DataArgs, ExportArgs, HubArgs, ModelArgs, SftArgs
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.located_yaml import Located
 from hpcbench.storage.paths import PEFT_CONFIG
 
+_READ: Final = frozenset(
+    {*ModelArgs.model_fields, *DataArgs.model_fields, *ExportArgs.model_fields, "seed", "sft_type", "tuner_backend"}
+)
+"""Arguments that an export reads, and those that SWIFT's scripts name beside."""
 MERGED_BY: Final = "an adapter of a method that peft merges, such as lora"
 NOT_MERGED_HINT: Final = "evaluate the adapter on its base, without an export"
 
@@ -96,3 +100,15 @@ def _check_calibration(
         hint = f"args: {{quant_n_samples: {num_rows}}}, or name more data in dataset"
         return [where.problem(message, expected=f"quant_n_samples of {num_rows} at most", hint=hint)]
     return []
+
+
+def find_unread(args: SftArgs, given: Mapping[str, Located]) -> Iterator[Problem]:
+    """Yield what an experiment names for itself and only a training reads; what all share is for others."""
+    for name, value in given.items():
+        if name not in SftArgs.model_fields or name in _READ or not args.differs_from_default(name):
+            continue
+        if value.source in {"experiment", "matrix"}:
+            hint = "remove it here"
+            if name in HubArgs.model_fields:
+                hint = "push the finished folder yourself: `hf upload OWNER/NAME FOLDER`"
+            yield value.problem(f"`{name}` has no effect", expected="a training", hint=hint)

@@ -30,7 +30,7 @@ from hpcbench.storage.paths import PEFT_CONFIG
 
 _OF_THE_ROWS: Final = (
     *("dataset", "val_dataset", "dataset_split_seed", "dataset_test_ratio", "val_dataset_sample", "dataset_info"),
-    *("max_length", "truncation_strategy", "check_dataset_strategy", "agent_template", "custom_dataset_info"),
+    *("max_length", "truncation_strategy", "check_dataset_strategy", "agent_template", "columns"),
 )
 READ_ARGUMENTS: Final = tuple(
     name for name in SftArgs.model_fields if name in {*ModelArgs.model_fields, *_OF_THE_ROWS, *GENERATION_ARGUMENTS}

@@ -18,7 +18,7 @@ from hpcbench.storage.located_yaml import Located
 from hpcbench.storage.paths import TRAINER_STATE
 
 _POLYNOMIAL = "polynomial"
-LEAVING_WEIGHTS_UNUSED = ("lisa",)
+LEAVING_WEIGHTS_UNUSED = ("lisa", "shadow")
 """Methods some of whose weights have no gradient in a step, as their files in worker/tuners say."""
 WEIGHT_FILES = ("adapter_model.safetensors", "tuner.safetensors", "model*.safetensors")
 """What holds a checkpoint's weights."""
@@ -64,6 +64,10 @@ def _check_schedule(args: SftArgs, at_key: AtKey) -> list[Problem]:
     if args.lr_scheduler_type == _POLYNOMIAL and ends:
         message = f"`lr_scheduler_type: {_POLYNOMIAL}` has nothing to decay over: all steps warm up"
         return [at_key("lr_scheduler_type").problem(message, hint="set warmup_ratio: 0, or take linear")]
+    end = args.lr_scheduler_kwargs.get("lr_end")
+    if args.lr_scheduler_type == _POLYNOMIAL and isinstance(end, float | int) and end >= args.effective_learning_rate:
+        message = f"lr_end {end!r} is not below the learning rate of {args.effective_learning_rate!r}"
+        return [at_key("lr_scheduler_kwargs").problem(message, expected="less than learning_rate")]
     return []
 
 
@@ -74,9 +78,13 @@ def _check_schedule_settings(args: SftArgs, at_key: AtKey) -> list[Problem]:
     if known is None:  # reported as an unknown word
         return []
     where = at_key("lr_scheduler_kwargs")
-    if unknown := sorted(settings.keys() - {*known, "min_lr"}):
+    # Of the argument min_lr beside a schedule without an end it is said elsewhere that it has no effect.
+    if unknown := sorted(args.lr_scheduler_kwargs.keys() - set(known)):
         message = f"{name} has no setting {unknown[0]!r}"
-        return [where.problem(message, expected=", ".join(known) or None, hint=did_you_mean(unknown[0], known))]
+        hint = did_you_mean(unknown[0], known)
+        if name == "cosine" and unknown[0] == "min_lr":
+            hint = "write min_lr as an argument of its own, beside lr_scheduler_type"
+        return [where.problem(message, expected=", ".join(known) or None, hint=hint)]
     for setting, value in settings.items():
         if setting in WORD_SETTINGS and value not in WORD_SETTINGS[setting]:
             return [where.problem(f"{setting}: got {value!r}", expected=", ".join(WORD_SETTINGS[setting]))]

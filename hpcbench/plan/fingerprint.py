@@ -153,7 +153,27 @@ def fingerprint_parts(
             del parts[group]["ckpt_from"]  # a name; its fingerprint is in
     # The same content at another place is the same input.
     parts["inputs"] = sorted(inputs[path] for path in input_paths(request) if path in inputs)
+    parts |= _order_of_inputs(request, inputs)
     return _without_places(parts)
+
+
+def _order_of_inputs(request: JobRequest, inputs: Inputs) -> dict[str, list[str]]:
+    """Return which input is which where the last parts of their paths do not say it, else nothing."""
+    if not _are_named_alike(request):
+        return {}
+    return {"inputs_in_order": [inputs[path] for path in _paths_in_order(request) if path in inputs]}
+
+
+def _are_named_alike(request: JobRequest) -> bool:
+    """Return whether two inputs end alike, of requests that 0.2 did not know: with a number of rows or a reference."""
+    args = request.args
+    if args is None:
+        return False
+    words = map(split_word, (*args.dataset, *args.val_dataset))
+    if not args.ref_model_id_or_path and all(word.num_samples is None for word in words):
+        return False
+    paths = input_paths(request)
+    return len({path.rstrip("/").rpartition("/")[2] for path in paths}) < len(paths)
 
 
 def _read_by_takers(request: JobRequest) -> tuple[str, ...] | None:
@@ -165,6 +185,10 @@ def _read_by_takers(request: JobRequest) -> tuple[str, ...] | None:
 
 def input_paths(request: JobRequest) -> set[str]:
     """Return the absolute local paths that the request names."""
+    return set(_paths_in_order(request))
+
+
+def _paths_in_order(request: JobRequest) -> list[str]:
     args, eval_args = request.args, request.eval_args
     names: list[str] = []
     if args is not None:
@@ -178,7 +202,7 @@ def input_paths(request: JobRequest) -> set[str]:
         names += eval_args.include_path
     if (taker := request.export or request.infer) is not None:
         names.append(taker.ckpt_dir or "")
-    return {name for name in names if name.startswith("/")}
+    return [name for name in names if name.startswith("/")]
 
 
 def _needs_datasets(request: JobRequest) -> bool:

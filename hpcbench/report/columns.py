@@ -36,7 +36,9 @@ def arg(read: Callable[[SftArgs], Raw]) -> Callable[[Facts], Raw]:
 
 
 def _dataset(facts: Facts) -> str | None:
-    """Return the datasets that were trained on, or whose prompts were answered."""
+    """Return the datasets that were trained on, whose prompts were answered, or that an export was calibrated on."""
+    if facts.view.cmd == "export":
+        return None if facts.export is None else dataset_label(facts.export.calibration_datasets) or None
     if facts.infer is not None and facts.args is not None:
         return dataset_label(facts.args.val_dataset or facts.args.dataset) or None
     return None if facts.train_args is None else dataset_label(facts.train_args.dataset) or None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hpcbench.report import columns as c
 from hpcbench.report import infer_columns
-from hpcbench.report.cells import infer_speed_text, swift_tuner_params, trainable_share
+from hpcbench.report.cells import dataset_label, infer_speed_text, swift_tuner_params, trainable_share
 from hpcbench.report.column import Column, Raw, cell_text
 from hpcbench.report.facts import Facts
 from hpcbench.report.memory import swift_memory_text
@@ -142,7 +142,7 @@ def _argument(header: str, name: str) -> Column:
     def get(facts: Facts) -> Raw:
         value: Any = facts.raw_args.get(name)
         if isinstance(value, (list, tuple)):
-            return " ".join(map(str, value)) or None
+            return " ".join(dataset_label([str(item)]) for item in value) or None
         return None if value is None else str(value)
 
     return Column(key=name, header=header, get=get, missing="")

@@ -12,8 +12,11 @@ from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 
 
-def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
-    """Write job.json and put away what an earlier run of this job left in the way of the new one."""
+def prepare_job(paths: SuitePaths, request: JobRequest, *, takes_new_model: bool = False) -> None:
+    """Write job.json and put away what an earlier run of this job left in the way of the new one.
+
+    `takes_new_model`: the job whose model it takes runs once more, so that nothing of the earlier run goes on.
+    """
     job = paths.job(request.experiment, request.job)
     job.folder.mkdir(parents=True, exist_ok=True)
     old = read_json(job.request)
@@ -27,8 +30,10 @@ def prepare_job(paths: SuitePaths, request: JobRequest) -> None:
         record = read_record(job.record)
         if record is not None and record.state in FINISHED_WELL:
             job.record.replace(_free_name(job.old_record(record.fingerprint)))
-            # A job that is run once more although it is done answers all its prompts again.
-            _put_away([job.results], job.old_folder(record.fingerprint))
+        is_done = record is not None and record.state in FINISHED_WELL
+        if (request.export or request.infer) and (takes_new_model or is_done):
+            # What is run once more although it is done, or for another model, makes and answers all of it again.
+            _put_away([job.results, job.resume, job.checkpoints], job.old_folder(request.fingerprint))
         job.record.unlink(missing_ok=True)
         # Its owner is over, whatever the clocks say.
         job.claim.unlink(missing_ok=True)

@@ -139,7 +139,7 @@ class ArraySender:
         submission = submission.model_copy(update=facts)
         write_submission(self.paths, submission)  # first: the next submit finds it and brings back records put away
         for request in array.requests.values():
-            prepare_job(self.paths, request)
+            prepare_job(self.paths, request, takes_new_model=after is not None)
         try:
             scheduler_id = self._call_scheduler(submission, None if after is None else after.scheduler_id)
         except SubmitError:

@@ -295,7 +295,7 @@ def test_a_queue_that_does_not_answer_stops_the_submit(
     submit(suite, save_dir, profile=held.profile)
     file = write_suite(
         tmp_path / "other.yaml",
-        {"cmd": "command", "device": "cpu", "args": {"command": ["sleep", "20"]}, "experiment": [{"name": "one"}]},
+        {"cmd": "command", "device": "cpu", "args": {"command": ["sleep", "300"]}, "experiment": [{"name": "one"}]},
     )
     hpcbench("submit", str(file), "--save-dir", str(save_dir))
     before = run_command(["squeue", "--noheader", "-r"])
@@ -314,6 +314,7 @@ def test_a_queue_that_does_not_answer_stops_the_submit(
     assert len(run_command(["squeue", "--noheader", "-r"]).splitlines()) == len(before.splitlines())
     check_once_each(names_of(suite), save_dir, held, "squeue failed")
     assert "0 jobs submitted" in hpcbench("submit", str(file), "--save-dir", str(save_dir)).stdout
+    hpcbench("cancel", "other", "--save-dir", str(save_dir))
 
 
 def sleeper_and_other() -> Suite:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import ExportArgs, SftArgs
@@ -127,6 +128,29 @@ def test_an_adapter_is_merged_into_a_folder_of_its_own(tmp_path: Path, trained: 
     torch.testing.assert_close(logits(loading.load_checkpoint(args, folder, "cpu")), expected, rtol=1e-4, atol=1e-5)
     assert (folder / "tokenizer.json").is_file()
     assert not job.resume.exists()
+
+
+def test_what_pissa_took_out_of_the_base_is_drawn_by_the_seed_of_the_training(
+    tmp_path: Path, wide: Path, chats: Path
+) -> None:
+    drawn: dict[str, Any] = {"init_lora_weights": "pissa_niter_1", "seed": 7}
+    trained = make_job(tmp_path / "train", wide, chats, max_steps=2, **drawn)
+    write_record(trained, read_metrics(train_here(trained)))
+    made = export_here(make_export(tmp_path / "export", wide, tmp_path, parent=trained)).output_model
+    args = SftArgs(model_id_or_path=str(wide), dtype="fp32", **drawn)
+    expected = logits(loading.load_checkpoint(args, trained.checkpoints / "last", "cpu"))
+    torch.testing.assert_close(logits(loading.load_checkpoint(args, Path(made), "cpu")), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_merged_model_has_the_tokens_of_its_checkpoint(tmp_path: Path, wide: Path, chats: Path) -> None:
+    trained = make_job(tmp_path / "train", wide, chats, max_steps=1)
+    write_record(trained, read_metrics(train_here(trained)))
+    last = trained.checkpoints / "last"
+    tokenizer = AutoTokenizer.from_pretrained(str(last))
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    tokenizer.save_pretrained(str(last))
+    made = export_here(make_export(tmp_path / "export", wide, tmp_path, parent=trained)).output_model
+    assert AutoTokenizer.from_pretrained(made).chat_template == tokenizer.chat_template
 
 
 def test_a_finished_folder_is_taken_as_it_is_where_a_kill_came_before_the_metrics(

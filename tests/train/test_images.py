@@ -235,3 +235,13 @@ def test_rows_of_a_training_have_their_images(models: dict[str, Path], rows: Pat
         rows.parent / "0.png",
         rows.parent / "1.png",
     ]
+
+
+def test_learning_the_prompt_too_predicts_no_part_of_an_image(tmp_path: Path, models: dict[str, Path]) -> None:
+    template = make_template(models[KINDS[0]], loss_on_prompt=True)
+    row = encode(template, picture(tmp_path, 16, 16))
+    assert len(row.images) == 1
+    assert template.images is not None
+    left_out = [token == template.images.token_id for token in row.input_ids]
+    assert any(left_out)
+    assert [label == IGNORED_LABEL for label in row.labels] == left_out

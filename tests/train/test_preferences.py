@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,21 @@ def test_texts_are_learned_whole_in_pieces(tmp_path: Path, base: Path) -> None:
     assert metrics.num_tokens == sum(lengths)
     assert metrics.num_train_rows == sum(-(-length // 32) for length in lengths)
     assert metrics.rewards is None
+
+
+@pytest.mark.parametrize("sft_type", ["lora", "full"])
+def test_the_reference_of_a_training_that_takes_weights_over_is_the_model_with_them(
+    tmp_path: Path, base: Path, chats: Path, sft_type: str
+) -> None:
+    first = make_job(tmp_path / "first", base, chats, sft_type=sft_type, max_steps=6, lora_dropout_p=0)
+    train_here(first)
+    last = first.checkpoints / "last"
+    job = train(
+        tmp_path / "then", base, "dpo", sft_type=sft_type, max_steps=1,
+        resume_from_checkpoint=str(last), resume_only_model=True,
+    )  # fmt: skip
+    # Of a model that is its own reference all rewards are 0.
+    assert read_history(job)[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    rewards = read_metrics(job).rewards
+    assert rewards is not None
+    assert rewards.reference == str(last)

@@ -164,9 +164,12 @@ def aliases_of_run(verb: Verb) -> Mapping[str, str]:
 
 def _refuse_outside_eval(verb: Verb, word: _Word) -> Problem | None:
     """Return why an option is not one of the verb eval: it is lm_eval's, or trains."""
+    option = options_of(verb.name).get(ALIASES.get(word.name, word.name))
+    if verb.name == "sft" and option is not None and option.group in verb.hidden:
+        instead = "write a suite with `cmd: dpo`, and run it with `hpcbench submit --cluster local --wait`"
+        return _at(verb, word.written).problem("is for learning from preferences, which sft does not do", hint=instead)
     if verb.name != "eval":
         return None
-    option = options_of(verb.name).get(ALIASES.get(word.name, word.name))
     name = word.name if option is None else option.name
     hint = OTHER_EVAL_OPTIONS.get(name)
     if option is not None and option.group in verb.hidden:

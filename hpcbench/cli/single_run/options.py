@@ -140,6 +140,7 @@ SFT = Verb(
     cmd="sft",
     defaults={"dataset": "blossom-math-zh", "system": _SYSTEM},
     default_model="qwen2.5-7b-instruct",
+    hidden=frozenset({"Preference"}),
 )
 INFER = Verb(
     name="infer",
@@ -154,7 +155,7 @@ EVAL = Verb(
     cmd="eval",
     defaults={"system": _SYSTEM},
     default_model="qwen2.5-7b-instruct",
-    hidden=frozenset({"Training", "Hub", "Tuner"}),
+    hidden=frozenset({"Training", "Hub", "Tuner", "Preference"}),
     folder_prefix="base",
 )
 EXPORT_MODEL = Verb(

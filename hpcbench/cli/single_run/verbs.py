@@ -113,8 +113,10 @@ def make_click_options(verb: str) -> list[Any]:
     from hpcbench.config.aliases import ALIASES
 
     parameters = []
-    aliases = {**ALIASES, **aliases_of_run(VERBS[verb])}
-    for option in options_of(verb).values():
+    options = options_of(verb)
+    known = {**ALIASES, **aliases_of_run(VERBS[verb])}
+    aliases = {alias: name for alias, name in known.items() if alias not in options}
+    for option in options.values():
         other_names = (alias for alias, name in aliases.items() if name == option.name)
         default = typer.Option(
             None,

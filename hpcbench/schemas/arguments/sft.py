@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, Self
 
@@ -120,17 +121,15 @@ class SftArgs(PreferenceArgs, ImageArgs, TunerArgs, HubArgs, TrainingArgs, DataA
                 return f"{name} cannot go with rlhf_type {kind}, whose loss takes whole answers one by one"
         # TRL multiplies hidden states by the head's weight itself, so an adapter of it would never be trained.
         has_head = "lm_head" in (*self.lora_target_modules, *self.lora_modules_to_save)
+        has_head |= self.target_regex is not None and re.fullmatch(self.target_regex, "lm_head") is not None
         contradictions = {
             "tuner_backend unsloth trains by answers alone: take tuner_backend peft": self.tuner_backend == "unsloth",
             "neftune_noise_alpha would give the reference other noise: leave it out": bool(self.neftune_noise_alpha),
-            "kto compares the answers of a batch with each other: set batch_size: 2 or more": (
-                self.estimates_kl and self.batch_size == 1
+            "kto compares the answers of a batch with each other: set batch_size and eval_batch_size to 2 or more": (
+                self.estimates_kl and 1 in {self.batch_size, self.eval_batch_size}
             ),
             f"{kind} computes the head by itself, and would not train an adapter of it: leave lm_head out": (
                 has_head and kind in WITH_REFERENCE
-            ),
-            f"{kind} cannot go with the virtual tokens of sft_type {self.sft_type}: take dpo or kto": (
-                self.adds_tokens and kind not in WITH_REFERENCE
             ),
         }
         return next((f"rlhf_type {kind}: {text}" for text, holds in contradictions.items() if holds), None)

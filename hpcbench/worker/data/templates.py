@@ -272,10 +272,13 @@ class Template:
         self._check_prompt(chat, tools, input_ids, labels)
         self._check_tools(chat, tools)
         self._check_texts(chat, text)
-        if self._on_prompt:
-            return self._check_ids(Encoded(input_ids=input_ids, labels=list(input_ids)))
-        scale_of_labels = None if self._loss_scale is None else weights
         images = tuple(images_of(chat))
+        if self._on_prompt:
+            # Tokens that stand for parts of an image are written by the processor, and not predicted.
+            image_token = None if self.images is None else self.images.token_id
+            labels = [IGNORED_LABEL if token == image_token else token for token in input_ids]
+            return self._check_ids(Encoded(input_ids=input_ids, labels=labels, images=images))
+        scale_of_labels = None if self._loss_scale is None else weights
         return self._check_ids(Encoded(input_ids=input_ids, labels=labels, weights=scale_of_labels, images=images))
 
     def _check_texts(self, chat: Sequence[Message], text: str) -> None:

@@ -39,7 +39,7 @@ from hpcbench.worker.export.calibration import CalibrationRows, load_calibration
 from hpcbench.worker.export.quantizing import computing_dtype, quantize_calibrated, quantize_rounded
 from hpcbench.worker.export.result_folder import ResultFolder
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
-from hpcbench.worker.models.checkpoint import find_weights
+from hpcbench.worker.models.checkpoint import find_weights, with_seed_of_training
 from hpcbench.worker.models.files import check_files, error_of, read_files
 from hpcbench.worker.models.generation_config import repair_generation_config
 from hpcbench.worker.models.loading import load_checkpoint, load_tokenizer
@@ -146,7 +146,12 @@ def _whole_folder(request: JobRequest, job: JobPaths, place: Path) -> ResultFold
 def _make(assignment: Assignment) -> ExportMetrics:
     made = assignment.result.find_made()
     if made is not None:
-        # A kill came between the rename and the metrics.
+        # A kill came between the rename and the metrics; not where an earlier run of this job was recorded.
+        if assignment.job.old_record(assignment.request.fingerprint).exists() and assignment.export.output_dir:
+            raise WorkerError(
+                f"output_dir: {assignment.result.place} was made by an earlier run of this job; nothing was written",
+                hint="move it away, then retry",
+            )
         return ExportMetrics.model_validate(made)
     source = find_source(assignment)
     _check_model(assignment)
@@ -229,6 +234,11 @@ def _check_model(assignment: Assignment) -> None:
         raise error_of(fault)
 
 
+def _load_tokenizer(args: SftArgs, folder: Path) -> Any:
+    """Return the checkpoint's own tokenizer, with its template and tokens; the model's where it has none."""
+    return load_tokenizer(args, folder if (folder / "tokenizer_config.json").is_file() else None)
+
+
 def _merge_alone(assignment: Assignment, source: Source) -> ExportMetrics:
     staging = assignment.result.begin()
     merge_time_s = _merge(assignment, source, staging)
@@ -241,13 +251,14 @@ def _merge(assignment: Assignment, source: Source, target: Path) -> float:
     started_s = time.perf_counter()
     assignment.progress.update("merging")
     num_gpus = assignment.request.resources.gpu if assignment.request.device == "cuda" else 1
-    model = load_checkpoint(args, source.folder, assignment.request.device, merge=True, num_gpus=num_gpus)
+    held = with_seed_of_training(args, source.folder, assignment.request)
+    model = load_checkpoint(held, source.folder, assignment.request.device, merge=True, num_gpus=num_gpus)
     assignment.leave_if_asked()
     repaired = repair_generation_config(model)
     if repaired is not None:
         logger.warning("generation_config.json: %s", repaired)
     model.save_pretrained(target, max_shard_size=export.max_shard_size)
-    load_tokenizer(args).save_pretrained(target)
+    _load_tokenizer(args, source.folder).save_pretrained(target)
     copy_processor_files(args, target)
     return time.perf_counter() - started_s
 
@@ -262,7 +273,7 @@ def _quantize(
 ) -> ExportMetrics:
     args, export, request = assignment.args, assignment.export, assignment.request
     started_s = time.perf_counter()
-    tokenizer = load_tokenizer(args)
+    tokenizer = _load_tokenizer(args, source.folder)
     rows = None
     if export.calibrates:
 

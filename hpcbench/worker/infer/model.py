@@ -21,7 +21,7 @@ from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import sync_folder
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.data.templates import Template
-from hpcbench.worker.models.checkpoint import find_weights
+from hpcbench.worker.models.checkpoint import find_weights, with_seed_of_training
 from hpcbench.worker.models.files import check_files, check_token_ids, count_embeddings, read_files
 from hpcbench.worker.models.generation_config import repair_generation_config
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
@@ -37,6 +37,8 @@ class Answering:
     """What answers, not loaded yet."""
 
     args: SftArgs
+    loading: SftArgs
+    """The same as its weights are loaded with."""
     infer: InferArgs
     device: Device
     num_gpus: int
@@ -78,6 +80,7 @@ def find_answering(request: JobRequest) -> Answering:
     model = read_files(args)
     return Answering(
         args=args,
+        loading=args if folder is None else with_seed_of_training(args, folder, request),
         infer=infer,
         device=request.device,
         num_gpus=request.resources.gpu if request.device == "cuda" else 1,
@@ -96,7 +99,7 @@ def load_answering(answering: Answering, job: JobPaths | None = None) -> Any:
     Raises:
         WorkerError: it cannot be loaded, or not be merged.
     """
-    args, folder, device, gpus = answering.args, answering.folder, answering.device, answering.num_gpus
+    args, folder, device, gpus = answering.loading, answering.folder, answering.device, answering.num_gpus
     if answering.infer.merge_lora_and_save and job is not None:
         folder = merge(answering, job)
     if folder is None:
@@ -121,7 +124,9 @@ def merge(answering: Answering, job: JobPaths) -> Path:
             f"merge_lora_and_save: {answering.folder or 'the model itself'} is not an adapter of peft",
             hint="remove it, or name an adapter in ckpt_dir",
         )
-    model = load_checkpoint(answering.args, answering.folder, answering.device, merge=True, num_gpus=answering.num_gpus)
+    model = load_checkpoint(
+        answering.loading, answering.folder, answering.device, merge=True, num_gpus=answering.num_gpus
+    )
     job.checkpoints.mkdir(parents=True, exist_ok=True)
     staging = job.answered_merged.with_name(".merged.tmp")
     shutil.rmtree(staging, ignore_errors=True)

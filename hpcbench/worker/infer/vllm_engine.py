@@ -14,6 +14,8 @@ from typing import Any
 
 from hpcbench.errors import WorkerError, first_line
 from hpcbench.schemas.arguments import TORCH_DTYPES
+from hpcbench.storage.json_files import read_json
+from hpcbench.storage.paths import PEFT_CONFIG
 from hpcbench.worker.infer.engine import Answer, EngineFacts, GenerationOptions, Prompt, random_of, trim
 from hpcbench.worker.infer.model import Answering
 from hpcbench.worker.models import source
@@ -62,8 +64,14 @@ class VllmEngine:
         return EngineFacts(backend=f"vllm {self._vllm.__version__}", dtypes={"weights": dtype})
 
     def _make_lora_request(self) -> Any | None:
-        if not self._answering.is_adapter:
+        if not self._answering.is_adapter or self._answering.folder is None:
             return None
+        began = str((read_json(self._answering.folder / PEFT_CONFIG) or {}).get("init_lora_weights"))
+        if began.startswith(("pissa", "olora")):
+            raise WorkerError(
+                f"{self._answering.folder}: init_lora_weights {began} took a part out of the base, which vLLM does not",
+                hint="set infer_backend: pt, or merge it by `cmd: export`, and name that model",
+            )
         request = importlib.import_module("vllm.lora.request")
         return request.LoRARequest("adapter", 1, str(self._answering.folder))
 

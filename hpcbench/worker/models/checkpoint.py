@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hpcbench.errors import WorkerError
+from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.invocation import quoted
+from hpcbench.model_files.adapters import read_checkpoint_folder
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import CommandMetrics, ExportMetrics, Record, TrainMetrics, read_record
-from hpcbench.schemas.request import JobRequest
+from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.paths import JobPaths
 
@@ -64,6 +65,23 @@ def find_weights(request: JobRequest) -> Checkpoint:
             raise WorkerError(f"{job.record}: the command left no model", hint="set command.output_model to its folder")
         case _:
             raise WorkerError(f"{job.record}: not the record of a job that makes a model")
+
+
+def with_seed_of_training(args: SftArgs, folder: Path, request: JobRequest) -> SftArgs:
+    """Return the arguments with the seed of the training that made an adapter, where that training is known.
+
+    PiSSA's fast SVD draws numbers: with others another part is taken out of the base.
+    """
+    found = read_checkpoint_folder(folder)
+    of_folder = None if found is None else found.job
+    job = of_folder if request.train_folder is None else JobPaths(Path(request.train_folder))
+    if job is None or not job.request.is_file():
+        return args
+    try:
+        trained = read_request(job.request).args
+    except HpcbenchError:  # of another version
+        return args
+    return args if trained is None else args.model_copy(update={"seed": trained.seed})
 
 
 def _completed_record(job: JobPaths) -> Record:

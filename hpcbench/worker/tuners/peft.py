@@ -78,7 +78,10 @@ class PromptCallback(TrainerCallback):
         try:
             self._encoder.load_state_dict(load_file(path))
         except (OSError, ValueError, RuntimeError) as error:
-            raise WorkerError(f"{path}: the virtual tokens' encoder cannot be loaded: {first_line(error)}") from error
+            raise WorkerError(
+                f"{path}: the virtual tokens' encoder cannot be loaded: {first_line(error)}",
+                hint="name a checkpoint that was kept with only_save_model: false",
+            ) from error
 
     @override
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -93,7 +96,12 @@ class PromptCallback(TrainerCallback):
 
 def make_callbacks(model: Any, args: SftArgs, resume_from: Path | None) -> list[Any]:
     """Return what keeps the encoder of virtual tokens, of methods that have them."""
-    return [PromptCallback(model, resume_from)] if args.adds_tokens else []
+    if not args.adds_tokens:
+        return []
+    if resume_from is None and args.resume_only_model:
+        # peft would take what came of the encoder for the encoder's own weights.
+        resume_from = Path(str(args.resume_from_checkpoint))
+    return [PromptCallback(model, resume_from)]
 
 
 TUNER: Final = Tuner(prepare=prepare, make_callbacks=make_callbacks)

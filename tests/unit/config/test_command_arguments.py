@@ -78,6 +78,7 @@ def test_a_loss_that_hpcbench_does_not_have_is_refused_with_a_way_on(tmp_path: P
     [
         ("kto", {"rlhf_type": "dpo"}, "`cmd: kto` contradicts `rlhf_type: dpo`\n  hint: keep one of them"),
         ("kto", {"batch_size": 1}, "rlhf_type kto"),
+        ("kto", {"batch_size": 2, "eval_batch_size": 1}, "set batch_size and eval_batch_size to 2 or more"),
         ("simpo", {"loss_type": "sigmoid"}, "loss_type sigmoid is none of simpo\n  hint: take simpo"),
         ("dpo", {"loss_type": "exo_pair"}, "loss_type exo_pair needs a label_smoothing above 0, such as 0.001"),
         ("dpo", {"label_smoothing": 0.1}, "`label_smoothing` has no effect in any experiment"),
@@ -86,6 +87,7 @@ def test_a_loss_that_hpcbench_does_not_have_is_refused_with_a_way_on(tmp_path: P
         ("dpo", {"simpo_gamma": 0.5}, "`simpo_gamma` has no effect in any experiment\n  expected: rlhf_type: simpo"),
         ("dpo", {"ref_model": "./gone"}, "no such folder: './gone'"),
         ("dpo", {"lora_target_modules": ["lm_head"]}, "rlhf_type dpo"),
+        ("dpo", {"target_regex": ".*(lm_head|q_proj)"}, "leave lm_head out"),
         ("dpo", {"max_completion_length": 64}, "`max_completion_length` is known but not supported by this version"),
         ("sft", {"truncation_strategy": "split"}, "truncation_strategy split cuts answers from their questions"),
     ],

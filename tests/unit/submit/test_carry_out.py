@@ -97,8 +97,8 @@ def test_a_submit_killed_while_it_prepares_jobs_loses_no_record(
     left = leave_record(tmp_path, submit(tmp_path, scheduler, command("a")), state)
     age(tmp_path)
 
-    def prepare_and_die(paths: SuitePaths, request: JobRequest) -> None:
-        prepare_job(paths, request)
+    def prepare_and_die(paths: SuitePaths, request: JobRequest, **options: bool) -> None:
+        prepare_job(paths, request, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

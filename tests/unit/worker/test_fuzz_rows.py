@@ -24,6 +24,7 @@ from hpcbench.errors import DataError, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.located_yaml import Located
 from hpcbench.worker.data.samples import load_splits
+from tests.support.model_folders import write_model
 from tests.support.mutations import mutate_bytes, mutate_value, odd_values
 
 EXAMPLES = int(os.environ.get("HPCBENCH_FUZZ", "300"))
@@ -203,8 +204,7 @@ def job_of(args: SftArgs) -> tuple[str | None, tuple[str, ...]]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("rows")
     # Of a model that is not there only the job can say whether it takes images.
-    (found / "model").mkdir()
-    (found / "model" / "config.json").write_text('{"model_type": "qwen2"}', encoding="utf-8")
+    write_model(found / "model")
     return found
 
 

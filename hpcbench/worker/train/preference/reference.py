@@ -31,6 +31,12 @@ def load_reference(args: SftArgs, model: Any, device: Device, *, num_gpus: int) 
     if args.ref_adapters:
         folder = Path(args.ref_adapters[0])
         return _freeze(loading.load_checkpoint(named, folder, device, merge=True, num_gpus=num_gpus)), str(folder)
+    if args.reference is None and args.resume_only_model:
+        # Before training the model has these weights; without its adapter it is what they began with.
+        folder = Path(str(args.resume_from_checkpoint))
+        loaded = loading.load_checkpoint(args, folder, device, num_gpus=num_gpus)
+        # TRL calls the parts of a model of transformers, which an adapter's layers are in.
+        return _freeze(loaded.get_base_model() if hasattr(loaded, "get_base_model") else loaded), str(folder)
     if args.reference is None and _restores_base(model):
         return None, "the model without its adapter"
     loaded = loading.load_model(named, device, num_gpus=num_gpus)
