@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SLURM_DIR ?= .slurm
-# Processes that run the tests; trainings take one core each, each process of Slurm tests starts a Slurm of its own.
+# Processes that run the tests; trainings take one core each, each process of Slurm tests starts a Slurm of its own
+# and mostly waits.
 WORKERS ?= 2
-SLURM_WORKERS ?= 1
+SLURM_WORKERS ?= 2
 SLURM_TEST_LOG := $(VENV)/slurm-test.log
 # The newest that starts: a version manager's shim may stand for a version that is not there.
 NEWEST_PYTHON ?= $(firstword $(foreach v,3.14 3.13,$(shell python$(v) -c "print('python$(v)')" 2>/dev/null)) python3.13)

@@ -98,13 +98,15 @@ def test_the_commands_of_the_readme_train_evaluate_and_report(tmp_path: Path) ->
     more = {
         "sft": ["--device", "cpu", "--cpus", "1", "--max_steps", "4", "--eval_steps", "4"],
         "eval": ["--eval_limit", "8", "--eval_include_path", tasks],
+        "infer": ["--max_new_tokens", "4"],
     }
-    assert [shlex.split(command)[1] for command in COMMANDS] == ["sft", "eval", "collect"]
+    (tmp_path / "prompts.jsonl").write_text('{"query": "hello"}\n', encoding="utf-8")
+    assert [shlex.split(command)[1] for command in COMMANDS] == ["sft", "eval", "infer", "infer", "collect"]
     said: dict[str, str] = {}
     for command in COMMANDS:
-        verb, *words = ("pig_latin" if word == "arc" else word for word in shlex.split(command)[1:])
+        verb, *words = ("pig_latin" if word == "arc" else word for word in shlex.split(command, comments=True)[1:])
         typed = [sys.executable, "-m", "hpcbench", verb, *words, *more.get(verb, ())]
-        done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run(typed, cwd=tmp_path, input="hello\n", capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         said[verb] = done.stdout
     assert "last checkpoint, step 4" in said["sft"]
