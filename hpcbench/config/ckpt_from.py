@@ -228,7 +228,7 @@ def _find_in_infer(infer: InferArgs, maker: Experiment) -> tuple[str, str] | Non
     if infer.infer_backend != "vllm" or is_whole:
         return None
     if args.sft_type != "lora" or args.init_lora_weights.startswith(("pissa", "olora")):
-        message = f"`infer_backend: vllm`: what {name!r} trains is no adapter that goes on the base as it is"
+        message = f"`infer_backend: vllm`: what {name!r} trains cannot be put on the base as it is"
         return message, "set infer_backend: pt, or merge it by `cmd: export` first"
     if args.lora_rank > infer.vllm_max_lora_rank:
         needed = max(8, 1 << (args.lora_rank - 1).bit_length())

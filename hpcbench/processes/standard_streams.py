@@ -22,7 +22,7 @@ def open_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # half a character in a pipe is no reason to stop, and no surrogate
+        sys.stdin.reconfigure(errors="replace")  # half a character in a pipe must not stop it
 
 
 def flush_or_discard() -> None:
