@@ -135,3 +135,9 @@ def test_pt_has_swifts_defaults_and_keeps_what_is_given(tmp_path: Path) -> None:
     found = (given.plain_text, given.sft_type, given.eval_steps, given.truncation_strategy)
     assert found == (True, "lora", 5, "truncation_left")
     assert given.lora_target_modules == ("ALL",)
+
+
+def test_pretraining_takes_the_loss_scale_that_ms_swift_has_for_it(tmp_path: Path) -> None:
+    args = load(tmp_path, "pt", {"text": "some words"}, loss_scale="all", use_chat_template=False).args
+    assert args is not None
+    assert (args.loss_on_prompt, args.loss_on_all_rounds) == (True, False)

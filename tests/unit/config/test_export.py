@@ -117,3 +117,17 @@ def test_two_experiments_do_not_export_into_one_folder(tmp_path: Path) -> None:
         "demo.yaml:1: experiment[b]: 'b' would export into merged, where 'a' exports into\n"
         "  hint: give each its own output_dir, or none: the model is then in the job's folder"
     )
+
+
+@pytest.mark.parametrize("given", [{"dataset": "rows.jsonl#4"}, {"dataset": "rows.jsonl", "train_dataset_sample": 4}])
+def test_rows_to_calibrate_on_are_counted_as_they_are_drawn(tmp_path: Path, given: dict[str, Any]) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"query": "a", "response": "b"}\n' * 40, encoding="utf-8")
+    export = {
+        "model_id_or_path": "./base",
+        "quant_bits": 4,
+        "quant_method": "gptq",
+        "quant_n_samples": 8,
+        "group_size": -1,
+    }
+    assert "quant_n_samples" in problem(tmp_path, dataset_test_ratio=0, **export, **given)
+    assert load_one(tmp_path, suite(dataset="rows.jsonl", dataset_test_ratio=0, **export)).export is not None

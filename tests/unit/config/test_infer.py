@@ -180,3 +180,11 @@ def test_a_row_that_asks_nothing_is_refused(tmp_path: Path) -> None:
         "demo.yaml:1: experiment[a].args.val_dataset: texts.jsonl: line 1: text: plain text, which asks nothing\n"
         "  expected: messages | conversations | query | instruction | question | prompt"
     )
+
+
+def test_columns_of_the_training_are_read_for_its_questions_too(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"frage": "a", "antwort": "b"}\n', encoding="utf-8")
+    columns = {"frage": "query", "antwort": "response"}
+    args = load_one(tmp_path, suite({"columns": columns})).args
+    assert args is not None
+    assert dict(args.columns) == columns

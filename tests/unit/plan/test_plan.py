@@ -101,6 +101,28 @@ def test_a_baseline_of_quantised_weights_is_another_one() -> None:
     assert fingerprint() == fingerprint(bnb_4bit_quant_type="fp4")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            {"dataset": ("/a/train.jsonl#5", "/b/train.jsonl#30")},
+            {"dataset": ("/b/train.jsonl#5", "/a/train.jsonl#30")},
+        ),
+        (
+            {"model_id_or_path": "/a/train.jsonl", "ref_model_id_or_path": "/b/train.jsonl"},
+            {"model_id_or_path": "/b/train.jsonl", "ref_model_id_or_path": "/a/train.jsonl"},
+        ),
+    ],
+)
+def test_files_of_one_name_that_change_places_are_another_job(one: dict[str, object], other: dict[str, object]) -> None:
+    inputs = {"/a/train.jsonl": "1" * 64, "/b/train.jsonl": "2" * 64}
+    fingerprints = set()
+    for values in (one, other):
+        args = SftArgs.model_validate({"model_type": "m", "dataset": ("ms-agent",), **values})
+        fingerprints.add(plan_suite(suite(experiment("lora", args=args)), save_dir=ROOT, inputs=inputs)[0].fingerprint)
+    assert len(fingerprints) == 2
+
+
 def test_the_content_of_local_data_is_part_of_the_fingerprint_and_its_place_is_not() -> None:
     def fingerprint(path: str, content: str) -> str:
         args = SftArgs(model_type="qwen-7b-chat", dataset=(path,))
