@@ -261,7 +261,7 @@ def test_the_seeds_example_trains(tmp_path: Path, base_model: Path, chats: Path)
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("values", [{}, {"packing": True, "max_length": 2048}])
+@pytest.mark.parametrize("values", [{}, pytest.param({"packing": True, "max_length": 2048}, marks=pytest.mark.long)])
 def test_the_real_tool_dialogues_train(tmp_path: Path, base_model: Path, values: dict[str, Any]) -> None:
     """glaive_toolcall_en_demo of LLaMA-Factory, by its registry."""
     folder = shared("data/instructions/dataset_info.json").parent
