@@ -15,7 +15,8 @@ from tests.support.places import QUICKSTART
 from tests.support.slurm_cluster.cluster import Cluster
 from tests.support.slurm_suites import hpcbench, wait_until_over
 from tests.support.swift_suites import SUITES, models_of, write_stand_ins
-from tests.support.tiny_models import make_llama_folder, write_chats
+from tests.support.tiny_models import make_llama_folder, make_model_folder, write_chats
+from tests.train.test_export import quantised
 
 pytestmark = [pytest.mark.slurm, pytest.mark.train]
 
@@ -28,11 +29,16 @@ OTHERS = (
     *("swift-3/tuner.yaml", "swift-3/rlhf.yaml", "swift-4/tuner.yaml"),
     *("swift-2.0/export.json", "swift-2.4/export.json", "swift-4/export.yaml", "swift-4/infer.yaml"),
 )
-"""Suites that run on a CPU. Those on quantised bases are not among them yet; other tests train and evaluate on such bases."""
+"""Suites that run on a CPU."""
+ON_QUANTIZED = ("swift-2.0/gptq.json", "swift-2.0/awq.json", "swift-1/quantize.yaml")
+"""Those on quantized bases."""
+PLAIN = "plain"
+BASES = {"int4": ("gptq", 4), "int8": ("gptq", 8), "awq": ("awq", 4)}
+"""Ends of the names of models that are quantized -> how."""
 
 
-def make_model(folder: Path, quantization: Mapping[str, Any] | None) -> None:
-    assert quantization is None
+def make_model(folder: Path, _quantization: Mapping[str, Any] | None) -> None:
+    """Write a model of plain weights; experiments on quantized ones name the folder of theirs."""
     # Wide enough for the coefficients and blocks that the suites' methods of peft ask for.
     make_llama_folder(folder, num_layers=NUM_LAYERS, width=128, inner=256)
 
@@ -85,7 +91,7 @@ def scaled_down(folder: Path, file: Path) -> Path:
     document["args"] = {**kept, **small}
     for experiment in document["experiment"]:
         if "requirements" in experiment:
-            experiment["requirements"] = {"gpu": 0, "ddp": int(experiment["requirements"]["ddp"])}
+            experiment["requirements"] = {"gpu": 0, "ddp": int(experiment["requirements"].get("ddp", 1))}
         if "dataset" in experiment.get("args", {}):
             experiment["args"]["dataset"] = str(rows)
     # It needs a Python with unsloth.
@@ -95,10 +101,35 @@ def scaled_down(folder: Path, file: Path) -> Path:
     return target
 
 
-def run(folder: Path, file: Path, *only: str, timeout_s: float) -> dict[str, Any]:
+def make_quantized(folder: Path) -> dict[str, Path]:
+    """Return a folder of weights for each way in which models of the suites are quantized."""
+    plain = make_model_folder(folder / "plain", width=128, inner=256)
+    rows = write_chats(folder / "calibration.jsonl", count=24)
+    found = {
+        end: Path(quantised(folder / f"job-{end}", plain, rows, method, bits).output_model)
+        for end, (method, bits) in BASES.items()
+    }
+    return {PLAIN: plain, **found}
+
+
+def put_quantized(suite: Path, bases: Mapping[str, Path]) -> None:
+    """Let the experiments of a suite take these weights for those of the hub's models."""
+    document = json.loads(suite.read_text())
+    for experiment in document["experiment"]:
+        end = experiment["args"]["model_type"].rpartition("-")[2]
+        experiment["args"]["model_id_or_path"] = str(bases.get(end, bases[PLAIN]))
+    suite.write_text(json.dumps(document))
+
+
+def run(
+    folder: Path, file: Path, *only: str, timeout_s: float, bases: Mapping[str, Path] | None = None
+) -> dict[str, Any]:
     """Run a scaled-down suite to its end; return its experiments as the JSON report has them, by name."""
     suite = scaled_down(folder, file)
-    found = write_stand_ins(folder / "home", models_of([suite]), make_model)
+    if bases is not None:
+        put_quantized(suite, bases)
+    hub = [name for name in models_of([suite]) if not name.startswith("/")]
+    found = write_stand_ins(folder / "home", hub, make_model)
     profile = folder / "stand-ins.yaml"
     profile.write_text("env:\n" + "".join(f"  {key}: {value}\n" for key, value in found.items()))
     save_dir = folder / "logs"
@@ -138,4 +169,11 @@ def test_all_24_rows_of_the_tuner_suite_run_scaled_down(slurm_cluster: Cluster, 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_suite_in_the_words_of_a_release_runs_scaled_down(name: str, slurm_cluster: Cluster, tmp_path: Path) -> None:
     for experiment in run(tmp_path, SUITES / name, timeout_s=1200).values():
+        check(experiment)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ON_QUANTIZED)
+def test_a_suite_on_quantized_bases_runs_scaled_down(name: str, slurm_cluster: Cluster, tmp_path: Path) -> None:
+    for experiment in run(tmp_path, SUITES / name, timeout_s=1200, bases=make_quantized(tmp_path)).values():
         check(experiment)
