@@ -67,15 +67,12 @@ class ExperimentBuilder:
         """Return the experiment, or None with the reasons in `problems`."""
         before = len(self.problems)
         written = self.layer.section("args")
-        self.layer = replace(
-            self.layer, sections={**self.layer.sections, "args": gather_fields(written, self.problems)}
-        )
+        self._put_args(gather_fields(written, self.problems))
         cmd = read_cmd(self.layer, at=self.at, problems=self.problems)
         device = self._device()
         if cmd is None or device is None:
             return None
-        named = name_merge(cmd, name_bits(cmd, self.layer.section("args")), self.problems)
-        self.layer = replace(self.layer, sections={**self.layer.sections, "args": named})
+        self._put_args(name_merge(cmd, name_bits(cmd, self.layer.section("args")), self.problems))
         if cmd in {"infer", "export"}:
             self._open_checkpoint(cmd)
         evals = self._eval_names()
@@ -145,6 +142,9 @@ class ExperimentBuilder:
             source_of=self._sources(args, command, export, infer),
             line=self.at.line,
         )
+
+    def _put_args(self, args: Mapping[str, Located]) -> None:
+        self.layer = replace(self.layer, sections={**self.layer.sections, "args": args})
 
     def _check_args(
         self,
@@ -302,7 +302,7 @@ class ExperimentBuilder:
             infer = build(InferArgs, own, at=self.at, problems=[])
             if infer is not None:
                 given = fill_in(InferRequest(infer=infer, given=given, at=self.at), self.problems)
-        self.layer = replace(self.layer, sections={**self.layer.sections, "args": given})
+        self._put_args(given)
 
     def _own_args(self, group: type[GroupT]) -> GroupT | None:
         """Return the arguments that only this command has."""

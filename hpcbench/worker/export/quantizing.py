@@ -60,15 +60,7 @@ def quantize_calibrated(
 
     shutil.rmtree(offload, ignore_errors=True)
     method = export.quant_method
-    config = gptqmodel.QuantizeConfig(
-        bits=export.quant_bits,
-        group_size=export.group_size,
-        quant_method=method,
-        format=_FORMATS[method],
-        device=device,
-        # Its own default is /tmp, which is memory on many nodes.
-        offload_to_disk_path=str(offload),
-    )
+    config = _describe(export, device=device, offload=offload)
     options: dict[str, Any] = {"device_map": "auto"} if export.quant_device_map == "auto" and device == "cuda" else {}
     # Left to itself gptqmodel takes AWQ's kernel for GPUs, and says that CUDA is not available.
     backend = gptqmodel.BACKEND.AWQ_TORCH if method == "awq" and device == "cpu" else gptqmodel.BACKEND.AUTO
@@ -110,6 +102,21 @@ def quantize_calibrated(
         ) from error
     finally:
         shutil.rmtree(offload, ignore_errors=True)
+
+
+def _describe(export: ExportArgs, *, device: Device, offload: Path) -> Any:
+    """Return gptqmodel's description of the weights that are asked for."""
+    import gptqmodel
+
+    return gptqmodel.QuantizeConfig(
+        bits=export.quant_bits,
+        group_size=export.group_size,
+        quant_method=export.quant_method,
+        format=_FORMATS[export.quant_method],
+        device=device,
+        # Its own default is /tmp, which is memory on many nodes.
+        offload_to_disk_path=str(offload),
+    )
 
 
 def computing_dtype(args: SftArgs, export: ExportArgs) -> Dtype:
