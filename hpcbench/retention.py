@@ -17,13 +17,8 @@ from typing import get_args
 
 from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.collection import Collection, JobView, matches
-from hpcbench.schemas.record import (
-    PUSH_PENDING,
-    CommandMetrics,
-    ExportMetrics,
-    Record,
-    TrainMetrics,
-)
+from hpcbench.schemas.metrics import CommandMetrics, ExportMetrics, TrainMetrics
+from hpcbench.schemas.record import PUSH_PENDING, Record
 from hpcbench.schemas.request import JobRef, JobRequest
 from hpcbench.schemas.states import FINISHED_WELL, JobState
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths

@@ -149,7 +149,7 @@ def clean(
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.retention import KEEPS, count_freed, find_removals, remove
     from hpcbench.schemas.cluster_profile import Keep
-    from hpcbench.schemas.record import GIB
+    from hpcbench.schemas.metrics import GIB
 
     if keep not in KEEPS:
         raise PlanError(f"--keep {keep}: unknown; expected {', '.join(KEEPS)}")

@@ -17,7 +17,8 @@ from hpcbench.catalog.datasets import DATASETS
 from hpcbench.catalog.models import MODELS
 from hpcbench.hub.repository import HUB_ARGUMENTS, repository_of
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import Record, TrainMetrics
+from hpcbench.schemas.metrics import TrainMetrics
+from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import JobRequest
 
 _PACKAGES = ("torch", "transformers", "peft")

@@ -25,8 +25,9 @@ from hpcbench.job.stop_reason import StopRequest
 from hpcbench.processes.process_tree import kill_tree
 from hpcbench.processes.start import module_command, start_child
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.metrics import TrainMetrics
 from hpcbench.schemas.notes import Push
-from hpcbench.schemas.record import Record, TrainMetrics, write_record
+from hpcbench.schemas.record import Record, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_text

@@ -13,17 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from hpcbench.errors import RecordError, name_first
 from hpcbench.job.program_figures import Figures, read_figures
+from hpcbench.schemas.metrics import CommandMetrics, EvalMetrics, Metrics, TaskResult, TrainMetrics
 from hpcbench.schemas.notes import Failure, Interrupted
-from hpcbench.schemas.record import (
-    DISK_FULL,
-    TERMINATED,
-    Cause,
-    CommandMetrics,
-    EvalMetrics,
-    Metrics,
-    TaskResult,
-    TrainMetrics,
-)
+from hpcbench.schemas.record import DISK_FULL, TERMINATED, Cause
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import COMES_BACK, JobState
 from hpcbench.status.log_patterns import find_cause, free_space

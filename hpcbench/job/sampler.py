@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from hpcbench.processes.process_tree import descendants
-from hpcbench.schemas.record import GIB, SampledMemory
+from hpcbench.schemas.metrics import GIB
+from hpcbench.schemas.record import SampledMemory
 
 INTERVAL_S = 1.0
 

@@ -34,8 +34,9 @@ from hpcbench.job.sampler import Sampler
 from hpcbench.job.stop_reason import StopRequest, find_stop_reason
 from hpcbench.processes.process_tree import descendants, kill_tree, signal_pid
 from hpcbench.processes.start import start_child
+from hpcbench.schemas.metrics import Metrics
 from hpcbench.schemas.notes import Stop
-from hpcbench.schemas.record import SETUP_FAILED, Attempt, Cause, Metrics, Record, SampledMemory, write_record
+from hpcbench.schemas.record import SETUP_FAILED, Attempt, Cause, Record, SampledMemory, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.clock import moment_text

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from hpcbench.invocation import command
 from hpcbench.plan.fingerprint import describe_change
 from hpcbench.schemas.collection import JobView
-from hpcbench.schemas.record import TrainMetrics
+from hpcbench.schemas.metrics import TrainMetrics
 from hpcbench.schemas.request import JobRef, JobRequest, Resources
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, FINISHED_WELL, JobState
 

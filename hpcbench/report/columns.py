@@ -22,7 +22,7 @@ from hpcbench.report.column import Column, Raw
 from hpcbench.report.facts import Facts, cause_text, gpu_names, hardware, host_name, state_text, unfinished_eval
 from hpcbench.report.memory import memory_brief, memory_mark, memory_of, memory_text
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
-from hpcbench.schemas.record import Rewards
+from hpcbench.schemas.metrics import Rewards
 from hpcbench.schemas.states import JobState
 
 

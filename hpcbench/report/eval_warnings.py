@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hpcbench.errors import name_first, plural
 from hpcbench.report.facts import EvalFacts, Facts
-from hpcbench.schemas.record import TaskResult
+from hpcbench.schemas.metrics import TaskResult
 
 _REASONS_OF_OURS = frozenset({"eval_loss", "infer", "parameters", "primary_metric"})
 """Fields of an eval's metrics that may be null; other names in `unknown` are figures of a program."""

@@ -12,18 +12,17 @@ from pydantic import ValidationError
 from hpcbench.report.escape import one_line
 from hpcbench.schemas.arguments import ExportArgs, SftArgs
 from hpcbench.schemas.collection import ExperimentView, JobView
-from hpcbench.schemas.progress import progress_text
-from hpcbench.schemas.record import (
-    Cause,
+from hpcbench.schemas.metrics import (
     CommandMetrics,
     EvalMetrics,
     ExportMetrics,
     InferMetrics,
     Metrics,
-    Record,
     TaskResult,
     TrainMetrics,
 )
+from hpcbench.schemas.progress import progress_text
+from hpcbench.schemas.record import Cause, Record
 from hpcbench.schemas.request import TRAININGS
 from hpcbench.schemas.states import FAILED_STATES, FINISHED_WELL, JobState
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.facts import Facts, hardware
-from hpcbench.schemas.record import InferMetrics, Latency
+from hpcbench.schemas.metrics import InferMetrics, Latency
 
 _PERCENTILES = "p50/p90/p99"
 

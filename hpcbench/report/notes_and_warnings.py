@@ -16,7 +16,8 @@ from hpcbench.report.next_steps import Step, next_steps
 from hpcbench.report.rows import Row, column_cells
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 from hpcbench.schemas.collection import JobView, SuiteView
-from hpcbench.schemas.record import SETUP_FAILED, EvalMetrics, ExportMetrics, TrainMetrics
+from hpcbench.schemas.metrics import EvalMetrics, ExportMetrics, TrainMetrics
+from hpcbench.schemas.record import SETUP_FAILED
 from hpcbench.schemas.request import JobRef
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.storage.paths import JobPaths

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-from hpcbench.schemas.record import CommandMetrics, EvalMetrics, ExportMetrics, InferMetrics, Record, TrainMetrics
+from hpcbench.schemas.metrics import CommandMetrics, EvalMetrics, ExportMetrics, InferMetrics, TrainMetrics
+from hpcbench.schemas.record import Record
 
 MAX_VALUES = 2
 """How many of a program's own figures are shown."""

@@ -23,7 +23,7 @@ from hpcbench.plan.inputs import count_unread_bytes, hash_inputs
 from hpcbench.plan.requests import plan_suite
 from hpcbench.retention import Removal, find_model, find_removals
 from hpcbench.schemas.collection import Collection, JobView
-from hpcbench.schemas.record import CommandMetrics
+from hpcbench.schemas.metrics import CommandMetrics
 from hpcbench.schemas.request import JobRef, JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission, read_submissions

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.schemas.collection import Collection
-from hpcbench.schemas.record import EvalMetrics, TrainMetrics
+from hpcbench.schemas.metrics import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from tests.support.places import ROOT, shared
 from tests.support.slurm_cluster.cluster import Cluster

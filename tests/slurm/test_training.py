@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.schemas.record import EvalMetrics, TrainMetrics
+from hpcbench.schemas.metrics import EvalMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.status.gather import gather
 from hpcbench.storage.json_files import read_json

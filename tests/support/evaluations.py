@@ -14,7 +14,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
-from hpcbench.schemas.record import Parameters, Record, TrainMetrics
+from hpcbench.schemas.metrics import Parameters, TrainMetrics
+from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_json

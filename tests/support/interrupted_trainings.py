@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.scheduler.slurm.commands import run_command
-from hpcbench.schemas.record import Record, TrainMetrics, read_record
+from hpcbench.schemas.metrics import TrainMetrics
+from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.suite_folder import SuiteOnDisk, read_suites
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths

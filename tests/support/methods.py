@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import TrainMetrics
+from hpcbench.schemas.metrics import TrainMetrics
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import JobPaths
 from tests.support.tiny_models import make_job, read_metrics, read_weights, train_here

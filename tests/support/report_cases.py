@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
-from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, SampledMemory, TrainMetrics
+from hpcbench.schemas.metrics import CommandMetrics, EvalMetrics, TrainMetrics
+from hpcbench.schemas.record import Cause, SampledMemory
 from hpcbench.schemas.states import JobState
 from tests.support.report_parts import (
     A100,

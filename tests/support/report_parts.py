@@ -7,19 +7,8 @@ from typing import Any
 
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.schemas.collection import JobView
-from hpcbench.schemas.record import (
-    Attempt,
-    Cause,
-    EvalMetrics,
-    InferSpeed,
-    Metrics,
-    Parameters,
-    RankMemory,
-    Record,
-    SampledMemory,
-    TaskResult,
-    TrainMetrics,
-)
+from hpcbench.schemas.metrics import EvalMetrics, InferSpeed, Metrics, Parameters, RankMemory, TaskResult, TrainMetrics
+from hpcbench.schemas.record import Attempt, Cause, Record, SampledMemory
 from hpcbench.schemas.request import Command, JobRequest, Resources
 from hpcbench.schemas.states import JobState
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import TrainMetrics
+from hpcbench.schemas.metrics import TrainMetrics
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.storage.json_files import JsonObject, read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths

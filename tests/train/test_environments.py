@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from hpcbench.errors import WorkerError
-from hpcbench.schemas.record import Record, TrainMetrics, read_record
+from hpcbench.schemas.metrics import TrainMetrics
+from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.worker.models import unsloth_backend

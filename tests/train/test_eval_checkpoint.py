@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hpcbench.errors import WorkerError
-from hpcbench.schemas.record import CommandMetrics
+from hpcbench.schemas.metrics import CommandMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.worker.models.checkpoint import find_weights

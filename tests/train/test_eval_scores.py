@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hpcbench.errors import WorkerError
-from hpcbench.schemas.record import EvalMetrics
+from hpcbench.schemas.metrics import EvalMetrics
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.evaluate import evaluate

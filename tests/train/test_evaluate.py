@@ -17,7 +17,7 @@ from transformers import Qwen2ForCausalLM
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
-from hpcbench.schemas.record import EvalMetrics, Parameters
+from hpcbench.schemas.metrics import EvalMetrics, Parameters
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths

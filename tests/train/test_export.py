@@ -19,7 +19,8 @@ from transformers import AutoTokenizer
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import ExportArgs, SftArgs
-from hpcbench.schemas.record import ExportMetrics, Record
+from hpcbench.schemas.metrics import ExportMetrics
+from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import EXPORT, JobRequest, Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import read_json, write_json

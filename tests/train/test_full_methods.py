@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import TrainMetrics
+from hpcbench.schemas.metrics import TrainMetrics
 from hpcbench.worker.models import loading
 from hpcbench.worker.tuners import load_tuner
 from hpcbench.worker.tuners.galore import GaLoreAdamW

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from hpcbench.schemas.record import EvalMetrics, TrainMetrics, read_record
+from hpcbench.schemas.metrics import EvalMetrics, TrainMetrics
+from hpcbench.schemas.record import read_record
 from hpcbench.storage.paths import JobPaths
 from tests.support.tiny_models import make_model_folder
 

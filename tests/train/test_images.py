@@ -13,10 +13,11 @@ from hpcbench.data.images import ImageSource
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import pad_inputs
+from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
 from hpcbench.worker.data.images import shrink
 from hpcbench.worker.data.processor import load_processor
 from hpcbench.worker.data.samples import load_splits
-from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded, Template
+from hpcbench.worker.data.templates import Template
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.models import loading
 from hpcbench.worker.train import trainer as trainer_module

@@ -11,7 +11,7 @@ import torch
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import InferArgs, SftArgs
-from hpcbench.schemas.record import InferMetrics
+from hpcbench.schemas.metrics import InferMetrics
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.schemas.record import TrainMetrics, read_record
+from hpcbench.schemas.metrics import TrainMetrics
+from hpcbench.schemas.record import read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.paths import SuitePaths
 from tests.support.places import ROOT

@@ -12,7 +12,7 @@ from hpcbench.plan.requests import plan_suite
 from hpcbench.retention import count_freed, find_removals, kept_names, remove
 from hpcbench.schemas.cluster_profile import Keep
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
-from hpcbench.schemas.record import Parameters, TrainMetrics
+from hpcbench.schemas.metrics import Parameters, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths

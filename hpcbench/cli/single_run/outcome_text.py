@@ -8,7 +8,7 @@ from hpcbench.report.memory import memory_text
 from hpcbench.report.next_steps import SMALLER
 from hpcbench.schemas.collection import ExperimentView, JobView
 from hpcbench.schemas.headline import headline
-from hpcbench.schemas.record import EvalMetrics, ExportMetrics, InferMetrics, TrainMetrics
+from hpcbench.schemas.metrics import EvalMetrics, ExportMetrics, InferMetrics, TrainMetrics
 from hpcbench.schemas.states import JobState
 from hpcbench.status.explain import explain
 from hpcbench.status.logs import log_tail, newest_log

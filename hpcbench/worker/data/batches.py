@@ -19,9 +19,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
 from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.samples import LazyRows
-from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
 
 Collate = Callable[[Sequence[tuple[Encoded, ...]]], dict[str, Any]]
 """Makes a batch of tensors of samples, with the counts num_tokens and num_samples."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from hpcbench.worker.data.batches import count_rows, pad_rows
+from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
 from hpcbench.worker.data.preferences import prompt_length
-from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
 
 
 class StackedPairs:

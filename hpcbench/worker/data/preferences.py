@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hpcbench.data.messages import Message
-from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded, Template, Tools
+from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
+from hpcbench.worker.data.templates import Template, Tools
 
 
 def encode_answers(

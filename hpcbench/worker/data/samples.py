@@ -23,9 +23,10 @@ from hpcbench.data.sources import find_dataset
 from hpcbench.errors import DataError, WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.datasets import read_dataset
+from hpcbench.worker.data.encoded import Encoded
 from hpcbench.worker.data.preferences import encode_answers
 from hpcbench.worker.data.processor import find_model_type
-from hpcbench.worker.data.templates import Encoded, Template, find_agent_format
+from hpcbench.worker.data.templates import Template, find_agent_format
 
 logger = logging.getLogger(__name__)
 

@@ -18,57 +18,24 @@ from jinja2 import TemplateError
 
 from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
 from hpcbench.catalog.models import MODELS, TEMPLATES
-from hpcbench.data.images import ImageSource, images_of, text_of
+from hpcbench.data.images import images_of, text_of
 from hpcbench.data.messages import CALLS, MASKED, NO_TOOLS_HINT, Message
 from hpcbench.errors import WorkerError
 from hpcbench.model_files.chat_template import comparable_text
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.chat_templates import CLOCK, DEFAULT, TEMPLATE_DATE, pick_chat_template, pin_date
+from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
 from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.processor import load_processor
 
 logger = logging.getLogger(__name__)
 
-IGNORED_LABEL: Final = -100
 Tools = Sequence[Mapping[str, Any]]
 TruncationStrategy = Literal["truncation_left", "delete", "split"]
 _RENDERING_ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What a template's expressions can raise: jinja2 hands on what Python raises in them."""
 NO_SYSTEM: Final = "the chat template leaves out the system prompt"
 _PROBE: Final = "QXZV"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """One sample; a sample that `delete` drops for its length has no tokens and counts as truncated."""
-
-    input_ids: Sequence[int]
-    labels: Sequence[int]
-    """The token itself where loss is taken, else -100; the model shifts them."""
-    weights: Sequence[float] | None = None
-    """Loss weight of each label, 0 where there is none; None weighs all labels 1."""
-    truncated: bool = False
-    images: tuple[ImageSource, ...] = ()
-    """Pictures whose tokens are among the ids, in their order."""
-    rejected: Encoded | None = None
-    """The worse answer to the same prompt, with it; only of pairs."""
-    is_good: bool | None = None
-    """Whether the answer is a good one; only of judged answers."""
-
-    def part(self, start: int, end: int) -> Encoded:
-        """Return the tokens from `start` to before `end`."""
-        weights = None if self.weights is None else self.weights[start:end]
-        return replace(self, input_ids=self.input_ids[start:end], labels=self.labels[start:end], weights=weights)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that go into the model, those of the rejected answer too."""
-        return len(self.input_ids) + (0 if self.rejected is None else len(self.rejected.input_ids))
-
-    @property
-    def num_label_tokens(self) -> int:
-        """Tokens that are predicted; the first position never is."""
-        return sum(label != IGNORED_LABEL for label in self.labels[1:])
 
 
 class TemplateRejectsError(WorkerError):

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
+from hpcbench.schemas.metrics import EvalMetrics, Parameters, TaskResult
 from hpcbench.schemas.notes import Interrupted
-from hpcbench.schemas.record import EvalMetrics, Parameters, TaskResult
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json, write_text
 from hpcbench.storage.paths import AttemptPaths, JobPaths

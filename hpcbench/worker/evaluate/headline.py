@@ -14,7 +14,7 @@ from lm_eval.api.task import Task
 
 from hpcbench.errors import name_first, plural
 from hpcbench.schemas.arguments import EvalArgs
-from hpcbench.schemas.record import TaskResult
+from hpcbench.schemas.metrics import TaskResult
 from hpcbench.worker.evaluate.task_checks import is_fixed_at_no_shots, may_show_its_own_answer, missing_metrics
 from hpcbench.worker.evaluate.tasks import LoadedTasks, name_of
 

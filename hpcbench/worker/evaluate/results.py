@@ -14,7 +14,7 @@ from typing import Any
 
 from lm_eval.api.task import Task
 
-from hpcbench.schemas.record import TaskResult
+from hpcbench.schemas.metrics import TaskResult
 from hpcbench.worker.evaluate.headline import primary_metric
 from hpcbench.worker.evaluate.model import CutPrompts
 

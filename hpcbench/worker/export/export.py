@@ -28,8 +28,8 @@ from hpcbench.model_files.quantized_checks import check_export
 from hpcbench.model_files.weights import read_weights
 from hpcbench.schemas import variables
 from hpcbench.schemas.arguments import EvalArgs, ExportArgs, SftArgs
+from hpcbench.schemas.metrics import GIB, ExportMetrics, Parameters
 from hpcbench.schemas.notes import Interrupted
-from hpcbench.schemas.record import GIB, ExportMetrics, Parameters
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, AttemptPaths, JobPaths

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import Parameters, RankMemory
+from hpcbench.schemas.metrics import Parameters, RankMemory
 from hpcbench.worker.data.templates import AnswerEnds
 
 Finish = Literal["stop", "length"]

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from hpcbench.schemas.record import InferSpeed, Latency
+from hpcbench.schemas.metrics import InferSpeed, Latency
 from hpcbench.worker.infer.results import ResultRow
 from hpcbench.worker.measure.formulas import percentile
 from hpcbench.worker.measure.rouge import rouge_l

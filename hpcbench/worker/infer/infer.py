@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hpcbench.schemas import variables
+from hpcbench.schemas.metrics import InferMetrics
 from hpcbench.schemas.notes import Interrupted
-from hpcbench.schemas.record import InferMetrics
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths

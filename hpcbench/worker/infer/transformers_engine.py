@@ -15,7 +15,7 @@ import torch
 import transformers
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from hpcbench.schemas.record import Parameters
+from hpcbench.schemas.metrics import Parameters
 from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.templates import AnswerEnds
 from hpcbench.worker.infer.engine import Answer, EngineFacts, Finish, GenerationOptions, Prompt, random_of, trim

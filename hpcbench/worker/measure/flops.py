@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from hpcbench.errors import WorkerError
-from hpcbench.schemas.record import TokenStats
+from hpcbench.schemas.metrics import TokenStats
 from hpcbench.worker.decoder_layers import find_last_projections, find_layers
 from hpcbench.worker.image_parts import kind_of
 from hpcbench.worker.measure import formulas

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hpcbench.schemas.record import TokenStats
+from hpcbench.schemas.metrics import TokenStats
 
 MAX_WARMUP_STEPS = 5
 """Steps left out of the steady figures at most, per attempt: compilation, allocator growth, clock ramp."""

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from hpcbench.errors import WorkerError
 from hpcbench.worker.data.batches import pad_inputs, pad_rows
+from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
 from hpcbench.worker.data.images import ImageInputs
-from hpcbench.worker.data.templates import IGNORED_LABEL, Encoded
 from hpcbench.worker.models import inference
 from hpcbench.worker.ranks import ALONE, Ranks
 

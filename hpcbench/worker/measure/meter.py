@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
 from hpcbench.processes.process_tree import read_stat
-from hpcbench.schemas.record import GIB, InferSpeed, RankMemory
+from hpcbench.schemas.metrics import GIB, InferSpeed, RankMemory
 from hpcbench.worker.ranks import ALONE, Ranks
 
 LOOKBACK_MARGIN_TOKENS = 2

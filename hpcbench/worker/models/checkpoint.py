@@ -14,7 +14,8 @@ from hpcbench.errors import HpcbenchError, WorkerError
 from hpcbench.invocation import quoted
 from hpcbench.model_files.adapters import read_checkpoint_folder
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import CommandMetrics, ExportMetrics, Record, TrainMetrics, read_record
+from hpcbench.schemas.metrics import CommandMetrics, ExportMetrics, TrainMetrics
+from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.paths import JobPaths

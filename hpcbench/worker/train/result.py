@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import PUSH_PENDING, Parameters, RankMemory, Rewards, TokenStats, TrainMetrics
+from hpcbench.schemas.metrics import Parameters, RankMemory, Rewards, TokenStats, TrainMetrics
+from hpcbench.schemas.record import PUSH_PENDING
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.measure import formulas

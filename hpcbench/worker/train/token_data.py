@@ -12,10 +12,11 @@ from typing import Any
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import TokenStats
+from hpcbench.schemas.metrics import TokenStats
 from hpcbench.worker.data.batches import pack_in_order, pack_lengths
+from hpcbench.worker.data.encoded import Encoded
 from hpcbench.worker.data.samples import EncodedRows, LazyRows, Sample, Splits, encode_samples, load_splits
-from hpcbench.worker.data.templates import NO_SYSTEM, Encoded, Template
+from hpcbench.worker.data.templates import NO_SYSTEM, Template
 from hpcbench.worker.measure.formulas import summarise_lengths
 from hpcbench.worker.measure.rouge import Prompt, make_prompts
 from hpcbench.worker.models import loading

@@ -36,9 +36,10 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import write_text
 from hpcbench.storage.paths import AttemptPaths
 from hpcbench.worker.data.batches import BatchPlan, Collate, Collator, EpochLoader, PackCollator, Samples
+from hpcbench.worker.data.encoded import Encoded
 from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.processor import copy_processor_files
-from hpcbench.worker.data.templates import AnswerEnds, Encoded
+from hpcbench.worker.data.templates import AnswerEnds
 from hpcbench.worker.measure.loss import WeightedLoss, mean_cross_entropy, sum_weights
 from hpcbench.worker.measure.meter import Meter, StepMeasure
 from hpcbench.worker.measure.rewards import name_rewards

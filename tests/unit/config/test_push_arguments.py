@@ -15,7 +15,7 @@ from hpcbench.report.facts import facts_of
 from hpcbench.report.notes_and_warnings import warnings_of
 from hpcbench.retention import kept_names
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import Parameters, TrainMetrics
+from hpcbench.schemas.metrics import Parameters, TrainMetrics
 from hpcbench.storage.paths import JobPaths
 from tests.support.job_cases import experiment as make_experiment
 from tests.support.job_cases import record, suite

@@ -11,7 +11,8 @@ from hpcbench.job.child_release import own_children
 from hpcbench.job.context import read_context
 from hpcbench.plan.decide import MODEL_GONE, Action, Options
 from hpcbench.schemas.cluster_profile import Keep
-from hpcbench.schemas.record import PUSH_PENDING, Metrics
+from hpcbench.schemas.metrics import Metrics
+from hpcbench.schemas.record import PUSH_PENDING
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Experiment

@@ -14,7 +14,8 @@ import pytest
 
 from hpcbench.job.disk import RESERVE_BYTES, release_reserve, take_reserve
 from hpcbench.job.outcome import NO_REQUEUE_HINT, Ending, conclude
-from hpcbench.schemas.record import Cause, Record, TrainMetrics, read_record
+from hpcbench.schemas.metrics import TrainMetrics
+from hpcbench.schemas.record import Cause, Record, read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Element, write_submission
 from hpcbench.storage.json_files import read_json, write_json

@@ -22,7 +22,8 @@ from hpcbench.job.job_claim import Claim, take_claim
 from hpcbench.job.stop_reason import StopRequest
 from hpcbench.plan.requests import plan_suite
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.schemas.record import Record, TrainMetrics
+from hpcbench.schemas.metrics import TrainMetrics
+from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import read_request
 from hpcbench.schemas.submission import Element, write_submission
 from hpcbench.storage.json_files import read_json, write_json

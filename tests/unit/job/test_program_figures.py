@@ -10,7 +10,8 @@ import pytest
 from hpcbench.errors import RecordError
 from hpcbench.job.outcome import Ending, conclude
 from hpcbench.job.program_figures import MAX_FIGURES, OTHERS, Figures, read_figures
-from hpcbench.schemas.record import Cause, CommandMetrics, EvalMetrics, Metrics
+from hpcbench.schemas.metrics import CommandMetrics, EvalMetrics, Metrics
+from hpcbench.schemas.record import Cause
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import dump_json
 from hpcbench.storage.paths import JobPaths

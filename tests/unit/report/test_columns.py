@@ -18,7 +18,8 @@ from hpcbench.report.rows import Row, averaged, best_rows, column_cells, merge_r
 from hpcbench.report.score_columns import eval_column
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.collection import ExperimentView
-from hpcbench.schemas.record import CommandMetrics, RankMemory, SampledMemory, TrainMetrics
+from hpcbench.schemas.metrics import CommandMetrics, RankMemory, TrainMetrics
+from hpcbench.schemas.record import SampledMemory
 from hpcbench.schemas.states import JobState
 from tests.support import report_parts as parts
 

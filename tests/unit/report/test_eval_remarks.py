@@ -13,7 +13,7 @@ from hpcbench.report.score_columns import eval_columns
 from hpcbench.report.table import build_table
 from hpcbench.report.task_tables import task_tables
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
-from hpcbench.schemas.record import CommandMetrics, EvalMetrics, TaskResult
+from hpcbench.schemas.metrics import CommandMetrics, EvalMetrics, TaskResult
 from tests.support import report_parts as parts
 
 NO_SCORE = "the group's score is defined by acc, which none of its tasks has: they report exact_match"

@@ -9,7 +9,7 @@ from hpcbench.report import render
 from hpcbench.report.layouts import Layout
 from hpcbench.schemas.arguments import ExportArgs
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
-from hpcbench.schemas.record import ExportMetrics
+from hpcbench.schemas.metrics import ExportMetrics
 from hpcbench.schemas.states import JobState
 from tests.support import report_parts as parts
 

@@ -10,7 +10,7 @@ from hpcbench.report.layouts import default_columns
 from hpcbench.report.rows import merge_repeats
 from hpcbench.schemas.collection import ExperimentView
 from hpcbench.schemas.headline import headline
-from hpcbench.schemas.record import InferMetrics, InferSpeed, Latency
+from hpcbench.schemas.metrics import InferMetrics, InferSpeed, Latency
 from tests.support import report_parts as parts
 
 SPEED = InferSpeed(

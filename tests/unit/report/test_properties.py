@@ -17,19 +17,16 @@ from hpcbench.report import render
 from hpcbench.report.terminal import render_terminal
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
-from hpcbench.schemas.record import (
-    Attempt,
-    Cause,
+from hpcbench.schemas.metrics import (
     CommandMetrics,
     EvalMetrics,
     InferSpeed,
     Parameters,
     RankMemory,
-    Record,
-    SampledMemory,
     TaskResult,
     TrainMetrics,
 )
+from hpcbench.schemas.record import Attempt, Cause, Record, SampledMemory
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.schemas.states import JobState
 

@@ -14,7 +14,8 @@ import pytest
 from hpcbench.errors import ReportError
 from hpcbench.report import Format, Layout, render
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
-from hpcbench.schemas.record import Cause, CommandMetrics
+from hpcbench.schemas.metrics import CommandMetrics
+from hpcbench.schemas.record import Cause
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.status.explain import explain
 from tests.conftest import Golden

@@ -12,7 +12,8 @@ from hpcbench.catalog.models import TEMPLATES
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.chat_templates import pick_chat_template
-from hpcbench.worker.data.templates import AnswerEnds, Encoded, Template
+from hpcbench.worker.data.encoded import Encoded
+from hpcbench.worker.data.templates import AnswerEnds, Template
 from tests.support.tiny_models import CHATML, make_tokenizer
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]

@@ -17,7 +17,7 @@ from torch import nn
 
 from hpcbench.schemas.arguments import WITH_REFERENCE
 from hpcbench.worker.data.batches import Collate
-from hpcbench.worker.data.templates import Encoded
+from hpcbench.worker.data.encoded import Encoded
 from hpcbench.worker.measure.rewards import CHOSEN, MARGIN, REJECTED, name_rewards
 from hpcbench.worker.models import inference
 from hpcbench.worker.train.trainer import BenchTrainer, Run

@@ -17,7 +17,7 @@ from hpcbench.cli.single_run.run import load_typed
 from hpcbench.config import load_suites
 from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
 from hpcbench.scheduler.local.runner import run_queue
-from hpcbench.schemas.record import ExportMetrics
+from hpcbench.schemas.metrics import ExportMetrics
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.json_files import read_json, write_json

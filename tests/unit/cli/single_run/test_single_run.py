@@ -22,7 +22,8 @@ from hpcbench.config.other_tools import OTHER_EVAL_OPTIONS
 from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
 from hpcbench.scheduler.local.runner import run_queue
 from hpcbench.schemas.collection import ExperimentView, JobView
-from hpcbench.schemas.record import Cause, EvalMetrics, Parameters, TaskResult, TrainMetrics
+from hpcbench.schemas.metrics import EvalMetrics, Parameters, TaskResult, TrainMetrics
+from hpcbench.schemas.record import Cause
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission
 from hpcbench.schemas.suite import Experiment

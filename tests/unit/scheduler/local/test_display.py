@@ -22,16 +22,8 @@ from hpcbench.scheduler.local.display import (
 )
 from hpcbench.scheduler.local.queue_files import ElementState, ElementStatus, LocalQueue, QueuedElement
 from hpcbench.schemas.headline import headline
-from hpcbench.schemas.record import (
-    Cause,
-    CommandMetrics,
-    EvalMetrics,
-    Metrics,
-    Parameters,
-    Record,
-    TaskResult,
-    TrainMetrics,
-)
+from hpcbench.schemas.metrics import CommandMetrics, EvalMetrics, Metrics, Parameters, TaskResult, TrainMetrics
+from hpcbench.schemas.record import Cause, Record
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import write_json
 from tests.support.local_queue import DRIVER, FOLDER, World, make_world
