@@ -14,7 +14,7 @@ from hpcbench.cli.options import SaveDir, Watch
 from hpcbench.errors import PlanError
 
 FORMATS = ("markdown", "csv", "json", "html")
-LAYOUTS = ("default", "swift")
+LAYOUTS = ("table", "swift")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,10 +39,10 @@ def collect(
         typer.Option(
             "--layout",
             metavar="LAYOUT",
-            help="default, or swift: exactly the columns of ms-swift's benchmark.",
+            help="table, or swift: exactly the columns of ms-swift's benchmark.",
             autocompletion=complete_from(LAYOUTS),
         ),
-    ] = "default",
+    ] = "table",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file instead of printing.")
     ] = None,
@@ -57,16 +57,19 @@ def collect(
     from hpcbench.cli.watch import watch_report
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.report import render
+    from hpcbench.schemas.report_options import ReportOptions
     from hpcbench.storage.json_files import write_text
 
     if output_format not in FORMATS:
         raise PlanError(f"--format {output_format}: unknown; expected markdown, csv, json or html")
+    layout = "table" if layout == "default" else layout  # its name before 0.3
     if layout not in LAYOUTS:
-        raise PlanError(f"--layout {layout}: unknown; expected default or swift")
+        raise PlanError(f"--layout {layout}: unknown; expected table or swift")
     if watch is not None and output is None:
         raise PlanError("--watch rewrites a file: name it with -o")
     root = usual_save_dir(save_dir)
-    make = partial(render, format=output_format, layout=layout)  # type: ignore[arg-type]  # checked above
+    options = ReportOptions.model_validate({"layout": layout})
+    make = partial(render, format=output_format, options=options)  # type: ignore[arg-type]  # checked above
     collection = gather_suites(root, suites)
     if watch is not None and output is not None:
         watch_report(root, suites or (), output, make, every_s=watch or None)

@@ -8,29 +8,31 @@ from hpcbench.errors import ReportError
 from hpcbench.report.csv_table import render_csv
 from hpcbench.report.document import build_document
 from hpcbench.report.json_report import render_json
-from hpcbench.report.layouts import Layout
 from hpcbench.report.markdown import render_markdown
 from hpcbench.schemas.collection import Collection
+from hpcbench.schemas.report_options import ReportOptions
 
 Format = Literal["markdown", "csv", "json", "html"]
 
-__all__ = ["Format", "Layout", "render"]
+NO_OPTIONS = ReportOptions()
+
+__all__ = ["Format", "render"]
 
 
-def render(collection: Collection, *, format: Format, layout: Layout = "default") -> str:  # noqa: A002
+def render(collection: Collection, *, format: Format, options: ReportOptions = NO_OPTIONS) -> str:  # noqa: A002
     """Return the report: markdown and html are for people; csv (a row per experiment) and json hold raw values.
 
     Raises:
         ReportError: a layout was asked of CSV or JSON, which have raw values and no layout.
     """
-    if layout != "default" and format in {"csv", "json"}:
+    if options.layout not in {None, "table"} and format in {"csv", "json"}:
         raise ReportError(
-            f"--layout {layout}: {format} holds raw values and has no layout",
+            f"--layout {options.layout}: {format} holds raw values and has no layout",
             hint="leave out --layout, or take --format markdown or html",
         )
     match format:
         case "markdown":
-            return render_markdown(build_document(collection, layout=layout))
+            return render_markdown(build_document(collection, options))
         case "csv":
             return render_csv(collection)
         case "json":
@@ -38,4 +40,4 @@ def render(collection: Collection, *, format: Format, layout: Layout = "default"
         case "html":
             from hpcbench.report.html import render_html
 
-            return render_html(build_document(collection, layout=layout))
+            return render_html(build_document(collection, options))

@@ -11,7 +11,6 @@ from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import (
     SWIFT_DATASETS,
-    Layout,
     default_columns,
     swift_columns,
     swift_export_columns,
@@ -21,6 +20,7 @@ from hpcbench.report.rows import Row, merge_repeats, row_state_text
 from hpcbench.report.table import Table, build_table
 from hpcbench.report.task_tables import task_tables
 from hpcbench.schemas.collection import Collection, SuiteView
+from hpcbench.schemas.report_options import Layout, ReportOptions
 from hpcbench.storage.clock import parse_moment
 
 SWIFT_NOTES = (
@@ -59,8 +59,9 @@ class Document:
     suites: tuple[SuiteSection, ...]
 
 
-def build_document(collection: Collection, *, layout: Layout) -> Document:
+def build_document(collection: Collection, options: ReportOptions) -> Document:
     """Return the report of a collection in one of the layouts."""
+    layout = options.layout or "table"
     collected_at = moment_text(collection.collected_at)
     return Document(
         layout=layout,

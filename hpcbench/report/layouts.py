@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from hpcbench.report import columns as c
 from hpcbench.report import infer_columns
@@ -15,8 +15,6 @@ from hpcbench.report.memory import swift_memory_text
 from hpcbench.report.rows import Row
 from hpcbench.report.score_columns import eval_columns, value_columns
 from hpcbench.schemas.states import JobState
-
-Layout = Literal["default", "swift"]
 
 SWIFT_DATASETS = ("gsm8k", "arc", "ceval")
 """The eval datasets of SWIFT 2.x's tables, in their order."""

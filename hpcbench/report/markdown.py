@@ -17,7 +17,7 @@ SWIFT_CELL_LIMIT = 160
 
 def render_markdown(document: Document) -> str:
     """Return the whole report, a heading per suite."""
-    lines = ["# hpcbench report", ""] if document.layout == "default" else []
+    lines = ["# hpcbench report", ""] if document.layout == "table" else []
     if document.warnings:
         lines += ["## Warnings", "", *_bullets(document.warnings), ""]
     if not document.suites:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.schemas.record import Record
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import EVAL_PREFIX, JobRef, JobRequest
 from hpcbench.schemas.states import ALIVE, JobState
 
@@ -99,6 +100,8 @@ class SuiteView:
     experiments: tuple[ExperimentView, ...]
     others: tuple[ExperimentView, ...] = ()
     """Of experiments that an earlier version of the suite had: jobs in the queue, and what they wait for."""
+    report: ReportOptions = field(default_factory=ReportOptions)
+    """How the suite's file wants its results shown."""
     num_left_out: int = 0
     """Experiments that an earlier version of the suite submitted and this one does not have, under way or over."""
 

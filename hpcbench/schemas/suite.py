@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import Command, Device, Resources
 
 
@@ -61,5 +62,7 @@ class Suite:
     """Folder that relative paths in them start from."""
     grows: bool = False
     """Whether the experiments that were planned before stay in the plan beside these."""
+    report: ReportOptions = field(default_factory=ReportOptions)
+    """How its results are to be shown: the `report:` block."""
     remarks: tuple[str, ...] = ()
     """What could not be checked while it was loaded."""

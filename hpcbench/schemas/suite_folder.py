@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import EVAL_PREFIX, TRAIN, JobRef
 from hpcbench.schemas.submission import Submission, read_submissions
 from hpcbench.storage.json_files import read_json
@@ -59,6 +60,8 @@ class PlannedSuite(BaseModel):
     overrides: tuple[str, ...] = ()
     typed_in: str = ""
     """Folder in which they were typed."""
+    report: ReportOptions = Field(default_factory=ReportOptions)
+    """How its results are to be shown."""
     experiments: tuple[PlannedExperiment, ...] = Field(default=())
 
     @property

@@ -105,6 +105,7 @@ def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime
     return SuiteView(
         name=suite.plan.suite,
         experiments=experiments,
+        report=suite.plan.report,
         others=tuple(_view_others(snapshot, planned_jobs, experiments)),
         num_left_out=len({name for name, _ in latest} - names),
     )

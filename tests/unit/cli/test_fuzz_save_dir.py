@@ -27,6 +27,7 @@ from hpcbench.scheduler import registry as choose
 from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from hpcbench.schemas.collection import Collection
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import write_submission
@@ -76,7 +77,7 @@ VERBS = (
 )
 REPORTS = (
     *(partial(render, format=name) for name in ("markdown", "csv", "json", "html")),
-    partial(render, format="markdown", layout="swift"),
+    partial(render, format="markdown", options=ReportOptions(layout="swift")),
 )
 ALWAYS_ANSWER = {"status", "collect", "clean"}
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from hpcbench.report import render
-from hpcbench.report.layouts import Layout
 from hpcbench.schemas.arguments import ExportArgs
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.metrics import ExportMetrics
+from hpcbench.schemas.report_options import Layout, ReportOptions
 from hpcbench.schemas.states import JobState
 from tests.support import report_parts as parts
 
@@ -28,7 +28,9 @@ def exported(name: str, *, state: JobState = JobState.COMPLETED, **asked: Any) -
 
 def report(*experiments: ExperimentView, layout: Layout) -> str:
     suite = SuiteView(name="s", experiments=experiments)
-    return render(Collection(suites=(suite,), collected_at="now"), format="markdown", layout=layout)
+    return render(
+        Collection(suites=(suite,), collected_at="now"), format="markdown", options=ReportOptions(layout=layout)
+    )
 
 
 def test_swifts_table_has_the_calibration_of_what_was_calibrated() -> None:
@@ -45,7 +47,7 @@ def test_swifts_table_has_the_calibration_of_what_was_calibrated() -> None:
 
 
 def test_the_default_table_says_how_weights_are_held_and_what_ran_otherwise() -> None:
-    text = report(exported("q", quant_bits=4, quant_method="gptq"), exported("m", ckpt_from="lora"), layout="default")
+    text = report(exported("q", quant_bits=4, quant_method="gptq"), exported("m", ckpt_from="lora"), layout="table")
     assert "int4 (gptq)" in text
     assert "merged" in text
     assert "group_size: 64 instead of 128 (q, m)" in text
@@ -56,5 +58,5 @@ def test_a_failed_training_names_the_exports_that_it_blocks() -> None:
     blocked = exported("m", ckpt_from="lora", state=JobState.BLOCKED)
     assert blocked.main is not None
     taken = replace(blocked, main=replace(blocked.main, parent=("lora", "train"), record=None), evals=())
-    text = report(ExperimentView(suite="s", name="lora", cmd="sft", main=training), taken, layout="default")
+    text = report(ExperimentView(suite="s", name="lora", cmd="sft", main=training), taken, layout="table")
     assert "blocks: m export" in text

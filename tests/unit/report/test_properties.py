@@ -27,6 +27,7 @@ from hpcbench.schemas.metrics import (
     TrainMetrics,
 )
 from hpcbench.schemas.record import Attempt, Cause, Record, SampledMemory
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import JobRequest, Resources
 from hpcbench.schemas.states import JobState
 
@@ -202,11 +203,11 @@ def table_widths(text: str) -> list[set[int]]:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(collections())
 def test_any_collection_renders_in_all_formats(collection: Collection) -> None:
-    for layout in ("default", "swift"):
-        text = render(collection, format="markdown", layout=layout)
+    for layout in ("table", "swift"):
+        text = render(collection, format="markdown", options=ReportOptions(layout=layout))
         assert all(len(widths) == 1 for widths in table_widths(text))
         text.encode()
-        render(collection, format="html", layout=layout).encode()
+        render(collection, format="html", options=ReportOptions(layout=layout)).encode()
     rows = list(csv.reader(io.StringIO(render(collection, format="csv"))))
     assert len({len(row) for row in rows}) == 1
     assert len(rows) == 1 + sum(len(suite.experiments) for suite in collection.suites)

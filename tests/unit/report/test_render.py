@@ -12,10 +12,11 @@ from typing import Literal
 import pytest
 
 from hpcbench.errors import ReportError
-from hpcbench.report import Format, Layout, render
+from hpcbench.report import Format, render
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.metrics import CommandMetrics
 from hpcbench.schemas.record import Cause
+from hpcbench.schemas.report_options import Layout, ReportOptions
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.status.explain import explain
 from tests.conftest import Golden
@@ -34,14 +35,14 @@ SEED_HEADER = (
 @pytest.mark.parametrize(
     ("format_", "layout", "suffix"),
     [
-        ("markdown", "default", ".md"),
+        ("markdown", "table", ".md"),
         ("markdown", "swift", ".swift.md"),
-        ("csv", "default", ".csv"),
-        ("html", "default", ".html"),
+        ("csv", "table", ".csv"),
+        ("html", "table", ".html"),
     ],
 )
 def test_report_is_the_golden_one(case: str, format_: Format, layout: Layout, suffix: str, golden: Golden) -> None:
-    golden(f"report/{case}{suffix}", render(CASES[case](), format=format_, layout=layout))
+    golden(f"report/{case}{suffix}", render(CASES[case](), format=format_, options=ReportOptions(layout=layout)))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -53,7 +54,7 @@ def test_same_collection_gives_the_same_text_twice(case: str) -> None:
 @pytest.mark.parametrize("format_", ["csv", "json"])
 def test_layout_is_refused_where_values_are_raw(format_: Literal["csv", "json"]) -> None:
     with pytest.raises(ReportError, match=f"--layout swift: {format_} holds raw values and has no layout"):
-        render(cases.quickstart(), format=format_, layout="swift")
+        render(cases.quickstart(), format=format_, options=ReportOptions(layout="swift"))
 
 
 @pytest.mark.parametrize("format_", ["markdown", "csv", "json", "html"])
@@ -66,11 +67,11 @@ def test_empty_collection_has_a_report(format_: Format) -> None:
 def test_empty_suite_is_named() -> None:
     empty = Collection(suites=(SuiteView(name="empty", experiments=()),), collected_at=parts.COLLECTED_AT)
     assert "## empty\n\n0 experiments; collected 2026-07-01 12:34 UTC\n" in render(empty, format="markdown")
-    assert SEED_HEADER in render(empty, format="markdown", layout="swift")
+    assert SEED_HEADER in render(empty, format="markdown", options=ReportOptions(layout="swift"))
 
 
 def test_swift_layout_has_the_seed_header_and_rows() -> None:
-    lines = render(cases.tuner(), format="markdown", layout="swift").splitlines()
+    lines = render(cases.tuner(), format="markdown", options=ReportOptions(layout="swift")).splitlines()
     assert "=================Printing the sft cmd result of exp tuner==================" in lines
     assert SEED_HEADER in lines
     # Byte for byte SWIFT 2.x's row of the untrained model.
@@ -81,7 +82,7 @@ def test_swift_layout_has_the_seed_header_and_rows() -> None:
 
 
 def test_swift_layout_puts_losses_under_their_right_names() -> None:
-    lines = render(cases.tuner(), format="markdown", layout="swift").splitlines()
+    lines = render(cases.tuner(), format="markdown", options=ReportOptions(layout="swift")).splitlines()
     header = lines[lines.index(SEED_HEADER)].split("|")
     full = next(line for line in lines if line.startswith("|full|")).split("|")
     found = dict(zip((name.strip() for name in header), full, strict=True))
@@ -101,7 +102,9 @@ def test_swift_layout_prints_exports_in_their_own_table() -> None:
     arc = replace(arc, record=record.model_copy(update={"request": {"args": args}}))
     view = ExperimentView(suite="export", name="awq-pileval", cmd="export", main=train, evals=(arc,))
     suite = SuiteView(name="export", experiments=(view,))
-    text = render(Collection(suites=(suite,), collected_at="now"), format="markdown", layout="swift")
+    text = render(
+        Collection(suites=(suite,), collected_at="now"), format="markdown", options=ReportOptions(layout="swift")
+    )
     assert "=================Printing the export cmd result of exp export==================" in text
     assert (
         "| exp_name | model_type | calibration dataset | quantization method | quantization bits | infer speed(tokens/s) | "
@@ -227,8 +230,8 @@ def test_hostile_names_and_causes_break_neither_table_nor_page() -> None:
     collection = Collection(
         suites=(SuiteView(name=evil, experiments=(view,)),), collected_at=parts.COLLECTED_AT, warnings=(evil,)
     )
-    for layout in ("default", "swift"):
-        text = render(collection, format="markdown", layout=layout)
+    for layout in ("table", "swift"):
+        text = render(collection, format="markdown", options=ReportOptions(layout=layout))
         assert "\x1b" not in text
         table = [line for line in text.splitlines() if line.startswith("|")]
         assert len({len(re.split(r"(?<!\\)\|", line)) for line in table}) == 1

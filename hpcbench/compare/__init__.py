@@ -1,0 +1,1 @@
+"""Comparisons of two sets of results: what differs, and whether by more than chance."""

@@ -1,0 +1,1 @@
+"""Results in Python, for notebooks: what `hpcbench.load` returns."""

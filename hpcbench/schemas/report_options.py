@@ -1,0 +1,34 @@
+"""How results are to be shown: options of `collect`, which a suite's `report:` block may give as well."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Layout = Literal["table", "swift", "pivot", "lm-eval"]
+LAYOUTS: tuple[Layout, ...] = ("table", "swift", "pivot", "lm-eval")
+
+
+class ReportOptions(BaseModel):
+    """What is shown and how; a field that nobody set leaves the choice to the report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    layout: Layout | None = None
+    """Form of the tables; None is `table`."""
+    columns: tuple[str, ...] = ()
+    """Keys of the columns to show, in this order; empty for those that have something to say."""
+    by: tuple[str, ...] = ()
+    """Arguments that make the rows of a pivot table, and the last of several its columns."""
+    value: tuple[str, ...] = ()
+    """Keys of the figures in a pivot's cells."""
+    best: str | None = None
+    """Key of the figure by which experiments are ranked."""
+    top: int | None = Field(default=None, ge=1)
+    """How many of the ranked experiments are shown."""
+
+    def over(self, below: ReportOptions) -> ReportOptions:
+        """Return these options with those of `below` where nothing was set here."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return below.model_copy(update=given)

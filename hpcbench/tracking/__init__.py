@@ -1,0 +1,1 @@
+"""Results handed to the tools where people look at curves: TensorBoard, Weights & Biases, trackio, MLflow."""
