@@ -31,6 +31,11 @@ def test_the_demo_beats_its_baseline_and_is_not_run_twice(tmp_path: Path) -> Non
     rows = csv.DictReader(io.StringIO(hpcbench("collect", "--format", "csv", "--save-dir", str(tmp_path))))
     scores = {row["experiment"]: float(row["pig_latin_exact_match"]) for row in rows}
 
+    # Importing gptqmodel sets another allocator for GPU memory, so a plain training must not.
+    logs = [path.read_text(encoding="utf-8") for path in tmp_path.glob("quickstart/*/*/attempt-1/output.log")]
+    assert len(logs) == 7
+    assert not any("GPT-QModel" in log for log in logs)
+
     assert scores["baseline"] <= 0.05
     assert min(scores["lora-r4"], scores["lora-r32"], scores["full"]) >= 0.5
     assert scores["lora-r32"] > scores["lora-r4"]

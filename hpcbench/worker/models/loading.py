@@ -32,10 +32,12 @@ from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG
 from hpcbench.worker.models.attention import choose_attention, refuses_attention
 from hpcbench.worker.models.files import check_loading_info
 from hpcbench.worker.models.quantization import (
+    GPTQMODEL,
     check_loadable,
     describe,
     quantization_config,
     settle,
+    show_gptqmodel_to_peft,
     torch_dtype,
     trainable_kernel,
 )
@@ -190,6 +192,7 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
     if held is not None:
         check_loadable(held, on_cpu=device == "cpu")
         quantization = quantization or trainable_kernel(held)
+    show_gptqmodel_to_peft(needed=held is not None and held.form is not None and GPTQMODEL in held.form.modules)
     if quantization is not None:
         options["quantization_config"] = quantization
     if quantization is not None or held is not None:

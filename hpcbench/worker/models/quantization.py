@@ -11,6 +11,7 @@ import importlib.metadata
 import logging
 import math
 import os
+import sys
 from typing import Any, Final
 
 import torch
@@ -22,6 +23,7 @@ from hpcbench.schemas.arguments import TORCH_DTYPES, Dtype, SftArgs
 from hpcbench.worker.packed_weights import PackedWeight, Weight, is_packed, named_weights
 from hpcbench.worker.requirements import require
 
+GPTQMODEL: Final = "gptqmodel"
 _MOST_WORKERS: Final = 12
 
 
@@ -105,7 +107,7 @@ def check_loadable(quantized: Quantized, *, on_cpu: bool) -> None:
     if form is None:
         raise WorkerError(f"model: its weights are quantised by {quantized.method!r}, which hpcbench does not load")
     for module in form.modules:
-        if module == "gptqmodel":
+        if module == GPTQMODEL:
             limit_gptqmodel_workers()
         require(module, for_what=f"the model (quantised: {quantized.name})")
     if on_cpu and not form.on_cpu:
@@ -117,6 +119,24 @@ def limit_gptqmodel_workers() -> None:
     # It takes half of the node's cores, not of the job's; and with a single worker it refuses to pack (7.6).
     usable = len(os.sched_getaffinity(0))
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(min(_MOST_WORKERS, max(2, usable))))
+
+
+def show_gptqmodel_to_peft(*, needed: bool) -> None:
+    """Let peft find gptqmodel only where a base has layers of its own.
+
+    peft 0.21 imports it for every lora where it is installed, and the import sets PYTORCH_ALLOC_CONF and
+    CUDA_DEVICE_ORDER for the whole process: a plain training would be measured with another allocator than asked for.
+    """
+    from peft.import_utils import is_gptqmodel_available
+
+    is_gptqmodel_available.cache_clear()
+    if needed or GPTQMODEL in sys.modules:
+        return
+    sys.modules[GPTQMODEL] = None  # type: ignore[assignment]  # how Python marks a module that is not to be found
+    try:
+        is_gptqmodel_available()  # remembers that there is none
+    finally:
+        del sys.modules[GPTQMODEL]
 
 
 def logical_size(weight: Weight) -> int:
