@@ -6,7 +6,7 @@ In: a job's folder. Out: one entry per optimizer step and one per evaluation. A 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,15 +41,18 @@ def read_history(job: JobPaths) -> History:
     train: dict[int, Mapping[str, float]] = {}
     evals: dict[int, Mapping[str, float]] = {}
     for attempt in job.attempts():
-        entries = list(_entries(attempt.history))
-        if entries:
-            first = min(step for step, _ in entries)
-            train = {step: figures for step, figures in train.items() if step < first}
-            evals = {step: figures for step, figures in evals.items() if step < first}
-        for step, figures in entries:
+        steps: dict[int, dict[str, float]] = {}
+        evaluations: dict[int, dict[str, float]] = {}
+        for step, figures in _entries(attempt.history):
             is_eval = any(name.startswith(EVAL_PREFIX) for name in figures)
-            target = evals if is_eval else train
-            target[step] = {**target.get(step, {}), **figures}
+            (evaluations if is_eval else steps).setdefault(step, {}).update(figures)
+        # An attempt may begin with the evaluation of the step that it goes on from, which it does not do again.
+        done = min((*(step - 1 for step in steps), *evaluations), default=None)
+        if done is not None:
+            train = {step: figures for step, figures in train.items() if step <= done}
+            evals = {step: figures for step, figures in evals.items() if step <= done}
+        train.update(steps)
+        evals.update(evaluations)
     return History(train=dict(sorted(train.items())), evals=dict(sorted(evals.items())))
 
 
@@ -63,10 +66,12 @@ def _entries(file: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
             value = json.loads(line)
         except ValueError:  # the last line of a worker that was killed, or of one that writes now
             continue
-        if not isinstance(value, dict) or not isinstance(step := value.get(STEP), int):
+        if not isinstance(value, dict) or type(step := value.get(STEP)) is not int:
             continue
         yield step, {name: float(number) for name, number in value.items() if name != STEP and _is_finite(number)}
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # of an int too large for a float, math.isfinite raises
