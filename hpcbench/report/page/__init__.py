@@ -1,0 +1,1 @@
+"""What people open in a browser: one HTML page with its data and its script."""
