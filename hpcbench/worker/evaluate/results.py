@@ -20,8 +20,8 @@ from hpcbench.worker.evaluate.model import CutPrompts
 
 LmEvalResults = Mapping[str, Any]
 
-MAX_SAMPLE_DOCUMENTS = 20_000
-"""Documents of one eval whose answers are kept; the metrics always come from all."""
+MAX_DOCUMENTS_WITH_TEXT = 20_000
+"""Documents of one eval whose prompts and answers are kept; the scores of all are, since `compare` pairs them."""
 MAX_SAMPLE_CHARACTERS = 8_000
 """Longer prompts and answers are cut in the middle."""
 
@@ -81,30 +81,39 @@ def hash_samples(samples: Sequence[Mapping[str, Any]]) -> str:
 
 
 def sample_lines(results: LmEvalResults) -> Iterator[str]:
-    """Return one JSON line per document: task, doc_id, prompt, target, and per filter the response and the metrics."""
+    """Yield one JSON line per document: its hash and scores, and of the first ones prompt, target and answers."""
     num_lines = 0
     for task, samples in results["samples"].items():
-        documents: dict[int, dict[str, Any]] = {}
+        documents: dict[int, list[Mapping[str, Any]]] = {}
         for sample in samples:
-            line = documents.setdefault(
-                sample["doc_id"],
-                {
-                    "task": task,
-                    "doc_id": sample["doc_id"],
-                    "prompt": shorten(str(sample["arguments"][0][0])),
-                    "target": shorten(str(sample["target"])),
-                    "responses": {},
-                    "metrics": {},
-                },
-            )
-            line["responses"][sample["filter"]] = _plain_response(sample["filtered_resps"])
-            for metric in sample["metrics"]:
-                line["metrics"][f"{metric},{sample['filter']}"] = plain_value(sample[metric])
-        for line in documents.values():
-            if num_lines == MAX_SAMPLE_DOCUMENTS:
-                return
+            documents.setdefault(sample["doc_id"], []).append(sample)
+        for by_filter in documents.values():
+            line = _scores_of(task, by_filter)
+            if num_lines < MAX_DOCUMENTS_WITH_TEXT:
+                line |= _texts_of(by_filter)
             num_lines += 1
             yield json.dumps(line, ensure_ascii=False, allow_nan=False, sort_keys=True)
+
+
+def _scores_of(task: str, by_filter: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "task": task,
+        "doc_id": by_filter[0]["doc_id"],
+        "doc_hash": by_filter[0]["doc_hash"],
+        "metrics": {
+            f"{metric},{sample['filter']}": plain_value(sample[metric])
+            for sample in by_filter
+            for metric in sample["metrics"]
+        },
+    }
+
+
+def _texts_of(by_filter: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "prompt": shorten(str(by_filter[0]["arguments"][0][0])),
+        "target": shorten(str(by_filter[0]["target"])),
+        "responses": {sample["filter"]: _plain_response(sample["filtered_resps"]) for sample in by_filter},
+    }
 
 
 def shorten(text: str) -> str:

@@ -278,7 +278,19 @@ def test_long_prompts_are_cut_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> 
     assert eval_results.shorten("abcd") == "abcd"
 
 
-def test_samples_stop_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eval_results, "MAX_SAMPLE_DOCUMENTS", 1)
+def test_samples_name_their_documents_by_lm_evals_hash() -> None:
+    lines = [json.loads(line) for line in eval_results.sample_lines(lm_eval_results())]
 
-    assert len(list(eval_results.sample_lines(lm_eval_results()))) == 1
+    assert [line["doc_hash"] for line in lines] == ["d0", "d1", "d0"]
+
+
+def test_documents_beyond_the_cap_keep_their_scores_and_lose_their_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eval_results, "MAX_DOCUMENTS_WITH_TEXT", 1)
+
+    lines = [json.loads(line) for line in eval_results.sample_lines(lm_eval_results())]
+
+    assert lines[0]["prompt"] == "prompt"
+    assert lines[1:] == [
+        {"task": "a", "doc_id": 1, "doc_hash": "d1", "metrics": {"acc,none": 1.0}},
+        {"task": "b", "doc_id": 0, "doc_hash": "d0", "metrics": {"acc,x": 1.0, "acc,y": 1.0}},
+    ]
