@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,9 @@ import typer
 from hpcbench.cli.completion import complete_from, complete_suites
 from hpcbench.cli.conventions import WatchingVerb, add_verb
 from hpcbench.cli.options import SaveDir, Watch
+from hpcbench.cli.report_format import FORMATS, STANDARD_OUTPUT, TERMINAL, choose_format
 from hpcbench.errors import PlanError
 
-FORMATS = ("markdown", "csv", "json", "html")
 LAYOUTS = ("table", "swift")
 
 
@@ -25,15 +26,19 @@ def register(app: typer.Typer) -> None:
 def collect(
     suites: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SUITE", help="Suites by name; default: all.", autocompletion=complete_suites),
+        typer.Argument(metavar="SUITE", help="Suites by name or glob; default: all.", autocompletion=complete_suites),
     ] = None,
     save_dir: SaveDir = None,
     output_format: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="markdown, csv, json or html.", autocompletion=complete_from(FORMATS)
+            "--format",
+            metavar="FORMAT",
+            help="terminal, markdown, csv, json or html. Default: by the ending of FILE; without FILE, terminal on a "
+            "terminal, else markdown.",
+            autocompletion=complete_from(FORMATS),
         ),
-    ] = "markdown",
+    ] = None,
     layout: Annotated[
         str,
         typer.Option(
@@ -44,7 +49,7 @@ def collect(
         ),
     ] = "table",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file instead of printing.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file; - prints.")
     ] = None,
     watch: Watch = None,
 ) -> None:
@@ -52,32 +57,35 @@ def collect(
 
     It changes nothing but the report, so cron may run it.
     """
-    from hpcbench.cli.output import print_warnings
-    from hpcbench.cli.selection import gather_suites
+    from hpcbench.cli.output import print_report, print_warnings
+    from hpcbench.cli.selection import choose_word, gather_suites
     from hpcbench.cli.watch import watch_report
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.report import render
     from hpcbench.schemas.report_options import ReportOptions
     from hpcbench.storage.json_files import write_text
 
-    if output_format not in FORMATS:
-        raise PlanError(f"--format {output_format}: unknown; expected markdown, csv, json or html")
-    layout = "table" if layout == "default" else layout  # its name before 0.3
-    if layout not in LAYOUTS:
-        raise PlanError(f"--layout {layout}: unknown; expected table or swift")
-    if watch is not None and output is None:
-        raise PlanError("--watch rewrites a file: name it with -o")
-    root = usual_save_dir(save_dir)
+    file = None if output == STANDARD_OUTPUT else output
+    layout = choose_word("--layout", layout, LAYOUTS, other_names={"default": "table"})  # its name before 0.3
     options = ReportOptions.model_validate({"layout": layout})
-    make = partial(render, format=output_format, options=options)  # type: ignore[arg-type]  # checked above
+    chosen = choose_format(output_format, output, options, on_terminal=sys.stdout.isatty())
+    if watch is not None and file is None:
+        raise PlanError("--watch rewrites a file: name it with -o")
+    if chosen == TERMINAL and file is not None:
+        raise PlanError(f"--format terminal: does not go into a file ({file})", hint="take --format markdown or html")
+    root = usual_save_dir(save_dir)
+    make = partial(render, format=chosen, options=options)  # type: ignore[arg-type]  # checked above
     collection = gather_suites(root, suites)
-    if watch is not None and output is not None:
-        watch_report(root, suites or (), output, make, every_s=watch or None)
+    if watch is not None and file is not None:
+        watch_report(root, suites or (), file, make, every_s=watch or None)
+        return
+    if chosen == TERMINAL:
+        print_report(collection, suites or ())
         return
     print_warnings(collection)
     text = make(collection)
-    if output is None:
+    if file is None:
         print(text, end="" if text.endswith("\n") else "\n")
     else:
-        write_text(output, text)
-        print(f"wrote {output}")
+        write_text(file, text)
+        print(f"wrote {file}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from hpcbench.errors import ConfigError, PlanError, Problem
+from hpcbench.errors import ConfigError, PlanError, Problem, ReportError
 from hpcbench.processes.standard_streams import discard_output
 
 EXIT_FAILED = 1
@@ -25,7 +26,7 @@ BY_PROFILE = 0.0
 
 def exit_code(error: Exception) -> int:
     """Return the exit code for an expected error: 2 for wrong usage or config, else 1."""
-    return EXIT_USAGE if isinstance(error, ConfigError | PlanError) else EXIT_FAILED
+    return EXIT_USAGE if isinstance(error, ConfigError | PlanError | ReportError) else EXIT_FAILED
 
 
 def add_verb(
@@ -46,7 +47,18 @@ class Verb(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take options with _ for -, and refuse another tool's with what hpcbench has in their place."""
-        return super().parse_args(ctx, args if ctx.resilient_parsing else [self._own_option(arg) for arg in args])
+        if not ctx.resilient_parsing:
+            args = [self._own_option(arg) for arg in args]
+            self._refuse_twice(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _refuse_twice(self, ctx: Any, args: Sequence[str]) -> None:
+        """Refuse an option that takes one value and was typed twice: click drops the first in silence."""
+        _, _, typed = self.make_parser(ctx).parse_args(args=list(args))
+        for param, count in Counter(typed).items():
+            single = isinstance(param, TyperOption) and not param.multiple and not param.is_flag
+            if count > 1 and single:
+                raise _refusal(str(self.name), f"{max(param.opts, key=len)}: given twice", hint="keep one of them")
 
     def _own_option(self, argument: str) -> str:
         from hpcbench.config.other_tools import OTHER_OPTIONS

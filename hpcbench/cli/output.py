@@ -75,13 +75,13 @@ def print_warning(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_summary(collection: Collection) -> None:
-    """Print the terminal's report."""
+def print_report(collection: Collection, names: Sequence[str]) -> None:
+    """Print the terminal's report of the suites of these names, and the command that writes the whole one."""
     from hpcbench.cli.status_table import Terminal
     from hpcbench.report.terminal import render_terminal
 
     Terminal().print(render_terminal(collection), crop=False)  # commands are longer than some terminals
-    print(f"full report: {command('collect', *(suite.name for suite in collection.suites))}")
+    print(f"full report: {command('collect', *names, '-o', 'report.html')}")
 
 
 def print_result(result: SubmitResult) -> None:

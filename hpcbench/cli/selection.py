@@ -6,9 +6,10 @@ A name that matches jobs in other states than those a verb is for is not a typo.
 from __future__ import annotations
 
 from collections.abc import Collection as Words
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 
 from hpcbench.errors import PlanError, did_you_mean
 from hpcbench.invocation import quoted
@@ -17,22 +18,41 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.status.gather import gather
 
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
 
 def _no_suites() -> str:
     return f"there are no suites; {quoted('submit', 'CONFIG')} first, or name the right --save-dir"
 
 
+def choose_word(option: str, typed: str, known: Sequence[str], *, other_names: Mapping[str, str] = NO_NAMES) -> str:
+    """Return which of a few words was typed, in upper or lower case; raise PlanError for none of them."""
+    word = typed.strip().lower()
+    word = other_names.get(word, word)
+    if word not in known:
+        expected = f"expected: {', '.join(known)}"
+        raise PlanError(f"{option} {typed}: unknown; {expected}", hint=did_you_mean(word, known))
+    return word
+
+
 def gather_named(save_dir: Path, names: Sequence[str] | None, *, release_held: bool = True) -> Collection:
-    """Collect all suites; raise PlanError where one of these names and globs matches no job."""
+    """Collect all suites; raise PlanError where there are none, or one of these names and globs matches no job."""
     collection = gather(save_dir, release_held=release_held)
+    _refuse_no_suites(collection, save_dir)
     _refuse_unknown(collection, save_dir, names)
     return collection
 
 
 def refuse_unknown_jobs(save_dir: Path, names: Sequence[str] | None) -> None:
-    """Raise PlanError for names and globs that match no job, reading files alone."""
-    if names:
-        _refuse_unknown(gather(save_dir, release_held=False, find=lambda _: None), save_dir, names)
+    """Raise PlanError where there are no suites, and for names and globs that match no job, reading files alone."""
+    collection = gather(save_dir, release_held=False, find=lambda _: None)
+    _refuse_no_suites(collection, save_dir)
+    _refuse_unknown(collection, save_dir, names)
+
+
+def _refuse_no_suites(collection: Collection, save_dir: Path) -> None:
+    if not collection.suites:
+        raise PlanError(f"{save_dir}: no suites found", hint=_no_suites())
 
 
 def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str] | None) -> None:
@@ -51,11 +71,8 @@ def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str]
 
 def parse_states(text: str | None) -> tuple[JobState, ...]:
     """Return the states in `failed,timeout`; raise PlanError for a word that is not a state."""
-    words = [] if text is None else [word.strip() for word in text.split(",") if word.strip()]
-    unknown = [word for word in words if word not in set(JobState)]
-    if unknown:
-        raise PlanError(f"unknown state {unknown[0]!r}; expected: {', '.join(JobState)}")
-    return tuple(JobState(word) for word in words)
+    words = [] if text is None else [word for word in text.split(",") if word.strip()]
+    return tuple(JobState(choose_word("state", word, list(JobState))) for word in words)
 
 
 def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
@@ -65,12 +82,11 @@ def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
 
 
 def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:
-    """Collect these suites, or all; raise PlanError where there is none of this name, or none at all."""
+    """Collect the suites of these names and globs, or all; raise PlanError where one matches none or none are there."""
     collection = gather(save_dir, names or ())
-    if not collection.suites and not names:
-        raise PlanError(f"{save_dir}: no suites found", hint=_no_suites())
-    found = {suite.name for suite in collection.suites}
-    unknown = [name for name in names or () if name not in found]
+    if not names:
+        _refuse_no_suites(collection, save_dir)
+    unknown = [name for name in names or () if not any(fnmatchcase(suite.name, name) for suite in collection.suites)]
     if unknown:
         known = {suite.name for suite in gather(save_dir, release_held=False, find=lambda _: None).suites}
         raise _refusal(f"{save_dir}: no such suite", unknown, known, f"there are: {', '.join(sorted(known))}")

@@ -145,14 +145,13 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
 ) -> None:
     """Remove checkpoints of finished experiments; never records."""
-    from hpcbench.cli.selection import gather_named
+    from hpcbench.cli.selection import choose_word, gather_named
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.retention import KEEPS, count_freed, find_removals, remove
     from hpcbench.schemas.cluster_profile import Keep
     from hpcbench.schemas.metrics import GIB
 
-    if keep not in KEEPS:
-        raise PlanError(f"--keep {keep}: unknown; expected {', '.join(KEEPS)}")
+    keep = choose_word("--keep", keep, KEEPS)
     root = usual_save_dir(save_dir)
     removals = find_removals(gather_named(root, names, release_held=False), names or (), cast("Keep", keep))
     size = count_freed([removal.folder for removal in removals]) / GIB
@@ -180,12 +179,12 @@ def schema(
 
     Editors check and complete YAML with those of suites and profiles; programs that read records use theirs.
     """
+    from hpcbench.cli.selection import choose_word
     from hpcbench.config.schema import suite_json_schema
     from hpcbench.schemas.cluster_profile import ClusterProfile
     from hpcbench.schemas.record import Record
 
-    if of not in DESCRIBED:
-        raise PlanError(f"schema {of}: unknown; expected {', '.join(DESCRIBED)}")
+    of = choose_word("schema", of, DESCRIBED)
     makers = {
         "suite": suite_json_schema,
         "record": Record.model_json_schema,

@@ -152,7 +152,7 @@ def submit_in_turn(
 
 def run_local(save_dir: Path, names: Sequence[str], *, detach: bool) -> bool:
     """Run the local queue here, or leave it to a background process; return whether something failed."""
-    from hpcbench.cli.output import print_summary
+    from hpcbench.cli.output import print_report
     from hpcbench.scheduler.local.runner import run_queue, start_detached
     from hpcbench.status.gather import gather
 
@@ -163,5 +163,5 @@ def run_local(save_dir: Path, names: Sequence[str], *, detach: bool) -> bool:
     code = run_queue(save_dir, display=True)
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
-    print_summary(gather(save_dir, names))
+    print_report(gather(save_dir, names), names)
     return code != 0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hpcbench.cli.output import (
     print_line,
+    print_report,
     print_status,
-    print_summary,
     print_warnings,
     status_json,
     status_screen,
@@ -139,7 +139,7 @@ def wait_for_slurm(save_dir: Path, names: Sequence[str], only: Sequence[str] = (
             shown = text
         if is_over(jobs):
             break
-    print_summary(last)
+    print_report(last, names)
     excused = _blocked_by_results(last)
     return any(
         job.state in FAILED_STATES

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -91,9 +92,9 @@ class SuiteOnDisk:
 
 
 def read_suites(save_dir: Path, names: Sequence[str] = ()) -> list[SuiteOnDisk]:
-    """Return the suites below a save directory that were planned at least once, by name."""
+    """Return the suites below a save directory that were planned at least once, by name; names may be globs."""
     found = sorted(entry.name for entry in save_dir.iterdir() if entry.is_dir()) if save_dir.is_dir() else []
-    wanted = [name for name in found if not names or name in names]
+    wanted = [name for name in found if not names or any(fnmatchcase(name, pattern) for pattern in names)]
     return [suite for name in wanted if (suite := read_suite(SuitePaths(save_dir, name))) is not None]
 
 

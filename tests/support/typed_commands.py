@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -22,19 +23,39 @@ class Ended:
     err: str
 
 
-def run_here(*arguments: str) -> Ended:
-    """Run `hpcbench ARGUMENTS` as its own process would; an error that has no words of ours is raised."""
+class _Terminal(io.TextIOWrapper):
+    """Standard output that calls itself a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run_here(*arguments: str, columns: int | None = None) -> Ended:
+    """Run `hpcbench ARGUMENTS` as its own process would; an error that has no words of ours is raised.
+
+    Args:
+        arguments: what is typed after `hpcbench`.
+        columns: width of the terminal that its output goes to, without colours; None is a pipe.
+    """
     # Strict and backslashreplace, as Python opens the two on a terminal.
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors=errors) for errors in ("strict", "backslashreplace"))
+    kind = io.TextIOWrapper if columns is None else _Terminal
+    raw_out, raw_err = io.BytesIO(), io.BytesIO()
+    out, err = kind(raw_out, "utf-8", errors="strict"), io.TextIOWrapper(raw_err, "utf-8", errors="backslashreplace")
     code = 0
-    with mock.patch.object(sys, "argv", ["hpcbench", *arguments]), redirect_stdout(out), redirect_stderr(err):
+    environ = {} if columns is None else {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+    with (
+        mock.patch.object(sys, "argv", ["hpcbench", *arguments]),
+        mock.patch.dict(os.environ, environ),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
         try:
             cli.main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         out.flush()
         err.flush()
-    return Ended(code=code, out=out.buffer.getvalue().decode(), err=err.buffer.getvalue().decode())
+    return Ended(code=code, out=raw_out.getvalue().decode(), err=raw_err.getvalue().decode())
 
 
 def help_of(*verb: str, width: int = 80) -> str:

@@ -115,7 +115,7 @@ def test_those_of_a_hint(typed: str, verbs: list[str]) -> None:
 def test_a_save_dir_of_the_shells_environment_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPCBENCH_SAVE_DIR", SAVE_DIR)
     done = run_here("submit", SUITE, "--cluster", "local")
-    assert "full report: hpcbench collect first\n" in done.out
+    assert "full report: hpcbench collect first -o report.html\n" in done.out
     assert type_all(done.out) == ["logs", "retry", "submit", "collect"]
 
 
