@@ -38,6 +38,6 @@ def render(collection: Collection, *, format: Format, options: ReportOptions = N
         case "json":
             return render_json(collection)
         case "html":
-            from hpcbench.report.html import render_html
+            from hpcbench.report.page import render_page
 
-            return render_html(build_document(collection, options))
+            return render_page(collection, options)

@@ -12,16 +12,16 @@ from hpcbench.storage.package_data import shipped_file
 
 
 def test_checkout_holds_them_at_its_root() -> None:
-    assert shipped_file("templates", "report.html.j2").read_text(encoding="utf-8").startswith("{#-")
+    assert shipped_file("templates", "report", "report.html.j2").read_text(encoding="utf-8").startswith("{#-")
 
 
 def test_wheel_holds_them_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "hpcbench"
-    template = package / "_shipped" / "templates" / "report.html.j2"
+    template = package / "_shipped" / "templates" / "report" / "report.html.j2"
     template.parent.mkdir(parents=True)
     template.write_text("", encoding="utf-8")
     monkeypatch.setattr(shipped, "__file__", str(package / "storage" / "package_data.py"))
-    assert shipped_file("templates", "report.html.j2") == template.resolve()
+    assert shipped_file("templates", "report", "report.html.j2") == template.resolve()
 
 
 def test_missing_file_says_what_to_do() -> None:

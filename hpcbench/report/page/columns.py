@@ -1,0 +1,127 @@
+"""The columns of the page: each with its place, its kind, and how its numbers are printed.
+
+In: the rows of all suites. Out: `PageColumn`s, results first. A column without a single value is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hpcbench.report.cells import dataset_label
+from hpcbench.report.column import Column, Raw, cell_text
+from hpcbench.report.columns import DATA_ONLY
+from hpcbench.report.facts import Facts
+from hpcbench.report.layouts import default_columns
+from hpcbench.report.rows import Row
+from hpcbench.storage.json_files import JsonObject
+
+Kind = Literal["figure", "setting", "text"]
+Group = Literal["result", "varies", "more"]
+
+OWN_PLACES = frozenset({"suite", "experiment", "base_experiment", "cmd", "state"})
+"""Keys of what each experiment of the page holds apart from its values."""
+JOINED = frozenset({"tuner_params", "hypers"})
+"""Keys of columns that join several arguments, which have columns to themselves on the page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageColumn:
+    """One column as the page shows it."""
+
+    column: Column
+    kind: Kind
+    group: Group
+    decimals: int
+
+    def payload(self) -> JsonObject:
+        """Return what the page is told about it."""
+        column = self.column
+        return {
+            "key": column.key,
+            "label": " ".join((column.short or column.header or column.key).split()),
+            "kind": self.kind,
+            "better": column.better,
+            "decimals": self.decimals,
+            "scale": column.scale,
+            "group": self.group,
+            "note": column.note,
+        }
+
+
+def page_columns(suites: Sequence[Sequence[Row]]) -> tuple[PageColumn, ...]:
+    """Return every column that has a value in some suite, results before arguments that vary before the rest."""
+    found: dict[str, PageColumn] = {}
+    for rows in suites:
+        for column in _columns_of(rows):
+            known = found.get(column.column.key)
+            if known is None or _rank(column) < _rank(known):
+                found[column.column.key] = column
+    return tuple(sorted(found.values(), key=_rank))
+
+
+def _rank(column: PageColumn) -> int:
+    return ("result", "varies", "more").index(column.group)
+
+
+def _columns_of(rows: Sequence[Row]) -> Iterable[PageColumn]:
+    experiments = [facts for row in rows for facts in row.members]
+    shown = [column for column in default_columns(rows) if column.key not in OWN_PLACES]
+    arguments = argument_columns(rows)
+    known = {column.key for column in (*shown, *arguments)}
+    for column in shown:
+        values = [value for value in map(column.get, experiments) if value is not None]
+        if column.measured:
+            # Scores of evals are what most people look for.
+            yield _page_column(column, values, kind="figure", group="result")
+        else:
+            varies = len(set(values)) > 1 and column.key not in JOINED
+            yield _page_column(column, values, kind="text", group="varies" if varies else "more")
+    for column in arguments:
+        yield _page_column(column, [column.get(row.first) for row in rows], kind="setting", group="varies")
+    for column in DATA_ONLY:
+        values = [value for value in map(column.get, experiments) if value is not None]
+        if column.key not in known and column.key not in OWN_PLACES and values:
+            is_number = all(isinstance(value, (int, float)) for value in values)
+            yield _page_column(column, values, kind="figure" if is_number else "text", group="more")
+
+
+def _page_column(column: Column, values: Iterable[Raw], *, kind: Kind, group: Group) -> PageColumn:
+    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    is_whole = not column.measured and column.scale == 1 and all(isinstance(value, int) for value in numbers)
+    return PageColumn(column=column, kind=kind, group=group, decimals=0 if is_whole else column.decimals)
+
+
+def argument_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Return a column per argument that differs between rows."""
+    values: dict[str, set[Hashable]] = {}
+    for row in rows:
+        for name in row.first.raw_args:
+            values.setdefault(name, set()).add(_argument(name)(row.first))
+    return tuple(_argument_column(name) for name, found in values.items() if len(found) > 1)
+
+
+def _argument_column(name: str) -> Column:
+    return Column(key=name, header=name, get=_argument(name), decimals=6)
+
+
+def _argument(name: str) -> Callable[[Facts], Raw]:
+    def get(facts: Facts) -> Raw:
+        value = facts.raw_args.get(name)
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, (int, float, str)):
+            return value
+        if isinstance(value, (list, tuple)):
+            return dataset_label([str(item) for item in value])
+        return None if value is None else str(value)
+
+    return get
+
+
+def shown_text(column: Column, facts: Facts) -> str | None:
+    """Return the short text of a cell, as in the terminal; None where nothing is known."""
+    if column.get(facts) is None:
+        return None if column.state is None else column.state(facts)
+    return column.brief(facts) if column.brief is not None else cell_text(replace(column, show=None), facts)

@@ -1,0 +1,65 @@
+"""What the page shows, as one JSON object; the program in `templates/report/` reads nothing else.
+
+In: a Collection and options. Out: plain values without control characters, NaN or Infinity.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hpcbench.report.document import Document, SuiteSection, build_document
+from hpcbench.report.escape import code_spans, one_line
+from hpcbench.report.facts import facts_of
+from hpcbench.report.json_report import plain
+from hpcbench.report.page.best import best_of
+from hpcbench.report.page.columns import PageColumn, page_columns
+from hpcbench.report.page.experiments import experiments_of
+from hpcbench.report.rows import Row, merge_repeats
+from hpcbench.schemas.collection import Collection, SuiteView
+from hpcbench.schemas.report_options import ReportOptions
+from hpcbench.storage.json_files import JsonObject
+
+VERSION = 1
+
+
+def build_payload(collection: Collection, options: ReportOptions, document: Document | None = None) -> JsonObject:
+    """Return everything that the page shows; `document` is that of the same collection where it is built already."""
+    document = build_document(collection, options) if document is None else document
+    rows_of = [merge_repeats(facts_of(view) for view in suite.experiments) for suite in collection.suites]
+    columns = page_columns(rows_of)
+    suites = [
+        _suite(suite, section, rows, columns, options=options.over(suite.report))
+        for suite, section, rows in zip(collection.suites, document.suites, rows_of, strict=True)
+    ]
+    payload = {
+        "version": VERSION,
+        "collected_at": document.collected_at,
+        "warnings": [one_line(warning) for warning in document.warnings],
+        "suites": suites,
+        "columns": [column.payload() for column in columns],
+        "experiments": [entry for rows in rows_of for entry in experiments_of(rows, columns)],
+    }
+    found = plain(payload)
+    assert isinstance(found, dict)  # noqa: S101 -- plain keeps the kind of a mapping
+    return found
+
+
+def _suite(
+    suite: SuiteView,
+    section: SuiteSection,
+    rows: Sequence[Row],
+    columns: Sequence[PageColumn],
+    *,
+    options: ReportOptions,
+) -> JsonObject:
+    counts = Counter(facts_of(view).state.value for view in suite.experiments)
+    return {
+        "name": one_line(suite.name),
+        "counts": dict(counts.most_common()),
+        "best": best_of(rows, columns),
+        "notes": [code_spans(one_line(note)) for note in section.notes],
+        "warnings": [one_line(warning) for warning in section.warnings],
+        "environment": [[one_line(label), one_line(value)] for label, value in section.environment],
+        "report": options.model_dump(mode="json", exclude_defaults=True),
+    }

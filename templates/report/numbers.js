@@ -1,0 +1,39 @@
+// Numbers as text, by the same rules as the other formats, and what is computed over repeats.
+
+function numberText(value, decimals) {
+  if (value && Math.abs(value) < 10 ** -decimals) return tidyExponent(value.toPrecision(2));
+  if (Math.abs(value) >= 1e12) return tidyExponent(value.toPrecision(4));
+  return value.toFixed(decimals);
+}
+
+// Settings print as they are written: 0.0001 as 1e-4, 8 as 8.
+function settingText(value) {
+  if (typeof value !== 'number') return String(value);
+  const plain = String(+value.toPrecision(6));
+  return Math.abs(value) < 1e-3 && value ? tidyExponent(value.toExponential()) : plain;
+}
+
+function tidyExponent(text) {
+  return text.replace(/\.?0*e([+-])0*/, (_, sign) => `e${sign === '-' ? '-' : ''}`);
+}
+
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+// Sample standard deviation; null for fewer than two values.
+function deviation(values) {
+  if (values.length < 2) return null;
+  const middle = mean(values);
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
+}
+
+// At most about `count` round numbers from `low` to `high`.
+function niceTicks(low, high, count) {
+  const raw = (high - low || Math.abs(high) || 1) / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((each) => each >= raw * 0.999);
+  const ticks = [];
+  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at += 1) ticks.push(+(at * step).toPrecision(12));
+  return ticks;
+}

@@ -1,0 +1,101 @@
+"""The HTML report as text: what its payload says, what its frame allows. What it does is tested in a browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hpcbench.report import render
+from hpcbench.report.page.payload import build_payload
+from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
+from hpcbench.schemas.report_options import ReportOptions
+from hpcbench.storage.json_files import dump_json
+from tests.conftest import Golden
+from tests.support import report_cases as cases
+from tests.support import report_parts as parts
+
+CASES = {"quickstart": cases.quickstart, "tuner": cases.tuner, "repeats": cases.repeats}
+EVIL = "a|b</script><script>alert(1)</script><!--\u2028\x1b[31m"
+
+
+def payload_of(collection: Collection, **options: Any) -> dict[str, Any]:
+    return build_payload(collection, ReportOptions(**options))
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """Return the payload as a browser reads it."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found.group(1))
+    return data | {"experiments": json.loads(gzip.decompress(base64.b64decode(data["experiments"])))}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_payload_is_the_golden_one(case: str, golden: Golden) -> None:
+    golden(f"report/{case}.page.json", dump_json(payload_of(CASES[case]())))
+
+
+def test_a_browser_reads_the_payload_that_was_built() -> None:
+    assert data_of(render(cases.tuner(), format="html")) == payload_of(cases.tuner())
+
+
+def test_hostile_names_do_not_leave_their_element() -> None:
+    view = ExperimentView(suite=EVIL, name=EVIL, cmd="sft")
+    collection = Collection(
+        suites=(SuiteView(name=EVIL, experiments=(view,)),), collected_at=parts.COLLECTED_AT, warnings=(EVIL,)
+    )
+    page = render(collection, format="html")
+    assert "</script><script>alert" not in page
+    assert page.count("</script>") == 2
+    assert "\x1b" not in page
+    assert data_of(page)["suites"][0]["name"].startswith("a|b</script>")
+
+
+def test_policy_allows_this_style_and_this_program_alone() -> None:
+    page = render(cases.tuner(), format="html")
+
+    def own_hash(tag: str) -> str:
+        found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert found is not None
+        return base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
+
+    policy = f"default-src &#39;none&#39;; style-src &#39;sha256-{own_hash('style')}&#39;; script-src &#39;sha256-{own_hash('script')}&#39;;"
+    assert policy in page.replace("&#43;", "+")
+
+
+def test_other_layouts_have_no_program() -> None:
+    assert "<script" not in render(cases.tuner(), format="html", options=ReportOptions(layout="swift"))
+
+
+def test_without_a_program_the_first_rows_are_a_table_and_the_rest_is_counted() -> None:
+    views = tuple(ExperimentView(suite="s", name=f"e{number}", cmd="sft") for number in range(130))
+    collection = Collection(suites=(SuiteView(name="s", experiments=views),), collected_at=parts.COLLECTED_AT)
+    page = render(collection, format="html")
+    assert page.count('<td class="value">e') == 100
+    assert "30 more rows: not shown without the page's program" in page
+
+
+def test_a_figure_that_is_missing_is_missing() -> None:
+    by_name = {experiment["name"]: experiment for experiment in payload_of(cases.tuner())["experiments"]}
+    assert "eval_loss" not in by_name["full+long"]["values"]
+    assert by_name["full+long"]["texts"]["memory_peak_gib"] == "OOM"
+    assert by_name["lora"]["errors"]["gsm8k_exact_match,strict-match"] == 0.0137
+
+
+def test_repeats_share_their_base() -> None:
+    found = payload_of(cases.repeats())["experiments"]
+    assert [experiment.get("base") for experiment in found] == ["lora-r4"] * 3 + [None] * 2
+
+
+def test_suite_says_how_it_wants_to_be_shown() -> None:
+    (suite,) = cases.tuner().suites
+    asked = replace(suite, report=ReportOptions(best="eval_loss"))
+    payload = payload_of(replace(cases.tuner(), suites=(asked,)), top=3)
+    assert payload["suites"][0]["report"] == {"best": "eval_loss", "top": 3}
