@@ -35,7 +35,7 @@ function winner(suite, column, group, isOneOfSeveral) {
   const cell = cellOf(row, column.key);
   const ties = group.rows.slice(1);
   return el('div', {class: isOneOfSeveral ? 'winner small' : 'winner'},
-    el('p', {class: 'value'}, cell.text, cell.error ? el('span', {class: 'error'}, ` ± ${cell.error}`) : null),
+    el('p', {class: 'value'}, cell.text, cell.error ? el('span', {class: 'error'}, `± ${cell.error}`) : null),
     el('p', {class: 'who'}, openLink(row)),
     settingsLine(row),
     ties.length ? el('p', {class: 'soft small'}, `the same: ${someNames(ties)}`) : null,
@@ -52,7 +52,7 @@ function openLink(row) {
 }
 
 function settingsLine(row) {
-  const parts = varyingSettings().filter((column) => column.kind === 'setting' && !cellOf(row, column.key).missing)
+  const parts = varyingSettings().filter((column) => !cellOf(row, column.key).missing)
     .slice(0, 6).map((column) => el('span', null, `${column.label} `, el('b', null, cellOf(row, column.key).text)));
   return parts.length ? el('p', {class: 'settings'}, parts) : null;
 }

@@ -115,9 +115,9 @@ function visibleRows() {
     && tests.every((test) => test(row)));
 }
 
-// Settings that differ between rows, for cards and pivot.
+// Arguments that differ between rows.
 function varyingSettings() {
-  return report.columns.filter((column) => column.group === 'varies');
+  return report.columns.filter((column) => column.group === 'varies' && column.kind === 'setting');
 }
 
 function figures() {

@@ -6,15 +6,14 @@ function numberText(value, decimals) {
   return value.toFixed(decimals);
 }
 
-// Settings print as they are written: 0.0001 as 1e-4, 8 as 8.
+// Settings print in their shortest form: 0.0001 as 1e-4, 8 as 8.
 function settingText(value) {
   if (typeof value !== 'number') return String(value);
-  const plain = String(+value.toPrecision(6));
-  return Math.abs(value) < 1e-3 && value ? tidyExponent(value.toExponential()) : plain;
+  return value && Math.abs(value) < 0.01 ? tidyExponent(value.toExponential(9)) : String(+value.toPrecision(10));
 }
 
 function tidyExponent(text) {
-  return text.replace(/\.?0*e([+-])0*/, (_, sign) => `e${sign === '-' ? '-' : ''}`);
+  return text.replace(/(\.\d*?)0+e/, '$1e').replace('.e', 'e').replace('e+', 'e');
 }
 
 function mean(values) {
@@ -25,7 +24,8 @@ function mean(values) {
 function deviation(values) {
   if (values.length < 2) return null;
   const middle = mean(values);
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
+  const found = Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
+  return found < 1e-12 * Math.abs(middle) ? 0 : found; // what is left of equal numbers is rounding
 }
 
 // At most about `count` round numbers from `low` to `high`.

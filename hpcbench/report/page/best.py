@@ -24,6 +24,8 @@ def best_of(rows: Sequence[Row], columns: Sequence[PageColumn]) -> dict[str, lis
         for number in sorted(best):
             groups.setdefault(_peers(page_column, rows[number]), []).append(number)
         for peers, winners in groups.items():
+            if len(winners) == _num_comparable(page_column, rows, peers):
+                continue  # all are the same, so none is best
             near = [
                 number
                 for number, row in enumerate(rows)
@@ -43,6 +45,10 @@ def _peers(page_column: PageColumn, row: Row) -> Hashable:
     if column.peers is None:
         return None
     return column.peers(next((facts for facts in row.members if column.get(facts) is not None), row.first))
+
+
+def _num_comparable(page_column: PageColumn, rows: Sequence[Row], peers: Hashable) -> int:
+    return sum(average(page_column.column, row) is not None and _peers(page_column, row) == peers for row in rows)
 
 
 def _within_error(page_column: PageColumn, best: Row, row: Row) -> bool:

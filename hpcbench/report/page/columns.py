@@ -73,18 +73,22 @@ def _columns_of(rows: Sequence[Row]) -> Iterable[PageColumn]:
     for column in shown:
         values = [value for value in map(column.get, experiments) if value is not None]
         if column.measured:
-            # Scores of evals are what most people look for.
             yield _page_column(column, values, kind="figure", group="result")
         else:
             varies = len(set(values)) > 1 and column.key not in JOINED
-            yield _page_column(column, values, kind="text", group="varies" if varies else "more")
+            yield _page_column(column, values, kind=_kind(values), group="varies" if varies else "more")
     for column in arguments:
         yield _page_column(column, [column.get(row.first) for row in rows], kind="setting", group="varies")
     for column in DATA_ONLY:
         values = [value for value in map(column.get, experiments) if value is not None]
         if column.key not in known and column.key not in OWN_PLACES and values:
-            is_number = all(isinstance(value, (int, float)) for value in values)
-            yield _page_column(column, values, kind="figure" if is_number else "text", group="more")
+            yield _page_column(column, values, kind=_kind(values), group="more")
+
+
+def _kind(values: Iterable[Raw]) -> Kind:
+    return (
+        "figure" if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values) else "text"
+    )
 
 
 def _page_column(column: Column, values: Iterable[Raw], *, kind: Kind, group: Group) -> PageColumn:

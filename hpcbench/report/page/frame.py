@@ -37,6 +37,7 @@ PROGRAM = (
     "best.js",
     "pivot.js",
     "table.js",
+    "toolbar.js",
     "notes.js",
     "start.js",
 )
