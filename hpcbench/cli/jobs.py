@@ -27,10 +27,13 @@ def status(
     names: Names = None,
     save_dir: SaveDir = None,
     state: States = None,
+    by_job: Annotated[bool, typer.Option("--jobs", help="A line per job, with its id, instead of per experiment.")] = (
+        False
+    ),
     watch: Watch = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the state and progress of every job."""
+    """Show where every experiment is: how far, with what result, or why not."""
     from hpcbench.cli.output import print_status, status_json
     from hpcbench.cli.selection import gather_named, parse_states, refuse_unknown_jobs
     from hpcbench.cli.watch import watch_status
@@ -45,13 +48,13 @@ def status(
 
     if watch is not None:
         refuse_unknown_jobs(root, names)
-        watch_status(root, choose, every_s=watch or None, as_json=as_json)
+        watch_status(root, choose, every_s=watch or None, as_json=as_json, by_job=by_job)
         return
     collection = gather_named(root, names)
     if as_json:
         print(json.dumps(status_json(collection, choose(collection)), indent=2))
     else:
-        print_status(collection, choose(collection))
+        print_status(collection, choose(collection), by_job=by_job, complete=bool(names or state))
 
 
 def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:

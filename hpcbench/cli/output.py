@@ -206,23 +206,33 @@ def print_warnings(collection: Collection) -> None:
         print_warning(f"warning: {warning}")
 
 
-def print_status(collection: Collection, jobs: Sequence[JobView]) -> None:
-    """Print the status table."""
-    from hpcbench.cli.status_table import Terminal, render_status
+def print_status(
+    collection: Collection, jobs: Sequence[JobView], *, by_job: bool = False, complete: bool = True
+) -> None:
+    """Print the status table; on a terminal the most important experiments of many, unless it is to be complete."""
+    from hpcbench.cli.status_table import MOST_ROWS, Place, Terminal, status_lines
 
     print_warnings(collection)
-    Terminal(width=None if sys.stdout.isatty() else 160).print(render_status(jobs))
+    if not sys.stdout.isatty():
+        for line in status_lines(jobs, Place(by_job=by_job)):
+            print(line.plain)
+        return
+    console = Terminal()
+    rows = None if complete or by_job else MOST_ROWS
+    place = Place(width=console.width, rows=rows, ascii_only=console.options.ascii_only, by_job=by_job)
+    for line in status_lines(jobs, place):
+        console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 
 @contextmanager
-def status_screen() -> Iterator[StatusScreen]:
+def status_screen(*, by_job: bool) -> Iterator[StatusScreen]:
     """Open a place on the terminal where the status is drawn again and again."""
     from rich.live import Live
 
     from hpcbench.cli.status_table import StatusScreen, Terminal
 
     with Live(console=Terminal(), auto_refresh=False, vertical_overflow="crop") as live:
-        yield StatusScreen(live)
+        yield StatusScreen(live, by_job=by_job)
 
 
 def status_json(collection: Collection, jobs: Sequence[JobView]) -> dict[str, object]:

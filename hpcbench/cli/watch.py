@@ -53,20 +53,22 @@ def _recorded_at(job: JobView) -> str | None:
     return None if job.record is None else job.record.finished_at
 
 
-def watch_status(save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool, poll: Poll = poll) -> None:
+def watch_status(
+    save_dir: Path, choose: Choose, *, every_s: float | None, as_json: bool, by_job: bool = False, poll: Poll = poll
+) -> None:
     """Show the jobs until they are over: in place on a terminal, elsewhere again when something changed."""
     snapshots = poll(save_dir, every_s=every_s)
     if as_json:
         _watch_as_json(snapshots, choose)
     elif sys.stdout.isatty():
-        _watch_in_place(snapshots, choose)
+        _watch_in_place(snapshots, choose, by_job=by_job)
     else:
-        _watch_as_lines(snapshots, choose)
+        _watch_as_lines(snapshots, choose, by_job=by_job)
 
 
-def _watch_in_place(snapshots: Iterator[Collection], choose: Choose) -> None:
+def _watch_in_place(snapshots: Iterator[Collection], choose: Choose, *, by_job: bool) -> None:
     jobs: Sequence[JobView] = ()
-    with status_screen() as screen:
+    with status_screen(by_job=by_job) as screen:
         for collection in snapshots:
             jobs = choose(collection)
             over = is_over(jobs)
@@ -76,14 +78,14 @@ def _watch_in_place(snapshots: Iterator[Collection], choose: Choose) -> None:
     print_line(end_line(jobs))
 
 
-def _watch_as_lines(snapshots: Iterator[Collection], choose: Choose) -> None:
+def _watch_as_lines(snapshots: Iterator[Collection], choose: Choose, *, by_job: bool) -> None:
     shown: object = None
     for collection in snapshots:
         jobs = choose(collection)
         if (now := (without_progress(jobs), collection.warnings)) != shown:
             shown = now
             print_line(f"{collection.collected_at}:")
-            print_status(collection, jobs)
+            print_status(collection, jobs, by_job=by_job, complete=True)
         if is_over(jobs):
             print_line(end_line(jobs))
             break

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import SuitePaths
+
 HEAVY = ("torch", "transformers", "datasets", "lm_eval", "peft", "accelerate", "numpy")
 
 PROBE = """
@@ -32,6 +35,7 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
         ["why"],
         ["cancel", "nothing"],
         ["collect"],
+        ["collect", "--format", "terminal"],
         ["collect", "--format", "html"],
         ["schema"],
         ["init", "-o", "-"],
@@ -46,6 +50,8 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
 )
 def test_no_verb_imports_torch(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     save_dir = tmp_path_factory.mktemp("logs")
+    experiments = [{"name": "nothing", "cmd": "sft", "jobs": ["train", "eval-arc"]}]
+    write_json(SuitePaths(save_dir, "tuners").plan, {"suite": "tuners", "experiments": experiments})
     if arguments[0] in {"plan", "status", "why", "cancel", "collect", "doctor", "clean"}:
         arguments = [*arguments, "--save-dir", str(save_dir)]
     code = PROBE.format(arguments=arguments, heavy=HEAVY)

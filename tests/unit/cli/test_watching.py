@@ -12,12 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from hpcbench.cli import conventions
 from hpcbench.cli import watch as watching
 from hpcbench.cli.conventions import EXIT_BROKEN_PIPE, complete_watch
-from hpcbench.cli.status_table import choose_shown, render_status
 from hpcbench.errors import EXIT_INTERRUPTED
 from hpcbench.plan.decide import Options
 from hpcbench.plan.requests import plan_suite
@@ -70,7 +68,8 @@ def test_lines_are_added_only_when_a_state_changes(snapshots: Snapshots, capsys:
     watch(snapshots)
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line.startswith("at ")] == ["at 1:", "at 3:"]
-    assert out.endswith("1 completed\nno job is under way any more\n")
+    assert "at 3:\n1 experiment, 1 job: 1 completed\n" in out
+    assert out.endswith("completed\nno job is under way any more\n")
 
 
 def test_json_is_one_line_for_each_change_progress_included(
@@ -159,23 +158,6 @@ def test_evals_of_a_training_without_enough_gpu_memory_are_no_failure(snapshots:
         assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots) is failed
         snapshots.found[:] = [look(replace(blocked, experiment="b"))]
         assert watching.wait_for_slurm(Path("/logs"), ["tuners"], poll=snapshots)
-
-
-def test_where_not_all_jobs_fit_those_that_run_or_failed_are_shown_in_their_order() -> None:
-    states = [COMPLETED, PENDING, JobState.FAILED, COMPLETED, RUNNING]
-    jobs = [job(state, name=f"e{n}") for n, state in enumerate(states)]
-    assert [j.experiment for j in choose_shown(jobs, 3)] == ["e1", "e2", "e4"]
-
-
-def test_a_screen_gives_each_job_one_line() -> None:
-    jobs = [job(PENDING, name=f"e{n}", reason="waits " * 60) for n in range(50)]
-    console = Console(width=80, height=20, force_terminal=True)
-    with console.capture() as capture:
-        console.print(render_status(jobs, room=16))
-    lines = capture.get().splitlines()
-    assert len(lines) == 19
-    assert "and 34 more" in lines[-2]
-    assert "50 pending" in lines[-1]
 
 
 @pytest.mark.parametrize(
