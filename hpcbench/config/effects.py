@@ -219,6 +219,13 @@ EFFECTS = (
 )  # fmt: skip
 """Of the arguments of a training all that need others; those without an entry always have an effect."""
 
+_OF_ARGUMENT = {name: tuple(effect for effect in EFFECTS if name in effect.names) for name in SftArgs.model_fields}
+
+
+def has_effect(args: SftArgs, name: str) -> bool:
+    """Return whether an argument of a training can change anything beside its others."""
+    return all(effect.holds(args) for effect in _OF_ARGUMENT[name])
+
 
 @dataclass(slots=True)
 class Effects:

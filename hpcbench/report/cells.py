@@ -174,14 +174,18 @@ def global_batch_text(facts: Facts) -> str:
 
 
 def trainable_text(facts: Facts) -> str:
-    """Return `17.8913(0.2312%)`, or `134.5150(100.0000%), 35.4143 at a time` where a step trains a part of them."""
+    """Return `17.89 (0.231%)`, or `134.52 (100%), 35.41 at a time` where a step trains a part of them."""
     parameters = None if facts.train is None else facts.train.parameters
-    at_once = None if parameters is None else parameters.trained_at_once
-    return trainable_share(facts) + ("" if at_once is None else f", {at_once / 1e6:.4f} at a time")
+    if parameters is None:
+        return ""
+    share = f" ({100 * parameters.trainable / parameters.total:.3g}%)" if parameters.total else ""
+    at_once = parameters.trained_at_once
+    text = number_text(parameters.trainable / 1e6, 2) + share
+    return text if at_once is None else f"{text}, {number_text(at_once / 1e6, 2)} at a time"
 
 
-def trainable_share(facts: Facts) -> str:
-    """Return `17.8913(0.2312%)`: trainable parameters in millions and their part of all."""
+def swift_trainable_text(facts: Facts) -> str:
+    """Return `17.8913(0.2312%)`, as SWIFT 2.x prints trainable parameters in millions and their part of all."""
     parameters = None if facts.train is None else facts.train.parameters
     if parameters is None:
         return ""
@@ -189,7 +193,7 @@ def trainable_share(facts: Facts) -> str:
     return f"{parameters.trainable / 1e6:.4f}{share}"
 
 
-def train_speed_text(facts: Facts) -> str:
+def swift_train_speed_text(facts: Facts) -> str:
     """Return `0.92(87543 samples/95338.71 seconds)`, all epochs and ranks counted."""
     train = facts.train
     if train is None or train.samples_per_second is None:
@@ -213,7 +217,7 @@ def infer_totals(facts: Facts) -> tuple[int, float] | None:
     return (num_tokens, time_s) if num_tokens > 0 and time_s > 0 else None
 
 
-def infer_speed_text(facts: Facts) -> str:
+def swift_infer_speed_text(facts: Facts) -> str:
     """Return `17.33(2345 tokens/135.29 seconds)`."""
     totals = infer_totals(facts)
     if totals is None:

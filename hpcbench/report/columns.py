@@ -11,10 +11,8 @@ from hpcbench.report.cells import (
     eval_loss,
     global_batch_text,
     hypers,
-    infer_speed_text,
     infer_totals,
     model_form,
-    train_speed_text,
     trainable_text,
     tuner_params,
 )
@@ -123,27 +121,26 @@ def _first_cause(facts: Facts) -> Raw:
     return next((text for text in texts if text), None)
 
 
-NAME = Column(key="experiment", header="exp_name", short="experiment", get=lambda facts: facts.view.name)
-STATE = Column(key="state", header="state", short="state", get=lambda facts: facts.state.value, show=state_text)
-MODEL = Column(key="model_type", header="model_type", short="model", get=_model)
+NAME = Column(key="experiment", header="experiment", get=lambda facts: facts.view.name)
+STATE = Column(key="state", header="state", get=lambda facts: facts.state.value, show=state_text)
+REPEAT = Column(key="repeat", header="repeat", get=lambda facts: facts.repeat)
+MODEL = Column(key="model_type", header="model", get=_model)
 QUANTIZATION = Column(
     key="quantization",
-    header="Quantization",
-    short="quantization",
+    header="quantization",
     get=model_form,
 )
 DATASET = Column(key="dataset", header="dataset", get=_dataset)
 MIX_RATIO = Column(
     key="train_dataset_mix_ratio",
-    header="ms-bench mix ratio",
+    header="train_dataset_mix_ratio",
     get=arg(lambda args: args.train_dataset_mix_ratio),
     show=lambda facts: str(facts.train_args.train_dataset_mix_ratio) if facts.train_args is not None else "",
 )
-TUNER = Column(key="tuner", header="tuner", short="tuner", get=arg(lambda args: args.sft_type))
+TUNER = Column(key="tuner", header="tuner", get=arg(lambda args: args.sft_type))
 TUNER_PARAMS = Column(
     key="tuner_params",
-    header="tuner_params",
-    short="tuner_params",
+    header="tuner settings",
     get=arg(lambda args: tuner_params(args) or None),
     legend=(
         ("packing=", "`packing`: several samples share a sequence of at most max_length tokens, none sees another"),
@@ -159,25 +156,25 @@ TUNER_PARAMS = Column(
 )
 TRAINABLE = Column(
     key="num_trainable_parameters",
-    header="trainable params(M)",
+    header="trainable parameters (M)",
     short="params\nM",
     scale=1e-6,
     get=lambda facts: None if facts.train is None else facts.train.parameters.trainable,
     show=trainable_text,
-    brief=lambda facts: trainable_text(facts).split("(", 1)[0],
-    note="trainable params(M): trainable parameters in millions and their part of all logical parameters",
+    brief=lambda facts: trainable_text(facts).split(" ", 1)[0],
+    note="trainable parameters (M): trainable parameters in millions and their part of all logical parameters",
     legend=(("at a time", "`at a time`: those that one step trains, which are others again every few steps"),),
 )
 ATTENTION = Column(
     key="attention",
-    header="flash_attn",
+    header="attention",
     get=_train_figure("attention"),
-    note="flash_attn: the attention implementation that really ran",
+    note="attention: the attention implementation that really ran",
 )
 CHECKPOINTING = Column(
     key="gradient_checkpointing", header="gradient_checkpointing", get=arg(lambda args: args.gradient_checkpointing)
 )
-HYPERS = Column(key="hypers", header="hypers", get=arg(hypers))
+HYPERS = Column(key="hypers", header="learning rate, length", get=arg(hypers))
 GLOBAL_BATCH = Column(
     key="global_batch_size",
     header="global batch size",
@@ -188,7 +185,7 @@ GLOBAL_BATCH = Column(
 )
 MEMORY = Column(
     key="memory_peak_gib",
-    header="memory",
+    header="memory (GiB)",
     short="memory\nGiB",
     get=lambda facts: max(found.peaks_gib) if (found := memory_of(facts)) is not None else None,
     show=memory_text,
@@ -209,45 +206,41 @@ MEMORY = Column(
 )
 TRAIN_SPEED = Column(
     key="train_samples_per_second",
-    header="train speed(samples/s)",
+    header="train speed (samples/s)",
     short="train\nsamples/s",
     get=_train_figure("samples_per_second"),
-    show=train_speed_text,
-    brief=lambda facts: train_speed_text(facts).split("(", 1)[0],
     better="higher",
     peers=_same_train_hardware,
     measured=True,
     note=(
-        "train speed: source samples of all epochs and ranks over the time of the optimizer steps, without evaluation "
-        "and saving; redone steps count once"
+        "train speed (samples/s): source samples of all epochs and ranks over the time of the optimizer steps, without "
+        "evaluation and saving; redone steps count once"
     ),
 )
 TOKEN_SPEED = Column(
     key="train_tokens_per_second",
-    header="tokens/s",
+    header="train speed (tokens/s)",
     decimals=1,
     get=_train_figure("tokens_per_second"),
     better="higher",
     peers=_same_train_hardware,
     measured=True,
-    note="tokens/s: non-padding input tokens of all epochs and ranks over the same time",
+    note="train speed (tokens/s): non-padding input tokens of all epochs and ranks over the same time",
 )
 MFU = Column(
     key="mfu",
-    header="mfu(%)",
+    header="MFU (%)",
     decimals=1,
     scale=100.0,
     get=_train_figure("mfu"),
     measured=True,
-    note="mfu: model FLOPs utilisation, where the GPU's peak is known",
+    note="MFU: model FLOPs utilisation, where the GPU's peak is known",
 )
 INFER_SPEED = Column(
     key="infer_tokens_per_second",
-    header="infer speed(tokens/s)",
+    header="infer speed (tokens/s)",
     short="infer\ntokens/s",
     get=lambda facts: totals[0] / totals[1] if (totals := infer_totals(facts)) is not None else None,
-    show=infer_speed_text,
-    brief=lambda facts: infer_speed_text(facts).split("(", 1)[0],
     better="higher",
     peers=_same_eval_hardware,
     measured=True,
@@ -255,18 +248,18 @@ INFER_SPEED = Column(
 )
 TRAIN_LOSS = Column(
     key="train_loss",
-    header="train_loss",
+    header="train loss",
     short="train\nloss",
     decimals=4,
     get=_train_figure("train_loss"),
     better="lower",
     peers=_same_training_loss,
     measured=True,
-    note="train_loss: mean over all optimizer steps",
+    note="train loss: mean over all optimizer steps",
 )
 EVAL_LOSS = Column(
     key="eval_loss",
-    header="eval_loss",
+    header="eval loss",
     short="eval\nloss",
     decimals=4,
     get=eval_loss,
@@ -275,22 +268,21 @@ EVAL_LOSS = Column(
     peers=_same_data,
     measured=True,
     note=(
-        "eval_loss: token-weighted cross-entropy on the validation split, of the best checkpoint; of the model "
+        "eval loss: token-weighted cross-entropy on the validation split, of the best checkpoint; of the model "
         "as it is in an untrained row"
     ),
 )
 ROUGE_L = Column(
     key="rouge_l",
-    header="rouge_l",
-    short="rouge_l",
+    header="ROUGE-L",
     decimals=3,
     get=lambda facts: _train_figure("rouge_l")(facts) if facts.infer is None else facts.infer.rouge_l,
     better="higher",
     peers=_same_generation,
     measured=True,
     note=(
-        "rouge_l: mean ROUGE-L (0 to 1) of generated answers to the validation prompts, of the best checkpoint "
-        "(the one of the lowest eval_loss); of a row that answered prompts, of those answers"
+        "ROUGE-L: mean (0 to 1) of generated answers to the validation prompts, of the best checkpoint "
+        "(the one of the lowest eval loss); of a row that answered prompts, of those answers"
     ),
 )
 
@@ -352,6 +344,7 @@ DATA_ONLY = (
     Column(key="suite", header="suite", get=lambda facts: facts.view.suite),
     NAME,
     Column(key="base_experiment", header="base_experiment", get=lambda facts: facts.view.base_experiment),
+    REPEAT,
     Column(key="cmd", header="cmd", get=lambda facts: facts.view.cmd),
     Column(key="state", header="state", get=lambda facts: facts.state.value),
     Column(key="cause", header="cause", get=_first_cause),

@@ -1,23 +1,27 @@
-"""The CSV report (RFC 4180, line feeds): one row per experiment, repeats not merged, raw values, never rounded."""
+"""The CSV report (RFC 4180, line feeds): one row per experiment, repeats not merged, raw values, never rounded.
+
+Settings that differ between experiments have a column each, after those that every report has.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
-from hpcbench.report.column import Raw
+from hpcbench.report.column import Column, Raw
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.score_columns import value_columns
+from hpcbench.report.settings import varying_settings
 from hpcbench.schemas.collection import Collection
 
 
 def render_csv(collection: Collection) -> str:
     """Return one table over all suites."""
     experiments = [facts_of(view) for suite in collection.suites for view in suite.experiments]
-    fixed = {column.key: column for column in DATA_ONLY}
+    fixed = data_columns(experiments)
     # A program may report a figure under a name of ours; then it stands beside ours, not in its place.
     reported = {_free_name(column.key, fixed): column for column in value_columns(experiments)}
     scores = {key: value for facts in experiments for key, value in score_values(facts).items()}
@@ -30,6 +34,12 @@ def render_csv(collection: Collection) -> str:
         values = [column.get(facts) for column in (*fixed.values(), *reported.values())]
         writer.writerow([_field(value) for value in (*values, *(own.get(key) for key in scores))])
     return stream.getvalue()
+
+
+def data_columns(experiments: Sequence[Facts]) -> dict[str, Column]:
+    """Return the columns of raw values by key: those of every report, and the settings that vary."""
+    fixed = {column.key: column for column in DATA_ONLY}
+    return fixed | {column.key: column for column in varying_settings(experiments) if column.key not in fixed}
 
 
 def score_values(facts: Facts) -> dict[str, Raw]:

@@ -11,9 +11,10 @@ from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import (
     SWIFT_DATASETS,
-    default_columns,
+    shared_text,
     swift_columns,
     swift_export_columns,
+    table_columns,
 )
 from hpcbench.report.notes_and_warnings import Failure, failures_of, notes_of, others_note, warnings_of
 from hpcbench.report.rows import Row, merge_repeats, row_state_text
@@ -42,6 +43,8 @@ class SuiteSection:
 
     name: str
     counts: str
+    shared: str
+    """Settings that no table shows, since all experiments have the same; empty where tables show all."""
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -92,7 +95,7 @@ def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> Su
         tables = _swift_tables(suite.name, rows)
         notes = _swift_notes(rows)
     else:
-        table = build_table(default_columns(rows), rows)
+        table = build_table(table_columns(rows), rows)
         tables = (table, *task_tables(rows)) if rows else ()
         any_best = any(cell.best for cells in table.cells for cell in cells)
         notes = notes_of(table.columns, rows, any_best=any_best)
@@ -100,6 +103,7 @@ def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> Su
     return SuiteSection(
         name=suite.name,
         counts=f"{counts_text(experiments)}; collected {collected_at}",
+        shared=shared_text(rows) if layout == "table" else "",
         tables=tables,
         notes=notes if others is None else (*notes, others),
         warnings=warnings_of(experiments),

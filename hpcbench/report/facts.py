@@ -23,7 +23,7 @@ from hpcbench.schemas.metrics import (
 )
 from hpcbench.schemas.progress import progress_text
 from hpcbench.schemas.record import Cause, Record
-from hpcbench.schemas.request import TRAININGS
+from hpcbench.schemas.request import TRAININGS, JobRequest
 from hpcbench.schemas.states import FAILED_STATES, FINISHED_WELL, JobState
 
 CAUSE_LIMIT = 60
@@ -87,6 +87,16 @@ class Facts:
     def train_args(self) -> SftArgs | None:
         """The arguments where they took part in a training; a baseline's learning rate means nothing."""
         return self.args if self.view.cmd in TRAININGS else None
+
+    @property
+    def request(self) -> JobRequest | None:
+        """The request of its main job, or of its first eval where it has none."""
+        return next((job.request for job in self.view.jobs if job.request is not None), None)
+
+    @property
+    def repeat(self) -> int | None:
+        """Number of the repetition (from 0), None of an experiment that is not repeated."""
+        return None if self.request is None else self.request.repeat
 
     @property
     def records(self) -> tuple[Record, ...]:

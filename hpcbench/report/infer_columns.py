@@ -51,7 +51,7 @@ def _show(pick: Callable[[InferMetrics], Latency | None]) -> Callable[[Facts], s
 
 PREFILL_SPEED = Column(
     key="prefill_tokens_per_second",
-    header="prefill(tokens/s)",
+    header="prefill (tokens/s)",
     decimals=1,
     get=_speed("prefill_tokens_per_second"),
     better="higher",
@@ -61,7 +61,7 @@ PREFILL_SPEED = Column(
 )
 DECODE_SPEED = Column(
     key="decode_tokens_per_second",
-    header="decode(tokens/s)",
+    header="decode (tokens/s)",
     decimals=1,
     get=_speed("decode_tokens_per_second"),
     better="higher",
@@ -71,7 +71,7 @@ DECODE_SPEED = Column(
 )
 FIRST_TOKEN = Column(
     key="first_token_p50_s",
-    header=f"first token {_PERCENTILES}(s)",
+    header=f"first token {_PERCENTILES} (s)",
     decimals=3,
     get=_percentile(_first_token, "p50_s"),
     show=_show(_first_token),
@@ -81,7 +81,7 @@ FIRST_TOKEN = Column(
 )
 LATENCY = Column(
     key="latency_p50_s",
-    header=f"latency {_PERCENTILES}(s)",
+    header=f"latency {_PERCENTILES} (s)",
     decimals=3,
     get=_percentile(_latency, "p50_s"),
     show=_show(_latency),

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpcbench.report.column import Column
 from hpcbench.report.columns import DATA_ONLY
-from hpcbench.report.csv_table import score_values
+from hpcbench.report.csv_table import data_columns, score_values
 from hpcbench.report.facts import Facts, facts_of, job_cause
 from hpcbench.report.rows import averaged, merge_repeats
 from hpcbench.report.score_columns import value_columns
@@ -46,9 +47,10 @@ def plain(value: object) -> object:
 
 def _suite(suite: SuiteView) -> JsonObject:
     experiments = [facts_of(view) for view in suite.experiments]
+    columns = [column for key, column in data_columns(experiments).items() if key not in {"suite", "experiment"}]
     return {
         "name": suite.name,
-        "experiments": [_experiment(facts) for facts in experiments],
+        "experiments": [_experiment(facts, columns) for facts in experiments],
         "repeats": [
             {
                 "base_experiment": row.name,
@@ -61,14 +63,14 @@ def _suite(suite: SuiteView) -> JsonObject:
     }
 
 
-def _experiment(facts: Facts) -> JsonObject:
+def _experiment(facts: Facts, columns: Sequence[Column]) -> JsonObject:
     view = facts.view
     return {
         "name": view.name,
         "base_experiment": view.base_experiment,
         "cmd": view.cmd,
         "state": facts.state.value,
-        "values": {column.key: column.get(facts) for column in DATA_ONLY if column.key not in {"suite", "experiment"}},
+        "values": {column.key: column.get(facts) for column in columns},
         "reported": {} if facts.command is None else dict(facts.command.values),
         "evals": score_values(facts),
         "jobs": [_job(job) for job in view.jobs],

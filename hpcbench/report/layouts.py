@@ -1,4 +1,4 @@
-"""Which columns a report shows: the default layout, without columns that say nothing, or that of SWIFT 2.x."""
+"""Which columns a report shows: the layout `table`, without columns that say nothing, or that of SWIFT 2.x."""
 
 from __future__ import annotations
 
@@ -8,71 +8,99 @@ from typing import Any
 
 from hpcbench.report import columns as c
 from hpcbench.report import infer_columns
-from hpcbench.report.cells import dataset_label, infer_speed_text, swift_tuner_params, trainable_share
+from hpcbench.report.cells import (
+    dataset_label,
+    swift_infer_speed_text,
+    swift_train_speed_text,
+    swift_trainable_text,
+    swift_tuner_params,
+)
 from hpcbench.report.column import Column, Raw, cell_text
 from hpcbench.report.facts import Facts
-from hpcbench.report.memory import swift_memory_text
+from hpcbench.report.memory import swift_memory_mark, swift_memory_text
 from hpcbench.report.rows import Row
 from hpcbench.report.score_columns import eval_columns, value_columns
+from hpcbench.report.settings import shared_settings, varying_settings
 from hpcbench.schemas.states import JobState
 
 SWIFT_DATASETS = ("gsm8k", "arc", "ceval")
 """The eval datasets of SWIFT 2.x's tables, in their order."""
 
 
-def default_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return the columns of the default layout that have something to say about these rows."""
+def table_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Return the columns of the layout `table` that have something to say about these rows.
+
+    Results come first, then the settings that differ between rows; `shared_text` has those that do not.
+    """
     experiments = [facts for row in rows for facts in row.members]
-    optional = (
-        (c.STATE, not all(row.completed for row in rows)),
-        (c.MODEL, True),
-        (c.QUANTIZATION, any(_holds_weights_otherwise(facts) for facts in experiments)),
-        (c.DATASET, True),
-        (c.MIX_RATIO, any(c.MIX_RATIO.get(facts) for facts in experiments)),
-        (c.TUNER, True),
-        (c.TUNER_PARAMS, True),
-        (c.TRAINABLE, True),
-        (c.ATTENTION, _varies(c.ATTENTION, experiments) or _asks_for_attention(experiments)),
-        (c.CHECKPOINTING, any(c.CHECKPOINTING.get(facts) for facts in experiments)),
-        (c.HYPERS, True),
-        (c.GLOBAL_BATCH, _varies(c.GLOBAL_BATCH, experiments)),
-        (c.MEMORY, True),
-        (c.TRAIN_SPEED, True),
-        (c.TOKEN_SPEED, True),
-        (c.MFU, True),
-        (c.INFER_SPEED, True),
-        *((column, True) for column in infer_columns.SHOWN),
-        (c.TRAIN_LOSS, True),
-        (c.EVAL_LOSS, True),
-        (c.ROUGE_L, True),
-        (c.REWARDS_CHOSEN, True),
-        (c.REWARDS_REJECTED, True),
-        (c.REWARD_MARGIN, True),
-        (c.REWARD_ACCURACY, True),
-        (c.TRAIN_REWARD_MARGIN, True),
+    results = [column for column in result_columns(experiments) if not _empty(column, experiments)]
+    state = () if all(row.completed for row in rows) else (c.STATE,)
+    return (c.NAME, *state, *results, *told_settings(experiments))
+
+
+def result_columns(experiments: Sequence[Facts]) -> tuple[Column, ...]:
+    """Return the columns of figures, those first that experiments are made for: scores, losses, speeds, memory."""
+    return (
+        *eval_columns(experiments),
+        *value_columns(experiments),
+        c.ROUGE_L,
+        c.REWARD_ACCURACY,
+        c.REWARD_MARGIN,
+        c.REWARDS_CHOSEN,
+        c.REWARDS_REJECTED,
+        c.TRAIN_REWARD_MARGIN,
+        c.EVAL_LOSS,
+        c.TRAIN_LOSS,
+        *infer_columns.SHOWN,
+        c.TRAIN_SPEED,
+        c.TOKEN_SPEED,
+        c.MFU,
+        c.INFER_SPEED,
+        c.MEMORY,
     )
-    chosen = [column for column, wanted in optional if wanted and not _empty(column, experiments)]
-    return (c.NAME, *chosen, *value_columns(experiments), *eval_columns(experiments))
+
+
+def told_settings(experiments: Sequence[Facts]) -> tuple[Column, ...]:
+    """Return the columns of settings that differ between experiments, and of what follows from them."""
+    before = [column for column in (c.MODEL, c.DATASET, c.TUNER, c.QUANTIZATION) if _varies(column, experiments)]
+    after = [column for column in (c.ATTENTION, c.GLOBAL_BATCH, c.TRAINABLE) if _varies(column, experiments)]
+    return (*before, *varying_settings(experiments), *after)
+
+
+def shared_text(rows: Sequence[Row]) -> str:
+    """Return the settings that no column shows because all rows have the same: `model qwen-7b-chat; lora_rank 8`."""
+    experiments = [facts for row in rows for facts in row.members]
+    parts: list[str] = []
+    for column in (c.MODEL, c.DATASET, c.TUNER, c.QUANTIZATION, c.ATTENTION, c.GLOBAL_BATCH, c.TRAINABLE):
+        texts = {text for facts in experiments if (text := cell_text(column, facts)) is not None}
+        parts += [f"{column.header} {texts.pop()}"] if len(texts) == 1 else []
+    parts += [f"{name} {text}" for name, text in shared_settings(experiments).items()]
+    return "; ".join(parts)
 
 
 def swift_columns() -> tuple[Column, ...]:
     """Return SWIFT 2.x's 18 columns for `sft` and `eval` rows."""
     return (
-        c.NAME,
-        _swift(c.MODEL, missing="None"),
-        _swift(c.DATASET, missing="None"),
-        _swift(c.MIX_RATIO, missing="0.0"),
-        _swift(c.TUNER, missing="None"),
-        replace(_swift(c.TUNER_PARAMS), show=_swift_params),
-        replace(_swift(c.TRAINABLE, missing="None(None)"), show=trainable_share),
-        replace(_swift(c.ATTENTION), show=_swift_attention),
-        replace(c.CHECKPOINTING, missing=""),
-        _swift(c.HYPERS),
-        replace(_swift(c.MEMORY, missing="None"), show=swift_memory_text, state=_swift_memory_state),
-        _swift(c.TRAIN_SPEED),
-        _swift(c.INFER_SPEED),
-        replace(c.TRAIN_LOSS, decimals=2, missing=""),
-        replace(c.EVAL_LOSS, decimals=2, missing=""),
+        _swift(c.NAME, "exp_name", missing=c.NAME.missing),
+        _swift(c.MODEL, "model_type", missing="None"),
+        _swift(c.DATASET, "dataset", missing="None"),
+        _swift(c.MIX_RATIO, "ms-bench mix ratio", missing="0.0"),
+        _swift(c.TUNER, "tuner", missing="None"),
+        replace(_swift(c.TUNER_PARAMS, "tuner_params"), show=_swift_params),
+        replace(_swift(c.TRAINABLE, "trainable params(M)", missing="None(None)"), show=swift_trainable_text),
+        replace(_swift(c.ATTENTION, "flash_attn"), show=_swift_attention),
+        _swift(c.CHECKPOINTING, "gradient_checkpointing"),
+        _swift(c.HYPERS, "hypers"),
+        replace(
+            _swift(c.MEMORY, "memory", missing="None"),
+            show=swift_memory_text,
+            state=_swift_memory_state,
+            unit=swift_memory_mark,
+        ),
+        replace(_swift(c.TRAIN_SPEED, "train speed(samples/s)"), show=swift_train_speed_text),
+        replace(_swift(c.INFER_SPEED, "infer speed(tokens/s)"), show=swift_infer_speed_text),
+        replace(c.TRAIN_LOSS, header="train_loss", decimals=2, missing=""),
+        replace(c.EVAL_LOSS, header="eval_loss", decimals=2, missing=""),
         *(_weighted_accuracy(dataset) for dataset in SWIFT_DATASETS),
     )
 
@@ -80,18 +108,14 @@ def swift_columns() -> tuple[Column, ...]:
 def swift_export_columns() -> tuple[Column, ...]:
     """Return SWIFT 2.x's 9 columns for `export` rows."""
     return (
-        c.NAME,
-        _swift(c.MODEL, missing="None"),
+        _swift(c.NAME, "exp_name", missing=c.NAME.missing),
+        _swift(c.MODEL, "model_type", missing="None"),
         _argument("calibration dataset", "dataset"),
         _argument("quantization method", "quant_method"),
         _argument("quantization bits", "quant_bits"),
-        replace(_swift(c.INFER_SPEED), show=infer_speed_text),
+        replace(_swift(c.INFER_SPEED, "infer speed(tokens/s)"), show=swift_infer_speed_text),
         *(_weighted_accuracy(dataset) for dataset in SWIFT_DATASETS),
     )
-
-
-def _holds_weights_otherwise(facts: Facts) -> bool:
-    return facts.view.cmd == "export" or (facts.args is not None and facts.args.quantization_bit > 0)
 
 
 def _empty(column: Column, experiments: Iterable[Facts]) -> bool:
@@ -108,14 +132,9 @@ def _varies(column: Column, experiments: Iterable[Facts]) -> bool:
     return len(values) > 1
 
 
-def _asks_for_attention(experiments: Iterable[Facts]) -> bool:
-    asked = (facts.train_args for facts in experiments if facts.train_args is not None)
-    return any(args.use_flash_attn is not None or args.attn_impl is not None for args in asked)
-
-
-def _swift(column: Column, *, missing: str = "") -> Column:
-    """Return a column as SWIFT 2.x fills it; it never marked the best speed or memory."""
-    return replace(column, missing=missing, better=None)
+def _swift(column: Column, header: str, *, missing: str = "") -> Column:
+    """Return a column as SWIFT 2.x names and fills it; it never marked the best speed or memory."""
+    return replace(column, header=header, missing=missing, better=None)
 
 
 def _weighted_accuracy(dataset: str) -> Column:

@@ -29,6 +29,7 @@ def render_markdown(document: Document) -> str:
 
 def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
     lines = [] if is_swift else [f"## {markdown_text(suite.name)}", "", f"{markdown_text(suite.counts)}", ""]
+    lines += [f"The same in every row that has it: {markdown_text(suite.shared)}", ""] if suite.shared else []
     for table in suite.tables:
         title = [f"### {markdown_text(table.title)}", ""] if table.title else []
         lines += _swift_table_lines(table) if is_swift else [*title, markdown_table(table), ""]

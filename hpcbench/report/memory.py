@@ -49,19 +49,19 @@ def memory_of(facts: Facts) -> Memory | None:
 
 
 def memory_text(facts: Facts) -> str:
-    """Return `27.74GiB`, `35.65GiB x2`, `73.71+78.54GiB` or `35.10-35.65GiB x4`, marked where it is not torch's."""
+    """Return GiB: `27.74`, `35.65 x2`, `73.71+78.54` or `35.10-35.65 x4`, marked where it is not torch's."""
     memory = memory_of(facts)
     if memory is None:
         return ""
     printed = [f"{peak:.2f}" for peak in memory.peaks_gib]
     if memory.is_shared_out:
-        text = f"{'+'.join(printed)}GiB"
+        text = "+".join(printed)
     elif len(set(printed)) == 1:
-        text = f"{printed[0]}GiB" + (f" x{len(printed)}" if len(printed) > 1 else "")
+        text = printed[0] + (f" x{len(printed)}" if len(printed) > 1 else "")
     elif len(printed) <= _FEW:
-        text = f"{'+'.join(printed)}GiB"
+        text = "+".join(printed)
     else:
-        text = f"{min(memory.peaks_gib):.2f}-{max(memory.peaks_gib):.2f}GiB x{len(printed)}"
+        text = f"{min(memory.peaks_gib):.2f}-{max(memory.peaks_gib):.2f} x{len(printed)}"
     return text + MARKS[memory.source]
 
 
@@ -81,16 +81,21 @@ def swift_memory_text(facts: Facts) -> str:
     if memory is None:
         return ""
     if memory.is_shared_out:
-        return memory_text(facts)
+        return f"{'+'.join(f'{peak:.2f}' for peak in memory.peaks_gib)}GiB{MARKS[memory.source]}"
     printed = [f"{peak:.2f}GiB" for peak in memory.peaks_gib]
     alike = len(printed) > 1 and len(set(printed)) == 1
     return (f"{printed[0]}*{len(printed)}" if alike else "/".join(printed)) + MARKS[memory.source]
 
 
 def memory_mark(facts: Facts) -> str:
-    """Return unit and source, to follow a mean over repeats."""
+    """Return the mark of the source, to follow a mean over repeats."""
     memory = memory_of(facts)
-    return "GiB" + ("" if memory is None else MARKS[memory.source])
+    return "" if memory is None else MARKS[memory.source]
+
+
+def swift_memory_mark(facts: Facts) -> str:
+    """Return unit and source, to follow a mean over repeats."""
+    return f"GiB{memory_mark(facts)}"
 
 
 def _sampled(record: Record) -> Memory | None:

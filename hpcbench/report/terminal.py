@@ -191,7 +191,7 @@ def _brief(column: Column, row: Row) -> str:
     if averaged is None:
         return ""
     spread = "" if averaged.std is None else f" ± {number_text(averaged.std, column.decimals)}"
-    mark = column.unit(row.first).removeprefix("GiB") if column.unit is not None else ""
+    mark = column.unit(row.first) if column.unit is not None else ""
     return f"{number_text(averaged.value, column.decimals)}{spread}{mark}"
 
 

@@ -353,6 +353,12 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     return "".join(f" {text}" for text in texts)
 
 
+_SETTINGS = (
+    "After them comes a column for each setting that differs between experiments, by its name in a `matrix`, for "
+    "example `lora_rank`, `requirements.gpu`, `eval_args.num_fewshot` or `env.NAME`."
+)
+
+
 def _columns() -> list[str]:
     # A note begins with the column's header, which stands beside it here.
     rows = [(f"`{column.key}`", column.header, column.note.split(": ", 1)[-1]) for column in DATA_ONLY]
@@ -362,5 +368,6 @@ def _columns() -> list[str]:
         header,
         "CSV and JSON hold raw values under these names; tables show those that have something to say.",
         listing,
+        _SETTINGS,
         *scores,
     ]

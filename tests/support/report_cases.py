@@ -6,9 +6,12 @@ names and its speeds over both epochs.
 
 from __future__ import annotations
 
+import itertools
+import math
+from dataclasses import replace
 from typing import Any
 
-from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
+from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.metrics import CommandMetrics, EvalMetrics, TrainMetrics
 from hpcbench.schemas.record import Cause, SampledMemory
 from hpcbench.schemas.states import JobState
@@ -267,3 +270,51 @@ def repeats() -> Collection:
         ExperimentView(suite=suite, name="llama.cpp", cmd="command", main=program),
     )
     return Collection(suites=(SuiteView(name=suite, experiments=experiments),), collected_at=COLLECTED_AT)
+
+
+def sweep(*, repeats: int = 3, unfinished: int = 0) -> Collection:
+    """Return 4 ranks x 5 rates x 5 dropouts of lora with `repeats` seeds each: 300 experiments by default.
+
+    Args:
+        repeats: seeds of each cell of the matrix.
+        unfinished: cells, from the last one on, of which only the first repeat has completed.
+    """
+    cells = list(itertools.product((4, 8, 16, 32), (1e-5, 5e-5, 1e-4, 5e-4, 1e-3), (0.0, 0.05, 0.1, 0.2, 0.3)))
+    views: list[ExperimentView] = []
+    for number, (rank, rate, dropout) in enumerate(cells):
+        base = f"q-r={rank}-lr={rate:g}-drop={dropout:g}"
+        for repeat in range(repeats):
+            is_done = repeat == 0 or number < len(cells) - unfinished
+            args = PIG_LATIN | LORA | {
+                "lora_rank": rank, "learning_rate": rate, "lora_dropout_p": dropout, "seed": 42 + repeat,
+            }  # fmt: skip
+            # Best at rank 16, 1e-4 and a dropout of 0.05; the last seed of each cell is a little better.
+            score = 0.7 - abs(rank - 16) / 100 - abs(math.log10(rate) + 4) / 10 - abs(dropout - 0.05) / 2
+            views.append(_sweep_member(base, repeat, args, score + repeat / 200, is_done=is_done, of=repeats))
+    return Collection(suites=(SuiteView(name="sweep", experiments=tuple(views)),), collected_at=COLLECTED_AT)
+
+
+def _sweep_member(
+    base: str, repeat: int, args: dict[str, Any], score: float, *, is_done: bool, of: int
+) -> ExperimentView:
+    name = f"{base}-seed{repeat}" if of > 1 else base
+    figures = train_metrics(
+        trainable=152_640 * args["lora_rank"], total=134_515_008 + 152_640 * args["lora_rank"], train_loss=1.5 - score,
+        eval_loss=1.4 - score, num_samples=1920, train_time_s=150.0 + args["lora_rank"], reserved_gib=(3.5,),
+    )  # fmt: skip
+    found = eval_metrics("gsm8k", "exact_match,strict-match", score, stderr=0.0137, num_samples=1319, num_fewshot=4)
+    state = JobState.COMPLETED if is_done else JobState.PENDING
+    common: dict[str, Any] = {"suite": "sweep", "args": args, "state": state, "environment": A100}
+    train = make_job(name, "train", metrics=figures if is_done else None, **common)
+    score_job = make_job(name, "eval-gsm8k", cmd="eval", metrics=found if is_done else None, **common)
+    jobs = [_as_repeat(job, base, repeat) if of > 1 else job for job in (train, score_job)]
+    return ExperimentView(
+        suite="sweep", name=name, base_experiment=base if of > 1 else None, cmd="sft", main=jobs[0], evals=(jobs[1],)
+    )
+
+
+def _as_repeat(job: JobView, base: str, repeat: int) -> JobView:
+    assert job.request is not None
+    sources = {"lora_rank": "matrix", "learning_rate": "matrix", "lora_dropout_p": "matrix", "seed": "matrix"}
+    update = {"repeat": repeat, "base_experiment": base, "source_of": sources}
+    return replace(job, request=job.request.model_copy(update=update))

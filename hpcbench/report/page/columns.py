@@ -5,16 +5,16 @@ In: the rows of all suites. Out: `PageColumn`s, results first. A column without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hpcbench.report.cells import dataset_label
 from hpcbench.report.column import Column, Raw, cell_text
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.facts import Facts
-from hpcbench.report.layouts import default_columns
+from hpcbench.report.layouts import table_columns
 from hpcbench.report.rows import Row
+from hpcbench.report.settings import varying_settings
 from hpcbench.storage.json_files import JsonObject
 
 Kind = Literal["figure", "setting", "text"]
@@ -67,9 +67,10 @@ def _rank(column: PageColumn) -> int:
 
 def _columns_of(rows: Sequence[Row]) -> Iterable[PageColumn]:
     experiments = [facts for row in rows for facts in row.members]
-    shown = [column for column in default_columns(rows) if column.key not in OWN_PLACES]
-    arguments = argument_columns(rows)
-    known = {column.key for column in (*shown, *arguments)}
+    settings = varying_settings(experiments)
+    known = {column.key for column in settings}
+    shown = [column for column in table_columns(rows) if column.key not in OWN_PLACES | known]
+    known |= {column.key for column in shown}
     for column in shown:
         values = [value for value in map(column.get, experiments) if value is not None]
         if column.measured:
@@ -77,8 +78,8 @@ def _columns_of(rows: Sequence[Row]) -> Iterable[PageColumn]:
         else:
             varies = len(set(values)) > 1 and column.key not in JOINED
             yield _page_column(column, values, kind=_kind(values), group="varies" if varies else "more")
-    for column in arguments:
-        yield _page_column(column, [column.get(row.first) for row in rows], kind="setting", group="varies")
+    for column in settings:
+        yield _page_column(column, map(column.get, experiments), kind="setting", group="varies")
     for column in DATA_ONLY:
         values = [value for value in map(column.get, experiments) if value is not None]
         if column.key not in known and column.key not in OWN_PLACES and values:
@@ -95,33 +96,6 @@ def _page_column(column: Column, values: Iterable[Raw], *, kind: Kind, group: Gr
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     is_whole = not column.measured and column.scale == 1 and all(isinstance(value, int) for value in numbers)
     return PageColumn(column=column, kind=kind, group=group, decimals=0 if is_whole else column.decimals)
-
-
-def argument_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return a column per argument that differs between rows."""
-    values: dict[str, set[Hashable]] = {}
-    for row in rows:
-        for name in row.first.raw_args:
-            values.setdefault(name, set()).add(_argument(name)(row.first))
-    return tuple(_argument_column(name) for name, found in values.items() if len(found) > 1)
-
-
-def _argument_column(name: str) -> Column:
-    return Column(key=name, header=name, get=_argument(name), decimals=6)
-
-
-def _argument(name: str) -> Callable[[Facts], Raw]:
-    def get(facts: Facts) -> Raw:
-        value = facts.raw_args.get(name)
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, (int, float, str)):
-            return value
-        if isinstance(value, (list, tuple)):
-            return dataset_label([str(item) for item in value])
-        return None if value is None else str(value)
-
-    return get
 
 
 def shown_text(column: Column, facts: Facts) -> str | None:

@@ -6,7 +6,7 @@ from hpcbench.report import columns as c
 from hpcbench.report import infer_columns as own
 from hpcbench.report.column import cell_text
 from hpcbench.report.facts import facts_of
-from hpcbench.report.layouts import default_columns
+from hpcbench.report.layouts import table_columns
 from hpcbench.report.rows import merge_repeats
 from hpcbench.schemas.collection import ExperimentView
 from hpcbench.schemas.headline import headline
@@ -46,7 +46,7 @@ def test_figures_of_answers_are_shown() -> None:
 
     assert [cell_text(column, facts) for column in columns] == [
         "prompts.jsonl",
-        "25.00(100 tokens/4.00 seconds)",
+        "25.00",
         "50.0",
         "30.0",
         "0.250/0.500/0.750",
@@ -55,7 +55,7 @@ def test_figures_of_answers_are_shown() -> None:
         "0.500",
     ]
     rows = merge_repeats([facts])
-    assert set(own.SHOWN) <= set(default_columns(rows))
+    assert set(own.SHOWN) <= set(table_columns(rows))
 
 
 def test_headline_of_answers() -> None:
