@@ -16,7 +16,10 @@ from hpcbench.report.layouts import (
     swift_export_columns,
     table_columns,
 )
+from hpcbench.report.lm_eval_table import NOTES as LM_EVAL_NOTES
+from hpcbench.report.lm_eval_table import left_out_notes, lm_eval_tables
 from hpcbench.report.notes_and_warnings import Failure, failures_of, notes_of, others_note, warnings_of
+from hpcbench.report.pivot_table import pivot_notes, pivot_table, row_keys
 from hpcbench.report.rows import Row, merge_repeats, row_state_text
 from hpcbench.report.table import Table, build_table
 from hpcbench.report.task_tables import task_tables
@@ -42,6 +45,7 @@ class SuiteSection:
     """All that is said about one suite."""
 
     name: str
+    layout: Layout
     counts: str
     shared: str
     """Settings that no table shows, since all experiments have the same; empty where tables show all."""
@@ -64,13 +68,15 @@ class Document:
 
 def build_document(collection: Collection, options: ReportOptions) -> Document:
     """Return the report of a collection in one of the layouts."""
-    layout = options.layout or "table"
     collected_at = moment_text(collection.collected_at)
     return Document(
-        layout=layout,
+        layout=options.layout or "table",
         collected_at=collected_at,
         warnings=collection.warnings,
-        suites=tuple(_suite_section(suite, collected_at=collected_at, layout=layout) for suite in collection.suites),
+        suites=tuple(
+            _suite_section(suite, collected_at=collected_at, options=options.over(suite.report))
+            for suite in collection.suites
+        ),
     )
 
 
@@ -88,12 +94,18 @@ def moment_text(moment: str) -> str:
     return moment if parsed is None else f"{parsed:%Y-%m-%d %H:%M} UTC"
 
 
-def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> SuiteSection:
+def _suite_section(suite: SuiteView, *, collected_at: str, options: ReportOptions) -> SuiteSection:
+    layout = options.layout or "table"
     experiments = [facts_of(view) for view in suite.experiments]
     rows = merge_repeats(experiments)
     if layout == "swift":
         tables = _swift_tables(suite.name, rows)
         notes = _swift_notes(rows)
+    elif layout == "pivot":
+        pivot = pivot_table(experiments, options)
+        tables, notes = ((pivot,), pivot_notes(pivot, row_keys(options))) if experiments else ((), ())
+    elif layout == "lm-eval":
+        tables, notes = lm_eval_tables(experiments), (*LM_EVAL_NOTES, *left_out_notes(experiments))
     else:
         table = build_table(table_columns(rows), rows)
         tables = (table, *task_tables(rows)) if rows else ()
@@ -102,6 +114,7 @@ def _suite_section(suite: SuiteView, *, collected_at: str, layout: Layout) -> Su
     others = others_note(suite)
     return SuiteSection(
         name=suite.name,
+        layout=layout,
         counts=f"{counts_text(experiments)}; collected {collected_at}",
         shared=shared_text(rows) if layout == "table" else "",
         tables=tables,

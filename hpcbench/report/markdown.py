@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from html import escape
+
 from tabulate import tabulate
 
 from hpcbench.report.document import Document, SuiteSection
-from hpcbench.report.escape import CELL_LIMIT, code_spans, markdown_block, markdown_code, markdown_line, markdown_text
+from hpcbench.report.escape import (
+    CELL_LIMIT,
+    code_spans,
+    markdown_block,
+    markdown_code,
+    markdown_line,
+    markdown_text,
+    one_line,
+)
 from hpcbench.report.next_steps import Step
 from hpcbench.report.notes_and_warnings import Failure
 from hpcbench.report.rows import Cell
@@ -17,13 +28,13 @@ SWIFT_CELL_LIMIT = 160
 
 def render_markdown(document: Document) -> str:
     """Return the whole report, a heading per suite."""
-    lines = ["# hpcbench report", ""] if document.layout == "table" else []
+    lines = [] if document.layout == "swift" else ["# hpcbench report", ""]
     if document.warnings:
         lines += ["## Warnings", "", *_bullets(document.warnings), ""]
     if not document.suites:
         lines += [f"No experiments found; collected {markdown_text(document.collected_at)}.", ""]
     for suite in document.suites:
-        lines += _suite_lines(suite, is_swift=document.layout == "swift")
+        lines += _suite_lines(suite, is_swift=suite.layout == "swift")
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -32,7 +43,7 @@ def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
     lines += [f"The same in every row that has it: {markdown_text(suite.shared)}", ""] if suite.shared else []
     for table in suite.tables:
         title = [f"### {markdown_text(table.title)}", ""] if table.title else []
-        lines += _swift_table_lines(table) if is_swift else [*title, markdown_table(table), ""]
+        lines += _swift_table_lines(table) if is_swift else [*title, _table_text(table), ""]
     if suite.warnings:
         lines += ["### Warnings", "", *_bullets(suite.warnings), ""]
     if suite.failures:
@@ -47,6 +58,23 @@ def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
         lines += [f"- {markdown_line(key)}: {markdown_text(value)}" for key, value in suite.environment]
         lines.append("")
     return lines
+
+
+def _table_text(table: Table) -> str:
+    return html_table(table) if table.as_html else markdown_table(table)
+
+
+def html_table(table: Table) -> str:
+    """Return a table as HTML that Markdown may hold, its cells spanning rows."""
+
+    def row(texts: Iterable[tuple[str, int]]) -> list[str]:
+        spans = ((text, f' rowspan="{span}"' if span > 1 else "") for text, span in texts if span)
+        return ["    <tr>", *(f"        <td{span}>{escape(one_line(text))}</td>" for text, span in spans), "    </tr>"]
+
+    lines = ["<table>", *row((column.header, 1) for column in table.columns)]
+    for cells in table.cells:
+        lines += row((cell.text, cell.span) for cell in cells)
+    return "\n".join((*lines, "</table>"))
 
 
 def markdown_table(table: Table) -> str:
@@ -72,6 +100,8 @@ def _swift_table_lines(table: Table) -> list[str]:
 
 
 def _cell_text(cell: Cell, *, limit: int = CELL_LIMIT) -> str:
+    if not cell.span:
+        return ""
     text = markdown_text(cell.text, limit=limit)
     return f"**{text}**" if cell.best else text
 

@@ -49,7 +49,7 @@ class Failure:
 def notes_of(columns: Sequence[Column], rows: Sequence[Row], *, any_best: bool) -> tuple[str, ...]:
     """Return what the figures of a default table mean."""
     experiments = [facts for row in rows for facts in row.members]
-    notes = [note for column in columns if (note := _column_note(column, rows))]
+    notes = [note for column in columns if (note := column_note(column, rows))]
     notes += _eval_notes(experiments)
     if any(len(row.members) > 1 for row in rows):
         notes.append("(n=3): mean ± sample standard deviation over three runs with different seeds")
@@ -139,7 +139,8 @@ def _log_path(job: JobView) -> str | None:
     return str(JobPaths(job.folder).attempt(job.record.attempts[-1].number).log)
 
 
-def _column_note(column: Column, rows: Sequence[Row]) -> str:
+def column_note(column: Column, rows: Sequence[Row]) -> str:
+    """Return what a column's figures mean, with those of its signs that occur in these rows."""
     texts = [cell.text for cell in column_cells(column, rows)] if column.legend else []
     marks = [meaning for mark, meaning in column.legend if any(mark in text for text in texts)]
     if not marks:

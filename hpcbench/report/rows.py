@@ -28,6 +28,8 @@ class Cell:
     text: str
     best: bool = False
     kind: CellKind = "value"
+    span: int = 1
+    """Rows that it covers; 0 where the cell above covers this one, and has the same text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

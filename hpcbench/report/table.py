@@ -19,6 +19,8 @@ class Table:
     rows: tuple[Row, ...]
     cells: tuple[tuple[Cell, ...], ...]
     """One tuple per row, one cell per column."""
+    as_html: bool = False
+    """Whether Markdown has it as HTML, whose cells can span rows."""
 
 
 def build_table(columns: Sequence[Column], rows: Sequence[Row], *, title: str = "") -> Table:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Layout = Literal["table", "swift", "pivot", "lm-eval"]
+Units = Literal["header", "cell"]
 LAYOUTS: tuple[Layout, ...] = ("table", "swift", "pivot", "lm-eval")
 
 
@@ -23,6 +24,12 @@ class ReportOptions(BaseModel):
     """Arguments that make the rows of a pivot table, and the last of several its columns."""
     value: tuple[str, ...] = ()
     """Keys of the figures in a pivot's cells."""
+    units: Units = "header"
+    """Where a pivot table writes the units of its figures: once in the header, or in each cell (`19362MiB`)."""
+    row_spans: bool = False
+    """Whether Markdown has pivot tables as HTML, whose cells span rows."""
+    headers: dict[str, str] = {}
+    """Other headers for columns, by their keys."""
     best: str | None = None
     """Key of the figure by which experiments are ranked."""
     top: int | None = Field(default=None, ge=1)
