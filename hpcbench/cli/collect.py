@@ -15,7 +15,7 @@ from hpcbench.cli.options import SaveDir, Watch
 from hpcbench.cli.report_format import FORMATS, STANDARD_OUTPUT, TERMINAL, choose_format
 from hpcbench.errors import PlanError
 
-LAYOUTS = ("table", "swift")
+LAYOUTS = ("table", "swift", "pivot", "lm-eval")
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,8 @@ def collect(
         typer.Option(
             "--layout",
             metavar="LAYOUT",
-            help="table, or swift: exactly the columns of ms-swift's benchmark.",
+            help="table; swift: exactly the columns of SWIFT 2.x's benchmark; pivot: a row per setting, figures as its "
+            "sweeps have them; lm-eval: the table that lm-eval prints.",
             autocompletion=complete_from(LAYOUTS),
         ),
     ] = "table",
