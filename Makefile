@@ -17,7 +17,7 @@ MODEL ?=
 DATA ?=
 TOOLS ?=
 
-.PHONY: help demo test check unit train slurm-test slurm-test-log coverage wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
+.PHONY: help demo test check unit train slurm-test slurm-test-log coverage browser browser-test wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
 
 help:
 	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
@@ -45,7 +45,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	@rm -f .coverage .coverage.*
 	@failed=0; \
-	$(MAKE) --no-print-directory --keep-going check unit </dev/null || failed=1; \
+	$(MAKE) --no-print-directory --keep-going check unit browser-test </dev/null || failed=1; \
 	$(MAKE) --no-print-directory --keep-going --jobs 2 train slurm-test-log </dev/null || failed=1; \
 	cat $(SLURM_TEST_LOG) || failed=1; \
 	$(MAKE) --no-print-directory coverage </dev/null || failed=1; \
@@ -68,6 +68,15 @@ unit: $(VENV)/.installed
 
 train: $(VENV)/.installed
 	$(PYTEST) tests/train --numprocesses $(WORKERS) --dist worksteal --durations 12
+
+# Debian's Chromium, where no browser is on PATH; as root.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium; }
+
+browser-test: $(VENV)/.installed
+	@$(MAKE) --no-print-directory browser || echo "no browser on this machine: the tests that need it are left out"
+	$(PYTEST) tests/browser
 
 slurm-test: $(VENV)/.installed
 	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"

@@ -75,7 +75,7 @@ function makeCell(row, column) {
   const {key, scale, decimals, kind} = column;
   const values = row.members.map((member) => member.values[key]).filter((value) => value !== undefined && value !== null);
   const texts = [...new Set(row.members.map((member) => member.texts[key]).filter((text) => text !== undefined))];
-  if (!values.length) return {text: texts.length === 1 ? texts[0] : '–', value: null, missing: true};
+  if (!values.length) return {text: texts.length === 1 ? texts[0] : '-', value: null, missing: true};
   if (typeof values[0] !== 'number' || kind !== 'figure') {
     const distinct = [...new Set(values)];
     const shown = texts.length === 1 && distinct.length === 1 ? texts[0] : distinct.length === 1 ? settingText(distinct[0]) : 'varies';

@@ -96,9 +96,9 @@ function pivotTable(pivot) {
 }
 
 function pivotCell(pivot, cell) {
-  if (!cell) return el('td', {class: 'number missing'}, '–');
+  if (!cell) return el('td', {class: 'number missing'}, '-');
   if (!cell.values.length) {
-    const text = cell.states.size === 1 ? [...cell.states][0].replaceAll('_', ' ').replace('out of memory', 'OOM') : '–';
+    const text = cell.states.size === 1 ? [...cell.states][0].replaceAll('_', ' ').replace('out of memory', 'OOM') : '-';
     return el('td', {class: 'number missing'}, text);
   }
   const {column, low, high} = pivot;

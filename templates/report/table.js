@@ -43,7 +43,7 @@ function shownColumns() {
   if (report.suites.length > 1 && !chosen.suite) fixed.push({key: '(suite)', label: 'suite', group: 'fixed', kind: 'text'});
   if (rows.some((row) => !row.complete)) fixed.push({key: '(state)', label: 'state', group: 'fixed', kind: 'text'});
   const filled = report.columns.filter((column) => chosen.shown.has(column.key)
-    && rows.some((row) => !cellOf(row, column.key).missing || cellOf(row, column.key).text !== '–'));
+    && rows.some((row) => !cellOf(row, column.key).missing || cellOf(row, column.key).text !== '-'));
   return [...fixed, ...filled];
 }
 

@@ -56,7 +56,7 @@ function csvText(rows) {
   const lines = rows.map((row) => [row.name, ...columns.flatMap((column) => {
     if (column.group === 'fixed') return [column.key === '(suite)' ? row.suite : stateSummary(row)];
     const cell = cellOf(row, column.key);
-    const value = cell.missing ? (cell.text === '–' ? '' : cell.text) : cell.value === null ? cell.text : cell.value;
+    const value = cell.missing ? (cell.text === '-' ? '' : cell.text) : cell.value === null ? cell.text : cell.value;
     return withError.has(column) ? [value, cell.error || ''] : [value];
   })]);
   return [head, ...lines].map((line) => line.map(csvField).join(',')).join('\n') + '\n';
