@@ -57,14 +57,18 @@ def status(
         print_status(collection, choose(collection), by_job=by_job, complete=bool(names or state))
 
 
-def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> None:
+def why(
+    names: Names = None,
+    save_dir: SaveDir = None,
+    state: States = None,
+    each: Annotated[bool, typer.Option("--all", help="Explain each job by itself instead of each cause.")] = False,
+) -> None:
     """Explain why jobs failed or wait, and what to type next."""
+    from hpcbench.cli.output import print_causes, print_explanations
     from hpcbench.cli.selection import gather_named, need_jobs, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.schemas.collection import choose_jobs
     from hpcbench.schemas.states import JobState
-    from hpcbench.status.explain import explain
-    from hpcbench.status.logs import log_tail, telling_log
 
     collection = gather_named(usual_save_dir(save_dir), names)
     jobs = choose_jobs(collection, names or (), parse_states(state))
@@ -76,9 +80,10 @@ def why(names: Names = None, save_dir: SaveDir = None, state: States = None) -> 
             print("nothing has failed")
             return
     need_jobs(jobs, names)
-    for job in jobs:
-        log = telling_log(job)
-        print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
+    if each:
+        print_explanations(jobs)
+    else:
+        print_causes(jobs, collection, [*(names or ()), *(["--state", state] if state else [])])
 
 
 def logs(

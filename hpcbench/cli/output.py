@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError, name_first, plural
-from hpcbench.invocation import command
+from hpcbench.invocation import command, quoted
 from hpcbench.plan.decide import Action, Decision
 from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.request import JobRef
 from hpcbench.schemas.suite import Suite
-from hpcbench.status.gather import status_rows
+from hpcbench.status.explain import NAMED, explain, explain_group, group_by_cause
+from hpcbench.status.gather import count_states, status_rows
+from hpcbench.status.logs import log_tail, telling_log
 from hpcbench.submit.retry import Remedy
 from hpcbench.submit.send_arrays import SubmitResult
 from hpcbench.submit.submit_plan import SubmitPlan
@@ -222,6 +224,25 @@ def print_status(
     place = Place(width=console.width, rows=rows, ascii_only=console.options.ascii_only, by_job=by_job)
     for line in status_lines(jobs, place):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+def print_explanations(jobs: Sequence[JobView]) -> None:
+    """Print why each job is in its state."""
+    for job in jobs:
+        log = telling_log(job)
+        print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
+
+
+def print_causes(jobs: Sequence[JobView], collection: Collection, words: Sequence[str]) -> None:
+    """Print why jobs are in their states, those of one cause together; `words` is what was typed after `why`."""
+    groups = group_by_cause(jobs, collection.all_jobs)
+    if len(groups) > 1:
+        print(f"{plural(len(jobs), 'job')}, {plural(len(groups), 'cause')}: {count_states(jobs)}")
+    for group in groups:
+        log = telling_log(group.first)
+        print(explain_group(group, () if log is None else log_tail(log), None if log is None else str(log)))
+    if any(len(group.jobs) > NAMED or len(group.blocked) > NAMED for group in groups):
+        print(f"{quoted('why', *words, '--all')} explains each job")
 
 
 @contextmanager

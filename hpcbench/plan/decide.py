@@ -155,7 +155,8 @@ def _decide_alone(  # noqa: PLR0911  # one rule a return
         return Decision(request=request, action=Action.SUBMIT, why=f"retry: was {view.state}")
     if view.state in FINISHED_WELL:
         return Decision(request=request, action=Action.SKIP, why=f"already {view.state}{_note_push(request, view)}")
-    hint = command("retry", f"{request.suite}/{request.experiment}") if view.state in FAILED_STATES else ""
+    # What helps depends on the cause, which `why` knows.
+    hint = command("why", f"{request.suite}/{request.experiment}") if view.state in FAILED_STATES else ""
     return Decision(request=request, action=Action.SKIP, why=f"is {view.state}{': ' + hint if hint else ''}")
 
 

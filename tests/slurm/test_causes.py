@@ -66,7 +66,7 @@ def test_every_cause_has_its_state_its_row_and_its_words(
             hpcbench("submit", str(one), "--cluster", name, "--save-dir", str(save_dir), cwd=tmp_path)
         interrupt(slurm_cluster, save_dir, tmp_path)
         collection = wait_until_over(save_dir)
-        told = hpcbench("why", "--save-dir", str(save_dir), cwd=tmp_path).stdout
+        told = hpcbench("why", "--all", "--save-dir", str(save_dir), cwd=tmp_path).stdout
         golden("failure_causes.md", document((*deaths, *SETUPS.values()), collection, told, tmp_path))
 
         enlarge_disk(save_dir / "causes" / "disk-full-record", size_kib=8192)

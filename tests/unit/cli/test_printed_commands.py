@@ -68,7 +68,7 @@ def test_those_of_a_submit() -> None:
 
 def test_those_of_a_submit_that_skips_a_failed_job() -> None:
     submit()
-    assert type_all(submit()) == ["retry", "logs", "retry", "submit", "collect"]
+    assert type_all(submit()) == ["why", "logs", "retry", "submit", "collect"]
 
 
 @pytest.mark.parametrize(("name", "verbs"), [("good", ["collect"]), ("bad", ["retry", "submit"])])

@@ -84,7 +84,7 @@ def test_a_stage_behind_a_blocked_one_says_so() -> None:
         ("e0-merged", "train"): view(requests[1], JobState.BLOCKED),
     }
     assert [d.why for d in decide(requests, views, Options(), cluster="slurm")] == [
-        "is failed: hpcbench retry tuners/e0",
+        "is failed: hpcbench why tuners/e0",
         "blocked: the train job of e0 is failed",
         "blocked: its train job is blocked",
     ]

@@ -163,7 +163,7 @@ def test_only_what_was_never_run_is_submitted_without_being_asked(state: JobStat
 
 
 def test_a_failed_job_is_run_again_on_request_and_names_the_command_otherwise() -> None:
-    assert decide_train(JobState.FAILED) == (Action.SKIP, "is failed: hpcbench retry tuners/a")
+    assert decide_train(JobState.FAILED) == (Action.SKIP, "is failed: hpcbench why tuners/a")
     retry = Options(retry=frozenset({JobState.FAILED}))
     assert decide_train(JobState.FAILED, retry) == (Action.SUBMIT, "retry: was failed")
 
