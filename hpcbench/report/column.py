@@ -35,6 +35,8 @@ class Column:
     better: Better | None = None
     peers: Callable[[Facts], Hashable] | None = None
     """Only experiments with the same peers are compared."""
+    error: Callable[[Facts], float | None] | None = None
+    """Standard error of the raw value of one experiment, where it has one."""
     measured: bool = False
     """Repeats of it are averaged, where a setting is shown once."""
     state: Callable[[Facts], str | None] | None = None

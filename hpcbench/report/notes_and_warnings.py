@@ -13,7 +13,7 @@ from hpcbench.report.environment import software_version
 from hpcbench.report.eval_warnings import either, eval_warnings, figure_warnings
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
 from hpcbench.report.next_steps import Step, next_steps
-from hpcbench.report.rows import Row, column_cells
+from hpcbench.report.rows import Row, column_cells, standings_of
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 from hpcbench.schemas.collection import JobView, SuiteView
 from hpcbench.schemas.metrics import EvalMetrics, ExportMetrics, TrainMetrics
@@ -57,9 +57,10 @@ def notes_of(columns: Sequence[Column], rows: Sequence[Row], *, any_best: bool) 
         notes.append(
             "bold: the best of a column, ties as printed included. Losses are compared among rows of the same model "
             "and training data, memory among rows of the same model, speeds among rows of the same model and hardware, "
-            "scores among rows with the same number of documents and shots; a figure with nothing to compare is never "
-            "bold"
+            "scores among rows with the same number of documents and shots; a figure with nothing to compare, and a "
+            "mean of repeats that are not all completed, is never bold"
         )
+        notes += _near_notes(columns, rows)
     return tuple(notes)
 
 
@@ -146,6 +147,18 @@ def column_note(column: Column, rows: Sequence[Row]) -> str:
     if not marks:
         return column.note
     return "; ".join((column.note, *marks)) if column.note else f"{column.header}: {'; '.join(marks)}"
+
+
+def _near_notes(columns: Sequence[Column], rows: Sequence[Row]) -> Iterable[str]:
+    """Yield, per column, the rows that cannot be told from the best."""
+    for column in columns:
+        for standing in standings_of(column, rows):
+            if standing.near:
+                best, near = ([rows[number].name for number in found] for found in (standing.best, standing.near))
+                yield (
+                    f"{column.header}: {name_first(near)} cannot be told from {name_first(best)}: the difference is "
+                    "within its standard error"
+                )
 
 
 def _eval_notes(experiments: Iterable[Facts]) -> list[str]:

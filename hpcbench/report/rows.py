@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Literal
@@ -27,6 +27,8 @@ class Cell:
 
     text: str
     best: bool = False
+    near: bool = False
+    """Whether it cannot be told from the best."""
     kind: CellKind = "value"
     span: int = 1
     """Rows that it covers; 0 where the cell above covers this one, and has the same text."""
@@ -94,44 +96,89 @@ def averaged(values: Iterable[float]) -> Averaged | None:
     return Averaged(value=mean(finite), std=std if std is None or math.isfinite(std) else None, num_values=len(finite))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the comparable rows of one column stand."""
+
+    best: tuple[int, ...]
+    """Numbers of the best rows, ties as printed included."""
+    near: tuple[int, ...]
+    """Numbers of the rows that cannot be told from the best: the difference is within its standard error."""
+
+
 def column_cells(column: Column, rows: Sequence[Row]) -> tuple[Cell, ...]:
-    """Return one cell per row, the best ones marked."""
-    best = best_rows(column, rows)
-    return tuple(_cell(column, row, best=number in best) for number, row in enumerate(rows))
+    """Return one cell per row, the best ones and those within the error of the best marked."""
+    standings = standings_of(column, rows)
+    best = {number for standing in standings for number in standing.best}
+    near = {number for standing in standings for number in standing.near}
+    return tuple(_cell(column, row, best=number in best, near=number in near) for number, row in enumerate(rows))
 
 
 def best_rows(column: Column, rows: Sequence[Row]) -> frozenset[int]:
-    """Return the indices of the best rows: per group of peers, ties as printed included, none among fewer than two."""
+    """Return the numbers of the best rows."""
+    return frozenset(number for standing in standings_of(column, rows) for number in standing.best)
+
+
+def standings_of(column: Column, rows: Sequence[Row]) -> tuple[Standing, ...]:
+    """Return how rows stand, per group of peers with two rows or more that compete.
+
+    Repeats compete once all of them have a figure: the first of three to finish may be a lucky one.
+    """
     if column.better is None:
-        return frozenset()
-    groups: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
+        return ()
+    groups: defaultdict[Hashable, dict[int, Averaged]] = defaultdict(dict)
     for number, row in enumerate(rows):
         found = average(column, row)
-        if found is not None:
-            peers = None if column.peers is None else _peers(column, row)
-            groups[peers][number] = float(number_text(found.value, column.decimals))
-    best: set[int] = set()
-    for values in groups.values():
-        if len(values) > 1:
-            goal = min(values.values()) if column.better == "lower" else max(values.values())
-            best |= {number for number, value in values.items() if value == goal}
-    return frozenset(best)
+        if found is not None and found.num_values == len(row.members):
+            groups[peers_of(column, row)][number] = found
+    return tuple(_stand(column, rows, found) for found in groups.values() if len(found) > 1)
 
 
-def _peers(column: Column, row: Row) -> Hashable:
-    assert column.peers is not None  # noqa: S101
-    with_value = next((facts for facts in row.members if column.get(facts) is not None), row.first)
-    return column.peers(with_value)
+def _stand(column: Column, rows: Sequence[Row], found: Mapping[int, Averaged]) -> Standing:
+    printed = {number: float(number_text(figure.value, column.decimals)) for number, figure in found.items()}
+    goal = min(printed.values()) if column.better == "lower" else max(printed.values())
+    best = tuple(number for number, value in printed.items() if value == goal)
+    winner = found[best[0]], standard_error(column, rows[best[0]])
+    near = tuple(
+        number
+        for number, figure in found.items()
+        if number not in best and _is_within_error(winner, (figure, standard_error(column, rows[number])))
+    )
+    return Standing(best=best, near=near)
 
 
-def _cell(column: Column, row: Row, *, best: bool) -> Cell:
+def standard_error(column: Column, row: Row) -> float | None:
+    """Return the standard error of a row's figure in printed units: of the mean over repeats, else the figure's own."""
+    found = average(column, row)
+    if found is not None and found.std is not None:
+        return found.std / math.sqrt(found.num_values)
+    error = None if column.error is None else column.error(row.first)
+    return None if error is None else error * column.scale
+
+
+def _is_within_error(one: tuple[Averaged, float | None], other: tuple[Averaged, float | None]) -> bool:
+    """Return whether figures differ by no more than the standard error of their difference."""
+    (first, first_error), (second, second_error) = one, other
+    if first_error is None or second_error is None:
+        return False
+    return abs(first.value - second.value) <= math.hypot(first_error, second_error)
+
+
+def peers_of(column: Column, row: Row) -> Hashable:
+    """Return what a row's figure may be compared within; rows of the same are peers."""
+    if column.peers is None:
+        return None
+    return column.peers(next((facts for facts in row.members if column.get(facts) is not None), row.first))
+
+
+def _cell(column: Column, row: Row, *, best: bool, near: bool) -> Cell:
     if column.key == NAME.key:
         return Cell(text=row.name)
     if column.key == STATE.key:
         return Cell(text=row_state_text(row), kind="state")
     text = cell_text(column, row.first) if len(row.members) == 1 else _merged_text(column, row)
     if text is not None and text != "":
-        return Cell(text=text, best=best)
+        return Cell(text=text, best=best, near=near)
     return _empty_cell(column, row)
 
 
@@ -140,11 +187,16 @@ def _merged_text(column: Column, row: Row) -> str | None:
     if found is not None:
         unit = column.unit(row.first) if column.unit is not None else ""
         spread = "" if found.std is None else f" ± {number_text(found.std, column.decimals)}"
-        return f"{number_text(found.value, column.decimals)}{spread}{unit} (n={found.num_values})"
+        return f"{number_text(found.value, column.decimals)}{spread}{unit} ({_count(found, row)})"
     texts = {text for text in (cell_text(column, facts) for facts in row.members) if text is not None}
     if not texts:
         return None
     return texts.pop() if len(texts) == 1 else VARIES
+
+
+def _count(found: Averaged, row: Row) -> str:
+    is_complete = found.num_values == len(row.members)
+    return f"n={found.num_values}" if is_complete else f"n={found.num_values} of {len(row.members)}"
 
 
 def _empty_cell(column: Column, row: Row) -> Cell:

@@ -373,8 +373,48 @@ def test_repeats_count_only_those_that_have_a_value() -> None:
     failed = parts.make_job("a-1", "train", suite="s", args=parts.QWEN, state=JobState.FAILED, reason="exit code 1")
     view = ExperimentView(suite="s", name="a-1", base_experiment="a", cmd="sft", main=failed)
     rows = rows_of(trained("a-0", base="a"), view)
-    assert column_cells(c.TRAIN_LOSS, rows)[0].text == "1.0000 (n=1)"
+    assert column_cells(c.TRAIN_LOSS, rows)[0].text == "1.0000 (n=1 of 2)"
     assert column_cells(c.STATE, rows)[0].text == "1 completed, 1 failed"
+
+
+def test_repeats_that_are_not_all_done_are_never_best() -> None:
+    pending = parts.make_job("a-1", "train", suite="s", args=parts.QWEN, state=JobState.PENDING)
+    lucky = (
+        trained("a-0", base="a", eval_loss=0.1),
+        ExperimentView(suite="s", name="a-1", base_experiment="a", cmd="sft", main=pending),
+    )
+    others = [
+        trained(f"{name}-{n}", base=name, eval_loss=loss) for name, loss in (("b", 0.3), ("c", 0.4)) for n in (0, 1)
+    ]
+    assert best_names(c.EVAL_LOSS, *lucky, *others) == {"b"}
+    done = trained("a-1", base="a", eval_loss=0.2)
+    assert best_names(c.EVAL_LOSS, lucky[0], done, *others) == {"a"}
+
+
+def test_rows_within_the_error_of_the_best_are_named() -> None:
+    def scored(name: str, score: float, stderr: float | None = 0.01) -> ExperimentView:
+        metrics = parts.eval_metrics("x", "acc,none", score, stderr=stderr)
+        job = parts.make_job(name, "eval-x", suite="s", cmd="eval", metrics=metrics)
+        return ExperimentView(suite="s", name=name, cmd="eval", evals=(job,))
+
+    column = eval_column("x", "acc")
+    rows = rows_of(scored("a", 0.5), scored("b", 0.49), scored("c", 0.485), scored("d", 0.499, None))
+    assert [(cell.best, cell.near) for cell in column_cells(column, rows)] == [
+        *((True, False), (False, True), (False, False), (False, False)),
+    ]
+    assert notes_of((column,), rows, any_best=True)[-1] == (
+        "x acc: b cannot be told from a: the difference is within its standard error"
+    )
+
+
+def test_the_error_of_repeats_is_that_of_their_mean() -> None:
+    losses = {"a": (1.0, 1.2), "b": (1.1, 1.3), "c": (1.5, 1.7)}
+    views = [
+        trained(f"{name}-{n}", base=name, eval_loss=x) for name, found in losses.items() for n, x in enumerate(found)
+    ]
+    cells = column_cells(c.EVAL_LOSS, rows_of(*views))
+    # Each mean has a standard error of 0.1, their difference one of 0.14.
+    assert [(cell.best, cell.near) for cell in cells] == [(True, False), (False, True), (False, False)]
 
 
 def test_settings_that_differ_among_repeats_are_not_averaged() -> None:
