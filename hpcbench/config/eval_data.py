@@ -15,7 +15,9 @@ from typing import Any
 
 from hpcbench.data.file_kinds import recognize
 from hpcbench.data.files import read_rows
+from hpcbench.data.local_splits import SUBSET, find_split_files, iterate_split
 from hpcbench.data.shots import shots_error
+from hpcbench.data.split_choice import choose_splits, count_shots
 from hpcbench.errors import MissingLibraryError, WorkerError
 
 LOCAL_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow"})
@@ -62,6 +64,39 @@ def data_faults(what: str, config: Mapping[str, Any], num_fewshot: int | None) -
     if not config.get("test_split") and not config.get("validation_split"):
         return
     yield from _row_faults(what, config, by_split, num_fewshot)
+
+
+def local_data_faults(
+    what: str, config: Mapping[str, Any], local_data: Mapping[str, str], num_fewshot: int | None
+) -> Iterator[WorkerError]:
+    """Yield what is wrong with `eval_args.local_data` for one task; a MissingLibraryError as above."""
+    try:
+        choice = choose_splits(what, config, local_data, num_fewshot)
+    except WorkerError as error:
+        yield error
+        return
+    subset = config.get("dataset_name")
+    shots = count_shots(config, num_fewshot)
+    for split, pattern in choice.patterns.items():
+        if SUBSET in pattern and not isinstance(subset, str):
+            yield WorkerError(f"{what}: has no subset to put in place of {SUBSET}", hint="name its files in local_data")
+            continue
+        files = find_split_files(pattern, subset)
+        is_evaluated, is_source = split == choice.evaluated, split == choice.source_of_shots
+        if not files:
+            yield WorkerError(f"{what}: local_data: no such file: {pattern.replace(SUBSET, str(subset))}")
+            continue
+        try:
+            num_rows = sum(1 for _ in islice(iterate_split(files), shots + 1 if is_source else 1))
+        except WorkerError as error:
+            yield error
+            continue
+        if is_evaluated and not num_rows:
+            yield WorkerError(f"{what}: nothing to evaluate: its split {split!r} has no rows")
+        elif is_source and shots:
+            too_few = shots_error(shots, num_rows, place=f"its split {split!r}", without_one=is_evaluated)
+            if too_few is not None:
+                yield WorkerError(f"{what}: {too_few.message}", hint=too_few.hint)
 
 
 def _files_by_split(files: Any) -> dict[str, list[str]] | None:

@@ -10,18 +10,22 @@ import ast
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from hpcbench.catalog.eval_names import EVAL_NAMES
 from hpcbench.catalog.lm_eval_names import is_installed, lm_eval_names, names_version
-from hpcbench.config.eval_data import data_faults
+from hpcbench.config.eval_data import data_faults, local_data_faults
+from hpcbench.data.split_choice import check_one_file_each
 from hpcbench.data.task_files import Fault, Function, TaskFile, TaskFolder, read_task_folder
 from hpcbench.errors import MissingLibraryError, Problem, WorkerError, did_you_mean
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs
 from hpcbench.storage.located_yaml import Located
 
 MOST_SHOWN = 10
+MOST_FAULTS = 3
+"""A group of 52 tasks whose data lack a split would say so 52 times."""
 OUTPUT_TYPES = ("loglikelihood", "multiple_choice", "loglikelihood_rolling", "generate_until")
 
 
@@ -30,7 +34,9 @@ class EvalTaskChecks:
     """Checks the eval datasets of one suite; each folder of task files is read once."""
 
     folders: dict[str, TaskFolder] = field(default_factory=dict)
-    checked: dict[tuple[Path, str, int | None], tuple[Problem, ...]] = field(default_factory=dict)
+    checked: dict[tuple[Path, str, int | None, tuple[tuple[str, str], ...]], tuple[Problem, ...]] = field(
+        default_factory=dict
+    )
     remarks: dict[str, None] = field(default_factory=dict)
     """What could not be checked, in the order met."""
 
@@ -41,11 +47,14 @@ class EvalTaskChecks:
         if eval_args.fewshot_as_multiturn and eval_args.apply_chat_template is False:
             message = "`fewshot_as_multiturn` writes rounds of a chat, which `apply_chat_template: false` rules out"
             return [at.problem(f"{dataset}: {message}", hint="remove one of them")]
+        task_name = eval_args.task or dataset
         folders = [self._folder(path) for path in eval_args.include_path if Path(path).is_dir()]
-        known = EVAL_NAMES.lookup(dataset)
-        tasks = _find(dataset, folders)
-        names = (dataset,) if tasks or known is None else known.tasks
+        known = EVAL_NAMES.lookup(task_name)
+        tasks = _find(task_name, folders)
+        names = (task_name,) if tasks or known is None else known.tasks
         problems: list[Problem] = []
+        if eval_args.local_data and not tasks:
+            problems += self._check_local_data(task_name, eval_args, at)
         for name in names:
             problems += self._check_name(name, folders, eval_args, at, seen=frozenset())
         return problems
@@ -78,10 +87,10 @@ class EvalTaskChecks:
         return problems
 
     def _check_task(self, task: TaskFile, eval_args: EvalArgs) -> tuple[Problem, ...]:
-        key = (task.path, task.name, eval_args.num_fewshot)
+        key = (task.path, task.name, eval_args.num_fewshot, tuple(eval_args.local_data.items()))
         if key not in self.checked:
             problems = []
-            for error in _faults_of(task, eval_args.num_fewshot):
+            for error in _faults_of(task, eval_args):
                 if isinstance(error, MissingLibraryError):
                     self.remarks[f"not checked: {error.fault}"] = None
                 else:
@@ -89,6 +98,22 @@ class EvalTaskChecks:
                     problems.append(Problem(file=file, line=None, path="", message=error.message, hint=error.hint))
             self.checked[key] = tuple(problems)
         return self.checked[key]
+
+    def _check_local_data(self, name: str, eval_args: EvalArgs, at: Located) -> list[Problem]:
+        """Return what is wrong with local data of a built-in task, as far as lm-eval's own files are here."""
+        known = EVAL_NAMES.lookup(name)
+        built_in = find_built_in_tasks()
+        if known is None or built_in is None:
+            self.remarks[f"not checked: whether local_data has the splits of eval task {name!r}"] = None
+            return []
+        folders = [self._folder(str(built_in / folder)) for folder in known.folders]
+        wanted = {task.name: task for each in known.tasks for task in _leaves(each, folders)}
+        try:
+            check_one_file_each(f"eval dataset {name!r}", list(wanted), eval_args.local_data)
+        except WorkerError as error:
+            return [at.problem(error.message, hint=error.hint)]
+        faults = (each for task in wanted.values() for each in _faults_of_data(task, eval_args))
+        return [at.problem(error.message, hint=error.hint) for error in islice(faults, MOST_FAULTS)]
 
     def _unknown(self, name: str, folders: list[TaskFolder], at: Located) -> list[Problem]:
         """Return what is wrong with a name that no index has."""
@@ -121,7 +146,32 @@ def _fault_problem(fault: Fault, who: str) -> Problem:
     )
 
 
-def _faults_of(task: TaskFile, num_fewshot: int | None) -> Iterator[WorkerError]:
+def find_built_in_tasks() -> Path | None:
+    """Return the folder of lm-eval's own task files, or None where it is not installed; nothing is imported."""
+    found = importlib.util.find_spec("lm_eval")
+    return None if found is None or found.origin is None else Path(found.origin).parent / "tasks"
+
+
+def _leaves(name: str, folders: list[TaskFolder]) -> Iterator[TaskFile]:
+    """Yield the tasks with data of their own behind a name."""
+    for task in _find(name, folders):
+        if task.kind == "group":
+            for member in task.members:
+                yield from _leaves(member, folders)
+        elif task.kind == "task":
+            yield task
+
+
+def _faults_of_data(task: TaskFile, eval_args: EvalArgs) -> Iterator[WorkerError]:
+    """Yield what is wrong with a task's data."""
+    what = f"eval task {task.name!r}"
+    if not eval_args.local_data:
+        yield from data_faults(what, task.config, eval_args.num_fewshot)
+        return
+    yield from local_data_faults(what, task.config, eval_args.local_data, eval_args.num_fewshot)
+
+
+def _faults_of(task: TaskFile, eval_args: EvalArgs) -> Iterator[WorkerError]:
     """Yield what is wrong with one task: its settings, its Python code, its data, its shots."""
     what = f"eval task {task.name!r}"
     config = task.config
@@ -140,7 +190,7 @@ def _faults_of(task: TaskFile, num_fewshot: int | None) -> Iterator[WorkerError]
     for function in _functions(config):
         if (fault := _check_function(function)) is not None:
             yield WorkerError(f"{what}: !function {function.name}: {fault.message}", hint=fault.hint)
-    yield from data_faults(what, config, num_fewshot)
+    yield from _faults_of_data(task, eval_args)
 
 
 def _functions(value: Any) -> Iterator[Function]:

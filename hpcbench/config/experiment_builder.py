@@ -15,12 +15,13 @@ from hpcbench.config.aliases import HINTS_OF_OTHERS, UNSUPPORTED_TUNERS, asks_fo
 from hpcbench.config.checkpoint_arguments import CKPT_DIR
 from hpcbench.config.command_arguments import LOSSES, name_bits, name_merge, own_values
 from hpcbench.config.effects import check_eval_effects
+from hpcbench.config.eval_entries import EvalEntry, read_entries, read_overrides
 from hpcbench.config.export_checks import check_export_request, fill_in_model, find_unread
 from hpcbench.config.infer_checks import READ_ARGUMENTS, InferRequest, check_infer, fill_in
-from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, SECTION_KEYS, Layer, keep_known
+from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, Layer
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_exported_model, check_model_files, find_chat_template
-from hpcbench.config.names import EVAL_NAME_RULE, eval_name_error
+from hpcbench.config.names import eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
 from hpcbench.config.peft_fields import gather_fields
 from hpcbench.config.request_checks import (
@@ -30,13 +31,13 @@ from hpcbench.config.request_checks import (
     check_resources,
     has_validation,
 )
-from hpcbench.config.typed_fields import build, take_count, take_text, take_words
+from hpcbench.config.typed_fields import build, take_count, take_text
 from hpcbench.config.unsloth_checks import check_unsloth
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, Arguments, CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
 from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
-from hpcbench.schemas.request import TRAININGS, Command, Device, Resources, eval_job_name
+from hpcbench.schemas.request import TRAININGS, Command, Device, Resources
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types, peft_arguments
 from hpcbench.storage.located_yaml import Located, show, to_plain
@@ -75,8 +76,9 @@ class ExperimentBuilder:
         self._put_args(name_merge(cmd, name_bits(cmd, self.layer.section("args")), self.problems))
         if cmd in {"infer", "export"}:
             self._open_checkpoint(cmd)
-        evals = self._eval_names()
-        eval_args = self._eval_args(evals)
+        entries = read_entries(self.layer.values.get("eval_dataset"), self.problems)
+        evals = tuple(entry.name for entry in entries)
+        eval_args = self._eval_args(entries)
         command = self._command(cmd)
         export = self._own_args(ExportArgs) if cmd == "export" else None
         infer = self._own_args(InferArgs) if cmd == "infer" else None
@@ -196,53 +198,30 @@ class ExperimentBuilder:
         self.problems.append(value.problem(f"unknown device {show(value)}", expected=", ".join(DEVICES), hint=hint))
         return None
 
-    def _eval_names(self) -> tuple[str, ...]:
-        value = self.layer.values.get("eval_dataset")
-        if value is None or value.is_forgotten:
-            return ()
-        names = take_words(value, self.problems, expected="names of eval datasets")
-        seen: dict[str, str] = {}
-        for name in names:
-            folder = eval_job_name(name).lower()
-            if (error := eval_name_error(name)) is not None:
-                self.problems.append(value.problem(error, expected=EVAL_NAME_RULE))
-            elif seen.get(folder) == name:
-                self.problems.append(value.problem(f"{name!r} is listed twice"))
-            elif folder in seen:
-                message = f"{seen[folder]!r} and {name!r} differ in capitals alone, and would share a folder"
-                self.problems.append(value.problem(message, hint="evaluate them in two experiments"))
-            seen[folder] = name
-        return tuple(names)
-
-    def _eval_args(self, evals: tuple[str, ...]) -> dict[str, EvalArgs]:
+    def _eval_args(self, entries: tuple[EvalEntry, ...]) -> dict[str, EvalArgs]:
         """Return the arguments of each eval dataset; without any, those of an eval_loss alone."""
         common = dict(self.layer.section("eval_args"))
         overrides = common.pop(PER_DATASET, None)
-        by_name = {} if overrides is None else overrides.mapping
-        if by_name is None and overrides is not None:
-            self.problems.append(
-                overrides.problem(f"got {show(overrides)}", expected="a mapping of eval dataset to arguments")
-            )
+        if "task" in common:
+            hint = "eval_dataset: [{name: gsm8k_1shot, task: gsm8k, num_fewshot: 1}]"
+            self.problems.append(common.pop("task").problem("`task` is of one eval dataset, not of all", hint=hint))
+        by_name = read_overrides(overrides, self.problems)
         found: dict[str, EvalArgs] = {}
-        for name in evals or (EVAL_LOSS_ONLY,):
-            given = {**common, **self._eval_overrides((by_name or {}).get(name))}
+        for entry in entries or (EvalEntry(name=EVAL_LOSS_ONLY, at=self.at),):
+            given = {**common, **entry.given, **by_name.get(entry.name, {})}
             given = {key: value for key, value in given.items() if value.value is not None}
             if "include_path" in given:
                 given["include_path"] = self.place.localise_folders(given["include_path"], self.problems)
+            if "local_data" in given:
+                before = len(self.problems)
+                given["local_data"] = self.place.localise_splits(given["local_data"], self.problems)
+                if len(self.problems) > before:  # what is wrong with it is said
+                    del given["local_data"]
             if "command" in given:
                 given["command"] = self._split(given["command"])
             if (built := build(EvalArgs, given, at=self.at, problems=self.problems)) is not None:
-                found[name] = built
+                found[entry.name] = built
         return found
-
-    def _eval_overrides(self, value: Located | None) -> Mapping[str, Located]:
-        if value is None or value.is_forgotten:
-            return {}
-        if value.mapping is None:
-            self.problems.append(value.problem(f"got {show(value)}", expected="a mapping of eval arguments"))
-            return {}
-        known = tuple(key for key in SECTION_KEYS["eval_args"] if key != PER_DATASET)
-        return keep_known(value.mapping, known, self.problems)
 
     def _args(self, cmd: Command, *, reads_rows: bool) -> SftArgs | None:
         """Return the training arguments; a command needs them only where a model is named."""

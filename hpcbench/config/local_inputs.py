@@ -16,6 +16,7 @@ from hpcbench.catalog.dataset_words import ALL_ROWS, split_word
 from hpcbench.catalog.datasets import DATASETS
 from hpcbench.config.data_checks import DatasetChecker
 from hpcbench.config.effects import Effects
+from hpcbench.config.eval_local_data import LocalDataReader
 from hpcbench.config.eval_tasks import EvalTaskChecks
 from hpcbench.config.model_checks import ModelReader
 from hpcbench.config.typed_fields import take_text, take_words
@@ -132,6 +133,16 @@ class SuitePlace:
             return value
         parts = (value,) if value.items is None else value.items
         return replace(value, value=tuple(self.localise_folder(part, problems) for part in parts), raw=None)
+
+    def localise_splits(self, value: Located, problems: list[Problem]) -> Located:
+        """Return local data of an eval task as a mapping of splits to absolute patterns of files."""
+        reader = LocalDataReader(
+            base_of=self.base_of,
+            explain_missing=lambda text, base: missing_hint(text, base=base),
+            problems=problems,
+            remarks=self.eval_tasks.remarks,
+        )
+        return reader.read(value)
 
     def has_model(self, value: Located) -> bool:
         """Return whether the value names a model folder that exists."""

@@ -27,6 +27,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NULL: JsonObject = {"type": "null"}
 _TEXT: JsonObject = {"type": ["string", "number"]}
 _NUMBER_TEXT: JsonObject = {"type": "string", "pattern": r"^\s*[-+]?[0-9.][0-9._eE+-]*\s*$"}
+_EVAL: list[JsonObject] = [_TEXT, {"$ref": "#/$defs/eval_entry"}]
 _BOOLEAN_TEXT: JsonObject = {"enum": ["true", "false", "yes", "no", "on", "off"]}
 
 _DESCRIPTIONS: Mapping[str, str] = {
@@ -37,7 +38,10 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "device": "Where jobs run; with cpu, `ddp` counts CPU ranks.",
     "requirements": "What a training job asks the scheduler for.",
     "eval_requirements": "What an eval job asks for; partition and gpu_type are taken from requirements.",
-    "eval_dataset": "Evaluations after training: lm-eval tasks or groups, or ms-swift's names; [] for none.",
+    "eval_dataset": (
+        "Evaluations after training: lm-eval tasks or groups, or ms-swift's names; an entry {name, task, ...} has "
+        "arguments of its own; [] for none."
+    ),
     "eval_args": "How evaluations are done; `per_dataset` overrides by name.",
     "args": "Arguments of cmd.",
     "env": "Environment variables of the jobs, as text.",
@@ -77,7 +81,8 @@ def suite_json_schema() -> JsonObject:
                 "patternProperties": _fields_of_peft(),
             },
             "requirements": _section(_requirements()),
-            "eval_args": _section({**_fields(EvalArgs), PER_DATASET: _per_dataset()}),
+            "eval_args": _section({**_eval_fields(), PER_DATASET: _per_dataset()}),
+            "eval_entry": _section({"name": _TEXT, **_eval_fields()}),
             "matrix": _matrix(),
             "experiment": experiment,
         },
@@ -90,7 +95,7 @@ def _key_schema(name: str) -> JsonObject:
     simple: Mapping[str, JsonObject] = {
         "cmd": {"enum": [*COMMANDS, *LOSSES]},
         "device": {"enum": list(DEVICES)},
-        "eval_dataset": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _NULL]},
+        "eval_dataset": {"anyOf": [*_EVAL, {"type": "array", "items": {"anyOf": _EVAL}}, _NULL]},
         "env": {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "null"]}},
         "info": {"type": ["object", "string", "null"]},
         "repeats": {"anyOf": _loosen({"type": "integer", "minimum": 1})},
@@ -166,10 +171,16 @@ def _requirements() -> JsonObject:
     return properties
 
 
+def _eval_fields() -> JsonObject:
+    files = {"type": "object", "additionalProperties": {"type": "string"}}
+    fields = _fields(EvalArgs)
+    return {**fields, "local_data": {**fields["local_data"], "anyOf": [{"type": "string"}, files, _NULL]}}
+
+
 def _per_dataset() -> JsonObject:
     return {
         "type": ["object", "null"],
-        "additionalProperties": _section(_fields(EvalArgs)),
+        "additionalProperties": _section(_eval_fields()),
         "description": "Overrides by eval dataset.",
     }
 

@@ -41,7 +41,7 @@ PATHS_IN_GROUPS: Mapping[str, tuple[str, ...]] = {
         *("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info"),
         *("ref_model_id_or_path", "ref_adapters"),
     ),
-    "eval_args": ("include_path",),
+    "eval_args": ("include_path", "local_data"),
     "export": ("ckpt_dir", "output_dir"),
     "infer": ("ckpt_dir",),
 }
@@ -99,7 +99,7 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
             *("gpu_memory_fraction", "columns", "packing_length", "packing_strategy", "loss_on_prompt"),
         }
     ),
-    "eval_args": frozenset(),
+    "eval_args": frozenset({"task", "local_data"}),
 }
 """Arguments younger than 0.2, by group: left out at their default, so that results of earlier versions stay valid."""
 
@@ -165,12 +165,16 @@ def _order_of_inputs(request: JobRequest, inputs: Inputs) -> dict[str, list[str]
 
 
 def _are_named_alike(request: JobRequest) -> bool:
-    """Return whether two inputs end alike, of requests that 0.2 did not know: with a number of rows or a reference."""
+    """Return whether two inputs end alike, of requests that 0.2 did not know.
+
+    Those have a number of rows, a reference or local data of an eval task.
+    """
     args = request.args
     if args is None:
         return False
     words = map(split_word, (*args.dataset, *args.val_dataset))
-    if not args.ref_model_id_or_path and all(word.num_samples is None for word in words):
+    has_local_data = request.eval_args is not None and bool(request.eval_args.local_data)
+    if not has_local_data and not args.ref_model_id_or_path and all(word.num_samples is None for word in words):
         return False
     paths = input_paths(request)
     return len({path.rstrip("/").rpartition("/")[2] for path in paths}) < len(paths)
@@ -199,7 +203,7 @@ def _paths_in_order(request: JobRequest) -> list[str]:
             is_registered = args.dataset_info is not None and not name.startswith("/")
             names.append(f"{args.dataset_info}{REGISTRY_MARK}{name}" if is_registered else name)
     if eval_args is not None:
-        names += eval_args.include_path
+        names += (*eval_args.include_path, *eval_args.local_data.values())
     if (taker := request.export or request.infer) is not None:
         names.append(taker.ckpt_dir or "")
     return [name for name in names if name.startswith("/")]
@@ -217,6 +221,8 @@ def _without_places(parts: dict[str, Any]) -> dict[str, Any]:
     def short(value: object) -> object:
         if isinstance(value, str) and value.startswith("/"):
             return value.rstrip("/").rsplit("/", 1)[-1]
+        if isinstance(value, dict):
+            return {name: short(item) for name, item in value.items()}
         return [short(item) for item in value] if isinstance(value, list) else value
 
     for group, names in PATHS_IN_GROUPS.items():

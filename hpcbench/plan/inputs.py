@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hpcbench.data.local_splits import find_split_files, is_pattern
 from hpcbench.data.registry import read_registry
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.storage.hash_cache import FilesState, HashCache, read_state
@@ -35,7 +36,7 @@ def hash_inputs(
     """Return the SHA-256 (hex) of each path that exists; folders by their sorted contents.
 
     Args:
-        paths: files, folders, and datasets of a registry as REGISTRY#NAME.
+        paths: files, folders, datasets of a registry as REGISTRY#NAME, and patterns of `eval_args.local_data`.
         cache: where hashes of large files are kept and looked up; None reads every byte.
         tick: called after each megabyte that is read; what it raises ends the reading.
     """
@@ -49,6 +50,11 @@ def hash_inputs(
             if data is not None:
                 digest.update(_hash_path(data, cache, tick).encode())
             found[name] = digest.hexdigest()
+        elif files := _match(name):
+            digest = hashlib.sha256()
+            for path in files:
+                digest.update(f"{path.name}\0{_hash_path(path, cache, tick)}\0".encode())
+            found[name] = digest.hexdigest()
     return found
 
 
@@ -58,10 +64,18 @@ def count_unread_bytes(paths: Iterable[str], cache: HashCache) -> int:
     for name in set(paths):
         registered = None if Path(name).exists() else _find_registered(name)
         path = Path(name) if registered is None else registered[1]
-        if path is not None and path.exists():
-            state = _read_state(path)
-            total += state.num_bytes if cache.get(path, state) is None else 0
+        for each in _match(name) or ([] if path is None else [path]):
+            if each.exists():
+                state = _read_state(each)
+                total += state.num_bytes if cache.get(each, state) is None else 0
     return total
+
+
+def _match(pattern: str) -> list[Path]:
+    """Return the files on disk that a pattern names; of what is in an archive that is the archive."""
+    if Path(pattern).exists() or not is_pattern(pattern):
+        return []
+    return list(dict.fromkeys(file.path for file in find_split_files(pattern)))
 
 
 def _find_registered(name: str) -> tuple[Mapping[str, Any], Path | None] | None:

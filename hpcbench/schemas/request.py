@@ -127,6 +127,12 @@ class JobRequest(BaseModel):
         return self.experiment, self.job
 
     @property
+    def eval_task(self) -> str | None:
+        """lm-eval task or group behind the eval dataset, or the name that stands for one; None for other jobs."""
+        named = None if self.eval_args is None else self.eval_args.task
+        return named or self.eval_dataset
+
+    @property
     def trains(self) -> bool:
         """Whether it is a training."""
         return self.cmd in TRAININGS

@@ -22,7 +22,7 @@ from hpcbench.catalog.hubs import OnHub
 from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError, first_line
 from hpcbench.hub.models import find_files
 from hpcbench.model_files.folder import read_model_folder
-from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
+from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.worker.requirements import require
@@ -99,9 +99,10 @@ def list_tasks(requests: Sequence[JobRequest], *, download: bool) -> Iterator[Ta
             registry = () if args.dataset_info is None else (f"({args.dataset_info})",)
             names = " ".join([*_dataset_names(args), *registry])
             yield f"data {names}", partial(fetch_data if download else find_data, args)
-        dataset = request.eval_dataset
-        if dataset is not None and dataset != EVAL_LOSS_ONLY and eval_args is not None and not eval_args.command:
-            yield f"eval {dataset}", partial(fetch_eval, dataset, eval_args.include_path)
+        task = request.eval_task
+        if task is not None and task != EVAL_LOSS_ONLY and eval_args is not None and not eval_args.command:
+            files = f" ({', '.join(eval_args.local_data.values())})" if eval_args.local_data else ""
+            yield f"eval {task}{files}", partial(fetch_eval, task, eval_args)
 
 
 def _dataset_names(args: SftArgs) -> list[str]:
@@ -227,11 +228,11 @@ def find_data(args: SftArgs) -> str:
     return f"{len(splits.train)} training and {len(splits.validation)} validation rows"
 
 
-def fetch_eval(dataset: str, include_path: tuple[str, ...]) -> str:
+def fetch_eval(task: str, eval_args: EvalArgs) -> str:
     """Load an eval dataset's tasks as an eval would; return the headline's name."""
     from hpcbench.worker.evaluate.tasks import load_eval_tasks
 
-    return f"ready as {load_eval_tasks(dataset, include_path).name}"
+    return f"ready as {load_eval_tasks(task, eval_args).name}"
 
 
 if __name__ == "__main__":

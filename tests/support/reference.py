@@ -76,6 +76,7 @@ SAVE_DIR = ("`HPCBENCH_SAVE_DIR`", "For the command line: root of all results wh
 ANCHORS = {
     "args": "training-arguments",
     "eval_args": "evaluation-arguments",
+    "eval_entry": "evaluation-arguments",
     "experiment": "suite-keys",
     "JobState": "job-states",
 }
@@ -107,7 +108,7 @@ def render_reference() -> str:
         *_training_arguments(),
         *_swift_arguments(),
         *_dataset_rows(),
-        *_model("Evaluation arguments", EvalArgs, "`eval_args:` of a suite; `per_dataset:` overrides them by dataset."),
+        *_model("Evaluation arguments", EvalArgs, "`eval_args:` of a suite; `per_dataset:` overrides them by dataset, as an entry of `eval_dataset` does."),
         *_model("Command arguments", CommandArgs, "`args:` of `cmd: command`."),
         *_model("Cluster profile", ClusterProfile, "`~/.config/hpcbench/clusters/NAME.yaml`; see `configs/clusters/`."),
         *_model("Container", Container, "`container:` of a profile.", level=3),

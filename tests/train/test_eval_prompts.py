@@ -88,7 +88,9 @@ def evaluate(
         max_length=None,
         between_batches=lambda _done, _total: None,
     )
-    run_lm_eval(lm, load_eval_tasks(name, [str(task_folder)]), EvalArgs(**eval_args), system=system)
+    run_lm_eval(
+        lm, load_eval_tasks(name, EvalArgs(include_path=(str(task_folder),))), EvalArgs(**eval_args), system=system
+    )
     return spy, template
 
 
@@ -133,7 +135,7 @@ def test_generation_ends_where_the_template_ends_an_answer(tmp_path: Path, after
         max_length=None,
         between_batches=lambda _done, _total: None,
     )
-    run_lm_eval(lm, load_eval_tasks("gen", [str(tmp_path)]), EvalArgs(), system=None)
+    run_lm_eval(lm, load_eval_tasks("gen", EvalArgs(include_path=(str(tmp_path),))), EvalArgs(), system=None)
     (watch,) = asked[0]["stopping_criteria"]
     assert tokenizer.eos_token_id in asked[0]["eos_token_id"]
     assert (tokenizer.convert_tokens_to_ids("<|im_end|>") in asked[0]["eos_token_id"]) is (not stops)
@@ -237,7 +239,7 @@ def test_too_long_prompts_keep_their_last_tokens(tmp_path: Path) -> None:
         max_length=12 + len(full[0]) + 5,
         between_batches=lambda _done, _total: None,
     )
-    run_lm_eval(lm, load_eval_tasks("gen", [str(tmp_path)]), EvalArgs(), system=None)
+    run_lm_eval(lm, load_eval_tasks("gen", EvalArgs(include_path=(str(tmp_path),))), EvalArgs(), system=None)
 
     assert sorted(spy.rows, key=len) == [full[0], full[1][-len(full[0]) - 5 :]]
     assert (lm.cut_prompts.count("gen"), lm.cut_prompts.limit_tokens("gen")) == (1, len(full[0]) + 5)

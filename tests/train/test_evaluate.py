@@ -318,7 +318,9 @@ def test_bare_text_gives_what_lm_evals_own_model_gives(world: World, name: str) 
     answers = []
     for lm in (ours, theirs):
         lm.prompts = None
-        results = evaluate.run_lm_eval(lm, load_eval_tasks(name, [str(world.tasks)]), options, system=None)
+        results = evaluate.run_lm_eval(
+            lm, load_eval_tasks(name, EvalArgs(include_path=(str(world.tasks),))), options, system=None
+        )
         rows = results["results"][name]
         answers.append((rows, [sample["filtered_resps"] for sample in results["samples"][name]]))
 
@@ -367,7 +369,9 @@ def test_progress_counts_every_request_once(world: World) -> None:
         between_batches=lambda done, total: seen.append((done, total)),
     )
 
-    evaluate.run_lm_eval(lm, load_eval_tasks("words", [str(world.tasks)]), EvalArgs(), system=None)
+    evaluate.run_lm_eval(
+        lm, load_eval_tasks("words", EvalArgs(include_path=(str(world.tasks),))), EvalArgs(), system=None
+    )
 
     assert seen == [(0, 7), (2, 7), (4, 7), (6, 7)]
 

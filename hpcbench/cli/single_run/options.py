@@ -52,8 +52,9 @@ _INFER_DEFAULTS: Mapping[str, str] = {
 }
 _LEFT_OUT: Mapping[str, frozenset[str]] = {
     # A program of yours is not one of these verbs; eval_loss is for rows that no training computes it for.
-    "sft": frozenset({"ckpt_dir", "eval_command", "eval_loss"}),
-    "eval": frozenset({"eval_command"}),
+    # One task under several names is for suites.
+    "sft": frozenset({"ckpt_dir", "eval_command", "eval_loss", "eval_task"}),
+    "eval": frozenset({"eval_command", "eval_task"}),
     # What follows a training of the same suite is for suites.
     "infer": frozenset({"eval_dataset", "ckpt_from", "checkpoint"}),
     "export-model": frozenset({"eval_dataset", "ckpt_from", "checkpoint"}),

@@ -15,6 +15,9 @@ EVAL_LOSS_ONLY = "eval_loss"
 class EvalArgs(Arguments):
     """How one eval dataset is evaluated by lm-eval."""
 
+    task: str | None = None
+    """lm-eval task or group, where the eval dataset has another name: an entry {name: gsm8k_1shot, task: gsm8k,
+    num_fewshot: 1} of eval_dataset. None is the eval dataset's own name."""
     num_fewshot: NonNegativeInt | None = None
     """Solved examples before each question; None takes the eval task's own number."""
     limit: PositiveInt | None = None
@@ -32,6 +35,10 @@ class EvalArgs(Arguments):
     """Passed to generate, for example {max_gen_toks: 64}."""
     include_path: tuple[str, ...] = ()
     """Folders with local task files."""
+    local_data: dict[str, str] = Field(default_factory=dict)
+    """Local files in place of the data that a task has on a hub: a file for the split that is evaluated, a folder or
+    zip archive whose files say their split (C-Eval's official zip is one), or a mapping of the task's splits to files,
+    with `{subset}` in place of a subset's name. JSON, JSON lines, CSV, parquet, arrow or text."""
     checkpoint: Literal["best", "last"] | None = None
     """Which checkpoint of the training is evaluated; None is best where there is a validation split, else last."""
     merge_lora: bool = False

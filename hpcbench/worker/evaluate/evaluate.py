@@ -29,6 +29,7 @@ from hpcbench.worker.evaluate.failures import explain_running
 from hpcbench.worker.evaluate.headline import choose_headline
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_results
+from hpcbench.worker.evaluate.seeds import seeds_of
 from hpcbench.worker.evaluate.task_checks import check_tasks
 from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, name_of
 from hpcbench.worker.measure.loss import mean_cross_entropy
@@ -89,7 +90,7 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
         if request.eval_dataset == EVAL_LOSS_ONLY:
             metrics = evaluate_loss_only(load_subject(args, eval_args, request), args, between_batches)
         else:
-            tasks = load_eval_tasks(str(request.eval_dataset), eval_args.include_path)
+            tasks = load_eval_tasks(str(request.eval_task), eval_args)
             check_tasks(tasks.leaves, eval_args)
             subject = load_subject(args, eval_args, request)
             metrics = evaluate(request, subject, tasks, between_batches, attempt)
@@ -254,6 +255,7 @@ def choose_chat_template(template: Template, args: SftArgs, eval_args: EvalArgs)
 def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, system: str | None) -> LmEvalResults:
     """Run lm-eval over the loaded tasks."""
     os.environ.setdefault("DISABLE_MULTIPROC", "1")  # else lm-eval forks this process for the bootstrap
+    seeds = seeds_of(eval_args)
     by_template = lm.prompts is not None
     results: LmEvalResults | None = lm_eval.simple_evaluate(
         model=lm,
@@ -269,10 +271,10 @@ def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, syste
         apply_chat_template=by_template,
         fewshot_as_multiturn=by_template and eval_args.fewshot_as_multiturn,
         gen_kwargs=dict(eval_args.gen_kwargs) or None,
-        random_seed=eval_args.seed,
-        numpy_random_seed=eval_args.seed,
-        torch_random_seed=eval_args.seed,
-        fewshot_random_seed=eval_args.seed,
+        random_seed=seeds.python,
+        numpy_random_seed=seeds.numpy,
+        torch_random_seed=seeds.torch,
+        fewshot_random_seed=seeds.fewshot,
     )
     if results is None:
         message = "this process is not the first of its job, and an evaluation runs in one process"

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lm_eval.tasks
 from lm_eval.api.group import Group
@@ -22,10 +22,14 @@ from lm_eval.tasks import TaskManager
 from hpcbench.catalog.eval_names import EVAL_NAMES
 from hpcbench.data.task_files import read_task_folder
 from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.worker.evaluate.failures import explain_loading
+from hpcbench.worker.evaluate.local_data import with_local_data
+from hpcbench.worker.evaluate.seeds import seed_generators
 
 BUILT_IN_FOLDER = Path(lm_eval.tasks.__file__).parent
 NUM_SUGGESTIONS = 3
+DEFAULTS: Final = EvalArgs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +53,23 @@ class LoadedTasks:
         return tuple(self.headline.get_all_tasks()) if isinstance(self.headline, Group) else (self.headline,)
 
 
-def load_eval_tasks(name: str, include_path: Sequence[str] = ()) -> LoadedTasks:
+def load_eval_tasks(name: str, eval_args: EvalArgs = DEFAULTS) -> LoadedTasks:
     """Load the eval tasks behind a name, with their documents.
 
     A name that the local files define is theirs; else the catalog's; else lm-eval's.
 
     Args:
         name: an lm-eval task, group or tag, or a name of the catalog.
-        include_path: folders with local task files; they win over built-in ones.
+        eval_args: says where local task files are, which win over built-in ones, and local data.
 
     Raises:
         WorkerError: no such folder or task, or its data is not on this machine.
     """
     with explain_loading(name):
-        manager, task_names = _find(name, include_path)
-        built = [item for task_name in task_names for item in _top_level(manager, task_name)]
+        seed_generators(eval_args)
+        manager, task_names = _find(name, eval_args.include_path)
+        with with_local_data(manager, task_names, eval_args.local_data, eval_args.num_fewshot):
+            built = [item for task_name in task_names for item in _top_level(manager, task_name)]
     if not built:
         raise WorkerError(f"eval dataset {name!r}: a group without tasks", hint="list some in its `task:`")
     if len(built) > 1:

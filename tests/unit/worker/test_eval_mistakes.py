@@ -32,12 +32,12 @@ def small_and_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def loading(folder: Path, name: str = "t") -> WorkerError:
     with pytest.raises(WorkerError) as caught:
-        load_eval_tasks(name, [str(folder)])
+        load_eval_tasks(name, EvalArgs(include_path=(str(folder),)))
     return caught.value
 
 
 def checking(folder: Path, name: str = "t", **eval_args: Any) -> WorkerError:
-    loaded = load_eval_tasks(name, [str(folder)])
+    loaded = load_eval_tasks(name, EvalArgs(include_path=(str(folder),)))
     with pytest.raises(WorkerError) as caught:
         check_tasks(loaded.leaves, EvalArgs(**eval_args))
     return caught.value
@@ -225,7 +225,7 @@ def test_examples_from_the_evaluated_split_may_show_the_answer(
     tmp_path: Path, changes: dict[str, Any], *, leaks: bool
 ) -> None:
     write_task(tmp_path, "t", **changes)
-    (task,) = load_eval_tasks("t", [str(tmp_path)]).leaves
+    (task,) = load_eval_tasks("t", EvalArgs(include_path=(str(tmp_path),))).leaves
 
     assert may_show_its_own_answer(task, 1) is leaks
     assert may_show_its_own_answer(task, 0) is False
@@ -233,7 +233,7 @@ def test_examples_from_the_evaluated_split_may_show_the_answer(
 
 def test_a_task_fixed_at_no_shots_runs_so_and_says_it(tmp_path: Path) -> None:
     write_task(tmp_path, "t", num_fewshot=0)
-    tasks = load_eval_tasks("t", [str(tmp_path)])
+    tasks = load_eval_tasks("t", EvalArgs(include_path=(str(tmp_path),)))
     asked = EvalArgs(num_fewshot=5)
 
     check_tasks(tasks.leaves, asked)

@@ -19,6 +19,7 @@ from lm_eval.tasks import TaskManager
 from hpcbench.catalog.eval_names import EVAL_NAMES
 from hpcbench.catalog.lm_eval_names import FILE
 from hpcbench.errors import WorkerError
+from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.worker.evaluate import results as eval_results
 from hpcbench.worker.evaluate.headline import metric_names, primary_metric
 from hpcbench.worker.evaluate.model import CutPrompts
@@ -66,7 +67,7 @@ def leaves(loaded: LoadedTasks) -> list[str]:
 def test_local_task_is_found_without_indexing_the_built_in_ones(tmp_path: Path) -> None:
     write_task(tmp_path, "toy")
 
-    loaded = load_eval_tasks("toy", [str(tmp_path)])
+    loaded = load_eval_tasks("toy", EvalArgs(include_path=(str(tmp_path),)))
 
     assert loaded.name == "toy"
     assert loaded.manager.all_tasks == ["toy"]
@@ -76,7 +77,7 @@ def test_local_task_is_found_without_indexing_the_built_in_ones(tmp_path: Path) 
 def test_local_task_wins_over_the_built_in_one_of_the_same_name(tmp_path: Path) -> None:
     write_task(tmp_path, "gsm8k")
 
-    loaded = load_eval_tasks("gsm8k", [str(tmp_path)])
+    loaded = load_eval_tasks("gsm8k", EvalArgs(include_path=(str(tmp_path),)))
 
     assert loaded.leaves[0].OUTPUT_TYPE == "multiple_choice"
 
@@ -85,7 +86,7 @@ def test_arc_is_the_size_weighted_group_of_easy_and_challenge(tmp_path: Path) ->
     write_task(tmp_path, "arc_easy")
     write_task(tmp_path, "arc_challenge")
 
-    loaded = load_eval_tasks("arc", [str(tmp_path)])
+    loaded = load_eval_tasks("arc", EvalArgs(include_path=(str(tmp_path),)))
 
     assert isinstance(loaded.headline, Group)
     assert loaded.name == "arc"
@@ -99,7 +100,7 @@ def test_group_with_local_members_needs_no_built_in_ones(tmp_path: Path) -> None
     group = {"group": "both", "task": ["first", "second"]}
     (tmp_path / "both.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
 
-    loaded = load_eval_tasks("both", [str(tmp_path)])
+    loaded = load_eval_tasks("both", EvalArgs(include_path=(str(tmp_path),)))
 
     assert set(loaded.manager.all_tasks) == {"both", "first", "second"}
     assert isinstance(loaded.headline, Group)
@@ -111,7 +112,7 @@ def test_tag_becomes_a_group_of_its_tasks(tmp_path: Path) -> None:
     write_task(tmp_path, "first", tag=["mine"])
     write_task(tmp_path, "second", tag=["mine"])
 
-    loaded = load_eval_tasks("mine", [str(tmp_path)])
+    loaded = load_eval_tasks("mine", EvalArgs(include_path=(str(tmp_path),)))
 
     assert loaded.name == "mine"
     assert leaves(loaded) == ["first", "second"]
@@ -121,7 +122,7 @@ def test_unknown_task_names_the_close_ones(tmp_path: Path) -> None:
     write_task(tmp_path, "toy")
 
     with pytest.raises(WorkerError) as caught:
-        load_eval_tasks("gsm8kk", [str(tmp_path)])
+        load_eval_tasks("gsm8kk", EvalArgs(include_path=(str(tmp_path),)))
 
     assert caught.value.message.startswith("eval dataset 'gsm8kk': not a task of hpcbench or of lm-eval")
     assert caught.value.hint is not None
@@ -154,7 +155,7 @@ def test_missing_data_names_the_dataset_and_prefetch_in_one_line(name: str) -> N
 
 def test_missing_include_path_is_named() -> None:
     with pytest.raises(WorkerError, match=r"eval_args.include_path: /no/such: no such folder"):
-        load_eval_tasks("toy", ["/no/such"])
+        load_eval_tasks("toy", EvalArgs(include_path=("/no/such",)))
 
 
 def test_gsm8k_shows_strict_match_and_keeps_flexible_extract(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_gsm8k_shows_strict_match_and_keeps_flexible_extract(tmp_path: Path) -> 
     }
     (tmp_path / "gsm8k_local.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
 
-    loaded = load_eval_tasks("gsm8k_local", [str(tmp_path)])
+    loaded = load_eval_tasks("gsm8k_local", EvalArgs(include_path=(str(tmp_path),)))
     row = {
         "alias": "gsm8k",
         "exact_match,strict-match": 0.5,
@@ -183,7 +184,7 @@ def test_gsm8k_shows_strict_match_and_keeps_flexible_extract(tmp_path: Path) -> 
 def test_multiple_choice_shows_accuracy_before_normalised_accuracy(tmp_path: Path) -> None:
     write_task(tmp_path, "toy", metric_list=[{"metric": "acc"}, {"metric": "acc_norm"}])
 
-    headline = load_eval_tasks("toy", [str(tmp_path)]).headline
+    headline = load_eval_tasks("toy", EvalArgs(include_path=(str(tmp_path),))).headline
 
     assert primary_metric(headline, {"acc,none": 0.1, "acc_stderr,none": 0.0, "acc_norm,none": 0.2}) == "acc,none"
     assert primary_metric(headline, {"acc_norm,none": 0.2}) == "acc_norm,none"
