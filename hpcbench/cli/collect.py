@@ -62,8 +62,9 @@ def collect(
     from hpcbench.cli.selection import choose_word, gather_suites
     from hpcbench.cli.watch import watch_report
     from hpcbench.cluster.save_dir import usual_save_dir
-    from hpcbench.report import render
+    from hpcbench.report import ReportContext, render
     from hpcbench.schemas.report_options import ReportOptions
+    from hpcbench.status.artifacts import ArtifactsOnDisk
     from hpcbench.storage.json_files import write_text
 
     file = None if output == STANDARD_OUTPUT else output
@@ -75,7 +76,8 @@ def collect(
     if chosen == TERMINAL and file is not None:
         raise PlanError(f"--format terminal: does not go into a file ({file})", hint="take --format markdown or html")
     root = usual_save_dir(save_dir)
-    make = partial(render, format=chosen, options=options)  # type: ignore[arg-type]  # checked above
+    context = ReportContext(artifacts=ArtifactsOnDisk(), folder=None if file is None else file.absolute().parent)
+    make = partial(render, format=chosen, options=options, context=context)  # type: ignore[arg-type]  # checked above
     collection = gather_suites(root, suites)
     if watch is not None and file is not None:
         watch_report(root, suites or (), file, make, every_s=watch or None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hpcbench.errors import ReportError
+from hpcbench.report.artifacts import ReportContext
 from hpcbench.report.csv_table import render_csv
 from hpcbench.report.document import build_document
 from hpcbench.report.json_report import render_json
@@ -15,11 +16,18 @@ from hpcbench.schemas.report_options import ReportOptions
 Format = Literal["markdown", "csv", "json", "html"]
 
 NO_OPTIONS = ReportOptions()
+NO_CONTEXT = ReportContext()
 
-__all__ = ["Format", "render"]
+__all__ = ["Format", "ReportContext", "render"]
 
 
-def render(collection: Collection, *, format: Format, options: ReportOptions = NO_OPTIONS) -> str:  # noqa: A002
+def render(
+    collection: Collection,
+    *,
+    format: Format,  # noqa: A002
+    options: ReportOptions = NO_OPTIONS,
+    context: ReportContext = NO_CONTEXT,
+) -> str:
     """Return the report: markdown and html are for people; csv (a row per experiment) and json hold raw values.
 
     Raises:
@@ -40,4 +48,4 @@ def render(collection: Collection, *, format: Format, options: ReportOptions = N
         case "html":
             from hpcbench.report.page import render_page
 
-            return render_page(collection, options)
+            return render_page(collection, options, context)

@@ -1,4 +1,4 @@
-"""What jobs leave beside their records, as reports ask for it: histories, samples, logs.
+"""What a report may use besides the collection: histories, samples and logs of jobs, and where it will lie.
 
 In: a job. Out: values. A report reads no disk; who renders one gives it the `Artifacts` that do, as
 `hpcbench.status.artifacts`.
@@ -7,6 +7,8 @@ In: a job. Out: values. A report reads no disk; who renders one gives it the `Ar
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from hpcbench.schemas.collection import JobView
@@ -44,3 +46,23 @@ class NoArtifacts:
     def log_tail(self, job: JobView) -> tuple[str, ...]:  # noqa: ARG002
         """Return no lines."""
         return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureLink:
+    """A picture that lies beside a report."""
+
+    suite: str
+    title: str
+    path: str
+    """As seen from the report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContext:
+    """What a report may use besides the collection."""
+
+    artifacts: Artifacts = field(default_factory=NoArtifacts)
+    folder: Path | None = None
+    """Where the report will lie, from which its links start; without it there are paths and no links."""
+    pictures: tuple[PictureLink, ...] = ()

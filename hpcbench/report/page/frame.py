@@ -16,6 +16,7 @@ import re
 import jinja2
 from markupsafe import Markup
 
+from hpcbench.report.artifacts import ReportContext
 from hpcbench.report.document import Document, build_document
 from hpcbench.report.escape import code_spans, one_line, printable
 from hpcbench.report.page.payload import build_payload
@@ -27,7 +28,8 @@ from hpcbench.storage.package_data import shipped_file
 TEMPLATE = "report.html.j2"
 TEMPLATE_OF_TABLES = "tables.html.j2"
 FOLDER = ("templates", "report")
-STYLES = ("report.css",)
+STYLE_OF_TABLES = "report.css"
+STYLES = (STYLE_OF_TABLES, "charts.css", "uplot/uPlot.min.css")
 PROGRAM = (
     "dom.js",
     "numbers.js",
@@ -35,14 +37,24 @@ PROGRAM = (
     "filter.js",
     "header.js",
     "best.js",
+    "uplot/notice.js",
+    "uplot/uPlot.iife.min.js",
+    "scatter.js",
+    "tradeoffs.js",
+    "series.js",
+    "curves.js",
     "pivot.js",
     "table.js",
     "toolbar.js",
+    "failures.js",
+    "timeline.js",
+    "experiment.js",
+    "ab.js",
     "notes.js",
     "start.js",
 )
 """One subject a file, in this order one program."""
-PACKED = ("experiments", "curves", "details")
+PACKED = ("experiments", "curves", "details", "failures")
 """Parts of the payload that grow with the number of experiments."""
 MOST_ROWS_WITHOUT_PROGRAM = 100
 """Rows of a table in a browser that runs no program."""
@@ -50,12 +62,12 @@ MOST_ROWS_WITHOUT_PROGRAM = 100
 _COMMENT_OR_INDENT = re.compile(r"^[ \t]*//.*\n|^[ \t]+", re.MULTILINE)
 
 
-def render_page(collection: Collection, options: ReportOptions) -> str:
+def render_page(collection: Collection, options: ReportOptions, context: ReportContext) -> str:
     """Return the report as one page; layouts other than `table` are tables alone."""
     document = build_document(collection, options)
     if document.layout != "table":
         return _tables(document)
-    return _page(document, build_payload(collection, options, document))
+    return _page(document, build_payload(collection, options, document, context))
 
 
 def packed(payload: JsonObject) -> JsonObject:
@@ -81,7 +93,7 @@ def _page(document: Document, payload: JsonObject) -> str:
 
 
 def _tables(document: Document) -> str:
-    style = _source(*STYLES)
+    style = _source(STYLE_OF_TABLES)
     return (
         environment()
         .get_template(TEMPLATE_OF_TABLES)

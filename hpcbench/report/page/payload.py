@@ -8,22 +8,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from hpcbench.report.artifacts import ReportContext
 from hpcbench.report.document import Document, SuiteSection, build_document
 from hpcbench.report.escape import code_spans, one_line
 from hpcbench.report.facts import facts_of
 from hpcbench.report.json_report import plain
+from hpcbench.report.layouts import table_columns
 from hpcbench.report.page.best import best_of
 from hpcbench.report.page.columns import PageColumn, page_columns
-from hpcbench.report.page.experiments import experiments_of
+from hpcbench.report.page.curves import curves_of
+from hpcbench.report.page.details import details_of
+from hpcbench.report.page.experiments import experiment_id, experiments_of
+from hpcbench.report.page.failures import failures_payload
+from hpcbench.report.ranking import main_column, ranked
 from hpcbench.report.rows import Row, merge_repeats
 from hpcbench.schemas.collection import Collection, SuiteView
 from hpcbench.schemas.report_options import ReportOptions
+from hpcbench.schemas.request import TRAININGS
 from hpcbench.storage.json_files import JsonObject
 
 VERSION = 1
+NO_CONTEXT = ReportContext()
 
 
-def build_payload(collection: Collection, options: ReportOptions, document: Document | None = None) -> JsonObject:
+def build_payload(
+    collection: Collection,
+    options: ReportOptions,
+    document: Document | None = None,
+    context: ReportContext = NO_CONTEXT,
+) -> JsonObject:
     """Return everything that the page shows; `document` is that of the same collection where it is built already."""
     document = build_document(collection, options) if document is None else document
     rows_of = [merge_repeats(facts_of(view) for view in suite.experiments) for suite in collection.suites]
@@ -39,10 +52,41 @@ def build_payload(collection: Collection, options: ReportOptions, document: Docu
         "suites": suites,
         "columns": [column.payload() for column in columns],
         "experiments": [entry for rows in rows_of for entry in experiments_of(rows, columns)],
+        **_beyond_figures(collection, document, rows_of, options=options, context=context),
     }
     found = plain(payload)
     assert isinstance(found, dict)  # noqa: S101 -- plain keeps the kind of a mapping
     return found
+
+
+def _beyond_figures(
+    collection: Collection,
+    document: Document,
+    rows_of: Sequence[Sequence[Row]],
+    *,
+    options: ReportOptions,
+    context: ReportContext,
+) -> JsonObject:
+    """Return curves, details and failures; the rows of each suite come first that its main figure ranks first."""
+    curves: JsonObject = {}
+    details: JsonObject = {}
+    ranks: list[JsonObject] = []
+    for suite, rows in zip(collection.suites, rows_of, strict=True):
+        rank_by = main_column(rows, table_columns(rows), options.over(suite.report).best)
+        order = ranked(rows, rank_by)
+        found = curves_of(order, context.artifacts)
+        curves |= {experiment_id(facts): series for facts, series in found}
+        members = [facts for row in order for facts in row.members]
+        details |= {experiment_id(facts): told for facts, told in details_of(members, context)}
+        trained = sum(facts.view.main is not None and facts.view.cmd in TRAININGS for facts in members)
+        name = None if rank_by is None else rank_by.key
+        ranks.append({"suite": one_line(suite.name), "by": name, "with_curves": len(found), "trained": trained})
+    failures = [
+        {"suite": one_line(section.name), **group}
+        for section in document.suites
+        for group in failures_payload(section.failures)
+    ]
+    return {"curves": {"ranks": ranks, "series": curves}, "details": details, "failures": failures}
 
 
 def _suite(
