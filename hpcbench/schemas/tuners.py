@@ -124,6 +124,7 @@ _TRUE: Final = frozenset({"true", "yes", "on"})
 _FALSE: Final = frozenset({"false", "no", "off"})
 
 
+@cache
 def list_tuners() -> tuple[str, ...]:
     """Return the names of all methods with a file, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules([str(TUNERS_FOLDER)])))

@@ -15,7 +15,9 @@ views.push({id: 'sweep', title: 'Sweep', render(section) {
   section.append(controls, grid);
   const draw = () => {
     const pivot = makePivot(asked);
-    grid.replaceChildren(el('div', {class: 'wide'}, pivotTable(pivot)), sweepCurves(pivot));
+    const curves = sweepCurves(pivot);
+    grid.classList.toggle('alone', !curves);
+    grid.replaceChildren(...[el('div', {class: 'wide'}, pivotTable(pivot)), curves].filter(Boolean));
   };
   const names = settings.map((column) => [column.key, column.label]);
   const pick = (part) => (value) => { asked[part] = value; draw(); };
@@ -42,7 +44,8 @@ function firstPivot(settings) {
   const value = report.suites.flatMap((suite) => suite.report.value || []).find((key) => figures().some((column) => column.key === key));
   const weight = (column) => {
     const values = new Set(report.experiments.map((experiment) => experiment.values[column.key]).filter((each) => each !== undefined));
-    return ([...values].every((each) => typeof each === 'number') ? 100 : 0) + values.size;
+    const having = report.experiments.filter((experiment) => experiment.values[column.key] !== undefined).length;
+    return (([...values].every((each) => typeof each === 'number') ? 100 : 0) + values.size) * having;
   };
   const [first, second] = [...settings].sort((a, b) => weight(b) - weight(a)).map((column) => column.key);
   const columns = known.length ? known[known.length - 1] : first;
@@ -56,9 +59,8 @@ function makePivot({rows, columns, value}) {
   const rowValues = new Set();
   const columnValues = new Set();
   for (const experiment of visibleRows().flatMap((row) => row.members)) {
-    const at = rows ? experiment.values[rows] : '';
-    const over = columns ? experiment.values[columns] : '';
-    if (at === undefined || over === undefined) continue;
+    const at = rows ? experiment.values[rows] ?? null : '';
+    const over = columns ? experiment.values[columns] ?? null : '';
     rowValues.add(at);
     columnValues.add(over);
     const key = JSON.stringify([at, over]);
@@ -76,7 +78,8 @@ function makePivot({rows, columns, value}) {
     cell.spread = deviation(cell.values);
     means.push(cell.mean);
   }
-  const order = (values) => [...values].sort(compare);
+  // A setting that an experiment does not have, such as the rank of a full fine-tuning, comes last.
+  const order = (values) => [...values].sort((a, b) => (a === null) - (b === null) || compare(a, b));
   return {rows, columns, column, rowValues: order(rowValues), columnValues: order(columnValues),
     low: Math.min(...means), high: Math.max(...means), at: (row, over) => cells.get(JSON.stringify([row, over]))};
 }
@@ -90,9 +93,13 @@ function pivotTable(pivot) {
   const caption = `${column.label}: mean ± standard deviation (n)${leftOut ? `; ${leftOut} values not shown` : ''}`;
   return el('table', {class: 'pivot'}, el('caption', null, caption), el('thead', null,
     columnLabel ? el('tr', null, el('td'), el('th', {colspan: over.length, scope: 'colgroup'}, columnLabel)) : null,
-    el('tr', null, el('th', {scope: 'col'}, rowLabel), over.map((value) => el('th', {scope: 'col', class: 'number'}, value === '' ? column.label : settingText(value))))),
+    el('tr', null, el('th', {scope: 'col'}, rowLabel), over.map((value) => el('th', {scope: 'col', class: 'number'}, value === '' ? column.label : valueName(value))))),
   el('tbody', null, pivot.rowValues.slice(0, MOST_VALUES).map((row) => el('tr', null,
-    el('th', {scope: 'row'}, row === '' ? 'all' : settingText(row)), over.map((value) => pivotCell(pivot, pivot.at(row, value)))))));
+    el('th', {scope: 'row'}, valueName(row)), over.map((value) => pivotCell(pivot, pivot.at(row, value)))))));
+}
+
+function valueName(value) {
+  return value === '' ? 'all' : value === null ? '-' : settingText(value);
 }
 
 function pivotCell(pivot, cell) {
@@ -114,15 +121,15 @@ function pivotCell(pivot, cell) {
 
 // One curve per row of the pivot over its columns; with more rows than colours the best ones.
 function sweepCurves(pivot) {
-  const over = pivot.columnValues.filter((value) => pivot.rowValues.some((row) => (pivot.at(row, value) || {}).mean !== undefined));
+  const over = pivot.columnValues.filter((value) => value !== null && pivot.rowValues.some((row) => (pivot.at(row, value) || {}).mean !== undefined));
   const curves = pivot.rowValues.map((row) => ({row, points: over.map((value) => [value, pivot.at(row, value)]).filter(([, cell]) => cell && cell.mean !== undefined)}))
     .filter((curve) => curve.points.length);
-  if (over.length < 2 || !curves.length) return el('p', {class: 'soft small'}, 'No curve: it takes two columns with figures.');
+  if (over.length < 2 || !curves.length) return null;
   const sign = pivot.column.better === 'lower' ? 1 : -1;
   const goal = (curve) => Math.min(...curve.points.map(([, cell]) => sign * cell.mean));
   const drawn = new Set([...curves].sort((a, b) => goal(a) - goal(b)).slice(0, MOST_CURVES));
   const kept = curves.filter((curve) => drawn.has(curve));
-  const names = kept.map((curve, number) => el('li', null, el('span', {class: `line c${number}`, 'aria-hidden': 'true'}), curve.row === '' ? 'all' : settingText(curve.row)));
+  const names = kept.map((curve, number) => el('li', null, el('span', {class: `line c${number}`, 'aria-hidden': 'true'}), valueName(curve.row)));
   const title = pivot.rows ? report.column.get(pivot.rows).label : '';
   const left = curves.length - kept.length;
   return el('figure', {class: 'chart'}, el('figcaption', null, `${pivot.column.label} over ${report.column.get(pivot.columns)?.label || ''}`),
@@ -165,7 +172,7 @@ function curveDrawing(pivot, over, curves) {
 function curveLine(pivot, curve, colour, x, y) {
   const path = curve.points.map(([value, cell], number) => `${number ? 'L' : 'M'}${x(value).toFixed(1)} ${y(cell.mean).toFixed(1)}`).join('');
   const marks = curve.points.flatMap(([value, cell]) => {
-    const text = `${curve.row === '' ? '' : `${report.column.get(pivot.rows).label} ${settingText(curve.row)}, `}${report.column.get(pivot.columns).label} ${settingText(value)}: `
+    const text = `${curve.row === '' ? '' : `${report.column.get(pivot.rows).label} ${valueName(curve.row)}, `}${report.column.get(pivot.columns).label} ${settingText(value)}: `
       + `${numberText(cell.mean, pivot.column.decimals)}${cell.spread === null ? '' : ` ± ${numberText(cell.spread, pivot.column.decimals)}`} (n=${cell.values.length})`;
     const error = cell.spread ? svg('line', {x1: x(value), x2: x(value), y1: y(cell.mean - cell.spread), y2: y(cell.mean + cell.spread)}) : null;
     return [error, svg('circle', {cx: x(value), cy: y(cell.mean), r: 3.5}, svg('title', null, text))];

@@ -2,6 +2,7 @@
 
 const PAGE_OF_ROWS = 200;
 const MOST_ON_ONE_LINE = 26;
+const MOST_ROWS_WITHOUT_FRAME = 30;
 const collator = new Intl.Collator('en', {numeric: true, sensitivity: 'base'});
 const GROUPS = {result: 'Results', varies: 'What varies', more: 'Everything else'};
 
@@ -11,18 +12,21 @@ views.push({id: 'table', title: 'Experiments', render(section) {
     return;
   }
   let limit = PAGE_OF_ROWS;
-  const frame = el('div', {class: 'wide tall', tabindex: '0', role: 'region', 'aria-label': 'table of experiments'});
+  const frame = el('div', {class: 'wide', tabindex: '0', role: 'region', 'aria-label': 'table of experiments'});
   const table = el('table', {class: 'experiments'});
   frame.append(table);
   const count = el('p', {class: 'soft small', id: 'shown', role: 'status'});
   const more = el('p', {class: 'more'});
-  section.append(toolbar(), count, frame, more, legend());
+  const shared = el('div', {class: 'soft small'});
+  section.append(shared, toolbar(), count, frame, more, legend());
   const draw = () => {
     const rows = sortedRows();
     const columns = shownColumns();
     table.replaceChildren(tableHead(rows, columns), el('tbody', null, rows.slice(0, limit).map((row) => tableRow(row, columns))));
+    frame.classList.toggle('tall', Math.min(rows.length, limit) > MOST_ROWS_WITHOUT_FRAME);
     fitErrors(table);
     count.textContent = shownText(rows);
+    shared.replaceChildren(...sharedSettings());
     more.replaceChildren(...moreButtons(rows.length - limit, (number) => { limit += number; draw(); }));
   };
   const restart = () => { limit = firstLimit(); draw(); };
@@ -153,6 +157,12 @@ function stateCell(row) {
   const told = row.members.length === 1 ? row.members[0].state_text : null;
   const worst = row.members.find((member) => !member.complete) || row.members[0];
   return el('td', {class: `state ${stateClass(worst.state)}`, title: told || null}, el('span', {class: 'dot', 'aria-hidden': 'true'}), el('span', {class: 'told'}, told || summary));
+}
+
+// What no column says because all experiments of a suite have it.
+function sharedSettings() {
+  const suites = report.suites.filter((suite) => suite.shared && (!chosen.suite || suite.name === chosen.suite));
+  return suites.map((suite) => el('p', null, suites.length > 1 ? `${suite.name}, all: ` : 'All: ', suite.shared));
 }
 
 function shownText(rows) {

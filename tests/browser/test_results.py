@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
+from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.record import Cause
 from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.states import JobState
@@ -39,6 +39,24 @@ def small_sweep() -> Collection:
             ExperimentView(suite="sweep", name=f"{base}-seed{repeat}", base_experiment=base, cmd="sft", main=train)
         )
     return Collection(suites=(SuiteView(name="sweep", experiments=tuple(views)),), collected_at=parts.COLLECTED_AT)
+
+
+def many() -> Collection:
+    """Return enough finished experiments for a table with a frame, and for a second page of it."""
+    views = [
+        ExperimentView(suite="many", name=f"e{number}", cmd="sft", main=_finished(f"e{number}", number))
+        for number in range(450)
+    ]
+    return Collection(suites=(SuiteView(name="many", experiments=tuple(views)),), collected_at=parts.COLLECTED_AT)
+
+
+def _finished(name: str, number: int) -> JobView:
+    figures = parts.train_metrics(
+        trainable=1, total=1000, train_loss=1.0, eval_loss=number / 100, num_samples=100, train_time_s=50,
+        reserved_gib=(10.0,), mfu=0.3,
+    )  # fmt: skip
+    args = parts.PIG_LATIN | parts.LORA | {"lora_rank": 1 + number % 8}
+    return parts.make_job(name, "train", suite="many", args=args, metrics=figures, environment=parts.A100)
 
 
 def hostile() -> Collection:
@@ -186,7 +204,7 @@ def test_the_best_is_marked_and_so_is_what_is_within_its_error(tuner: Page) -> N
 
 
 def test_names_and_heads_stay_while_the_table_scrolls(open_page: Open) -> None:
-    page = open_page(cases.tuner(), size=(700, 400))
+    page = open_page(many(), size=(700, 400))
 
     def places() -> tuple[float, float]:
         name, frame, top = ("#table tbody th", "#table .wide", "#table thead th")
@@ -198,6 +216,17 @@ def test_names_and_heads_stay_while_the_table_scrolls(open_page: Open) -> None:
     page.locator("#table .wide").evaluate("(frame) => { frame.scrollLeft = 300; frame.scrollTop = 40; }")
     assert page.locator("#table .wide").evaluate("(frame) => frame.scrollLeft") == 300
     assert places() == before
+
+
+def test_rows_that_are_not_shown_are_counted_and_come_on_demand(open_page: Open) -> None:
+    page = open_page(many())
+    assert len(names(page)) == 200
+    expect(page.locator("#table .more")).to_contain_text("250 rows not shown")
+    page.locator("#table .more button", has_text="show 200 more").click()
+    assert len(names(page)) == 400
+    page.locator("#table .more button", has_text="show 50 more").click()
+    assert len(names(page)) == 450
+    expect(page.locator("#table .more")).to_be_hidden()
 
 
 def copied(page: Page, button: str) -> str:

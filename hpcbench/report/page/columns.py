@@ -6,15 +6,16 @@ In: the rows of all suites. Out: `PageColumn`s, results first. A column without 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from hpcbench.report.column import Column, Raw, cell_text
+from hpcbench.report.cells import number_text
+from hpcbench.report.column import Column, Raw
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.facts import Facts
 from hpcbench.report.layouts import table_columns
 from hpcbench.report.rows import Row
-from hpcbench.report.settings import varying_settings
+from hpcbench.report.settings import number_setting, varying_settings
 from hpcbench.storage.json_files import JsonObject
 
 Kind = Literal["figure", "setting", "text"]
@@ -22,8 +23,6 @@ Group = Literal["result", "varies", "more"]
 
 OWN_PLACES = frozenset({"suite", "experiment", "base_experiment", "cmd", "state"})
 """Keys of what each experiment of the page holds apart from its values."""
-JOINED = frozenset({"tuner_params", "hypers"})
-"""Keys of columns that join several arguments, which have columns to themselves on the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,39 +66,55 @@ def _rank(column: PageColumn) -> int:
 
 def _columns_of(rows: Sequence[Row]) -> Iterable[PageColumn]:
     experiments = [facts for row in rows for facts in row.members]
-    settings = varying_settings(experiments)
-    known = {column.key for column in settings}
-    shown = [column for column in table_columns(rows) if column.key not in OWN_PLACES | known]
-    known |= {column.key for column in shown}
-    for column in shown:
-        values = [value for value in map(column.get, experiments) if value is not None]
-        if column.measured:
-            yield _page_column(column, values, kind="figure", group="result")
-        else:
-            varies = len(set(values)) > 1 and column.key not in JOINED
-            yield _page_column(column, values, kind=_kind(values), group="varies" if varies else "more")
-    for column in settings:
-        yield _page_column(column, map(column.get, experiments), kind="setting", group="varies")
+    settings = {column.key for column in varying_settings(experiments)}
+    told = {column.key: column for column in table_columns(rows) if column.key not in OWN_PLACES}
+    for column in told.values():
+        values = [column.get(facts) for facts in experiments]
+        kind: Kind = "setting" if column.key in settings else "figure" if column.measured else _kind(values)
+        yield _page_column(column, values, kind=kind, group="result" if column.measured else "varies")
     for column in DATA_ONLY:
-        values = [value for value in map(column.get, experiments) if value is not None]
-        if column.key not in known and column.key not in OWN_PLACES and values:
+        if column.key in told or column.key in OWN_PLACES:
+            continue
+        values = [column.get(facts) for facts in experiments]
+        if any(value is not None for value in values):
             yield _page_column(column, values, kind=_kind(values), group="more")
 
 
 def _kind(values: Iterable[Raw]) -> Kind:
-    return (
-        "figure" if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values) else "text"
-    )
+    return "figure" if all(value is None or _is_number(value) for value in values) else "text"
 
 
 def _page_column(column: Column, values: Iterable[Raw], *, kind: Kind, group: Group) -> PageColumn:
-    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    is_whole = not column.measured and column.scale == 1 and all(isinstance(value, int) for value in numbers)
+    is_whole = (
+        not column.measured and column.scale == 1 and all(value is None or type(value) is int for value in values)
+    )
     return PageColumn(column=column, kind=kind, group=group, decimals=0 if is_whole else column.decimals)
 
 
-def shown_text(column: Column, facts: Facts) -> str | None:
-    """Return the short text of a cell, as in the terminal; None where nothing is known."""
-    if column.get(facts) is None:
+def _is_number(value: Raw) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def told_text(page_column: PageColumn, facts: Facts, raw: Raw) -> str | None:
+    """Return the short text of a cell, as in the terminal, where it is not what the page makes of `raw` by itself."""
+    column = page_column.column
+    if raw is None:
         return None if column.state is None else column.state(facts)
-    return column.brief(facts) if column.brief is not None else cell_text(replace(column, show=None), facts)
+    if column.brief is not None:
+        text = column.brief(facts)
+    elif column.show is not None and not column.measured:
+        text = column.show(facts)
+    elif column.unit is not None:
+        number = str(raw) if isinstance(raw, (str, bool)) else number_text(raw * column.scale, column.decimals)
+        text = number + column.unit(facts)
+    else:
+        return None
+    return None if text == _own_text(page_column, raw) else text
+
+
+def _own_text(page_column: PageColumn, raw: Raw) -> str:
+    """Return what the page prints of a value by itself, as `templates/report/numbers.js` does."""
+    if raw is None or isinstance(raw, (str, bool)):
+        return str(raw)
+    number = raw * page_column.column.scale
+    return number_setting(number) if page_column.kind == "setting" else number_text(number, page_column.decimals)

@@ -6,14 +6,13 @@ repeated as text.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from hpcbench.report.cells import number_text
 from hpcbench.report.column import Raw
 from hpcbench.report.csv_table import score_values
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, state_text
-from hpcbench.report.page.columns import PageColumn, shown_text
+from hpcbench.report.page.columns import PageColumn, told_text
 from hpcbench.report.rows import Row
 from hpcbench.schemas.states import JobState
 from hpcbench.storage.json_files import JsonObject
@@ -40,8 +39,7 @@ def _experiment(facts: Facts, columns: Sequence[PageColumn], *, row: Row) -> Jso
         raw = column.get(facts)
         if raw is not None:
             values[column.key] = one_line(raw) if isinstance(raw, str) else raw
-        text = shown_text(column, facts)
-        if text is not None and text != _default_text(page_column, raw):
+        if (text := told_text(page_column, facts, raw)) is not None:
             texts[column.key] = one_line(text)
         if (error := scores.get(f"{column.key}_stderr")) is not None:
             errors[column.key] = error
@@ -64,15 +62,6 @@ def _experiment(facts: Facts, columns: Sequence[PageColumn], *, row: Row) -> Jso
     return {key: value for key, value in known.items() if value is not None and value != {}}
 
 
-def _default_text(page_column: PageColumn, raw: Raw) -> str | None:
-    """Return what the page prints of a value by itself."""
-    if raw is None or isinstance(raw, (str, bool)):
-        return None if raw is None else str(raw)
-    if page_column.kind == "setting":
-        return f"{raw * page_column.column.scale:g}"
-    return number_text(raw * page_column.column.scale, page_column.decimals)
-
-
 def _repeat(facts: Facts) -> int | None:
     numbers = (job.request.repeat for job in facts.view.jobs if job.request is not None)
     return next((number for number in numbers if number is not None), None)
@@ -89,21 +78,3 @@ def _arguments_set(facts: Facts) -> dict[str, list[object]]:
         for name, source in sorted(sources.items())
         if source != "default" and name in facts.raw_args
     }
-
-
-def peer_groups(rows: Sequence[Row], columns: Sequence[PageColumn]) -> dict[str, list[int]]:
-    """Return, for each column with several groups of comparable rows, the number of each row's group."""
-    found: dict[str, list[int]] = {}
-    for page_column in columns:
-        column = page_column.column
-        if column.peers is None or column.better is None:
-            continue
-        numbers: dict[Hashable, int] = {}
-        groups = [numbers.setdefault(column.peers(_with_value(page_column, row)), len(numbers)) for row in rows]
-        if len(numbers) > 1:
-            found[column.key] = groups
-    return found
-
-
-def _with_value(page_column: PageColumn, row: Row) -> Facts:
-    return next((facts for facts in row.members if page_column.column.get(facts) is not None), row.first)
