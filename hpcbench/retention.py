@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from hpcbench.schemas.cluster_profile import Keep
-from hpcbench.schemas.collection import Collection, JobView, matches
+from hpcbench.schemas.collection import Collection, JobView, choose_jobs
 from hpcbench.schemas.metrics import CommandMetrics, ExportMetrics, TrainMetrics
 from hpcbench.schemas.record import PUSH_PENDING, Record
 from hpcbench.schemas.request import JobRef, JobRequest
@@ -65,6 +65,7 @@ def kept_names(metrics: TrainMetrics, keep: Keep) -> set[str]:
 def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -> list[Removal]:
     """Return the folders that go, of all finished trainings that match a pattern."""
     found: list[Removal] = []
+    named = {(job.suite, *job.ref) for job in choose_jobs(collection, patterns)}
     for suite in collection.suites:
         takers: dict[JobRef, list[JobView]] = {}
         for taker in suite.jobs.values():
@@ -77,7 +78,7 @@ def find_removals(collection: Collection, patterns: Sequence[str], keep: Keep) -
                 continue
             if not is_over(train, takers.get(train.ref, ())):
                 continue
-            if patterns and not any(matches(train, pattern) for pattern in patterns):
+            if (suite.name, *train.ref) not in named:
                 continue
             metrics = train.record.metrics
             if isinstance(metrics, TrainMetrics):

@@ -102,7 +102,7 @@ def logs(
 ) -> None:
     """Print a job's log."""
     from hpcbench.cli.output import print_file
-    from hpcbench.cli.selection import gather_named, need_jobs, parse_states
+    from hpcbench.cli.selection import choose_followed, gather_named, need_jobs, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.schemas.collection import choose_jobs
     from hpcbench.status.logs import log_files, newest_log
@@ -113,9 +113,8 @@ def logs(
     with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
     if not with_logs:
         raise HpcbenchError(f"{name}: no log yet", hint=command("why", name))
-    if len(with_logs) > 1 and follow:
-        options = ", ".join(f"{job.suite}/{job.experiment}/{job.job}" for job in with_logs)
-        raise HpcbenchError(f"{name}: several jobs have logs; follow one of: {options}")
+    if follow:
+        with_logs = [choose_followed(with_logs, name)]
     for job in with_logs:
         log = newest_log(job, attempt)
         if log is None:

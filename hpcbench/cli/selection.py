@@ -11,9 +11,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
-from hpcbench.errors import PlanError, did_you_mean
+from hpcbench.errors import PlanError, did_you_mean, name_first
 from hpcbench.invocation import quoted
-from hpcbench.schemas.collection import Collection, JobView, matches
+from hpcbench.schemas.collection import Collection, JobView, jobs_named
+from hpcbench.schemas.request import EVAL_PREFIX
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite import Suite
 from hpcbench.status.gather import gather
@@ -61,7 +62,7 @@ def _refuse_unknown(collection: Collection, save_dir: Path, names: Sequence[str]
     unknown = [
         name
         for name in names or ()
-        if not any(fnmatchcase(suite, name) for suite in suites) and not any(matches(job, name) for job in jobs)
+        if not any(fnmatchcase(suite, name) for suite in suites) and not jobs_named(jobs, name)
     ]
     if unknown:
         known = suites | {job.experiment for job in jobs} | {f"{job.suite}/{job.experiment}" for job in jobs}
@@ -79,6 +80,24 @@ def need_jobs(jobs: Sequence[JobView], names: Sequence[str] | None) -> None:
     """Raise PlanError where there are no jobs."""
     if not jobs:
         raise PlanError(f"no such job: {' '.join(names or ['(all)'])}", hint=f"{quoted('status')} shows all names")
+
+
+def choose_followed(jobs: Sequence[JobView], name: str) -> JobView:
+    """Return the job whose log is followed: the one that runs, else the main job of the one experiment that is meant.
+
+    Raises:
+        PlanError: several may be meant.
+    """
+    running = [job for job in jobs if job.state is JobState.RUNNING]
+    mains = [job for job in jobs if not job.job.startswith(EVAL_PREFIX)]
+    for found in (running, mains, jobs):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = name_first([f"{job.suite}/{job.experiment}/{job.job}" for job in found])
+            what = "run" if found is running else "have logs"
+            raise PlanError(f"{name}: several jobs {what}; expected: one of {names}")
+    raise PlanError(f"{name}: no log yet")
 
 
 def gather_suites(save_dir: Path, names: Sequence[str] | None) -> Collection:

@@ -5,8 +5,9 @@ In: plans, records, submissions and one scheduler query, by `status/collect.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from hpcbench.schemas.record import Record
 from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import EVAL_PREFIX, JobRef, JobRequest
 from hpcbench.schemas.states import ALIVE, JobState
+
+MATRIX_SUFFIX = re.compile(r"-[A-Za-z_][\w.]*=.*$")
+"""What a matrix adds to the name of an experiment, as in `lora-lora_rank=8`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +154,27 @@ def choose_jobs(collection: Collection, patterns: Sequence[str] = (), states: Se
 
     Jobs under way that are not in the suite any more are among them.
     """
+    jobs = collection.all_jobs
+    named = {(job.suite, *job.ref) for pattern in patterns for job in jobs_named(jobs, pattern)}
     return [
-        job
-        for job in collection.all_jobs
-        if (not states or job.state in states) and (not patterns or any(matches(job, pattern) for pattern in patterns))
+        job for job in jobs if (not states or job.state in states) and (not patterns or (job.suite, *job.ref) in named)
     ]
+
+
+def jobs_named(jobs: Sequence[JobView], pattern: str) -> list[JobView]:
+    """Return the jobs that a name or a name glob means.
+
+    Where it means none as it is, it may be the name that the suite's file has, before matrix and repeats were expanded.
+    """
+    return [job for job in jobs if matches(job, pattern)] or [
+        job for job in jobs for name in _written_names(job) if matches(replace(job, experiment=name), pattern)
+    ]
+
+
+def _written_names(job: JobView) -> set[str]:
+    base = None if job.request is None else job.request.base_experiment
+    expanded = {job.experiment} if base is None else {job.experiment, base}
+    return {MATRIX_SUFFIX.sub("", name) for name in expanded} - {job.experiment} | ({base} if base else set())
 
 
 def matches(job: JobView, pattern: str) -> bool:

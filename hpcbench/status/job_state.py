@@ -84,7 +84,7 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a li
     record, reported, parent = evidence.record, evidence.reported, evidence.parent
     alive = reported is not None and reported.state in ALIVE
     if evidence.submitted and (record is None or not is_final(record)) and (why := _why_no_answer(evidence)):
-        return JobState.UNKNOWN, why
+        return _conclude_without_answer(evidence, why)
     if record is not None and (record.state in FINISHED_WELL or not alive):
         return _conclude_from_record(record, evidence)
     runs = reported is not None and reported.state is JobState.RUNNING
@@ -106,6 +106,16 @@ def is_final(record: Record) -> bool:
     # Where Slurm limits memory, only its own state shows whether a SIGKILL was its out-of-memory kill.
     killed = record.cause is not None and record.cause.signal == signal.SIGKILL
     return record.state in FINISHED_WELL or not (killed or may_come_back(record))
+
+
+def _conclude_without_answer(evidence: Evidence, why: str) -> tuple[JobState, str]:
+    """Return blocked for a job whose parent left no model by its final record, else unknown."""
+    parent, near = evidence.parent, evidence.elsewhere is None and evidence.submitter is None
+    if parent is not None and near and evidence.record is None and parent.state in CANNOT_FOLLOW:
+        by_record = parent.record is not None and is_final(parent.record)
+        if by_record or parent.state is JobState.BLOCKED:
+            return JobState.BLOCKED, f"{evidence.parent_name} is {parent.state}"
+    return JobState.UNKNOWN, why
 
 
 def _why_no_answer(evidence: Evidence) -> str:

@@ -35,6 +35,9 @@ from tests.support.job_cases import command, experiment, record, suite, view
 from tests.unit.plan.test_plan import plan
 
 FAILED_TRAIN = view(plan(command("a"))[0], JobState.FAILED)
+RECORDED_FAILURE = view(plan(command("a"))[0], JobState.FAILED, record=record(JobState.FAILED))
+RECORDED_TIMEOUT = view(plan(command("a"))[0], JobState.TIMEOUT, record=record(JobState.TIMEOUT))
+BLOCKED_EVAL = view(plan(command("a"))[0], JobState.BLOCKED)
 GOOD_TRAIN = view(plan(command("a"))[0], JobState.COMPLETED)
 
 
@@ -80,6 +83,15 @@ def used_up(max_attempts: int) -> dict[str, Any]:
         (Evidence(record=record(JobState.CANCELLED), submitted=True, submitter="ada"), JobState.UNKNOWN),
         (Evidence(submitted=True, answered=False, cancelled=True), JobState.UNKNOWN),
         (Evidence(submitted=True, answered=False, parent=FAILED_TRAIN), JobState.UNKNOWN),
+        # The parent's final record tells without any scheduler, at any distance.
+        (Evidence(submitted=True, answered=False, parent=RECORDED_FAILURE), JobState.BLOCKED),
+        (Evidence(submitted=True, answered=False, parent=BLOCKED_EVAL), JobState.BLOCKED),
+        (Evidence(submitted=True, answered=False, parent=RECORDED_TIMEOUT), JobState.UNKNOWN),
+        (Evidence(submitted=True, elsewhere="far", parent=RECORDED_FAILURE), JobState.UNKNOWN),
+        (
+            Evidence(record=record(JobState.TIMEOUT), submitted=True, answered=False, parent=RECORDED_FAILURE),
+            JobState.UNKNOWN,
+        ),
         # Nothing follows these.
         (Evidence(record=record(JobState.FAILED), submitted=True, answered=False), JobState.FAILED),
         (Evidence(record=record(JobState.HOST_OUT_OF_MEMORY), submitted=True, elsewhere="far"), HOST_OOM),
