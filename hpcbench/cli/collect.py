@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from hpcbench.cli.conventions import WatchingVerb, add_verb
 from hpcbench.cli.options import SaveDir, Watch
 from hpcbench.cli.report_format import FORMATS, STANDARD_OUTPUT, TERMINAL, choose_format
 from hpcbench.errors import PlanError
+
+if TYPE_CHECKING:
+    from hpcbench.schemas.collection import Collection
 
 LAYOUTS = ("table", "swift", "pivot", "lm-eval")
 
@@ -52,6 +55,16 @@ def collect(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file; - prints.")
     ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            "--plots",
+            metavar="DIR",
+            help="Draw the main pictures (scores, trade-offs, losses) as PNG and SVG into this folder; Markdown shows "
+            "them.",
+            file_okay=False,
+        ),
+    ] = None,
     watch: Watch = None,
 ) -> None:
     """Build the report from the records.
@@ -59,6 +72,7 @@ def collect(
     It changes nothing but the report, so cron may run it.
     """
     from hpcbench.cli.output import print_report, print_warnings
+    from hpcbench.cli.plots import draw_plots
     from hpcbench.cli.selection import choose_word, gather_suites
     from hpcbench.cli.watch import watch_report
     from hpcbench.cluster.save_dir import usual_save_dir
@@ -77,12 +91,20 @@ def collect(
         raise PlanError(f"--format terminal: does not go into a file ({file})", hint="take --format markdown or html")
     root = usual_save_dir(save_dir)
     context = ReportContext(artifacts=ArtifactsOnDisk(), folder=None if file is None else file.absolute().parent)
-    make = partial(render, format=chosen, options=options, context=context)  # type: ignore[arg-type]  # checked above
+
+    def make(collection: Collection) -> str:
+        around = (
+            context if plots is None else replace(context, pictures=draw_plots(collection, options, context, plots))
+        )
+        return render(collection, format=chosen, options=options, context=around)  # type: ignore[arg-type]  # checked
+
     collection = gather_suites(root, suites)
     if watch is not None and file is not None:
         watch_report(root, suites or (), file, make, every_s=watch or None)
         return
     if chosen == TERMINAL:
+        if plots is not None:
+            draw_plots(collection, options, context, plots)
         print_report(collection, suites or ())
         return
     print_warnings(collection)

@@ -40,7 +40,7 @@ def render(
         )
     match format:
         case "markdown":
-            return render_markdown(build_document(collection, options))
+            return render_markdown(build_document(collection, options), context.pictures)
         case "csv":
             return render_csv(collection)
         case "json":

@@ -55,7 +55,7 @@ class PictureLink:
     suite: str
     title: str
     path: str
-    """As seen from the report."""
+    """Of the PNG as seen from the report, with `/`; the SVG has the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
+from urllib.parse import quote
 
 from tabulate import tabulate
 
+from hpcbench.report.artifacts import PictureLink
 from hpcbench.report.document import Document, SuiteSection
 from hpcbench.report.escape import (
     CELL_LIMIT,
@@ -26,24 +28,27 @@ SWIFT_CELL_LIMIT = 160
 """SWIFT 2.x's longest tuner_params have 94 characters."""
 
 
-def render_markdown(document: Document) -> str:
-    """Return the whole report, a heading per suite."""
+def render_markdown(document: Document, pictures: Sequence[PictureLink] = ()) -> str:
+    """Return the whole report, a heading per suite, with the pictures of each after its tables."""
     lines = [] if document.layout == "swift" else ["# hpcbench report", ""]
     if document.warnings:
         lines += ["## Warnings", "", *_bullets(document.warnings), ""]
     if not document.suites:
         lines += [f"No experiments found; collected {markdown_text(document.collected_at)}.", ""]
     for suite in document.suites:
-        lines += _suite_lines(suite, is_swift=suite.layout == "swift")
+        own_pictures = [picture for picture in pictures if picture.suite == suite.name]
+        lines += _suite_lines(suite, own_pictures, is_swift=suite.layout == "swift")
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
+def _suite_lines(suite: SuiteSection, pictures: Sequence[PictureLink], *, is_swift: bool) -> list[str]:
     lines = [] if is_swift else [f"## {markdown_text(suite.name)}", "", f"{markdown_text(suite.counts)}", ""]
     lines += [f"The same in every row that has it: {markdown_text(suite.shared)}", ""] if suite.shared else []
     for table in suite.tables:
         title = [f"### {markdown_text(table.title)}", ""] if table.title else []
         lines += _swift_table_lines(table) if is_swift else [*title, _table_text(table), ""]
+    if pictures:
+        lines += ["### Pictures", "", *(text for picture in pictures for text in _picture_lines(picture))]
     if suite.warnings:
         lines += ["### Warnings", "", *_bullets(suite.warnings), ""]
     if suite.failures:
@@ -58,6 +63,11 @@ def _suite_lines(suite: SuiteSection, *, is_swift: bool) -> list[str]:
         lines += [f"- {markdown_line(key)}: {markdown_text(value)}" for key, value in suite.environment]
         lines.append("")
     return lines
+
+
+def _picture_lines(picture: PictureLink) -> list[str]:
+    path = quote(picture.path)
+    return [f"[![{markdown_text(picture.title)}]({path})]({path.removesuffix('.png')}.svg)", ""]
 
 
 def _table_text(table: Table) -> str:

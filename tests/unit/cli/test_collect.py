@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hpcbench.cli.conventions import EXIT_USAGE
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
+from tests.support.report_cases import quickstart
 from tests.support.typed_commands import Ended, run_here
 
 SUITES = ("qwen", "tuners-a100", "tuners-h200")
@@ -85,7 +87,8 @@ def test_a_terminal_shows_the_short_report_and_names_the_command_of_the_whole_on
 
 @pytest.mark.parametrize("words", [["-o", "-"], ["--format", "markdown"], ["--layout", "swift"]])
 def test_a_terminal_shows_markdown_where_that_is_asked_for(words: list[str]) -> None:
-    assert "| exp_name" in collect(*words, columns=80).out
+    name = "exp_name" if "swift" in words else "experiment"
+    assert f"| {name}" in collect(*words, columns=80).out
 
 
 def test_a_pipe_gets_markdown_unless_the_terminal_report_is_asked_for() -> None:
@@ -129,3 +132,33 @@ def test_a_layout_that_a_format_has_no_place_for_is_wrong_usage(format_: str) ->
     done = collect("--layout", "swift", "--format", format_)
     assert (done.code, done.out) == (EXIT_USAGE, "")
     assert f"--layout swift: {format_} holds raw values" in done.err
+
+
+def test_plots_are_written_beside_the_report_which_shows_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    (folder / "reports").mkdir()
+    monkeypatch.setattr("hpcbench.cli.selection.gather_suites", lambda *_: quickstart())
+    ended = collect("--plots", "plots", "-o", "reports/report.md")
+    assert ended.code == 0
+    assert ended.out == "wrote reports/report.md\n"
+    assert ended.err == "wrote 2 pictures as PNG and SVG into plots\n"
+    text = (folder / "reports" / "report.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\[!\[[^\]]*\]\(([^)]*)\)\]\(([^)]*)\)", text)
+    assert len(shown) == 2
+    assert all((folder / "reports" / path).is_file() for links in shown for path in links)
+    assert all(path.startswith("../plots/") for links in shown for path in links)
+
+
+def test_plots_of_nothing_measured_say_so(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    ended = collect("qwen", "--plots", "plots")
+    assert ended.out.startswith("# hpcbench report")
+    assert ended.err == "no pictures in plots: nothing has two figures or a curve to draw yet\n"
+
+
+def test_plots_where_no_folder_can_be_made_are_refused(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (folder / "file").touch()
+    ended = collect("--plots", "file/plots")
+    assert ended.code == EXIT_USAGE
+    assert "--plots file/plots: Not a directory\n  hint: name a folder that you may write to" in ended.err
