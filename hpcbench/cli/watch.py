@@ -113,13 +113,40 @@ def watch_report(
     poll: Poll = poll,
 ) -> None:
     """Rewrite a report whenever something but progress changed, until no job is under way."""
+
+    def rewrite(collection: Collection) -> None:
+        write_text(output, render(collection))
+        print_line(f"{collection.collected_at}: wrote {output} ({count_states(collection.jobs) or 'no jobs'})")
+
+    watch_changes(save_dir, names, rewrite, every_s=every_s, poll=poll)
+
+
+def watch_changes(
+    save_dir: Path,
+    names: Sequence[str],
+    act: Callable[[Collection], None],
+    *,
+    every_s: float | None,
+    with_progress: bool = False,
+    poll: Poll = poll,
+) -> None:
+    """Act on each collection in which something changed, until no job is under way.
+
+    Args:
+        save_dir: where the suites are.
+        names: of the suites; empty for all.
+        act: what to do.
+        every_s: how often the scheduler is asked; None as its profile says.
+        with_progress: whether progress of running jobs is a change, too.
+        poll: where the collections come from.
+    """
     shown: object = None
     for collection in poll(save_dir, names, every_s=every_s):
-        if (now := (without_progress(collection.jobs), collection.warnings)) != shown:
+        progress = [dict(job.progress) for job in collection.jobs] if with_progress else None
+        if (now := (without_progress(collection.jobs), collection.warnings, progress)) != shown:
             shown = now
             print_warnings(collection)
-            write_text(output, render(collection))
-            print_line(f"{collection.collected_at}: wrote {output} ({count_states(collection.jobs) or 'no jobs'})")
+            act(collection)
         if is_over(collection.jobs):
             print_line(end_line(collection.jobs))
             break

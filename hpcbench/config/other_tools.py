@@ -59,7 +59,6 @@ _OF_SUITES = ("pt", "rlhf", "dpo", "orpo", "simpo", "kto", "cpo")
 """Trainings that suites have, and no verb."""
 OTHER_VERBS: Mapping[str, str] = {
     **{name: f"hpcbench submit SUITE, with `cmd: {name}` in the suite" for name in _OF_SUITES},
-    "export": _EXPORTED_BY,
     **dict.fromkeys(("exp", "exp.py", "run", "sbatch"), "hpcbench submit SUITE"),
     **dict.fromkeys(("report", "generate_report", "generate_report.py"), "hpcbench collect"),
     "train": "hpcbench sft, or hpcbench submit SUITE",

@@ -214,7 +214,7 @@ _TRAINING: Final[Mapping[str, Refusal]] = {
     **_refuse(
         "report_to",
         why="losses and figures are in each job's history.jsonl and in the report, and jobs need no internet",
-        instead="set report_to: none, or remove it",
+        instead="remove it; `hpcbench export --to tensorboard` (wandb, trackio, mlflow) hands them on",
     ),
     **_refuse(
         *("reft_layers", "reft_layer_key", "reft_rank", "reft_intervention_type", "reft_args"),

@@ -44,11 +44,16 @@ def write_json(path: Path, value: object, *, sync: bool = True) -> None:
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
     """Replace `path` with `text` in one step; see `write_json`."""
+    write_bytes(path, text.encode(), sync=sync)
+
+
+def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Replace `path` with `content` in one step; see `write_json`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with staging.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with staging.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             if sync:
                 os.fsync(stream.fileno())  # before the rename, else a crash may leave an empty file under the name

@@ -182,7 +182,11 @@ def test_names_of_other_tools_with_the_same_meaning_are_taken(
         ("eval_args", {"tasks": "arc_easy"}, "name eval tasks in `eval_dataset`, beside `args`"),
         ("args", {"model_args": "pretrained=gpt2"}, "give model_id_or_path and dtype under `args`"),
         ("requirements", {"mem": "64G"}, "requirements.mem_gb takes GiB as a number, for example mem_gb: 64"),
-        ("args", {"report_to": "wandb"}, "set report_to: none, or remove it"),
+        (
+            "args",
+            {"report_to": "wandb"},
+            "remove it; `hpcbench export --to tensorboard` (wandb, trackio, mlflow) hands them on",
+        ),
     ],
 )
 def test_other_names_get_a_hint_that_leads_on(tmp_path: Path, section: str, given: dict[str, Any], hint: str) -> None:
