@@ -20,8 +20,14 @@ _LINE_START = re.compile(r"^(#{1,6}|[-+]|\d{1,9}[.)])(?=\s|$)|^(=+|-{2,})$")
 
 def printable(text: str, *, limit: int | None = LINE_LIMIT) -> str:
     """Return a line of a log with its indentation, without control characters, cut to `limit` characters."""
-    shown = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text).rstrip()
+    # Nearly every text is printable: no character of these categories but the space.
+    flat = text if text.isprintable() else "".join(map(_printable_char, text))
+    shown = flat.rstrip()
     return shown if limit is None or len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def _printable_char(char: str) -> str:
+    return " " if unicodedata.category(char)[0] in "CZ" else char
 
 
 def one_line(text: str, *, limit: int | None = None) -> str:

@@ -4,7 +4,7 @@ let detailsLoading = null;
 
 // Details by experiment, unpacked when the first one is opened.
 function loadDetails() {
-  detailsLoading = detailsLoading || unpack(report.data.details);
+  detailsLoading = detailsLoading || unpackPart(report.data.details);
   return detailsLoading;
 }
 

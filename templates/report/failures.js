@@ -4,7 +4,7 @@ const MOST_LINKS = 12;
 const MOST_LINES = 5;
 
 views.push({id: 'failures', title: 'Failures', async render(section) {
-  const groups = await unpack(report.data.failures) || [];
+  const groups = await unpackPart(report.data.failures) || [];
   const list = el('div', {class: 'failures'});
   section.append(list);
   const draw = () => {

@@ -39,9 +39,7 @@ function readerOf(name) {
   const wanted = name.toLowerCase();
   if (['name', 'experiment'].includes(wanted)) return (row) => [row.name];
   if (['state', 'suite', 'cmd', 'repeat'].includes(wanted)) return (row) => row.members.map((member) => member[wanted]);
-  const names = (column) => [column.key.toLowerCase(), column.label.toLowerCase()];
-  const column = report.columns.find((each) => names(each).includes(wanted))
-    || report.columns.find((each) => names(each).some((own) => own.startsWith(wanted)));
+  const column = columnNamed(name);
   if (column) return (row) => { const cell = cellOf(row, column.key); return [cell.value === null ? cell.missing ? null : cell.text : cell.value]; };
   if (report.experiments.some((experiment) => wanted in experiment.set)) {
     return (row) => row.members.map((member) => wanted in member.set ? String(member.set[wanted][0]) : null);

@@ -11,12 +11,9 @@ function on(event, listener) { listeners[event].push(listener); }
 function emit(event, value) { for (const listener of listeners[event]) listener(value); }
 function choose(changes, event = 'rows') { Object.assign(chosen, changes); emit(event); }
 
-// Unpacks a part of the payload: gzip in base64.
-async function unpack(text) {
-  if (!text) return null;
-  const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
-  return JSON.parse(await new Response(stream).text());
+// Returns a part of the payload that grows with the number of experiments.
+async function unpackPart(text) {
+  return text ? JSON.parse(await unpack(text)) : null;
 }
 
 async function load(data) {
@@ -24,7 +21,7 @@ async function load(data) {
   report.suites = data.suites;
   report.columns = data.columns;
   for (const column of data.columns) report.column.set(column.key, column);
-  report.experiments = await unpack(data.experiments);
+  report.experiments = await unpackPart(data.experiments);
   const rows = new Map();
   report.experiments.forEach((experiment, number) => {
     for (const part of ['values', 'texts', 'errors', 'set']) experiment[part] = experiment[part] || {};
@@ -38,6 +35,17 @@ async function load(data) {
   for (const row of report.rows) finishRow(row);
   for (const suite of report.suites) markBest(suite, rows);
   chosen.shown = firstColumns();
+  const best = report.suites.map((suite) => columnNamed(suite.report.best)).find(Boolean);
+  if (best) chosen.sort = {key: best.key, down: best.better !== 'lower'};
+}
+
+// The column of this key or label, or the first whose key or label begins so.
+function columnNamed(name) {
+  if (!name) return undefined;
+  const wanted = name.toLowerCase();
+  const names = (column) => [column.key.toLowerCase(), column.label.toLowerCase()];
+  return report.columns.find((column) => names(column).includes(wanted))
+    || report.columns.find((column) => names(column).some((own) => own.startsWith(wanted)));
 }
 
 function finishRow(row) {
@@ -56,11 +64,10 @@ function markBest(suite, rows) {
   }
 }
 
-// Columns that are shown at first: what the suite's `report: columns` names, else results and what varies.
+// Columns that are shown at first: what the suite's `report: columns` names, in its order, else results and what varies.
 function firstColumns() {
-  const named = report.suites.flatMap((suite) => suite.report.columns || []);
-  const known = named.filter((key) => report.column.has(key));
-  if (known.length) return new Set(known);
+  const named = report.suites.flatMap((suite) => suite.report.columns || []).map(columnNamed).filter(Boolean);
+  if (named.length) return new Set(named.map((column) => column.key));
   return new Set(report.columns.filter((column) => column.group !== 'more').map((column) => column.key));
 }
 
@@ -126,6 +133,5 @@ function figures() {
 
 // The figure that stands for a result where one has to be picked.
 function mainFigure() {
-  const wanted = report.suites.map((suite) => suite.report.best).find((key) => key && report.column.has(key));
-  return report.column.get(wanted) || figures().find((column) => column.better) || figures()[0];
+  return report.suites.map((suite) => columnNamed(suite.report.best)).find(Boolean) || figures().find((column) => column.better) || figures()[0];
 }

@@ -40,8 +40,8 @@ function pivotSettings() {
 // What is shown first: what the suite asks for, else the two settings with the most values, numbers along the columns.
 function firstPivot(settings) {
   const asked = report.suites.map((suite) => suite.report.by || []).find((by) => by.length) || [];
-  const known = asked.filter((key) => settings.some((column) => column.key === key));
-  const value = report.suites.flatMap((suite) => suite.report.value || []).find((key) => figures().some((column) => column.key === key));
+  const known = asked.map(columnNamed).filter((column) => settings.includes(column)).map((column) => column.key);
+  const value = report.suites.flatMap((suite) => suite.report.value || []).map(columnNamed).find((column) => figures().includes(column));
   const weight = (column) => {
     const values = new Set(report.experiments.map((experiment) => experiment.values[column.key]).filter((each) => each !== undefined));
     const having = report.experiments.filter((experiment) => experiment.values[column.key] !== undefined).length;
@@ -50,7 +50,7 @@ function firstPivot(settings) {
   const [first, second] = [...settings].sort((a, b) => weight(b) - weight(a)).map((column) => column.key);
   const columns = known.length ? known[known.length - 1] : first;
   const rows = known.length ? known.slice(0, -1)[0] || '' : second || '';
-  return {rows, columns, value: value || mainFigure().key};
+  return {rows, columns, value: (value || mainFigure()).key};
 }
 
 function makePivot({rows, columns, value}) {

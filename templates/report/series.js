@@ -4,7 +4,7 @@ let curvesLoading = null;
 
 // Curves of the page: {ranks, series: {id: {loss, eval_loss}}}, unpacked once.
 function loadCurves() {
-  curvesLoading = curvesLoading || unpack(report.data.curves);
+  curvesLoading = curvesLoading || unpackPart(report.data.curves);
   return curvesLoading;
 }
 

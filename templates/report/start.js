@@ -31,7 +31,6 @@ try {
   await start();
 } catch (error) {
   document.getElementById('page').append(el('p', {class: 'warnings', role: 'alert'},
-    `This browser cannot show the report: ${error}. It needs DecompressionStream (Chrome 80, Firefox 113, Safari 16.4), `
-    + 'or read `hpcbench collect --format markdown`.'));
+    `The report cannot be shown: ${error}. Other formats have the same figures: hpcbench collect --format markdown.`));
 }
 document.documentElement.dataset.ready = 'yes';

@@ -46,7 +46,8 @@ function shownColumns() {
   const fixed = [];
   if (report.suites.length > 1 && !chosen.suite) fixed.push({key: '(suite)', label: 'suite', group: 'fixed', kind: 'text'});
   if (rows.some((row) => !row.complete)) fixed.push({key: '(state)', label: 'state', group: 'fixed', kind: 'text'});
-  const filled = report.columns.filter((column) => chosen.shown.has(column.key)
+  const order = [...firstColumns(), ...report.columns.map((column) => column.key)];
+  const filled = [...new Set(order)].map((key) => report.column.get(key)).filter((column) => chosen.shown.has(column.key)
     && rows.some((row) => !cellOf(row, column.key).missing || cellOf(row, column.key).text !== '-'));
   return [...fixed, ...filled];
 }

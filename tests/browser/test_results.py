@@ -285,6 +285,16 @@ def test_the_sweep_shows_another_figure_and_other_settings(open_page: Open) -> N
     assert "14.00" in page.locator("#sweep tbody tr").first.inner_text()
 
 
+def test_a_suite_chooses_columns_their_order_and_the_ranking(open_page: Open) -> None:
+    page = open_page(
+        cases.tuner(), options=ReportOptions(columns=("eval_loss", "gsm8k", "tuner"), best="eval_loss", top=2)
+    )
+    heads = page.locator("#table thead th").all_inner_texts()
+    assert [head.rstrip("▲\n") for head in heads] == ["experiment", "state", "eval loss", "gsm8k exact_match", "tuner"]
+    assert names(page) == ["dora", "lora+ddp"]
+    expect(page.locator("#table .more")).to_contain_text("7 rows not shown")
+
+
 def test_the_sweep_follows_the_filter(open_page: Open) -> None:
     page = open_page(small_sweep())
     page.locator("#filter").fill("lora_rank=4")

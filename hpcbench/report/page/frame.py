@@ -30,7 +30,10 @@ TEMPLATE_OF_TABLES = "tables.html.j2"
 FOLDER = ("templates", "report")
 STYLE_OF_TABLES = "report.css"
 STYLES = (STYLE_OF_TABLES, "charts.css", "uplot/uPlot.min.css")
+LOADER = ("unpack.js", "loader.js")
+"""What the page runs as it is; it unpacks the rest."""
 PROGRAM = (
+    "unpack.js",
     "dom.js",
     "numbers.js",
     "model.js",
@@ -56,7 +59,7 @@ PROGRAM = (
 """One subject a file, in this order one program."""
 PACKED = ("experiments", "curves", "details", "failures")
 """Parts of the payload that grow with the number of experiments."""
-MOST_ROWS_WITHOUT_PROGRAM = 100
+MOST_ROWS_WITHOUT_PROGRAM = 50
 """Rows of a table in a browser that runs no program."""
 
 _COMMENT_OR_INDENT = re.compile(r"^[ \t]*//.*\n|^[ \t]+", re.MULTILINE)
@@ -72,20 +75,20 @@ def render_page(collection: Collection, options: ReportOptions, context: ReportC
 
 def packed(payload: JsonObject) -> JsonObject:
     """Return the payload with its large parts as gzip in base64, which the page unpacks when it needs them."""
-    return {key: _packed(value) if key in PACKED else value for key, value in payload.items()}
+    return {key: _packed(_json(value)) if key in PACKED else value for key, value in payload.items()}
 
 
 def _page(document: Document, payload: JsonObject) -> str:
-    style = _source(*STYLES)
-    program = f"(async () => {{\n'use strict';\n{_source(*PROGRAM)}}})();\n"
+    style, loader, program = _source(*STYLES), _source(*LOADER), _program()
     return (
         environment()
         .get_template(TEMPLATE)
         .render(
             document=document,
-            policy=_policy(style, program),
+            policy=_policy(style, loader, program),
             style=Markup(style),  # noqa: S704 -- files of ours, which hold no end tag
-            program=Markup(program),  # noqa: S704
+            loader=Markup(loader),  # noqa: S704
+            program=_packed(program),
             data=Markup(_json_in_html(packed(payload))),  # noqa: S704 -- has no character that could end its element
             most_rows=MOST_ROWS_WITHOUT_PROGRAM,
         )
@@ -123,18 +126,23 @@ def _source(*names: str) -> str:
     return "".join(_COMMENT_OR_INDENT.sub("", text) for text in texts)
 
 
-def _policy(style: str, program: str | None = None) -> str:
-    """Return the content security policy: nothing is loaded, nothing runs but these two (CSP level 2, hashes)."""
-    script = "" if program is None else f"script-src '{_hash(program)}'; "
-    return f"default-src 'none'; style-src '{_hash(style)}'; {script}base-uri 'none'; form-action 'none'"
+def _program() -> str:
+    """Return the program as one function, so that it leaves no names behind."""
+    return f"(async () => {{\n'use strict';\n{_source(*PROGRAM)}}})();\n"
+
+
+def _policy(style: str, *programs: str) -> str:
+    """Return the content security policy: nothing is loaded, nothing applies but these (CSP level 2, hashes)."""
+    scripts = f"script-src {' '.join(map(_hash, programs))}; " if programs else ""
+    return f"default-src 'none'; style-src {_hash(style)}; {scripts}base-uri 'none'; form-action 'none'"
 
 
 def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _packed(value: object) -> str:
-    return base64.b64encode(gzip.compress(_json(value).encode(), mtime=0)).decode()
+def _packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _json(value: object) -> str:

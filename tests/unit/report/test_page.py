@@ -7,12 +7,13 @@ import gzip
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from hpcbench.report import render
+from hpcbench.report import ReportContext, render
 from hpcbench.report.page.frame import PACKED
 from hpcbench.report.page.payload import build_payload
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
@@ -21,6 +22,7 @@ from hpcbench.storage.json_files import dump_json
 from tests.conftest import Golden
 from tests.support import report_cases as cases
 from tests.support import report_parts as parts
+from tests.support import report_sweeps as sweeps
 
 CASES = {"quickstart": cases.quickstart, "tuner": cases.tuner, "repeats": cases.repeats}
 EVIL = "a|b</script><script>alert(1)</script><!--\u2028\x1b[31m"
@@ -56,7 +58,7 @@ def test_hostile_names_do_not_leave_their_element() -> None:
     )
     page = render(collection, format="html")
     assert "</script><script>alert" not in page
-    assert page.count("</script>") == 2
+    assert page.count("</script>") == 3
     assert "\x1b" not in page
     assert data_of(page)["suites"][0]["name"].startswith("a|b</script>")
 
@@ -69,8 +71,14 @@ def test_policy_allows_this_style_and_this_program_alone() -> None:
         assert found is not None
         return base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
 
-    policy = f"default-src &#39;none&#39;; style-src &#39;sha256-{own_hash('style')}&#39;; script-src &#39;sha256-{own_hash('script')}&#39;;"
-    assert policy in page.replace("&#43;", "+")
+    packed = re.search(r'id="program">(.*?)</script>', page)
+    assert packed is not None
+    program = hashlib.sha256(gzip.decompress(base64.b64decode(packed.group(1)))).digest()
+    scripts = f"&#39;sha256-{own_hash('script')}&#39; &#39;sha256-{base64.b64encode(program).decode()}&#39;"
+    assert (
+        f"default-src &#39;none&#39;; style-src &#39;sha256-{own_hash('style')}&#39;; script-src {scripts}; "
+        "base-uri &#39;none&#39;; form-action &#39;none&#39;"
+    ) in page.replace("&#43;", "+")
 
 
 def test_other_layouts_have_no_program() -> None:
@@ -81,8 +89,20 @@ def test_without_a_program_the_first_rows_are_a_table_and_the_rest_is_counted() 
     views = tuple(ExperimentView(suite="s", name=f"e{number}", cmd="sft") for number in range(130))
     collection = Collection(suites=(SuiteView(name="s", experiments=views),), collected_at=parts.COLLECTED_AT)
     page = render(collection, format="html")
-    assert page.count('<td class="value">e') == 100
-    assert "30 more rows: not shown without the page's program" in page
+    assert page.count("<td>e") == 50
+    assert "80 more rows are not shown without JavaScript" in page
+
+
+@pytest.mark.parametrize(("case", "num_experiments"), [(sweeps.tuners, 24), (sweeps.sweep, 300)])
+def test_a_page_with_curves_is_small_enough_to_attach(case: Callable[[], Collection], num_experiments: int) -> None:
+    context = ReportContext(artifacts=sweeps.SyntheticArtifacts())
+    assert len(render(case(), format="html", context=context).encode()) <= 100_000 + 600 * num_experiments
+
+
+@pytest.mark.long
+def test_ten_thousand_experiments_are_less_than_eight_megabytes() -> None:
+    context = ReportContext(artifacts=sweeps.SyntheticArtifacts())
+    assert len(render(sweeps.sweep(repeats=100), format="html", context=context).encode()) < 8_000_000
 
 
 def test_a_figure_that_is_missing_is_missing() -> None:
