@@ -19,7 +19,7 @@ from rich.text import Text
 
 from hpcbench.errors import plural
 from hpcbench.invocation import quoted
-from hpcbench.report.escape import one_line
+from hpcbench.report.escape import cut_middle, one_line
 from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.headline import headline
 from hpcbench.schemas.progress import parse_progress, progress_text
@@ -300,11 +300,7 @@ def _describe_job(job: JobView, *, with_state: bool = False) -> str:
 
 
 def _cut(text: Text, limit: int) -> Text:
-    """Return the text with its middle left out where it is longer: a name differs from its neighbors' at the end."""
-    if text.cell_len <= limit:
-        return text
-    head = (limit - 1) // 2
-    return Text(f"{text.plain[:head]}…{text.plain[len(text.plain) - (limit - 1 - head) :]}", style=text.style)
+    return Text(cut_middle(text.plain, limit), style=text.style)
 
 
 def _cut_column(column: _Column, limit: int) -> _Column:

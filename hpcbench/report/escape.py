@@ -38,6 +38,18 @@ def one_line(text: str, *, limit: int | None = None) -> str:
     return flat
 
 
+def cut_middle(text: str, limit: int) -> str:
+    """Return the text with its middle left out where it is longer: names of one suite differ at their ends.
+
+    >>> cut_middle("lora-lora_rank=8-learning_rate=1e-4", 20)
+    'lora-lora…_rate=1e-4'
+    """
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
 def markdown_text(text: str, *, limit: int | None = None) -> str:
     """Return `text` as Markdown that renders as exactly these characters, on one line."""
     flat = one_line(text, limit=limit)

@@ -1,7 +1,11 @@
-"""The short report for a terminal, as a rich renderable that fits itself to width, colour and encoding."""
+"""The short report for a terminal, as a rich renderable that fits itself to width, colour and encoding.
+
+Results come first. Of many rows it shows the best; what has no room, rows or columns, is counted and named.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,15 +15,21 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from hpcbench.errors import name_first
+from hpcbench.invocation import command, quoted
 from hpcbench.report import columns as c
+from hpcbench.report import infer_columns
+from hpcbench.report.causes import group_by_cause
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column
 from hpcbench.report.document import counts_text, moment_text
-from hpcbench.report.escape import one_line
+from hpcbench.report.escape import cut_middle, one_line
 from hpcbench.report.facts import Facts, facts_of
+from hpcbench.report.layouts import shared_text, table_columns
+from hpcbench.report.next_steps import Step
 from hpcbench.report.notes_and_warnings import Failure, failures_of, others_note, warnings_of
+from hpcbench.report.ranking import main_column, ranked
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
-from hpcbench.report.score_columns import eval_columns, value_columns
 from hpcbench.schemas.collection import Collection, SuiteView
 from hpcbench.schemas.progress import parse_progress
 from hpcbench.schemas.states import STATE_STYLES, JobState
@@ -28,18 +38,32 @@ _NAME_LIMIT = 30
 _TEXT_LIMIT = 24
 _GAP = 2
 _MOST_FAILURES = 5
+"""Causes that are told."""
+_MOST_LINES = 2
+"""Lines that tell what all rows have in common."""
+_NAMED = 3
+"""Jobs of one cause that are named."""
+_MOST_ROWS = 40
+"""Rows up to which all are shown, as the suite has them."""
+_BEST_ROWS = 20
+"""Rows that are shown of more."""
 _LEAST_TOLD = (
-    c.INFER_SPEED.key,
     c.TRAINABLE.key,
-    c.TUNER.key,
-    c.ROUGE_L.key,
-    c.REWARD_MARGIN.key,
-    c.REWARD_ACCURACY.key,
-    c.TRAIN_LOSS.key,
-    c.MEMORY.key,
-    c.TRAIN_SPEED.key,
+    c.GLOBAL_BATCH.key,
+    c.ATTENTION.key,
+    c.TOKEN_SPEED.key,
+    c.MFU.key,
+    c.TRAIN_REWARD_MARGIN.key,
+    c.REWARDS_CHOSEN.key,
+    c.REWARDS_REJECTED.key,
+    *(column.key for column in infer_columns.SHOWN),
+    c.INFER_SPEED.key,
 )
-"""Columns that go first where the console is too narrow, in this order; then scores and reported values."""
+"""Columns that go first where the console is too narrow, in this order."""
+_LESS_TOLD = (c.TRAIN_LOSS.key, c.MEMORY.key, c.TRAIN_SPEED.key)
+"""Figures that go before the settings that every row has."""
+_WHAT_RAN = frozenset({c.TUNER.key, c.MODEL.key, c.DATASET.key})
+"""Settings that are told although a baseline has none."""
 
 _NOT_ASCII = str.maketrans({"±": "+-", "…": "...", "●": "*", "✔": "ok", "\N{MULTIPLICATION SIGN}": "x"})
 
@@ -68,6 +92,18 @@ class _Drawn:
     is_figure: bool
 
     @property
+    def importance(self) -> tuple[int, int]:
+        """What decides which column goes first: sparse settings, then all rows' settings, then scores and losses."""
+        groups = (_LEAST_TOLD, (), _LESS_TOLD)
+        found = next((number for number, keys in enumerate(groups) if self.key in keys), None)
+        if found is not None:
+            return found, groups[found].index(self.key)
+        if self.key == c.STATE.key:
+            return 5, 0
+        is_sparse = any(cell.plain == MISSING for cell in self.cells) and self.key not in _WHAT_RAN
+        return 4 if self.is_figure else 1 if is_sparse else 3, 0
+
+    @property
     def width(self) -> int:
         return max(cell_len(line) for line in (*self.header.split("\n"), *(cell.plain for cell in self.cells)))
 
@@ -86,20 +122,49 @@ def _suite(suite: SuiteView, collected_at: str, *, width: int, ascii_only: bool)
         Text.assemble(name, (f"  {counts_text(experiments)}; collected {one_line(collected_at)}", "dim")),
         Text(),
     ]
+    shared = "" if len(rows) == 1 else shared_text(rows)
+    if shared:
+        parts[-1:] = [
+            _text(f"all: {one_line(shared, limit=_MOST_LINES * width - 5)}", "dim", ascii_only=ascii_only),
+            Text(),
+        ]
     if rows:
-        parts += _table(rows, width=width, ascii_only=ascii_only)
+        parts += _table(_choose_rows(rows), width=width, ascii_only=ascii_only)
+    if len(rows) > _MOST_ROWS:
+        parts.append(_text(_left_out(rows), "dim", ascii_only=ascii_only))
     failures = failures_of(experiments)
     notices = [
         _text(f"warning: {one_line(text)}", "yellow", ascii_only=ascii_only) for text in warnings_of(experiments)
     ]
     others = others_note(suite)
     notices += [] if others is None else [_text(one_line(others), "dim", ascii_only=ascii_only)]
-    notices += [
-        line for failure in failures[:_MOST_FAILURES] for line in _failure_lines(failure, ascii_only=ascii_only)
-    ]
-    if len(failures) > _MOST_FAILURES:
-        notices.append(Text(f"and {len(failures) - _MOST_FAILURES} more; the report lists them all", style="dim"))
+    groups = group_by_cause(failures, lambda failure: (failure.state, failure.message))
+    notices += [line for group in groups[:_MOST_FAILURES] for line in _failure_lines(group, ascii_only=ascii_only)]
+    if left := sum(len(group) for group in groups[_MOST_FAILURES:]):
+        notices.append(Text(f"and {left} more, see {quoted('why', suite.name)}", style="dim"))
     return Group(*parts, *([Text(), *notices] if notices else []))
+
+
+def _choose_rows(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return all rows as the suite has them, or the best of many."""
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    return ranked(rows, main_column(rows, _columns(rows)))[:_BEST_ROWS]
+
+
+def _left_out(rows: Sequence[Row]) -> str:
+    """Return how many rows are not shown, by state, and which figure the others are the best by."""
+    shown = {id(row) for row in _choose_rows(rows)}
+    counts = Counter(_state_of_all(row) for row in rows if id(row) not in shown)
+    told = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    column = main_column(rows, _columns(rows))
+    by = "" if column is None else f", the best by {_header(column).replace(chr(10), ' ')}"
+    return f"{_BEST_ROWS} of {len(rows)} rows{by}; not shown here: {told}; see the report"
+
+
+def _state_of_all(row: Row) -> str:
+    states = {facts.state.value for facts in row.members}
+    return states.pop() if len(states) == 1 else "with repeats that did not all complete"
 
 
 def _table(rows: Sequence[Row], *, width: int, ascii_only: bool) -> list[RenderableType]:
@@ -121,36 +186,16 @@ def _table(rows: Sequence[Row], *, width: int, ascii_only: bool) -> list[Rendera
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
-    experiments = [facts for row in rows for facts in row.members]
-    candidates = (
-        c.TUNER,
-        c.TRAINABLE,
-        c.MEMORY,
-        c.TRAIN_SPEED,
-        c.INFER_SPEED,
-        c.TRAIN_LOSS,
-        c.EVAL_LOSS,
-        c.ROUGE_L,
-        c.REWARD_MARGIN,
-        c.REWARD_ACCURACY,
-        *value_columns(experiments),
-        *eval_columns(experiments),
-    )
-    found = [column for column in candidates if any(cell.kind != "missing" for cell in column_cells(column, rows))]
-    return [c.NAME, *found, c.STATE]
+    """Return the columns that have something to say: scores, losses, speeds and memory, then what differs."""
+    return [c.NAME, *(column for column in table_columns(rows)[1:] if column.key != c.STATE.key), c.STATE]
 
 
 def _fit(columns: Sequence[_Drawn], width: int) -> tuple[list[_Drawn], list[_Drawn]]:
-    """Return the columns that fit into `width`, and those that had to go; the first and the last always stay."""
+    """Return the columns that fit into `width`, and those that had to go; names, states and one figure always stay."""
     kept = list(columns)
-    rank = {key: number for number, key in enumerate(_LEAST_TOLD)}
     left_out: list[_Drawn] = []
-
-    def importance(place: int) -> tuple[int, int]:
-        return rank.get(kept[place].key, len(rank)), -place
-
-    while _width(kept) > width and len(kept) > 3:  # noqa: PLR2004
-        place = min(range(1, len(kept) - 1), key=importance)
+    while _width(kept) > width and len(kept) > 2 + (kept[-1].key == c.STATE.key):
+        place = min(range(1, len(kept)), key=lambda place: (*kept[place].importance, -place))
         left_out.append(kept.pop(place))
     return kept, left_out
 
@@ -161,7 +206,7 @@ def _width(columns: Sequence[_Drawn]) -> int:
 
 def _draw(column: Column, rows: Sequence[Row], *, ascii_only: bool) -> _Drawn:
     cells = column_cells(column, rows)
-    header = "\n".join(one_line(line, limit=_TEXT_LIMIT) for line in (column.short or column.header).split("\n"))
+    header = _header(column)
     return _Drawn(
         key=column.key,
         header=_ascii(header) if ascii_only else header,
@@ -170,12 +215,16 @@ def _draw(column: Column, rows: Sequence[Row], *, ascii_only: bool) -> _Drawn:
     )
 
 
+def _header(column: Column) -> str:
+    return "\n".join(one_line(line, limit=_TEXT_LIMIT) for line in (column.short or column.header).split("\n"))
+
+
 def _cell(column: Column, row: Row, cell: Cell, *, ascii_only: bool) -> Text:
     if column.key == c.STATE.key:
         return _state(row, ascii_only=ascii_only)
     if column.key == c.NAME.key:
         repeats = f" \N{MULTIPLICATION SIGN}{len(row.members)}" if len(row.members) > 1 else ""
-        return _text(one_line(row.name, limit=_NAME_LIMIT) + repeats, "bold", ascii_only=ascii_only)
+        return _text(cut_middle(one_line(row.name), _NAME_LIMIT) + repeats, "bold", ascii_only=ascii_only)
     if cell.kind == "missing":
         return Text(MISSING, style="dim")
     if cell.kind == "state":
@@ -218,15 +267,23 @@ def _style_of(state: str) -> str:
     return STATE_STYLES[JobState(state)] if state in set(JobState) else STATE_STYLES[JobState.OUT_OF_MEMORY]
 
 
-def _failure_lines(failure: Failure, *, ascii_only: bool) -> list[Text]:
-    what = f" {one_line(failure.experiment)} {one_line(failure.job)}"
-    message = f": {one_line(failure.message, limit=160)}" if failure.message else ""
+def _failure_lines(group: Sequence[Failure], *, ascii_only: bool) -> list[Text]:
+    """Return what happened to one job, or to several for the same cause, and what to type next."""
+    first, suite = group[0], group[0].experiment.partition("/")[0]
+    names = [f"{failure.experiment} {failure.job}" for failure in group]
+    what = f" {one_line(name_first(names, _NAMED))}"
+    message = f": {one_line(first.message, limit=160)}" if first.message else ""
     head = Text.assemble(
-        (failure.state.value, STATE_STYLES[failure.state]),
+        (first.state.value, STATE_STYLES[first.state]),
         _text(what, "bold", ascii_only=ascii_only),
         _text(message, "", ascii_only=ascii_only),
     )
-    steps = [_text(f"  next: {one_line(str(step))}", "dim", ascii_only=ascii_only) for step in failure.steps]
+    # Only `why` has one command for all of them.
+    together = (Step(command("why", suite, "--state", first.state.value)),)
+    steps = [
+        _text(f"  next: {one_line(str(step))}", "dim", ascii_only=ascii_only)
+        for step in (first.steps if len(group) == 1 else together)
+    ]
     for step in steps:
         step.no_wrap, step.overflow = True, "ignore"  # a command that is copied from two lines is two commands
     return [head, *steps]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpcbench.errors import name_first, plural
+from hpcbench.report.causes import cause_key
 from hpcbench.report.next_steps import Step, kinds_of_steps, next_steps, next_steps_together
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.states import COMES_BACK, EXIT_START_ME_AGAIN, FAILED_STATES, JobState
 
 NAMED = 3
 """How many jobs of one cause are named."""
-VARYING = re.compile(r"(?<![\w.])(/[^\s:'\"]+|0x[0-9a-f]+|\d+(?:\.\d+)?)")
-"""Paths and numbers, in which the messages of one cause differ."""
 URGENCY = (*sorted(FAILED_STATES), JobState.UNKNOWN, JobState.PENDING, JobState.PLANNED, JobState.OUT_OF_MEMORY)
 """Order of the causes; those of other states come last."""
 
@@ -146,8 +144,8 @@ def _root(job: JobView, places: Mapping[tuple[str, str, str], JobView]) -> JobVi
 def _cause_key(job: JobView) -> tuple[object, ...]:
     cause = None if job.record is None else job.record.cause
     # A blocked job's reason names its parent, a pending one's Slurm's word.
-    words = "" if job.state is JobState.BLOCKED else VARYING.sub("#", job.reason)
-    return job.state, None if cause is None else cause.type, words, _why_not_again(job), kinds_of_steps(job)
+    words = cause_key(job.state, "" if job.state is JobState.BLOCKED else job.reason)
+    return words, None if cause is None else cause.type, _why_not_again(job), kinds_of_steps(job)
 
 
 def explain_group(group: CauseGroup, log_lines: Sequence[str] = (), log: str | None = None) -> str:
