@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 LAYOUTS = ("table", "swift", "pivot", "lm-eval")
 
 
+def split_keys(text: str) -> tuple[str, ...]:
+    """Return what was typed as one word, separated by commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     add_verb(app, collect, group="Results", example="hpcbench collect qwen -o report.md", cls=WatchingVerb)
@@ -43,7 +48,7 @@ def collect(
         ),
     ] = None,
     layout: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--layout",
             metavar="LAYOUT",
@@ -51,7 +56,29 @@ def collect(
             "sweeps have them; lm-eval: the table that lm-eval prints.",
             autocompletion=complete_from(LAYOUTS),
         ),
-    ] = "table",
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="KEYS",
+            help="Columns to show, in this order: keys of CSV's columns, eval datasets, settings such as lora_rank; "
+            "separated by commas.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by", metavar="SETTINGS", help="A grid: settings that make the rows, and the last of several the columns."
+        ),
+    ] = None,
+    value: Annotated[
+        str | None, typer.Option("--value", metavar="KEYS", help="Figures in the cells of --by; a grid for each.")
+    ] = None,
+    best: Annotated[
+        str | None, typer.Option("--best", metavar="KEY", help="Experiments ranked by this figure, with checkpoints.")
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="The first N of --best.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file; - prints.")
     ] = None,
@@ -82,8 +109,11 @@ def collect(
     from hpcbench.storage.json_files import write_text
 
     file = None if output == STANDARD_OUTPUT else output
-    layout = choose_word("--layout", layout, LAYOUTS, other_names={"default": "table"})  # its name before 0.3
-    options = ReportOptions.model_validate({"layout": layout})
+    if layout is not None:
+        layout = choose_word("--layout", layout, LAYOUTS, other_names={"default": "table"})  # its name before 0.3
+    keys = {name: split_keys(text) for name, text in (("columns", columns), ("by", by), ("value", value)) if text}
+    typed = {"layout": layout, "best": best, "top": top} | keys
+    options = ReportOptions.model_validate({name: given for name, given in typed.items() if given is not None})
     chosen = choose_format(output_format, output, options, on_terminal=sys.stdout.isatty())
     if watch is not None and file is None:
         raise PlanError("--watch rewrites a file: name it with -o")

@@ -31,5 +31,5 @@ def choose_format(named: str | None, output: Path | None, options: ReportOptions
     if output is not None and output != STANDARD_OUTPUT:
         return SUFFIXES.get(output.suffix.lower(), "markdown")
     # Other layouts are wider than a terminal, and mostly meant to be copied.
-    is_table = options.layout in {None, "table"}
+    is_table = options.layout in {None, "table"} and not (options.columns or options.by or options.best)
     return TERMINAL if on_terminal and output is None and is_table else "markdown"

@@ -28,10 +28,12 @@ from hpcbench.config.local_inputs import OVERRIDE, SuitePlace
 from hpcbench.config.matrix import Target, expand_matrix, variant_names
 from hpcbench.config.names import NAME_RULE, name_error
 from hpcbench.config.other_tools import describe_other_file
+from hpcbench.config.report_block import read_report
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
 from hpcbench.config.typed_fields import take_count, take_text
 from hpcbench.errors import ConfigError, Problem, did_you_mean
 from hpcbench.hub.repository import repository_of
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import TRAININGS, Command
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.storage.located_yaml import Located, relocate, show
@@ -69,7 +71,7 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = (), typed_i
             experiments = loader.load(file.document)
             remarks = (*names.remarks, *set_names.remarks)
             suite = _make_suite(place, experiments, remarks)
-            suites.append(replace(suite, overrides=tuple(overrides), typed_in=folder))
+            suites.append(replace(suite, overrides=tuple(overrides), typed_in=folder, report=loader.report))
     if problems:
         raise ConfigError(_in_file_order(problems))
     return suites
@@ -138,6 +140,8 @@ class _Loader:
     """Hub and repository -> the experiment that pushes there."""
     export_folders: dict[str, str] = field(default_factory=dict)
     """Folder -> the experiment that exports into it."""
+    report: ReportOptions = field(default_factory=ReportOptions)
+    """How the suite wants its results to be shown, once it is loaded."""
 
     def load(self, document: Located) -> list[Experiment]:
         """Return all experiments of the document."""
@@ -149,7 +153,8 @@ class _Loader:
             kind, what_to_do = other
             self.problems.append(document.problem(f"{kind}, not a suite", expected=_A_SUITE, hint=what_to_do))
             return []
-        suite = self._read_layer(document.mapping, source="suite", besides=("experiment",))
+        suite = self._read_layer(document.mapping, source="suite", besides=("experiment", "report"))
+        self.report = read_report(document.mapping.get("report"), self.problems)
         entries = document.mapping.get("experiment")
         if entries is None:
             hint = did_you_mean("experiment", document.mapping)

@@ -18,6 +18,7 @@ from hpcbench.config.layers import PER_DATASET
 from hpcbench.config.names import MAX_NAME_LENGTH
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
 from hpcbench.schemas.durations import FORMS
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.tuners import list_peft_methods, prefixes_of
 from hpcbench.storage.json_files import JsonObject
@@ -72,7 +73,7 @@ def suite_json_schema() -> JsonObject:
         "$schema": DIALECT,
         "title": "hpcbench suite",
         "type": "object",
-        "properties": {**keys, "experiment": experiments},
+        "properties": {**keys, "report": _report(), "experiment": experiments},
         "required": ["experiment"],
         "additionalProperties": False,
         "$defs": {
@@ -183,6 +184,11 @@ def _per_dataset() -> JsonObject:
         "additionalProperties": _section(_eval_fields()),
         "description": "Overrides by eval dataset.",
     }
+
+
+def _report() -> JsonObject:
+    text = "How `collect` shows the results; options that are typed there win."
+    return {"anyOf": [_section(_fields(ReportOptions)), _NULL], "description": text}
 
 
 def _matrix() -> JsonObject:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from hpcbench.errors import ReportError
 from hpcbench.report.artifacts import ReportContext
+from hpcbench.report.choose import refuse_unknown
 from hpcbench.report.csv_table import render_csv
 from hpcbench.report.document import build_document
 from hpcbench.report.json_report import render_json
@@ -32,17 +33,19 @@ def render(
 
     Raises:
         ReportError: a layout was asked of CSV or JSON, which have raw values and no layout.
+        PlanError: options name columns that no experiment has, or have no place in the format.
     """
     if options.layout not in {None, "table"} and format in {"csv", "json"}:
         raise ReportError(
             f"--layout {options.layout}: {format} holds raw values and has no layout",
             hint="leave out --layout, or take --format markdown or html",
         )
+    refuse_unknown(collection, options, format=format)
     match format:
         case "markdown":
             return render_markdown(build_document(collection, options), context.pictures)
         case "csv":
-            return render_csv(collection)
+            return render_csv(collection, options.columns)
         case "json":
             return render_json(collection)
         case "html":

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
+from hpcbench.report.choose import KnownColumns, choose_columns
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.escape import one_line
@@ -18,21 +19,29 @@ from hpcbench.report.settings import varying_settings
 from hpcbench.schemas.collection import Collection
 
 
-def render_csv(collection: Collection) -> str:
-    """Return one table over all suites."""
+def render_csv(collection: Collection, keys: Sequence[str] = ()) -> str:
+    """Return one table over all suites, of the columns of `keys`, or of all."""
     experiments = [facts_of(view) for suite in collection.suites for view in suite.experiments]
+    if keys:
+        chosen = choose_columns(keys, KnownColumns(experiments))
+        rows = [[_field(column.get(facts)) for column in chosen] for facts in experiments]
+        return _csv([[one_line(column.key) for column in chosen], *rows])
     fixed = data_columns(experiments)
     # A program may report a figure under a name of ours; then it stands beside ours, not in its place.
     reported = {_free_name(column.key, fixed): column for column in value_columns(experiments)}
     scores = {key: value for facts in experiments for key, value in score_values(facts).items()}
     header = [*fixed, *reported, *(_free_name(key, fixed) for key in scores)]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([one_line(name) for name in header])
+    lines = [[one_line(name) for name in header]]
     for facts in experiments:
         own = score_values(facts)
         values = [column.get(facts) for column in (*fixed.values(), *reported.values())]
-        writer.writerow([_field(value) for value in (*values, *(own.get(key) for key in scores))])
+        lines.append([_field(value) for value in (*values, *(own.get(key) for key in scores))])
+    return _csv(lines)
+
+
+def _csv(lines: Iterable[Sequence[str]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from hpcbench.errors import plural
+from hpcbench.report import columns as c
+from hpcbench.report.best_table import best_table, best_table_notes
+from hpcbench.report.choose import KnownColumns, choose_columns, find_unknown, names_columns
 from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
+from hpcbench.report.grid import grid_notes, grid_table
 from hpcbench.report.layouts import (
     SWIFT_DATASETS,
     shared_text,
@@ -107,21 +111,65 @@ def _suite_section(suite: SuiteView, *, collected_at: str, options: ReportOption
     elif layout == "lm-eval":
         tables, notes = lm_eval_tables(experiments), (*LM_EVAL_NOTES, *left_out_notes(experiments))
     else:
-        table = build_table(table_columns(rows), rows)
-        tables = (table, *task_tables(rows)) if rows else ()
-        any_best = any(cell.best for cells in table.cells for cell in cells)
-        notes = notes_of(table.columns, rows, any_best=any_best)
+        tables, notes = _chosen_tables(experiments, rows, options)
+        tables = tuple(_with_headers(table, options.headers) for table in tables)
     others = others_note(suite)
     return SuiteSection(
         name=suite.name,
         layout=layout,
         counts=f"{counts_text(experiments)}; collected {collected_at}",
-        shared=shared_text(rows) if layout == "table" else "",
+        shared=shared_text(rows) if layout == "table" and not options.columns else "",
         tables=tables,
         notes=notes if others is None else (*notes, others),
-        warnings=warnings_of(experiments),
+        warnings=(*_option_warnings(suite, experiments), *warnings_of(experiments)),
         failures=failures_of(experiments),
         environment=environment_lines(record for facts in experiments for record in facts.records),
+    )
+
+
+def _chosen_tables(
+    experiments: Sequence[Facts], rows: Sequence[Row], options: ReportOptions
+) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """Return the tables of the layout `table` and their notes: a grid, a ranking, or a row for each experiment."""
+    if not rows:
+        return (), ()
+    if not names_columns(options):
+        tables = (build_table(table_columns(rows), rows), *task_tables(rows))
+        return tables, _table_notes(tables[0], rows)
+    known = KnownColumns(experiments)
+    chosen = choose_columns(options.columns, known)
+    by = choose_columns(options.by, known, "setting")
+    if by:
+        usual = next((key for key in known.told if known.find_kind(key, "figure")), "")
+        figures = choose_columns(options.value or (usual,), known, "figure")
+        return tuple(grid_table(figure, by, experiments) for figure in figures), grid_notes(by, figures, experiments)
+    ranked = () if options.best is None else known.find_kind(options.best, "figure")
+    if ranked and ranked[0].better is not None:
+        table = best_table(ranked[0], rows, top=options.top, columns=chosen)
+        notes = best_table_notes(ranked[0], rows, top=options.top)
+        return (table,), (*notes, *_table_notes(table, table.rows))
+    table = build_table(tuple(({c.NAME.key: c.NAME} | {column.key: column for column in chosen}).values()), rows)
+    return (table,), _table_notes(table, rows)
+
+
+def _with_headers(table: Table, headers: Mapping[str, str]) -> Table:
+    columns = (replace(column, header=headers.get(column.key, column.header)) for column in table.columns)
+    return replace(table, columns=tuple(columns)) if headers else table
+
+
+def _table_notes(table: Table, rows: Sequence[Row]) -> tuple[str, ...]:
+    any_best = any(cell.best for cells in table.cells for cell in cells)
+    return notes_of(table.columns, rows, any_best=any_best)
+
+
+def _option_warnings(suite: SuiteView, experiments: Sequence[Facts]) -> tuple[str, ...]:
+    """Return the keys of the suite's `report:` block that its experiments do not have."""
+    if not experiments or not names_columns(suite.report):
+        return ()
+    unknown = find_unknown(suite.report, KnownColumns(experiments))
+    return tuple(
+        f"report: {one.option}: {one.message}, which is left out; " + (one.hint or f"there are {one.expected}")
+        for one in unknown
     )
 
 

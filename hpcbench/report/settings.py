@@ -56,7 +56,7 @@ _OF_CALIBRATION: Final = frozenset((*ModelArgs.model_fields, *DataArgs.model_fie
 _OF_A_MODEL: Final = frozenset(ModelArgs.model_fields)
 _OWN_GROUPS: Final[Mapping[str, type[Arguments]]] = {"export": ExportArgs, "infer": InferArgs, "command": CommandArgs}
 """Groups of arguments of a request that one command alone has."""
-_ORDER: Final = {name: n for n, name in enumerate((*SftArgs.model_fields, *(
+ARGUMENTS_IN_ORDER: Final = {name: n for n, name in enumerate((*SftArgs.model_fields, *(
     name for group in _OWN_GROUPS.values() for name in group.model_fields
 )))}  # fmt: skip
 _NOTES: Final[Mapping[str, str]] = {
@@ -116,6 +116,21 @@ def setting_column(key: str) -> Column:
     return Column(
         key=key, header=key, get=get, show=lambda facts: setting_text(key, read(facts)), note=_NOTES.get(key, "")
     )
+
+
+def is_setting(key: str, experiments: Iterable[Facts]) -> bool:
+    """Return whether a suite's matrix has something of this name, or some experiment has."""
+    if key.startswith(PEFT_CONFIG):
+        return key in _fields_of_peft(experiments)
+    for prefix in (REQUIREMENTS, EVAL_REQUIREMENTS):
+        if key.startswith(prefix):
+            return _resource(key.removeprefix(prefix)) in Resources.model_fields
+    if key.startswith(EVAL_ARGS):
+        return key.rpartition(".")[2] in EvalArgs.model_fields
+    if key.startswith(ENV):
+        name = key.removeprefix(ENV)
+        return any(facts.request is not None and name in facts.request.env for facts in experiments)
+    return key == "device" or key in ARGUMENTS_IN_ORDER
 
 
 def varies(key: str, experiments: Iterable[Facts]) -> bool:
@@ -267,7 +282,12 @@ def _candidates(experiments: Sequence[Facts]) -> list[str]:
     if "model_id_or_path" in names and not _same_name_twice(experiments):
         names.remove("model_id_or_path")
     return [
-        *(name for name in sorted(names - _NAMES_OF_RESULTS - {"peft_config"}, key=lambda name: _ORDER.get(name, 0))),
+        *(
+            name
+            for name in sorted(
+                names - _NAMES_OF_RESULTS - {"peft_config"}, key=lambda name: ARGUMENTS_IN_ORDER.get(name, 0)
+            )
+        ),
         *(_fields_of_peft(experiments) if "peft_config" in names else ()),
         *(["device"] if len({request.device for request in requests}) > 1 else ()),
         *_resources(experiments),

@@ -265,6 +265,7 @@ def _describe_suite(
             "planned_at": now_text(),
             "overrides": suite.overrides,
             "typed_in": "" if suite.typed_in is None else str(suite.typed_in),
+            "report": suite.report,
             "experiments": tuple(planned.values()),
         }
     )

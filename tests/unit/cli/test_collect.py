@@ -162,3 +162,23 @@ def test_plots_where_no_folder_can_be_made_are_refused(folder: Path) -> None:
     ended = collect("--plots", "file/plots")
     assert ended.code == EXIT_USAGE
     assert "--plots file/plots: Not a directory\n  hint: name a folder that you may write to" in ended.err
+
+
+def test_columns_of_a_report_are_typed_separated_by_commas() -> None:
+    done = collect("--columns", "experiment, lora_rank", "--format", "csv")
+    assert done.out.splitlines() == ["experiment,lora_rank", *(f"{name}-lora," for name in SUITES)]
+
+
+def test_a_suites_own_layout_is_that_of_its_report_until_another_is_typed(folder: Path) -> None:
+    plan = {"suite": "qwen", "experiments": [], "report": {"layout": "swift"}}
+    write_json(SuitePaths(folder / "logs", "qwen").plan, plan)
+    assert "Printing the sft cmd result of exp qwen" in collect("qwen").out
+    assert "Printing the sft cmd result of exp qwen" not in collect("qwen", "--layout", "table").out
+
+
+def test_options_that_mean_nothing_are_wrong_usage() -> None:
+    done = collect("--top", "3")
+    assert done.code == EXIT_USAGE
+    assert done.err == (
+        "error: --top: of what?\n  hint: name the figure that ranks experiments, for example --best eval_loss\n"
+    )

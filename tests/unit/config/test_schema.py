@@ -11,6 +11,7 @@ import pytest
 from hpcbench.config.layers import REQUIREMENTS, SECTIONS, VALUES
 from hpcbench.config.schema import suite_json_schema
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, SftArgs
+from hpcbench.schemas.report_options import ReportOptions
 from tests.support.places import GOLDEN
 
 EXAMPLE = GOLDEN / "config" / "seed_example.json"
@@ -60,10 +61,12 @@ def valid(value: object, schema: dict[str, Any]) -> bool:  # noqa: PLR0911
 
 def test_every_key_that_config_takes_is_there() -> None:
     defs = SCHEMA["$defs"]
-    assert set(SCHEMA["properties"]) == {*SECTIONS, *VALUES, "experiment"}
+    assert set(SCHEMA["properties"]) == {*SECTIONS, *VALUES, "report", "experiment"}
     assert set(defs["experiment"]["properties"]) == {*SECTIONS, *VALUES, "name"}
     assert {*SftArgs.model_fields, *CommandArgs.model_fields} <= set(defs["args"]["properties"])
     assert set(defs["requirements"]["properties"]) == set(REQUIREMENTS)
+    report = SCHEMA["properties"]["report"]["anyOf"][0]
+    assert set(report["properties"]) == set(ReportOptions.model_fields)
     assert set(defs["eval_args"]["properties"]) == {*EvalArgs.model_fields, "per_dataset"}
 
 

@@ -19,6 +19,7 @@ from hpcbench.scheduler.protocol import Scheduler, SchedulerJob
 from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.record import Record
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submission, Submitter, read_submissions, write_submission
@@ -157,6 +158,17 @@ def test_a_suite_without_its_suite_json_is_not_submitted_twice(tmp_path: Path) -
     destination = Destination(save_dir=tmp_path, scheduler=scheduler)
     assert prepare(suite(command("a")), destination, Options()).num_jobs == 0
     assert submit(tmp_path, scheduler, command("a")).num_jobs == 0
+
+
+def test_how_a_suite_is_shown_is_kept_and_runs_nothing_again(tmp_path: Path) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING})
+    submit(tmp_path, scheduler, command("a"))
+    destination = Destination(save_dir=tmp_path, scheduler=scheduler)
+    asked = ReportOptions(columns=("gsm8k",), top=3)
+    outcome = submit_suite(replace(suite(command("a")), report=asked), destination, Options())
+    assert outcome.num_jobs == 0
+    [on_disk] = read_suites(tmp_path)
+    assert ReportOptions().over(on_disk.plan.report) == asked
 
 
 def test_a_change_that_is_refused_stays_planned(tmp_path: Path) -> None:
