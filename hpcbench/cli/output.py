@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError, name_first, plural
 from hpcbench.invocation import command, quoted
 from hpcbench.plan.decide import Action, Decision
+from hpcbench.report.cause_groups import group_jobs
 from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.request import JobRef
 from hpcbench.schemas.suite import Suite
-from hpcbench.status.explain import NAMED, explain, explain_group, group_by_cause
+from hpcbench.status.explain import NAMED, explain, explain_group
 from hpcbench.status.gather import count_states, status_rows
 from hpcbench.status.logs import log_tail, telling_log
 from hpcbench.submit.retry import Remedy
@@ -235,7 +236,7 @@ def print_explanations(jobs: Sequence[JobView]) -> None:
 
 def print_causes(jobs: Sequence[JobView], collection: Collection, words: Sequence[str]) -> None:
     """Print why jobs are in their states, those of one cause together; `words` is what was typed after `why`."""
-    groups = group_by_cause(jobs, collection.all_jobs)
+    groups = group_jobs(jobs, collection.all_jobs)
     if len(groups) > 1:
         print(f"{plural(len(jobs), 'job')}, {plural(len(groups), 'cause')}: {count_states(jobs)}")
     for group in groups:

@@ -89,7 +89,7 @@ function jobParts(job) {
     el('p', {class: 'small'}, el('span', {class: 'soft'}, 'files: '), place),
     job.checkpoint ? checkpointLine(job.checkpoint) : null,
     job.hint ? el('p', {class: 'small'}, el('span', {class: 'soft'}, 'hint: '), job.hint) : null,
-    job.steps ? commandBlock(job.steps, {}) : null,
+    ...(job.steps || []).map(commandBlock),
     job.environment ? unusualEnvironment(job.environment) : null,
     job.log ? el('details', {open: job.state !== 'completed'}, el('summary', null, 'end of the log'), el('pre', {tabindex: '0'}, job.log.join('\n'))) : null,
   ].filter(Boolean);

@@ -1,7 +1,6 @@
 // Failures, grouped by cause: whose they are, what helps, and the commands to type, ready to copy.
 
 const MOST_LINKS = 12;
-const MOST_LINES = 5;
 
 views.push({id: 'failures', title: 'Failures', async render(section) {
   const groups = await unpackPart(report.data.failures) || [];
@@ -23,9 +22,7 @@ function failureGroup(group, open) {
     el('summary', null, el('b', null, `${count} × `), stateBadge(group.state), group.cause ? ` ${group.cause}` : '', blocks),
     jobLinks(group.jobs),
     group.hint ? el('p', null, el('span', {class: 'soft'}, 'hint: '), group.hint) : null,
-    commandBlock(group.steps, {leftOut: group.left_out}),
-    group.other.length ? el('p', {class: 'soft small'}, 'or, for one of them:') : null,
-    group.other.length ? commandBlock(group.other, {}) : null,
+    ...group.steps.map(commandBlock),
     group.log ? el('p', {class: 'small'}, el('span', {class: 'soft'}, count > 1 ? 'log of the first: ' : 'log: '), el('code', null, group.log)) : null,
     group.lines.length ? el('pre', null, group.lines.join('\n')) : null);
 }
@@ -44,15 +41,8 @@ function jobLinks(jobs) {
   return list;
 }
 
-// Commands with their remarks; the button copies all of them, a line each, remarks left out.
-function commandBlock(steps, {leftOut}) {
-  if (!steps.length) return null;
-  const all = steps.map(([command]) => command).join('\n');
-  const remark = steps[0][1];
-  const rest = steps.length - MOST_LINES + (leftOut || 0);
-  const button = el('button', {type: 'button', class: 'copy', click: () => copyText(all, button)}, 'copy');
-  return el('div', {class: 'command'},
-    el('pre', {tabindex: '0'}, steps.slice(0, MOST_LINES).map(([command]) => command).join('\n')), button,
-    rest > 0 ? el('p', {class: 'soft small'}, `${rest} more ${rest === 1 ? 'command' : 'commands'}${leftOut ? `; copy takes ${steps.length} of them` : ', which copy takes too'}`) : null,
-    remark ? el('p', {class: 'soft small'}, remark) : null);
+// A command to type, with what to know or change before it.
+function commandBlock([command, remark]) {
+  const button = el('button', {type: 'button', class: 'copy', click: () => copyText(command, button)}, 'copy');
+  return el('div', {class: 'command'}, el('pre', {tabindex: '0'}, command), button, remark ? el('p', {class: 'soft small'}, remark) : null);
 }

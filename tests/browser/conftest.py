@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hpcbench.report import render
+from hpcbench.report import NO_CONTEXT, ReportContext, render
 from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.report_options import ReportOptions
 
@@ -63,8 +63,10 @@ def open_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Ite
         options: ReportOptions | None = None,
         address: str = "",
         javascript: bool = True,
+        report_context: ReportContext = NO_CONTEXT,
     ) -> Page:
-        file = _written(folder, render(collection, format="html", options=options or ReportOptions()))
+        text = render(collection, format="html", options=options or ReportOptions(), context=report_context)
+        file = _written(folder, text)
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if scheme == "dark" else "light",

@@ -1,46 +1,39 @@
-"""The failures of the page, grouped by cause.
+"""The failures of the page, grouped by cause as `why` groups them.
 
-In: the failures of a suite, as every format lists them. Out: plain JSON values: a group per cause, with its experiments
-and the commands that `why` names.
+In: the jobs of a suite. Out: plain JSON values: a group per cause, with its jobs and the commands for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from hpcbench.report.causes import group_by_cause
+from hpcbench.report.cause_groups import CauseGroup, group_jobs
 from hpcbench.report.escape import one_line, printable
-from hpcbench.report.next_steps import Step
-from hpcbench.report.notes_and_warnings import Failure
+from hpcbench.report.facts import cause_text
+from hpcbench.schemas.collection import JobView
+from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.storage.json_files import JsonObject
 
-MOST_COMMANDS = 200
-"""Of one group; the page says how many it leaves out."""
+MOST_LINES = 5
 
 
-def failures_payload(failures: Iterable[Failure]) -> list[JsonObject]:
-    """Return a group per cause, the largest first."""
-    return [_group(members) for members in group_by_cause(failures, lambda failure: (failure.state, failure.message))]
+def failures_payload(jobs: Sequence[JobView]) -> list[JsonObject]:
+    """Return a group per cause, the most pressing first."""
+    states = FAILED_STATES | {JobState.OUT_OF_MEMORY, JobState.BLOCKED}
+    return [_group(group) for group in group_jobs([job for job in jobs if job.state in states], jobs)]
 
 
-def _group(members: Sequence[Failure]) -> JsonObject:
-    first = members[0]
-    hints = list(dict.fromkeys(failure.hint for failure in members if failure.hint))
-    # The first step of each is to look at its log, which details hold.
-    steps = list(dict.fromkeys(step for failure in members for step in failure.steps[1:2]))
+def _group(group: CauseGroup) -> JsonObject:
+    first = group.first
+    cause = None if first.record is None else first.record.cause
+    log = None if cause is None or cause.log is None else str(first.folder / cause.log)
     return {
         "state": first.state.value,
-        "cause": one_line(first.message),
-        "jobs": [[one_line(failure.experiment), one_line(failure.job)] for failure in members],
-        "blocks": sum(len(failure.blocks) for failure in members),
-        "hint": one_line(hints[0]) if hints else None,
-        "steps": [_step(step) for step in steps[:MOST_COMMANDS]],
-        "other": [_step(step) for step in first.steps[2:]],
-        "left_out": max(len(steps) - MOST_COMMANDS, 0),
-        "log": one_line(first.log) if first.log is not None else None,
-        "lines": [printable(line) for line in first.lines],
+        "cause": cause_text(first),
+        "jobs": [[one_line(f"{job.suite}/{job.experiment}"), one_line(job.job)] for job in group.jobs],
+        "blocks": len(group.blocked),
+        "hint": one_line(group.hint) if group.hint else None,
+        "steps": [[one_line(step.command), one_line(step.remark)] for step in group.steps],
+        "log": None if log is None else one_line(log),
+        "lines": [] if cause is None else [printable(line) for line in cause.lines[-MOST_LINES:]],
     }
-
-
-def _step(step: Step) -> list[str]:
-    return [one_line(step.command), one_line(step.remark)]

@@ -52,7 +52,7 @@ def build_payload(
         "suites": suites,
         "columns": [column.payload() for column in columns],
         "experiments": [entry for rows in rows_of for entry in experiments_of(rows, columns)],
-        **_beyond_figures(collection, document, rows_of, options=options, context=context),
+        **_beyond_figures(collection, rows_of, options=options, context=context),
     }
     found = plain(payload)
     assert isinstance(found, dict)  # noqa: S101 -- plain keeps the kind of a mapping
@@ -61,7 +61,6 @@ def build_payload(
 
 def _beyond_figures(
     collection: Collection,
-    document: Document,
     rows_of: Sequence[Sequence[Row]],
     *,
     options: ReportOptions,
@@ -82,9 +81,9 @@ def _beyond_figures(
         name = None if rank_by is None else rank_by.key
         ranks.append({"suite": one_line(suite.name), "by": name, "with_curves": len(found), "trained": trained})
     failures = [
-        {"suite": one_line(section.name), **group}
-        for section in document.suites
-        for group in failures_payload(section.failures)
+        {"suite": one_line(suite.name), **group}
+        for suite in collection.suites
+        for group in failures_payload([job for view in suite.experiments for job in view.jobs])
     ]
     return {"curves": {"ranks": ranks, "series": curves}, "details": details, "failures": failures}
 

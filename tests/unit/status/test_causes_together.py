@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from hpcbench.report import render
+from hpcbench.report.cause_groups import group_jobs
 from hpcbench.report.next_steps import next_steps
 from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.record import BAD_NODE, DISK_FULL, INPUTS_CHANGED, Cause
 from hpcbench.schemas.states import FAILED_STATES, JobState
-from hpcbench.status.explain import explain, explain_group, group_by_cause
+from hpcbench.status.explain import explain, explain_group
 from tests.support import report_parts as parts
 
 CAUSES = (
@@ -41,7 +42,7 @@ def blocked(parent: JobView, name: str = "eval-arc") -> JobView:
 
 
 def why(jobs: Sequence[JobView], everything: Sequence[JobView] | None = None) -> list[str]:
-    return [explain_group(group) for group in group_by_cause(jobs, jobs if everything is None else everything)]
+    return [explain_group(group) for group in group_jobs(jobs, jobs if everything is None else everything)]
 
 
 def test_jobs_of_one_cause_are_explained_once_with_three_names() -> None:
