@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hpcbench.report.escape import one_line
@@ -30,14 +30,24 @@ _VALUE_LIMIT = 120
 def environment_lines(records: Iterable[Record]) -> tuple[tuple[str, str], ...]:
     """Return `(label, value)` for everything known, the hpcbench version and hardware first."""
     values: dict[str, Counter[str]] = {}
-    for record in records:
-        known = {"hpcbench": record.hpcbench_version, **flatten(record.environment)}
-        for key, value in known.items():
+    for part, count in _distinct_parts(records):
+        for key, value in flatten(part).items():
             if key not in _LEFT_OUT:
-                values.setdefault(_label(key), Counter())[value] += 1
+                values.setdefault(_label(key), Counter())[value] += count
     rank = {name: number for number, name in enumerate(_FIRST)}
     labels = sorted(values, key=lambda label: (rank.get(label, len(rank)), label))
     return tuple((label, _values_text(values[label])) for label in labels)
+
+
+def _distinct_parts(records: Iterable[Record]) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Yield the entries of all environments, those that many records share once, with the number of records."""
+    found: dict[tuple[str, object], tuple[Mapping[str, Any], int]] = {}
+    for record in records:
+        for key, value in (("hpcbench", record.hpcbench_version), *record.environment.items()):
+            place = (key, value if isinstance(value, str) else id(value))
+            part, count = found.get(place) or ({key: value}, 0)
+            found[place] = (part, count + 1)
+    yield from found.values()
 
 
 def flatten(environment: Mapping[str, Any]) -> dict[str, str]:
@@ -55,9 +65,14 @@ def flatten(environment: Mapping[str, Any]) -> dict[str, str]:
 
 def software_version(environment: Mapping[str, Any], name: str) -> str | None:
     """Return the version of a package wherever the environment lists it."""
-    for key, text in flatten(environment).items():
-        if key == name or key.endswith(f".{name}"):
-            return text
+    for key, value in environment.items():
+        if isinstance(value, Mapping):
+            found = software_version(value, name)
+        else:
+            is_named = key == name or key.endswith(f".{name}")
+            found = flatten({key: value}).get(key) if is_named else None
+        if found is not None:
+            return found
     return None
 
 

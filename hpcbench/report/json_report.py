@@ -92,7 +92,8 @@ def _job(job: JobView) -> JsonObject:
         "record": None,
     }
     if record is not None:
-        known["record"] = record.model_dump(mode="python", exclude={"cause", "suite", "experiment", "job"})
+        left_out = {"cause", "suite", "experiment", "job", "request"}
+        known["record"] = {**record.model_dump(mode="python", exclude=left_out), "request": dict(job.recorded_request)}
     return known
 
 

@@ -95,13 +95,17 @@ def shared_settings(experiments: Sequence[Facts]) -> dict[str, str]:
     """Return the arguments of trainings that are not their default and the same wherever they have an effect."""
     trainings = [facts for facts in experiments if facts.train_args is not None]
     differing = {key for key in _candidates(experiments) if varies(key, experiments)}
+    not_all_alike = _differing(vars(facts.args) for facts in trainings)
     shared: dict[str, str] = {}
     for name in SftArgs.model_fields:
         if name in differing or name in _NEVER_TOLD:
             continue
-        values = [value for facts in trainings if (value := _told(facts, name)) is not None]
-        if values and raw_value(values[0]) is not None:
-            shared[name] = setting_text(name, values[0])
+        # What is the default in the first and alike in all is the default in all.
+        is_default = bool(trainings) and name not in not_all_alike and not _is_wanted(trainings[0], name)
+        told = () if is_default else (value for facts in trainings if (value := _told(facts, name)) is not None)
+        first = next(iter(told), None)
+        if first is not None and raw_value(first) is not None:
+            shared[name] = setting_text(name, first)
     return shared
 
 
@@ -213,11 +217,15 @@ def _resource(name: str) -> str:
 
 def _told(facts: Facts, name: str) -> object:
     """Return an argument of a training that readers want to be told, or None."""
-    args = facts.train_args
-    if args is None or not (name in _ALWAYS_TOLD or args.differs_from_default(name)):
+    if not _is_wanted(facts, name):
         return None
     value = _argument(facts, name)
     return None if value is ABSENT else value
+
+
+def _is_wanted(facts: Facts, name: str) -> bool:
+    args = facts.train_args
+    return args is not None and (name in _ALWAYS_TOLD or args.differs_from_default(name))
 
 
 def _argument(facts: Facts, name: str) -> object:

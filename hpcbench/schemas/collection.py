@@ -39,7 +39,7 @@ class JobView:
     folder: Path
     request: JobRequest | None = None
     record: Record | None = None
-    """Only a record that belongs to the current fingerprint."""
+    """Only a record that belongs to the current fingerprint; see `recorded_request` for what it was asked."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """The running job's progress.json, empty when there is none."""
     scheduler_id: str | None = None
@@ -71,6 +71,15 @@ class JobView:
         """Its name, and the one with its eval dataset's whole name where the folder's is shortened."""
         dataset = None if self.request is None else self.request.eval_dataset
         return tuple(dict.fromkeys((self.job, self.job if dataset is None else f"{EVAL_PREFIX}{dataset}")))
+
+    @property
+    def recorded_request(self) -> Mapping[str, Any]:
+        """The request as the record holds it, which is not held twice where it equals `request`."""
+        if self.record is None:
+            return {}
+        if self.request is None or self.record.request.keys() - {"max_attempts"}:
+            return self.record.request
+        return self.request.model_dump(mode="json")
 
     @property
     def is_out_of_reach(self) -> bool:

@@ -5,24 +5,27 @@ Files that cannot be read are "not there yet" and named in the warnings; no job 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hpcbench.errors import RecordError, SchedulerError
+from hpcbench.errors import SchedulerError
 from hpcbench.invocation import quoted
 from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.notes import Cancelled, Refusal
-from hpcbench.schemas.record import Record, read_record
-from hpcbench.schemas.request import EVAL_PREFIX, JobRef, JobRequest, read_request
+from hpcbench.schemas.record import Record
+from hpcbench.schemas.request import EVAL_PREFIX, JobRef, JobRequest
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.schemas.submission import Submission, submitted_by_other
 from hpcbench.schemas.suite_folder import PlannedExperiment, SuiteOnDisk
-from hpcbench.status.job_state import Evidence, conclude_state, is_final
+from hpcbench.status.job_files import IndexPlace, JobFiles, Latest
+from hpcbench.status.job_state import Evidence, conclude_state, is_final, tells_all
 from hpcbench.status.log_patterns import find_cause_without_record
 from hpcbench.status.logs import log_tail, telling_log
 from hpcbench.storage.clock import moment_text, parse_moment
@@ -41,10 +44,28 @@ FindQueue = Callable[[str], Queue | None]
 """From a cluster's name to its queue, or None when it cannot be queried from this machine."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OpenSuite:
+    """A suite with the files of its jobs."""
+
+    on_disk: SuiteOnDisk
+    latest: Latest
+    files: JobFiles
+
+
 def ask_schedulers(
     suites: Sequence[SuiteOnDisk], find: FindQueue
 ) -> tuple[dict[str, Answer], tuple[str, ...], dict[str, str]]:
     """Query each queue once for its unfinished jobs; return answers by profile, warnings, and errors by profile."""
+    return _ask([_open(suite) for suite in suites], find)
+
+
+def _open(suite: SuiteOnDisk, index: IndexPlace | None = None) -> _OpenSuite:
+    latest = suite.latest()
+    return _OpenSuite(on_disk=suite, latest=latest, files=JobFiles(suite.paths.folder, latest, index))
+
+
+def _ask(suites: Sequence[_OpenSuite], find: FindQueue) -> tuple[dict[str, Answer], tuple[str, ...], dict[str, str]]:
     by_cluster: dict[str, list[Submission]] = {}
     for submission in (submission for suite in suites for submission in _submissions_to_query(suite)):
         by_cluster.setdefault(submission.cluster, []).append(submission)
@@ -72,32 +93,65 @@ def ask_schedulers(
     return answers, tuple(warnings), unanswered
 
 
-def _submissions_to_query(suite: SuiteOnDisk) -> list[Submission]:
-    latest = suite.latest()
+def _submissions_to_query(suite: _OpenSuite) -> list[Submission]:
     keys = {
-        submission.key
-        for (experiment, job), (submission, _) in latest.items()
-        if (record := read_record(suite.paths.job(experiment, job).record)) is None or not is_final(record)
+        suite.latest[ref][0].key
+        for ref in sorted(suite.latest)  # the jobs of an experiment, which share arguments, one after the other
+        if (record := suite.files.record(ref)) is None or not is_final(record)
     }
     return [
         submission
-        for submission in suite.submissions
+        for submission in suite.on_disk.submissions
         if submission.key in keys and submission.scheduler_id is not None and submitted_by_other(submission) is None
     ]
 
 
-def collect_suites(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None) -> Collection:
-    """Return everything that is known about the jobs of these suites."""
-    now = datetime.now(UTC) if now is None else now
-    answers, warnings, unanswered = ask_schedulers(suites, find)
-    views = tuple(_view_suite(suite, answers, now) for suite in suites)
+def collect_suites(
+    suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime | None = None, *, cache_folder: Path | None = None
+) -> Collection:
+    """Return everything that is known about the jobs of these suites.
+
+    Args:
+        suites: as they were read.
+        find: gives the queue of each cluster.
+        now: the time; by default the clock's.
+        cache_folder: where what large suites hold is kept from one time to the next; by default nowhere.
+    """
+    with _without_garbage_collection():
+        return _collect(suites, find, datetime.now(UTC) if now is None else now, cache_folder)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Pause the search for unreachable cycles: it would look at all of a million new values again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _collect(suites: Sequence[SuiteOnDisk], find: FindQueue, now: datetime, cache_folder: Path | None) -> Collection:
+    index = None if cache_folder is None else IndexPlace(cache_folder=cache_folder, now_s=now.timestamp())
+    opened = [_open(suite, index) for suite in suites]
+    answers, warnings, unanswered = _ask(opened, find)
+    views = tuple(_view_suite(suite, answers, now) for suite in opened)
+    for suite in opened:
+        suite.files.write_index()
     return Collection(suites=views, collected_at=moment_text(now), warnings=warnings, unanswered=unanswered)
 
 
-def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
-    latest = suite.latest()
+def _view_suite(opened: _OpenSuite, answers: Mapping[str, Answer], now: datetime) -> SuiteView:
+    suite, latest = opened.on_disk, opened.latest
     snapshot = _SuiteSnapshot(
-        suite=suite, latest=latest, answers=answers, now=now, own_disk=is_own_disk(suite.paths.folder)
+        suite=suite,
+        files=opened.files,
+        latest=latest,
+        answers=answers,
+        now=now,
+        own_disk=is_own_disk(suite.paths.folder),
     )
     experiments = tuple(_view_experiment(planned, snapshot) for planned in suite.plan.experiments)  # parents first
     planned_jobs = {(planned.name, job) for planned in suite.plan.experiments for job in planned.jobs}
@@ -114,7 +168,8 @@ def _view_suite(suite: SuiteOnDisk, answers: Mapping[str, Answer], now: datetime
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SuiteSnapshot:
     suite: SuiteOnDisk
-    latest: Mapping[JobRef, tuple[Submission, int]]
+    files: JobFiles
+    latest: Latest
     answers: Mapping[str, Answer]
     now: datetime
     own_disk: bool
@@ -166,14 +221,14 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, parent: JobRe
     """Return one job's view; where the plan does not know its parent, its request does."""
     suite, place = snapshot.suite, snapshot.latest.get((experiment, job))
     paths = suite.paths.job(experiment, job)
-    request = _try_request(paths.request)
+    request = snapshot.files.request((experiment, job))
     if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
         # The submission of this configuration was refused; the one before it was of another.
         place = None
     if parent is None and request is not None:
         parent = request.parent
     above = None if parent is None else snapshot.views.get(parent)
-    evidence = _gather_evidence(snapshot, paths, request, place, above)
+    evidence = _gather_evidence(snapshot, (experiment, job), request, place, above)
     record, reported = evidence.record, evidence.reported
     state, reason = conclude_state(evidence)
     view = JobView(
@@ -206,21 +261,18 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, parent: JobRe
 
 def _gather_evidence(
     snapshot: _SuiteSnapshot,
-    job: JobPaths,
+    ref: JobRef,
     request: JobRequest | None,
     place: tuple[Submission, int] | None,
     parent: JobView | None,
 ) -> Evidence:
-    record = _read_own_record(job, request)
+    record = _own_record(snapshot.files, ref, request)
     if place is None:
-        return Evidence(record=record, experiment=job.folder.parent.name, parent=parent)
+        return Evidence(record=record, experiment=ref[0], parent=parent)
     submission, index = place
     answer = snapshot.answers.get(submission.cluster)
     reported = None if answer is None else answer.jobs.get((submission.key, index))
-    has_ended = answer is not None and (reported is None or reported.state not in ALIVE)
-    if record is None and submission.state == "submitted" and has_ended and _is_listed(job.record):
-        record = _read_own_record(job, request)
-    return Evidence(
+    evidence = Evidence(
         record=record,
         submitted=submission.state == "submitted",
         intended=submission.state == "intent",
@@ -230,19 +282,40 @@ def _gather_evidence(
         history_known=answer is not None and answer.history_known,
         history_failed=answer is not None and answer.history_failed,
         reported=reported,
+        experiment=ref[0],
+        parent=parent,
+    )
+    # Of most jobs the record tells all, and the rest would be six more questions each to the file system.
+    return evidence if tells_all(evidence) else _look_further(evidence, snapshot, ref, request, place)
+
+
+def _look_further(
+    evidence: Evidence,
+    snapshot: _SuiteSnapshot,
+    ref: JobRef,
+    request: JobRequest | None,
+    place: tuple[Submission, int],
+) -> Evidence:
+    """Return the evidence with what the job's files and the batch script's marks show."""
+    submission, index = place
+    record, reported, job = evidence.record, evidence.reported, snapshot.suite.paths.job(*ref)
+    has_ended = evidence.answered and (reported is None or reported.state not in ALIVE)
+    if record is None and evidence.submitted and has_ended and _is_listed(job.record):
+        record = _own_record(snapshot.files, ref, request)
+    return replace(
+        evidence,
+        record=record,
         started=snapshot.suite.paths.start_mark(submission.key, index).exists(),
         refused=_read_refusal(snapshot.suite.paths, job, submission, index) if has_ended else None,
         # The local queue's jobs write their files on the machine that looks at them.
         seen_late=not snapshot.own_disk and submission.cluster != LOCAL,
         cancelled=_is_cancelled(job, submission, index),
         age_s=_age_s(submission, job, snapshot.now),
-        experiment=job.folder.parent.name,
-        parent=parent,
     )
 
 
-def _read_own_record(job: JobPaths, request: JobRequest | None) -> Record | None:
-    record = read_record(job.record)
+def _own_record(files: JobFiles, ref: JobRef, request: JobRequest | None) -> Record | None:
+    record = files.record_by_now(ref)
     if record is not None and request is not None and record.fingerprint != request.fingerprint:
         return None
     return record
@@ -297,13 +370,6 @@ def _explain_without_log(view: JobView) -> JobView:
     reason = f"Slurm could not start it: the folder of its log {'is' if is_gone else 'was'} not there: {folder}"
     again = quoted("retry", f"{view.suite}/{view.experiment}")
     return replace(view, reason=reason, hint=f"{again} makes it anew; find out what removes files there")
-
-
-def _try_request(path: Path) -> JobRequest | None:
-    try:
-        return read_request(path)
-    except RecordError:
-        return None
 
 
 def _age_s(submission: Submission, job: JobPaths, now: datetime) -> float:

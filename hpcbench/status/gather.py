@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status.collect import FindQueue, collect_suites
 from hpcbench.status.held_jobs import release_held_jobs
+from hpcbench.storage.package_data import user_cache_dir
 
 
 def gather(
@@ -21,7 +23,8 @@ def gather(
 ) -> Collection:
     """Collect the named suites, or all, querying each cluster once; `find` replaces the clusters' own queues."""
     suites = read_suites(save_dir, names)
-    collection = collect_suites(suites, find or (lambda cluster: scheduler_of(cluster, save_dir)))
+    find = find or (lambda cluster: scheduler_of(cluster, save_dir))
+    collection = collect_suites(suites, find, cache_folder=user_cache_dir(os.environ))
     held = {
         job.cluster
         for suite in collection.suites

@@ -101,6 +101,16 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a li
     return _conclude_from_scheduler(reported, evidence)
 
 
+def tells_all(evidence: Evidence) -> bool:
+    """Return whether the record, with what the scheduler says, decides the state whatever the job's other files say."""
+    record, reported = evidence.record, evidence.reported
+    if record is None or not is_final(record):
+        return False
+    alive = reported is not None and reported.state in ALIVE
+    is_interrupted = record.cause is not None and record.cause.type == "interrupted"  # by whom, a note may tell
+    return not is_interrupted and (record.state in FINISHED_WELL or not alive)
+
+
 def is_final(record: Record) -> bool:
     """Return whether no answer of a scheduler can change what a record means (pure)."""
     # Where Slurm limits memory, only its own state shows whether a SIGKILL was its out-of-memory kill.

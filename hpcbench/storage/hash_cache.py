@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from hpcbench.storage.json_files import read_json, write_json
-from hpcbench.storage.package_data import home_folder
+from hpcbench.storage.package_data import user_cache_dir
 
 MIN_AGE_S: Final = 10.0
 """Covers clocks that count whole seconds, and two hosts whose clocks differ by some."""
@@ -58,7 +58,7 @@ def read_state(files: Iterable[Path], *, unread: Iterable[Path] = ()) -> FilesSt
 
 def find_cache_file(environ: Mapping[str, str]) -> Path:
     """Return where a user's hashes are kept, whether the file exists or not."""
-    return Path(environ.get("XDG_CACHE_HOME") or home_folder(environ) / ".cache") / "hpcbench" / "hashes.json"
+    return user_cache_dir(environ) / "hashes.json"
 
 
 class HashCache:

@@ -12,7 +12,9 @@ import logging
 import os
 import secrets
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
+
+from pydantic_core import from_json
 
 logger = logging.getLogger(__name__)
 
@@ -155,27 +157,67 @@ def links_work(folder: Path) -> bool:
     return True
 
 
+class FileSignature(NamedTuple):
+    """What differs between two contents of one path: no program can set back when its inode changed last."""
+
+    inode: int
+    num_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def signature_of(path: str | Path) -> FileSignature | None:
+    """Return the signature of what is at a path, or None when nothing is, or nothing that may be looked at."""
+    try:
+        return _signature(os.stat(path))  # noqa: PTH116  # of tens of thousands; a Path costs more than the call
+    except OSError:
+        return None
+
+
+def _signature(found: os.stat_result) -> FileSignature:
+    return FileSignature(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
 def read_json(path: Path) -> JsonObject | None:
     """Return the JSON object in `path`, or None when it is missing, unreadable or not an object.
 
     A file that is there but cannot be used is logged, so that no run disappears in silence.
     """
+    found = read_signed_json(path)
+    return None if found is None else found[0]
+
+
+def read_signed_json(path: str | Path) -> tuple[JsonObject, FileSignature] | None:
+    """Return the JSON object in `path` with the signature of the file that it was read from; see `read_json`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123  # twice as fast as Path.read_bytes
+            signature = _signature(os.fstat(stream.fileno()))
+            content = stream.read()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         logger.warning("%s: cannot be read (%s); treated as not there yet", path, error)
         return None
     try:
-        value = json.loads(text)
+        value = _parse(content)
+    except UnicodeDecodeError as error:
+        logger.warning("%s: cannot be read (%s); treated as not there yet", path, error)
+        return None
     except (ValueError, RecursionError) as error:
         logger.warning("%s: not valid JSON (%s); treated as not there yet", path, error)
         return None
     if not isinstance(value, dict):
         logger.warning("%s: holds no JSON object; treated as not there yet", path)
         return None
-    return cast(JsonObject, value)
+    return cast(JsonObject, value), signature
+
+
+def _parse(content: bytes) -> object:
+    """Return a JSON value; pydantic's parser needs a third of json's time, but refuses halves of surrogate pairs."""
+    try:
+        return from_json(content)
+    except ValueError:
+        return json.loads(content.decode("utf-8"))
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where `configs/` and `templates/` lie, which travel with hpcbench, and the user's own profiles and catalogs.
+"""Where `configs/` and `templates/` lie, which travel with hpcbench, and the user's own profiles, catalogs and caches.
 
 In: a path below the repository's root. Out: where that file is in a checkout or in an installed wheel, which holds them
 as `hpcbench/_shipped/`. It reads no file.
@@ -22,6 +22,11 @@ def package_roots() -> tuple[Path, Path]:
 def user_config_dir(environ: Mapping[str, str]) -> Path:
     """Return the folder of the user's own profiles and catalogs, whether it exists or not."""
     return Path(environ.get("XDG_CONFIG_HOME") or home_folder(environ) / ".config") / "hpcbench"
+
+
+def user_cache_dir(environ: Mapping[str, str]) -> Path:
+    """Return the folder of what hpcbench remembers for the user and may forget, whether it exists or not."""
+    return Path(environ.get("XDG_CACHE_HOME") or home_folder(environ) / ".cache") / "hpcbench"
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:

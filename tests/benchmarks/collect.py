@@ -19,19 +19,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
-from hpcbench.schemas.submission import Element, Submission, write_submission
 from hpcbench.storage.json_files import write_json
-from hpcbench.storage.paths import JobPaths, SuitePaths
-from tests.support.large_sweep import FAILS_EVERY, SUITE, Swept, sweep
+from hpcbench.storage.paths import SuitePaths
+from tests.support.large_sweep import FAILS_EVERY, SUITE, sweep, write_save_dir
 
 HPCBENCH = (sys.executable, "-m", "hpcbench")
 READING = (sys.executable, "-m", "tests.benchmarks.read_and_parse")
-JOBS_PER_SUBMISSION = 1000
-"""As clusters limit arrays."""
 MIB = 2**20
 
 
@@ -111,64 +107,6 @@ def print_table(found: Iterator[Measured]) -> None:
     headers = ["what", "processor s", "ratio to reading", "wall s", "peak MiB", "MB written"]
     sides = ("left", *["right"] * 5)
     print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True, colalign=sides))
-
-
-def write_save_dir(save_dir: Path, num_experiments: int) -> None:
-    """Write what the finished jobs of a sweep leave, as far as anything that reports reads it."""
-    paths = SuitePaths(save_dir, SUITE)
-    experiments: list[Swept] = []
-    for experiment in sweep(save_dir, num_experiments):
-        experiments.append(experiment)
-        for job in experiment.jobs:
-            write_job(paths.job(experiment.name, job.name), job.request, job.record, job.history)
-    for first in range(0, num_experiments, JOBS_PER_SUBMISSION):
-        part = experiments[first : first + JOBS_PER_SUBMISSION]
-        write_submissions(paths, part, number=first // JOBS_PER_SUBMISSION)
-    planned = [
-        {"name": found.name, "base_experiment": found.base, "cmd": "sft", "jobs": [job.name for job in found.jobs]}
-        for found in experiments
-    ]
-    plan = {"schema_version": 1, "suite": SUITE, "suite_file": f"/home/me/{SUITE}.yaml", "cluster": "uni"}
-    write_json(paths.plan, plan | {"experiments": planned})
-
-
-def write_job(paths: JobPaths, request: dict[str, Any], record: dict[str, Any] | None, history: str) -> None:
-    """Write one job's folder."""
-    attempt = paths.attempt(1)
-    write_json(paths.request, request, sync=False)
-    if record is None:
-        return
-    write_json(paths.record, record, sync=False)
-    write_json(attempt.record, record, sync=False)
-    write_json(paths.claim, {"node": "gpu-03", "key": "unused", "attempt": 1}, sync=False)
-    attempt.log.write_text("loading the model\ntraining\n", encoding="utf-8")
-    if history:
-        attempt.history.write_text(history, encoding="utf-8")
-
-
-def write_submissions(paths: SuitePaths, experiments: list[Swept], *, number: int) -> None:
-    """Write the two arrays of some experiments: trainings, and the evals that wait for them."""
-    for order, job in enumerate(("train", "eval-gsm8k")):
-        elements = {
-            index: Element(experiment=found.name, job=job, fingerprint=found.jobs[order].request["fingerprint"])
-            for index, found in enumerate(experiments)
-        }
-        key = f"{SUITE}-{job}-{number}"
-        submission = Submission(
-            key=key,
-            suite=SUITE,
-            cluster="uni",
-            state="submitted",
-            scheduler_id=str(1000 + 2 * number + order),
-            created_at=f"2026-07-01T07:{number:02}:{order:02}Z",
-            resources=experiments[0].resources,
-            elements=elements,
-        )
-        write_submission(paths, submission)
-        paths.start_marks(key).mkdir(parents=True, exist_ok=True)
-        for index, found in enumerate(experiments):
-            if found.jobs[order].record is not None:
-                paths.start_mark(key, index).touch()
 
 
 def change_one(save_dir: Path) -> None:

@@ -14,11 +14,16 @@ from typing import Any, Final
 
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.schemas.request import JobRequest, Resources
+from hpcbench.schemas.submission import Element, Submission, write_submission
+from hpcbench.storage.json_files import write_json
+from hpcbench.storage.paths import JobPaths, SuitePaths
 from tests.support.report_parts import A100, QWEN, eval_metrics, train_metrics
 
 SUITE: Final = "sweep"
 FAILS_EVERY: Final = 50
 REPEATS: Final = 4
+JOBS_PER_SUBMISSION: Final = 1000
+"""As clusters limit arrays."""
 HISTORY_STEPS: Final = 60
 RANKS: Final = (4, 8, 16, 32, 64)
 RATES: Final = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4)
@@ -77,6 +82,64 @@ def sweep(save_dir: Path, num_experiments: int) -> Iterator[Swept]:
             resources=resources,
             jobs=_jobs(save_dir / SUITE / name, number, varied, request, eval_request),
         )
+
+
+def write_save_dir(save_dir: Path, num_experiments: int) -> None:
+    """Write what the finished jobs of a sweep leave, as far as anything that reports reads it."""
+    paths = SuitePaths(save_dir, SUITE)
+    experiments: list[Swept] = []
+    for experiment in sweep(save_dir, num_experiments):
+        experiments.append(experiment)
+        for job in experiment.jobs:
+            _write_job(paths.job(experiment.name, job.name), job.request, job.record, job.history)
+    for first in range(0, num_experiments, JOBS_PER_SUBMISSION):
+        part = experiments[first : first + JOBS_PER_SUBMISSION]
+        _write_submissions(paths, part, number=first // JOBS_PER_SUBMISSION)
+    planned = [
+        {"name": found.name, "base_experiment": found.base, "cmd": "sft", "jobs": [job.name for job in found.jobs]}
+        for found in experiments
+    ]
+    plan = {"schema_version": 1, "suite": SUITE, "suite_file": f"/home/me/{SUITE}.yaml", "cluster": "uni"}
+    write_json(paths.plan, plan | {"experiments": planned})
+
+
+def _write_job(paths: JobPaths, request: dict[str, Any], record: dict[str, Any] | None, history: str) -> None:
+    """Write one job's folder."""
+    attempt = paths.attempt(1)
+    write_json(paths.request, request, sync=False)
+    if record is None:
+        return
+    write_json(paths.record, record, sync=False)
+    write_json(attempt.record, record, sync=False)
+    write_json(paths.claim, {"node": "gpu-03", "key": "unused", "attempt": 1}, sync=False)
+    attempt.log.write_text("loading the model\ntraining\n", encoding="utf-8")
+    if history:
+        attempt.history.write_text(history, encoding="utf-8")
+
+
+def _write_submissions(paths: SuitePaths, experiments: list[Swept], *, number: int) -> None:
+    """Write the two arrays of some experiments: trainings, and the evals that wait for them."""
+    for order, job in enumerate(("train", "eval-gsm8k")):
+        elements = {
+            index: Element(experiment=found.name, job=job, fingerprint=found.jobs[order].request["fingerprint"])
+            for index, found in enumerate(experiments)
+        }
+        key = f"{SUITE}-{job}-{number}"
+        submission = Submission(
+            key=key,
+            suite=SUITE,
+            cluster="uni",
+            state="submitted",
+            scheduler_id=str(1000 + 2 * number + order),
+            created_at=f"2026-07-01T07:{number:02}:{order:02}Z",
+            resources=experiments[0].resources,
+            elements=elements,
+        )
+        write_submission(paths, submission)
+        paths.start_marks(key).mkdir(parents=True, exist_ok=True)
+        for index, found in enumerate(experiments):
+            if found.jobs[order].record is not None:
+                paths.start_mark(key, index).touch()
 
 
 def _request(job: str, cmd: Any, resources: Resources) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,8 +18,13 @@ class Arguments(BaseModel):
     def differs_from_default(self, name: str) -> bool:
         """Return whether an argument is other than its default."""
         value: object = getattr(self, name)
-        default: object = type(self).model_fields[name].get_default(call_default_factory=True, validated_data={})
-        return value != default
+        return value != _default_of(type(self), name)
+
+
+@cache
+def _default_of(kind: type[Arguments], name: str) -> object:
+    """Return the default of an argument, which nobody may change."""
+    return kind.model_fields[name].get_default(call_default_factory=True, validated_data={})
 
 
 def split_words(value: object) -> object:

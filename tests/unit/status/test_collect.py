@@ -14,17 +14,16 @@ from hpcbench.plan.decide import Options
 from hpcbench.report.notes_and_warnings import others_note
 from hpcbench.scheduler.protocol import SchedulerJob
 from hpcbench.schemas.collection import Collection, choose_jobs
-from hpcbench.schemas.record import Record, read_record
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import Submitter, read_submissions, write_submission
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.suite_folder import read_suites
-from hpcbench.status import collect
+from hpcbench.status import collect, job_files
 from hpcbench.status.collect import collect_suites
 from hpcbench.status.gather import status_rows
 from hpcbench.status.held_jobs import release_held_jobs
 from hpcbench.status.job_state import Evidence, conclude_state
-from hpcbench.storage.json_files import write_json
+from hpcbench.storage.json_files import read_signed_json, signature_of, write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
 from hpcbench.submit.cancel import cancel_jobs, cancel_where_possible
 from hpcbench.submit.carry_out import submit_suite
@@ -267,11 +266,12 @@ def test_a_record_that_nfs_shows_only_after_a_listing_is_found(tmp_path: Path, m
         listed.append(folder)
         return list_folder(folder)
 
-    def read_stale(path: Path) -> Record | None:
-        return read_record(path) if path.parent in listed else None
+    def is_seen(path: str | Path) -> bool:
+        return Path(path) != job.record or job.folder in listed
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    monkeypatch.setattr(collect, "read_record", read_stale)
+    monkeypatch.setattr(job_files, "signature_of", lambda path: signature_of(path) if is_seen(path) else None)
+    monkeypatch.setattr(job_files, "read_signed_json", lambda path: read_signed_json(path) if is_seen(path) else None)
     assert [job.state for job in look(tmp_path, scheduler).jobs] == [JobState.OUT_OF_MEMORY]
 
 
