@@ -3,10 +3,10 @@
 
 const report = {data: null, suites: [], columns: [], column: new Map(), experiments: [], byId: new Map(), rows: []};
 const chosen = {suite: '', states: new Set(), filter: '', sort: null, shown: new Set(), merged: true};
-const listeners = {rows: [], columns: [], open: []};
+const listeners = {rows: [], order: [], columns: [], open: []};
 const views = [];
 
-// Listens to 'rows' (other rows are visible), 'columns' (other columns are), 'open' (an experiment is asked for).
+// Listens to 'rows' (other rows are visible), 'order' (the same rows, sorted otherwise), 'columns' (other columns are), 'open' (an experiment is asked for).
 function on(event, listener) { listeners[event].push(listener); }
 function emit(event, value) { for (const listener of listeners[event]) listener(value); }
 function choose(changes, event = 'rows') { Object.assign(chosen, changes); emit(event); }

@@ -31,6 +31,7 @@ views.push({id: 'table', title: 'Experiments', render(section) {
   };
   const restart = () => { limit = firstLimit(); draw(); };
   on('rows', restart);
+  on('order', restart);
   on('columns', draw);
   restart();
 }});
@@ -83,7 +84,7 @@ function sortBy(column) {
   const best = column.better === 'higher';
   const now = chosen.sort && chosen.sort.key === column.key ? chosen.sort : null;
   const sort = !now ? {key: column.key, down: best} : now.down === best ? {key: column.key, down: !best} : null;
-  choose({sort});
+  choose({sort}, 'order');
 }
 
 function tableHead(rows, columns) {
