@@ -22,9 +22,10 @@ function countText() {
   return `${number.toLocaleString('en')} experiment${number === 1 ? '' : 's'}`;
 }
 
+// What the experiments of the one suite took.
 function totals() {
   const chosenSuites = report.suites.filter((suite) => !chosen.suite || suite.name === chosen.suite);
-  return chosenSuites.length === 1 ? (chosenSuites[0].totals || []).map(([label, text]) => `${text} ${label}`) : [];
+  return chosenSuites.length === 1 && chosenSuites[0].cost ? [chosenSuites[0].cost] : [];
 }
 
 function suiteTabs() {

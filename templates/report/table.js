@@ -185,7 +185,7 @@ function moreButtons(left, grow) {
 }
 
 function legend() {
-  return el('p', {class: 'soft small legend'}, el('span', {class: 'swatch best'}), 'best of comparable rows that are complete ',
-    el('span', {class: 'swatch near'}), 'within the error of the best',
+  return el('p', {class: 'soft small marks'}, el('span', {class: 'sample best'}), 'best of comparable rows that are complete ',
+    el('span', {class: 'sample near'}), 'within the error of the best',
     report.rows.some((row) => row.members.length > 1 && !row.complete) ? [' ', el('i', null, 'italic'), ': not all repeats are complete'] : null);
 }

@@ -5,13 +5,15 @@ In: the rows of all suites. Out: `PageColumn`s, results first. A column without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.columns import DATA_ONLY
+from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts
 from hpcbench.report.layouts import table_columns
 from hpcbench.report.rows import Row
@@ -34,12 +36,12 @@ class PageColumn:
     group: Group
     decimals: int
 
-    def payload(self) -> JsonObject:
-        """Return what the page is told about it."""
+    def payload(self, headers: Mapping[str, str]) -> JsonObject:
+        """Return what the page is told about it; `headers` has those that were asked for, by key."""
         column = self.column
         return {
             "key": column.key,
-            "label": " ".join((column.short or column.header or column.key).split()),
+            "label": one_line(headers.get(column.key) or column.short or column.header or column.key),
             "kind": self.kind,
             "better": column.better,
             "decimals": self.decimals,
@@ -49,11 +51,16 @@ class PageColumn:
         }
 
 
-def page_columns(suites: Sequence[Sequence[Row]]) -> tuple[PageColumn, ...]:
-    """Return every column that has a value in some suite, results before arguments that vary before the rest."""
+def page_columns(suites: Sequence[Sequence[Row]], named: Sequence[Sequence[Column]] = ()) -> tuple[PageColumn, ...]:
+    """Return every column that has a value in some suite, results before arguments that vary before the rest.
+
+    Args:
+        suites: the rows of each suite.
+        named: the columns that each suite's options name, which may say the same of all its experiments.
+    """
     found: dict[str, PageColumn] = {}
-    for rows in suites:
-        for column in _columns_of(rows):
+    for rows, asked in zip_longest(suites, named, fillvalue=()):
+        for column in _columns_of(rows, asked):
             known = found.get(column.column.key)
             if known is None or _rank(column) < _rank(known):
                 found[column.column.key] = column
@@ -64,7 +71,7 @@ def _rank(column: PageColumn) -> int:
     return ("result", "varies", "more").index(column.group)
 
 
-def _columns_of(rows: Sequence[Row]) -> Iterable[PageColumn]:
+def _columns_of(rows: Sequence[Row], named: Sequence[Column]) -> Iterable[PageColumn]:
     experiments = [facts for row in rows for facts in row.members]
     settings = {column.key for column in varying_settings(experiments)}
     told = {column.key: column for column in table_columns(rows) if column.key not in OWN_PLACES}
@@ -72,7 +79,7 @@ def _columns_of(rows: Sequence[Row]) -> Iterable[PageColumn]:
         values = [column.get(facts) for facts in experiments]
         kind: Kind = "setting" if column.key in settings else "figure" if column.measured else _kind(values)
         yield _page_column(column, values, kind=kind, group="result" if column.measured else "varies")
-    for column in DATA_ONLY:
+    for column in {column.key: column for column in (*DATA_ONLY, *named)}.values():
         if column.key in told or column.key in OWN_PLACES:
             continue
         values = [column.get(facts) for facts in experiments]

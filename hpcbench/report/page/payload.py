@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hpcbench.report.artifacts import ReportContext
+from hpcbench.report.choose import KnownColumns, names_columns
+from hpcbench.report.column import Column
 from hpcbench.report.document import Document, SuiteSection, build_document
 from hpcbench.report.escape import code_spans, one_line
-from hpcbench.report.facts import facts_of
+from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.json_report import plain
 from hpcbench.report.layouts import table_columns
 from hpcbench.report.page.best import best_of
-from hpcbench.report.page.columns import PageColumn, page_columns
+from hpcbench.report.page.columns import OWN_PLACES, PageColumn, page_columns
 from hpcbench.report.page.curves import curves_of
 from hpcbench.report.page.details import details_of
 from hpcbench.report.page.experiments import experiment_id, experiments_of
@@ -31,6 +33,32 @@ VERSION = 1
 NO_CONTEXT = ReportContext()
 
 
+class _Asked:
+    """What the options of one suite ask for, its keys as those of columns."""
+
+    def __init__(self, options: ReportOptions, experiments: Sequence[Facts]) -> None:
+        self.options = options
+        self._known = KnownColumns(experiments) if names_columns(options) else None
+        self.columns = self._columns(options.columns)
+
+    def payload(self) -> JsonObject:
+        """Return the options that were set, for the program of the page."""
+        given = self.options.model_dump(mode="json", exclude_defaults=True, exclude={"headers"})
+        best = self._columns((self.options.best,)) if self.options.best is not None else []
+        keys = {
+            "columns": [column.key for column in self.columns if column.key not in OWN_PLACES],
+            "by": [column.key for column in self._columns(self.options.by)],
+            "value": [column.key for column in self._columns(self.options.value)],
+            "best": best[0].key if best else None,
+        }
+        return given | {name: found for name, found in keys.items() if name in given}
+
+    def _columns(self, keys: Sequence[str]) -> list[Column]:
+        if self._known is None:
+            return []
+        return [column for key in self._known.join(keys) for column in self._known.find(key)]
+
+
 def build_payload(
     collection: Collection,
     options: ReportOptions,
@@ -40,17 +68,22 @@ def build_payload(
     """Return everything that the page shows; `document` is that of the same collection where it is built already."""
     document = build_document(collection, options) if document is None else document
     rows_of = [merge_repeats(facts_of(view) for view in suite.experiments) for suite in collection.suites]
-    columns = page_columns(rows_of)
+    asked = [
+        _Asked(options.over(suite.report), [facts for row in rows for facts in row.members])
+        for suite, rows in zip(collection.suites, rows_of, strict=True)
+    ]
+    columns = page_columns(rows_of, [of_suite.columns for of_suite in asked])
+    headers = {key: header for of_suite in reversed(asked) for key, header in of_suite.options.headers.items()}
     suites = [
-        _suite(suite, section, rows, columns, options=options.over(suite.report))
-        for suite, section, rows in zip(collection.suites, document.suites, rows_of, strict=True)
+        _suite(suite, section, rows, columns, report=of_suite.payload())
+        for suite, section, rows, of_suite in zip(collection.suites, document.suites, rows_of, asked, strict=True)
     ]
     payload = {
         "version": VERSION,
         "collected_at": document.collected_at,
         "warnings": [one_line(warning) for warning in document.warnings],
         "suites": suites,
-        "columns": [column.payload() for column in columns],
+        "columns": [column.payload(headers) for column in columns],
         "experiments": [entry for rows in rows_of for entry in experiments_of(rows, columns)],
         **_beyond_figures(collection, rows_of, options=options, context=context),
     }
@@ -94,7 +127,7 @@ def _suite(
     rows: Sequence[Row],
     columns: Sequence[PageColumn],
     *,
-    options: ReportOptions,
+    report: JsonObject,
 ) -> JsonObject:
     counts = Counter(facts_of(view).state.value for view in suite.experiments)
     return {
@@ -105,5 +138,5 @@ def _suite(
         "notes": [code_spans(one_line(note)) for note in section.notes],
         "warnings": [one_line(warning) for warning in section.warnings],
         "environment": [[one_line(label), one_line(value)] for label, value in section.environment],
-        "report": options.model_dump(mode="json", exclude_defaults=True),
+        "report": report,
     }
