@@ -84,7 +84,7 @@ function argumentsTable(a, b) {
   const text = (row, name) => {
     const set = row.members[0].set[name];
     if (labels.has(name)) return cellOf(row, name).text;
-    return set === undefined ? '–' : typeof set[0] === 'string' ? set[0] : JSON.stringify(set[0]);
+    return set === undefined ? '-' : typeof set[0] === 'string' ? set[0] : JSON.stringify(set[0]);
   };
   const differing = names.filter((name) => text(a, name) !== text(b, name));
   if (!differing.length) return null;
@@ -98,14 +98,14 @@ function figuresTable(a, b) {
     const cells = [a, b].map((row) => cellOf(row, column.key));
     const texts = [a, b].map((row) => cellText(row, column.key));
     const values = cells.map((cell) => cell.value);
-    if (values.some((value) => typeof value !== 'number')) return [axisText(column), ...texts, '–', '–'];
+    if (values.some((value) => typeof value !== 'number')) return [axisText(column), ...texts, '-', '-'];
     const difference = values[1] - values[0];
     const error = Math.hypot(...[a, b].map((row) => standardError(row, column)));
     const unclear = error > 0 && Math.abs(difference) < 2 * error;
     const isBetter = column.better && difference && !unclear && (difference > 0) === (column.better === 'higher');
     const sign = difference > 0 ? '+' : difference < 0 ? '−' : '';
     return [axisText(column), ...texts, {text: `${unclear ? '~ ' : ''}${sign}${numberText(Math.abs(difference), column.decimals)}`, good: isBetter},
-      values[0] ? `${+(values[1] / values[0]).toPrecision(3)}×` : '–'];
+      values[0] ? `${+(values[1] / values[0]).toPrecision(3)}×` : '-'];
   }));
 }
 

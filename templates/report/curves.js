@@ -10,7 +10,7 @@ views.push({id: 'curves', title: 'Curves', async render(section) {
   const wanted = {most: 10, series: 'both', weight: 0, log: false};
   const plot = el('div', {class: 'plot curves'});
   const readout = el('p', {class: 'readout small', 'aria-live': 'off'});
-  const legend = el('ul', {class: 'legend'});
+  const legend = el('ul', {class: 'curve-legend'});
   const note = el('p', {class: 'soft small'});
   let chart = null;
   const draw = () => {
@@ -66,7 +66,7 @@ function curveNotes(curves, shown, drawn) {
 
 function legendEntry(row, place, chart) {
   const mark = svg('svg', {width: 22, height: 8, 'aria-hidden': 'true'},
-    svg('line', {x1: 1, x2: 21, y1: 4, y2: 4, class: `curve c${place % COLORS}`, 'stroke-dasharray': place < COLORS ? null : '3 2'}));
+    svg('line', {x1: 1, x2: 21, y1: 4, y2: 4, class: `c${place % COLORS}`, 'stroke-dasharray': place < COLORS ? null : '3 2'}));
   const entry = el('li', null, mark, openLink(row), row.members.length > 1 ? el('span', {class: 'soft'}, ` (n=${row.members.length})`) : null);
   const focus = (on_) => () => chart.hold(on_ ? place : null);
   entry.addEventListener('mouseenter', focus(true));

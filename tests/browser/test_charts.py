@@ -91,8 +91,9 @@ def test_point_opens_its_experiment_and_escape_closes_it(show: Show) -> None:
 def test_ten_best_rows_have_curves_and_the_filter_chooses_others(show: Show) -> None:
     page = show(tuners())
     curves = page.locator("#curves")
-    legend = curves.locator(".legend a")
+    legend = curves.locator(".curve-legend a")
     expect(legend).to_have_count(10)
+    assert all(bottom - top < 25 for _, top, _, bottom in page.evaluate(BOXES, "#curves .curve-legend li"))
     assert legend.all_inner_texts()[:3] == ["lora+packing", "lora+no_mix", "dora"]
     expect(curves.get_by_role("img").first).to_have_attribute(
         "aria-label", re.compile("^loss over optimizer steps of lora")
@@ -130,7 +131,7 @@ def test_curves_can_be_smoothed_zoomed_and_put_on_a_log_scale(show: Show) -> Non
 
 def test_repeats_are_one_curve_with_a_band(show: Show) -> None:
     page = show(sweep(repeats=2))
-    expect(page.locator("#curves .legend li").first).to_contain_text("(n=2)")
+    expect(page.locator("#curves .curve-legend li").first).to_contain_text("(n=2)")
     expect(page.locator("#curves")).to_contain_text("Repeats are their mean, with a band of one standard deviation.")
 
 
@@ -214,6 +215,6 @@ def test_nothing_scrolls_sideways_on_a_phone(collection: Callable[[], Collection
     for summary in page.locator("#failures summary").all():
         summary.click()
     assert not page.evaluate(SCROLLS_SIDEWAYS)
-    page.locator("#curves .legend a").first.click()
+    page.locator("#curves .curve-legend a").first.click()
     body = page.get_by_role("dialog").locator(".sheet-body")
     assert body.evaluate("(each) => each.scrollWidth <= each.clientWidth")
