@@ -120,9 +120,9 @@ class ExperimentBuilder:
             self.problems += check_memory_per_gpu(args, requirements, self.layer.section("args"), at=self.at)
         if evals and eval_requirements is not None:
             self._check_request("eval_requirements", eval_requirements, device, needs_gpu=True)
-            if not all(eval_args[name].command for name in evals if name in eval_args):
-                given = self.layer.section("eval_requirements")
-                self.problems += check_eval_ranks(eval_requirements, given, at=self.at)
+            by_worker = {name: eval_args[name] for name in evals if name in eval_args and not eval_args[name].command}
+            given = self.layer.section("eval_requirements")
+            self.problems += check_eval_ranks(eval_requirements, by_worker, given, at=self.at)
         if len(self.problems) > before or requirements is None or eval_requirements is None:
             return None
         return Experiment(

@@ -9,9 +9,9 @@ from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.config.catalog_checks import check_model_entry
 from hpcbench.config.training_checks import check_attention, check_training
-from hpcbench.errors import Problem, did_you_mean
+from hpcbench.errors import Problem, did_you_mean, name_first
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
-from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.schemas.optimizers import OPTIMIZERS, REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS, SCHEDULERS
 from hpcbench.schemas.request import TRAININGS, Command, Device, Resources
 from hpcbench.storage.located_yaml import Located, shorten
@@ -80,13 +80,17 @@ def check_memory_per_gpu(
     return []
 
 
-def check_eval_ranks(resources: Resources, given: Mapping[str, Located], *, at: Located) -> list[Problem]:
-    """Return that lm-eval runs in one process where more are asked for."""
-    if resources.ddp == 1:
+def check_eval_ranks(
+    resources: Resources, evals: Mapping[str, EvalArgs], given: Mapping[str, Located], *, at: Located
+) -> list[Problem]:
+    """Return the eval datasets whose documents are fewer than the ranks that share them."""
+    few = [name for name, args in evals.items() if args.limit is not None and args.limit < resources.ddp]
+    if not few:
         return []
     where = _complain(given, ("ddp",), "eval_requirements", at)
-    text = f"ddp {resources.ddp}: an eval runs in one process, with its model spread over all of its GPUs"
-    return [where.problem(text, expected="ddp: 1")]
+    limit = evals[few[0]].limit
+    text = f"ddp {resources.ddp} with limit {limit} for {name_first(few)}: each rank needs a document of each task"
+    return [where.problem(text, expected=f"ddp: {limit} at most, or a higher limit")]
 
 
 def _complain(given: Mapping[str, Located], keys: tuple[str, ...], section: str, at: Located) -> Located:

@@ -34,6 +34,8 @@ class Kind:
     """bool, int, float, str, tuple (a list of text), dict; None for a choice."""
     choices: tuple[str, ...] = ()
     bounds: str = ""
+    words: tuple[str, ...] = ()
+    """Words that a number may be, too: auto."""
 
     def describe(self) -> str:
         """Return what is expected, in words."""
@@ -47,7 +49,7 @@ class Kind:
             tuple: "text, or a list of text",
             dict: "a mapping, which may be JSON text",
         }
-        return words[self.base] + self.bounds
+        return ", or ".join((words[self.base] + self.bounds, *self.words))
 
 
 @cache
@@ -183,7 +185,9 @@ def _take_mapping(value: Located, kind: Kind, problems: list[Problem]) -> Any:
 
 
 def _take_number(value: Located, kind: Kind, problems: list[Problem]) -> Any:
-    """Return a number; text such as "1" or 5e-5 counts, booleans and octal 0123 do not."""
+    """Return a number, or a word that stands for one; "1" and 5e-5 count, booleans and octal 0123 do not."""
+    if value.value in kind.words:
+        return value.value
     written = value.value if value.raw is None else value.raw
     if is_misread(value) or (isinstance(written, str) and _LEADING_ZERO.match(written)):
         message = f"got {show(value)}, which can be read in two ways"
@@ -237,7 +241,14 @@ def _kind(info: FieldInfo) -> Kind:
     origin = get_origin(annotation) or annotation
     if origin is Literal:
         return Kind(None, choices=tuple(str(choice) for choice in get_args(annotation)))
-    return Kind(origin if isinstance(origin, type) else str, bounds=_bounds(metadata))
+    return Kind(origin if isinstance(origin, type) else str, bounds=_bounds(metadata), words=_words(info.annotation))
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    """Return the words that a union takes beside a number."""
+    parts = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else ()
+    choices = (choice for part in parts if get_origin(part) is Literal for choice in get_args(part))
+    return tuple(choice for choice in choices if isinstance(choice, str))
 
 
 def _unwrap(annotation: Any) -> tuple[Any, list[Any]]:

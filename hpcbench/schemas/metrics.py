@@ -239,6 +239,10 @@ class EvalMetrics(BaseModel):
     checkpoint_choice: Literal["best", "last", "baseline", "output_model"] = "baseline"
     chat_template_applied: bool | None = None
     eval_time_s: Finite | None = None
+    batch_size: Count | None = None
+    """Prompts per forward pass of each rank: what `batch_size: auto` was settled to, or what was asked for."""
+    num_ranks: Count = 1
+    """Processes that shared the documents."""
     lm_eval_version: str | None = None
     dtypes: dict[str, str] = Field(default_factory=dict)
     attention: str | None = None

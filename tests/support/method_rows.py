@@ -262,8 +262,23 @@ EVALUATION: Final = Section(
             test="tests/train/test_gsm8k_by_file.py::test_a_training_and_its_evaluation_read_arrow_files_by_their_registry_and_task",
         ),
         Row(
-            name="one eval on several GPUs (accelerate launch)", plans=False, state=LATER,
+            name="gsm8k twice, with 5 shots and with 1", plans=True, state=CPU,
+            ask="cmd: eval, eval_dataset: [gsm8k, {name: gsm8k_1shot, task: gsm8k, num_fewshot: 1}]",
+            test="tests/train/test_lm_eval_parity.py::test_scores_are_those_of_lm_evals_command_line",
+        ),
+        Row(
+            name="local files for a built-in task, C-Eval's zip", state=CPU,
+            ask="cmd: eval, eval_dataset: [ceval], eval_args: {local_data: ceval.zip}",
+            test="tests/train/test_lm_eval_parity.py::test_scores_are_those_of_lm_evals_command_line",
+        ),
+        Row(
+            name="one eval on several GPUs (accelerate launch)", plans=True, state=CPU,
             ask="cmd: eval, eval_dataset: [gsm8k], eval_requirements: {gpu: 2, ddp: 2}",
+            test="tests/train/test_eval_ranks.py::test_two_ranks_give_what_one_gives",
+        ),
+        Row(
+            name="batch_size auto", ask="cmd: eval, eval_dataset: [gsm8k], eval_args: {batch_size: auto}", plans=True,
+            state=CPU, test="tests/train/test_eval_ranks.py::test_two_ranks_give_what_one_gives",
         ),
         Row(name="infer, a model as it was published", ask="cmd: infer, dataset: FILE", state=CPU, test=GREEDY),
         Row(

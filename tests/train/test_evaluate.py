@@ -321,6 +321,7 @@ def test_bare_text_gives_what_lm_evals_own_model_gives(world: World, name: str) 
         results = evaluate.run_lm_eval(
             lm, load_eval_tasks(name, EvalArgs(include_path=(str(world.tasks),))), options, system=None
         )
+        assert results is not None
         rows = results["results"][name]
         answers.append((rows, [sample["filtered_resps"] for sample in results["samples"][name]]))
 

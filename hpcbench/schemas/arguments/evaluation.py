@@ -22,8 +22,9 @@ class EvalArgs(Arguments):
     """Solved examples before each question; None takes the eval task's own number."""
     limit: PositiveInt | None = None
     """First N documents per eval task; the record is marked debug and the report says so."""
-    batch_size: PositiveInt = 8
-    """Prompts per forward pass."""
+    batch_size: PositiveInt | Literal["auto"] = 8
+    """Prompts per forward pass. `auto` takes the largest of 64, 32, 16, ... that fits with the longest prompt, settled
+    once before the run and recorded; on the CPU, where more is not faster, it is 8."""
     max_length: PositiveInt | None = None
     """Longest prompt plus answer in tokens; None is what the model allows."""
     apply_chat_template: bool | None = None

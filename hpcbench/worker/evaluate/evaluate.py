@@ -2,7 +2,7 @@
 
 In: a job request with cmd `eval`, for a train job's checkpoint or an untrained baseline. Out: `metrics.json` and
 `samples.jsonl` in the attempt's folder, or `interrupted.json` when the supervisor asked to stop (evals start over).
-It writes no record and catches no failure.
+It writes no record and catches no failure. Several ranks share the documents, and rank 0 writes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from hpcbench.worker.evaluate.headline import choose_headline
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_results
 from hpcbench.worker.evaluate.seeds import seeds_of
+from hpcbench.worker.evaluate.shared_run import check_enough_documents, first_rank_first, join_ranks
 from hpcbench.worker.evaluate.task_checks import check_tasks
 from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, name_of
 from hpcbench.worker.measure.loss import mean_cross_entropy
@@ -40,6 +41,7 @@ from hpcbench.worker.models.files import check_files, check_token_ids
 from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
 from hpcbench.worker.models.quantization import count_weights, find_dtypes
 from hpcbench.worker.progress_file import Progress
+from hpcbench.worker.ranks import ALONE, Ranks
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     template: Template
     num_gpus: int = 1
+    """Of this rank."""
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,36 +82,46 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
     args, eval_args = _arguments(request)
     if eval_args.command:
         raise WorkerError("eval_args.command is run by the job's supervisor, not by the eval worker")
-    progress = Progress(job)
+    ranks = Ranks.from_environment()
+    progress = Progress(job) if ranks.is_first else None
 
     def between_batches(done: int, total: int) -> None:
         if stop_requested(attempt):
             raise StopRequestedError("stopped between two batches of an eval")
-        progress.update("evaluating", done=done, total=total)
+        if progress is not None:
+            progress.update("evaluating", done=done, total=total)
 
-    progress.update("loading")
+    if progress is not None:
+        progress.update("loading")
     try:
+        join_ranks(ranks, request.device)
         if request.eval_dataset == EVAL_LOSS_ONLY:
-            metrics = evaluate_loss_only(load_subject(args, eval_args, request), args, between_batches)
+            metrics = evaluate_loss_only(load_subject(args, eval_args, request, ranks), args, between_batches)
         else:
-            tasks = load_eval_tasks(str(request.eval_task), eval_args)
+            with first_rank_first(ranks):
+                tasks = load_eval_tasks(str(request.eval_task), eval_args)
             check_tasks(tasks.leaves, eval_args)
-            subject = load_subject(args, eval_args, request)
+            check_enough_documents(tasks, eval_args.limit, ranks)
+            subject = load_subject(args, eval_args, request, ranks)
             metrics = evaluate(request, subject, tasks, between_batches, attempt)
-    except StopRequestedError:
+    except (StopRequestedError, RuntimeError) as error:
+        # A rank that waits for one that has left fails in its collective.
+        if not isinstance(error, StopRequestedError) and (ranks.is_alone or not stop_requested(attempt)):
+            raise
         logger.info("asked to stop; this eval starts over with the next attempt")
         Interrupted(phase="evaluating").write(attempt.interrupted)
         return
-    write_json(attempt.metrics, metrics.model_dump(mode="json"))
+    if metrics is not None:
+        write_json(attempt.metrics, metrics.model_dump(mode="json"))
 
 
-def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Subject:
+def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest, ranks: Ranks = ALONE) -> Subject:
     """Load the weights, the tokenizer and the training's template."""
     checkpoint = find_weights(request)
     args = checkpoint.fit_arguments(args)
     check_files(args, eval_args=eval_args)
     tokenizer = load_tokenizer(args)
-    num_gpus = request.resources.gpu if request.device == "cuda" else 1
+    num_gpus = request.resources.gpu // ranks.count if request.device == "cuda" else 1
     if checkpoint.folder is None:
         model = load_model(args, request.device, num_gpus=num_gpus, for_training=False)
     else:
@@ -115,7 +129,14 @@ def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest) -> Sub
         model = load_checkpoint(args, checkpoint.folder, request.device, merge=merge, num_gpus=num_gpus)
     check_token_ids(model, tokenizer)
     template = Template.from_args(args, tokenizer)
-    return Subject(checkpoint=checkpoint, model=model.eval(), tokenizer=tokenizer, template=template, num_gpus=num_gpus)
+    return Subject(
+        checkpoint=checkpoint,
+        model=model.eval(),
+        tokenizer=tokenizer,
+        template=template,
+        num_gpus=num_gpus,
+        ranks=ranks,
+    )
 
 
 def evaluate(
@@ -124,8 +145,8 @@ def evaluate(
     tasks: LoadedTasks,
     between_batches: Callable[[int, int], None],
     attempt: AttemptPaths,
-) -> EvalMetrics:
-    """Run the eval tasks, keep the documents' answers beside the metrics, and return what was measured."""
+) -> EvalMetrics | None:
+    """Run the eval tasks, keep the documents' answers beside the metrics, and return what was measured, on rank 0."""
     args, eval_args = _arguments(request)
     applies_template = choose_chat_template(subject.template, args, eval_args)
     if eval_args.fewshot_as_multiturn and not applies_template:
@@ -138,17 +159,22 @@ def evaluate(
         batch_size=eval_args.batch_size,
         max_length=eval_args.max_length,
         between_batches=between_batches,
+        ranks=subject.ranks,
     )
     reset_peaks()
     started_s = time.perf_counter()
     with explain_running(str(request.eval_dataset)):
         results = run_lm_eval(lm, tasks, eval_args, system=args.system)
     eval_time_s = time.perf_counter() - started_s
-    if eval_args.log_samples:
-        write_text(attempt.samples, "".join(f"{line}\n" for line in sample_lines(results)))
+    lm.sum_over_ranks()
     val_loss = ValidationLoss()
     if eval_args.eval_loss:
         val_loss = measure_val_loss(args, subject, lambda: between_batches(0, 0))
+    memory = measure_memory(subject.model.device, num_gpus=subject.num_gpus, ranks=subject.ranks)
+    if results is None:
+        return None
+    if eval_args.log_samples:
+        write_text(attempt.samples, "".join(f"{line}\n" for line in sample_lines(results)))
     leaves = {name_of(task): task for task in tasks.leaves}
     rows = task_results(results, leaves, lm.cut_prompts)
     for name in leaves:
@@ -165,12 +191,15 @@ def evaluate(
         primary_task=tasks.name,
         primary_metric=headline.metric,
         tasks=rows,
-        infer=lm.meter.speed(batch_size=eval_args.batch_size),
+        infer=lm.meter.speed(batch_size=lm.batch_size),
         eval_loss=val_loss.value,
         num_val_rows=val_loss.num_rows,
         chat_template_applied=applies_template and subject.template.has_chat_template,
         template=subject.template.description if applies_template else None,
         eval_time_s=eval_time_s,
+        batch_size=lm.batch_size,
+        num_ranks=subject.ranks.count,
+        memory=memory,
         lm_eval_version=lm_eval.__version__,
         debug=eval_args.limit is not None,
         mean_over_documents=tasks.mean_over_documents and headline.metric is not None,
@@ -180,13 +209,18 @@ def evaluate(
     return describe_subject(scores, subject, args, eval_loss_reason=val_loss.reason)
 
 
-def evaluate_loss_only(subject: Subject, args: SftArgs, between_batches: Callable[[int, int], None]) -> EvalMetrics:
-    """Measure eval_loss on the validation split and nothing else."""
+def evaluate_loss_only(
+    subject: Subject, args: SftArgs, between_batches: Callable[[int, int], None]
+) -> EvalMetrics | None:
+    """Measure eval_loss on the validation split and nothing else, and return it on rank 0."""
     reset_peaks()
     started_s = time.perf_counter()
     loss = measure_val_loss(args, subject, lambda: between_batches(0, 0))
     if loss.value is None:
         raise WorkerError(f"no eval_loss: {loss.reason}")
+    memory = measure_memory(subject.model.device, num_gpus=subject.num_gpus, ranks=subject.ranks)
+    if not subject.ranks.is_first:
+        return None
     result = TaskResult(
         metrics={EVAL_LOSS_ONLY: loss.value},
         num_samples=loss.num_rows or 0,
@@ -199,6 +233,8 @@ def evaluate_loss_only(subject: Subject, args: SftArgs, between_batches: Callabl
         tasks={EVAL_LOSS_ONLY: result},
         eval_loss=loss.value,
         num_val_rows=loss.num_rows,
+        num_ranks=subject.ranks.count,
+        memory=memory,
         eval_time_s=time.perf_counter() - started_s,
     )
     return describe_subject(scores, subject, args, eval_loss_reason=loss.reason)
@@ -223,7 +259,6 @@ def describe_subject(scores: EvalMetrics, subject: Subject, args: SftArgs, *, ev
     return EvalMetrics.model_validate(
         dict(scores)
         | {
-            "memory": measure_memory(subject.model.device, num_gpus=subject.num_gpus),
             "parameters": parameters,
             "checkpoint": None if folder is None else str(folder),
             "checkpoint_choice": subject.checkpoint.choice,
@@ -252,8 +287,8 @@ def choose_chat_template(template: Template, args: SftArgs, eval_args: EvalArgs)
     return template.has_chat_template
 
 
-def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, system: str | None) -> LmEvalResults:
-    """Run lm-eval over the loaded tasks."""
+def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, system: str | None) -> LmEvalResults | None:
+    """Run lm-eval over the loaded tasks; return the results on rank 0, None on others."""
     os.environ.setdefault("DISABLE_MULTIPROC", "1")  # else lm-eval forks this process for the bootstrap
     seeds = seeds_of(eval_args)
     by_template = lm.prompts is not None
@@ -276,11 +311,6 @@ def run_lm_eval(lm: EvalModel, tasks: LoadedTasks, eval_args: EvalArgs, *, syste
         torch_random_seed=seeds.torch,
         fewshot_random_seed=seeds.fewshot,
     )
-    if results is None:
-        message = "this process is not the first of its job, and an evaluation runs in one process"
-        raise WorkerError(
-            message, hint="eval_requirements: {ddp: 1}; gpu may be more, the model is then spread over them"
-        )
     return results
 
 
@@ -296,6 +326,7 @@ def measure_val_loss(args: SftArgs, subject: Subject, on_batch: Callable[[], Non
         args.eval_batch_size or args.batch_size,
         subject.model.device,
         pad_token_id=subject.tokenizer.pad_token_id,
+        ranks=subject.ranks,
         on_batch=on_batch,
         images=subject.template.images,
     )

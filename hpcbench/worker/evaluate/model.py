@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lm_eval.api.instance import Instance
@@ -22,8 +22,11 @@ from hpcbench.data.messages import Message
 from hpcbench.errors import WorkerError
 from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.templates import AnswerEnds, Template
+from hpcbench.worker.evaluate.batch_size import LARGEST, ON_CPU, find_batch_size
+from hpcbench.worker.evaluate.shared_run import in_order
 from hpcbench.worker.measure.meter import GenerationMeter, GenerationWatch, read_clock
 from hpcbench.worker.models import eos_token_ids
+from hpcbench.worker.ranks import ALONE, Ranks
 
 NUM_WARMUP_TOKENS = 2
 DESCRIPTION_DELIMITER = "\n\n"
@@ -50,22 +53,32 @@ class CutPrompts:
     """The documents whose prompt lost its beginning, by task."""
 
     def __init__(self) -> None:
-        self._documents: defaultdict[str, set[int]] = defaultdict(set)
-        self._limits: dict[str, int] = {}
+        self.documents: defaultdict[str, set[int]] = defaultdict(set)
+        self.limits: dict[str, int] = {}
 
     def add(self, request: Instance, limit_tokens: int) -> None:
         """Note that the prompt of a request was cut to so many tokens."""
         task = str(request.task_name)
-        self._documents[task].add(int(request.doc_id or 0))
-        self._limits[task] = min(limit_tokens, self._limits.get(task, limit_tokens))
+        self.documents[task].add(int(request.doc_id or 0))
+        self.limits[task] = min(limit_tokens, self.limits.get(task, limit_tokens))
 
     def count(self, task: str) -> int:
         """Return how many documents of a task are concerned; a choice for each answer counts once."""
-        return len(self._documents.get(task, ()))
+        return len(self.documents.get(task, ()))
+
+    @classmethod
+    def over(cls, parts: Sequence[CutPrompts]) -> CutPrompts:
+        """Return what several ranks have cut."""
+        merged = cls()
+        for part in parts:
+            for task, documents in part.documents.items():
+                merged.documents[task] |= documents
+                merged.limits[task] = min(part.limits[task], merged.limits.get(task, part.limits[task]))
+        return merged
 
     def limit_tokens(self, task: str) -> int | None:
         """Return what prompts of a task were cut to."""
-        return self._limits.get(task)
+        return self.limits.get(task)
 
 
 class EvalModel(HFLM):
@@ -77,14 +90,19 @@ class EvalModel(HFLM):
         tokenizer: PreTrainedTokenizerBase,
         *,
         prompts: ChatPrompts | None,
-        batch_size: int,
+        batch_size: int | Literal["auto"],
         max_length: int | None,
         between_batches: BetweenBatches,
+        ranks: Ranks = ALONE,
     ) -> None:
         # lm-eval ties the head to the embedding, which fails where one of them was trained by itself.
         model.__dict__["tie_weights"] = lambda *_args, **_kwargs: None
-        # A fixed number of rows: the automatic size of lm-eval would change the speed.
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
+        # A fixed number of rows: lm-eval's own `auto` tries full contexts, and other sizes in the course of a run.
+        self._is_auto = batch_size == "auto"
+        self._largest = LARGEST if batch_size == "auto" else batch_size
+        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=self._largest, max_length=max_length)
+        self._ranks = ranks
+        self._rank, self._world_size = ranks.rank, ranks.count
         self.prompts = prompts
         self._ends = None if prompts is None else prompts.answer_ends
         end_ids = () if self._ends is None else self._ends.token_ids
@@ -138,6 +156,56 @@ class EvalModel(HFLM):
             return super()._encode_pair(context, continuation)
         return self.prompts.encode_pair(context, continuation)
 
+    # Ranks
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return this rank's number for all: lm-eval evens out the ranks' requests by it, which nothing here needs."""
+        return tensor.flatten().repeat(self.world_size)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """Return what all ranks have, in the order of documents, on rank `dst`."""
+        gathered = self._ranks.gather(obj)
+        return [in_order(gathered)] if self.rank == dst else None
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        self._ranks.wait_for_all()
+
+    def sum_over_ranks(self) -> None:
+        """Have rank 0 count what all ranks generated and cut."""
+        self.meter = GenerationMeter.over(self._ranks.gather(self.meter))
+        self.cut_prompts = CutPrompts.over(self._ranks.gather(self.cut_prompts))
+
+    # Batch size
+
+    def _settle_batch_size(self, trial: Callable[[int], None]) -> None:
+        """Settle `auto`; a later kind of request can only lower it."""
+        if not self._is_auto:
+            return
+        found = find_batch_size(trial, largest=self._largest) if self.device.type == "cuda" else ON_CPU
+        self._largest = self.batch_size_per_gpu = min(self._ranks.gather(found))
+
+    def _try_scoring(self, length: int) -> Callable[[int], None]:
+        def trial(size: int) -> None:
+            with torch.no_grad():
+                logits = self.model(torch.ones((size, length), dtype=torch.long, device=self.device)).logits
+                torch.nn.functional.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)
+
+        return trial
+
+    def _try_generating(self, length: int) -> Callable[[int], None]:
+        def trial(size: int) -> None:
+            ids = torch.ones((size, length - 1), dtype=torch.long, device=self.device)
+            self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=1,
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+
+        return trial
+
     # Requests
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: FBT001, FBT002
@@ -152,6 +220,8 @@ class EvalModel(HFLM):
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:  # noqa: FBT001, FBT002
         """Score whole texts."""
         self._num_expected += len(requests)
+        longest = max(len(self.tok_encode(request.args[0])) for request in requests)
+        self._settle_batch_size(self._try_scoring(min(longest, self.max_length)))
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:  # noqa: FBT001, FBT002
@@ -168,10 +238,14 @@ class EvalModel(HFLM):
                 f"answers of up to {longest} tokens leave no room for a prompt in a context of {self.max_length}",
                 hint="set eval_args.gen_kwargs.max_gen_toks lower, or eval_args.max_length where the model allows more",
             )
+        longest = 2
         for request, num_answer_tokens in zip(requests, lengths, strict=True):
             limit = self.max_length - num_answer_tokens
-            if len(self.tok_encode(request.args[0])) > limit:
+            num_prompt_tokens = len(self.tok_encode(request.args[0]))
+            longest = max(longest, min(num_prompt_tokens, limit) + num_answer_tokens)
+            if num_prompt_tokens > limit:
                 self.cut_prompts.add(request, limit)
+        self._settle_batch_size(self._try_generating(longest))
         if self._ends is not None and self._ends.text:
             requests = [_stopped_at(request, self._ends.text) for request in requests]
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
@@ -206,6 +280,9 @@ class EvalModel(HFLM):
             limit = self.max_length + 1 - len(answer_ids)
             if len(prompt_ids) > limit:
                 self.cut_prompts.add(request, limit)
+        if override_bs is None:
+            longest = max(len(prompt_ids) + len(answer_ids) - 1 for _, prompt_ids, answer_ids in requests)
+            self._settle_batch_size(self._try_scoring(min(longest, self.max_length)))
         return super()._loglikelihood_tokens(requests, disable_tqdm=disable_tqdm, override_bs=override_bs)
 
     def _model_call(self, inps: torch.Tensor, **kwargs: Any) -> torch.Tensor:

@@ -182,6 +182,18 @@ class GenerationMeter:
         self.time_s += time_s
         self.prefill_time_s += prefill_time_s
 
+    @classmethod
+    def over(cls, meters: Sequence[GenerationMeter]) -> GenerationMeter:
+        """Return the sums over ranks that generated at the same time: all their tokens, the slowest rank's times."""
+        slowest = max(meters, key=lambda meter: meter.time_s)
+        return cls(
+            num_tokens=sum(meter.num_tokens for meter in meters),
+            num_first_tokens=sum(meter.num_first_tokens for meter in meters),
+            num_prompt_tokens=sum(meter.num_prompt_tokens for meter in meters),
+            time_s=slowest.time_s,
+            prefill_time_s=slowest.prefill_time_s,
+        )
+
     def speed(self, *, batch_size: int) -> InferSpeed | None:
         """Return the speed over all batches, or None when nothing was generated."""
         if self.num_tokens == 0 or self.time_s <= 0:

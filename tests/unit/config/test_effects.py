@@ -128,13 +128,13 @@ def test_shapes_that_a_training_does_not_have_are_refused(
     assert bool(message) == bool(found)
 
 
-def test_an_eval_of_several_ranks_is_refused_unless_a_program_runs_it(tmp_path: Path) -> None:
-    wanted: dict[str, Any] = {"eval_requirements": {"gpu": 2, "ddp": 2}, "eval_dataset": ["arc_easy"]}
-    assert plan(tmp_path, {}, **wanted) == (
-        "eval_requirements.ddp: ddp 2: an eval runs in one process, with its model spread over all of its GPUs\n"
-        "  expected: ddp: 1"
+def test_an_eval_runs_on_several_ranks_each_with_a_gpu(tmp_path: Path) -> None:
+    wanted: dict[str, Any] = {"eval_dataset": ["arc_easy"]}
+    assert plan(tmp_path, {}, **wanted, eval_requirements={"gpu": 2, "ddp": 2}) == ""
+    assert plan(tmp_path, {}, **wanted, eval_requirements={"gpu": 4, "ddp": 2}) == (
+        "eval_requirements.ddp: 4 GPUs for ddp 2: a model on several GPUs is trained by one rank\n"
+        "  expected: ddp: 4, a model on each, or ddp: 1, one model over all of them"
     )
-    assert plan(tmp_path, {}, **wanted, eval_args={"command": "run.sh"}) == ""
 
 
 def test_a_training_of_no_step_is_refused(tmp_path: Path) -> None:

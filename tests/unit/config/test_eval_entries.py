@@ -173,3 +173,24 @@ def test_the_content_of_local_data_decides_and_its_place_does_not(tmp_path: Path
         assert request.inputs.keys() == {pattern}
         found.append(request.fingerprint)
     assert found[0] == found[1] != found[2]
+
+
+def test_batch_size_is_a_number_or_auto(tmp_path: Path) -> None:
+    suite = load(tmp_path, suite_of("  - {task: gsm8k, batch_size: auto}\n  - {task: arc, batch_size: '4'}\n"))
+    assert [args.batch_size for args in suite.experiments[0].eval_args.values()] == ["auto", 4]
+    assert refusal(tmp_path, suite_of("  - {task: gsm8k, batch_size: all}\n")) == (
+        "demo.yaml:7: experiment[a].eval_dataset[0].batch_size: got 'all'\n  expected: integer, 1 or more, or auto"
+    )
+
+
+def test_several_ranks_share_the_documents_of_an_eval(tmp_path: Path) -> None:
+    suite = load(
+        tmp_path, suite_of("  - gsm8k\n", "device: cpu\nrequirements: {gpu: 0}\neval_requirements: {gpu: 0, ddp: 2}\n")
+    )
+    (request,) = plan_suite(suite, save_dir=tmp_path / "logs", inputs={})
+    assert request.resources.ddp == 2
+    more = "eval_requirements: {gpu: 4, ddp: 4}\neval_args: {limit: 3}\n"
+    assert refusal(tmp_path, suite_of("  - gsm8k\n", more)) == (
+        "demo.yaml:4: eval_requirements.ddp: ddp 4 with limit 3 for gsm8k: each rank needs a document of each task\n"
+        "  expected: ddp: 3 at most, or a higher limit"
+    )

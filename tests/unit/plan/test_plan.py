@@ -205,6 +205,18 @@ def test_a_new_eval_of_a_completed_train_job_goes_out_alone() -> None:
     assert [(d.action, d.after_parent) for d in decisions] == [(Action.SKIP, False), (Action.SUBMIT, False)]
 
 
+def test_an_eval_dataset_that_is_added_later_runs_alone_and_changes_no_other() -> None:
+    before = plan(experiment("lora", eval_dataset=("gsm8k", "arc"), eval_args={}))
+    added = {"gsm8k_1shot": EvalArgs(task="gsm8k", num_fewshot=1)}
+    after = plan(experiment("lora", eval_dataset=("gsm8k_1shot", "gsm8k", "arc"), eval_args=added))
+    assert {each.fingerprint for each in before} < {each.fingerprint for each in after}
+    views = {each.ref: view(each, JobState.COMPLETED) for each in before}
+    decisions = decide(after, views, Options(), cluster="local")
+    submitted = [each for each in decisions if each.action is Action.SUBMIT]
+    assert [(each.request.job, each.after_parent) for each in submitted] == [("eval-gsm8k_1shot", False)]
+    assert {each.why for each in decisions if each.action is Action.SKIP} == {"already completed"}
+
+
 def test_an_eval_of_a_train_job_under_way_follows_it_unless_it_was_cancelled() -> None:
     train, score = plan(command("a", evals=("x",)))
     running = replace(view(train, JobState.RUNNING), scheduler_id="7_0", cluster="slurm")
