@@ -42,8 +42,8 @@ def collect(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="terminal, markdown, csv, json or html. Default: by the ending of FILE; without FILE, terminal on a "
-            "terminal, else markdown.",
+            help="terminal, markdown, html, latex, csv (a row per experiment), long (CSV, a row per figure) or json. "
+            "Default: by the ending of FILE; without FILE, terminal on a terminal, else markdown.",
             autocompletion=complete_from(FORMATS),
         ),
     ] = None,
@@ -79,6 +79,7 @@ def collect(
         str | None, typer.Option("--best", metavar="KEY", help="Experiments ranked by this figure, with checkpoints.")
     ] = None,
     top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="The first N of --best.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="With json: the whole record of each job.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file; - prints.")
     ] = None,
@@ -112,11 +113,13 @@ def collect(
     if layout is not None:
         layout = choose_word("--layout", layout, LAYOUTS, other_names={"default": "table"})  # its name before 0.3
     keys = {name: split_keys(text) for name, text in (("columns", columns), ("by", by), ("value", value)) if text}
-    typed = {"layout": layout, "best": best, "top": top} | keys
+    typed = {"layout": layout, "best": best, "top": top, "full": full or None} | keys
     options = ReportOptions.model_validate({name: given for name, given in typed.items() if given is not None})
     chosen = choose_format(output_format, output, options, on_terminal=sys.stdout.isatty())
     if watch is not None and file is None:
         raise PlanError("--watch rewrites a file: name it with -o")
+    if full and chosen == TERMINAL:
+        raise PlanError("--full: goes with --format json alone")
     if chosen == TERMINAL and file is not None:
         raise PlanError(f"--format terminal: does not go into a file ({file})", hint="take --format markdown or html")
     root = usual_save_dir(save_dir)

@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from hpcbench.schemas.report_options import ReportOptions
 
 TERMINAL = "terminal"
-FORMATS = (TERMINAL, "markdown", "csv", "json", "html")
-OTHER_NAMES = {"md": "markdown", "htm": "html"}
-SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".csv": "csv", ".json": "json", ".html": "html", ".htm": "html"}
+FORMATS = (TERMINAL, "markdown", "html", "latex", "csv", "long", "json")
+OTHER_NAMES = {"md": "markdown", "htm": "html", "tex": "latex"}
+SUFFIXES = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".tex": "latex",
+    ".csv": "csv",
+    ".json": "json",
+}
 STANDARD_OUTPUT = Path("-")
 
 

@@ -10,11 +10,13 @@ from hpcbench.report.choose import refuse_unknown
 from hpcbench.report.csv_table import render_csv
 from hpcbench.report.document import build_document
 from hpcbench.report.json_report import render_json
+from hpcbench.report.latex import render_latex
+from hpcbench.report.long_table import render_long
 from hpcbench.report.markdown import render_markdown
 from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.report_options import ReportOptions
 
-Format = Literal["markdown", "csv", "json", "html"]
+Format = Literal["markdown", "csv", "long", "json", "html", "latex"]
 
 NO_OPTIONS = ReportOptions()
 NO_CONTEXT = ReportContext()
@@ -29,16 +31,24 @@ def render(
     options: ReportOptions = NO_OPTIONS,
     context: ReportContext = NO_CONTEXT,
 ) -> str:
-    """Return the report: markdown and html are for people; csv (a row per experiment) and json hold raw values.
+    """Return the report: markdown, html and latex are for people.
+
+    csv (a row per experiment), long (a row per figure) and json hold raw values.
 
     Raises:
-        ReportError: a layout was asked of CSV or JSON, which have raw values and no layout.
+        ReportError: a layout was asked of a format that has raw values and no layout, or the whole records of another
+            than json.
         PlanError: options name columns that no experiment has, or have no place in the format.
     """
-    if options.layout not in {None, "table"} and format in {"csv", "json"}:
+    if options.layout not in {None, "table"} and format in {"csv", "long", "json"}:
         raise ReportError(
             f"--layout {options.layout}: {format} holds raw values and has no layout",
-            hint="leave out --layout, or take --format markdown or html",
+            hint="leave out --layout, or take --format markdown, html or latex",
+        )
+    if options.full and format != "json":
+        raise ReportError(
+            f"--full: {format} has no records of jobs in it",
+            hint="take --format json with it, or leave it out",
         )
     refuse_unknown(collection, options, format=format)
     match format:
@@ -47,7 +57,11 @@ def render(
         case "csv":
             return render_csv(collection, options.columns)
         case "json":
-            return render_json(collection)
+            return render_json(collection, full=options.full)
+        case "long":
+            return render_long(collection)
+        case "latex":
+            return render_latex(build_document(collection, options))
         case "html":
             from hpcbench.report.page import render_page
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from hpcbench.errors import PlanError, did_you_mean
 from hpcbench.report import columns as c
+from hpcbench.report import cost
 from hpcbench.report.column import Column
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import result_columns, told_settings
@@ -36,7 +37,7 @@ class KnownColumns:
 
     def __post_init__(self) -> None:
         shown = (c.NAME, c.STATE, *result_columns(self.experiments), *told_settings(self.experiments))
-        self.by_key = {column.key: column for column in (*c.DATA_ONLY, *shown)}
+        self.by_key = {column.key: column for column in (*c.DATA_ONLY, *cost.DATA_ONLY, *shown)}
         scores = eval_columns(self.experiments)
         datasets = dict.fromkeys(dataset for facts in self.experiments for dataset in facts.evals)
         self.by_dataset = {
@@ -136,8 +137,8 @@ def _refuse_what_has_no_place(options: ReportOptions, format: str) -> None:  # n
         )
     if options.by and options.best is not None:
         raise PlanError("--by and --best: a table is either of the two", hint="leave one of them out")
-    if format == "json" and given:
-        raise PlanError(f"--{given[0]}: json holds everything", hint="take --format csv, markdown or html")
+    if format in {"json", "long"} and given:
+        raise PlanError(f"--{given[0]}: {format} holds everything", hint="take --format csv, markdown or html")
     if format == "csv" and (rest := [name for name in given if name != "columns"]):
         raise PlanError(f"--{rest[0]}: csv holds every experiment as it is", hint="take --format markdown or html")
 

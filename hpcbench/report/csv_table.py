@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Container, Iterable, Sequence
 
+from hpcbench.report import cost
 from hpcbench.report.choose import KnownColumns, choose_columns
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.columns import DATA_ONLY
@@ -24,7 +25,7 @@ def render_csv(collection: Collection, keys: Sequence[str] = ()) -> str:
     experiments = [facts_of(view) for suite in collection.suites for view in suite.experiments]
     if keys:
         chosen = choose_columns(keys, KnownColumns(experiments))
-        rows = [[_field(column.get(facts)) for column in chosen] for facts in experiments]
+        rows = [[csv_field(column.get(facts)) for column in chosen] for facts in experiments]
         return _csv([[one_line(column.key) for column in chosen], *rows])
     fixed = data_columns(experiments)
     # A program may report a figure under a name of ours; then it stands beside ours, not in its place.
@@ -35,7 +36,7 @@ def render_csv(collection: Collection, keys: Sequence[str] = ()) -> str:
     for facts in experiments:
         own = score_values(facts)
         values = [column.get(facts) for column in (*fixed.values(), *reported.values())]
-        lines.append([_field(value) for value in (*values, *(own.get(key) for key in scores))])
+        lines.append([csv_field(value) for value in (*values, *(own.get(key) for key in scores))])
     return _csv(lines)
 
 
@@ -47,7 +48,7 @@ def _csv(lines: Iterable[Sequence[str]]) -> str:
 
 def data_columns(experiments: Sequence[Facts]) -> dict[str, Column]:
     """Return the columns of raw values by key: those of every report, and the settings that vary."""
-    fixed = {column.key: column for column in DATA_ONLY}
+    fixed = {column.key: column for column in (*DATA_ONLY, *cost.DATA_ONLY)}
     return fixed | {column.key: column for column in varying_settings(experiments) if column.key not in fixed}
 
 
@@ -71,7 +72,8 @@ def score_values(facts: Facts) -> dict[str, Raw]:
     return values
 
 
-def _field(value: Raw) -> str:
+def csv_field(value: Raw) -> str:
+    """Return a raw value as CSV holds it: on one line, empty for none."""
     if value is None:
         return ""
     return one_line(value) if isinstance(value, str) else str(value)

@@ -10,6 +10,7 @@ from hpcbench.errors import plural
 from hpcbench.report import columns as c
 from hpcbench.report.best_table import best_table, best_table_notes
 from hpcbench.report.choose import KnownColumns, choose_columns, find_unknown, names_columns
+from hpcbench.report.cost import cost_table, cost_text
 from hpcbench.report.environment import environment_lines
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.grid import grid_notes, grid_table
@@ -23,7 +24,7 @@ from hpcbench.report.layouts import (
 from hpcbench.report.lm_eval_table import NOTES as LM_EVAL_NOTES
 from hpcbench.report.lm_eval_table import left_out_notes, lm_eval_tables
 from hpcbench.report.notes_and_warnings import Failure, failures_of, notes_of, others_note, warnings_of
-from hpcbench.report.pivot_table import pivot_notes, pivot_table, row_keys
+from hpcbench.report.pivot_table import pivot_notes, pivot_table
 from hpcbench.report.rows import Row, merge_repeats, row_state_text
 from hpcbench.report.table import Table, build_table
 from hpcbench.report.task_tables import task_tables
@@ -53,6 +54,10 @@ class SuiteSection:
     counts: str
     shared: str
     """Settings that no table shows, since all experiments have the same; empty where tables show all."""
+    cost: str
+    """What all experiments took, in a line; empty where no job has a record."""
+    cost_table: Table | None
+    """What each of them took; None where no job has a record, and where columns were chosen."""
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -107,7 +112,7 @@ def _suite_section(suite: SuiteView, *, collected_at: str, options: ReportOption
         notes = _swift_notes(rows)
     elif layout == "pivot":
         pivot = pivot_table(experiments, options)
-        tables, notes = ((pivot,), pivot_notes(pivot, row_keys(options))) if experiments else ((), ())
+        tables, notes = ((pivot,), pivot_notes(pivot)) if experiments else ((), ())
     elif layout == "lm-eval":
         tables, notes = lm_eval_tables(experiments), (*LM_EVAL_NOTES, *left_out_notes(experiments))
     else:
@@ -119,6 +124,8 @@ def _suite_section(suite: SuiteView, *, collected_at: str, options: ReportOption
         layout=layout,
         counts=f"{counts_text(experiments)}; collected {collected_at}",
         shared=shared_text(rows) if layout == "table" and not options.columns else "",
+        cost=cost_text(experiments),
+        cost_table=cost_table(rows) if layout == "table" and not names_columns(options) else None,
         tables=tables,
         notes=notes if others is None else (*notes, others),
         warnings=(*_option_warnings(suite, experiments), *warnings_of(experiments)),

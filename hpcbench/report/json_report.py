@@ -1,13 +1,18 @@
-"""The JSON report: everything that is known, for programs; sorted keys, no NaN, no Infinity."""
+"""The JSON report, for programs: figures and settings, or everything that is known; sorted keys, no NaN, no Infinity.
+
+A full report has the whole record of each job, with its request and environment, and is about ten times as large.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hpcbench.report.column import Column
 from hpcbench.report.columns import DATA_ONLY
+from hpcbench.report.cost import cost_of
 from hpcbench.report.csv_table import data_columns, score_values
 from hpcbench.report.facts import Facts, facts_of, job_cause
 from hpcbench.report.rows import averaged, merge_repeats
@@ -15,17 +20,20 @@ from hpcbench.report.score_columns import value_columns
 from hpcbench.schemas.collection import Collection, JobView, SuiteView
 from hpcbench.storage.json_files import JsonObject, dump_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: jobs have their records in full reports alone."""
+_SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
 
 
-def render_json(collection: Collection) -> str:
-    """Return the collection as JSON."""
+def render_json(collection: Collection, *, full: bool = False) -> str:
+    """Return the collection as JSON; `full` holds the record of each job."""
     report: JsonObject = {
         "schema_version": SCHEMA_VERSION,
         "kind": "hpcbench-report",
+        "full": full,
         "collected_at": collection.collected_at,
         "warnings": list(collection.warnings),
-        "suites": [_suite(suite) for suite in collection.suites],
+        "suites": [_suite(suite, full=full) for suite in collection.suites],
     }
     return dump_json(plain(report))
 
@@ -45,12 +53,13 @@ def plain(value: object) -> object:
     return str(plain(str(value)))
 
 
-def _suite(suite: SuiteView) -> JsonObject:
+def _suite(suite: SuiteView, *, full: bool) -> JsonObject:
     experiments = [facts_of(view) for view in suite.experiments]
     columns = [column for key, column in data_columns(experiments).items() if key not in {"suite", "experiment"}]
     return {
         "name": suite.name,
-        "experiments": [_experiment(facts, columns) for facts in experiments],
+        "cost": asdict(cost_of(experiments)),
+        "experiments": [_experiment(facts, columns, full=full) for facts in experiments],
         "repeats": [
             {
                 "base_experiment": row.name,
@@ -63,8 +72,9 @@ def _suite(suite: SuiteView) -> JsonObject:
     }
 
 
-def _experiment(facts: Facts, columns: Sequence[Column]) -> JsonObject:
+def _experiment(facts: Facts, columns: Sequence[Column], *, full: bool) -> JsonObject:
     view = facts.view
+    sources = {} if facts.request is None else facts.request.source_of
     return {
         "name": view.name,
         "base_experiment": view.base_experiment,
@@ -73,11 +83,27 @@ def _experiment(facts: Facts, columns: Sequence[Column]) -> JsonObject:
         "values": {column.key: column.get(facts) for column in columns},
         "reported": {} if facts.command is None else dict(facts.command.values),
         "evals": score_values(facts),
-        "jobs": [_job(job) for job in view.jobs],
+        "arguments": {name: facts.raw_args[name] for name in sources if name in facts.raw_args},
+        "environment": _environment(facts),
+        "jobs": [_job(job, full=full) for job in view.jobs],
     }
 
 
-def _job(job: JobView) -> JsonObject:
+def _environment(facts: Facts) -> JsonObject:
+    """Return what figures depend on beside the arguments, in the form that records have it."""
+    record = facts.main_record
+    if record is None:
+        return {}
+    packages, gpus = record.environment.get("packages"), record.environment.get("gpus")
+    found: JsonObject = {key: record.environment[key] for key in ("host", "cpu", "python") if key in record.environment}
+    if isinstance(gpus, Mapping):
+        found["gpus"] = {key: gpus[key] for key in ("names", "driver") if key in gpus}
+    if isinstance(packages, Mapping):
+        found["packages"] = {name: packages[name] for name in _SOFTWARE if name in packages}
+    return found
+
+
+def _job(job: JobView, *, full: bool) -> JsonObject:
     record = job.record
     cause = job_cause(job)
     known: JsonObject = {
@@ -89,11 +115,15 @@ def _job(job: JobView) -> JsonObject:
         "expected_start": job.expected_start,
         "progress": dict(job.progress),
         "cause": None if cause is None else cause.model_dump(mode="python"),
-        "record": None,
+        "num_starts": 0 if record is None else len(record.attempts),
+        "started_at": None if record is None else record.started_at,
+        "finished_at": None if record is None else record.finished_at,
     }
-    if record is not None:
+    if full and record is not None:
         left_out = {"cause", "suite", "experiment", "job", "request"}
         known["record"] = {**record.model_dump(mode="python", exclude=left_out), "request": dict(job.recorded_request)}
+    elif full:
+        known["record"] = None
     return known
 
 

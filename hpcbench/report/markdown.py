@@ -9,6 +9,7 @@ from urllib.parse import quote
 from tabulate import tabulate
 
 from hpcbench.report.artifacts import PictureLink
+from hpcbench.report.cost import cost_notes
 from hpcbench.report.document import Document, SuiteSection
 from hpcbench.report.escape import (
     CELL_LIMIT,
@@ -44,7 +45,8 @@ def render_markdown(document: Document, pictures: Sequence[PictureLink] = ()) ->
 def _suite_lines(suite: SuiteSection, pictures: Sequence[PictureLink], *, is_swift: bool) -> list[str]:
     lines = [] if is_swift else [f"## {markdown_text(suite.name)}", "", f"{markdown_text(suite.counts)}", ""]
     lines += [f"The same in every row that has it: {markdown_text(suite.shared)}", ""] if suite.shared else []
-    for table in suite.tables:
+    lines += [f"Cost: {markdown_text(suite.cost)}", ""] if suite.cost and not is_swift else []
+    for table in suite.tables if suite.cost_table is None else (*suite.tables, suite.cost_table):
         title = [f"### {markdown_text(table.title)}", ""] if table.title else []
         lines += _swift_table_lines(table) if is_swift else [*title, _table_text(table), ""]
     if pictures:
@@ -56,8 +58,8 @@ def _suite_lines(suite: SuiteSection, pictures: Sequence[PictureLink], *, is_swi
         for number, failure in enumerate(suite.failures, start=1):
             lines += _failure_lines(number, failure)
         lines += [""] if lines[-1] else []
-    if suite.notes:
-        lines += ["### Notes", "", *_bullets(suite.notes), ""]
+    if notes := (*suite.notes, *cost_notes(suite.cost_table)):
+        lines += ["### Notes", "", *_bullets(notes), ""]
     if suite.environment and not is_swift:
         lines += ["### Environment", ""]
         lines += [f"- {markdown_line(key)}: {markdown_text(value)}" for key, value in suite.environment]

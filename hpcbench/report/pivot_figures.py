@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from hpcbench.errors import ReportError, did_you_mean
 from hpcbench.report import columns as c
+from hpcbench.report import cost
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.facts import Facts
@@ -174,7 +175,9 @@ def figure_columns(
         ReportError: a key is not a figure.
     """
     evals = eval_columns(experiments)
-    raw = {column.key: column for column in (*c.DATA_ONLY, *value_columns(experiments)) if column.measured}
+    raw = {
+        column.key: column for column in (*c.DATA_ONLY, *cost.DATA_ONLY, *value_columns(experiments)) if column.measured
+    }
     state_key = next((key for key in keys if key in FIGURES and FIGURES[key].is_memory), keys[0] if keys else None)
     found: list[Column] = []
     for key in keys:

@@ -15,6 +15,17 @@ from hpcbench.errors import ReportError, did_you_mean
 from hpcbench.report import columns as c
 from hpcbench.report.cells import dataset_label, model_form
 from hpcbench.report.facts import Facts, gpu_names
+from hpcbench.report.settings import (
+    ABSENT,
+    ENV,
+    EVAL_ARGS,
+    EVAL_REQUIREMENTS,
+    PEFT_CONFIG,
+    REQUIREMENTS,
+    number_setting,
+    raw_value,
+    reader,
+)
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.request import TRAININGS, Resources
 
@@ -30,6 +41,9 @@ _PACKED = re.compile(r"^(\d+) bit (gptq|awq|aqlm)\b")
 _SUFFIX = re.compile(
     r"[-_](?:(?:gptq|awq|aqlm|bnb)(?:[-_]?(?:int)?\d+(?:[-_]?bit)?)?|int\d+|\d+[-_]?bit)$", re.IGNORECASE
 )
+
+_PREFIXES = (PEFT_CONFIG, REQUIREMENTS, EVAL_REQUIREMENTS, EVAL_ARGS, ENV)
+"""Of settings that are not arguments of the experiment's main job."""
 
 Read = Callable[[Facts], str | None]
 
@@ -47,7 +61,7 @@ def setting_readers(keys: Sequence[str], experiments: Iterable[Facts] = ()) -> d
     known = dict.fromkeys((*_SETTINGS, *SftArgs.model_fields, *Resources.model_fields))
     known |= {name: None for facts in experiments for name in facts.raw_args}
     for part in (part for key in keys for part in key.split(_JOINED)):
-        if part not in known:
+        if part not in known and not part.startswith(_PREFIXES):
             hint = did_you_mean(part, known)
             raise ReportError(
                 f"by: {part}: not a setting; expected an argument of a training, a resource "
@@ -75,9 +89,8 @@ def setting_text(facts: Facts, key: str) -> str | None:
         return _SETTINGS[key](facts)
     if key in Resources.model_fields:
         return _text(_resource(facts, key))
-    if facts.view.cmd not in TRAININGS:
-        return None
-    return _text(facts.raw_args.get(key))
+    value = reader(key)(facts) if key in SftArgs.model_fields or "." in key else facts.raw_args.get(key)
+    return None if value is ABSENT else _text(value)
 
 
 def _text(value: object) -> str | None:
@@ -86,10 +99,9 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool):
         return TICK if value else CROSS
     if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return str(value)
+        return number_setting(value)
+    raw = raw_value(value)
+    return None if raw is None else str(raw)
 
 
 def _resource(facts: Facts, key: str) -> Any:
@@ -98,7 +110,7 @@ def _resource(facts: Facts, key: str) -> Any:
         return None
     if job.request is not None:
         return getattr(job.request.resources, key)
-    resources = None if job.record is None else job.record.request.get("resources")
+    resources = job.recorded_request.get("resources")
     return resources.get(key) if isinstance(resources, Mapping) else None
 
 
@@ -176,7 +188,8 @@ def setting_header(key: str) -> str:
     ['LoRA Rank', 'Quantization', 'GPU/Sequence Parallel Size']
     """
     return _JOINED.join(
-        " ".join(_NAMES.get(word, word.capitalize()) for word in part.split("_")) for part in key.split(_JOINED)
+        " ".join(_NAMES.get(word, word.capitalize()) for word in part.rpartition(".")[2].split("_"))
+        for part in key.split(_JOINED)
     )
 
 

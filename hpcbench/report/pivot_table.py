@@ -31,6 +31,7 @@ from hpcbench.report.pivot_settings import (
 )
 from hpcbench.report.rows import Cell, Row, column_cells
 from hpcbench.report.score_columns import eval_columns
+from hpcbench.report.settings import varying_settings
 from hpcbench.report.table import Table
 from hpcbench.schemas.report_options import ReportOptions
 
@@ -49,7 +50,7 @@ def pivot_table(experiments: Sequence[Facts], options: ReportOptions) -> Table:
     Raises:
         ReportError: `by` or `value` has a key that is not a setting or not a figure.
     """
-    by = row_keys(options)
+    by = row_keys(experiments, options)
     groups = _groups(_lines(experiments, by))
     labels, marks = _hardware_marks(groups, by)
     rows = tuple(Row(name=line.members[0].view.name, members=line.members) for group in groups for line in group)
@@ -70,7 +71,7 @@ def pivot_table(experiments: Sequence[Facts], options: ReportOptions) -> Table:
     )
 
 
-def pivot_notes(table: Table, by: Sequence[str]) -> tuple[str, ...]:
+def pivot_notes(table: Table) -> tuple[str, ...]:
     """Return what the cells of a pivot table mean, and which rows are means over different experiments."""
     notes = [note for column in table.columns if (note := column_note(column, table.rows))]
     if any(len(row.members) > 1 for row in table.rows):
@@ -80,15 +81,26 @@ def pivot_notes(table: Table, by: Sequence[str]) -> tuple[str, ...]:
     ]
     if mixed:
         names = name_first([facts.view.name for facts in mixed[0].members])
-        notes.append(
-            f"{plural(len(mixed), 'row')} put together experiments that differ in more than {', '.join(by)}: {names}"
-        )
+        notes.append(f"{plural(len(mixed), 'row')} put together experiments that differ in other settings too: {names}")
     return tuple(notes)
 
 
-def row_keys(options: ReportOptions) -> tuple[str, ...]:
-    """Return the settings that make the rows."""
-    return options.by or (MODEL, "experiment")
+def row_keys(experiments: Sequence[Facts], options: ReportOptions) -> tuple[str, ...]:
+    """Return the settings that make the rows: those of `by`, else the model and what experiments differ in.
+
+    The name of an experiment is among them where these do not tell all apart.
+    """
+    if options.by:
+        return options.by
+    found = [MODEL, *(key for key in (QUANTIZATION, "dataset", "tuner") if _num_values(experiments, key) > 1)]
+    found += [column.key for column in varying_settings(experiments) if column.key != "model_id_or_path"]
+    names = {facts.view.base_experiment or facts.view.name for facts in experiments}
+    return tuple(found) if len(_lines(experiments, found)) == len(names) else (*found, "experiment")
+
+
+def _num_values(experiments: Sequence[Facts], key: str) -> int:
+    read = setting_readers([key])[key]
+    return len({read(facts) for facts in experiments} - {None})
 
 
 def default_figures(experiments: Sequence[Facts]) -> tuple[str, ...]:
@@ -123,7 +135,7 @@ def _hardware_marks(groups: Sequence[Sequence[_Line]], by: Sequence[str]) -> tup
 
     One GPU of the one kind that a table has is not named.
     """
-    if any(part in HARDWARE_KEYS for key in by for part in key.split("/")):
+    if any(part.rpartition(".")[2] in HARDWARE_KEYS for key in by for part in key.split("/")):
         return [""] * len(groups), {}
     found = {line.texts: hardware_of(line.members[0]) for group in groups for line in group}
     kinds = {hardware.kind for hardware in found.values() if hardware.num_gpus and hardware.kind is not None}

@@ -22,6 +22,7 @@ from hpcbench.report import infer_columns
 from hpcbench.report.causes import group_by_cause
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column
+from hpcbench.report.cost import cost_text
 from hpcbench.report.document import counts_text, moment_text
 from hpcbench.report.escape import cut_middle, one_line
 from hpcbench.report.facts import Facts, facts_of
@@ -132,6 +133,8 @@ def _suite(suite: SuiteView, collected_at: str, *, width: int, ascii_only: bool)
         parts += _table(_choose_rows(rows), width=width, ascii_only=ascii_only)
     if len(rows) > _MOST_ROWS:
         parts.append(_text(_left_out(rows), "dim", ascii_only=ascii_only))
+    if cost := cost_text(experiments):
+        parts.append(_text(f"cost: {cost}", "dim", ascii_only=ascii_only))
     failures = failures_of(experiments)
     notices = [
         _text(f"warning: {one_line(text)}", "yellow", ascii_only=ascii_only) for text in warnings_of(experiments)

@@ -45,6 +45,8 @@ class JobView:
     scheduler_id: str | None = None
     cluster: str | None = None
     """Where it was submitted last."""
+    submitted_at: str | None = None
+    """When that was, UTC, ISO 8601."""
     elsewhere: str | None = None
     """Name of the other cluster that it was submitted to, which cannot be asked from here."""
     submitter: str | None = None

@@ -30,6 +30,8 @@ class ReportOptions(BaseModel):
     """Whether Markdown has pivot tables as HTML, whose cells span rows."""
     headers: dict[str, str] = {}
     """Other headers for columns, by their keys."""
+    full: bool = False
+    """Whether the JSON report has the whole record of each job."""
     best: str | None = None
     """Key of the figure by which experiments are ranked."""
     top: int | None = Field(default=None, ge=1)

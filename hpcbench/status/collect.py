@@ -244,6 +244,7 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, parent: JobRe
         progress=(read_json(paths.progress) or {}) if state in {JobState.RUNNING, JobState.TIMEOUT} else {},
         scheduler_id=None if place is None else place[0].element_id(place[1]),
         cluster=None if place is None else place[0].cluster,
+        submitted_at=None if place is None else place[0].submitted_at,
         submit_options=suite.plan.submit_options,
         elsewhere=evidence.elsewhere,
         submitter=evidence.submitter,

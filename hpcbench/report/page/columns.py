@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
 
+from hpcbench.report import cost
 from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.columns import DATA_ONLY
@@ -79,7 +80,7 @@ def _columns_of(rows: Sequence[Row], named: Sequence[Column]) -> Iterable[PageCo
         values = [column.get(facts) for facts in experiments]
         kind: Kind = "setting" if column.key in settings else "figure" if column.measured else _kind(values)
         yield _page_column(column, values, kind=kind, group="result" if column.measured else "varies")
-    for column in {column.key: column for column in (*DATA_ONLY, *named)}.values():
+    for column in {column.key: column for column in (*DATA_ONLY, *cost.DATA_ONLY, *named)}.values():
         if column.key in told or column.key in OWN_PLACES:
             continue
         values = [column.get(facts) for facts in experiments]

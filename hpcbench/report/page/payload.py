@@ -134,6 +134,7 @@ def _suite(
         "name": one_line(suite.name),
         "counts": dict(counts.most_common()),
         "shared": one_line(section.shared),
+        "cost": one_line(section.cost),
         "best": best_of(rows, columns),
         "notes": [code_spans(one_line(note)) for note in section.notes],
         "warnings": [one_line(warning) for warning in section.warnings],

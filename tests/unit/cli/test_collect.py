@@ -74,7 +74,8 @@ def test_an_unknown_format_is_refused_with_those_that_there_are() -> None:
     done = collect("--format", "htlm")
     assert done.code == EXIT_USAGE
     assert done.err == (
-        "error: --format htlm: unknown; expected: terminal, markdown, csv, json, html\n  hint: did you mean 'html'?\n"
+        "error: --format htlm: unknown; expected: terminal, markdown, html, latex, csv, long, json\n"
+        "  hint: did you mean 'html'?\n"
     )
 
 

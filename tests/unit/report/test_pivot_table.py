@@ -80,8 +80,7 @@ def test_repeats_share_a_row_and_are_averaged() -> None:
 def test_row_that_puts_different_experiments_together_says_so() -> None:
     experiments = [facts_of(trained("a", lora_rank=4)), facts_of(trained("b", lora_rank=8))]
     table = pivot_table(experiments, ReportOptions(by=("model_type",), value=("memory_peak_gib",)))
-    notes = pivot_notes(table, ("model_type",))
-    assert "1 row put together experiments that differ in more than model_type: a, b" in notes
+    assert "1 row put together experiments that differ in other settings too: a, b" in pivot_notes(table)
 
 
 def test_experiment_without_a_figure_shows_its_state() -> None:
@@ -151,3 +150,12 @@ def test_markup_in_names_is_text_in_html_and_markdown() -> None:
     assert "| &lt;b&gt;\\|x" in plain
     spanning = render(collection, format="markdown", options=options.model_copy(update={"row_spans": True}))
     assert "<td>&lt;b&gt;|x</td>" in spanning
+
+
+def test_rows_are_what_experiments_differ_in_where_nothing_else_is_asked_for() -> None:
+    found = texts(trained("a", lora_rank=4, learning_rate=5e-5), trained("b", lora_rank=8, learning_rate=1e-4))
+    assert found == [["qwen-7b-chat", "5e-5", "4", "4.31", "27.74"], ["qwen-7b-chat", "1e-4", "8", "4.31", "27.74"]]
+
+
+def test_experiments_that_no_setting_tells_apart_are_named() -> None:
+    assert [row[1] for row in texts(trained("a"), trained("b"))] == ["a", "b"]

@@ -203,7 +203,8 @@ def table_widths(text: str) -> list[set[int]]:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(collections())
 def test_any_collection_renders_in_all_formats(collection: Collection) -> None:
-    for layout in ("table", "swift"):
+    for layout in ("table", "swift", "pivot", "lm-eval"):
+        render(collection, format="latex", options=ReportOptions(layout=layout)).encode()
         text = render(collection, format="markdown", options=ReportOptions(layout=layout))
         assert all(len(widths) == 1 for widths in table_widths(text))
         text.encode()
@@ -211,5 +212,7 @@ def test_any_collection_renders_in_all_formats(collection: Collection) -> None:
     rows = list(csv.reader(io.StringIO(render(collection, format="csv"))))
     assert len({len(row) for row in rows}) == 1
     assert len(rows) == 1 + sum(len(suite.experiments) for suite in collection.suites)
-    assert json.loads(render(collection, format="json"))["schema_version"] == 1
+    assert json.loads(render(collection, format="json"))["schema_version"] == 2
+    json.loads(render(collection, format="json", options=ReportOptions(full=True)))
+    assert len({len(row) for row in csv.reader(io.StringIO(render(collection, format="long")))}) == 1
     Console(file=io.StringIO(), width=100).print(render_terminal(collection))

@@ -38,7 +38,11 @@ SEED_HEADER = (
     [
         ("markdown", "table", ".md"),
         ("markdown", "swift", ".swift.md"),
+        ("markdown", "pivot", ".pivot.md"),
+        ("markdown", "lm-eval", ".lm-eval.md"),
+        ("latex", "table", ".tex"),
         ("csv", "table", ".csv"),
+        ("long", "table", ".long.csv"),
         ("html", "swift", ".swift.html"),
     ],
 )
@@ -49,17 +53,17 @@ def test_report_is_the_golden_one(case: str, format_: Format, layout: Layout, su
 
 @pytest.mark.parametrize("case", CASES)
 def test_same_collection_gives_the_same_text_twice(case: str) -> None:
-    for format_ in ("markdown", "csv", "json", "html"):
+    for format_ in ("markdown", "csv", "long", "json", "html", "latex"):
         assert render(CASES[case](), format=format_) == render(CASES[case](), format=format_)
 
 
-@pytest.mark.parametrize("format_", ["csv", "json"])
-def test_layout_is_refused_where_values_are_raw(format_: Literal["csv", "json"]) -> None:
+@pytest.mark.parametrize("format_", ["csv", "long", "json"])
+def test_layout_is_refused_where_values_are_raw(format_: Literal["csv", "long", "json"]) -> None:
     with pytest.raises(ReportError, match=f"--layout swift: {format_} holds raw values and has no layout"):
         render(cases.quickstart(), format=format_, options=ReportOptions(layout="swift"))
 
 
-@pytest.mark.parametrize("format_", ["markdown", "csv", "json", "html"])
+@pytest.mark.parametrize("format_", ["markdown", "csv", "long", "json", "html", "latex"])
 def test_empty_collection_has_a_report(format_: Format) -> None:
     empty = Collection(suites=(), collected_at=parts.COLLECTED_AT)
     assert render(empty, format=format_)
@@ -117,7 +121,7 @@ def test_swift_layout_prints_exports_in_their_own_table() -> None:
 
 
 def test_every_experiment_has_a_row_whatever_its_state() -> None:
-    text = render(cases.tuner(), format="markdown")
+    text, _, _ = render(cases.tuner(), format="markdown").partition("### Cost")
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     names = {experiment.name for experiment in cases.tuner().suites[0].experiments}
     assert names <= set(rows)
@@ -189,19 +193,33 @@ def test_reported_value_under_a_name_of_ours_does_not_replace_it() -> None:
     assert row["own_train_loss"] == "7.0"
 
 
-def test_json_holds_everything() -> None:
+def test_json_holds_figures_settings_and_causes() -> None:
     report = json.loads(render(cases.tuner(), format="json"))
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert report["collected_at"] == parts.COLLECTED_AT
     experiments = {experiment["name"]: experiment for experiment in report["suites"][0]["experiments"]}
     assert experiments["lora"]["values"]["train_loss"] == 1.0134
     assert experiments["lora"]["evals"]["gsm8k_exact_match,strict-match"] == 0.462
-    assert experiments["lora"]["jobs"][0]["record"]["environment"]["gpus"]["driver"] == "570.86.15"
+    assert experiments["lora"]["environment"]["gpus"]["driver"] == "570.86.15"
+    assert "record" not in experiments["lora"]["jobs"][0]
     failed = experiments["lora+neftune"]
     assert failed["state"] == "failed"
     assert failed["jobs"][0]["cause"]["exit_code"] == 3
     assert [job["state"] for job in failed["jobs"][1:]] == ["blocked"] * 3
     assert experiments["lora+"]["jobs"][0]["progress"]["step"] == 340
+
+
+def test_full_json_holds_the_record_of_each_job() -> None:
+    report = json.loads(render(cases.tuner(), format="json", options=ReportOptions(full=True)))
+    experiments = {experiment["name"]: experiment for experiment in report["suites"][0]["experiments"]}
+    assert experiments["lora"]["jobs"][0]["record"]["environment"]["slurm"]["job_partition"] == "gpu"
+    assert experiments["rslora"]["jobs"][0]["record"] is None
+
+
+@pytest.mark.parametrize("format_", ["markdown", "html", "latex", "csv", "long"])
+def test_records_are_refused_where_they_have_no_place(format_: Format) -> None:
+    with pytest.raises(ReportError, match=f"--full: {format_} has no records of jobs in it"):
+        render(cases.quickstart(), format=format_, options=ReportOptions(full=True))
 
 
 def test_json_averages_repeats() -> None:
@@ -236,7 +254,8 @@ def test_hostile_names_and_causes_break_neither_table_nor_page() -> None:
         text = render(collection, format="markdown", options=ReportOptions(layout=layout))
         assert "\x1b" not in text
         table = [line for line in text.splitlines() if line.startswith("|")]
-        assert len({len(re.split(r"(?<!\\)\|", line)) for line in table}) == 1
+        results = [line for line in text.partition("### Cost")[0].splitlines() if line.startswith("|")]
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in results}) == 1
         assert not any("<script>" in line for line in table)
     for layout in ("table", "swift"):
         page = render(collection, format="html", options=ReportOptions(layout=layout))
