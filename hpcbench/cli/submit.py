@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,15 +114,17 @@ def _open(
     from hpcbench.config.profile import load_profile
     from hpcbench.plan.decide import Options
     from hpcbench.scheduler.slurm.client import SlurmClient
+    from hpcbench.schemas.suite_folder import names_taken
     from hpcbench.submit.destination import open_destination, refuse_impossible
 
     profile = load_profile(cluster)
-    suites = load_suites(configs, overrides=overrides or ())
+    root = resolve_save_dir(save_dir, profile)
+    suites = load_suites(configs, overrides=overrides or (), taken=partial(names_taken, root))
     refuse_unknown_experiments(suites, only)
     slurm = SlurmClient()
     refuse_impossible(suites, profile, only, slurm)
     options = Options(retry=frozenset(parse_states(retry)), force=force, only=tuple(only or ()))
-    return suites, open_destination(profile, resolve_save_dir(save_dir, profile), slurm), options
+    return suites, open_destination(profile, root, slurm), options
 
 
 def submit_in_turn(

@@ -7,11 +7,12 @@ name means, with the model's arguments of the one that made it. It builds no exp
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpcbench.config.layers import Layer
-from hpcbench.config.names import fit_name
+from hpcbench.config.names import keep_name
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import ExportArgs, InferArgs, ModelArgs
 from hpcbench.schemas.request import TRAININGS
@@ -59,6 +60,8 @@ class Makers:
 
     variants: Sequence[Variant]
     problems: list[Problem]
+    taken: AbstractSet[str] = frozenset()
+    """Names that have results."""
     _members: dict[Variant, tuple[Member, ...]] = field(default_factory=dict)
     _under_way: list[Variant] = field(default_factory=list)
     _inherited: dict[tuple[int, int], Layer] = field(default_factory=dict)
@@ -74,7 +77,7 @@ class Makers:
     def _find_members(self, variant: Variant) -> Iterable[Member]:
         takes = variant.takes
         if takes is None:
-            yield from _repeated(variant)
+            yield from _repeated(variant, self.taken)
             return
         named = str(takes.value)
         makers = self._find_makers(named, takes)
@@ -86,9 +89,13 @@ class Makers:
             if len(makers) == 1:
                 yield Member(name=variant.name, variant=variant, layer=layer, maker=maker.name)
                 continue
-            base = None if maker.base_experiment is None else _named_after(variant.name, named, maker.base_experiment)
+            base = (
+                None
+                if maker.base_experiment is None
+                else _named_after(variant.name, named, maker.base_experiment, self.taken)
+            )
             yield Member(
-                name=_named_after(variant.name, named, maker.name),
+                name=_named_after(variant.name, named, maker.name, self.taken),
                 variant=variant,
                 layer=layer,
                 base_experiment=base,
@@ -142,19 +149,19 @@ class Makers:
         return replace(layer, sections={**layer.sections, "args": args})
 
 
-def _repeated(variant: Variant) -> Iterable[Member]:
+def _repeated(variant: Variant, taken: AbstractSet[str]) -> Iterable[Member]:
     if variant.repeats == 1:
         yield Member(name=variant.name, variant=variant, layer=variant.layer)
         return
     for number in range(variant.repeats):
-        name = fit_name(f"{variant.name}-seed{number}")
+        name = keep_name(f"{variant.name}-seed{number}", taken)
         yield Member(name=name, variant=variant, layer=variant.layer, base_experiment=variant.name, repeat=number)
 
 
-def _named_after(name: str, maker: str, member: str) -> str:
+def _named_after(name: str, maker: str, member: str, taken: AbstractSet[str]) -> str:
     """Return the name of one of several that take a model: `merged` of `lora-seed1`, by `lora`, is `merged-seed1`."""
     suffix = member.removeprefix(maker) if member.startswith(maker) else f"-{member}"
-    return fit_name(f"{name}{suffix}")
+    return keep_name(f"{name}{suffix}", taken)
 
 
 def as_member(experiment: Experiment, member: Member) -> Experiment:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,8 +26,8 @@ from hpcbench.config.layers import (
     read_section,
 )
 from hpcbench.config.local_inputs import OVERRIDE, SuitePlace
-from hpcbench.config.matrix import Target, expand_matrix, variant_names
-from hpcbench.config.names import NAME_RULE, name_error
+from hpcbench.config.matrix import NAME, Target, expand_matrix, variant_names
+from hpcbench.config.names import MAX_SUITE_NAME_LENGTH, NAME_RULE, SUITE_NAME_RULE, name_error
 from hpcbench.config.other_tools import describe_other_file
 from hpcbench.config.report_block import read_report
 from hpcbench.config.suite_files import SuiteFile, find_suite_files
@@ -39,14 +40,23 @@ from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.storage.located_yaml import Located, relocate, show
 
 MAX_REPEATS = 1000
+NamesTaken = Callable[[str], AbstractSet[str]]
+"""Name of a suite -> names of its experiments that have results."""
 _A_SUITE = "a mapping with the key `experiment`"
 
 
-def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = (), typed_in: Path | None = None) -> list[Suite]:
+def load_suites(
+    paths: Sequence[Path],
+    *,
+    overrides: Sequence[str] = (),
+    typed_in: Path | None = None,
+    taken: NamesTaken = lambda _: frozenset(),
+) -> list[Suite]:
     """Load every suite in files, and in folders and those below them, in the order of `paths`.
 
     The `--set` texts in `overrides`, for example `args.learning_rate=1e-4`, win over everything in the files. Relative
-    paths in them start from `typed_in`, by default the current folder.
+    paths in them start from `typed_in`, by default the current folder. `taken` names the experiments of a suite that
+    have results: where names were made in another way once, these keep theirs.
 
     Raises:
         ConfigError: with all problems of all files.
@@ -60,14 +70,16 @@ def load_suites(paths: Sequence[Path], *, overrides: Sequence[str] = (), typed_i
     by_name: dict[str, SuiteFile] = {}
     for file in find_suite_files([Path(path) for path in paths], problems):
         place = SuitePlace(name=file.path.stem, file=file.path, typed_in=folder)
-        if (error := name_error(place.name)) is not None:
-            problems.append(_at(file.label, error, expected=f"a file name of {NAME_RULE}", hint="rename the file"))
+        if (error := name_error(place.name, MAX_SUITE_NAME_LENGTH)) is not None:
+            problems.append(
+                _at(file.label, error, expected=f"a file name of {SUITE_NAME_RULE}", hint="rename the file")
+            )
         elif (other := by_name.setdefault(place.name.lower(), file)) is not file:
             hint = "results are kept by suite name; rename one of the files"
             problems.append(_at(file.label, f"{other.label} is a suite {other.path.stem!r} already", hint=hint))
         if file.document is not None:
             names = _argument_names(place)
-            loader = _Loader(place=place, set_layer=set_layer, problems=problems, names=names)
+            loader = _Loader(place=place, set_layer=set_layer, problems=problems, names=names, taken=taken(place.name))
             experiments = loader.load(file.document)
             remarks = (*names.remarks, *set_names.remarks)
             suite = _make_suite(place, experiments, remarks)
@@ -136,6 +148,8 @@ class _Loader:
     set_layer: Layer
     problems: list[Problem]
     names: ArgumentNames
+    taken: AbstractSet[str] = frozenset()
+    """Names of experiments that have results."""
     repositories: dict[str, str] = field(default_factory=dict)
     """Hub and repository -> the experiment that pushes there."""
     export_folders: dict[str, str] = field(default_factory=dict)
@@ -199,7 +213,7 @@ class _Loader:
 
     def _build(self, variants: Sequence[Variant], before: int) -> list[Experiment]:
         """Return all experiments, each after the one whose model it takes."""
-        makers = Makers(variants=variants, problems=self.problems)
+        makers = Makers(variants=variants, problems=self.problems, taken=self.taken)
         seen: dict[str, Located] = {}
         built: list[Experiment] = []
         taken_at: dict[str, Located] = {}
@@ -292,7 +306,14 @@ class _Loader:
         keys = {target for variant in variants for target in variant.values}
         self._check_overruled(matrix, keys, own)
         found = []
-        for variant_name, variant in zip(variant_names(name, variants), variants, strict=True):
+        repeats = self._repeats(merged, read_cmd(merged, at=entry, problems=[]), takes=False)
+        room = len(f"-seed{repeats - 1}") if repeats > 1 else 0
+        names = variant_names(name, variants, taken=self.taken, room=room)
+        wrong = next((error for each in names if (error := name_error(each)) is not None), None)
+        if wrong is not None and name:
+            template = (matrix.mapping or {}).get(NAME, matrix)
+            self.problems.append(template.problem(f"makes {wrong}", expected=NAME_RULE))
+        for variant_name, variant in zip(names, variants, strict=True):
             sections: dict[str, dict[str, Located]] = {}
             for (section, key), value in variant.values.items():
                 sections.setdefault(section, {})[key] = value

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 
 from hpcbench.storage.paths import MAX_FOLDER_NAME, RESERVED_EXPERIMENT_NAMES, folder_name
 
-MAX_NAME_LENGTH = MAX_FOLDER_NAME
+MAX_NAME_LENGTH = 128
+OLD_NAME_LENGTH = MAX_FOLDER_NAME
+"""Longest name of an experiment up to 0.2; longer ones were shortened."""
+MAX_SUITE_NAME_LENGTH = MAX_FOLDER_NAME
 MAX_EVAL_NAME_LENGTH = 255
-NAME_RULE = f"letters a-z A-Z, digits, . _ + = -, at most {MAX_NAME_LENGTH}, not starting with . or -"
+_LETTERS = "letters a-z A-Z, digits, . _ + = -, at most {}, not starting with . or -"
+NAME_RULE = _LETTERS.format(MAX_NAME_LENGTH)
+SUITE_NAME_RULE = _LETTERS.format(MAX_SUITE_NAME_LENGTH)
 EVAL_NAME_RULE = f"an lm-eval task, group or tag: one line of at most {MAX_EVAL_NAME_LENGTH} characters"
 
 _NAME = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
 _RESERVED = frozenset(name.lower() for name in RESERVED_EXPERIMENT_NAMES)
 
 
-def name_error(name: str) -> str | None:
-    """Return what is wrong with the name of a suite or experiment, or None."""
+def name_error(name: str, limit: int = MAX_NAME_LENGTH) -> str | None:
+    """Return what is wrong with the name of a suite or experiment of at most `limit` characters, or None."""
     if not name.strip():
         return "an empty name"
     if name.lower() in _RESERVED:
         return f"the name {name!r} is taken: hpcbench keeps its own files there"
-    if len(name) > MAX_NAME_LENGTH:
+    if len(name) > limit:
         return f"a name of {len(name)} characters"
     if _NAME.fullmatch(name) is None:
         wrong = sorted({char for char in name if not re.match(r"[A-Za-z0-9._+=-]", char)})
@@ -42,9 +48,15 @@ def eval_name_error(name: str) -> str | None:
     return None if name.isprintable() else f"the name {name!r} holds characters that cannot be printed"
 
 
-def fit_name(name: str) -> str:
+def fit_name(name: str, limit: int = MAX_NAME_LENGTH) -> str:
     """Return the name, shortened with a hash of the whole when it is longer than a name may be."""
-    return name if len(name) <= MAX_NAME_LENGTH else folder_name(name)
+    return name if len(name) <= limit else folder_name(name, limit)
+
+
+def keep_name(name: str, taken: AbstractSet[str]) -> str:
+    """Return the name as `fit_name` does, or as 0.2 shortened it where that one has results already."""
+    old = fit_name(name, OLD_NAME_LENGTH)
+    return old if old in taken else fit_name(name)
 
 
 def is_text(text: str) -> bool:

@@ -196,6 +196,7 @@ def _matrix() -> JsonObject:
     return {
         "type": "object",
         "properties": {
+            "name": {"type": "string", "description": "Template of names, for example r{lora_rank}-lr{learning_rate}."},
             "zip": {"type": "object", "additionalProperties": values, "description": "Lists walked side by side."},
             "exclude": {"type": "array", "items": {"type": "object"}, "description": "Combinations left out."},
         },

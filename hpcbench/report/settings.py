@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -234,7 +235,8 @@ def _argument(facts: Facts, name: str) -> object:
     for group, model in _OWN_GROUPS.items():
         own = None if request is None else getattr(request, group)
         if own is not None and name in model.model_fields:
-            return getattr(own, name)
+            value: object = getattr(own, name)
+            return shlex.join(value) if name == "command" and isinstance(value, tuple) else value
     args = facts.args
     if args is None or name not in SftArgs.model_fields or not _takes(facts, name) or not has_effect(args, name):
         return ABSENT

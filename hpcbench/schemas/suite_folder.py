@@ -104,6 +104,18 @@ def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
     return None if plan is None else SuiteOnDisk(paths=paths, plan=plan, submissions=tuple(read_submissions(paths)))
 
 
+def names_taken(save_dir: Path, suite: str) -> frozenset[str]:
+    """Return the names of a suite's experiments, and of groups of repeats, that were planned or have a folder."""
+    paths = SuitePaths(save_dir, suite)
+    if not paths.folder.is_dir():
+        return frozenset()
+    names = {entry.name for entry in paths.folder.iterdir()}
+    plan = read_plan(paths)
+    for experiment in () if plan is None else plan.experiments:
+        names |= {experiment.name, experiment.base_experiment or experiment.name}
+    return frozenset(names)
+
+
 def read_plan(paths: SuitePaths) -> PlannedSuite | None:
     """Return a suite's plan, or None when it was never planned; a broken one is made up from the folders."""
     value = read_json(paths.plan)

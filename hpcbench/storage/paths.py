@@ -42,20 +42,20 @@ FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9._+=-]*$", 
 
 
 MAX_FOLDER_NAME = 64
-_PLAIN_NAME = re.compile(rf"[A-Za-z0-9._+=-]{{1,{MAX_FOLDER_NAME}}}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._+=-]+")
 
 
-def folder_name(name: str) -> str:
+def folder_name(name: str, limit: int = MAX_FOLDER_NAME) -> str:
     """Return the name where a folder may have it, else a readable part of it with a hash of the whole.
 
     The same name always gives the same folder, and names that differ give folders that differ.
     """
-    if _PLAIN_NAME.fullmatch(name) is not None:
+    if len(name) <= limit and _PLAIN_NAME.fullmatch(name) is not None:
         return name
     odd = r"_*[^A-Za-z0-9._+=-]+"
     readable = re.sub(rf"{odd}_*", "_", re.sub(rf"{odd}$", "", name)) or "name"
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{readable[: MAX_FOLDER_NAME - len(digest) - 1]}-{digest}"
+    return f"{readable[: limit - len(digest) - 1]}-{digest}"
 
 
 class _HasFolder(Protocol):

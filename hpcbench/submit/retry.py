@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hpcbench.cluster.limits import judge_resources
@@ -24,7 +25,7 @@ from hpcbench.schemas.record import BAD_NODE
 from hpcbench.schemas.request import JobRef, Resources, main_job
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.schemas.suite import Suite
-from hpcbench.schemas.suite_folder import read_plan
+from hpcbench.schemas.suite_folder import names_taken, read_plan
 from hpcbench.storage.paths import SuitePaths
 from hpcbench.submit.destination import Destination, open_destination, refuse_impossible
 
@@ -114,7 +115,9 @@ def load_submitted_suite(save_dir: Path, name: str) -> tuple[Suite, str]:
     file = known.profile_file
     cluster = file if file and Path(file).is_file() else known.cluster
     typed_in = Path(known.typed_in) if known.typed_in else None
-    return load_suites([Path(known.suite_file)], overrides=known.overrides, typed_in=typed_in)[0], cluster
+    taken = partial(names_taken, save_dir)
+    suites = load_suites([Path(known.suite_file)], overrides=known.overrides, typed_in=typed_in, taken=taken)
+    return suites[0], cluster
 
 
 def find_remedies(jobs: Iterable[JobView], suite: Suite, profile: ClusterProfile) -> dict[JobRef, Remedy]:

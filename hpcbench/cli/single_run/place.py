@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hpcbench.config.names import fit_name, name_error
+from hpcbench.config.names import OLD_NAME_LENGTH, fit_name, name_error
 from hpcbench.errors import PlanError
 from hpcbench.schemas.suite import Experiment, Suite
 from hpcbench.schemas.suite_folder import read_suite
@@ -36,8 +36,8 @@ def suite_of(experiment: Experiment, *, root: Path, name: str | None, prefix: st
 
 def suite_label(model: str) -> str:
     """Return a model's name as the name of a suite."""
-    label = fit_name(re.sub(r"[^A-Za-z0-9._+=-]+", "_", model))
-    return label if name_error(label) is None else fit_name(f"model_{label}")
+    label = fit_name(re.sub(r"[^A-Za-z0-9._+=-]+", "_", model), OLD_NAME_LENGTH)
+    return label if name_error(label) is None else fit_name(f"model_{label}", OLD_NAME_LENGTH)
 
 
 def _refuse_foreign(paths: SuitePaths, file: Path) -> None:
@@ -51,7 +51,7 @@ def _refuse_foreign(paths: SuitePaths, file: Path) -> None:
 def _next_version(paths: SuitePaths, prefix: str) -> str:
     number = 0
     while True:
-        name = fit_name(f"{prefix}-v{number}")
+        name = fit_name(f"{prefix}-v{number}", OLD_NAME_LENGTH)
         folder = paths.folder / name
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcbench.config import load_suites
 from hpcbench.config.matrix import expand_matrix, variant_names
 from hpcbench.errors import Problem
 from hpcbench.schemas.suite import Experiment
 from hpcbench.storage.located_yaml import Located, parse_yaml
+from hpcbench.storage.paths import folder_name
 from tests.support.model_folders import write_model
 from tests.support.suite_writer import HEAD, load, refusal
 
@@ -104,11 +106,11 @@ def test_long_names_are_shortened_and_stay_different(tmp_path: Path) -> None:
     text = (
         HEAD + "experiment: [{name: NAME, matrix: {gradient_accumulation_steps: [1, 2], learning_rate: [1e-4, 5e-5]}}]"
     )
-    suite = load(tmp_path, text.replace("NAME", "n" * 60))
+    suite = load(tmp_path, text.replace("NAME", "n" * 120))
     found = names(suite.experiments)
     assert len(set(found)) == 4
-    assert all(len(name) == 64 and name.startswith("n" * 55 + "-") for name in found)
-    assert found == names(load(tmp_path, text.replace("NAME", "n" * 60)).experiments)
+    assert all(len(name) == 128 and name.startswith("n" * 119 + "-") for name in found)
+    assert found == names(load(tmp_path, text.replace("NAME", "n" * 120)).experiments)
 
 
 def test_the_suites_matrix_leaves_baselines_alone(tmp_path: Path) -> None:
@@ -202,3 +204,87 @@ def test_values_must_be_lists(tmp_path: Path, values: str) -> None:
     assert "expected: a list of values" in refusal(
         tmp_path, HEAD + f"matrix: {{lora_rank: {values}}}\nexperiment: [{{name: a}}]"
     )
+
+
+SWEEP = "matrix: {name: NAME, lora_rank: [8, 16], learning_rate: [1e-4, 5e-5]}\nexperiment: [{name: a}]"
+
+
+def swept(folder: Path, template: str) -> list[str]:
+    return names(load(folder, HEAD + SWEEP.replace("NAME", f"'{template}'")).experiments)
+
+
+def test_a_template_says_what_variants_are_called(tmp_path: Path) -> None:
+    expected = ["a-r8-lr1e-4", "a-r8-lr5e-5", "a-r16-lr1e-4", "a-r16-lr5e-5"]
+    assert swept(tmp_path, "r{lora_rank}-lr{learning_rate}") == expected
+    assert swept(tmp_path, "lr{learning_rate}.{name}_{lora_rank}")[0] == "lr1e-4.a_8"
+
+
+def test_a_template_is_followed_by_the_number_of_the_repeat(tmp_path: Path) -> None:
+    text = HEAD + "repeats: 2\nexperiment: [{name: a, matrix: {name: 'r{lora_rank}', lora_rank: [8, 16]}}]"
+    assert names(load(tmp_path, text).experiments) == ["a-r8-seed0", "a-r8-seed1", "a-r16-seed0", "a-r16-seed1"]
+
+
+def test_a_template_may_leave_out_what_varies_with_another_key(tmp_path: Path) -> None:
+    matrix = "{name: 'r{lora_rank}-{requirements.gpu}', requirements.gpu: [1], zip: {lora_rank: [8, 16], lora_alpha: [1, 2]}}"
+    suite = load(tmp_path, f"{HEAD}experiment: [{{name: a, matrix: {matrix}}}]")
+    assert names(suite.experiments) == ["a-r8-1", "a-r16-1"]
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (
+            "r{lora_rnk}-lr{learning_rate}",
+            (
+                "{lora_rnk}: 'lora_rnk' does not vary in this matrix\n"
+                "  expected: name, lora_rank, learning_rate\n  hint: did you mean 'lora_rank'?"
+            ),
+        ),
+        (
+            "r{lora_rank}",
+            (
+                "gives two experiments the name 'r8': lora_rank=8-learning_rate=1e-4 and lora_rank=8-learning_rate=5e-5\n"
+                "  hint: {learning_rate} is not in it"
+            ),
+        ),
+        ("r/{lora_rank}-{learning_rate}", "a name cannot hold '/'\n  expected: letters a-z A-Z, digits, . _ + = -,"),
+        ("r{lora_rank}-{learning_rate", "a name cannot hold '{'\n"),
+        (" ", "got ' '\n  expected: a template of names, for example name: r{lora_rank}-lr{learning_rate}"),
+        ("x" * 130 + "{lora_rank}{learning_rate}", "makes a name of 137 characters\n  expected: letters a-z"),
+    ],
+)
+def test_a_template_that_makes_no_names_is_refused(tmp_path: Path, template: str, text: str) -> None:
+    found = refusal(tmp_path, HEAD + SWEEP.replace("NAME", f"'{template}'"))
+    assert found.startswith("demo.yaml:3: matrix.name: " + text)
+
+
+WIDE = "matrix: {gradient_accumulation_steps: [1, 2], learning_rate: [1e-4, 5e-5], lora_dropout_p: [0.1]}"
+LONG = f"{HEAD}{WIDE}\nexperiment: [{{name: {'n' * 30}}}]"
+
+
+def test_names_that_would_be_too_long_have_short_keys(tmp_path: Path) -> None:
+    text = LONG.replace("[0.1]", "[0.1, 0.2]")
+    assert names(load(tmp_path, text).experiments)[:2] == [
+        f"{'n' * 30}-accum=1-lr=1e-4-dropout=0.1",
+        f"{'n' * 30}-accum=1-lr=1e-4-dropout=0.2",
+    ]
+    repeated = LONG.replace("n" * 30, "n" * 11) + "\nrepeats: 2"
+    assert names(load(tmp_path, repeated).experiments)[0] == f"{'n' * 11}-accum=1-lr=1e-4-seed0"
+
+
+def test_what_has_results_keeps_the_name_that_it_was_shortened_to(tmp_path: Path) -> None:
+    file = tmp_path / "demo.yaml"
+    file.write_text(LONG.replace("[0.1]", "[0.1, 0.2]"), encoding="utf-8")
+    whole = f"{'n' * 30}-gradient_accumulation_steps=1-learning_rate=1e-4-lora_dropout_p=0.1"
+    first = folder_name(whole)
+    (suite,) = load_suites([file], taken=lambda name: {first} if name == "demo" else frozenset())
+    assert names(suite.experiments)[:2] == [first, f"{'n' * 30}-accum=1-lr=1e-4-dropout=0.2"]
+
+
+def test_repeats_that_have_results_keep_the_names_that_they_were_shortened_to(tmp_path: Path) -> None:
+    file = tmp_path / "demo.yaml"
+    file.write_text(f"{HEAD}repeats: 2\nexperiment: [{{name: {'n' * 60}}}]", encoding="utf-8")
+    old = folder_name(f"{'n' * 60}-seed0")
+    (suite,) = load_suites([file], taken=lambda _: {old})
+    assert names(suite.experiments) == [old, f"{'n' * 60}-seed1"]
+    assert {experiment.base_experiment for experiment in suite.experiments} == {"n" * 60}

@@ -13,7 +13,7 @@ import pytest
 from hpcbench.report import render
 from hpcbench.report.facts import facts_of
 from hpcbench.report.settings import number_setting, setting_column, shared_settings, varying_settings
-from hpcbench.schemas.arguments import EvalArgs
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.request import Resources
 from tests.support import report_cases as cases
@@ -166,3 +166,13 @@ def test_suites_that_differ_from_each_other_are_told_apart_in_csv() -> None:
     )
     rows = list(csv.DictReader(io.StringIO(render(Collection(suites=suites, collected_at="now"), format="csv"))))
     assert [row["batch_size"] for row in rows] == ["1", "2"]
+
+
+def test_programs_are_shown_as_they_would_be_typed() -> None:
+    views = []
+    for word in ("a b", "c"):
+        job = parts.make_job(word, "train", suite="s", cmd="command")
+        view = ExperimentView(suite="s", name=word, cmd="command", main=job)
+        views.append(with_request(view, command=CommandArgs(command=("sh", "-c", word))))
+    assert keys(*views) == ["command"]
+    assert values("command", *views) == ["sh -c 'a b'", "sh -c c"]
