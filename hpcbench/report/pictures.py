@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpcbench.errors import HpcbenchError, plural
 from hpcbench.report.artifacts import Artifacts
 from hpcbench.report.column import Column
-from hpcbench.report.columns import MEMORY, TRAIN_SPEED
+from hpcbench.report.columns import DATA_ONLY, MEMORY, TRAIN_SPEED
 from hpcbench.report.curves import MeanPoint, bucket_size, mean_curve
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
@@ -137,8 +137,11 @@ def _draw_scores(suite: _Suite) -> tuple[str, Figure] | None:
 
 
 def _draw_trade_off(suite: _Suite) -> tuple[str, Figure] | None:
-    costs = [column for column in suite.columns if column.key == "gpu_hours"]
-    return None if suite.main is None or not costs else _draw_scatter(suite, costs[0], suite.main)
+    cost = next((column for column in (*suite.columns, *DATA_ONLY) if column.key == "gpu_hours"), None)
+    if suite.main is None or cost is None:
+        return None
+    # Tables mark no row for its cost, since one that failed early costs least; here only complete rows compete.
+    return _draw_scatter(suite, replace(cost, better="lower"), suite.main)
 
 
 def _draw_scatter(suite: _Suite, across: Column, up: Column) -> tuple[str, Figure] | None:

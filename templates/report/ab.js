@@ -78,7 +78,7 @@ function abNote(a, b) {
 }
 
 function argumentsTable(a, b) {
-  const settings = report.columns.filter((column) => column.kind !== 'figure');
+  const settings = report.columns.filter((column) => column.kind === 'setting' || (column.kind === 'text' && column.group === 'varies'));
   const labels = new Map(settings.map((column) => [column.key, column.label]));
   const names = [...new Set([...labels.keys(), ...[a, b].flatMap((row) => Object.keys(row.members[0].set))])];
   const text = (row, name) => {
@@ -92,8 +92,12 @@ function argumentsTable(a, b) {
 }
 
 function figuresTable(a, b) {
-  const both = report.columns.filter((column) => column.kind === 'figure'
-    && [a, b].some((row) => typeof cellOf(row, column.key).value === 'number'));
+  // Results, and of the rest what differs.
+  const both = report.columns.filter((column) => {
+    const values = [a, b].map((row) => cellOf(row, column.key).value);
+    return column.kind === 'figure' && values.some((value) => typeof value === 'number')
+      && (column.group === 'result' || values[0] !== values[1]);
+  });
   return pairTable(['figure', 'A', 'B', 'B − A', 'B / A'], both.map((column) => {
     const cells = [a, b].map((row) => cellOf(row, column.key));
     const texts = [a, b].map((row) => cellText(row, column.key));

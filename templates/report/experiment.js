@@ -30,10 +30,10 @@ views.push({id: 'experiment', render(section) {
 function experimentParts(experiment, details, width) {
   const row = report.rows.find((one) => one.members.includes(experiment));
   return [
-    el('p', null, stateBadge(experiment.state), ` ${experiment.state_text || ''} `, el('span', {class: 'soft'}, `${experiment.suite} · ${experiment.cmd}`)),
+    el('p', null, stateBadge(experiment.state), ` ${(experiment.state_text || '').replace(`${experiment.state}: `, '')} `, el('span', {class: 'soft'}, `${experiment.suite} · ${experiment.cmd}`)),
     siblings(row, experiment),
     el('p', {class: 'small'}, el('a', {href: `#ab=${[otherRow(row), row].map((one) => encodeURIComponent(one.id)).join(',')}`}, 'compare with another')),
-    ...part('Figures', el('div', {class: 'two'}, figureList(experiment))),
+    ...part('Figures', el('div', {class: 'told'}, figureList(experiment))),
     ...part('Arguments that were set', argumentTable(experiment.set)),
     ...part('Resources', pairs(details.resources || [])),
     ...part('Attempts', timeline(details.jobs, width), attemptList(details.jobs)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,12 +39,13 @@ _DIFFERS_ALWAYS = frozenset(
 
 def details_of(ranked: Sequence[Facts], context: ReportContext) -> list[tuple[Facts, JsonObject]]:
     """Return the details of a suite's experiments, the best ranked first."""
-    usual = _usual_environment(record for facts in ranked for record in facts.records)
+    environments = {id(record): _environment(record) for facts in ranked for record in facts.records}
+    unusual = _unusual(environments)
     failed_first = sorted(ranked, key=lambda facts: facts.state is JobState.COMPLETED)
     with_logs = {facts.view.name for facts in failed_first[:MOST_WITH_LOGS]}
     found = []
     for place, facts in enumerate(ranked):
-        jobs = [_job(job, usual, context, log=facts.view.name in with_logs) for job in facts.view.jobs]
+        jobs = [_job(job, unusual, context, log=facts.view.name in with_logs) for job in facts.view.jobs]
         details: JsonObject = {"resources": _resources(facts), "jobs": jobs}
         if place < MOST_WITH_ANSWERS:
             details["answers"] = _answers(facts, context.artifacts)
@@ -52,7 +53,7 @@ def details_of(ranked: Sequence[Facts], context: ReportContext) -> list[tuple[Fa
     return found
 
 
-def _job(job: JobView, usual: Mapping[str, str], context: ReportContext, *, log: bool) -> JsonObject:
+def _job(job: JobView, unusual: Mapping[int, list[list[str]]], context: ReportContext, *, log: bool) -> JsonObject:
     record = job.record
     told: JsonObject = {
         "job": one_line(job.job),
@@ -63,7 +64,7 @@ def _job(job: JobView, usual: Mapping[str, str], context: ReportContext, *, log:
         "folder": str(job.folder),
         "link": _link(job.folder, context.folder),
         "attempts": [] if record is None else [_attempt(attempt) for attempt in record.attempts],
-        "environment": [] if record is None else _unusual(record, usual),
+        "environment": [] if record is None else unusual[id(record)],
         "checkpoint": _checkpoint(job),
         "hint": None if job.state is JobState.COMPLETED else _hint(job),
     }
@@ -122,18 +123,17 @@ def _answers(facts: Facts, artifacts: Artifacts) -> JsonObject:
     return found
 
 
-def _usual_environment(records: Iterable[Record]) -> dict[str, str]:
-    """Return the value of each key that most jobs have; the first one's where there are as many."""
+def _unusual(environments: Mapping[int, Mapping[str, str]]) -> dict[int, list[list[str]]]:
+    """Return key, value and usual value where they differ: usual is what most records have, of as many the first's."""
     counts: dict[str, Counter[str]] = {}
-    for record in records:
-        for key, value in _environment(record).items():
+    for environment in environments.values():
+        for key, value in environment.items():
             counts.setdefault(key, Counter())[value] += 1
-    return {key: values.most_common(1)[0][0] for key, values in counts.items()}
-
-
-def _unusual(record: Record, usual: Mapping[str, str]) -> list[list[str]]:
-    """Return key, value and the usual value where they differ."""
-    return [[key, value, usual[key]] for key, value in _environment(record).items() if value != usual[key]]
+    usual = {key: values.most_common(1)[0][0] for key, values in counts.items()}
+    return {
+        number: [[key, value, usual[key]] for key, value in environment.items() if value != usual[key]]
+        for number, environment in environments.items()
+    }
 
 
 def _environment(record: Record) -> dict[str, str]:
