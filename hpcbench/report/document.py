@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hpcbench.errors import plural
+from hpcbench.errors import ReportError, plural
 from hpcbench.report import columns as c
 from hpcbench.report.best_table import best_table, best_table_notes
 from hpcbench.report.choose import KnownColumns, choose_columns, find_unknown, names_columns
@@ -107,12 +107,13 @@ def _suite_section(suite: SuiteView, *, collected_at: str, options: ReportOption
     layout = options.layout or "table"
     experiments = [facts_of(view) for view in suite.experiments]
     rows = merge_repeats(experiments)
+    pivot_warnings: tuple[str, ...] = ()
     if layout == "swift":
         tables = _swift_tables(suite.name, rows)
         notes = _swift_notes(rows)
-    elif layout == "pivot":
-        pivot = pivot_table(experiments, options)
-        tables, notes = ((pivot,), pivot_notes(pivot)) if experiments else ((), ())
+    elif layout == "pivot" and experiments:
+        pivot, pivot_warnings = _pivot(suite, experiments, options)
+        tables, notes = (pivot,), pivot_notes(pivot)
     elif layout == "lm-eval":
         tables, notes = lm_eval_tables(experiments), (*LM_EVAL_NOTES, *left_out_notes(experiments))
     else:
@@ -128,10 +129,31 @@ def _suite_section(suite: SuiteView, *, collected_at: str, options: ReportOption
         cost_table=cost_table(rows) if layout == "table" and not names_columns(options) else None,
         tables=tables,
         notes=notes if others is None else (*notes, others),
-        warnings=(*_option_warnings(suite, experiments), *warnings_of(experiments)),
+        warnings=(*_option_warnings(suite, experiments), *pivot_warnings, *warnings_of(experiments)),
         failures=failures_of(experiments),
         environment=environment_lines(record for facts in experiments for record in facts.records),
     )
+
+
+def _pivot(suite: SuiteView, experiments: Sequence[Facts], options: ReportOptions) -> tuple[Table, tuple[str, ...]]:
+    """Return the pivot table, and what is wrong with the keys that the suite's file gives for it.
+
+    Raises:
+        ReportError: a key that was typed is not a setting or not a figure.
+    """
+    warnings: list[str] = []
+    for name in ("by", "value"):
+        try:
+            pivot_table(experiments, ReportOptions(**{name: getattr(options, name)}))
+        except ReportError as error:
+            if getattr(options, name) != getattr(suite.report, name):
+                raise
+            warnings.append(f"report: {error.message}; the usual ones stand instead")
+            options = options.model_copy(update={name: ()})
+    table = pivot_table(experiments, options)
+    unknown = options.headers.keys() - {column.key for column in table.columns}
+    warnings += [f"report: headers: {key}: not a column of the table" for key in sorted(unknown)]
+    return table, tuple(warnings)
 
 
 def _chosen_tables(

@@ -1,6 +1,6 @@
 """The JSON report, for programs: figures and settings, or everything that is known; sorted keys, no NaN, no Infinity.
 
-A full report has the whole record of each job, with its request and environment, and is about ten times as large.
+A full report has the whole record of each job, with its request and environment, and is about six times as large.
 """
 
 from __future__ import annotations

@@ -159,3 +159,19 @@ def test_rows_are_what_experiments_differ_in_where_nothing_else_is_asked_for() -
 
 def test_experiments_that_no_setting_tells_apart_are_named() -> None:
     assert [row[1] for row in texts(trained("a"), trained("b"))] == ["a", "b"]
+
+
+def test_key_of_a_suite_that_does_not_exist_is_warned_of_and_left_out() -> None:
+    report = ReportOptions(layout="pivot", by=("lora_rnk",), value=("memory_peak_mib",), headers={"x": "y"})
+    suite = SuiteView(name="sweep", experiments=(trained("a"), trained("b")), report=report)
+    text = render(Collection(suites=(suite,), collected_at=COLLECTED_AT), format="markdown")
+    assert "- report: by: lora_rnk: not a setting; expected an argument of a training" in text
+    assert "- report: headers: x: not a column of the table" in text
+    assert "|              28406 |" in text
+
+
+def test_key_that_was_typed_and_does_not_exist_is_refused_whatever_the_suite_has() -> None:
+    suite = SuiteView(name="sweep", experiments=(trained("a"),), report=ReportOptions(layout="pivot"))
+    collection = Collection(suites=(suite,), collected_at=COLLECTED_AT)
+    with pytest.raises(ReportError, match="by: lora_rnk: not a setting"):
+        render(collection, format="markdown", options=ReportOptions(layout="pivot", by=("lora_rnk",)))
