@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +11,10 @@ from hpcbench.cli.conventions import EXIT_FAILED, WatchingVerb, add_verb
 from hpcbench.cli.options import AsJson, Names, SaveDir, States, Watch
 from hpcbench.errors import HpcbenchError, PlanError
 from hpcbench.invocation import command
+
+if TYPE_CHECKING:
+    from hpcbench.submit.retry import Retry
+    from hpcbench.submit.send_arrays import SubmitResult
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +37,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show where every experiment is: how far, with what result, or why not."""
-    from hpcbench.cli.output import print_status, status_json
+    from hpcbench.cli.answers import print_answer, status_answer
+    from hpcbench.cli.output import print_status
     from hpcbench.cli.selection import gather_named, parse_states, refuse_unknown_jobs
     from hpcbench.cli.watch import watch_status
     from hpcbench.cluster.save_dir import usual_save_dir
@@ -52,7 +56,7 @@ def status(
         return
     collection = gather_named(root, names)
     if as_json:
-        print(json.dumps(status_json(collection, choose(collection)), indent=2))
+        print_answer(status_answer(collection, choose(collection)))
     else:
         print_status(collection, choose(collection), by_job=by_job, complete=bool(names or state))
 
@@ -62,8 +66,10 @@ def why(
     save_dir: SaveDir = None,
     state: States = None,
     each: Annotated[bool, typer.Option("--all", help="Explain each job by itself instead of each cause.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Explain why jobs failed or wait, and what to type next."""
+    from hpcbench.cli.answers import print_answer, why_answer
     from hpcbench.cli.output import print_causes, print_explanations
     from hpcbench.cli.selection import gather_named, need_jobs, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
@@ -76,9 +82,12 @@ def why(
         quiet = {JobState.PLANNED, JobState.RUNNING, JobState.COMPLETED}
         # A pending job with a hint never starts by itself.
         jobs = [job for job in jobs if job.state not in quiet and (job.state is not JobState.PENDING or job.hint)]
-        if not jobs:
+        if not jobs and not as_json:
             print("nothing has failed")
             return
+    if as_json:
+        print_answer(why_answer(collection, jobs, each=each))
+        return
     need_jobs(jobs, names)
     if each:
         print_explanations(jobs)
@@ -99,8 +108,10 @@ def logs(
         int | None, typer.Option("--attempt", metavar="N", min=1, help="This attempt instead of the last.")
     ] = None,
     path_only: Annotated[bool, typer.Option("--path", help="Print the log's path instead of its text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print a job's log."""
+    """Print a job's log; where several are meant, each under its name."""
+    from hpcbench.cli.answers import logs_answer, print_answer
     from hpcbench.cli.output import print_file
     from hpcbench.cli.selection import choose_followed, gather_named, need_jobs, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
@@ -113,6 +124,9 @@ def logs(
     with_logs = [job for job in jobs if newest_log(job, attempt) is not None]
     if not with_logs:
         raise HpcbenchError(f"{name}: no log yet", hint=command("why", name))
+    if as_json:
+        print_answer(logs_answer([(job, log_files(job, attempt)) for job in with_logs]))
+        return
     if follow:
         with_logs = [choose_followed(with_logs, name)]
     for job in with_logs:
@@ -132,11 +146,13 @@ def cancel(
     save_dir: SaveDir = None,
     state: States = None,
     everything: Annotated[bool, typer.Option("--all", help="All jobs that are pending or running.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Cancel jobs by name glob or state.
 
     A cancelled job never comes back by itself; hpcbench retry runs it again.
     """
+    from hpcbench.cli.answers import cancel_answer, print_answer
     from hpcbench.cli.output import print_cancelled
     from hpcbench.cli.selection import gather_named, parse_states
     from hpcbench.cluster.save_dir import usual_save_dir
@@ -148,7 +164,10 @@ def cancel(
     root = usual_save_dir(save_dir)
     jobs = choose_jobs(gather_named(root, names, release_held=False), names or (), parse_states(state))
     cancelled, left = cancel_where_possible(jobs, root)
-    print_cancelled(cancelled, left)
+    if as_json:
+        print_answer(cancel_answer(cancelled, left))
+    else:
+        print_cancelled(cancelled, left)
     if left:
         raise typer.Exit(EXIT_FAILED)
 
@@ -170,11 +189,13 @@ def retry(
         bool, typer.Option("--adjust", help="Request what would help: more memory, more time, another node.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would help, change nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run failed jobs again.
 
     They run with the suite file and the --set values that they were submitted with.
     """
+    from hpcbench.cli.answers import print_answer, retry_answer
     from hpcbench.cli.output import print_remedies, print_result
     from hpcbench.cli.selection import gather_named, need_jobs, parse_states
     from hpcbench.cli.submit import run_local
@@ -191,22 +212,33 @@ def retry(
     states = parse_states(state) or tuple(FAILED_STATES)
     jobs = choose_jobs(collection, names or (), states)
     if not jobs and choose_jobs(collection, names or ()):
-        print("nothing to retry: no such job has failed")
+        if as_json:
+            print_answer(retry_answer([], [], dry_run=dry_run, adjusted=adjust))
+        else:
+            print("nothing to retry: no such job has failed")
         return
     need_jobs(jobs, names)
     slurm = SlurmClient()
     failed = False
+    retries: list[Retry] = []
+    results: list[SubmitResult] = []
     for suite_name in dict.fromkeys(job.suite for job in jobs):
         again = prepare_retry(suite_name, jobs, root, slurm, cluster=cluster, states=states, adjust=adjust)
+        retries.append(again)
         how = [*(names or ()), *(["--state", state] if state else []), *(["--cluster", cluster] if cluster else [])]
-        print_remedies(again.jobs, again.remedies, applied=adjust, how=how)
+        if not as_json:
+            print_remedies(again.jobs, again.remedies, applied=adjust, how=how)
         if dry_run:
             continue
         destination = again.destination
         result = submit_suite(again.suite, destination, again.options, max_jobs=destination.jobs_allowed(None))
-        print_result(result)
+        results.append(result)
+        if not as_json:
+            print_result(result)
         failed |= result.has_failed
         if destination.scheduler.runs_here:
-            failed |= run_local(root, [suite_name], detach=False)
+            failed |= run_local(root, [suite_name], detach=False, quiet=as_json)
+    if as_json:
+        print_answer(retry_answer(retries, results, dry_run=dry_run, adjusted=adjust))
     if failed:
         raise typer.Exit(EXIT_FAILED)

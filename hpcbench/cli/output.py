@@ -1,4 +1,4 @@
-"""What the verbs print, and the JSON that they print for machines. It decides nothing."""
+"""What the verbs print for people; `answers.py` has the JSON for programs. It decides nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.request import JobRef
 from hpcbench.schemas.suite import Suite
 from hpcbench.status.explain import NAMED, explain, explain_group
-from hpcbench.status.gather import count_states, status_rows
+from hpcbench.status.gather import count_states
 from hpcbench.status.logs import log_tail, telling_log
 from hpcbench.submit.retry import Remedy
 from hpcbench.submit.send_arrays import SubmitResult
@@ -181,28 +180,6 @@ def _describe_resources(decision: Decision) -> str:
     return ", ".join(parts)
 
 
-def plan_json(plan: SubmitPlan) -> dict[str, object]:
-    """Return the plan for machines."""
-    jobs = [
-        {
-            "experiment": d.request.experiment,
-            "job": d.request.job,
-            "action": d.action.value,
-            "why": d.why,
-            "fingerprint": d.request.fingerprint or None,
-        }
-        for d in plan.decisions
-    ]
-    return {
-        "suite": plan.suite.name,
-        "file": str(plan.suite.file),
-        "jobs": jobs,
-        "remarks": list(plan.suite.remarks),
-        "num_left": plan.num_left,
-        "environment": plan.destination.scheduler.describe_environment([text for _, text in plan.render()]),
-    }
-
-
 def print_warnings(collection: Collection) -> None:
     """Print what made the look incomplete."""
     for warning in collection.warnings:
@@ -255,17 +232,6 @@ def status_screen(*, by_job: bool) -> Iterator[StatusScreen]:
 
     with Live(console=Terminal(), auto_refresh=False, vertical_overflow="crop") as live:
         yield StatusScreen(live, by_job=by_job)
-
-
-def status_json(collection: Collection, jobs: Sequence[JobView]) -> dict[str, object]:
-    """Return the status for machines."""
-    rows = status_rows(jobs)
-    return {
-        "schema_version": 1,
-        "collected_at": collection.collected_at,
-        "warnings": list(collection.warnings),
-        "jobs": [{**asdict(row), "progress_values": dict(job.progress)} for row, job in zip(rows, jobs, strict=True)],
-    }
 
 
 def print_file(path: Path, *, follow: bool) -> None:

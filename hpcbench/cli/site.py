@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, cast
@@ -18,8 +19,9 @@ from hpcbench.cli.options import AsJson, Cluster, Configs, Names, Overrides, Sav
 from hpcbench.errors import PlanError
 from hpcbench.invocation import command
 
-SCHEMA_VERSION = 1
-DESCRIBED = ("suite", "record", "profile")
+ANSWERING = ("submit", "plan", "cancel", "retry", "status", "why", "logs", "clean", "init", "doctor")
+"""Verbs with --json."""
+DESCRIBED = ("suite", "record", "profile", *ANSWERING)
 
 
 def register(app: typer.Typer) -> None:
@@ -43,10 +45,13 @@ def init(
         typer.Option("-o", "--output", metavar="FILE", help="File to write; - prints. Default: among your profiles."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a cluster profile from what sinfo, scontrol and sacctmgr report."""
+    from hpcbench.cli.answers import print_answer
     from hpcbench.cluster.init_profile import gather_facts, profile_name, render_profile
     from hpcbench.config.profile import user_folder
+    from hpcbench.schemas.answers import InitAnswer
     from hpcbench.storage.json_files import write_text
 
     facts = gather_facts()
@@ -55,16 +60,22 @@ def init(
     stem = name or profile_name(facts)
     text = render_profile(facts)
     if str(output) == "-":
+        if as_json:
+            raise PlanError("--json: not with -o -, which prints the profile itself", hint="name a file with -o")
         print(text, end="")
         return
     target = output or user_folder(os.environ) / f"{stem}.yaml"
     if target.exists() and not force:
         raise PlanError(f"{target}: already exists", hint="another --name or -o, or --force to overwrite it")
     write_text(target, text)
-    print(f"wrote {target}")
-    if not facts.groups:
-        print("warning: sinfo did not answer; partition and GPUs are left open", file=sys.stderr)
+    warnings = () if facts.groups else ("sinfo did not answer; partition and GPUs are left open",)
     chosen = stem if output is None else target
+    if as_json:
+        print_answer(InitAnswer(name=str(chosen), file=str(target), warnings=warnings))
+        return
+    print(f"wrote {target}")
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"read it through, then: {command('doctor', '--cluster', chosen)}")
 
 
@@ -81,12 +92,14 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check what makes jobs fail silently, and name the remedies."""
+    from hpcbench.cli.answers import print_answer
     from hpcbench.cluster.check_inputs import check_inputs
     from hpcbench.cluster.doctor import run_checks
     from hpcbench.cluster.doctor_checks import Check
     from hpcbench.cluster.save_dir import resolve_save_dir
     from hpcbench.config import load_suites
     from hpcbench.config.profile import load_profile
+    from hpcbench.schemas.answers import CheckAnswer, DoctorAnswer
 
     profile = load_profile(cluster)
     root = resolve_save_dir(save_dir, profile)
@@ -102,10 +115,9 @@ def doctor(
                 print(f"         -> {check.remedy}", flush=True)
     counts = {level: sum(check.level == level for check in found) for level in ("ok", "warning", "error")}
     if as_json:
-        rows = [{"name": c.name, "level": c.level, "message": c.message, "remedy": c.remedy} for c in found]
+        checks = tuple(CheckAnswer(name=c.name, level=c.level, message=c.message, remedy=c.remedy) for c in found)
         name = "local" if profile is None else profile.name
-        value = {"schema_version": SCHEMA_VERSION, "cluster": name, "save_dir": str(root), "checks": rows, **counts}
-        print(json.dumps(value, indent=2))
+        print_answer(DoctorAnswer(cluster=name, save_dir=str(root), checks=checks, **counts))
     else:
         print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
     if counts["error"]:
@@ -143,26 +155,34 @@ def clean(
         ),
     ] = "best",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove checkpoints of finished experiments; never records."""
+    from hpcbench.cli.answers import print_answer
     from hpcbench.cli.selection import choose_word, gather_named
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.retention import KEEPS, count_freed, find_removals, remove
+    from hpcbench.schemas.answers import CleanAnswer, RemovedFolder
     from hpcbench.schemas.cluster_profile import Keep
     from hpcbench.schemas.metrics import GIB
 
     keep = choose_word("--keep", keep, KEEPS)
     root = usual_save_dir(save_dir)
     removals = find_removals(gather_named(root, names, release_held=False), names or (), cast("Keep", keep))
-    size = count_freed([removal.folder for removal in removals]) / GIB
-    for removal in removals:
+    size = count_freed([removal.folder for removal in removals])
+    for removal in () if as_json else removals:
         print(f"{'would remove' if dry_run else 'remove'} {removal.folder}")
     failed = [] if dry_run else remove(removals)
-    for failure in failed:
-        print(f"not removed: {failure}", file=sys.stderr)
-    verb = "would free" if dry_run else "freed"
-    experiments = len({removal.experiment for removal in removals})
-    print(f"{verb} {size:.2f} GiB in {len(removals)} folders of {experiments} experiments")
+    if as_json:
+        folders = tuple(RemovedFolder(experiment=each.experiment, folder=str(each.folder)) for each in removals)
+        answer = CleanAnswer(dry_run=dry_run, keep=keep, freed_bytes=size, folders=folders, not_removed=tuple(failed))
+        print_answer(answer)
+    else:
+        for failure in failed:
+            print(f"not removed: {failure}", file=sys.stderr)
+        verb = "would free" if dry_run else "freed"
+        experiments = len({removal.experiment for removal in removals})
+        print(f"{verb} {size / GIB:.2f} GiB in {len(removals)} folders of {experiments} experiments")
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -171,16 +191,20 @@ def schema(
     of: Annotated[
         str,
         typer.Argument(
-            metavar="suite|record|profile", help="What to describe.", autocompletion=complete_from(DESCRIBED)
+            metavar="NAME",
+            help="suite, record, profile, or a verb whose --json is meant.",
+            autocompletion=complete_from(DESCRIBED),
         ),
     ] = "suite",
 ) -> None:
-    """Print a JSON Schema of suites, records or cluster profiles.
+    """Print a JSON Schema of suites, records, cluster profiles or answers.
 
-    Editors check and complete YAML with those of suites and profiles; programs that read records use theirs.
+    Editors check and complete YAML with those of suites and profiles; programs that read records, or what a verb prints
+    with --json, use theirs.
     """
     from hpcbench.cli.selection import choose_word
     from hpcbench.config.schema import suite_json_schema
+    from hpcbench.schemas.answers import ANSWERS
     from hpcbench.schemas.cluster_profile import ClusterProfile
     from hpcbench.schemas.record import Record
 
@@ -190,4 +214,5 @@ def schema(
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
     }
-    print(json.dumps(makers[of](), indent=2))
+    make = makers[of] if of in makers else partial(ANSWERS[of].model_json_schema, mode="serialization")
+    print(json.dumps(make(), indent=2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,13 +11,14 @@ import typer
 
 from hpcbench.cli.conventions import EXIT_FAILED, add_verb, exit_code
 from hpcbench.cli.options import AsJson, Cluster, Configs, Force, MaxJobs, Only, Overrides, Retry, SaveDir
-from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
+from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError, PlanError
 from hpcbench.invocation import quoted
 
 if TYPE_CHECKING:
     from hpcbench.plan.decide import Options
     from hpcbench.schemas.suite import Suite
     from hpcbench.submit.destination import Destination
+    from hpcbench.submit.send_arrays import SubmitResult
 
 
 def register(app: typer.Typer) -> None:
@@ -39,15 +39,24 @@ def submit(
     overrides: Overrides = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until all jobs are over, then print the report.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Local mode: run in the background and return.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Submit what is neither running nor done, and return at once."""
+    if as_json and wait:
+        raise PlanError(
+            "--json: not with --wait, which prints lines", hint=f"then {quoted('status', '--watch', '--json')}"
+        )
     suites, destination, options = _open(configs, cluster, save_dir, overrides, only=only, retry=retry, force=force)
     if dry_run:
-        _show_plans(suites, destination, options, max_jobs=max_jobs)
+        _show_plans(suites, destination, options, max_jobs=max_jobs, as_json=as_json)
         return
-    names, failed, error = submit_in_turn(suites, destination, options, max_jobs=max_jobs)
+    results, error = submit_in_turn(suites, destination, options, max_jobs=max_jobs, quiet=as_json)
+    names, failed = [result.plan.suite.name for result in results], any(result.has_failed for result in results)
+    failed |= error is not None
+    if as_json:
+        print_submitted(results, [suite.name for suite in suites[len(names) :]], error)
     if destination.scheduler.runs_here:
-        failed |= run_local(destination.save_dir, names, detach=detach)
+        failed |= run_local(destination.save_dir, names, detach=detach, quiet=as_json)
     elif wait:
         from hpcbench.cli.watch import wait_for_slurm
 
@@ -84,12 +93,13 @@ def _show_plans(
     script: bool = False,
     as_json: bool = False,
 ) -> None:
-    from hpcbench.cli.output import plan_json, print_plan
+    from hpcbench.cli.answers import plan_answer, print_answer
+    from hpcbench.cli.output import print_plan
     from hpcbench.submit.submit_plan import prepare_in_turn
 
     plans = prepare_in_turn(suites, destination, options, max_jobs=max_jobs)
     if as_json:
-        print(json.dumps([plan_json(plan) for plan in plans], indent=2))
+        print_answer(plan_answer(plans))
     else:
         for found in plans:
             print_plan(found, with_script=script)
@@ -128,43 +138,58 @@ def _open(
 
 
 def submit_in_turn(
-    suites: Sequence[Suite], destination: Destination, options: Options, *, max_jobs: int | None
-) -> tuple[list[str], bool, Exception | None]:
-    """Submit suites in turn and print the outcome; return those submitted, whether any failed, what ended it early."""
+    suites: Sequence[Suite], destination: Destination, options: Options, *, max_jobs: int | None, quiet: bool = False
+) -> tuple[list[SubmitResult], Exception | None]:
+    """Submit suites in turn and print the outcome unless `quiet`; return the outcomes, and what ended it early."""
     from hpcbench.cli.output import print_error, print_result, print_warning
     from hpcbench.submit.carry_out import submit_suite
 
-    names: list[str] = []
-    failed = False
+    results: list[SubmitResult] = []
     for suite in suites:
         try:
             result = submit_suite(suite, destination, options, max_jobs=destination.jobs_allowed(max_jobs))
         except (HpcbenchError, OSError) as error:
-            if not destination.scheduler.runs_here or not names:  # what is queued here, only this process runs
+            # What is queued here, only this process runs; and ids that are printed at the end alone must not be lost.
+            if not results or not (quiet or destination.scheduler.runs_here):
                 raise
-            rest = ", ".join(other.name for other in suites[len(names) :])
+            rest = ", ".join(other.name for other in suites[len(results) :])
             print_error(error)
-            print_warning(f"not submitted: {rest}; what was queued before runs now")
-            return names, failed, error
-        names.append(suite.name)
+            print_warning(f"not submitted: {rest}; what was queued before runs{' now' if not quiet else ''}")
+            return results, error
+        results.append(result)
         max_jobs = None if max_jobs is None else max_jobs - result.num_jobs
-        print_result(result)
-        failed |= result.has_failed
-    return names, failed, None
+        if not quiet:
+            print_result(result)
+    return results, None
 
 
-def run_local(save_dir: Path, names: Sequence[str], *, detach: bool) -> bool:
-    """Run the local queue here, or leave it to a background process; return whether something failed."""
+def print_submitted(results: Sequence[SubmitResult], not_submitted: Sequence[str], error: Exception | None) -> None:
+    """Print what was submitted as JSON, at once: a local run may take hours."""
+    import sys
+
+    from hpcbench.cli.answers import print_answer, submit_answer
+
+    print_answer(submit_answer(results, not_submitted=not_submitted, error=error))
+    sys.stdout.flush()
+
+
+def run_local(save_dir: Path, names: Sequence[str], *, detach: bool, quiet: bool = False) -> bool:
+    """Run the local queue here, or leave it to a background process; return whether something failed.
+
+    With `quiet` nothing is printed on the way, for a program that reads JSON.
+    """
     from hpcbench.cli.output import print_report
     from hpcbench.scheduler.local.runner import run_queue, start_detached
     from hpcbench.status.gather import gather
 
     if detach:
         start_detached(save_dir)
-        print(f"running in the background; {quoted('status')} shows progress", flush=True)
+        if not quiet:
+            print(f"running in the background; {quoted('status')} shows progress", flush=True)
         return False
-    code = run_queue(save_dir, display=True)
+    code = run_queue(save_dir, display=not quiet)
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
-    print_report(gather(save_dir, names), names)
+    if not quiet:
+        print_report(gather(save_dir, names), names)
     return code != 0

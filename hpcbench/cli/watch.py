@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from hpcbench.cli.answers import status_answer
 from hpcbench.cli.output import (
     print_line,
     print_report,
     print_status,
     print_warnings,
-    status_json,
     status_screen,
 )
 from hpcbench.errors import plural
@@ -95,10 +95,10 @@ def _watch_as_json(snapshots: Iterator[Collection], choose: Choose) -> None:
     shown: object = None
     for collection in snapshots:
         jobs = choose(collection)
-        value = status_json(collection, jobs)
-        if (now := (value["jobs"], value["warnings"])) != shown:
+        answer = status_answer(collection, jobs)
+        if (now := (answer.jobs, answer.warnings)) != shown:
             shown = now
-            print_line(json.dumps(value))
+            print_line(json.dumps(answer.model_dump(mode="json")))
         if is_over(jobs):
             break
 

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpcbench.cli.output import print_status, status_json
+from hpcbench.cli.answers import status_answer
+from hpcbench.cli.output import print_status
 from hpcbench.errors import SchedulerError
 from hpcbench.job.attempts import earlier_attempts
 from hpcbench.report import render
@@ -153,7 +154,7 @@ def _local_profile() -> Iterator[None]:
 def look(save_dir: Path, report: Callable[[Collection], str]) -> Collection:
     """Do what the verbs do after one look at everything, with one of the reports."""
     collection = gather(save_dir)
-    json.dumps(status_json(collection, collection.all_jobs))
+    status_answer(collection, collection.all_jobs).model_dump_json()
     print_status(collection, collection.all_jobs)
     report(collection).encode()
     for job in collection.all_jobs:

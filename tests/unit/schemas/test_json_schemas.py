@@ -8,6 +8,7 @@ import pydantic
 import pytest
 
 from hpcbench.config.schema import suite_json_schema
+from hpcbench.schemas.answers import ANSWERS
 from hpcbench.schemas.cluster_profile import ClusterProfile, Container
 from hpcbench.schemas.record import Record
 from tests.conftest import Golden
@@ -18,13 +19,14 @@ from tests.conftest import Golden
     tuple(int(part) for part in pydantic.VERSION.split(".")[:2]) < (2, 11),
     reason="pydantic words the schema differently",
 )
-@pytest.mark.parametrize("name", ["suite", "record", "profile"])
+@pytest.mark.parametrize("name", ["suite", "record", "profile", *ANSWERS])
 def test_the_json_schema_is_as_reviewed(name: str, golden: Golden) -> None:
-    schema = {
+    made = {
         "suite": suite_json_schema,
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
-    }[name]()
+    }
+    schema = made[name]() if name in made else ANSWERS[name].model_json_schema(mode="serialization")
     golden(f"schemas/{name}.json", json.dumps(schema, indent=1, ensure_ascii=False) + "\n")
 
 
