@@ -23,6 +23,8 @@ _NOTHING = frozenset({"null", "None"})
 CKPT_DIR = "ckpt_dir"
 RUN_ALIASES = {"save_dir": "output_dir"}
 """Of verbs whose output_dir is where results go."""
+_PATH_OR_MAPPING = frozenset({"local_data"})
+"""Mappings that may be one path instead."""
 _MODEL_NAMES = frozenset({"model_type", "model_id_or_path"})
 _OF_A_SCHEDULER = frozenset({"nodes", "gpu_type", "cpus_per_gpu", "time", "partition", "cluster"})
 
@@ -212,7 +214,8 @@ def _read_value(verb: Verb, word: _Word, problems: list[Problem]) -> Located | N
         problems.append(here.problem(f"unexpected {extra} after its value", hint="quote text that holds spaces"))
         return None
     text = " ".join(word.values)
-    if option is not None and option.kind.base is dict:
+    is_path = option is not None and option.key in _PATH_OR_MAPPING and not text.lstrip().startswith("{")
+    if option is not None and option.kind.base is dict and not is_path:
         return _read_mapping(here, text, problems)
     return _at(verb, word.written, None if text in _NOTHING else text)
 

@@ -158,6 +158,16 @@ def test_eval_takes_the_arguments_of_an_evaluation_with_a_prefix() -> None:
     assert found.eval_args["arc"].gen_kwargs == {"max_gen_toks": 64}
 
 
+def test_local_data_of_an_eval_is_a_path_or_files_by_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"question": "q", "answer": "a"}\n' * 6, encoding="utf-8")
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+    words = ("--model", "qwen2.5-7b-instruct", "--eval_dataset", "gsm8k", "--eval_batch_size", "auto")
+    for value in (str(tmp_path), f"{{train: {files['train']}, test: {files['test']}}}"):
+        (args,) = load(*words, "--eval_local_data", value, verb=EVAL).eval_args.values()
+        assert (args.local_data, args.batch_size) == (files, "auto")
+
+
 @pytest.mark.parametrize("option", sorted(OTHER_EVAL_OPTIONS))
 def test_eval_names_the_option_for_lm_evals(option: str) -> None:
     (found, *_) = refusals(f"--{option}", "1", "--eval_dataset", "arc", verb=EVAL)
