@@ -29,7 +29,7 @@ _LETTERS = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\symbol{34}",  # the quotation mark of its own name needs another font encoding
     "`": r"\textasciigrave{}",
     "±": r"$\pm$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
@@ -62,7 +62,8 @@ def latex_text(text: str) -> str:
     >>> latex_text("lora_r=8 & 5%")
     'lora\\_r=8 \\& 5\\%'
     """
-    return "".join(_LETTERS.get(char, char) for char in one_line(text))
+    # Two hyphens would become a dash.
+    return "".join(_LETTERS.get(char, char) for char in one_line(text)).replace("--", "-{}-")
 
 
 def latex_table(table: Table, *, caption: str, label: str) -> str:

@@ -363,7 +363,9 @@ _SETTINGS = (
 
 def _columns() -> list[str]:
     # A note begins with the column's header, which stands beside it here.
-    rows = [(f"`{column.key}`", column.header, column.note.split(": ", 1)[-1]) for column in (*DATA_ONLY, *cost.DATA_ONLY)]
+    rows = [
+        (f"`{column.key}`", column.header, column.note.split(": ", 1)[-1]) for column in (*DATA_ONLY, *cost.DATA_ONLY)
+    ]
     header, listing = section("Report columns", rows, ("CSV and JSON", "header in tables", "meaning"))
     scores = section("Scores", [(f"`{key}`", text) for key, text in SCORE_KEYS], ("CSV and JSON", "meaning"), level=3)
     return [

@@ -19,6 +19,7 @@ from tests.support.report_parts import COLLECTED_AT, LORA, QWEN, make_job, train
         ("50% of a_b & #1 $x$", r"50\% of a\_b \& \#1 \$x\$"),
         ("~^<>|", r"\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}"),
         ("0.5 ± 0.1", r"0.5 $\pm$ 0.1"),
+        ('--by "x"', r"-{}-by \symbol{34}x\symbol{34}"),
         ("a\nb\r\x1b[31mc", "a b [31mc"),
     ],
 )

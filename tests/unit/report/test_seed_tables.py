@@ -146,6 +146,15 @@ def test_sweep_table_spans_rows_as_the_benchmark_does(name: str) -> None:
     assert ours.spans == theirs.spans
 
 
+def test_sweep_table_in_html_spans_rows_too() -> None:
+    case = SWEEPS["speeds of lengths, lora"]
+    theirs = html_tables(_text(case.file))[case.number]
+    page = render(_collection(sweep_experiments(theirs)), format="html", options=case.options)
+    ours = html_tables(page)[0]
+    assert differences(ours.rows, theirs.rows) == set()
+    assert ours.spans == theirs.spans
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_table_in_plain_markdown_leaves_covered_cells_empty(name: str) -> None:
     case = SWEEPS[name]
