@@ -314,11 +314,12 @@ def _total(columns: Sequence[_Column]) -> int:
 def _draw(columns: Sequence[_Column], width: int | None) -> list[Text]:
     """Return the header and the rows, the last column cut at the terminal's edge."""
     header = tuple(Text(column.header, style="bold") for column in columns)
+    widths = [column.width + GAP for column in columns[:-1]]  # each looks at all rows
     lines = []
     for cells in (header, *zip(*(column.cells for column in columns), strict=True)):
         line = Text()
-        for column, cell in zip(columns[:-1], cells, strict=False):
-            line.append_text(cell).append(" " * (column.width - cell.cell_len + GAP))
+        for column_width, cell in zip(widths, cells, strict=False):
+            line.append_text(cell).append(" " * (column_width - cell.cell_len))
         line.append_text(cells[-1])
         line.rstrip()
         if width is not None:

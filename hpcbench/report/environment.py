@@ -65,12 +65,15 @@ def flatten(environment: Mapping[str, Any]) -> dict[str, str]:
 
 def software_version(environment: Mapping[str, Any], name: str) -> str | None:
     """Return the version of a package wherever the environment lists it."""
+    suffix = f".{name}"
     for key, value in environment.items():
-        if isinstance(value, Mapping):
+        found = None
+        if not isinstance(value, str) and isinstance(
+            value, Mapping
+        ):  # asking for Mapping takes long, and most are text
             found = software_version(value, name)
-        else:
-            is_named = key == name or key.endswith(f".{name}")
-            found = flatten({key: value}).get(key) if is_named else None
+        elif key == name or key.endswith(suffix):
+            found = flatten({key: value}).get(key)
         if found is not None:
             return found
     return None

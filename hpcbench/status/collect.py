@@ -40,6 +40,9 @@ NO_LOG_EXIT_CODE = "exit code 0:53"
 
 NOT_IN_SUITE = "not in the suite any more"
 
+MANY_VALUES = 100_000
+"""About a thousand jobs; a search for cycles among fewer takes some hundredths of a second."""
+
 FindQueue = Callable[[str], Queue | None]
 """From a cluster's name to its queue, or None when it cannot be queried from this machine."""
 
@@ -123,12 +126,17 @@ def collect_suites(
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Pause the search for unreachable cycles: it would look at all of a million new values again and again."""
+    """Pause the search for unreachable cycles, which would look at a million new values again and again.
+
+    What large suites hold is not looked at later either; it is freed as all else is once nobody refers to it.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if gc.get_count()[0] > MANY_VALUES:
+            gc.freeze()
         if was_on:
             gc.enable()
 
@@ -147,6 +155,7 @@ def _view_suite(opened: _OpenSuite, answers: Mapping[str, Answer], now: datetime
     suite, latest = opened.on_disk, opened.latest
     snapshot = _SuiteSnapshot(
         suite=suite,
+        folder=suite.paths.folder,
         files=opened.files,
         latest=latest,
         answers=answers,
@@ -168,6 +177,7 @@ def _view_suite(opened: _OpenSuite, answers: Mapping[str, Answer], now: datetime
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SuiteSnapshot:
     suite: SuiteOnDisk
+    folder: Path
     files: JobFiles
     latest: Latest
     answers: Mapping[str, Answer]
@@ -220,7 +230,7 @@ def _not_in_suite(view: JobView) -> JobView:
 def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, parent: JobRef | None) -> JobView:
     """Return one job's view; where the plan does not know its parent, its request does."""
     suite, place = snapshot.suite, snapshot.latest.get((experiment, job))
-    paths = suite.paths.job(experiment, job)
+    paths = JobPaths(snapshot.folder.joinpath(experiment, job))
     request = snapshot.files.request((experiment, job))
     if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
         # The submission of this configuration was refused; the one before it was of another.
