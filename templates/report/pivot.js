@@ -105,7 +105,8 @@ function valueName(value) {
 function pivotCell(pivot, cell) {
   if (!cell) return el('td', {class: 'number missing'}, '-');
   if (!cell.values.length) {
-    const text = cell.states.size === 1 ? [...cell.states][0].replaceAll('_', ' ').replace('out of memory', 'OOM') : '-';
+    const state = cell.states.size === 1 ? [...cell.states][0] : 'completed';
+    const text = state === 'completed' ? '-' : state === 'out_of_memory' ? 'OOM' : state.replaceAll('_', ' ');
     return el('td', {class: 'number missing'}, text);
   }
   const {column, low, high} = pivot;
