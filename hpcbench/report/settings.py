@@ -95,18 +95,17 @@ def varying_settings(experiments: Sequence[Facts]) -> tuple[Column, ...]:
 def shared_settings(experiments: Sequence[Facts]) -> dict[str, str]:
     """Return the arguments of trainings that are not their default and the same wherever they have an effect."""
     trainings = [facts for facts in experiments if facts.train_args is not None]
-    differing = {key for key in _candidates(experiments) if varies(key, experiments)}
-    not_all_alike = _differing(vars(facts.args) for facts in trainings)
+    candidates = set(_candidates(experiments))
     shared: dict[str, str] = {}
     for name in SftArgs.model_fields:
-        if name in differing or name in _NEVER_TOLD:
+        if name in _NEVER_TOLD or (name in candidates and varies(name, experiments)):
             continue
-        # What is the default in the first and alike in all is the default in all.
-        is_default = bool(trainings) and name not in not_all_alike and not _is_wanted(trainings[0], name)
-        told = () if is_default else (value for facts in trainings if (value := _told(facts, name)) is not None)
-        first = next(iter(told), None)
-        if first is not None and raw_value(first) is not None:
-            shared[name] = setting_text(name, first)
+        # What is the same in all requests is told in all of them or in none.
+        asked = trainings if name in candidates else trainings[:1]
+        if any(_is_told(facts, name) for facts in asked):
+            values = (_argument(facts, name) for facts in trainings if _is_told(facts, name))
+            value = next((found for found in values if found is not ABSENT and raw_value(found) is not None), None)
+            shared |= {} if value is None else {name: setting_text(name, value)}
     return shared
 
 
@@ -216,15 +215,8 @@ def _resource(name: str) -> str:
     return "time_min" if name == "time" else name
 
 
-def _told(facts: Facts, name: str) -> object:
-    """Return an argument of a training that readers want to be told, or None."""
-    if not _is_wanted(facts, name):
-        return None
-    value = _argument(facts, name)
-    return None if value is ABSENT else value
-
-
-def _is_wanted(facts: Facts, name: str) -> bool:
+def _is_told(facts: Facts, name: str) -> bool:
+    """Return whether readers want to be told an argument of a training, where it has an effect."""
     args = facts.train_args
     return args is not None and (name in _ALWAYS_TOLD or args.differs_from_default(name))
 
