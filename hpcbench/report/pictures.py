@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from hpcbench.errors import HpcbenchError, plural
 from hpcbench.report.artifacts import Artifacts
 from hpcbench.report.column import Column
-from hpcbench.report.columns import DATA_ONLY, MEMORY, TRAIN_SPEED
+from hpcbench.report.columns import MEMORY, TRAIN_SPEED
+from hpcbench.report.cost import GPU_HOURS
 from hpcbench.report.curves import MeanPoint, bucket_size, mean_curve
 from hpcbench.report.escape import one_line
 from hpcbench.report.facts import Facts, facts_of
@@ -137,11 +138,8 @@ def _draw_scores(suite: _Suite) -> tuple[str, Figure] | None:
 
 
 def _draw_trade_off(suite: _Suite) -> tuple[str, Figure] | None:
-    cost = next((column for column in (*suite.columns, *DATA_ONLY) if column.key == "gpu_hours"), None)
-    if suite.main is None or cost is None:
-        return None
     # Tables mark no row for its cost, since one that failed early costs least; here only complete rows compete.
-    return _draw_scatter(suite, replace(cost, better="lower"), suite.main)
+    return None if suite.main is None else _draw_scatter(suite, replace(GPU_HOURS, better="lower"), suite.main)
 
 
 def _draw_scatter(suite: _Suite, across: Column, up: Column) -> tuple[str, Figure] | None:
@@ -150,7 +148,8 @@ def _draw_scatter(suite: _Suite, across: Column, up: Column) -> tuple[str, Figur
         for row in suite.rows
         if (right := average(across, row)) is not None and (height := average(up, row)) is not None
     ]
-    if len(points) < 2 or across.key == up.key:  # noqa: PLR2004
+    # Figures that are the same everywhere, as GPU hours without GPUs, are nothing to trade.
+    if len({x for x, _, _ in points}) < 2 or across.key == up.key:  # noqa: PLR2004
         return None
     title = f"{suite.name}: {_label(up)} against {_label(across)}"
     complete = [number for number, (_, _, row) in enumerate(points) if row.completed]

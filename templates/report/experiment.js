@@ -74,10 +74,16 @@ function argumentTable(set) {
 }
 
 function attemptList(jobs) {
-  const lines = jobs.flatMap((job) => (job.attempts || []).map(([number, state, start, end, host, cause]) => el('li', null,
+  const lines = jobs.flatMap((job) => [queueLine(job), ...(job.attempts || []).map(([number, state, start, end, host, cause]) => el('li', null,
     `${job.job}, attempt ${number}: `, stateBadge(state), start !== null && end !== null ? ` after ${durationText(end - start)}` : '',
-    el('span', {class: 'soft'}, ` on ${host}${start !== null ? `, from ${momentText(start)}` : ''}`), cause ? `: ${cause}` : '')));
+    el('span', {class: 'soft'}, ` on ${host}${start !== null ? `, from ${momentText(start)}` : ''}`), cause ? `: ${cause}` : ''))]).filter(Boolean);
   return lines.length ? el('ul', {class: 'small'}, lines) : null;
+}
+
+function queueLine(job) {
+  if (!job.submitted) return null;
+  const from = job.attempts && queuedFrom(job);
+  return el('li', null, `${job.job}, submitted ${momentText(job.submitted)}`, from ? el('span', {class: 'soft'}, `, started after ${durationText(job.attempts[0][2] - from)}`) : '');
 }
 
 function jobParts(job) {

@@ -154,6 +154,7 @@ def test_failures_are_grouped_and_their_command_is_copied(show: Show) -> None:
 def test_experiment_is_told_in_full(show: Show) -> None:
     page = show(tuners(), "#exp=tuners%2Fdora")
     sheet = page.get_by_role("dialog")
+    expect(sheet).to_contain_text("train, submitted 2026-06-10 05:45 UTC, started after 2 h 15 min")
     expect(sheet).to_contain_text("train, attempt 1: preempted after 18 h 12 min on gpu-01")
     expect(sheet.get_by_role("img", name="attempts over time").locator("rect")).to_have_count(3)
     expect(sheet).to_contain_text("gpus.driver: 580.65.06 (most: 570.86.15)")

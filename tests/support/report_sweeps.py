@@ -176,7 +176,7 @@ def _tuner(suite: str, number: int) -> ExperimentView:
 def _with_attempts(job: JobView, *, hours: tuple[float, ...], start: float = 8.0) -> JobView:
     record = job.record
     assert record is not None
-    attempts = []
+    attempts, submitted_at = [], _moment(start - 2.25)
     for number, length in enumerate(hours, 1):
         state = record.state if number == len(hours) else JobState.PREEMPTED
         cause = (
@@ -202,7 +202,7 @@ def _with_attempts(job: JobView, *, hours: tuple[float, ...], start: float = 8.0
     if len(hours) > 1:
         gpus = A100["gpus"] | {"driver": "580.65.06"}
         changed = changed.model_copy(update={"environment": A100 | {"gpus": gpus, "host": "gpu-02"}})
-    return replace(job, record=changed)
+    return replace(job, record=changed, submitted_at=submitted_at)
 
 
 def _moment(hours: float) -> str:

@@ -63,6 +63,7 @@ def _job(job: JobView, unusual: Mapping[int, list[list[str]]], context: ReportCo
         "cluster": job.cluster,
         "folder": str(job.folder),
         "link": _link(job.folder, context.folder),
+        "submitted": _seconds(job.submitted_at),
         "attempts": [] if record is None else [_attempt(attempt) for attempt in record.attempts],
         "environment": [] if record is None else unusual[id(record)],
         "checkpoint": _checkpoint(job),
@@ -88,10 +89,14 @@ def _log_lines(job: JobView, artifacts: Artifacts) -> Sequence[str]:
 
 def _attempt(attempt: Attempt) -> list[object]:
     """Return number, state, start and end (seconds since 1970), host, and why it ended."""
-    moments = (parse_moment(attempt.started_at), parse_moment(attempt.finished_at))
-    started, finished = (None if moment is None else round(moment.timestamp()) for moment in moments)
+    started, finished = _seconds(attempt.started_at), _seconds(attempt.finished_at)
     cause = "" if attempt.cause is None else one_line(attempt.cause.message, limit=200)
     return [attempt.number, attempt.state.value, started, finished, one_line(attempt.host), cause]
+
+
+def _seconds(text: str | None) -> int | None:
+    moment = parse_moment(text)
+    return None if moment is None else round(moment.timestamp())
 
 
 def _checkpoint(job: JobView) -> str | None:

@@ -142,10 +142,10 @@ def test_plots_are_written_beside_the_report_which_shows_them(folder: Path, monk
     ended = collect("--plots", "plots", "-o", "reports/report.md")
     assert ended.code == 0
     assert ended.out == "wrote reports/report.md\n"
-    assert ended.err == "wrote 2 pictures as PNG and SVG into plots\n"
+    assert ended.err == "wrote 3 pictures as PNG and SVG into plots\n"
     text = (folder / "reports" / "report.md").read_text(encoding="utf-8")
     shown = re.findall(r"\[!\[[^\]]*\]\(([^)]*)\)\]\(([^)]*)\)", text)
-    assert len(shown) == 2
+    assert len(shown) == 3
     assert all((folder / "reports" / path).is_file() for links in shown for path in links)
     assert all(path.startswith("../plots/") for links in shown for path in links)
 

@@ -26,7 +26,8 @@ def draw(collection: Collection) -> tuple[Picture, ...]:
 
 def test_unchanged_results_give_the_same_bytes() -> None:
     first, second = draw(cases.quickstart()), draw(cases.quickstart())
-    assert [picture.name for picture in first] == ["quickstart-scores", "quickstart-speed-memory", "quickstart-loss"]
+    names = ("scores", "speed-memory", "trade-off", "loss")
+    assert [picture.name for picture in first] == [f"quickstart-{name}" for name in names]
     assert [(picture.png, picture.svg) for picture in first] == [(picture.png, picture.svg) for picture in second]
 
 
@@ -41,7 +42,7 @@ def test_files_are_png_and_svg_without_dates() -> None:
 def test_names_are_drawn_as_they_are_written() -> None:
     # Dollar signs mean no formula, and file names no other folder.
     names = [picture.name for picture in draw(hostile())]
-    assert names == ["hostile-scores", "hostile-speed-memory", "hostile-loss"]
+    assert names == ["hostile-scores", "hostile-speed-memory", "hostile-trade-off", "hostile-loss"]
     odd = cases.quickstart().suites[0]
     pictures = draw(replace(cases.quickstart(), suites=(replace(odd, name="../../etc/x"),)))
     assert all(Path(picture.name).name == picture.name for picture in pictures)
