@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpcbench.cli.completion import complete_from, complete_suites
+from hpcbench.cli.completion import complete_columns, complete_from, complete_settings, complete_suites
 from hpcbench.cli.conventions import WatchingVerb, add_verb
 from hpcbench.cli.options import SaveDir, Watch
 from hpcbench.cli.report_format import FORMATS, STANDARD_OUTPUT, TERMINAL, choose_format
@@ -64,19 +64,35 @@ def collect(
             metavar="KEYS",
             help="Columns to show, in this order: keys of CSV's columns, eval datasets, settings such as lora_rank; "
             "separated by commas.",
+            autocompletion=complete_columns,
         ),
     ] = None,
     by: Annotated[
         str | None,
         typer.Option(
-            "--by", metavar="SETTINGS", help="A grid: settings that make the rows, and the last of several the columns."
+            "--by",
+            metavar="SETTINGS",
+            help="A grid: settings that make the rows, and the last of several the columns.",
+            autocompletion=complete_settings,
         ),
     ] = None,
     value: Annotated[
-        str | None, typer.Option("--value", metavar="KEYS", help="Figures in the cells of --by; a grid for each.")
+        str | None,
+        typer.Option(
+            "--value",
+            metavar="KEYS",
+            help="Figures in the cells of --by; a grid for each.",
+            autocompletion=complete_columns,
+        ),
     ] = None,
     best: Annotated[
-        str | None, typer.Option("--best", metavar="KEY", help="Experiments ranked by this figure, with checkpoints.")
+        str | None,
+        typer.Option(
+            "--best",
+            metavar="KEY",
+            help="Experiments ranked by this figure, with checkpoints.",
+            autocompletion=complete_columns,
+        ),
     ] = None,
     top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="The first N of --best.")] = None,
     full: Annotated[bool, typer.Option("--full", help="With json: the whole record of each job.")] = False,

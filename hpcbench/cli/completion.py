@@ -1,4 +1,4 @@
-"""What the shell offers when Tab is pressed: names of suites, experiments and profiles, states, choices.
+"""What the shell offers when Tab is pressed: names of suites, experiments and profiles, states, columns, choices.
 
 It never asks a scheduler, and where something cannot be read it offers nothing.
 """
@@ -30,8 +30,30 @@ def complete_states(incomplete: str) -> list[str]:
     """Offer states, also after a comma."""
     from hpcbench.schemas.states import JobState
 
+    return _after_comma(incomplete, list(JobState))
+
+
+def complete_columns(incomplete: str) -> list[str]:
+    """Offer keys of columns, also after a comma: those of CSV and the arguments of a training."""
+    from hpcbench.report.columns import DATA_ONLY
+
+    return _after_comma(incomplete, [*(column.key for column in DATA_ONLY), *_arguments()])
+
+
+def complete_settings(incomplete: str) -> list[str]:
+    """Offer the arguments of a training, also after a comma."""
+    return _after_comma(incomplete, _arguments())
+
+
+def _arguments() -> list[str]:
+    from hpcbench.schemas.arguments import SftArgs
+
+    return list(SftArgs.model_fields)
+
+
+def _after_comma(incomplete: str, words: Sequence[str]) -> list[str]:
     before, comma, word = incomplete.rpartition(",")
-    return [f"{before}{comma}{state}" for state in JobState if state.startswith(word)]
+    return [f"{before}{comma}{known}" for known in dict.fromkeys(words) if known.startswith(word)]
 
 
 def complete_keep(incomplete: str) -> list[str]:

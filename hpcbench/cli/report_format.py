@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcbench.errors import PlanError
+
 if TYPE_CHECKING:
     from hpcbench.schemas.report_options import ReportOptions
 
@@ -30,14 +32,19 @@ def choose_format(named: str | None, output: Path | None, options: ReportOptions
     """Return the format of a report.
 
     Raises:
-        PlanError: an unknown format was named.
+        PlanError: an unknown format was named, or the terminal's report with columns or a layout of other formats.
     """
     from hpcbench.cli.selection import choose_word
 
-    if named is not None:
-        return choose_word("--format", named, FORMATS, other_names=OTHER_NAMES)
-    if output is not None and output != STANDARD_OUTPUT:
-        return SUFFIXES.get(output.suffix.lower(), "markdown")
     # Other layouts are wider than a terminal, and mostly meant to be copied.
     is_table = options.layout in {None, "table"} and not (options.columns or options.by or options.best)
+    if named is not None:
+        chosen = choose_word("--format", named, FORMATS, other_names=OTHER_NAMES)
+        if chosen == TERMINAL and not is_table:
+            raise PlanError(
+                "--format terminal: chooses its columns by itself", hint="take --format markdown for others"
+            )
+        return chosen
+    if output is not None and output != STANDARD_OUTPUT:
+        return SUFFIXES.get(output.suffix.lower(), "markdown")
     return TERMINAL if on_terminal and output is None and is_table else "markdown"

@@ -108,6 +108,15 @@ def test_the_terminal_report_is_refused_for_a_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [["--layout", "swift"], ["--columns", "lora_rank"], ["--by", "lora_rank"], ["--best", "eval_loss"]]
+)
+def test_the_terminal_report_takes_no_columns_of_other_formats(words: list[str]) -> None:
+    done = collect("--format", "terminal", *words)
+    assert (done.code, done.out) == (EXIT_USAGE, "")
+    assert done.err.startswith("error: --format terminal: chooses its columns by itself\n  hint: ")
+
+
+@pytest.mark.parametrize(
     ("names", "expected"),
     [
         (["tuners*"], SUITES[1:]),
