@@ -21,7 +21,7 @@ from hpcbench.invocation import command
 
 ANSWERING = ("submit", "plan", "cancel", "retry", "status", "why", "logs", "clean", "init", "doctor")
 """Verbs with --json."""
-DESCRIBED = ("suite", "record", "profile", *ANSWERING)
+DESCRIBED = ("suite", "record", "profile", "compare", *ANSWERING)
 
 
 def register(app: typer.Typer) -> None:
@@ -192,7 +192,7 @@ def schema(
         str,
         typer.Argument(
             metavar="NAME",
-            help="suite, record, profile, or a verb whose --json is meant.",
+            help="suite, record, profile, or a verb whose JSON is meant.",
             autocompletion=complete_from(DESCRIBED),
         ),
     ] = "suite",
@@ -203,6 +203,7 @@ def schema(
     with --json, use theirs.
     """
     from hpcbench.cli.selection import choose_word
+    from hpcbench.compare.result import ComparisonReport
     from hpcbench.config.schema import suite_json_schema
     from hpcbench.schemas.answers import ANSWERS
     from hpcbench.schemas.cluster_profile import ClusterProfile
@@ -213,6 +214,7 @@ def schema(
         "suite": suite_json_schema,
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
+        "compare": ComparisonReport.model_json_schema,
     }
     make = makers[of] if of in makers else partial(ANSWERS[of].model_json_schema, mode="serialization")
     print(json.dumps(make(), indent=2))

@@ -31,9 +31,8 @@ def environment_lines(records: Iterable[Record]) -> tuple[tuple[str, str], ...]:
     """Return `(label, value)` for everything known, the hpcbench version and hardware first."""
     values: dict[str, Counter[str]] = {}
     for part, count in _distinct_parts(records):
-        for key, value in flatten(part).items():
-            if key not in _LEFT_OUT:
-                values.setdefault(_label(key), Counter())[value] += count
+        for label, value in labelled(part).items():
+            values.setdefault(label, Counter())[value] += count
     rank = {name: number for number, name in enumerate(_FIRST)}
     labels = sorted(values, key=lambda label: (rank.get(label, len(rank)), label))
     return tuple((label, _values_text(values[label])) for label in labels)
@@ -48,6 +47,11 @@ def _distinct_parts(records: Iterable[Record]) -> Iterator[tuple[Mapping[str, An
             part, count = found.get(place) or ({key: value}, 0)
             found[place] = (part, count + 1)
     yield from found.values()
+
+
+def labelled(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return one environment by the labels that reports have, without what differs in every job."""
+    return {_label(key): value for key, value in flatten(environment).items() if key not in _LEFT_OUT}
 
 
 def flatten(environment: Mapping[str, Any]) -> dict[str, str]:

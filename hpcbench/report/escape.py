@@ -11,11 +11,17 @@ CELL_LIMIT = 80
 LINE_LIMIT = 200
 """Longest line of a log that a report repeats."""
 
+_NOT_ASCII = str.maketrans({"±": "+-", "…": "...", "→": "->", "●": "*", "✔": "ok", "\N{MULTIPLICATION SIGN}": "x"})
 _MARKDOWN_SPECIAL = re.compile(r"([`*~|\[\]$])")
 _EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # A backslash becomes an entity: parsers disagree on two of them before the end of a cell.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;"}
 _LINE_START = re.compile(r"^(#{1,6}|[-+]|\d{1,9}[.)])(?=\s|$)|^(=+|-{2,})$")
+
+
+def ascii_text(text: str) -> str:
+    """Return `text` for a terminal that shows ASCII alone; other letters become question marks."""
+    return text.translate(_NOT_ASCII).encode("ascii", "replace").decode("ascii")
 
 
 def printable(text: str, *, limit: int | None = LINE_LIMIT) -> str:

@@ -47,6 +47,10 @@ class Score:
 
     metric: str
     """lm-eval's name without the filter `none`, for example `exact_match` or `exact_match,strict-match`."""
+    lm_eval_key: str
+    """lm-eval's name with its filter, as samples have it."""
+    version: str | None = None
+    """The task's, as its author counts."""
     value: float
     stderr: float | None
     higher_is_better: bool
@@ -283,6 +287,8 @@ def _score(task: TaskResult, key: str, *, debug: bool) -> Score | None:
     stderr = task.metrics.get(f"{name}_stderr,{kind}" if kind else f"{name}_stderr")
     return Score(
         metric=name if kind in {"", "none"} else key,
+        lm_eval_key=key,
+        version=task.version,
         value=float(value),
         stderr=float(stderr) if isinstance(stderr, (int, float)) else None,
         higher_is_better=task.higher_is_better.get(key, task.higher_is_better.get(name, True)),

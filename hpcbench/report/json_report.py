@@ -83,6 +83,12 @@ def _experiment(facts: Facts, columns: Sequence[Column], *, full: bool) -> JsonO
         "values": {column.key: column.get(facts) for column in columns},
         "reported": {} if facts.command is None else dict(facts.command.values),
         "evals": score_values(facts),
+        "scores": [
+            {"dataset": found.dataset, "task": task, **asdict(score)}
+            for found in facts.evals.values()
+            for task, score in ((None, found.score), *found.tasks.items())
+            if score is not None
+        ],
         "arguments": {name: facts.raw_args[name] for name in sources if name in facts.raw_args},
         "environment": _environment(facts),
         "jobs": [_job(job, full=full) for job in view.jobs],

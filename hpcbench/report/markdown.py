@@ -33,7 +33,7 @@ def render_markdown(document: Document, pictures: Sequence[PictureLink] = ()) ->
     """Return the whole report, a heading per suite, with the pictures of each after its tables."""
     lines = [] if document.layout == "swift" else ["# hpcbench report", ""]
     if document.warnings:
-        lines += ["## Warnings", "", *_bullets(document.warnings), ""]
+        lines += ["## Warnings", "", *markdown_bullets(document.warnings), ""]
     if not document.suites:
         lines += [f"No experiments found; collected {markdown_text(document.collected_at)}.", ""]
     for suite in document.suites:
@@ -52,14 +52,14 @@ def _suite_lines(suite: SuiteSection, pictures: Sequence[PictureLink], *, is_swi
     if pictures:
         lines += ["### Pictures", "", *(text for picture in pictures for text in _picture_lines(picture))]
     if suite.warnings:
-        lines += ["### Warnings", "", *_bullets(suite.warnings), ""]
+        lines += ["### Warnings", "", *markdown_bullets(suite.warnings), ""]
     if suite.failures:
         lines += ["### Failures", ""]
         for number, failure in enumerate(suite.failures, start=1):
             lines += _failure_lines(number, failure)
         lines += [""] if lines[-1] else []
     if notes := (*suite.notes, *cost_notes(suite.cost_table)):
-        lines += ["### Notes", "", *_bullets(notes), ""]
+        lines += ["### Notes", "", *markdown_bullets(notes), ""]
     if suite.environment and not is_swift:
         lines += ["### Environment", ""]
         lines += [f"- {markdown_line(key)}: {markdown_text(value)}" for key, value in suite.environment]
@@ -144,7 +144,8 @@ def _step_text(step: Step) -> str:
     return f"{command} ({markdown_text(step.remark)})" if step.remark else command
 
 
-def _bullets(texts: tuple[str, ...]) -> list[str]:
+def markdown_bullets(texts: Iterable[str]) -> list[str]:
+    """Return a list of notes of ours; what they quote is escaped, their code spans stay."""
     return [f"- {_note_text(text)}" for text in texts]
 
 

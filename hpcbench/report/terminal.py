@@ -24,7 +24,7 @@ from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column
 from hpcbench.report.cost import cost_text
 from hpcbench.report.document import counts_text, moment_text
-from hpcbench.report.escape import cut_middle, one_line
+from hpcbench.report.escape import ascii_text, cut_middle, one_line
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import shared_text, table_columns
 from hpcbench.report.next_steps import Step
@@ -65,8 +65,6 @@ _LESS_TOLD = (c.TRAIN_LOSS.key, c.MEMORY.key, c.TRAIN_SPEED.key)
 """Figures that go before the settings that every row has."""
 _WHAT_RAN = frozenset({c.TUNER.key, c.MODEL.key, c.DATASET.key})
 """Settings that are told although a baseline has none."""
-
-_NOT_ASCII = str.maketrans({"±": "+-", "…": "...", "●": "*", "✔": "ok", "\N{MULTIPLICATION SIGN}": "x"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +210,7 @@ def _draw(column: Column, rows: Sequence[Row], *, ascii_only: bool) -> _Drawn:
     header = _header(column)
     return _Drawn(
         key=column.key,
-        header=_ascii(header) if ascii_only else header,
+        header=ascii_text(header) if ascii_only else header,
         cells=tuple(_cell(column, row, cell, ascii_only=ascii_only) for row, cell in zip(rows, cells, strict=True)),
         is_figure=column.measured or column.key == c.TRAINABLE.key,
     )
@@ -293,8 +291,4 @@ def _failure_lines(group: Sequence[Failure], *, ascii_only: bool) -> list[Text]:
 
 
 def _text(text: str, style: str, *, ascii_only: bool) -> Text:
-    return Text(_ascii(text) if ascii_only else text, style=style)
-
-
-def _ascii(text: str) -> str:
-    return text.translate(_NOT_ASCII).encode("ascii", "replace").decode("ascii")
+    return Text(ascii_text(text) if ascii_only else text, style=style)

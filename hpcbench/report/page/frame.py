@@ -69,7 +69,7 @@ def render_page(collection: Collection, options: ReportOptions, context: ReportC
     """Return the report as one page; layouts other than `table` are tables alone."""
     document = build_document(collection, options)
     if document.layout != "table":
-        return _tables(document)
+        return render_without_program(TEMPLATE_OF_TABLES, STYLE_OF_TABLES, document=document)
     return _page(document, build_payload(collection, options, document, context))
 
 
@@ -95,12 +95,11 @@ def _page(document: Document, payload: JsonObject) -> str:
     )
 
 
-def _tables(document: Document) -> str:
-    style = _source(STYLE_OF_TABLES)
+def render_without_program(template: str, *styles: str, **values: object) -> str:
+    """Return a page of ours that runs nothing: the template gets `policy`, `style` and these values."""
+    style = _source(*styles)
     return (
-        environment()
-        .get_template(TEMPLATE_OF_TABLES)
-        .render(document=document, policy=_policy(style), style=Markup(style))  # noqa: S704
+        environment().get_template(template).render(policy=_policy(style), style=Markup(style), **values)  # noqa: S704 -- files of ours
     )
 
 

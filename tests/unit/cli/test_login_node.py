@@ -37,6 +37,13 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
         ["collect"],
         ["collect", "--format", "terminal"],
         ["collect", "--format", "html"],
+        ["compare", "--help"],
+        ["compare", "tests/recorded/save_dir_0_1/logs:quickstart/full", "quickstart"],
+        [
+            "compare",
+            "tests/recorded/save_dir_0_1/logs:quickstart/full",
+            "tests/recorded/save_dir_0_1/logs:quickstart/lora-r4",
+        ],
         ["schema"],
         ["init", "-o", "-"],
         ["doctor", "--cluster", "local", "--no-job"],

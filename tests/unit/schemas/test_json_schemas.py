@@ -7,6 +7,7 @@ import json
 import pydantic
 import pytest
 
+from hpcbench.compare.result import ComparisonReport
 from hpcbench.config.schema import suite_json_schema
 from hpcbench.schemas.answers import ANSWERS
 from hpcbench.schemas.cluster_profile import ClusterProfile, Container
@@ -19,12 +20,13 @@ from tests.conftest import Golden
     tuple(int(part) for part in pydantic.VERSION.split(".")[:2]) < (2, 11),
     reason="pydantic words the schema differently",
 )
-@pytest.mark.parametrize("name", ["suite", "record", "profile", *ANSWERS])
+@pytest.mark.parametrize("name", ["suite", "record", "profile", "compare", *ANSWERS])
 def test_the_json_schema_is_as_reviewed(name: str, golden: Golden) -> None:
     made = {
         "suite": suite_json_schema,
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
+        "compare": ComparisonReport.model_json_schema,
     }
     schema = made[name]() if name in made else ANSWERS[name].model_json_schema(mode="serialization")
     golden(f"schemas/{name}.json", json.dumps(schema, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,211 @@
+"""The tests behind a comparison: which difference is more than chance.
+
+In: plain numbers. Out: p-values (two-sided) and 95 % intervals of a difference, after minus before. It reads no file
+and draws the same random numbers at every call. numpy and scipy are imported only by the tests that need them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, variance
+from typing import TYPE_CHECKING, Literal
+
+from hpcbench.errors import ReportError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Scores = NDArray[np.float64]
+    RunNumbers = NDArray[np.int64]
+
+Method = Literal["mcnemar", "paired_bootstrap", "unpaired_z", "welch"]
+
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 9_999
+"""Of a bootstrap, unless many comparisons need smaller p-values."""
+MAX_RESAMPLES = 199_999
+ANALYSIS = "pip install 'hpcbench-llm[analysis]'"
+_SEED = 20_260_701
+_ROUNDING = 1e-12
+"""Differences of sums in another order."""
+_CHUNK_NUMBERS = 4_000_000
+"""Random numbers that are drawn at a time: 32 MB."""
+
+
+class MissingAnalysisError(ReportError):
+    """A test needs numpy or scipy, and they are not installed."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__(f"{library} is not installed", hint=f"`{ANALYSIS}` installs it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Significance:
+    """What a test found."""
+
+    method: Method
+    p_value: float
+    interval: tuple[float, float]
+    """95 % interval of the difference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratum:
+    """The documents of one eval task, with their scores before and after."""
+
+    weight: float
+    """Part of the task's mean in the whole score; all weights sum to 1."""
+    before: tuple[tuple[float, ...], ...]
+    """Per run, a score per document: [run][document]."""
+    after: tuple[tuple[float, ...], ...]
+    """[run][document], the same documents in the same order."""
+
+
+def exact_mcnemar(num_gained: int, num_lost: int) -> float:
+    """Return the exact p-value of paired 0/1 scores, from the documents that only one side solved.
+
+    Without a difference each of them falls to either side with probability 1/2, so that the p-value is twice the
+    smaller tail of a binomial distribution, at most 1 (McNemar 1947 in its exact form; Fagerland, Lydersen and Laake
+    2013, doi:10.1186/1471-2288-13-91). Integers throughout: exact for any number of documents.
+    """
+    total, smaller = num_gained + num_lost, min(num_gained, num_lost)
+    term = tail = 1
+    for k in range(smaller):
+        term = term * (total - k) // (k + 1)
+        tail += term
+    return min(1.0, 2 * tail / (1 << total))
+
+
+def mcnemar(num_documents: int, num_gained: int, num_lost: int) -> Significance:
+    """Test paired 0/1 scores.
+
+    The interval is Bonett and Price's (2012, doi:10.3102/1076998611411915): Wald's with one document more on either
+    side, which keeps its coverage for few documents.
+    """
+    gained, lost = (num_gained + 1) / (num_documents + 2), (num_lost + 1) / (num_documents + 2)
+    error = math.sqrt((gained + lost - (gained - lost) ** 2) / (num_documents + 2))
+    interval = _normal_interval(gained - lost, error)
+    return Significance(
+        method="mcnemar",
+        p_value=exact_mcnemar(num_gained, num_lost),
+        interval=(max(-1.0, interval[0]), min(1.0, interval[1])),
+    )
+
+
+def paired_bootstrap(strata: Sequence[Stratum], *, num_resamples: int = NUM_RESAMPLES) -> Significance:
+    """Test paired scores of any kind by resampling documents, and runs where a side has several.
+
+    Documents are drawn within their task, the same ones for both sides; runs are drawn for each side by itself (for
+    crossed samples: Owen 2007, doi:10.1214/07-AOAS122). The p-value is the part of the resampled differences that lie
+    as far from the observed one as that lies from 0, the observed one counted (Davison and Hinkley 1997, 4.4).
+
+    Raises:
+        MissingAnalysisError: numpy is not installed.
+    """
+    try:
+        import numpy as np
+    except ImportError as error:
+        raise MissingAnalysisError("numpy") from error
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    # A run is drawn for all tasks at once: it is one model.
+    runs = (
+        generator.integers(0, len(strata[0].before), (num_resamples, len(strata[0].before))),
+        generator.integers(0, len(strata[0].after), (num_resamples, len(strata[0].after))),
+    )
+    observed, resampled = 0.0, np.zeros(num_resamples)
+    for stratum in strata:
+        before, after = np.array(stratum.before), np.array(stratum.after)
+        observed += stratum.weight * float(after.mean() - before.mean())
+        resampled += stratum.weight * _resample(generator, before, after, runs)
+    is_far = np.abs(resampled - observed) >= abs(observed) * (1 - _ROUNDING) - _ROUNDING
+    low, high = np.quantile(resampled, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return Significance(
+        method="paired_bootstrap",
+        p_value=(1 + int(is_far.sum())) / (num_resamples + 1),
+        interval=(float(low), float(high)),
+    )
+
+
+def _resample(
+    generator: np.random.Generator, before: Scores, after: Scores, runs: tuple[RunNumbers, RunNumbers]
+) -> Scores:
+    """Return the resampled differences of one task's mean, [resample]; scores are [run, document]."""
+    import numpy as np
+
+    num_resamples, num_documents = len(runs[0]), before.shape[1]
+    at_a_time = max(1, _CHUNK_NUMBERS // (num_documents * max(len(before), len(after))))
+    found = np.empty(num_resamples)
+    for start in range(0, num_resamples, at_a_time):
+        part = slice(start, min(start + at_a_time, num_resamples))
+        drawn = generator.integers(0, num_documents, (part.stop - start, num_documents))
+        means = [
+            np.take_along_axis(side[:, drawn].mean(axis=2).T, numbers[part], axis=1).mean(axis=1)
+            for side, numbers in ((before, runs[0]), (after, runs[1]))
+        ]
+        found[part] = means[1] - means[0]
+    return found
+
+
+def unpaired_z(difference: float, stderr_before: float, stderr_after: float) -> Significance | None:
+    """Test two scores on different documents by their standard errors; None where both errors are 0."""
+    error = math.hypot(stderr_before, stderr_after)
+    if error == 0:
+        return None
+    p_value = math.erfc(abs(difference) / error / math.sqrt(2))
+    return Significance(method="unpaired_z", p_value=p_value, interval=_normal_interval(difference, error))
+
+
+def welch(before: Sequence[float], after: Sequence[float]) -> Significance | None:
+    """Test the means of a figure over several runs of each side, whose variances may differ (Welch 1947).
+
+    Returns:
+        None where a side has a single run, or where no run of a side differs from the others.
+
+    Raises:
+        MissingAnalysisError: scipy is not installed.
+    """
+    if min(len(before), len(after)) < 2:  # noqa: PLR2004
+        return None
+    squares = [variance(runs) / len(runs) for runs in (before, after)]
+    error = math.sqrt(sum(squares))
+    if error == 0:
+        return None
+    try:
+        from scipy import special
+    except ImportError as missing:
+        raise MissingAnalysisError("scipy") from missing
+    # Satterthwaite's degrees of freedom.
+    freedom = error**4 / sum(square**2 / (len(runs) - 1) for square, runs in zip(squares, (before, after), strict=True))
+    difference = fmean(after) - fmean(before)
+    reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+    return Significance(
+        method="welch",
+        p_value=2 * float(special.stdtr(freedom, -abs(difference) / error)),
+        interval=(difference - reach, difference + reach),
+    )
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return p-values for all comparisons together (Holm 1979): below 0.05, at most one false finding in 20 families.
+
+    The smallest is multiplied by the number of tests, the next by one less, and so on, none below the one before.
+    """
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return tuple(adjusted)
+
+
+def num_resamples_for(num_tests: int, alpha: float) -> int:
+    """Return how many resamples show a p-value that stays a tenth of `alpha` after Holm's correction."""
+    return min(MAX_RESAMPLES, max(NUM_RESAMPLES, math.ceil(10 * num_tests / alpha) - 1))
+
+
+def _normal_interval(difference: float, error: float) -> tuple[float, float]:
+    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    return difference - reach, difference + reach
