@@ -10,7 +10,7 @@ the next start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -106,20 +106,9 @@ def wall_time_s(facts: Facts) -> float | None:
 def use_of(facts: Facts) -> Use:
     """Return what an experiment's main job asked for and used, or its first eval where it has no other."""
     job = next(iter(facts.view.jobs), None)
-    record = None if job is None else job.record
-    if job is None or record is None:
+    if job is None or job.record is None:
         return Use()
-    samples = [attempt.sampled for attempt in record.attempts if attempt.sampled is not None]
-    limit_min, limit_gib = _asked(job, "time_min"), _asked(job, "mem_gb")
-    return Use(
-        time_s=_most(attempt.duration_s for attempt in record.attempts),
-        time_limit_s=None if limit_min is None else limit_min * _MINUTE_S,
-        host_memory_gib=_most(sample.host_rss_peak_gib for sample in samples),
-        host_memory_limit_gib=limit_gib,
-        gpu_memory_gib=_most(peak for sample in samples for peak in sample.gpu_peak_gib),
-        gpu_memory_limit_gib=_gpu_memory_gib(record),
-        gpu_utilization_pct=_mean_utilization(record.attempts),
-    )
+    return Use(**{name: read(job, job.record) for name, read in _USES.items()})
 
 
 def cost_text(experiments: Sequence[Facts]) -> str:
@@ -194,10 +183,62 @@ def duration_text(seconds: float) -> str:
     return " ".join(parts)
 
 
+def _asked(job: JobView, name: str) -> Any:
+    """Return a resource that the job asked for, None where its profile decided."""
+    if job.request is not None:
+        return getattr(job.request.resources, name)
+    resources = job.recorded_request.get("resources")
+    return resources.get(name) if isinstance(resources, Mapping) else None
+
+
+def _gpu_memory_gib(record: Record) -> float | None:
+    gpus = record.environment.get("gpus")
+    sizes = gpus.get("memory_total_mib") if isinstance(gpus, Mapping) else None
+    if not isinstance(sizes, (list, tuple)):
+        return None
+    return _most(size / _MIB_PER_GIB for size in sizes if isinstance(size, (int, float)))
+
+
+def _mean_utilization(attempts: Iterable[Attempt]) -> float | None:
+    def utilization(sampled: SampledMemory | None) -> float | None:
+        return None if sampled is None else sampled.gpu_utilization_mean_pct
+
+    known = [(value, attempt.duration_s) for attempt in attempts if (value := utilization(attempt.sampled)) is not None]
+    seconds = sum(duration for _, duration in known)
+    return sum(value * duration for value, duration in known) / seconds if seconds else None
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _time_limit_s(job: JobView, _: Record) -> float | None:
+    minutes: float | None = _asked(job, "time_min")
+    return None if minutes is None else minutes * _MINUTE_S
+
+
+def _samples(record: Record) -> Iterator[SampledMemory]:
+    return (attempt.sampled for attempt in record.attempts if attempt.sampled is not None)
+
+
+_USES: Mapping[str, Callable[[JobView, Record], float | None]] = {
+    "time_s": lambda _, record: _most(attempt.duration_s for attempt in record.attempts),
+    "time_limit_s": _time_limit_s,
+    "host_memory_gib": lambda _, record: _most(sample.host_rss_peak_gib for sample in _samples(record)),
+    "host_memory_limit_gib": lambda job, _: _asked(job, "mem_gb"),
+    "gpu_memory_gib": lambda _, record: _most(peak for sample in _samples(record) for peak in sample.gpu_peak_gib),
+    "gpu_memory_limit_gib": lambda _, record: _gpu_memory_gib(record),
+    "gpu_utilization_pct": lambda _, record: _mean_utilization(record.attempts),
+}
+"""How each field of a `Use` is read."""
+
+
 def _use(name: str) -> Callable[[Facts], Raw]:
+    read = _USES[name]
+
     def get(facts: Facts) -> Raw:
-        value: float | None = getattr(use_of(facts), name)
-        return value
+        job = next(iter(facts.view.jobs), None)
+        return None if job is None or job.record is None else read(job, job.record)
 
     return get
 
@@ -314,14 +355,6 @@ def _duration(value: Raw) -> str:
     return duration_text(value) if isinstance(value, (int, float)) else ""
 
 
-def _asked(job: JobView, name: str) -> Any:
-    """Return a resource that the job asked for, None where its profile decided."""
-    if job.request is not None:
-        return getattr(job.request.resources, name)
-    resources = job.recorded_request.get("resources")
-    return resources.get(name) if isinstance(resources, Mapping) else None
-
-
 def _num_gpus(job: JobView) -> int | None:
     if job.request is not None and job.request.device == "cpu":
         return 0
@@ -329,25 +362,8 @@ def _num_gpus(job: JobView) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _gpu_memory_gib(record: Record) -> float | None:
-    gpus = record.environment.get("gpus")
-    sizes = gpus.get("memory_total_mib") if isinstance(gpus, Mapping) else None
-    if not isinstance(sizes, (list, tuple)):
-        return None
-    return _most(size / _MIB_PER_GIB for size in sizes if isinstance(size, (int, float)))
-
-
 def _energy_wh(record: Record) -> float | None:
     return _sum(None if attempt.sampled is None else attempt.sampled.gpu_energy_wh for attempt in record.attempts)
-
-
-def _mean_utilization(attempts: Iterable[Attempt]) -> float | None:
-    def utilization(sampled: SampledMemory | None) -> float | None:
-        return None if sampled is None else sampled.gpu_utilization_mean_pct
-
-    known = [(value, attempt.duration_s) for attempt in attempts if (value := utilization(attempt.sampled)) is not None]
-    seconds = sum(duration for _, duration in known)
-    return sum(value * duration for value, duration in known) / seconds if seconds else None
 
 
 def _wait_s(job: JobView, record: Record, facts: Facts) -> float | None:
@@ -374,7 +390,3 @@ def _wait_s(job: JobView, record: Record, facts: Facts) -> float | None:
 def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _most(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
