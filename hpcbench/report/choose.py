@@ -138,7 +138,8 @@ def _refuse_what_has_no_place(options: ReportOptions, format: str) -> None:  # n
     if options.by and options.best is not None:
         raise PlanError("--by and --best: a table is either of the two", hint="leave one of them out")
     if format in {"json", "long"} and given:
-        raise PlanError(f"--{given[0]}: {format} holds everything", hint="take --format csv, markdown or html")
+        others = "csv, markdown or html" if given == ["columns"] else "markdown or html"
+        raise PlanError(f"--{given[0]}: {format} holds everything", hint=f"take --format {others}")
     if format == "csv" and (rest := [name for name in given if name != "columns"]):
         raise PlanError(f"--{rest[0]}: csv holds every experiment as it is", hint="take --format markdown or html")
 

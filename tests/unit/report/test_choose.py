@@ -161,17 +161,22 @@ def test_what_means_nothing_is_refused(options: dict[str, Any], message: str, hi
 
 
 @pytest.mark.parametrize(
-    ("format_", "options", "message"),
+    ("format_", "options", "message", "others"),
     [
-        ("json", {"columns": ("gsm8k",)}, "--columns: json holds everything"),
-        ("csv", {"best": "gsm8k"}, "--best: csv holds every experiment as it is"),
+        ("json", {"columns": ("gsm8k",)}, "--columns: json holds everything", ("csv", "markdown", "html")),
+        ("long", {"by": ("lora_rank",)}, "--by: long holds everything", ("markdown", "html")),
+        ("csv", {"best": "gsm8k"}, "--best: csv holds every experiment as it is", ("markdown", "html")),
     ],
 )
-def test_options_without_a_place_in_a_format_are_refused(
-    format_: Format, options: dict[str, Any], message: str
+def test_options_without_a_place_in_a_format_are_refused_with_formats_that_take_them(
+    format_: Format, options: dict[str, Any], message: str, others: tuple[Format, ...]
 ) -> None:
-    with pytest.raises(PlanError, match=message):
+    with pytest.raises(PlanError) as refused:
         render(cases.tuner(), format=format_, options=ReportOptions(**options))
+    assert refused.value.message == message
+    assert refused.value.hint == f"take --format {' or '.join((', '.join(others[:-1]), others[-1]))}"
+    for other in others:
+        assert render(cases.tuner(), format=other, options=ReportOptions(**options))
 
 
 def test_a_suite_shows_its_own_columns_and_typed_options_win() -> None:
