@@ -19,7 +19,7 @@ function suiteCards(suite) {
   return figures().filter((column) => suite.best[column.key]).map((column) => {
     const groups = suite.best[column.key];
     return el('article', {class: 'card'},
-      el('h3', null, column.label, el('span', {class: 'soft'}, column.better === 'higher' ? ' ↑' : ' ↓')),
+      el('h3', null, column.label, el('span', {class: 'soft'}, column.better === 'higher' ? '\u00a0↑' : '\u00a0↓')),
       several ? el('p', {class: 'soft small'}, suite.name) : null,
       groups.slice(0, MOST_NAMED).map((group) => winner(suite, column, group, groups.length > 1)),
       groups.length > MOST_NAMED ? el('p', {class: 'soft small'}, `and in ${groups.length - MOST_NAMED} more groups of comparable rows`) : null);

@@ -4,9 +4,11 @@ views.push({id: 'head', render(section) {
   const suites = report.suites;
   document.getElementById('title').textContent = suites.length === 1 ? suites[0].name : 'hpcbench report';
   const chips = el('div', {class: 'chips', role: 'group', 'aria-label': 'filter by state'});
-  section.append(...suiteTabs(), el('p', {class: 'soft', id: 'counts'}), chips, ...warningList());
+  const costs = el('div', {class: 'soft small'});
+  section.append(...suiteTabs(), el('p', {class: 'soft', id: 'counts'}), costs, chips, ...warningList());
   const draw = () => {
-    document.getElementById('counts').textContent = [countText(), ...totals(), `collected ${report.data.collected_at}`].join(' · ');
+    document.getElementById('counts').textContent = `${countText()} · collected ${report.data.collected_at}`;
+    costs.replaceChildren(...costLines());
     chips.replaceChildren(...stateChips());
   };
   on('rows', draw);
@@ -22,10 +24,10 @@ function countText() {
   return `${number.toLocaleString('en')} experiment${number === 1 ? '' : 's'}`;
 }
 
-// What the experiments of the one suite took.
-function totals() {
-  const chosenSuites = report.suites.filter((suite) => !chosen.suite || suite.name === chosen.suite);
-  return chosenSuites.length === 1 && chosenSuites[0].cost ? [chosenSuites[0].cost] : [];
+// What the experiments of each chosen suite took.
+function costLines() {
+  const suites = report.suites.filter((suite) => suite.cost && (!chosen.suite || suite.name === chosen.suite));
+  return suites.map((suite) => el('p', null, suites.length > 1 ? `${suite.name}: ` : '', suite.cost));
 }
 
 function suiteTabs() {
