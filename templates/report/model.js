@@ -19,8 +19,8 @@ async function unpackPart(text) {
 async function load(data) {
   report.data = data;
   report.suites = data.suites;
-  report.columns = data.columns;
-  for (const column of data.columns) report.column.set(column.key, column);
+  report.columns = await unpackPart(data.columns);
+  for (const column of report.columns) report.column.set(column.key, column);
   report.experiments = await unpackPart(data.experiments);
   const rows = new Map();
   report.experiments.forEach((experiment, number) => {

@@ -57,8 +57,8 @@ PROGRAM = (
     "start.js",
 )
 """One subject a file, in this order one program."""
-PACKED = ("experiments", "curves", "details", "failures")
-"""Parts of the payload that grow with the number of experiments."""
+PACKED = ("columns", "experiments", "curves", "details", "failures")
+"""The large parts of the payload, most of which grow with the number of experiments."""
 MOST_ROWS_WITHOUT_PROGRAM = 50
 """Rows of a table in a browser that runs no program."""
 
