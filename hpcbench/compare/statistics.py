@@ -135,17 +135,18 @@ def _resample(
     """Return the resampled differences of one task's mean, [resample]; scores are [run, document]."""
     import numpy as np
 
+    # Documents with the same scores in all runs are drawn together, as many as fall to them.
+    profiles, counts = np.unique(np.concatenate([before, after]).T, axis=0, return_counts=True)
     num_resamples, num_documents = len(runs[0]), before.shape[1]
-    at_a_time = max(1, _CHUNK_NUMBERS // (num_documents * max(len(before), len(after))))
+    at_a_time = max(1, _CHUNK_NUMBERS // len(counts))
     found = np.empty(num_resamples)
     for start in range(0, num_resamples, at_a_time):
         part = slice(start, min(start + at_a_time, num_resamples))
-        drawn = generator.integers(0, num_documents, (part.stop - start, num_documents))
-        means = [
-            np.take_along_axis(side[:, drawn].mean(axis=2).T, numbers[part], axis=1).mean(axis=1)
-            for side, numbers in ((before, runs[0]), (after, runs[1]))
-        ]
-        found[part] = means[1] - means[0]
+        drawn = generator.multinomial(num_documents, counts / num_documents, part.stop - start)
+        means = drawn @ profiles / num_documents
+        sides = (means[:, : len(before)], runs[0][part]), (means[:, len(before) :], runs[1][part])
+        old, new = (np.take_along_axis(side, numbers, axis=1).mean(axis=1) for side, numbers in sides)
+        found[part] = new - old
     return found
 
 
