@@ -58,7 +58,7 @@ def test_the_suite_of_the_readme_loads(tmp_path: Path) -> None:
 
 def test_the_matrix_of_the_readme_makes_three_variants_with_three_seeds_each(tmp_path: Path) -> None:
     file = tmp_path / "suite.yaml"
-    file.write_text(yaml_block("Compare").replace("data/train.jsonl", "alpaca-en"))
+    file.write_text(yaml_block("Tuners, sweeps, repeats").replace("data/train.jsonl", "alpaca-en"))
     [suite] = load_suites([file])
     assert len(suite.experiments) == 9
     assert len({experiment.base_experiment for experiment in suite.experiments}) == 3
