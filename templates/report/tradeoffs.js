@@ -1,6 +1,6 @@
 // Trade-offs: two scatters over figures that the reader chooses, with the rows that no other beats in both.
 
-const COSTS = ['gpu_hours', 'train_gpu_hours', 'train_time_s'];
+const COSTS = ['gpu_hours', 'train_gpu_hours', 'wall_time_s', 'train_time_s'];
 
 views.push({id: 'tradeoffs', title: 'Trade-offs', async render(section) {
   const panels = firstPairs(await rankFigure()).map((pair) => tradeoffPanel(pair));
@@ -13,10 +13,10 @@ views.push({id: 'tradeoffs', title: 'Trade-offs', async render(section) {
   onWidth(section, draw);
 }});
 
-// Figures with at least two values among the rows.
+// Figures that differ among the rows; one that is the same everywhere, as GPU hours without GPUs, is nothing to trade.
 function plotFigures() {
-  return report.columns.filter((column) => column.kind === 'figure'
-    && allRows().filter((row) => typeof cellOf(row, column.key).value === 'number').length > 1);
+  const valuesOf = (column) => allRows().map((row) => cellOf(row, column.key).value).filter((value) => typeof value === 'number');
+  return report.columns.filter((column) => column.kind === 'figure' && new Set(valuesOf(column)).size > 1);
 }
 
 // The figure that rows are ranked by: what the suite names, else a score, else a loss.
