@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,8 +132,10 @@ def _send(collection: Collection, tracker: Tracker, folder: str | None, project:
     if not outcomes:
         print("nothing to send yet: no experiment has a curve or a result")
     else:
-        store = "" if where is None else f" --backend-store-uri sqlite:///{Path(where).resolve()}/mlflow.db"
-        print(f"look: {tracker.look.format(folder=where, store=store)}")
+        place = Path(where or "").resolve()
+        store = "" if where is None else f" --backend-store-uri {shlex.quote(f'sqlite:///{place}/mlflow.db')}"
+        home = "" if where is None else f"TRACKIO_DIR={shlex.quote(str(place))} "
+        print(f"look: {tracker.look.format(folder=shlex.quote(where or ''), home=home, store=store)}")
 
 
 def _as_json(tracker: Tracker, outcomes: list[Outcome]) -> dict[str, object]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,7 +21,7 @@ from typing import Any, Final
 from hpcbench.data.file_kinds import DATA_SUFFIXES, EXPECTED, TEXT_SUFFIXES, DataFile, data_suffix, recognize
 from hpcbench.data.files import read_file
 from hpcbench.data.text_files import read_text_rows
-from hpcbench.errors import DataError
+from hpcbench.errors import DataError, first_line
 
 SUBSET: Final = "{subset}"
 EVALUATED: Final = "evaluated"
@@ -29,6 +31,8 @@ SAME_SPLITS: Final = (frozenset({"validation", "valid", "val"}),)
 
 _SPLITS: Final = ("train", "validation", "valid", "val", "dev", "test")
 _TSV: Final = frozenset({".csv", ".tsv"})
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+"""What zipfile raises for a member: RuntimeError for one that is encrypted or compressed by another method."""
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
@@ -109,8 +113,11 @@ def iterate_split(files: Iterable[SplitFile]) -> Iterator[Mapping[str, Any]]:
             yield from (placed.row for placed in read_file(recognize(file.path)))
             continue
         kind = TEXT_SUFFIXES[data_suffix(Path(file.member))]
-        with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as stream:
-            yield from (placed.row for placed in read_text_rows(DataFile(path=Path(str(file)), kind=kind), stream))
+        try:
+            with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as stream:
+                yield from (placed.row for placed in read_text_rows(DataFile(path=Path(str(file)), kind=kind), stream))
+        except _DAMAGED as error:
+            raise DataError(f"{file}: cannot be read: {first_line(error)}", hint="unpack the archive") from error
 
 
 def patterns_of(place: Path) -> dict[str, str]:
@@ -128,11 +135,17 @@ def patterns_of(place: Path) -> dict[str, str]:
         names = list(_members(place))
     by_split: dict[str, set[str]] = {}
     for name in names:
-        if data_suffix(Path(name)) in DATA_SUFFIXES and (split := _split_of(PurePosixPath(name))) is not None:
+        if _is_data(PurePosixPath(name)) and (split := _split_of(PurePosixPath(name))) is not None:
             by_split.setdefault(split, set()).add(name)
     if not by_split:
         raise DataError(f"{place}: no data file whose name says its split", expected=", ".join(_SPLITS))
     return {split: f"{place}/{_common_pattern(place, split, found)}" for split, found in sorted(by_split.items())}
+
+
+def _is_data(name: PurePosixPath) -> bool:
+    """Return whether a file may hold rows: not what macOS, notebooks and downloads hide beside it."""
+    is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+    return not is_hidden and data_suffix(Path(name)) in DATA_SUFFIXES
 
 
 def _split_of(name: PurePosixPath) -> str | None:
@@ -180,7 +193,8 @@ def _split_at_archive(pattern: str) -> tuple[Path | None, str]:
 def _members(archive: Path) -> list[str]:
     try:
         with zipfile.ZipFile(archive) as opened:
-            return sorted(name for name in opened.namelist() if not name.endswith("/"))
+            # Of two members of one name the last counts, as it does for what unpacks them.
+            return sorted({name for name in opened.namelist() if not name.endswith("/")})
     except (OSError, zipfile.BadZipFile) as error:
         message = f"{archive}: cannot be read as a zip archive: {error}"
         raise DataError(message, hint=f"expected in it: {EXPECTED}") from error

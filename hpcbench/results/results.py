@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANALYSIS_EXTRA = "pip install 'hpcbench-llm[analysis]'"
+NAMES = ("suite", "experiment", "base_experiment", "model_type", "dataset", "tuner", "metric", "task")
+"""Columns that stay texts: an experiment may be called 1e-4 or 001."""
 
 
 def load(save_dir: str | os.PathLike[str] = "logs", *suites: str, ask_scheduler: bool = True) -> Results:
@@ -92,7 +94,8 @@ class Results:
         pandas = _pandas()
         text = render(self.collection, format="long" if long else "csv")
         # Texts like "NA" or "None" are names; what is not known is an empty field.
-        return pandas.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
+        names = dict.fromkeys(NAMES, "str")
+        return pandas.read_csv(io.StringIO(text), dtype=names, keep_default_na=False, na_values=[""])
 
     def history(self, experiment: str) -> pd.DataFrame:
         """Return the course of a training: a row per step, with `loss`, `learning_rate`, ... and `eval_loss`.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
-from hpcbench.errors import ReportError
+from hpcbench.errors import ReportError, first_line
 from hpcbench.schemas.collection import Collection
 from hpcbench.tracking.outcome import Action, Outcome
 from hpcbench.tracking.runs import runs_of
@@ -29,7 +29,7 @@ class Tracker:
     default_folder: str | None
     """Where it goes without --dir; None leaves that to the tool's own settings."""
     look: str
-    """The command that shows it; `{folder}` and `{store}` are where it went."""
+    """The command that shows it; `{folder}`, `{home}` and `{store}` are where it went."""
 
 
 TRACKERS: Mapping[str, Tracker] = {
@@ -42,7 +42,7 @@ TRACKERS: Mapping[str, Tracker] = {
             default_folder=".",
             look="wandb sync {folder}/wandb/offline-run-*",
         ),
-        Tracker(name="trackio", module="trackio", default_folder=None, look="trackio show"),
+        Tracker(name="trackio", module="trackio", default_folder=None, look="{home}trackio show"),
         Tracker(name="mlflow", module="mlflow", default_folder=None, look="mlflow ui{store}"),
     )
 }
@@ -54,11 +54,16 @@ def send_results(
     """Send what a collection holds; yield what was done with each experiment that has a curve or a result.
 
     Raises:
-        ReportError: the tool's library is not installed.
+        ReportError: the tool's library is not installed, or says why it takes nothing.
     """
     if find_spec(tracker.module) is None:
         raise ReportError(
             f"{tracker.name}: not installed", hint=f"pip install 'hpcbench-llm[{tracker.module}]', then the same again"
         )
     send = import_module(f"hpcbench.tracking.{tracker.name}").send
-    yield from send(runs_of(collection), folder=folder or tracker.default_folder, project=project)
+    try:
+        yield from send(runs_of(collection), folder=folder or tracker.default_folder, project=project)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != tracker.module:
+            raise
+        raise ReportError(f"{tracker.name}: {first_line(error)}") from error

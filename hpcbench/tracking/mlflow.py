@@ -92,7 +92,7 @@ def _create(client: MlflowClient, run: Run, experiment_id: str) -> Stored:
 
 
 def _is_new(known: Mapping[str, float], name: str, value: float) -> bool:
-    return known.get(name) != value
+    return known.get(_allowed(name)) != value
 
 
 def _metrics(point: Point) -> Iterator[Metric]:

@@ -27,11 +27,11 @@ def send(runs: Iterable[Run], *, folder: str | None, project: str | None) -> Ite
     Args:
         runs: what to send.
         folder: TensorBoard's `--logdir`; None is `runs`, where torch's SummaryWriter writes.
-        project: folder in it; None is the suite's name.
+        project: folder in it for the suites' folders; None is none.
     """
-    root = Path(folder or FOLDER)
+    root = Path(folder or FOLDER) / (project or "")
     for run in runs:
-        yield Outcome(run=run, action=_write(run, root / (project or run.suite) / run.name / EVENT_FILE))
+        yield Outcome(run=run, action=_write(run, root / run.suite / run.name / EVENT_FILE))
 
 
 def _write(run: Run, file: Path) -> Action:

@@ -9,6 +9,8 @@ import pytest
 
 from hpcbench.cli.conventions import EXIT_USAGE
 from hpcbench.schemas.collection import Collection
+from hpcbench.tracking import Outcome
+from hpcbench.tracking.runs import runs_of
 from tests.support import report_cases
 from tests.support.typed_commands import Ended, run_here
 
@@ -42,7 +44,24 @@ def test_what_was_sent_is_counted_by_suite_with_the_command_that_shows_it() -> N
 def test_one_project_takes_all_suites() -> None:
     pytest.importorskip("tensorboard")
     export("--to", "tensorboard", "--dir", "boards", "--project", "thesis")
-    assert Path("boards/thesis/lora-r4").is_dir()
+    assert Path("boards/thesis/quickstart/lora-r4").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("tracker", "look"),
+    [
+        ("tensorboard", "tensorboard --logdir 'my runs'"),
+        ("trackio", "TRACKIO_DIR='{here}/my runs' trackio show"),
+        ("mlflow", "mlflow ui --backend-store-uri 'sqlite:///{here}/my runs/mlflow.db'"),
+    ],
+)
+def test_the_command_that_shows_results_names_their_folder(
+    tracker: str, look: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: Collection
+) -> None:
+    sent = [Outcome(run=run, action="created") for run in runs_of(results)]
+    monkeypatch.setattr("hpcbench.tracking.send_results", lambda *_, **__: sent)
+    told = export("--to", tracker, "--dir", "my runs").out
+    assert told.splitlines()[-1] == f"look: {look.format(here=tmp_path)}"
 
 
 def test_json_has_a_row_per_experiment() -> None:

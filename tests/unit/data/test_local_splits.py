@@ -44,6 +44,10 @@ def pack(archive: Path, **texts: str) -> Path:
             {"test": "{subset}/test-*.parquet"},
         ),
         (("dev/law_dev.csv", "README.md", "notes.txt"), {"dev": "dev/law_dev.csv"}),
+        (
+            ("val/law_val.csv", "val/tax_val.csv", "__MACOSX/val/._law_val.csv", ".cache/a/val/law_val.csv"),
+            {"val": "val/{subset}_val.csv"},
+        ),
     ],
 )
 def test_a_folder_gives_a_pattern_for_each_split(
@@ -118,3 +122,21 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(WorkerError, match="cannot be read as a zip archive"):
         patterns_of(tmp_path / "a.zip")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_members_of_one_name_the_last_is_read_once(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "c.zip", val__law_val="id\n0\n")
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("val/law_val.csv", "id\n1\n2\n")
+    assert read_split(find_split_files(f"{archive}/val/{{subset}}_val.csv", "law")) == [{"id": 1}, {"id": 2}]
+
+
+@pytest.mark.parametrize(("local", "central", "bits"), [(6, 8, 1), (8, 10, 98)], ids=["encrypted", "ppmd"])
+def test_a_member_that_cannot_be_unpacked_is_named(tmp_path: Path, local: int, central: int, bits: int) -> None:
+    archive = pack(tmp_path / "c.zip", val__law_val="id\n0\n")
+    data = bytearray(archive.read_bytes())
+    data[local] = data[data.find(b"PK\x01\x02") + central] = bits
+    archive.write_bytes(data)
+    with pytest.raises(WorkerError, match=r"c\.zip/val/law_val\.csv: cannot be read"):
+        read_split(find_split_files(f"{archive}/val/law_val.csv"))

@@ -51,6 +51,13 @@ def test_texts_that_look_like_missing_numbers_stay_texts(monkeypatch: pytest.Mon
     assert math.isnan(frame["value"][1])
 
 
+def test_names_that_look_like_numbers_stay_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "suite,experiment,value\ns,1e-4,1\ns,001,2\n"
+    monkeypatch.setattr("hpcbench.results.results.render", lambda *_, **__: text)
+    frame = hpcbench.Results(save_dir=LOGS, collection=report_cases.quickstart()).frame()
+    assert list(frame["experiment"]) == ["1e-4", "001"]
+
+
 def test_a_history_has_a_row_per_step_with_the_evaluations_beside(results: hpcbench.Results) -> None:
     history = results.history("lora-r4")
     assert (history.index.name, history.index[0], history.index[-1], len(history)) == ("step", 1, 200, 23)

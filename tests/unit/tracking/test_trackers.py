@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hpcbench.errors import ReportError
 from hpcbench.schemas.collection import Collection
 from hpcbench.tracking import TRACKERS, send_results
+from hpcbench.tracking.runs import runs_of
 from tests.unit.tracking.conftest import Training
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 warns of.
@@ -128,6 +130,47 @@ def test_what_was_sent_in_parts_is_held_once_and_steps_done_again_replace_the_fi
     done_again = training(2.5, 1.5, attempt=2, first_step=3, done=True)
     assert send(tracker.name, done_again, folder) == ["replaced"]
     assert tracker.losses(folder) == [(1, 4.0), (2, 3.0), (3, 2.5), (4, 1.5)]
+
+
+@LIBRARIES_WARN
+def test_experiments_of_one_name_in_two_suites_share_a_project(
+    tracker: _Tracker, training: Training, tmp_path: Path
+) -> None:
+    (suite,) = training(2.0, 1.0, done=True).suites
+    (view,) = suite.experiments
+    other = replace(suite, name="llama", experiments=(replace(view, suite="llama"),))
+    both = Collection(suites=(suite, other), collected_at="now")
+    sent = [
+        [
+            outcome.action
+            for outcome in send_results(both, TRACKERS[tracker.name], folder=str(tmp_path / "out"), project="p")
+        ]
+        for _ in range(2)
+    ]
+    assert sent == [["created", "created"], ["unchanged", "unchanged"]]
+
+
+@LIBRARIES_WARN
+def test_a_result_whose_name_mlflow_does_not_take_is_sent_once(training: Training, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    from hpcbench.tracking.mlflow import send as send_runs
+
+    runs = [replace(run, results={"result/humaneval_pass@1": 0.5}) for run in runs_of(training(1.0, done=True))]
+    actions = [[outcome.action for outcome in send_runs(runs, folder=str(tmp_path), project=None)] for _ in range(2)]
+    assert actions == [["created"], ["unchanged"]]
+
+
+def test_what_a_library_refuses_is_told_in_its_words(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow.exceptions")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise mlflow.MlflowException("The experiment 1 must be in the 'active' state.")
+
+    monkeypatch.setattr("hpcbench.tracking.mlflow.send", refuse)
+    with pytest.raises(ReportError, match="mlflow: The experiment 1 must be"):
+        send("mlflow", training(1.0), tmp_path)
 
 
 def test_event_files_of_the_same_runs_are_the_same(training: Training, tmp_path: Path) -> None:
