@@ -16,7 +16,7 @@ from hpcbench.report import cost
 from hpcbench.report.column import Column
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.layouts import result_columns, told_settings
-from hpcbench.report.score_columns import eval_columns
+from hpcbench.report.score_columns import columns_by_dataset
 from hpcbench.report.settings import ARGUMENTS_IN_ORDER, REQUIREMENTS, is_setting, setting_column
 from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.report_options import ReportOptions
@@ -38,12 +38,7 @@ class KnownColumns:
     def __post_init__(self) -> None:
         shown = (c.NAME, c.STATE, *result_columns(self.experiments), *told_settings(self.experiments))
         self.by_key = {column.key: column for column in (*c.DATA_ONLY, *cost.DATA_ONLY, *shown)}
-        scores = eval_columns(self.experiments)
-        datasets = dict.fromkeys(dataset for facts in self.experiments for dataset in facts.evals)
-        self.by_dataset = {
-            dataset: tuple(column for column in scores if column.key == dataset or column.key.startswith(f"{dataset}_"))
-            for dataset in datasets
-        }
+        self.by_dataset = columns_by_dataset(self.experiments)
         with_value = (column for column in shown if any(column.get(facts) is not None for facts in self.experiments))
         self.told = tuple(dict.fromkeys((*self.by_dataset, *(column.key for column in with_value))))
 
@@ -86,7 +81,7 @@ class Unknown:
 
 def names_columns(options: ReportOptions) -> bool:
     """Return whether the options name any column."""
-    return bool(options.columns or options.by or options.value or options.best or options.headers)
+    return bool(options.columns or options.by or options.value or options.best)
 
 
 def find_unknown(options: ReportOptions, known: KnownColumns) -> list[Unknown]:
@@ -134,6 +129,10 @@ def _refuse_what_has_no_place(options: ReportOptions, format: str) -> None:  # n
     if options.layout in {"swift", "lm-eval"} and given:
         raise PlanError(
             f"--{given[0]}: the layout {options.layout} has its own columns and rows", hint="leave --layout out"
+        )
+    if options.layout == "pivot" and (of_tables := [name for name in given if name not in {"by", "value"}]):
+        raise PlanError(
+            f"--{of_tables[0]}: the layout pivot has its own columns and rows", hint="choose them with --by and --value"
         )
     if options.by and options.best is not None:
         raise PlanError("--by and --best: a table is either of the two", hint="leave one of them out")

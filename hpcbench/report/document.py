@@ -129,7 +129,7 @@ def _suite_section(suite: SuiteView, *, collected_at: str, options: ReportOption
         cost_table=cost_table(rows) if layout == "table" and not names_columns(options) else None,
         tables=tables,
         notes=notes if others is None else (*notes, others),
-        warnings=(*_option_warnings(suite, experiments), *pivot_warnings, *warnings_of(experiments)),
+        warnings=(*_option_warnings(suite, experiments, options), *pivot_warnings, *warnings_of(experiments)),
         failures=failures_of(experiments),
         environment=environment_lines(record for facts in experiments for record in facts.records),
     )
@@ -163,22 +163,28 @@ def _chosen_tables(
     if not rows:
         return (), ()
     if not names_columns(options):
-        tables = (build_table(table_columns(rows), rows), *task_tables(rows))
-        return tables, _table_notes(tables[0], rows)
+        return _usual_tables(rows)
     known = KnownColumns(experiments)
     chosen = choose_columns(options.columns, known)
     by = choose_columns(options.by, known, "setting")
-    if by:
-        usual = next((key for key in known.told if known.find_kind(key, "figure")), "")
-        figures = choose_columns(options.value or (usual,), known, "figure")
+    usual = next((key for key in known.told if known.find_kind(key, "figure")), "")
+    figures = choose_columns(options.value or (usual,), known, "figure")
+    if by and figures:
         return tuple(grid_table(figure, by, experiments) for figure in figures), grid_notes(by, figures, experiments)
     ranked = () if options.best is None else known.find_kind(options.best, "figure")
     if ranked and ranked[0].better is not None:
         table = best_table(ranked[0], rows, top=options.top, columns=chosen)
         notes = best_table_notes(ranked[0], rows, top=options.top)
         return (table,), (*notes, *_table_notes(table, table.rows))
+    if not options.columns:
+        return _usual_tables(rows)
     table = build_table(tuple(({c.NAME.key: c.NAME} | {column.key: column for column in chosen}).values()), rows)
     return (table,), _table_notes(table, rows)
+
+
+def _usual_tables(rows: Sequence[Row]) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    tables = (build_table(table_columns(rows), rows), *task_tables(rows))
+    return tables, _table_notes(tables[0], rows)
 
 
 def _with_headers(table: Table, headers: Mapping[str, str]) -> Table:
@@ -191,14 +197,19 @@ def _table_notes(table: Table, rows: Sequence[Row]) -> tuple[str, ...]:
     return notes_of(table.columns, rows, any_best=any_best)
 
 
-def _option_warnings(suite: SuiteView, experiments: Sequence[Facts]) -> tuple[str, ...]:
-    """Return the keys of the suite's `report:` block that its experiments do not have."""
-    if not experiments or not names_columns(suite.report):
+def _option_warnings(suite: SuiteView, experiments: Sequence[Facts], options: ReportOptions) -> tuple[str, ...]:
+    """Return the keys of the suite's `report:` block, and those that were typed, that its experiments do not have."""
+    asked = [
+        *([("report: ", suite.report)] if names_columns(suite.report) or suite.report.headers else []),
+        *([("--", options.model_copy(update={"headers": {}}))] if names_columns(options) else []),
+    ]
+    if not experiments or not asked:
         return ()
-    unknown = find_unknown(suite.report, KnownColumns(experiments))
+    known = KnownColumns(experiments)
+    found = {one: source for source, given in reversed(asked) for one in find_unknown(given, known)}
     return tuple(
-        f"report: {one.option}: {one.message}, which is left out; " + (one.hint or f"there are {one.expected}")
-        for one in unknown
+        f"{source}{one.option}: {one.message}, which is left out; " + (one.hint or f"there are {one.expected}")
+        for one, source in found.items()
     )
 
 

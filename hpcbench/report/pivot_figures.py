@@ -17,7 +17,7 @@ from hpcbench.report.cells import number_text
 from hpcbench.report.column import Column, Raw
 from hpcbench.report.facts import Facts
 from hpcbench.report.memory import MARKS, memory_of
-from hpcbench.report.score_columns import eval_columns, value_columns
+from hpcbench.report.score_columns import columns_by_dataset, value_columns
 from hpcbench.schemas.metrics import TrainMetrics
 from hpcbench.schemas.report_options import Units
 from hpcbench.schemas.states import JobState
@@ -69,7 +69,7 @@ def _peaks(scale: float, decimals: int) -> Callable[[Facts, str], str]:
         else:
             low, high = (number_text(pick(memory.peaks_gib) * scale, decimals) for pick in (min, max))
             text = f"{low}-{high}{unit}*{len(printed)}"
-        return text + MARKS[memory.source]
+        return text
 
     return show
 
@@ -174,14 +174,15 @@ def figure_columns(
     Raises:
         ReportError: a key is not a figure.
     """
-    evals = eval_columns(experiments)
+    evals = columns_by_dataset(experiments)
+    of_metric = {column.key: (column,) for columns in evals.values() for column in columns}
     raw = {
         column.key: column for column in (*c.DATA_ONLY, *cost.DATA_ONLY, *value_columns(experiments)) if column.measured
     }
     state_key = next((key for key in keys if key in FIGURES and FIGURES[key].is_memory), keys[0] if keys else None)
     found: list[Column] = []
     for key in keys:
-        scores = [column for column in evals if column.key == key or column.key.startswith(f"{key}_")]
+        scores = [*evals.get(key, of_metric.get(key, ()))]
         if key in FIGURES:
             columns = [_figure_column(key, units, hardware)]
         elif key in raw:
@@ -213,7 +214,9 @@ def _figure_column(key: str, units: Units, hardware: Mapping[str, str]) -> Colum
 
     def mark(facts: Facts) -> str:
         found = hardware.get(facts.view.name) if figure.is_speed else None
-        return "" if found is None else f" ({found})"
+        text = "" if found is None else f" ({found})"
+        memory = memory_of(facts) if figure.is_memory else None
+        return text if memory is None else text + MARKS[memory.source]
 
     def show(facts: Facts) -> str:
         assert figure.show is not None  # noqa: S101 -- only where there is one

@@ -17,16 +17,12 @@ from hpcbench.report.cells import dataset_label, model_form
 from hpcbench.report.facts import Facts, gpu_names
 from hpcbench.report.settings import (
     ABSENT,
-    ENV,
-    EVAL_ARGS,
-    EVAL_REQUIREMENTS,
-    PEFT_CONFIG,
-    REQUIREMENTS,
+    ARGUMENTS_IN_ORDER,
+    is_setting,
     number_setting,
     raw_value,
     reader,
 )
-from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.request import TRAININGS, Resources
 
 TICK, CROSS = "\N{HEAVY CHECK MARK}", "\N{HEAVY BALLOT X}"
@@ -42,9 +38,6 @@ _SUFFIX = re.compile(
     r"[-_](?:(?:gptq|awq|aqlm|bnb)(?:[-_]?(?:int)?\d+(?:[-_]?bit)?)?|int\d+|\d+[-_]?bit)$", re.IGNORECASE
 )
 
-_PREFIXES = (PEFT_CONFIG, REQUIREMENTS, EVAL_REQUIREMENTS, EVAL_ARGS, ENV)
-"""Of settings that are not arguments of the experiment's main job."""
-
 Read = Callable[[Facts], str | None]
 
 
@@ -58,10 +51,11 @@ def setting_readers(keys: Sequence[str], experiments: Iterable[Facts] = ()) -> d
     Raises:
         ReportError: a key is not a setting.
     """
-    known = dict.fromkeys((*_SETTINGS, *SftArgs.model_fields, *Resources.model_fields))
-    known |= {name: None for facts in experiments for name in facts.raw_args}
+    found = list(experiments)
+    known = dict.fromkeys((*_SETTINGS, *ARGUMENTS_IN_ORDER, *Resources.model_fields))
+    known |= {name: None for facts in found for name in facts.raw_args}
     for part in (part for key in keys for part in key.split(_JOINED)):
-        if part not in known and not part.startswith(_PREFIXES):
+        if part not in known and not is_setting(part, found):
             hint = did_you_mean(part, known)
             raise ReportError(
                 f"by: {part}: not a setting; expected an argument of a training, a resource "
@@ -89,7 +83,7 @@ def setting_text(facts: Facts, key: str) -> str | None:
         return _SETTINGS[key](facts)
     if key in Resources.model_fields:
         return _text(_resource(facts, key))
-    value = reader(key)(facts) if key in SftArgs.model_fields or "." in key else facts.raw_args.get(key)
+    value = reader(key)(facts) if is_setting(key, (facts,)) else facts.raw_args.get(key)
     return None if value is ABSENT else _text(value)
 
 

@@ -7,18 +7,20 @@ completed, are never before one that is complete.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from hpcbench.report.column import Column
 from hpcbench.report.columns import EVAL_LOSS, TRAIN_LOSS
 from hpcbench.report.rows import Row, average
-from hpcbench.report.score_columns import eval_columns
+from hpcbench.report.score_columns import columns_by_dataset
 
 
 def main_column(rows: Sequence[Row], columns: Sequence[Column], wanted: str | None = None) -> Column | None:
     """Return the column that rows are ranked by where a picture has room for few: the wanted one, a score, a loss."""
     experiments = [facts for row in rows for facts in row.members]
-    usual = (*eval_columns(experiments), EVAL_LOSS, TRAIN_LOSS)
-    named = [column for column in columns if column.key == wanted]
+    scores = columns_by_dataset(experiments)
+    usual = (*chain.from_iterable(scores.values()), EVAL_LOSS, TRAIN_LOSS)
+    named = [*(column for column in columns if column.key == wanted), *scores.get(wanted or "", ())]
     candidates = (column for column in (*named, *usual, *columns) if column.better is not None and column.measured)
     return next((column for column in candidates if any(average(column, row) for row in rows)), None)
 
@@ -31,6 +33,8 @@ def ranked(rows: Sequence[Row], column: Column | None) -> tuple[Row, ...]:
 
     def place(row: Row) -> tuple[bool, float]:
         found = average(column, row) if row.completed else None
-        return (True, 0.0) if found is None else (False, sign * found.value)
+        if found is None or found.num_values < len(row.members):
+            return True, 0.0
+        return False, sign * found.value
 
     return tuple(sorted(rows, key=place))

@@ -186,7 +186,11 @@ def peers_of(column: Column, row: Row) -> Hashable:
     """Return what a row's figure may be compared within; rows of the same are peers."""
     if column.peers is None:
         return None
-    return column.peers(next((facts for facts in row.members if column.get(facts) is not None), row.first))
+    return column.peers(_measured_one(column, row))
+
+
+def _measured_one(column: Column, row: Row) -> Facts:
+    return next((facts for facts in row.members if column.get(facts) is not None), row.first)
 
 
 def _cell(column: Column, row: Row, *, best: bool, near: bool) -> Cell:
@@ -203,7 +207,7 @@ def _cell(column: Column, row: Row, *, best: bool, near: bool) -> Cell:
 def _merged_text(column: Column, row: Row) -> str | None:
     found = average(column, row)
     if found is not None:
-        unit = column.unit(row.first) if column.unit is not None else ""
+        unit = column.unit(_measured_one(column, row)) if column.unit is not None else ""
         spread = "" if found.std is None else f" ± {number_text(found.std, column.decimals)}"
         return f"{number_text(found.value, column.decimals)}{spread}{unit} ({_count(found, row)})"
     texts = {text for text in (cell_text(column, facts) for facts in row.members) if text is not None}

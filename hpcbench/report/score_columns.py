@@ -13,6 +13,11 @@ from hpcbench.schemas.arguments import EVAL_LOSS_ONLY
 
 def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
     """Return a column per eval dataset and metric, in order of appearance; datasets not evaluated yet have one too."""
+    return tuple(column for columns in columns_by_dataset(experiments).values() for column in columns)
+
+
+def columns_by_dataset(experiments: Iterable[Facts]) -> dict[str, tuple[Column, ...]]:
+    """Return the columns of each eval dataset: the name of one may begin with that of another."""
     metrics: dict[str, dict[str, Better]] = {}
     shots: defaultdict[str, set[int | None]] = defaultdict(set)
     for facts in experiments:
@@ -23,14 +28,13 @@ def eval_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:
             if found.score is not None:
                 known.setdefault(found.score.metric, "higher" if found.score.higher_is_better else "lower")
                 shots[dataset].add(found.score.num_fewshot)
-    columns: list[Column] = []
+    columns: dict[str, tuple[Column, ...]] = {}
     for dataset, known in metrics.items():
         tells_shots = len(shots[dataset]) > 1
-        columns += [
+        columns[dataset] = tuple(
             eval_column(dataset, metric, better=better, tells_shots=tells_shots) for metric, better in known.items()
-        ]
-        columns += [] if known else [eval_column(dataset, None)]
-    return tuple(columns)
+        ) or (eval_column(dataset, None),)
+    return columns
 
 
 def value_columns(experiments: Iterable[Facts]) -> tuple[Column, ...]:

@@ -129,8 +129,10 @@ def is_setting(key: str, experiments: Iterable[Facts]) -> bool:
     for prefix in (REQUIREMENTS, EVAL_REQUIREMENTS):
         if key.startswith(prefix):
             return _resource(key.removeprefix(prefix)) in Resources.model_fields
-    if key.startswith(EVAL_ARGS):
+    if key.startswith(PER_DATASET):
         return key.rpartition(".")[2] in EvalArgs.model_fields
+    if key.startswith(EVAL_ARGS):
+        return key.removeprefix(EVAL_ARGS) in EvalArgs.model_fields
     if key.startswith(ENV):
         name = key.removeprefix(ENV)
         return any(facts.request is not None and name in facts.request.env for facts in experiments)

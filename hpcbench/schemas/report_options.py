@@ -9,6 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 Layout = Literal["table", "swift", "pivot", "lm-eval"]
 Units = Literal["header", "cell"]
 LAYOUTS: tuple[Layout, ...] = ("table", "swift", "pivot", "lm-eval")
+_RIVALS = {
+    "by": ("best", "top", "layout"),
+    "best": ("by", "value", "layout"),
+    "columns": ("by", "value", "layout"),
+}
+"""By each option those of a suite's `report:` block that would keep it from being shown."""
 
 
 class ReportOptions(BaseModel):
@@ -40,4 +46,10 @@ class ReportOptions(BaseModel):
     def over(self, below: ReportOptions) -> ReportOptions:
         """Return these options with those of `below` where nothing was set here."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        return below.model_copy(update=given)
+        rivals = {rival for name in given for rival in _RIVALS.get(name, ())}
+        if below.layout == "pivot":
+            # Its rows are those of `by` as well, and its figures are no columns of other layouts.
+            rivals -= {"layout"} if "by" in given else set()
+            rivals |= {"by", "value"} if self.layout not in {None, "pivot"} else set()
+        kept = {name: getattr(below, name) for name in below.model_fields_set - rivals}
+        return ReportOptions(**(kept | given))
