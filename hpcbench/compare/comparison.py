@@ -276,8 +276,7 @@ def _with_difference(comparison: Comparison) -> tuple[Comparison, str | None]:
             "verdict": "not_tested",
         }
     )
-    is_complete = old.num_runs == old.num_expected and new.num_runs == new.num_expected
-    return known, None if is_complete else INCOMPLETE
+    return known, None if old.is_complete and new.is_complete else INCOMPLETE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,10 +55,10 @@ class Condition:
     def holds(self, comparison: Comparison) -> bool | None:
         """Return whether a comparison fulfills it, None where that cannot be known."""
         if not self.sign:
-            is_open = comparison.verdict == "missing" and comparison.before.value is not None
+            is_open = comparison.before.value is not None and not comparison.after.is_complete
             return None if is_open or ANALYSIS in (comparison.not_tested or "") else comparison.verdict == "worse"
         difference = comparison.change_pct if self.is_percent else comparison.difference
-        if difference is None:
+        if difference is None or not (comparison.before.is_complete and comparison.after.is_complete):
             return None
         if self.must_be_significant and comparison.test is None:
             return None

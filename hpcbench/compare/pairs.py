@@ -56,12 +56,11 @@ def match_experiments(before: Side, after: Side, *, rules: Sequence[str] = (), o
     unknown = [glob for glob in only if not any(_matches(pair, glob) for pair in names)]
     if unknown:
         raise _unknown("--only", unknown[0], [name for pair in names for name in pair])
-    with_partner = {name for name, _ in names}, {name for _, name in names}
     order = {name: place for place, name in enumerate(olds)}
     return Matched(
         pairs=tuple((olds[old], news[new]) for old, new in sorted(kept, key=lambda pair: order[pair[0]])),
-        only_before=_without(olds, with_partner[0], only),
-        only_after=_without(news, with_partner[1], only),
+        only_before=_alone(olds, news, {old for old, _ in names}, [rule.partition(":")[0] for rule in rules], only),
+        only_after=_alone(news, olds, {new for _, new in names}, [rule.partition(":")[2] for rule in rules], only),
     )
 
 
@@ -107,9 +106,20 @@ def _matches(pair: tuple[str, str], glob: str) -> bool:
     return any(_fits(name, glob) for name in pair)
 
 
-def _without(named: dict[str, Experiment], with_partner: set[str], only: Sequence[str]) -> tuple[str, ...]:
+def _alone(
+    named: dict[str, Experiment],
+    others: dict[str, Experiment],
+    with_partner: set[str],
+    globs: Sequence[str],
+    only: Sequence[str],
+) -> tuple[str, ...]:
+    """Return what has no partner, of what the rules mean, and what the other side does not have as it is."""
     return tuple(
-        name for name in named if name not in with_partner and (not only or any(_fits(name, glob) for glob in only))
+        name
+        for name, experiment in named.items()
+        if name not in with_partner
+        and experiment != others.get(name)
+        and all(not meant or any(_fits(name, glob) for glob in meant) for meant in (globs, only))
     )
 
 

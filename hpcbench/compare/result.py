@@ -38,6 +38,11 @@ class Value(BaseModel):
     missing: str | None = None
     """Why a run has none: a state, or what else is known."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all runs of the experiment have it."""
+        return self.num_runs == self.num_expected
+
 
 class Test(BaseModel):
     """How a difference was tested."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Scores = NDArray[np.float64]
-    RunNumbers = NDArray[np.int64]
 
 Method = Literal["mcnemar", "paired_bootstrap", "unpaired_z", "welch"]
 
@@ -96,11 +95,13 @@ def mcnemar(num_documents: int, num_gained: int, num_lost: int) -> Significance:
 
 
 def paired_bootstrap(strata: Sequence[Stratum], *, num_resamples: int = NUM_RESAMPLES) -> Significance:
-    """Test paired scores of any kind by resampling documents, and runs where a side has several.
+    """Test paired scores of any kind by resampling documents, with the spread between runs where a side has several.
 
-    Documents are drawn within their task, the same ones for both sides; runs are drawn for each side by itself (for
-    crossed samples: Owen 2007, doi:10.1214/07-AOAS122). The p-value is the part of the resampled differences that lie
-    as far from the observed one as that lies from 0, the observed one counted (Davison and Hinkley 1997, 4.4).
+    Documents are drawn within their task, the same ones for both sides. Two or three runs are too few to be drawn
+    again: that takes chance for a difference up to five times as often as it should. So each resampled difference has
+    an error of the runs added, from the t-distribution of Welch's test. The p-value is the part of the resampled
+    differences that lie as far from the observed one as that lies from 0, the observed one counted (Davison and
+    Hinkley 1997, 4.4).
 
     Raises:
         MissingAnalysisError: numpy is not installed.
@@ -110,16 +111,17 @@ def paired_bootstrap(strata: Sequence[Stratum], *, num_resamples: int = NUM_RESA
     except ImportError as error:
         raise MissingAnalysisError("numpy") from error
     generator = np.random.Generator(np.random.PCG64(_SEED))
-    # A run is drawn for all tasks at once: it is one model.
-    runs = (
-        generator.integers(0, len(strata[0].before), (num_resamples, len(strata[0].before))),
-        generator.integers(0, len(strata[0].after), (num_resamples, len(strata[0].after))),
-    )
     observed, resampled = 0.0, np.zeros(num_resamples)
+    old_runs, new_runs = np.zeros(len(strata[0].before)), np.zeros(len(strata[0].after))
     for stratum in strata:
         before, after = np.array(stratum.before), np.array(stratum.after)
         observed += stratum.weight * float(after.mean() - before.mean())
-        resampled += stratum.weight * _resample(generator, before, after, runs)
+        resampled += stratum.weight * _resample(generator, after.mean(axis=0) - before.mean(axis=0), num_resamples)
+        old_runs += stratum.weight * before.mean(axis=1)
+        new_runs += stratum.weight * after.mean(axis=1)
+    spread, freedom = _error_of_means(old_runs.tolist(), new_runs.tolist())
+    if spread > 0:
+        resampled += spread * generator.standard_t(freedom, num_resamples)
     is_far = np.abs(resampled - observed) >= abs(observed) * (1 - _ROUNDING) - _ROUNDING
     low, high = np.quantile(resampled, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Significance(
@@ -129,25 +131,31 @@ def paired_bootstrap(strata: Sequence[Stratum], *, num_resamples: int = NUM_RESA
     )
 
 
-def _resample(
-    generator: np.random.Generator, before: Scores, after: Scores, runs: tuple[RunNumbers, RunNumbers]
-) -> Scores:
-    """Return the resampled differences of one task's mean, [resample]; scores are [run, document]."""
+def _resample(generator: np.random.Generator, differences: Scores, num_resamples: int) -> Scores:
+    """Return the resampled means of one task's differences, which are one per document."""
     import numpy as np
 
-    # Documents with the same scores in all runs are drawn together, as many as fall to them.
-    profiles, counts = np.unique(np.concatenate([before, after]).T, axis=0, return_counts=True)
-    num_resamples, num_documents = len(runs[0]), before.shape[1]
+    # Documents of the same difference are drawn together, as many as fall to them.
+    values, counts = np.unique(differences, return_counts=True)
     at_a_time = max(1, _CHUNK_NUMBERS // len(counts))
     found = np.empty(num_resamples)
     for start in range(0, num_resamples, at_a_time):
         part = slice(start, min(start + at_a_time, num_resamples))
-        drawn = generator.multinomial(num_documents, counts / num_documents, part.stop - start)
-        means = drawn @ profiles / num_documents
-        sides = (means[:, : len(before)], runs[0][part]), (means[:, len(before) :], runs[1][part])
-        old, new = (np.take_along_axis(side, numbers, axis=1).mean(axis=1) for side, numbers in sides)
-        found[part] = new - old
+        drawn = generator.multinomial(len(differences), counts / len(differences), part.stop - part.start)
+        found[part] = drawn @ values / len(differences)
     return found
+
+
+def _error_of_means(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+    """Return the error between runs of a difference of means, and Satterthwaite's degrees of freedom of this error.
+
+    A side of a single run, which says nothing about it, adds nothing.
+    """
+    squares = [(variance(runs) / len(runs), len(runs) - 1) for runs in (before, after) if len(runs) > 1]
+    error = math.sqrt(sum(square for square, _ in squares))
+    if error**4 == 0:
+        return 0.0, math.inf
+    return error, error**4 / sum(square**2 / freedom for square, freedom in squares)
 
 
 def unpaired_z(difference: float, stderr_before: float, stderr_after: float) -> Significance | None:
@@ -170,16 +178,13 @@ def welch(before: Sequence[float], after: Sequence[float]) -> Significance | Non
     """
     if min(len(before), len(after)) < 2:  # noqa: PLR2004
         return None
-    squares = [variance(runs) / len(runs) for runs in (before, after)]
-    error = math.sqrt(sum(squares))
+    error, freedom = _error_of_means(before, after)
     if error == 0:
         return None
     try:
         from scipy import special
     except ImportError as missing:
         raise MissingAnalysisError("scipy") from missing
-    # Satterthwaite's degrees of freedom.
-    freedom = error**4 / sum(square**2 / (len(runs) - 1) for square, runs in zip(squares, (before, after), strict=True))
     difference = fmean(after) - fmean(before)
     reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
     return Significance(

@@ -42,7 +42,7 @@ VERDICT_TEXTS: dict[Verdict, str] = {
 }
 METHODS: dict[Method, str] = {
     "mcnemar": "McNemar's exact test, with Bonett and Price's interval",
-    "paired_bootstrap": "a paired bootstrap over documents, and over runs where there are several",
+    "paired_bootstrap": "a paired bootstrap over documents, with the spread between runs where there are several",
     "unpaired_z": "a z-test by the standard errors, since scores could not be paired",
     "welch": "Welch's t-test over the runs of either side",
 }

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 import hpcbench
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import JobRef, JobRequest
 from hpcbench.schemas.shared_values import scalar_differences, variant
-from hpcbench.storage.json_files import FileSignature, read_json, write_text
+from hpcbench.storage.json_files import FileSignature, read_json, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +83,13 @@ def read_index(file: Path) -> dict[JobRef, IndexedJob]:
 
 def write_index(file: Path, jobs: Mapping[JobRef, IndexedJob]) -> None:
     """Write the index of a suite, and remove those that nobody has written for a month; what fails is only slower."""
-    content = to_json(_encode(jobs), inf_nan_mode="constants").decode()
     try:
-        write_text(file, content, sync=False)
+        content = to_json(_encode(jobs), inf_nan_mode="constants")
+        write_bytes(file, content, sync=False)
         for other in file.parent.iterdir():
             if other.stat().st_mtime < time.time() - UNUSED_AFTER_S:
                 other.unlink()
-    except OSError as error:
+    except (OSError, PydanticSerializationError) as error:  # which halves of surrogate pairs, as of odd paths, raise
         logger.debug("%s: not written: %s", file, error)
 
 

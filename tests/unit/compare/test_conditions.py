@@ -87,6 +87,20 @@ class TestNotJudged:
         assert found.outcome == "not_judged"
         assert found.cases == ("lora: words exact_match is missing after (timeout)",)
 
+    @pytest.mark.parametrize("text", ["words<-0.02", "words<-5%", "worse"])
+    def test_incomplete_repeats_do_not_pass(self, tmp_path: Path, text: str) -> None:
+        report = report_of(
+            side(*(experiment(tmp_path / "a", f"lora-{run}", [1.0, 0.0], base="lora") for run in range(2))),
+            side(
+                experiment(tmp_path / "b", "lora-0", [1.0, 0.0], base="lora"),
+                experiment(tmp_path / "b", "lora-1", [0.0], base="lora", eval_state=JobState.FAILED),
+            ),
+        )
+
+        found = judged(report, text)
+        assert found.outcome == "not_judged"
+        assert found.cases == ("lora: words exact_match was not tested: not all runs of the experiment have it",)
+
     def test_an_experiment_of_the_first_side_alone_does_not_pass(self, tmp_path: Path) -> None:
         report = report_of(
             side(experiment(tmp_path / "a", "lora", [1.0]), experiment(tmp_path / "a", "full", [1.0])),

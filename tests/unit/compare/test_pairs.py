@@ -74,6 +74,22 @@ def test_within_one_suite_nothing_is_compared_with_itself(tmp_path: Path) -> Non
     assert names(match_experiments(a, a, rules=["baseline:*"])) == [("baseline", "lora"), ("baseline", "full")]
 
 
+@pytest.mark.parametrize("rule", ["a:*", "*:a"])
+def test_within_one_suite_nothing_is_on_one_side_alone(tmp_path: Path, rule: str) -> None:
+    one = named(tmp_path, "a", "b", "c", source="A")
+
+    matched = match_experiments(one, one, rules=[rule])
+    assert (matched.only_before, matched.only_after) == ((), ())
+
+
+def test_rules_leave_out_only_what_they_mean(tmp_path: Path) -> None:
+    old = named(tmp_path / "a", "lora-1", "lora-2", "full", source="A")
+    new = named(tmp_path / "b", "lora-1-v2", "dora", source="B")
+
+    matched = match_experiments(old, new, rules=["lora-*:lora-*-v2"])
+    assert (matched.only_before, matched.only_after) == (("lora-2",), ())
+
+
 def test_only_keeps_the_pairs_that_match(tmp_path: Path) -> None:
     a, b = (named(tmp_path, "lora-r4", "lora-r8", "full", source=source) for source in "AB")
 

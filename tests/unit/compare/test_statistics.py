@@ -141,7 +141,18 @@ class TestPairedBootstrap:
         apart = Stratum(weight=1.0, before=(documents, documents), after=(up, tuple(score + 0.8 for score in up)))
 
         assert paired_bootstrap([same]).interval == pytest.approx((1, 1))
-        assert paired_bootstrap([apart]).interval == pytest.approx((1, 1.8))
+        low, high = paired_bootstrap([apart]).interval
+        # 1.4 -+ 0.4 * 12.7, Student's t of one degree of freedom.
+        assert (low, high) == (pytest.approx(-3.7, abs=1), pytest.approx(6.5, abs=1))
+
+    def test_runs_that_differ_by_chance_are_not_found_more_often_than_one_case_in_twenty(self) -> None:
+        def runs(seed: int) -> tuple[tuple[float, ...], ...]:
+            return tuple(tuple(shift + score for score in noise(0, 60)) for shift in noise(1000 + seed, 3))
+
+        cases = [Stratum(weight=1.0, before=runs(2 * seed), after=runs(2 * seed + 1)) for seed in range(200)]
+        found = sum(paired_bootstrap([case], num_resamples=499).p_value < 0.05 for case in cases)
+
+        assert found <= 18
 
     def test_without_an_effect_it_finds_one_in_about_one_case_of_twenty(self) -> None:
         cases = [one_task(noise(2 * seed, 60), noise(2 * seed + 1, 60)) for seed in range(200)]

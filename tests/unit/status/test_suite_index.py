@@ -150,3 +150,12 @@ def test_requests_and_records_of_each_kind_come_back_as_they_were(case: object, 
     }
     write_index(tmp_path / "index.json", jobs)
     assert read_index(tmp_path / "index.json") == jobs
+
+
+def test_text_that_no_file_can_hold_is_only_slower(folder: Folder) -> None:
+    record = folder.job(0).record
+    value = json.loads(record.read_text(encoding="utf-8"))
+    value["environment"]["python_executable"] = "/home/m\udcfcller/python"
+    record.write_text(json.dumps(value), encoding="utf-8")  # as another program may
+
+    assert folder.look() == folder.look(cached=False)
