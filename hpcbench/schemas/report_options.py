@@ -48,7 +48,7 @@ class ReportOptions(BaseModel):
         given = {name: getattr(self, name) for name in self.model_fields_set}
         rivals = {rival for name in given for rival in _RIVALS.get(name, ())}
         if below.layout == "pivot":
-            # Its rows are those of `by` as well, and its figures are no columns of other layouts.
+            # Its rows are those of `by` as well, and other layouts have no columns of its figures.
             rivals -= {"layout"} if "by" in given else set()
             rivals |= {"by", "value"} if self.layout not in {None, "pivot"} else set()
         kept = {name: getattr(below, name) for name in below.model_fields_set - rivals}

@@ -12,7 +12,7 @@ views.push({id: 'ab', title: 'A against B', async render(section) {
   section.append(el('figure', {class: 'panel'}, picks, body));
   const choosePair = (changes) => { Object.assign(pair, changes); draw(); };
   const draw = () => {
-    picks.replaceChildren(rowPick('A', pair.a, (row) => choosePair({a: row})), rowPick('B', pair.b, (row) => choosePair({b: row})),
+    replaceControls(picks, rowPick('A', pair.a, (row) => choosePair({a: row})), rowPick('B', pair.b, (row) => choosePair({b: row})),
       el('button', {type: 'button', click: () => choosePair({a: pair.b, b: pair.a})}, 'swap'));
     drawPair(body, pair, curves);
   };
@@ -87,8 +87,11 @@ function argumentsTable(a, b) {
     return set === undefined ? '-' : typeof set[0] === 'string' ? set[0] : JSON.stringify(set[0]);
   };
   const differing = names.filter((name) => text(a, name) !== text(b, name));
-  if (!differing.length) return null;
-  return pairTable(['argument', 'A', 'B'], differing.map((name) => [labels.get(name) || name, text(a, name), text(b, name)]));
+  // A baseline has the suite's arguments, too, and trains with none of them.
+  const commands = [a, b].map((row) => row.members[0].cmd);
+  const rows = [...(commands[0] === commands[1] ? [] : [['cmd', ...commands]]),
+    ...differing.map((name) => [labels.get(name) || name, text(a, name), text(b, name)])];
+  return rows.length ? pairTable(['argument', 'A', 'B'], rows) : null;
 }
 
 function figuresTable(a, b) {

@@ -27,6 +27,14 @@ function select(label, options, chosen, change) {
   return el('label', {class: 'pick'}, el('span', null, label), control);
 }
 
+// Puts other controls in the place of those that are there; the keyboard stays on the one that it was on.
+function replaceControls(parent, ...controls) {
+  const all = () => [...parent.querySelectorAll('select, input, button')];
+  const place = all().indexOf(document.activeElement);
+  parent.replaceChildren(...controls);
+  if (place >= 0) all()[place]?.focus({preventScroll: true});
+}
+
 // Puts text on the clipboard and says so on the button; pages from file:// have no navigator.clipboard in every browser.
 async function copyText(text, button) {
   try {

@@ -1,9 +1,22 @@
 // Numbers as text, by the same rules as the other formats, and what is computed over repeats.
 
 function numberText(value, decimals) {
-  if (value && Math.abs(value) < 10 ** -decimals) return tidyExponent(value.toPrecision(2));
+  if (value && Math.abs(value) < 10 ** -decimals) return shortText(+value.toPrecision(2));
   if (Math.abs(value) >= 1e12) return tidyExponent(value.toPrecision(4));
-  return value.toFixed(decimals);
+  return rounded(value, decimals);
+}
+
+function shortText(value) {
+  return Math.abs(value) < 1e-4 ? tidyExponent(value.toExponential()) : String(value);
+}
+
+// As toFixed, which is exact, but half of the last digit goes to the even one, as in Python: 0.5625 is 0.562.
+const TIE_DIGITS = 30; // a number between 1e-10 and 1e12 that lies beside a tie shows it within so many
+function rounded(value, decimals) {
+  const up = value.toFixed(decimals);
+  const exact = value.toFixed(decimals + TIE_DIGITS);
+  const isTie = /^50*$/.test(exact.slice(-TIE_DIGITS));
+  return isTie && '13579'.includes(up.at(-1)) ? exact.slice(0, -TIE_DIGITS).replace(/\.$/, '') : up;
 }
 
 // Settings print in their shortest form: 0.0001 as 1e-4, 8 as 8.

@@ -78,9 +78,12 @@ function makePivot({rows, columns, value}) {
     cell.spread = deviation(cell.values);
     means.push(cell.mean);
   }
+  // A mean of which some are still missing is never the best.
+  const whole = [...cells.values()].filter((cell) => cell.values.length === cell.asked).map((cell) => cell.mean);
+  const top = column.better === 'lower' ? Math.min(...whole) : Math.max(...whole);
   // A setting that an experiment does not have, such as the rank of a full fine-tuning, comes last.
   const order = (values) => [...values].sort((a, b) => (a === null) - (b === null) || compare(a, b));
-  return {rows, columns, column, rowValues: order(rowValues), columnValues: order(columnValues),
+  return {rows, columns, column, top, rowValues: order(rowValues), columnValues: order(columnValues),
     low: Math.min(...means), high: Math.max(...means), at: (row, over) => cells.get(JSON.stringify([row, over]))};
 }
 
@@ -112,9 +115,10 @@ function pivotCell(pivot, cell) {
   const {column, low, high} = pivot;
   const share = high > low ? (cell.mean - low) / (high - low) : 0.5;
   const strength = column.better === 'lower' ? 1 - share : share;
-  const count = cell.values.length === cell.asked ? `(${cell.asked})` : `(${cell.values.length} of ${cell.asked})`;
+  const isWhole = cell.values.length === cell.asked;
+  const count = isWhole ? `(${cell.asked})` : `(${cell.values.length} of ${cell.asked})`;
   const spread = cell.spread === null ? '' : `± ${numberText(cell.spread, column.decimals)} `;
-  const found = el('td', {class: strength === 1 && high > low && column.better ? 'number top' : 'number'}, numberText(cell.mean, column.decimals),
+  const found = el('td', {class: isWhole && cell.mean === pivot.top && high > low && column.better ? 'number top' : 'number'}, numberText(cell.mean, column.decimals),
     el('span', {class: 'error'}, `${spread}${count}`));
   found.style.background = `rgba(var(--heat), ${(0.03 + 0.42 * strength).toFixed(3)})`;
   return found;

@@ -1,8 +1,18 @@
 // What stands above the table: the filter, repeats together or apart, the columns, copies.
 
+const PROMPT_ROWS = 1000;
+
 function toolbar() {
+  // The whole page follows the filter, which takes seconds with ten thousand rows: once for a word, not for each letter.
+  let waiting = null;
+  const apply = () => choose({filter: filter.value});
+  const typed = () => {
+    clearTimeout(waiting);
+    if (report.rows.length <= PROMPT_ROWS) apply();
+    else waiting = setTimeout(apply, 300);
+  };
   const filter = el('input', {type: 'search', id: 'filter', placeholder: filterExample(), 'aria-label': 'filter experiments',
-    autocomplete: 'off', spellcheck: 'false', value: chosen.filter, input: () => choose({filter: filter.value})});
+    autocomplete: 'off', spellcheck: 'false', value: chosen.filter, input: typed});
   const hasRepeats = report.rows.some((row) => row.members.length > 1);
   const apartBox = el('input', {type: 'checkbox', change: () => choose({merged: !apartBox.checked})});
   const copies = [['copy as CSV', csvText], ['copy as Markdown', markdownText]].map(([label, text]) => el('button',

@@ -43,7 +43,7 @@ function tradeoffPanel([firstX, firstY]) {
   const picks = el('div', {class: 'picks'});
   const choices = () => plotFigures().map((column) => [column.key, column.label]);
   const draw = () => {
-    picks.replaceChildren(
+    replaceControls(picks,
       select('y', choices(), wanted.y, (key) => { wanted.y = key; draw(); }),
       select('x', choices(), wanted.x, (key) => { wanted.x = key; draw(); }),
       toggle('log x', wanted.logX, (value) => { wanted.logX = value; draw(); }));

@@ -219,3 +219,11 @@ def test_nothing_scrolls_sideways_on_a_phone(collection: Callable[[], Collection
     page.locator("#curves .curve-legend a").first.click()
     body = page.get_by_role("dialog").locator(".sheet-body")
     assert body.evaluate("(each) => each.scrollWidth <= each.clientWidth")
+
+
+@pytest.mark.parametrize("place", ["#tradeoffs select", "#tradeoffs input[type=checkbox]", "#ab select", "#ab button"])
+def test_keyboard_stays_on_a_control_that_draws_its_section_again(open_page: Open, place: str) -> None:
+    page = open_page(tuners())
+    page.locator(place).first.focus()
+    page.keyboard.press("ArrowDown" if "select" in place else "Space")
+    expect(page.locator(place).first).to_be_focused()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from hpcbench.report.cells import number_text
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.record import Cause
 from hpcbench.schemas.report_options import ReportOptions
@@ -15,6 +17,8 @@ from hpcbench.schemas.states import JobState
 from tests.browser.conftest import PHONE, Open
 from tests.support import report_cases as cases
 from tests.support import report_parts as parts
+from tests.support.places import ROOT
+from tests.support.report_sweeps import sweep
 
 EVIL = "</script><img src=x onerror=\"window.pwned=1\">|`$x_1$ & 'z'"
 
@@ -342,3 +346,20 @@ def test_without_javascript_the_table_is_there(open_page: Open) -> None:
 def test_an_empty_collection_says_so(open_page: Open) -> None:
     page = open_page(Collection(suites=(), collected_at=parts.COLLECTED_AT))
     expect(page.locator("#page")).to_contain_text("No experiments found")
+
+
+def test_no_part_of_the_repeats_is_the_best_of_the_sweep(open_page: Open) -> None:
+    page = open_page(sweep())
+    expect(page.locator("#sweep td.top")).to_have_count(1)
+    page.get_by_label("filter experiments").fill("learning_rate=1e-3")  # of each rank one repeat or more failed
+    expect(page.locator("#sweep td")).not_to_have_count(0)
+    expect(page.locator("#sweep td.top")).to_have_count(0)
+
+
+def test_numbers_print_as_in_the_other_formats(open_page: Open) -> None:
+    values = [(0.5625, 3), (0.0625, 3), (0.3125, 3), (2.5, 0), (0.125, 2), (2.675, 2), (0.00005, 4), (1e13, 2), (0, 3)]
+    source = (ROOT / "templates" / "report" / "numbers.js").read_text(encoding="utf-8")
+    page = open_page(cases.quickstart())
+    told = page.evaluate(f"values => {{ {source}\n return values.map((pair) => numberText(...pair)); }}", values)
+    expected = [number_text(value, decimals) for value, decimals in values]
+    assert told == [re.sub(r"e([-+])0?", lambda sign: "e" + sign[1].strip("+"), text) for text in expected]
