@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -90,8 +91,10 @@ def _draw_terminal(save_dir: Path) -> None:
     console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     with contextlib.redirect_stdout(io.StringIO()):
         console.print(render_terminal(gather(save_dir, ["quickstart"], release_held=False)))
-    title = "hpcbench collect"
-    console.save_svg(str(FOLDER / "terminal-80.svg"), title=title, theme=SVG_EXPORT_THEME, unique_id="hpcbench")
+    drawn = console.export_svg(title="hpcbench collect", theme=SVG_EXPORT_THEME, unique_id="hpcbench")
+    # rich's fonts are on a server; the browser's own monospace font does as well.
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    (FOLDER / "terminal-80.svg").write_text(drawn, encoding="utf-8")
 
 
 if __name__ == "__main__":
