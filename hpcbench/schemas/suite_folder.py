@@ -107,9 +107,10 @@ def read_suite(paths: SuitePaths) -> SuiteOnDisk | None:
 def names_taken(save_dir: Path, suite: str) -> frozenset[str]:
     """Return the names of a suite's experiments, and of groups of repeats, that were planned or have a folder."""
     paths = SuitePaths(save_dir, suite)
-    if not paths.folder.is_dir():
+    try:
+        names = {entry.name for entry in paths.folder.iterdir()}
+    except OSError:  # it is not there, or cannot be: the one who submits there says so
         return frozenset()
-    names = {entry.name for entry in paths.folder.iterdir()}
     plan = read_plan(paths)
     for experiment in () if plan is None else plan.experiments:
         names |= {experiment.name, experiment.base_experiment or experiment.name}

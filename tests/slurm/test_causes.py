@@ -136,9 +136,9 @@ def live_ids() -> list[str]:
 
 def document(deaths: tuple[Death, ...], collection: Collection, told: str, folder: Path) -> str:
     """Return the matrix as Markdown."""
-    rows = {
-        line.split("|")[1].strip(): line for line in render(collection, format="markdown").splitlines() if "|" in line
-    }
+    # The first line of a name is that of its results; its costs follow.
+    lines = [line for line in render(collection, format="markdown").splitlines() if "|" in line]
+    rows = {line.split("|")[1].strip(): line for line in reversed(lines)}
     words = {text.split(":", 1)[0].split("/")[1]: text for text in split_words(told)}
     parts = [DOCUMENT_HEAD]
     for death in deaths:

@@ -137,7 +137,7 @@ def test_hostile_texts_of_a_training_stay_out_of_the_script(
 
 
 def test_hostile_names_are_refused_together(slurm_cluster: Cluster, tmp_path: Path) -> None:
-    names = ["$(touch PWNED)", "a;b", "a b", "a\nb", "..", "../up", "-x", "%j", "é", "a" * 65, "", "submissions"]
+    names = ["$(touch PWNED)", "a;b", "a b", "a\nb", "..", "../up", "-x", "%j", "é", "a" * 129, "", "submissions"]
     value: dict[str, Any] = {
         "cmd": "command",
         "args": {"command": ["true"]},
@@ -150,7 +150,7 @@ def test_hostile_names_are_refused_together(slurm_cluster: Cluster, tmp_path: Pa
     assert "the name '$(x)' holds" in done.stderr
     for words in ("'$(touch PWNED)' holds", "'a;b' holds", "'a b' holds", "'..' starts", "'-x' starts", "'%j' holds"):
         assert f"the name {words}" in done.stderr
-    for words in ("'é' holds", "a name of 65 characters", "an empty name", "'submissions' is taken"):
+    for words in ("'é' holds", "a name of 129 characters", "an empty name", "'submissions' is taken"):
         assert words in done.stderr
     for words in (
         "partition: got 'gpu\\ntouch PWNED'",

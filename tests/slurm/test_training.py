@@ -127,7 +127,7 @@ def test_a_suite_goes_through_slurm_to_a_report(slurm_cluster: Cluster, tmp_path
     assert "failed: killed by SIGKILL" in report
     why = hpcbench("why", "killed/train", "--save-dir", str(save_dir)).stdout
     assert "next: hpcbench retry mixed/killed" in why
-    assert hpcbench("collect", "--save-dir", str(save_dir)).stdout.count("| killed") == 1
+    assert hpcbench("collect", "--save-dir", str(save_dir)).stdout.count("| killed") == 2  # its results, its costs
     again = hpcbench("submit", str(suite), "--save-dir", str(save_dir))
     assert "0 jobs submitted" in again.stdout
 
