@@ -76,7 +76,7 @@ browser:
 
 browser-test: $(VENV)/.installed
 	@$(MAKE) --no-print-directory browser || echo "no browser on this machine: the tests that need it are left out"
-	$(PYTEST) tests/browser
+	$(PYTEST) tests/browser --numprocesses $(WORKERS)
 
 slurm-test: $(VENV)/.installed
 	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || echo "no test Slurm on this machine: the tests that need it are left out"

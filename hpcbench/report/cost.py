@@ -10,6 +10,7 @@ the next start.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -205,7 +206,7 @@ def _mean_utilization(attempts: Iterable[Attempt]) -> float | None:
 
     known = [(value, attempt.duration_s) for attempt in attempts if (value := utilization(attempt.sampled)) is not None]
     seconds = sum(duration for _, duration in known)
-    return sum(value * duration for value, duration in known) / seconds if seconds else None
+    return _finite(sum(value * duration for value, duration in known) / seconds) if seconds else None
 
 
 def _most(values: Iterable[float | None]) -> float | None:
@@ -389,4 +390,9 @@ def _wait_s(job: JobView, record: Record, facts: Facts) -> float | None:
 
 def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return _finite(sum(known)) if known else None
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, None where numbers of a broken record add up to more than a float holds."""
+    return value if math.isfinite(value) else None
