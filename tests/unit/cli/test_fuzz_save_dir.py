@@ -45,7 +45,7 @@ from tests.support.mutations import mutate_bytes, mutate_json, odd_values
 from tests.support.typed_commands import run_here
 from tests.unit.plan.test_plan import plan
 
-EXAMPLES = int(os.environ.get("HPCBENCH_FUZZ", "1000"))
+EXAMPLES = int(os.environ.get("HPCBENCH_FUZZ", "500"))
 KEYS = ["experiment", "job", "state", "key", "suite", "cluster", "metrics", "values", "cause", "elements", "0", "", "é"]
 ODD = odd_values(KEYS)
 RUNNING = SchedulerJob(state=JobState.RUNNING, raw_state="RUNNING")

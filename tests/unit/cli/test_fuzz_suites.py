@@ -19,7 +19,7 @@ from tests.support.mutations import mutate_bytes, mutate_value, odd_values
 from tests.support.places import GOLDEN
 from tests.support.typed_commands import Ended, run_here
 
-EXAMPLES = int(os.environ.get("HPCBENCH_FUZZ", "1000"))
+EXAMPLES = int(os.environ.get("HPCBENCH_FUZZ", "500"))
 SEED_EXAMPLE = GOLDEN / "config" / "seed_example.json"
 
 EXAMPLE: dict[str, Any] = json.loads(SEED_EXAMPLE.read_text(encoding="utf-8"))
