@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpcbench.cli.completion import complete_columns, complete_from, complete_settings, complete_suites
+from hpcbench.cli.completion import complete_suites
 from hpcbench.cli.conventions import WatchingVerb, add_verb
 from hpcbench.cli.options import SaveDir, Watch
-from hpcbench.cli.report_format import FORMATS, STANDARD_OUTPUT, TERMINAL, choose_format
+from hpcbench.cli.report_format import STANDARD_OUTPUT, TERMINAL, choose_format
+from hpcbench.cli.report_options import Best, By, Columns, FormatName, Full, LayoutName, Top, Value, read_options
 from hpcbench.errors import PlanError
 
 if TYPE_CHECKING:
     from hpcbench.schemas.collection import Collection
-
-LAYOUTS = ("table", "swift", "pivot", "lm-eval")
-
-
-def split_keys(text: str) -> tuple[str, ...]:
-    """Return what was typed as one word, separated by commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def register(app: typer.Typer) -> None:
@@ -37,65 +31,14 @@ def collect(
         typer.Argument(metavar="SUITE", help="Suites by name or glob; default: all.", autocompletion=complete_suites),
     ] = None,
     save_dir: SaveDir = None,
-    output_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help="terminal, markdown, html, latex, csv (a row per experiment), long (CSV, a row per figure) or json. "
-            "Default: by the ending of FILE; without FILE, terminal on a terminal, else markdown.",
-            autocompletion=complete_from(FORMATS),
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            "--layout",
-            metavar="LAYOUT",
-            help="table; swift: exactly the columns of SWIFT 2.x's benchmark; pivot: a row per setting, figures as its "
-            "sweeps have them; lm-eval: the table that lm-eval prints.",
-            autocompletion=complete_from(LAYOUTS),
-        ),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            "--columns",
-            metavar="KEYS",
-            help="Columns to show, in this order: keys of CSV's columns, eval datasets, settings such as lora_rank; "
-            "separated by commas.",
-            autocompletion=complete_columns,
-        ),
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="SETTINGS",
-            help="A grid: settings that make the rows, and the last of several the columns.",
-            autocompletion=complete_settings,
-        ),
-    ] = None,
-    value: Annotated[
-        str | None,
-        typer.Option(
-            "--value",
-            metavar="KEYS",
-            help="Figures in the cells of --by; a grid for each.",
-            autocompletion=complete_columns,
-        ),
-    ] = None,
-    best: Annotated[
-        str | None,
-        typer.Option(
-            "--best",
-            metavar="KEY",
-            help="Experiments ranked by this figure, with checkpoints.",
-            autocompletion=complete_columns,
-        ),
-    ] = None,
-    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="The first N of --best.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="With json: the whole record of each job.")] = False,
+    output_format: FormatName = None,
+    layout: LayoutName = None,
+    columns: Columns = None,
+    by: By = None,
+    value: Value = None,
+    best: Best = None,
+    top: Top = None,
+    full: Full = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file; - prints.")
     ] = None,
@@ -117,20 +60,15 @@ def collect(
     """
     from hpcbench.cli.output import print_report, print_warnings
     from hpcbench.cli.plots import draw_plots
-    from hpcbench.cli.selection import choose_word, gather_suites
+    from hpcbench.cli.selection import gather_suites
     from hpcbench.cli.watch import watch_report
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.report import ReportContext, render
-    from hpcbench.schemas.report_options import ReportOptions
     from hpcbench.status.artifacts import ArtifactsOnDisk
     from hpcbench.storage.json_files import write_text
 
     file = None if output == STANDARD_OUTPUT else output
-    if layout is not None:
-        layout = choose_word("--layout", layout, LAYOUTS, other_names={"default": "table"})  # its name before 0.3
-    keys = {name: split_keys(text) for name, text in (("columns", columns), ("by", by), ("value", value)) if text}
-    typed = {"layout": layout, "best": best, "top": top, "full": full or None} | keys
-    options = ReportOptions.model_validate({name: given for name, given in typed.items() if given is not None})
+    options = read_options(layout=layout, columns=columns, by=by, value=value, best=best, top=top, full=full)
     chosen = choose_format(output_format, output, options, on_terminal=sys.stdout.isatty())
     if watch is not None and file is None:
         raise PlanError("--watch rewrites a file: name it with -o")

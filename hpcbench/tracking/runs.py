@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hpcbench.report.columns import DATA_ONLY
-from hpcbench.report.csv_table import score_values
+from hpcbench.report.csv_table import data_columns, score_values
 from hpcbench.report.facts import Facts, facts_of
 from hpcbench.report.score_columns import value_columns
 from hpcbench.schemas.collection import Collection, JobView
@@ -138,7 +137,7 @@ def _points(history: History, started_s: float, *, is_over: bool) -> tuple[Point
 
 
 def _results(facts: Facts) -> dict[str, float]:
-    columns = [column for column in (*DATA_ONLY, *value_columns([facts])) if column.measured]
+    columns = [column for column in (*data_columns([facts]).values(), *value_columns([facts])) if column.measured]
     values = {column.key: column.get(facts) for column in columns}
     values |= {key: value for key, value in score_values(facts).items() if not key.endswith(NOT_RESULTS)}
     return {
