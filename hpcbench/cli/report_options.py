@@ -15,7 +15,7 @@ from hpcbench.cli.report_format import FORMATS
 if TYPE_CHECKING:
     from hpcbench.schemas.report_options import ReportOptions
 
-# Those of `schemas/report_options.py`, which imports pydantic: help does without.
+# `Layout` of `schemas/report_options.py`, which imports pydantic: help does without.
 LAYOUTS = ("table", "swift", "pivot", "lm-eval")
 
 FormatName = Annotated[

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Layout = Literal["table", "swift", "pivot", "lm-eval"]
 Units = Literal["header", "cell"]
-LAYOUTS: tuple[Layout, ...] = ("table", "swift", "pivot", "lm-eval")
 _RIVALS = {
     "by": ("best", "top", "layout"),
     "best": ("by", "value", "layout"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from hpcbench.cli.conventions import EXIT_USAGE
+from hpcbench.cli.report_options import LAYOUTS
+from hpcbench.schemas.report_options import Layout
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import SuitePaths
 from tests.support.report_cases import quickstart
@@ -192,3 +195,7 @@ def test_options_that_mean_nothing_are_wrong_usage() -> None:
     assert done.err == (
         "error: --top: of what?\n  hint: name the figure that ranks experiments, for example --best eval_loss\n"
     )
+
+
+def test_every_layout_can_be_typed() -> None:
+    assert get_args(Layout) == LAYOUTS
