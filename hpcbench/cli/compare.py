@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,7 +128,7 @@ def _choose_format(named: str | None, file: Path | None, *, on_terminal: bool) -
 def _render(report: ComparisonReport, chosen: str) -> str:
     match chosen:
         case "json":
-            return f"{report.model_dump_json(indent=2)}\n"
+            return f"{json.dumps(report.model_dump(mode='json'), indent=2)}\n"
         case "html":
             from hpcbench.compare.html import render_html
 

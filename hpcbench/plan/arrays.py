@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcbench.plan.decide import Decision
-from hpcbench.schemas.request import JobRef, JobRequest
+from hpcbench.schemas.request import JobRef, JobRequest, Resources
 from hpcbench.schemas.submission import Element, Submission, this_user
 from hpcbench.storage.clock import now_text
 
@@ -54,10 +54,10 @@ def new_array(
 def make_arrays(decisions: Sequence[Decision], max_array: int) -> list[JobArray]:
     """Group jobs of one shape into arrays, others behind their parents; a `max_array` of 1 makes single jobs."""
     children = _by_parent(decisions)
-    groups: dict[tuple[str, str], list[JobRequest]] = {}
+    groups: dict[tuple[str, Resources], list[JobRequest]] = {}
     for request in _first(decisions):
         kind = "eval" if request.cmd == "eval" else request.job
-        groups.setdefault((kind, _resource_shape(request)), []).append(request)
+        groups.setdefault((kind, request.resources), []).append(request)
     return [
         _array_with_children(kind, dict(enumerate(requests[start : start + max_array])), children, array=max_array > 1)
         for (kind, _), requests in groups.items()
@@ -90,11 +90,11 @@ def _array_with_children(
 
 def _group_children(behind: Mapping[int, Sequence[JobRequest]]) -> list[tuple[str, dict[int, JobRequest]]]:
     """Group the children of the jobs at each index by name and shape; of two alike, one goes into another group."""
-    groups: dict[tuple[str, str, int], dict[int, JobRequest]] = {}
+    groups: dict[tuple[str, Resources, int], dict[int, JobRequest]] = {}
     for index, requests in behind.items():
-        alike: Counter[tuple[str, str]] = Counter()
+        alike: Counter[tuple[str, Resources]] = Counter()
         for request in requests:
-            kind = (request.job, _resource_shape(request))
+            kind = (request.job, request.resources)
             groups.setdefault((*kind, alike[kind]), {})[index] = request
             alike[kind] += 1
     return [(job, found) for (job, _, _), found in groups.items()]
@@ -157,7 +157,3 @@ def make_key(suite: str, job: str) -> str:
     tail = f"-{stamp}-{secrets.token_hex(4)}"
     head = re.sub(r"[^A-Za-z0-9._-]", "_", f"{suite}-{job}")
     return head[: KEY_LIMIT - len(tail)] + tail
-
-
-def _resource_shape(request: JobRequest) -> str:
-    return request.resources.model_dump_json()

@@ -154,7 +154,7 @@ def _local_profile() -> Iterator[None]:
 def look(save_dir: Path, report: Callable[[Collection], str]) -> Collection:
     """Do what the verbs do after one look at everything, with one of the reports."""
     collection = gather(save_dir)
-    status_answer(collection, collection.all_jobs).model_dump_json()
+    json.dumps(status_answer(collection, collection.all_jobs).model_dump(mode="json"))
     print_status(collection, collection.all_jobs)
     report(collection).encode()
     for job in collection.all_jobs:
