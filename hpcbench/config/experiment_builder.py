@@ -23,6 +23,7 @@ from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_exported_model, check_model_files, find_chat_template
 from hpcbench.config.names import eval_name_error
 from hpcbench.config.other_tools import OTHER_COMMANDS
+from hpcbench.config.parallel_checks import check_parallel
 from hpcbench.config.peft_fields import gather_fields
 from hpcbench.config.request_checks import (
     check_args,
@@ -169,6 +170,8 @@ class ExperimentBuilder:
             taken = ((name, value) for name, value in written.items() if name not in mine)
             self.problems += self.place.effects.check(args, given, taken)
             self.problems += check_unsloth(args, requirements, lambda name: given.get(name, self.at))
+        if cmd in TRAININGS and requirements is not None:
+            self.problems += check_parallel(args, requirements, lambda name: given.get(name, self.at), device=device)
         if cmd == "infer":
             self.place.effects.use(given, READ_ARGUMENTS)
         if cmd == "command":

@@ -153,10 +153,15 @@ _TRAINING: Final[Mapping[str, Refusal]] = {
         instead="set requirements.ddp; for less memory a quantised or frozen base",
     ),
     **_refuse(
-        *("fsdp", "fsdp_config", "fsdp_num", "model_layer_cls_name"),
-        why="ranks are torch's own data parallel (DDP), each with the whole model",
-        instead="set requirements.ddp: 1 with several GPUs to spread the layers over them",
+        "fsdp_num",
+        why="all ranks of a training share its model",
+        instead="set requirements.ddp to the number of ranks, and fsdp",
         idle=("1", *OFF),
+    ),
+    **_refuse(
+        "model_layer_cls_name",
+        why="it is a setting of FSDP",
+        instead="set fsdp_config: {transformer_layer_cls_to_wrap: the class's name}",
     ),
     **_refuse(
         *("sequence_parallel", "sequence_parallel_size"),

@@ -11,7 +11,7 @@ from hpcbench.catalog.dataset_words import split_word
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
-from hpcbench.schemas.arguments import GENERATION_ARGUMENTS, DataArgs, ModelArgs, PreferenceArgs
+from hpcbench.schemas.arguments import GENERATION_ARGUMENTS, DataArgs, ModelArgs, ParallelArgs, PreferenceArgs
 from hpcbench.schemas.request import JobRequest
 
 SHOWN_CHANGES = 3
@@ -77,7 +77,7 @@ QUANTIZATION_ARGS = ("quantization_bit", "bnb_4bit_comp_dtype", "bnb_4bit_quant_
 ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "args": frozenset(
         {
-            *("attn_impl", "quant_method", "plain_text", *PreferenceArgs.model_fields),
+            *("attn_impl", "quant_method", "plain_text", *ParallelArgs.model_fields, *PreferenceArgs.model_fields),
             *(
                 "peft_config",
                 "target_regex",

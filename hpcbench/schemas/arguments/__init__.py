@@ -14,6 +14,7 @@ from hpcbench.schemas.arguments.hub import HubArgs
 from hpcbench.schemas.arguments.images import ImageArgs
 from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, GENERATION_ARGUMENTS, InferArgs
 from hpcbench.schemas.arguments.model import ModelArgs
+from hpcbench.schemas.arguments.parallel import ParallelArgs
 from hpcbench.schemas.arguments.preference import LOSS_TYPES, WITH_REFERENCE, PreferenceArgs, RlhfType
 from hpcbench.schemas.arguments.sft import GROUPS, QUANTIZABLE, SftArgs
 from hpcbench.schemas.arguments.training import TrainingArgs
@@ -39,6 +40,7 @@ __all__ = [
     "ImageArgs",
     "InferArgs",
     "ModelArgs",
+    "ParallelArgs",
     "PreferenceArgs",
     "RlhfType",
     "SftArgs",

@@ -294,7 +294,6 @@ FOLLOWED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "padding_free": {"args": {"packing": True}},
     "response_prefix": {"args": {"template_type": "chatml"}},
     "deepspeed": {"requirements": {"gpu": 2, "ddp": 2}, "args": {"quantization_bit": 4}},
-    "fsdp": {"requirements": {"gpu": 2, "ddp": 1}},
     "sequence_parallel_size": {"args": {"max_length": 512, "gradient_checkpointing": True}},
     "auto_find_batch_size": {"args": {"batch_size": 2, "test_oom_error": True}},
     "ignore_data_skip": {"args": {"resume_from_checkpoint": "checkpoint", "resume_only_model": True}},
