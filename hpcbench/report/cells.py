@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hpcbench.report.facts import Facts
@@ -9,6 +10,8 @@ from hpcbench.schemas.arguments import SftArgs
 
 _WIDE = 1e12
 """No figure of ours is larger; what is gets an exponent, so that a cell stays a cell."""
+_NAMED_BITS = re.compile(r"int(\d+)|(\d+)[-_]?bit", re.IGNORECASE)
+"""In the name of a model: `int4` or `2bit`."""
 _LONGEST_VALUE = 40
 """Characters of a setting in a cell."""
 _COMMON_FILE_NAMES = ("train", "data", "dataset")
@@ -145,8 +148,16 @@ def _short(value: object) -> str:
 
 
 def quantization_text(args: SftArgs) -> str:
-    """Return how the base's weights are held, as the tables of SWIFT 2.x write it: bf16, or for example int4 (bnb)."""
-    return f"int{args.quantization_bit} (bnb)" if args.quantization_bit else args.dtype
+    """Return how the base's weights are held, as the tables of SWIFT 2.x write it: bf16, or for example int4 (bnb).
+
+    Of a base that comes quantized, by quant_method, the bits are those that its name says: int4 (gptq), or gptq.
+    """
+    if args.quantization_bit:
+        return f"int{args.quantization_bit} (bnb)"
+    if args.quant_method is None:
+        return args.dtype
+    found = _NAMED_BITS.search(args.model_name)
+    return args.quant_method if found is None else f"int{found[1] or found[2]} ({args.quant_method})"
 
 
 def model_form(facts: Facts) -> str | None:

@@ -26,6 +26,8 @@ QUANTIZED: Final[Mapping[str, Mapping[str, Any]]] = {
 """Configurations of quantised weights, by the form of the weights."""
 _FORMS: Final = {"-int4": "gptq-int4", "-int8": "gptq-int8", "-awq": "awq", "-1x16": "aqlm"}
 
+_MODEL_KEYS: Final = ("model_type", "model", "model_id_or_path")
+
 MakeModel = Callable[[Path, Mapping[str, Any] | None], object]
 """Writes a model into a folder; gets the configuration of quantised weights, or None for plain ones."""
 
@@ -36,13 +38,21 @@ def suite_files() -> list[Path]:
 
 
 def models_of(files: list[Path]) -> list[str]:
-    """Return the names and ids of the models that suites name."""
-    found = set()
+    """Return the names and ids of the models that suites name, in a matrix too."""
+    found: set[str] = set()
     for file in files:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-        for args in (document["args"], *(experiment.get("args", {}) for experiment in document["experiment"])):
-            found |= {args[key] for key in ("model_type", "model", "model_id_or_path") if key in args}
+        found |= _models_in(yaml.safe_load(file.read_text(encoding="utf-8")))
     return sorted(found)
+
+
+def _models_in(value: object) -> set[str]:
+    if isinstance(value, list):
+        return {name for item in value for name in _models_in(item)}
+    if not isinstance(value, dict):
+        return set()
+    found = {name for key, inner in value.items() if key not in _MODEL_KEYS for name in _models_in(inner)}
+    named = [value[key] for key in _MODEL_KEYS if key in value]
+    return found | {name for names in named for name in (names if isinstance(names, list) else [names])}
 
 
 def write_stand_ins(home: Path, models: list[str], make_model: MakeModel) -> dict[str, str]:

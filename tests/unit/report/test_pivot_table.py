@@ -9,7 +9,7 @@ import pytest
 from hpcbench.errors import ReportError
 from hpcbench.report import render
 from hpcbench.report.facts import facts_of
-from hpcbench.report.pivot_settings import base_model_texts
+from hpcbench.report.pivot_settings import base_model_texts, setting_text
 from hpcbench.report.pivot_table import pivot_notes, pivot_table
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.report_options import ReportOptions
@@ -128,6 +128,19 @@ def test_memory_without_a_gpu_is_marked() -> None:
 def test_quantized_base_keeps_its_name_where_no_row_has_the_base_itself() -> None:
     assert base_model_texts(["qwen-7b-chat-int4"]) == ("qwen-7b-chat-int4",)
     assert base_model_texts(["q-gptq-int8", "q", "q_awq", "q-4bit", "r-int4"]) == ("q", "q", "q", "q", "r-int4")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "expected"),
+    [("q-chat-int4", "gptq", "int4 (gptq)"), ("q-2bit-1x16", "aqlm", "int2 (aqlm)"), ("q-awq", "awq", "awq")],
+)
+def test_quantized_base_that_ran_out_of_memory_says_what_it_was_asked_to_be(
+    name: str, method: str, expected: str
+) -> None:
+    args = {"model_type": name, "quant_method": method}
+    job = make_job("a", "train", suite="sweep", args=args, state=JobState.OUT_OF_MEMORY)
+    view = ExperimentView(suite="sweep", name="a", cmd="sft", main=job)
+    assert setting_text(facts_of(view), "quantization") == expected
 
 
 def test_setting_that_does_not_exist_is_refused() -> None:

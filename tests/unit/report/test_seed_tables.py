@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cache
 from html import unescape
 from typing import Any
 
@@ -24,82 +22,22 @@ from tests.support.benchmark_tables import (
     sweep_experiments,
     tuner_experiments,
 )
-from tests.support.places import shared
+from tests.support.published_tables import FEW_SHOTS, LISTS, SWEEPS, published_table, report_of
 from tests.support.report_parts import COLLECTED_AT, make_job
 
-LM_EVAL, TIMES, SPEEDS = "001_80ec32dee551a213.txt", "002_3f7b04db992fba31.txt", "004_4db542d1929a5ca8.txt"
-MODEL, MEMORY, PARAMETERS = "model_type", "memory_peak_gib", "num_trainable_parameters"
-RANK = ("lora_rank", "lora_target_modules")
-SWITCHES = ("use_flash_attn", "gradient_checkpointing")
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A table, what makes it, and the cells that come out differently: ours, theirs."""
-
-    file: str
-    number: int
-    options: ReportOptions
-    exceptions: dict[tuple[str, str], str] = field(default_factory=dict)
-    """With the reason."""
-
-
-def in_minutes(number: int, *by: str, exceptions: dict[tuple[str, str], str] | None = None) -> Case:
-    """A table that has its units in the cells, and times below the header Training Speed."""
-    value = ("train_time_min", "memory_peak_mib", *([PARAMETERS] if by == RANK else []))
-    headers = {"train_time_min": "Training Speed"}
-    options = ReportOptions(layout="pivot", by=(MODEL, *by), value=value, units="cell", headers=headers)
-    return Case(TIMES, number, options, exceptions or {})
-
-
-def per_second(number: int, *by: str) -> Case:
-    """A table that has its units in the header."""
-    value = ("train_samples_per_second", MEMORY, *([PARAMETERS] if by == RANK else []))
-    return Case(SPEEDS, number, ReportOptions(layout="pivot", by=(MODEL, *by), value=value))
-
-
 REMARK = "a remark of the table's author on the setting, which no record has"
-SWEEPS = {
-    "times of quantizations": in_minutes(0, "quantization", exceptions={("11.73min", "11.73"): "its unit is missing"}),
-    "times of lengths, full": in_minutes(1, "max_length"),
-    "times of lengths, lora": in_minutes(2, "max_length"),
-    "times of batch sizes": in_minutes(3, "batch_size"),
-    "times of attention and checkpointing": in_minutes(4, *SWITCHES),
-    "times of models": in_minutes(5),
-    "times of ranks and targets": in_minutes(6, *RANK, exceptions={("33.55M", "33.55MB"): "parameters are not bytes"}),
-    "speeds of quantizations": per_second(0, "quantization"),
-    "speeds of lengths, lora": per_second(1, "max_length"),
-    "speeds of lengths, full": per_second(2, "max_length"),
-    "speeds of batch sizes": per_second(3, "batch_size"),
-    "speeds of attention and checkpointing": per_second(4, *SWITCHES),
-    "speeds of ranks and targets": per_second(5, *RANK),
-    "speeds of gradient accumulation": per_second(6, "gradient_accumulation_steps"),
-    "sequence parallel": Case(
-        SPEEDS,
-        7,
-        ReportOptions(
-            layout="pivot",
-            by=(MODEL, "dataset_tokens", "gpu/sequence_parallel_size"),
-            value=("num_steps", "steps_per_second", "memory_peak_g"),
-            units="cell",
-            headers={
-                MODEL: "Model",
-                "dataset_tokens": "Dataset",
-                "gpu/sequence_parallel_size": "Hyper params",
-                "num_steps": "Total steps",
-                "steps_per_second": "Train speed",
-                "memory_peak_g": "Gpu memory",
-            },
-        ),
-        {
-            ("gpu=2/sequence_parallel_size=1", "gpu=2/sequence_parallel_size=1(双GPU DDP基准测试)"): REMARK,
-            ("gpu=2/sequence_parallel_size=2", "gpu=2/sequence_parallel_size=2(双GPU序列并行2)"): REMARK,
-            ("gpu=4/sequence_parallel_size=4", "gpu=4/sequence_parallel_size=4(四GPU序列并行4)"): REMARK,
-            ("gpu=4/sequence_parallel_size=2", "gpu=4/sequence_parallel_size=2(四GPU序列并行2)"): REMARK,
-            ("0.3iter/s(5h13min total)", "0.30iter/s(5h13min total)"): "beside 0.5 and 1, rounded by hand",
-        },
-    ),
-}  # fmt: skip
+DIFFERENCES: dict[str, dict[tuple[str, str], str]] = {
+    "quantization-2023": {("11.73min", "11.73"): "its unit is missing"},
+    "lora-rank-2023": {("33.55M", "33.55MB"): "parameters are not bytes"},
+    "sequence-parallel": {
+        ("gpu=2/sequence_parallel_size=1", "gpu=2/sequence_parallel_size=1(双GPU DDP基准测试)"): REMARK,
+        ("gpu=2/sequence_parallel_size=2", "gpu=2/sequence_parallel_size=2(双GPU序列并行2)"): REMARK,
+        ("gpu=4/sequence_parallel_size=4", "gpu=4/sequence_parallel_size=4(四GPU序列并行4)"): REMARK,
+        ("gpu=4/sequence_parallel_size=2", "gpu=4/sequence_parallel_size=2(四GPU序列并行2)"): REMARK,
+        ("0.3iter/s(5h13min total)", "0.30iter/s(5h13min total)"): "beside 0.5 and 1, rounded by hand",
+    },
+}
+"""Cells that come out differently: ours and theirs, with the reason."""
 TUNERS: dict[str, dict[tuple[str, str], str]] = {
     "tuners": {
         ("7721.3245(100.0000%)", "-"): "two rows of lisa that were added by hand; a record always has its parameters"
@@ -110,15 +48,7 @@ TUNERS: dict[str, dict[tuple[str, str], str]] = {
             "",
         ): "a row of lora without its settings"
     },
-    "exports": {},
-    "awq": {},
-    "aqlm": {},
 }
-
-
-@cache
-def _text(file: str) -> str:
-    return shared(f"seeds/{file}").read_text(encoding="utf-8")
 
 
 def _collection(experiments: tuple[ExperimentView, ...], report: ReportOptions | None = None) -> Collection:
@@ -128,28 +58,24 @@ def _collection(experiments: tuple[ExperimentView, ...], report: ReportOptions |
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_table_is_made_from_records(name: str) -> None:
-    case = SWEEPS[name]
-    theirs = html_tables(_text(case.file))[case.number]
-    table = pivot_table([facts_of(view) for view in sweep_experiments(theirs)], case.options)
+    theirs = published_table(SWEEPS[name])
+    table = pivot_table([facts_of(view) for view in sweep_experiments(theirs)], report_of(name))
     ours = [[column.header for column in table.columns], *([cell.text for cell in cells] for cells in table.cells)]
-    assert differences(ours, theirs.rows) == set(case.exceptions)
+    assert differences(ours, theirs.rows) == set(DIFFERENCES.get(name, ()))
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_table_spans_rows_as_the_benchmark_does(name: str) -> None:
-    case = SWEEPS[name]
-    theirs = html_tables(_text(case.file))[case.number]
-    report = case.options.model_copy(update={"row_spans": True})
-    text = render(_collection(sweep_experiments(theirs), report), format="markdown")
+    theirs = published_table(SWEEPS[name])
+    text = render(_collection(sweep_experiments(theirs), report_of(name)), format="markdown")
     (ours,) = html_tables(text)
-    assert differences(ours.rows, theirs.rows) == set(case.exceptions)
+    assert differences(ours.rows, theirs.rows) == set(DIFFERENCES.get(name, ()))
     assert ours.spans == theirs.spans
 
 
 def test_sweep_table_in_html_spans_rows_too() -> None:
-    case = SWEEPS["speeds of lengths, lora"]
-    theirs = html_tables(_text(case.file))[case.number]
-    page = render(_collection(sweep_experiments(theirs)), format="html", options=case.options)
+    theirs = published_table(SWEEPS["lengths-lora"])
+    page = render(_collection(sweep_experiments(theirs)), format="html", options=report_of("lengths-lora"))
     ours = html_tables(page)[0]
     assert differences(ours.rows, theirs.rows) == set()
     assert ours.spans == theirs.spans
@@ -157,30 +83,30 @@ def test_sweep_table_in_html_spans_rows_too() -> None:
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_table_in_plain_markdown_leaves_covered_cells_empty(name: str) -> None:
-    case = SWEEPS[name]
-    theirs = html_tables(_text(case.file))[case.number]
-    text = render(_collection(sweep_experiments(theirs)), format="markdown", options=case.options)
+    theirs = published_table(SWEEPS[name])
+    options = report_of(name).model_copy(update={"row_spans": False})
+    text = render(_collection(sweep_experiments(theirs)), format="markdown", options=options)
     (ours,) = pipe_tables(text)
     covered = {(row + below, column) for (row, column), span in theirs.spans.items() for below in range(1, span)}
     expected = [
         ["" if (row, column) in covered else cell for column, cell in enumerate(cells)]
         for row, cells in enumerate(theirs.rows)
     ]
-    assert differences(_unescaped(ours), expected) == set(case.exceptions)
+    assert differences(_unescaped(ours), expected) == set(DIFFERENCES.get(name, ()))
 
 
-@pytest.mark.parametrize(("number", "name"), list(enumerate(TUNERS)))
-def test_tuner_table_is_made_from_records(number: int, name: str) -> None:
-    theirs = pipe_tables(_text(SPEEDS))[number]
-    make = export_experiments if name == "exports" else tuner_experiments
-    text = render(_collection(make(theirs)), format="markdown", options=ReportOptions(layout="swift"))
+@pytest.mark.parametrize("name", LISTS)
+def test_tuner_table_is_made_from_records(name: str) -> None:
+    theirs = published_table(LISTS[name])
+    make = export_experiments if name == "export" else tuner_experiments
+    text = render(_collection(make(theirs)), format="markdown", options=report_of(name))
     (ours,) = pipe_tables(text)
-    assert differences(_unescaped(ours), theirs.rows) == set(TUNERS[name])
+    assert differences(_unescaped(ours), theirs.rows) == set(TUNERS.get(name, ()))
 
 
 def test_table_of_lm_eval_is_made_from_records() -> None:
-    (theirs,) = [table for table in pipe_tables(_text(LM_EVAL)) if table.header[0] == "Tasks"]
-    text = render(_collection((_evaluated(theirs),)), format="markdown", options=ReportOptions(layout="lm-eval"))
+    theirs = published_table(FEW_SHOTS)
+    text = render(_collection((_evaluated(theirs),)), format="markdown", options=report_of("few-shots"))
     (ours,) = pipe_tables(text)
     assert differences(_unescaped(ours), theirs.rows) == {("strict-match", "trict-match")}  # a slip of the pen
 
