@@ -42,6 +42,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "packing": {"sft_type": "lora", "packing": True, "max_length": 120, "batch_size": 1},
 }  # fmt: skip
 ARCHITECTURES = ("qwen2", "llama")
+CASES = [(method, architecture) for method in METHODS for architecture in ARCHITECTURES]
+ORDINARY_CASES = [case for case in CASES if "qwen2" in case or case[0] in {"full", "lora", "llamapro", "packing"}]
+"""The others are left to `make test-long`: what a method does depends on the architecture by the names of its layers."""
 MERGEABLE = ("lora", "lora+", "rslora", "dora", "adalora", "ia3", "neftune", "packing")
 """Whose adapter is one of peft's."""
 

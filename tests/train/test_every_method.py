@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from hpcbench.worker.progress_file import read_eval_losses, read_steps
 from hpcbench.worker.train import trainer as trainer_module
 from tests.support import evaluations
 from tests.support.methods import (
-    ARCHITECTURES,
     BATCHES_PER_STEP,
+    CASES,
     MERGEABLE,
-    METHODS,
+    ORDINARY_CASES,
     SAVE_STEPS,
     Training,
     Trainings,
@@ -40,7 +41,13 @@ from tests.support.places import ROOT
 from tests.support.tiny_models import make_llama_folder, read_history, read_metrics, train_here
 from tests.train.test_evaluate import CHOICES, read_samples, run_eval
 
-pytestmark = [pytest.mark.train, pytest.mark.parametrize("architecture", ARCHITECTURES)]
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.parametrize(
+        ("method", "architecture"),
+        [pytest.param(*case, marks=() if case in ORDINARY_CASES else pytest.mark.long) for case in CASES],
+    ),
+]
 
 FINGERPRINT = "f" * 64
 
@@ -78,7 +85,6 @@ def losses(job: JobPaths) -> list[float | None]:
     return [step.loss for step in read_steps(job, FINGERPRINT)]
 
 
-@pytest.mark.parametrize("method", METHODS)
 def test_a_method_learns_and_resumes_to_the_last_bit(
     tmp_path: Path, trainings: Trainings, processes: ForkServerContext, method: str, architecture: str
 ) -> None:
@@ -123,29 +129,37 @@ def test_a_method_learns_and_resumes_to_the_last_bit(
 
 
 @pytest.fixture(scope="module")
-def fresh_logits(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """Logits of all last checkpoints, from one process that has trained nothing."""
+def fresh_logits(
+    trainings: Trainings, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], dict[str, torch.Tensor]]:
+    """Logits of all last checkpoints, from a process that has trained nothing: one for ordinary cases, one for long."""
     from safetensors.torch import load_file
 
-    jobs = [str(trainings.get(method, architecture).job.folder) for method in METHODS for architecture in ARCHITECTURES]
-    output = tmp_path_factory.mktemp("fresh") / "logits.safetensors"
-    code = f"from tests.support.methods import write_logits\nwrite_logits({jobs!r}, {str(output)!r})"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    folder = ROOT
-    subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True, timeout=300)
-    return load_file(output)
+    @functools.cache
+    def compute(*, ordinary: bool) -> dict[str, torch.Tensor]:
+        jobs = [str(trainings.get(*case).job.folder) for case in CASES if (case in ORDINARY_CASES) is ordinary]
+        output = tmp_path_factory.mktemp("fresh") / "logits.safetensors"
+        code = f"from tests.support.methods import write_logits\nwrite_logits({jobs!r}, {str(output)!r})"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=300)
+        return load_file(output)
+
+    return lambda *case: compute(ordinary=case in ORDINARY_CASES)
 
 
-@pytest.mark.parametrize("method", METHODS)
 def test_a_fresh_process_computes_the_trained_models_logits(
-    trainings: Trainings, fresh_logits: dict[str, torch.Tensor], tokenizer: Any, method: str, architecture: str
+    trainings: Trainings,
+    fresh_logits: Callable[[str, str], dict[str, torch.Tensor]],
+    tokenizer: Any,
+    method: str,
+    architecture: str,
 ) -> None:
     training = trainings.get(method, architecture)
-    folder = str(training.job.folder)
-    assert (fresh_logits[folder] == training.logits).all()
-    assert (f"{folder} merged" in fresh_logits) == (method in MERGEABLE)
+    folder, logits = str(training.job.folder), fresh_logits(method, architecture)
+    assert (logits[folder] == training.logits).all()
+    assert (f"{folder} merged" in logits) == (method in MERGEABLE)
     if method in MERGEABLE:
-        torch.testing.assert_close(fresh_logits[f"{folder} merged"], training.logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits[f"{folder} merged"], training.logits, atol=1e-4, rtol=1e-4)
     args = read_args(training.job)
     rows = encode_samples(load_splits(args).validation, Template.from_args(args, tokenizer)).rows
     loss, _ = mean_cross_entropy(training.model, rows, 2, "cpu")
@@ -165,7 +179,6 @@ def expected_logprobs(training: Training, tokenizer: Any, samples: list[dict[str
     return torch.tensor(found).reshape(len(samples), len(CHOICES))
 
 
-@pytest.mark.parametrize("method", METHODS)
 def test_lm_eval_scores_with_the_trained_model(
     tmp_path: Path, trainings: Trainings, tokenizer: Any, method: str, architecture: str
 ) -> None:
