@@ -7,7 +7,6 @@ figures over the runs of either side. A metric that not all runs of an experimen
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -28,11 +27,12 @@ from hpcbench.compare.runs import FIGURES, NOT_MEASURED, Experiment, Run, RunSco
 from hpcbench.compare.statistics import (
     MissingAnalysisError,
     Significance,
+    UnpairedScores,
     holm,
     mcnemar,
     num_resamples_for,
     paired_bootstrap,
-    unpaired_z,
+    unpaired,
     welch,
 )
 from hpcbench.errors import plural
@@ -172,22 +172,18 @@ def _paired_test(comparison: Comparison, paired: Paired, *num_runs: int) -> _Unt
 def _unpaired_test(
     comparison: Comparison, before: Sequence[RunScore], after: Sequence[RunScore], *, why: str
 ) -> _Untested:
-    errors = [_stderr_of_mean(scores) for scores in (before, after)]
-    old, new = errors
-    if old is None or new is None or comparison.difference is None:
+    old, new = _unpaired_scores(before), _unpaired_scores(after)
+    if old is None or new is None:
         reason = f"{why}, and lm-eval gives no standard error"
         return _Untested(comparison=comparison.model_copy(update={"not_tested": reason}))
-    difference = comparison.difference
-    return _Untested(comparison=comparison, run_test=lambda _: unpaired_z(difference, old, new), why=why)
+    return _Untested(comparison=comparison, run_test=lambda _: unpaired(old, new), why=why)
 
 
-def _stderr_of_mean(scores: Sequence[RunScore]) -> float | None:
-    """Return the error of the mean over runs: that of the documents, which all share, and that of the runs."""
+def _unpaired_scores(scores: Sequence[RunScore]) -> UnpairedScores | None:
     errors = [score.stderr for score in scores if score.stderr is not None]
     if len(errors) < len(scores):
         return None
-    between = stdev(score.value for score in scores) / math.sqrt(len(scores)) if len(scores) > 1 else 0.0
-    return math.hypot(fmean(errors), between)
+    return UnpairedScores(scores=tuple(score.value for score in scores), stderr=fmean(errors))
 
 
 def _compare_figure(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Scores = NDArray[np.float64]
 
-Method = Literal["mcnemar", "paired_bootstrap", "unpaired_z", "welch"]
+Method = Literal["mcnemar", "paired_bootstrap", "unpaired_z", "unpaired_t", "welch"]
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 9_999
@@ -30,6 +30,7 @@ ANALYSIS = "pip install 'hpcbench-llm[analysis]'"
 _SEED = 20_260_701
 _ROUNDING = 1e-12
 """Differences of sums in another order."""
+_MANY_TIMES = 1e6
 _CHUNK_NUMBERS = 4_000_000
 """Random numbers that are drawn at a time: 32 MB."""
 
@@ -158,13 +159,39 @@ def _error_of_means(before: Sequence[float], after: Sequence[float]) -> tuple[fl
     return error, error**4 / sum(square**2 / freedom for square, freedom in squares)
 
 
-def unpaired_z(difference: float, stderr_before: float, stderr_after: float) -> Significance | None:
-    """Test two scores on different documents by their standard errors; None where both errors are 0."""
-    error = math.hypot(stderr_before, stderr_after)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpairedScores:
+    """A side's scores on documents of which the other side may have others."""
+
+    scores: tuple[float, ...]
+    """One per run."""
+    stderr: float
+    """The standard error of a score that comes from its documents, which all runs of the side share."""
+
+
+def unpaired(before: UnpairedScores, after: UnpairedScores) -> Significance | None:
+    """Test two scores on different documents by their standard errors, and by the spread between runs where there is.
+
+    The error of the documents is taken as known, which gives a z-test; that of a few runs is not, so that with several
+    runs it is a t-test with Satterthwaite's degrees of freedom, to which known errors add none (Welch 1947).
+
+    Returns:
+        None where there is no error on either side.
+
+    Raises:
+        MissingAnalysisError: scipy is not installed, and a side has several runs.
+    """
+    difference = fmean(after.scores) - fmean(before.scores)
+    between, freedom = _error_of_means(before.scores, after.scores)
+    error = math.hypot(before.stderr, after.stderr, between)
     if error == 0:
         return None
-    p_value = math.erfc(abs(difference) / error / math.sqrt(2))
-    return Significance(method="unpaired_z", p_value=p_value, interval=_normal_interval(difference, error))
+    if between == 0:
+        p_value = math.erfc(abs(difference) / error / math.sqrt(2))
+        return Significance(method="unpaired_z", p_value=p_value, interval=_normal_interval(difference, error))
+    if error / between > _MANY_TIMES:  # the difference between t and z is far below any printed digit
+        between, freedom = error, _MANY_TIMES
+    return _t_test("unpaired_t", difference, error, freedom * (error / between) ** 4)
 
 
 def welch(before: Sequence[float], after: Sequence[float]) -> Significance | None:
@@ -181,14 +208,17 @@ def welch(before: Sequence[float], after: Sequence[float]) -> Significance | Non
     error, freedom = _error_of_means(before, after)
     if error == 0:
         return None
+    return _t_test("welch", fmean(after) - fmean(before), error, freedom)
+
+
+def _t_test(method: Method, difference: float, error: float, freedom: float) -> Significance:
     try:
         from scipy import special
     except ImportError as missing:
         raise MissingAnalysisError("scipy") from missing
-    difference = fmean(after) - fmean(before)
     reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
     return Significance(
-        method="welch",
+        method=method,
         p_value=2 * float(special.stdtr(freedom, -abs(difference) / error)),
         interval=(difference - reach, difference + reach),
     )

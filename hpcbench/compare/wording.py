@@ -44,6 +44,7 @@ METHODS: dict[Method, str] = {
     "mcnemar": "McNemar's exact test, with Bonett and Price's interval",
     "paired_bootstrap": "a paired bootstrap over documents, with the spread between runs where there are several",
     "unpaired_z": "a z-test by the standard errors, since scores could not be paired",
+    "unpaired_t": "a t-test by the standard errors and the spread between runs, since scores could not be paired",
     "welch": "Welch's t-test over the runs of either side",
 }
 OUTCOMES = {"passed": "passed", "failed": "FAILED", "not_judged": "FAILED, cannot be judged"}

@@ -84,6 +84,11 @@ def names_columns(options: ReportOptions) -> bool:
     return bool(options.columns or options.by or options.value or options.best)
 
 
+def has_other_tables(options: ReportOptions) -> bool:
+    """Return whether the options ask for another table than a row for each experiment."""
+    return options.layout not in {None, "table"} or bool(options.by) or options.best is not None
+
+
 def find_unknown(options: ReportOptions, known: KnownColumns) -> list[Unknown]:
     """Return the keys of the options that no column has; rows and figures of the layout `pivot` are its concern."""
     asked: list[tuple[str, str, Kind]] = [("columns", key, "column") for key in known.join(options.columns)]

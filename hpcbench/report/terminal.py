@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.cells import cell_len
@@ -21,6 +21,7 @@ from hpcbench.report import columns as c
 from hpcbench.report import infer_columns
 from hpcbench.report.causes import group_by_cause
 from hpcbench.report.cells import number_text
+from hpcbench.report.choose import KnownColumns, choose_columns, has_other_tables
 from hpcbench.report.column import Column
 from hpcbench.report.cost import cost_text
 from hpcbench.report.document import counts_text, moment_text
@@ -33,6 +34,7 @@ from hpcbench.report.ranking import main_column, ranked
 from hpcbench.report.rows import MISSING, Cell, Row, average, column_cells, merge_repeats, row_state_text
 from hpcbench.schemas.collection import Collection, SuiteView
 from hpcbench.schemas.progress import parse_progress
+from hpcbench.schemas.report_options import ReportOptions
 from hpcbench.schemas.states import STATE_STYLES, JobState
 
 _NAME_LIMIT = 30
@@ -115,6 +117,7 @@ def render_terminal(collection: Collection) -> TerminalReport:
 def _suite(suite: SuiteView, collected_at: str, *, width: int, ascii_only: bool) -> RenderableType:
     experiments = [facts_of(view) for view in suite.experiments]
     rows = merge_repeats(experiments)
+    columns = _columns(rows, suite.report) if rows else []
     name = _text(one_line(suite.name), "bold", ascii_only=ascii_only)
     parts: list[RenderableType] = [
         Text(),
@@ -128,9 +131,12 @@ def _suite(suite: SuiteView, collected_at: str, *, width: int, ascii_only: bool)
             Text(),
         ]
     if rows:
-        parts += _table(_choose_rows(rows), width=width, ascii_only=ascii_only)
+        parts += _table(_choose_rows(rows, columns), columns, width=width, ascii_only=ascii_only)
     if len(rows) > _MOST_ROWS:
-        parts.append(_text(_left_out(rows), "dim", ascii_only=ascii_only))
+        parts.append(_text(_left_out(rows, columns), "dim", ascii_only=ascii_only))
+    if has_other_tables(suite.report):
+        text = f"the tables that the suite asks for: {command('collect', suite.name, '--format', 'markdown')}"
+        parts.append(_text(text, "dim", ascii_only=ascii_only))
     if cost := cost_text(experiments):
         parts.append(_text(f"cost: {cost}", "dim", ascii_only=ascii_only))
     failures = failures_of(experiments)
@@ -146,19 +152,19 @@ def _suite(suite: SuiteView, collected_at: str, *, width: int, ascii_only: bool)
     return Group(*parts, *([Text(), *notices] if notices else []))
 
 
-def _choose_rows(rows: Sequence[Row]) -> Sequence[Row]:
+def _choose_rows(rows: Sequence[Row], columns: Sequence[Column]) -> Sequence[Row]:
     """Return all rows as the suite has them, or the best of many."""
     if len(rows) <= _MOST_ROWS:
         return rows
-    return ranked(rows, main_column(rows, _columns(rows)))[:_BEST_ROWS]
+    return ranked(rows, main_column(rows, columns))[:_BEST_ROWS]
 
 
-def _left_out(rows: Sequence[Row]) -> str:
+def _left_out(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """Return how many rows are not shown, by state, and which figure the others are the best by."""
-    shown = {id(row) for row in _choose_rows(rows)}
+    shown = {id(row) for row in _choose_rows(rows, columns)}
     counts = Counter(_state_of_all(row) for row in rows if id(row) not in shown)
     told = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    column = main_column(rows, _columns(rows))
+    column = main_column(rows, columns)
     by = "" if column is None else f", the best by {_header(column).replace(chr(10), ' ')}"
     return f"{_BEST_ROWS} of {len(rows)} rows{by}; not shown here: {told}; see the report"
 
@@ -168,8 +174,8 @@ def _state_of_all(row: Row) -> str:
     return states.pop() if len(states) == 1 else "with repeats that did not all complete"
 
 
-def _table(rows: Sequence[Row], *, width: int, ascii_only: bool) -> list[RenderableType]:
-    drawn = [_draw(column, rows, ascii_only=ascii_only) for column in _columns(rows)]
+def _table(rows: Sequence[Row], columns: Sequence[Column], *, width: int, ascii_only: bool) -> list[RenderableType]:
+    drawn = [_draw(column, rows, ascii_only=ascii_only) for column in columns]
     if all(row.completed for row in rows) and _width(drawn) > width:
         drawn.pop()  # the title says already that everything is completed
     drawn, left_out = _fit(drawn, width)
@@ -186,9 +192,15 @@ def _table(rows: Sequence[Row], *, width: int, ascii_only: bool) -> list[Rendera
     return [table, _text(f"not shown here: {names}; see the report", "dim", ascii_only=ascii_only)]
 
 
-def _columns(rows: Sequence[Row]) -> list[Column]:
-    """Return the columns that have something to say: scores, losses, speeds and memory, then what differs."""
-    return [c.NAME, *(column for column in table_columns(rows)[1:] if column.key != c.STATE.key), c.STATE]
+def _columns(rows: Sequence[Row], options: ReportOptions) -> list[Column]:
+    """Return the columns of the suite's `report:` block, else those that have something to say about the rows."""
+    chosen = table_columns(rows)
+    if options.columns and not has_other_tables(options):
+        known = KnownColumns([facts for row in rows for facts in row.members])
+        chosen = choose_columns(options.columns, known) or chosen
+        headed = (replace(column, short=options.headers.get(column.key, column.short)) for column in chosen)
+        chosen = tuple(headed)
+    return [c.NAME, *(column for column in chosen if column.key not in {c.NAME.key, c.STATE.key}), c.STATE]
 
 
 def _fit(columns: Sequence[_Drawn], width: int) -> tuple[list[_Drawn], list[_Drawn]]:

@@ -14,12 +14,13 @@ from hpcbench.compare.statistics import (
     NUM_RESAMPLES,
     MissingAnalysisError,
     Stratum,
+    UnpairedScores,
     exact_mcnemar,
     holm,
     mcnemar,
     num_resamples_for,
     paired_bootstrap,
-    unpaired_z,
+    unpaired,
     welch,
 )
 
@@ -162,27 +163,57 @@ class TestPairedBootstrap:
 
 
 class TestUnpaired:
-    def test_it_is_the_z_test(self) -> None:
+    def test_of_single_runs_it_is_the_z_test(self) -> None:
         from scipy.stats import norm
 
-        found = unpaired_z(0.05, 0.02, 0.03)
+        found = unpaired(side(0.50, stderr=0.02), side(0.55, stderr=0.03))
 
         assert found is not None
+        assert found.method == "unpaired_z"
         assert found.p_value == pytest.approx(2 * norm.sf(0.05 / math.hypot(0.02, 0.03)))
         assert found.interval == pytest.approx((0.05 - 1.959964 * 0.0360555, 0.05 + 1.959964 * 0.0360555), abs=1e-6)
 
+    def test_of_several_runs_without_an_error_of_the_documents_it_is_welchs(self) -> None:
+        before, after = (0.31, 0.33, 0.29), (0.36, 0.35, 0.41, 0.39)
+        found, by_welch = unpaired(side(*before), side(*after)), welch(before, after)
+
+        assert found is not None
+        assert by_welch is not None
+        assert found.method == "unpaired_t"
+        assert (found.p_value, *found.interval) == pytest.approx((by_welch.p_value, *by_welch.interval))
+
+    def test_runs_of_no_spread_to_speak_of_change_nothing(self) -> None:
+        by_documents = unpaired(side(0.5, stderr=0.02), side(0.55, stderr=0.03))
+        found = unpaired(side(0.5, 0.5 + 1e-14, stderr=0.02), side(0.55, 0.55, stderr=0.03))
+
+        assert found is not None
+        assert by_documents is not None
+        assert found.p_value == pytest.approx(by_documents.p_value, abs=1e-6)
+
+    def test_without_an_effect_two_runs_a_side_find_at_most_one_in_about_ten_cases(self) -> None:
+        """Runs that differ as much as a score's standard error: a z-test finds chance significant in 16 of 100."""
+        draw = random.Random(4)
+        cases = [[side(draw.gauss(0.5, 0.03), draw.gauss(0.5, 0.03), stderr=0.001) for _ in "ab"] for _ in range(400)]
+        found = [result for before, after in cases if (result := unpaired(before, after)) is not None]
+
+        assert 4 <= sum(result.p_value < 0.05 for result in found) <= 30
+
     def test_scores_without_errors_are_not_tested(self) -> None:
-        assert unpaired_z(0.5, 0.0, 0.0) is None
+        assert unpaired(side(0.0), side(0.5)) is None
+        assert unpaired(side(0.25, 0.25), side(0.5, 0.5)) is None
+
+
+def side(*scores: float, stderr: float = 0.0) -> UnpairedScores:
+    return UnpairedScores(scores=scores, stderr=stderr)
 
 
 def test_paired_scores_show_what_unpaired_ones_hide() -> None:
     """220 documents, 30 gained and 12 lost, 68 solved by both: the case of lm-evaluation-harness pull request 3868."""
     before, after = (68 + 12) / 220, (68 + 30) / 220
-    errors = [math.sqrt(score * (1 - score) / 219) for score in (before, after)]
-    unpaired = unpaired_z(after - before, *errors)
+    found = unpaired(*(side(score, stderr=math.sqrt(score * (1 - score) / 219)) for score in (before, after)))
 
-    assert unpaired is not None
-    assert round(unpaired.p_value, 3) == 0.080
+    assert found is not None
+    assert round(found.p_value, 3) == 0.080
     assert round(mcnemar(220, 30, 12).p_value, 3) == 0.008
 
 

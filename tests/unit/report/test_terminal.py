@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from hpcbench.report.terminal import render_terminal
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
+from hpcbench.schemas.report_options import ReportOptions
 from tests.conftest import Golden
 from tests.support import report_cases as cases
 from tests.support import report_parts as parts
@@ -122,3 +125,26 @@ def test_brackets_in_names_are_no_markup() -> None:
     assert "[red]a[/red]" in text
     assert "[b]s" in text
     assert "[x]" in text
+
+
+def with_report(collection: Collection, **options: Any) -> Collection:
+    suite = replace(collection.suites[0], report=ReportOptions(**options))
+    return replace(collection, suites=(suite,))
+
+
+def test_the_columns_that_a_suite_names_are_shown_in_their_order_under_their_headers() -> None:
+    options = {"columns": ("eval_loss", "name", "train_loss"), "headers": {"train_loss": "of training"}}
+    text = printed(with_report(cases.tuner(), **options), width=120)
+    head = next(line for line in text.splitlines() if "of training" in line)
+    assert head.split() == ["experiment", "loss", "of", "training", "state"]
+
+
+def test_columns_that_no_experiment_has_leave_the_usual_ones() -> None:
+    assert printed(with_report(cases.tuner(), columns=("nothing",)), width=120) == printed(cases.tuner(), width=120)
+
+
+@pytest.mark.parametrize("options", [{"layout": "pivot"}, {"by": ("lora_rank",)}, {"best": "eval_loss"}])
+def test_what_shows_other_tables_of_a_suite_is_named(options: dict[str, Any]) -> None:
+    text = printed(with_report(cases.tuner(), **options), width=120)
+    name = cases.tuner().suites[0].name
+    assert f"the tables that the suite asks for: hpcbench collect {name} --format markdown" in text
