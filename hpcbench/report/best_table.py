@@ -43,7 +43,11 @@ def best_table(column: Column, rows: Sequence[Row], *, top: int | None, columns:
     shown = ranked_rows(column, rows)[:top]
     experiments = [facts for row in rows for facts in row.members]
     others = columns or (
-        *(other for other in result_columns(experiments) if any(other.get(facts) is not None for facts in experiments)),
+        *(
+            other
+            for other in result_columns(experiments)
+            if any(other.value(facts) is not None for facts in experiments)
+        ),
         *told_settings(experiments),
         CHECKPOINT,
     )
@@ -64,7 +68,7 @@ def _checkpoint_cell(column: Column, row: Row) -> Cell:
     sign = -1.0 if column.better == "higher" else 1.0
     best = min(
         row.members,
-        key=lambda facts: sign * value if isinstance(value := column.get(facts), (int, float)) else math.inf,
+        key=lambda facts: sign * value if isinstance(value := column.value(facts), (int, float)) else math.inf,
     )
     path = _checkpoint(best)
     return Cell(text=MISSING, kind="missing") if path is None else Cell(text=str(path))

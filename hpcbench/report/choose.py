@@ -39,7 +39,7 @@ class KnownColumns:
         shown = (c.NAME, c.STATE, *result_columns(self.experiments), *told_settings(self.experiments))
         self.by_key = {column.key: column for column in (*c.DATA_ONLY, *cost.DATA_ONLY, *shown)}
         self.by_dataset = columns_by_dataset(self.experiments)
-        with_value = (column for column in shown if any(column.get(facts) is not None for facts in self.experiments))
+        with_value = (column for column in shown if any(column.value(facts) is not None for facts in self.experiments))
         self.told = tuple(dict.fromkeys((*self.by_dataset, *(column.key for column in with_value))))
 
     def find(self, key: str) -> tuple[Column, ...]:

@@ -52,10 +52,17 @@ class Column:
     brief: Callable[[Facts], str] | None = None
     """Cell in the terminal, where it is shorter."""
 
+    def value(self, facts: Facts) -> Raw:
+        """Return what `get` reads, which is kept: a table asks for each value several times, from cells to notes."""
+        get, known = self.get, facts.values
+        if get not in known:
+            known[get] = get(facts)
+        return known[get]
+
 
 def cell_text(column: Column, facts: Facts) -> str | None:
     """Return the cell of one experiment, or None where nothing is known."""
-    raw = column.get(facts)
+    raw = column.value(facts)
     if raw is None:
         return None
     if column.show is not None:

@@ -65,10 +65,7 @@ def cost_of(experiments: Iterable[Facts]) -> Cost:
     found = list(experiments)
     records = [record for facts in found for record in facts.records]
     return Cost(
-        gpu_hours=_sum(map(gpu_hours, found)),
-        energy_wh=_sum(map(energy_wh, found)),
-        queue_wait_s=_sum(map(queue_wait_s, found)),
-        wall_time_s=_sum(map(wall_time_s, found)),
+        **{column.key: _sum(_number(column.value(facts)) for facts in found) for column in SUMS},
         num_jobs=len(records),
         num_energy_unknown=sum(
             _num_gpus(job) != 0 and _energy_wh(job.record) is None
@@ -134,7 +131,7 @@ def cost_table(rows: Sequence[Row]) -> Table | None:
     Repeats are added up; of what a start used, the most is shown.
     """
     experiments = [facts for row in rows for facts in row.members]
-    known = [column for column in COLUMNS if any(column.get(facts) not in {None, 0} for facts in experiments)]
+    known = [column for column in COLUMNS if any(column.value(facts) not in {None, 0} for facts in experiments)]
     if not known:
         return None
     cells = [(_cell(NAME, row.name), *(_row_cell(column, row.members) for column in known)) for row in rows]
@@ -152,12 +149,12 @@ def cost_notes(table: Table | None) -> tuple[str, ...]:
 def _row_cell(column: Column, members: Sequence[Facts]) -> Cell:
     if column in SUMS:
         return _sum_cell(column, members)
-    most = max(members, key=lambda facts: value if (value := _number(column.get(facts))) is not None else -1.0)
+    most = max(members, key=lambda facts: value if (value := _number(column.value(facts))) is not None else -1.0)
     return _cell(column, cell_text(column, most))
 
 
 def _sum_cell(column: Column, members: Sequence[Facts]) -> Cell:
-    total = _sum(_number(column.get(facts)) for facts in members)
+    total = _sum(_number(column.value(facts)) for facts in members)
     if total is None:
         return _cell(column, None)
     is_time = column.show is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hpcbench.report.escape import one_line
@@ -30,23 +30,44 @@ _VALUE_LIMIT = 120
 def environment_lines(records: Iterable[Record]) -> tuple[tuple[str, str], ...]:
     """Return `(label, value)` for everything known, the hpcbench version and hardware first."""
     values: dict[str, Counter[str]] = {}
-    for part, count in _distinct_parts(records):
-        for label, value in labelled(part).items():
+    for key, raw, count in _distinct_values(records):
+        for label, value in labelled({key: raw}).items():
             values.setdefault(label, Counter())[value] += count
     rank = {name: number for number, name in enumerate(_FIRST)}
     labels = sorted(values, key=lambda label: (rank.get(label, len(rank)), label))
     return tuple((label, _values_text(values[label])) for label in labels)
 
 
-def _distinct_parts(records: Iterable[Record]) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Yield the entries of all environments, those that many records share once, with the number of records."""
-    found: dict[tuple[str, object], tuple[Mapping[str, Any], int]] = {}
+def _distinct_values(records: Iterable[Record]) -> Iterator[tuple[str, object, int]]:
+    """Yield key and value of all entries, each with the number of records; those that many share come once.
+
+    What is told of every job on its own, as Slurm's variables, has hundreds of thousands of entries and few values.
+    """
+    parts: dict[str, dict[object, list[Any]]] = {}
     for record in records:
         for key, value in (("hpcbench", record.hpcbench_version), *record.environment.items()):
-            place = (key, value if isinstance(value, str) else id(value))
-            part, count = found.get(place) or ({key: value}, 0)
-            found[place] = (part, count + 1)
-    yield from found.values()
+            _count(parts.setdefault(key, {}), value, 1)
+    for key, found in parts.items():
+        texts: dict[str, dict[object, list[Any]]] = {}
+        for value, count in found.values():
+            if not isinstance(value, Mapping):
+                yield key, value, count
+                continue
+            for name, part in value.items():
+                if f"{key}.{name}" not in _LEFT_OUT:
+                    _count(texts.setdefault(f"{key}.{name}", {}), part, count)
+        for name, counted in texts.items():
+            yield from ((name, value, count) for value, count in counted.values())
+
+
+def _count(found: dict[object, list[Any]], value: object, count: int) -> None:
+    """Count a value; texts are told apart by what they hold, others by what they are."""
+    place = value if type(value) is str else id(value)
+    known = found.get(place)
+    if known is None:
+        found[place] = [value, count]
+    else:
+        known[1] += count
 
 
 def labelled(environment: Mapping[str, Any]) -> dict[str, str]:
@@ -67,20 +88,34 @@ def flatten(environment: Mapping[str, Any]) -> dict[str, str]:
     return {key: text for key, text in flat.items() if text}
 
 
-def software_version(environment: Mapping[str, Any], name: str) -> str | None:
-    """Return the version of a package wherever the environment lists it."""
-    suffix = f".{name}"
-    for key, value in environment.items():
-        found = None
-        if not isinstance(value, str) and isinstance(
-            value, Mapping
-        ):  # asking for Mapping takes long, and most are text
-            found = software_version(value, name)
-        elif key == name or key.endswith(suffix):
-            found = flatten({key: value}).get(key)
-        if found is not None:
-            return found
-    return None
+class SoftwareVersions:
+    """Versions of packages, wherever environments list them; a list that many records share is read once."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Look for the packages of these names."""
+        self._names = names
+        self._of_lists: dict[int, tuple[Mapping[str, Any], dict[str, str]]] = {}
+
+    def of(self, environment: Mapping[str, Any]) -> dict[str, str]:
+        """Return the version of each package that an environment has, the first where it has several."""
+        found: dict[str, str] = {}
+        for key, value in environment.items():
+            # To ask for Mapping takes long, and most are text.
+            if not isinstance(value, str) and isinstance(value, Mapping):
+                own = self._of_list(value)
+            elif (name := key.rpartition(".")[2]) in self._names:
+                text = flatten({key: value}).get(key)
+                own = {} if text is None else {name: text}
+            else:
+                continue
+            found |= {name: text for name, text in own.items() if name not in found}
+        return found
+
+    def _of_list(self, listed: Mapping[str, Any]) -> dict[str, str]:
+        known = self._of_lists.get(id(listed))
+        if known is None:
+            known = self._of_lists[id(listed)] = listed, self.of(listed)
+        return known[1]
 
 
 def _label(key: str) -> str:

@@ -14,6 +14,8 @@ LINE_LIMIT = 200
 _NOT_ASCII = str.maketrans({"±": "+-", "…": "...", "→": "->", "●": "*", "✔": "ok", "\N{MULTIPLICATION SIGN}": "x"})
 _MARKDOWN_SPECIAL = re.compile(r"([`*~|\[\]$])")
 _EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_PLAIN = re.compile(r"[^&<>\\`*~|\[\]$_]*")
+"""What Markdown takes as it is."""
 # A backslash becomes an entity: parsers disagree on two of them before the end of a cell.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;"}
 _LINE_START = re.compile(r"^(#{1,6}|[-+]|\d{1,9}[.)])(?=\s|$)|^(=+|-{2,})$")
@@ -38,7 +40,8 @@ def _printable_char(char: str) -> str:
 
 def one_line(text: str, *, limit: int | None = None) -> str:
     """Return `text` on one line without control characters, cut to `limit` characters with an ellipsis."""
-    flat = " ".join(printable(text, limit=None).split())
+    is_flat = text.isprintable() and "  " not in text and text.strip() == text
+    flat = text if is_flat else " ".join(printable(text, limit=None).split())
     if limit is not None and len(flat) > limit:
         return flat[: limit - 1].rstrip() + "…"
     return flat
@@ -59,6 +62,8 @@ def cut_middle(text: str, limit: int) -> str:
 def markdown_text(text: str, *, limit: int | None = None) -> str:
     """Return `text` as Markdown that renders as exactly these characters, on one line."""
     flat = one_line(text, limit=limit)
+    if _PLAIN.fullmatch(flat):  # most cells of most tables
+        return flat
     flat = "".join(_ENTITIES.get(char, char) for char in flat)
     flat = _MARKDOWN_SPECIAL.sub(r"\\\1", flat)
     return _EDGE_UNDERSCORE.sub(r"\\_", flat)

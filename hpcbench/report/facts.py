@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,27 +73,32 @@ class EvalFacts:
     """Of a group for which lm-eval defines no score, or whose score none of its tasks has: each task's; else empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """One experiment, ready to be put into columns."""
 
     view: ExperimentView
     state: JobState
     args: SftArgs | None
-    raw_args: Mapping[str, Any]
-    """The arguments as the request has them, also those that `SftArgs` does not have."""
     train: TrainMetrics | None
     command: CommandMetrics | None
     infer: InferMetrics | None
     export: ExportMetrics | None
     evals: Mapping[str, EvalFacts]
+    values: dict[object, float | str | None] = field(default_factory=dict, compare=False, repr=False)
+    """Values of columns that were read before, by what read them."""
 
     @property
     def train_args(self) -> SftArgs | None:
         """The arguments where they took part in a training; a baseline's learning rate means nothing."""
         return self.args if self.view.cmd in TRAININGS else None
 
-    @property
+    @cached_property
+    def raw_args(self) -> Mapping[str, Any]:
+        """The arguments as the request has them, also those that `SftArgs` does not have."""
+        return _raw_args(self.view)
+
+    @cached_property
     def request(self) -> JobRequest | None:
         """The request of its main job, or of its first eval where it has none."""
         return next((job.request for job in self.view.jobs if job.request is not None), None)
@@ -102,7 +108,7 @@ class Facts:
         """Number of the repetition (from 0), None of an experiment that is not repeated."""
         return None if self.request is None else self.request.repeat
 
-    @property
+    @cached_property
     def records(self) -> tuple[Record, ...]:
         """All records of the experiment, whatever their outcome."""
         return tuple(job.record for job in self.view.jobs if job.record is not None)
@@ -116,13 +122,11 @@ class Facts:
 def facts_of(view: ExperimentView) -> Facts:
     """Collect the facts of one experiment."""
     metrics = None if view.main is None else completed_metrics(view.main)
-    raw_args = _raw_args(view)
     evals = [_eval_facts(job) for job in view.evals]
     return Facts(
         view=view,
         state=experiment_state(view),
-        args=_args(view, raw_args),
-        raw_args=raw_args,
+        args=_args(view),
         train=metrics if isinstance(metrics, TrainMetrics) else None,
         command=metrics if isinstance(metrics, CommandMetrics) else None,
         infer=metrics if isinstance(metrics, InferMetrics) else None,
@@ -242,10 +246,11 @@ def _quantization_args(export: ExportArgs | None) -> dict[str, Any]:
     return {**export.model_dump(), **unused, **({} if export.calibrates else {"dataset": None})}
 
 
-def _args(view: ExperimentView, raw_args: Mapping[str, Any]) -> SftArgs | None:
+def _args(view: ExperimentView) -> SftArgs | None:
     for job in view.jobs:
         if job.request is not None and job.request.args is not None:
             return job.request.args
+    raw_args = _raw_args(view)
     try:
         return SftArgs.model_validate({key: value for key, value in raw_args.items() if key in SftArgs.model_fields})
     except ValidationError:

@@ -128,7 +128,7 @@ def _shown(column: Column, facts: Facts) -> str | None:
 
 
 def _varies(column: Column, experiments: Iterable[Facts]) -> bool:
-    values = {value for value in map(column.get, experiments) if value is not None}
+    values = {value for value in map(column.value, experiments) if value is not None}
     return len(values) > 1
 
 

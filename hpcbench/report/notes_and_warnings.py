@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hpcbench.errors import name_first, plural
 from hpcbench.invocation import command
 from hpcbench.report.column import Column
-from hpcbench.report.environment import software_version
+from hpcbench.report.environment import SoftwareVersions
 from hpcbench.report.eval_warnings import either, eval_warnings, figure_warnings
 from hpcbench.report.facts import EvalFacts, Facts, cause_text, gpu_names, job_cause, processor
 from hpcbench.report.next_steps import Step, next_steps
@@ -69,11 +69,7 @@ def warnings_of(experiments: Sequence[Facts]) -> tuple[str, ...]:
     return (
         *_debug_warnings(experiments),
         *_difference("hpcbench versions", "records come from", experiments, _versions),
-        *(
-            warning
-            for name in COMPARED_SOFTWARE
-            for warning in _difference(f"versions of {name}", "jobs ran with", experiments, _reader_of(name))
-        ),
+        *_software_warnings(experiments),
         *_setup_warnings(experiments),
         *_hardware_warnings(experiments),
         *_deviation_warnings(experiments),
@@ -288,15 +284,17 @@ def _push_warnings(experiments: Iterable[Facts]) -> list[str]:
 
 
 def _difference(
-    what: str, how: str, experiments: Iterable[Facts], read: Callable[[Facts], frozenset[str]]
+    what: str, how: str, experiments: Sequence[Facts], read: Callable[[Facts], frozenset[str]]
 ) -> tuple[str, ...]:
-    names: defaultdict[str, list[str]] = defaultdict(list)
-    for facts in experiments:
-        for value in sorted(read(facts)):
-            names[value].append(facts.view.name)
-    if len(names) < 2:  # noqa: PLR2004
+    found = [read(facts) for facts in experiments]
+    values = frozenset[str]().union(*set(found))
+    if len(values) < 2:  # noqa: PLR2004
         return ()
-    listed = "; ".join(f"{value} ({name_first(found)})" for value, found in sorted(names.items()))
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for facts, own in zip(experiments, found, strict=True):
+        for value in own:
+            names[value].append(facts.view.name)
+    listed = "; ".join(f"{value} ({name_first(named)})" for value, named in sorted(names.items()))
     return (f"{how} different {what}: {listed}",)
 
 
@@ -304,9 +302,12 @@ def _versions(facts: Facts) -> frozenset[str]:
     return frozenset(record.hpcbench_version for record in facts.records)
 
 
-def _reader_of(software: str) -> Callable[[Facts], frozenset[str]]:
-    def read(facts: Facts) -> frozenset[str]:
-        versions = (software_version(record.environment, software) for record in facts.records)
-        return frozenset(version for version in versions if version is not None)
+def _software_warnings(experiments: Sequence[Facts]) -> Iterator[str]:
+    versions = SoftwareVersions(COMPARED_SOFTWARE)
+    found = {id(facts): [versions.of(record.environment) for record in facts.records] for facts in experiments}
+    for name in COMPARED_SOFTWARE:
 
-    return read
+        def read(facts: Facts, name: str = name) -> frozenset[str]:
+            return frozenset(own[name] for own in found[id(facts)] if name in own)
+
+        yield from _difference(f"versions of {name}", "jobs ran with", experiments, read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import Literal
 
@@ -41,6 +41,8 @@ class Row:
     name: str
     members: tuple[Facts, ...]
     """Never empty."""
+    averages: dict[object, Averaged | None] = field(default_factory=dict, compare=False, repr=False)
+    """Means of columns that were computed before, by what read the values and their scale."""
 
     @property
     def first(self) -> Facts:
@@ -80,8 +82,13 @@ def average(column: Column, row: Row) -> Averaged | None:
     """Return the mean of a measured column over a row's members, in printed units; None where there is no number."""
     if not column.measured:
         return None
-    raws = map(column.get, row.members)
-    return averaged(raw * column.scale for raw in raws if isinstance(raw, (int, float)) and not isinstance(raw, bool))
+    place = column.get, column.scale
+    if place not in row.averages:
+        raws = map(column.value, row.members)
+        row.averages[place] = averaged(
+            [raw * column.scale for raw in raws if isinstance(raw, (int, float)) and not isinstance(raw, bool)]
+        )
+    return row.averages[place]
 
 
 def averaged(values: Iterable[float]) -> Averaged | None:
@@ -190,7 +197,7 @@ def peers_of(column: Column, row: Row) -> Hashable:
 
 
 def _measured_one(column: Column, row: Row) -> Facts:
-    return next((facts for facts in row.members if column.get(facts) is not None), row.first)
+    return next((facts for facts in row.members if column.value(facts) is not None), row.first)
 
 
 def _cell(column: Column, row: Row, *, best: bool, near: bool) -> Cell:

@@ -11,6 +11,8 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
+from operator import is_not
 from typing import Final
 
 from hpcbench.config.effects import has_effect
@@ -54,6 +56,7 @@ _NEVER_TOLD: Final = frozenset({"seed", "model_id_or_path", *_SHOWN_OTHERWISE, *
 _DATASETS: Final = frozenset({"dataset", "val_dataset", "train_dataset_mix_ds"})
 _OF_ANSWERS: Final = frozenset((*ModelArgs.model_fields, *DataArgs.model_fields, *GENERATION_ARGUMENTS))
 _OF_CALIBRATION: Final = frozenset((*ModelArgs.model_fields, *DataArgs.model_fields, "seed"))
+_TRAINING_ARGUMENTS: Final = frozenset(SftArgs.model_fields)
 _OF_A_MODEL: Final = frozenset(ModelArgs.model_fields)
 _OWN_GROUPS: Final[Mapping[str, type[Arguments]]] = {"export": ExportArgs, "infer": InferArgs, "command": CommandArgs}
 """Groups of arguments of a request that one command alone has."""
@@ -83,12 +86,8 @@ def varying_settings(experiments: Sequence[Facts]) -> tuple[Column, ...]:
     Repeats of an experiment count as one. Model, datasets and tuner have columns of another form.
     """
     found = [key for key in _candidates(experiments) if key not in _SHOWN_OTHERWISE and varies(key, experiments)]
-    of_matrix = {
-        name
-        for facts in experiments
-        for name, source in ({} if facts.request is None else facts.request.source_of).items()
-        if source == "matrix"
-    }
+    sources = {id(facts.request.source_of): facts.request.source_of for facts in experiments if facts.request}
+    of_matrix = {name for found in sources.values() for name, source in found.items() if source == "matrix"}
     return tuple(setting_column(key) for key in sorted(found, key=lambda key: key not in of_matrix))
 
 
@@ -103,7 +102,8 @@ def shared_settings(experiments: Sequence[Facts]) -> dict[str, str]:
         # What is the same in all requests is told in all of them or in none.
         asked = trainings if name in candidates else trainings[:1]
         if any(_is_told(facts, name) for facts in asked):
-            values = (_argument(facts, name) for facts in trainings if _is_told(facts, name))
+            read = reader(name)
+            values = (read(facts) for facts in trainings if _is_told(facts, name))
             value = next((found for found in values if found is not ABSENT and raw_value(found) is not None), None)
             shared |= {} if value is None else {name: setting_text(name, value)}
     return shared
@@ -210,7 +210,8 @@ def reader(key: str) -> Read:
         return lambda facts: ABSENT if facts.request is None else facts.request.env.get(name)
     if key == "device":
         return lambda facts: ABSENT if facts.request is None else facts.request.device
-    return lambda facts: _argument(facts, key)
+    groups = [group for group, model in _OWN_GROUPS.items() if key in model.model_fields]
+    return lambda facts: _argument(facts, key, groups)
 
 
 def _resource(name: str) -> str:
@@ -223,16 +224,16 @@ def _is_told(facts: Facts, name: str) -> bool:
     return args is not None and (name in _ALWAYS_TOLD or args.differs_from_default(name))
 
 
-def _argument(facts: Facts, name: str) -> object:
-    """Return an argument of the experiment's own job."""
+def _argument(facts: Facts, name: str, groups: Sequence[str]) -> object:
+    """Return an argument of the experiment's own job; `groups` are those of its command that may have it, too."""
     request = facts.request
-    for group, model in _OWN_GROUPS.items():
+    for group in groups:
         own = None if request is None else getattr(request, group)
-        if own is not None and name in model.model_fields:
+        if own is not None:
             value: object = getattr(own, name)
             return shlex.join(value) if name == "command" and isinstance(value, tuple) else value
     args = facts.args
-    if args is None or name not in SftArgs.model_fields or not _takes(facts, name) or not has_effect(args, name):
+    if args is None or name not in _TRAINING_ARGUMENTS or not _takes(facts, name) or not has_effect(args, name):
         return ABSENT
     match name:
         case "learning_rate":
@@ -308,12 +309,16 @@ def _differing(found: Iterable[Mapping[str, object]]) -> set[str]:
     """Return the keys under which some mapping holds another value than the first, or none."""
     values = iter(found)
     first = next(values, {})
+    keys, firsts = tuple(first), tuple(first.values())
     names: set[str] = set()
     for other in values:
-        names |= first.keys() ^ other.keys()
-        names |= {
-            name for name, value in other.items() if name in first and value is not first[name] and value != first[name]
-        }
+        if tuple(other) != keys:
+            names |= first.keys() ^ other.keys()
+            names |= {name for name in first.keys() & other.keys() if other[name] != first[name]}
+            continue
+        # Most values are the very objects that the first has: of tens of thousands, only the others are looked at.
+        changed = compress(keys, map(is_not, other.values(), firsts))
+        names |= {name for name in changed if name not in names and other[name] != first[name]}
     return names
 
 

@@ -77,13 +77,13 @@ def _columns_of(rows: Sequence[Row], named: Sequence[Column]) -> Iterable[PageCo
     settings = {column.key for column in varying_settings(experiments)}
     told = {column.key: column for column in table_columns(rows) if column.key not in OWN_PLACES}
     for column in told.values():
-        values = [column.get(facts) for facts in experiments]
+        values = [column.value(facts) for facts in experiments]
         kind: Kind = "setting" if column.key in settings else "figure" if column.measured else _kind(values)
         yield _page_column(column, values, kind=kind, group="result" if column.measured else "varies")
     for column in {column.key: column for column in (*DATA_ONLY, *cost.DATA_ONLY, *named)}.values():
         if column.key in told or column.key in OWN_PLACES:
             continue
-        values = [column.get(facts) for facts in experiments]
+        values = [column.value(facts) for facts in experiments]
         if any(value is not None for value in values):
             yield _page_column(column, values, kind=_kind(values), group="more")
 

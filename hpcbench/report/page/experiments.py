@@ -36,7 +36,7 @@ def _experiment(facts: Facts, columns: Sequence[PageColumn], *, row: Row) -> Jso
     scores = score_values(facts)
     for page_column in columns:
         column = page_column.column
-        raw = column.get(facts)
+        raw = column.value(facts)
         if raw is not None:
             values[column.key] = one_line(raw) if isinstance(raw, str) else raw
         if (text := told_text(page_column, facts, raw)) is not None:
