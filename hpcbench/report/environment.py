@@ -92,7 +92,7 @@ class SoftwareVersions:
     """Versions of packages, wherever environments list them; a list that many records share is read once."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Look for the packages of these names."""
+        """Read the versions of the packages of these names."""
         self._names = names
         self._of_lists: dict[int, tuple[Mapping[str, Any], dict[str, str]]] = {}
 
