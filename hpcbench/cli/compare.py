@@ -12,13 +12,14 @@ import typer
 from hpcbench.cli.completion import complete_from, complete_suites
 from hpcbench.cli.conventions import EXIT_FAILED, add_verb
 from hpcbench.cli.options import Only, SaveDir
-from hpcbench.cli.report_format import OTHER_NAMES, STANDARD_OUTPUT, SUFFIXES, TERMINAL
+from hpcbench.cli.report_format import OTHER_NAMES, STANDARD_OUTPUT, SUFFIXES, TERMINAL, format_of_file
 from hpcbench.errors import PlanError
 
 if TYPE_CHECKING:
     from hpcbench.compare.result import ComparisonReport
 
 FORMATS = (TERMINAL, "markdown", "json", "html")
+ENDINGS = {ending: name for ending, name in SUFFIXES.items() if name in FORMATS}
 RESULTS_HELP = "Save directory, DIR:SUITE, suite, SUITE/EXPERIMENT, or report.json"
 
 
@@ -115,11 +116,9 @@ def _choose_format(named: str | None, file: Path | None, *, on_terminal: bool) -
     if named is not None:
         chosen = choose_word("--format", named, FORMATS, other_names=OTHER_NAMES)
     elif file is not None:
-        chosen = SUFFIXES.get(file.suffix.lower(), "markdown")
+        chosen = format_of_file(file, ENDINGS)
     else:
         chosen = TERMINAL if on_terminal else "markdown"
-    if chosen == "csv":
-        raise PlanError(f"{file}: a comparison has no CSV", hint="name a file that ends in .json, .md or .html")
     if chosen == TERMINAL and file is not None:
         raise PlanError(f"--format terminal: does not go into a file ({file})", hint="take --format markdown or html")
     return chosen

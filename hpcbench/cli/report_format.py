@@ -5,6 +5,7 @@ In: what was typed, and whether standard output is a terminal. Out: a format's n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ OTHER_NAMES = {"md": "markdown", "htm": "html", "tex": "latex"}
 SUFFIXES = {
     ".md": "markdown",
     ".markdown": "markdown",
+    ".txt": "markdown",
     ".html": "html",
     ".htm": "html",
     ".tex": "latex",
@@ -32,7 +34,8 @@ def choose_format(named: str | None, output: Path | None, options: ReportOptions
     """Return the format of a report.
 
     Raises:
-        PlanError: an unknown format was named, or the terminal's report with columns or a layout of other formats.
+        PlanError: an unknown format was named, the ending of a file is that of no format, or the terminal's report is
+            wanted with columns or a layout of other formats.
     """
     from hpcbench.cli.selection import choose_word
 
@@ -46,5 +49,19 @@ def choose_format(named: str | None, output: Path | None, options: ReportOptions
             )
         return chosen
     if output is not None and output != STANDARD_OUTPUT:
-        return SUFFIXES.get(output.suffix.lower(), "markdown")
+        return format_of_file(output, SUFFIXES)
     return TERMINAL if on_terminal and output is None and is_table else "markdown"
+
+
+def format_of_file(file: Path, formats: Mapping[str, str]) -> str:
+    """Return the format of a file by its ending, Markdown where it has none.
+
+    Raises:
+        PlanError: no format has this ending.
+    """
+    ending = file.suffix.lower()
+    if ending in {"", *formats}:
+        return formats.get(ending, "markdown")
+    raise PlanError(
+        f"{file}: no format has this ending\n  expected: {', '.join(formats)}", hint="name the format with --format"
+    )

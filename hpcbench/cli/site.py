@@ -21,7 +21,7 @@ from hpcbench.invocation import command
 
 ANSWERING = ("submit", "plan", "cancel", "retry", "status", "why", "logs", "clean", "init", "doctor")
 """Verbs with --json."""
-DESCRIBED = ("suite", "record", "profile", "compare", *ANSWERING)
+DESCRIBED = ("suite", "record", "profile", "collect", "compare", *ANSWERING)
 
 
 def register(app: typer.Typer) -> None:
@@ -208,12 +208,14 @@ def schema(
     from hpcbench.schemas.answers import ANSWERS
     from hpcbench.schemas.cluster_profile import ClusterProfile
     from hpcbench.schemas.record import Record
+    from hpcbench.schemas.report_file import ReportFile
 
     of = choose_word("schema", of, DESCRIBED)
     makers = {
         "suite": suite_json_schema,
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
+        "collect": partial(ReportFile.model_json_schema, mode="serialization"),
         "compare": ComparisonReport.model_json_schema,
     }
     make = makers[of] if of in makers else partial(ANSWERS[of].model_json_schema, mode="serialization")

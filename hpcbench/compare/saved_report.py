@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from hpcbench.compare.runs import (
     FIGURES,
@@ -26,67 +26,9 @@ from hpcbench.compare.runs import (
 from hpcbench.errors import ReportError
 from hpcbench.invocation import quoted
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, SftArgs
+from hpcbench.schemas.report_file import KIND, ReportedExperiment, ReportedJob, ReportedScore, ReportFile
 from hpcbench.schemas.request import EVAL_PREFIX
 from hpcbench.storage.json_files import read_json
-
-KIND = "hpcbench-report"
-
-_READ = ConfigDict(frozen=True, extra="ignore")
-
-
-class _Score(BaseModel):
-    model_config = _READ
-
-    dataset: str
-    task: str | None = None
-    metric: str
-    lm_eval_key: str | None = None
-    value: float
-    stderr: float | None = None
-    higher_is_better: bool
-    num_samples: int | None = None
-    num_fewshot: int | None = None
-    version: str | None = None
-
-
-class _Job(BaseModel):
-    model_config = _READ
-
-    job: str
-    state: str
-    folder: Path | None = None
-    finished_at: str | None = None
-
-
-class _Experiment(BaseModel):
-    model_config = _READ
-
-    name: str
-    base_experiment: str | None = None
-    state: str
-    values: dict[str, Any]
-    reported: dict[str, Any] = Field(default_factory=dict)
-    evals: dict[str, Any] = Field(default_factory=dict)
-    scores: tuple[_Score, ...]
-    """Missing in reports of versions before 0.3; so too the next two."""
-    arguments: dict[str, Any]
-    environment: dict[str, Any]
-    jobs: tuple[_Job, ...] = ()
-
-
-class _Suite(BaseModel):
-    model_config = _READ
-
-    name: str
-    experiments: tuple[_Experiment, ...]
-
-
-class _Report(BaseModel):
-    model_config = _READ
-
-    kind: str
-    collected_at: str
-    suites: tuple[_Suite, ...]
 
 
 def side_of_report(path: Path, source: str, *, suite: str | None = None, pattern: str | None = None) -> Side:
@@ -99,7 +41,7 @@ def side_of_report(path: Path, source: str, *, suite: str | None = None, pattern
     if value is None or value.get("kind") != KIND:
         raise ReportError(f"{path}: not a JSON report", hint=f"{quoted('collect', '-o', 'report.json')} writes one")
     try:
-        report = _Report.model_validate(value)
+        report = ReportFile.model_validate(value)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise ReportError(
@@ -115,9 +57,13 @@ def side_of_report(path: Path, source: str, *, suite: str | None = None, pattern
     return Side(source=source, collected_at=report.collected_at, experiments=group_repeats(choose(runs, pattern)))
 
 
-def _run(suite: str, experiment: _Experiment) -> Run:
+def _run(suite: str, experiment: ReportedExperiment) -> Run:
     main = next((job for job in experiment.jobs if not job.job.startswith(EVAL_PREFIX)), None)
-    scores = [_score(score, experiment.jobs) for score in experiment.scores if score.dataset != EVAL_LOSS_ONLY]
+    scores = [
+        _score(score, score.value, experiment.jobs)
+        for score in experiment.scores
+        if score.dataset != EVAL_LOSS_ONLY and score.value is not None
+    ]
     return Run(
         suite=suite,
         name=experiment.name,
@@ -135,13 +81,13 @@ def _run(suite: str, experiment: _Experiment) -> Run:
     )
 
 
-def _score(score: _Score, jobs: Sequence[_Job]) -> RunScore:
+def _score(score: ReportedScore, value: float, jobs: Sequence[ReportedJob]) -> RunScore:
     return RunScore(
         dataset=score.dataset,
         task=score.task,
         metric=score.metric,
         lm_eval_key=score.lm_eval_key,
-        value=score.value,
+        value=value,
         stderr=score.stderr,
         higher_is_better=score.higher_is_better,
         num_documents=score.num_samples,
@@ -165,7 +111,7 @@ def _settings(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         return arguments
 
 
-def _environment(experiment: _Experiment) -> dict[str, str]:
+def _environment(experiment: ReportedExperiment) -> dict[str, str]:
     """Return what the report says of the experiment's environment, which it has in the form of records."""
     version, source = experiment.values.get("hpcbench_version"), experiment.values.get(MEMORY_SOURCE)
     return {

@@ -18,10 +18,9 @@ from hpcbench.report.facts import Facts, facts_of, job_cause
 from hpcbench.report.rows import averaged, merge_repeats
 from hpcbench.report.score_columns import value_columns
 from hpcbench.schemas.collection import Collection, JobView, SuiteView
+from hpcbench.schemas.report_file import KIND, SCHEMA_VERSION
 from hpcbench.storage.json_files import JsonObject, dump_json
 
-SCHEMA_VERSION = 2
-"""2: jobs have their records in full reports alone."""
 _SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
 
 
@@ -29,7 +28,7 @@ def render_json(collection: Collection, *, full: bool = False) -> str:
     """Return the collection as JSON; `full` holds the record of each job."""
     report: JsonObject = {
         "schema_version": SCHEMA_VERSION,
-        "kind": "hpcbench-report",
+        "kind": KIND,
         "full": full,
         "collected_at": collection.collected_at,
         "warnings": list(collection.warnings),

@@ -63,6 +63,18 @@ def test_the_ending_of_the_file_decides_the_format(file: str, expected: str, fol
     assert format_of((folder / file).read_text(encoding="utf-8")) == expected
 
 
+def test_a_file_with_the_ending_of_no_format_is_refused(folder: Path) -> None:
+    done = collect("-o", "report.pdf")
+    assert done.code == EXIT_USAGE
+    assert done.err == (
+        "error: report.pdf: no format has this ending\n"
+        "  expected: .md, .markdown, .txt, .html, .htm, .tex, .csv, .json\n"
+        "  hint: name the format with --format\n"
+    )
+    assert not (folder / "report.pdf").exists()
+    assert collect("-o", "report.pdf", "--format", "html").code == 0
+
+
 def test_a_format_that_was_named_outweighs_the_ending(folder: Path) -> None:
     collect("-o", "report.html", "--format", "csv")
     assert format_of((folder / "report.html").read_text(encoding="utf-8")) == "csv"

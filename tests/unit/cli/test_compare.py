@@ -139,7 +139,7 @@ def test_a_condition_decides_the_exit_code(condition: str, code: int, err: str) 
     [
         (["--alpha", "0"], "--alpha 0: not a probability\n  expected: a number between 0 and 1, as 0.05"),
         (["--format", "csv"], "--format csv: unknown; expected: terminal, markdown, json, html"),
-        (["-o", "c.csv"], "c.csv: a comparison has no CSV\n  hint: name a file that ends in .json, .md or .html"),
+        (["-o", "c.csv"], "c.csv: no format has this ending\n  expected: .md, .markdown, .txt, .html, .htm, .json"),
         (["--fail-if", "pig_latin"], "--fail-if pig_latin: not a condition"),
         (["--fail-if", "pig_latn<0"], "--fail-if pig_latn<0: no metric pig_latn"),
         (["--match", "x:y"], "--match x:y: no such experiment: x"),

@@ -16,6 +16,7 @@ from hpcbench.report import Format, render
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.metrics import CommandMetrics
 from hpcbench.schemas.record import Cause
+from hpcbench.schemas.report_file import ReportFile
 from hpcbench.schemas.report_options import Layout, ReportOptions
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.status.explain import explain
@@ -207,6 +208,13 @@ def test_json_holds_figures_settings_and_causes() -> None:
     assert failed["jobs"][0]["cause"]["exit_code"] == 3
     assert [job["state"] for job in failed["jobs"][1:]] == ["blocked"] * 3
     assert experiments["lora+"]["jobs"][0]["progress"]["step"] == 340
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_json_has_the_keys_of_its_schema_and_no_others(case: str, full: bool) -> None:
+    report = json.loads(render(CASES[case](), format="json", options=ReportOptions(full=full)))
+    assert ReportFile.model_validate(report).model_dump(mode="json", exclude_unset=True) == report
 
 
 def test_full_json_holds_the_record_of_each_job() -> None:

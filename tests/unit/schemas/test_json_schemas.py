@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pydantic
 import pytest
@@ -12,6 +13,7 @@ from hpcbench.config.schema import suite_json_schema
 from hpcbench.schemas.answers import ANSWERS
 from hpcbench.schemas.cluster_profile import ClusterProfile, Container
 from hpcbench.schemas.record import Record
+from hpcbench.schemas.report_file import ReportFile
 from tests.conftest import Golden
 
 
@@ -20,12 +22,13 @@ from tests.conftest import Golden
     tuple(int(part) for part in pydantic.VERSION.split(".")[:2]) < (2, 11),
     reason="pydantic words the schema differently",
 )
-@pytest.mark.parametrize("name", ["suite", "record", "profile", "compare", *ANSWERS])
+@pytest.mark.parametrize("name", ["suite", "record", "profile", "collect", "compare", *ANSWERS])
 def test_the_json_schema_is_as_reviewed(name: str, golden: Golden) -> None:
     made = {
         "suite": suite_json_schema,
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
+        "collect": partial(ReportFile.model_json_schema, mode="serialization"),
         "compare": ComparisonReport.model_json_schema,
     }
     schema = made[name]() if name in made else ANSWERS[name].model_json_schema(mode="serialization")
