@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, cast
@@ -215,8 +214,8 @@ def schema(
         "suite": suite_json_schema,
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
-        "collect": partial(ReportFile.model_json_schema, mode="serialization"),
         "compare": ComparisonReport.model_json_schema,
     }
-    make = makers[of] if of in makers else partial(ANSWERS[of].model_json_schema, mode="serialization")
-    print(json.dumps(make(), indent=2))
+    answers = {**ANSWERS, "collect": ReportFile}
+    made = makers[of]() if of in makers else answers[of].model_json_schema(mode="serialization")
+    print(json.dumps(made, indent=2))

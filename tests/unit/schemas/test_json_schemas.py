@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 
 import pydantic
 import pytest
@@ -28,10 +27,10 @@ def test_the_json_schema_is_as_reviewed(name: str, golden: Golden) -> None:
         "suite": suite_json_schema,
         "record": Record.model_json_schema,
         "profile": ClusterProfile.model_json_schema,
-        "collect": partial(ReportFile.model_json_schema, mode="serialization"),
         "compare": ComparisonReport.model_json_schema,
     }
-    schema = made[name]() if name in made else ANSWERS[name].model_json_schema(mode="serialization")
+    answers = {**ANSWERS, "collect": ReportFile}
+    schema = made[name]() if name in made else answers[name].model_json_schema(mode="serialization")
     golden(f"schemas/{name}.json", json.dumps(schema, indent=1, ensure_ascii=False) + "\n")
 
 
