@@ -201,6 +201,8 @@ def schema(
     Editors check and complete YAML with those of suites and profiles; programs that read records, or what a verb prints
     with --json, use theirs.
     """
+    from pydantic import BaseModel
+
     from hpcbench.cli.selection import choose_word
     from hpcbench.compare.result import ComparisonReport
     from hpcbench.config.schema import suite_json_schema
@@ -216,6 +218,6 @@ def schema(
         "profile": ClusterProfile.model_json_schema,
         "compare": ComparisonReport.model_json_schema,
     }
-    answers = {**ANSWERS, "collect": ReportFile}
+    answers: dict[str, type[BaseModel]] = {**ANSWERS, "collect": ReportFile}
     made = makers[of]() if of in makers else answers[of].model_json_schema(mode="serialization")
     print(json.dumps(made, indent=2))

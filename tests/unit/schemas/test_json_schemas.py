@@ -6,6 +6,7 @@ import json
 
 import pydantic
 import pytest
+from pydantic import BaseModel
 
 from hpcbench.compare.result import ComparisonReport
 from hpcbench.config.schema import suite_json_schema
@@ -29,7 +30,7 @@ def test_the_json_schema_is_as_reviewed(name: str, golden: Golden) -> None:
         "profile": ClusterProfile.model_json_schema,
         "compare": ComparisonReport.model_json_schema,
     }
-    answers = {**ANSWERS, "collect": ReportFile}
+    answers: dict[str, type[BaseModel]] = {**ANSWERS, "collect": ReportFile}
     schema = made[name]() if name in made else answers[name].model_json_schema(mode="serialization")
     golden(f"schemas/{name}.json", json.dumps(schema, indent=1, ensure_ascii=False) + "\n")
 
