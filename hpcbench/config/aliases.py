@@ -59,7 +59,11 @@ ALIASES: Mapping[str, str] = {
     "lora_r": "lora_rank",
     "r": "lora_rank",
     "loraplus_lr_ratio": "lora_lr_ratio",
-    # LLaMA-Factory.
+    # LLaMA-Factory and axolotl.
+    "enable_liger_kernel": "use_liger_kernel",
+    "liger": "use_liger_kernel",
+    "cut_cross_entropy": "use_cce",
+    "activation_offload": "activation_offloading",
     "cutoff_len": "max_length",
     "lora_target": "lora_target_modules",
     # Files, which `dataset` takes as well.
@@ -92,6 +96,7 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     },
     "attn_impl": {
         **dict.fromkeys(("flash_attn", "flash_attention"), "flash_attention_2"),
+        "flex": "flex_attention",
         **dict.fromkeys(("auto", "none", ""), None),
     },
     "infer_backend": {"auto": "pt", "transformers": "pt"},

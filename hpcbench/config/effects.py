@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from hpcbench.catalog.peft_methods import peft_methods
 from hpcbench.errors import Problem
@@ -60,6 +61,13 @@ _ONE_LOSS = {
     **dict.fromkeys(("desirable_weight", "undesirable_weight"), ("kto",)),
 }
 """Arguments of losses -> the values of `rlhf_type` that they have an effect with."""
+
+_OF_SWITCHES = {
+    "use_liger_kernel": ("liger_kernel_config",),
+    "torch_compile": ("torch_compile_backend", "torch_compile_mode"),
+    "chunked_cross_entropy": ("chunked_cross_entropy_num_chunks",),
+}
+"""Switches -> the arguments that do nothing without them."""
 
 EFFECTS = (
     _Effect(
@@ -176,6 +184,12 @@ EFFECTS = (
         needs="packing: true",
         holds=lambda args: args.packing,
         switch="packing",
+    ),
+    *(
+        _Effect(
+            names=names, needs=f"{switch}: true", holds=attrgetter(switch), switch=switch,
+        )
+        for switch, names in _OF_SWITCHES.items()
     ),
     _Effect(
         names=("dataset_test_ratio",), needs="no val_dataset, beside which nothing is split off",

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from hpcbench.catalog.agents import AGENT_FORMATS
 from hpcbench.catalog.models import MODELS, TEMPLATES
 from hpcbench.config.catalog_checks import check_model_entry
-from hpcbench.config.training_checks import check_attention, check_training
+from hpcbench.config.speed_checks import check_attention, check_speed
+from hpcbench.config.training_checks import check_training
 from hpcbench.errors import Problem, did_you_mean, name_first
 from hpcbench.hub.repository import REPOSITORY_RULE, repository_error, repository_of
 from hpcbench.schemas.arguments import EvalArgs, SftArgs
@@ -143,6 +144,7 @@ def check_args(
         message = "`train_dataset_mix_ratio` with no dataset to mix in"
         found.append(at_key("train_dataset_mix_ratio").problem(message, expected="`train_dataset_mix_ds`"))
     found += check_training(args, at_key, has_validation=has_validation(args))
+    found += check_speed(args, at_key, device=device)
     return found + _check_words(args, at_key) + _check_push(args, at_key)
 
 

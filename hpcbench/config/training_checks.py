@@ -12,7 +12,6 @@ from pathlib import Path
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.optimizers import COUNT_SETTINGS, NEEDED_SETTINGS, SCHEDULERS, WORD_SETTINGS
-from hpcbench.schemas.request import Device
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.located_yaml import Located
 from hpcbench.storage.paths import TRAINER_STATE
@@ -24,16 +23,6 @@ WEIGHT_FILES = ("adapter_model.safetensors", "tuner.safetensors", "model*.safete
 """What holds a checkpoint's weights."""
 
 AtKey = Callable[[str], Located]
-
-
-def check_attention(args: SftArgs, at_key: AtKey, *, device: Device) -> list[Problem]:
-    """Return why the attention that is asked for by name cannot run here."""
-    if args.attn_impl is None or not args.attn_impl.startswith("flash"):
-        return []
-    obstacle = "runs on GPUs only" if device == "cpu" else "needs dtype bf16 or fp16" if args.dtype == "fp32" else None
-    if obstacle is None:
-        return []
-    return [at_key("attn_impl").problem(f"{args.attn_impl} {obstacle}", expected="sdpa or eager")]
 
 
 def check_training(args: SftArgs, at_key: AtKey, *, has_validation: bool) -> list[Problem]:

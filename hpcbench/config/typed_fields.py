@@ -227,6 +227,9 @@ def _explain(detail: Mapping[str, Any], model: type[BaseModel], given: Mapping[s
     name = str(place[0]) if place else ""
     if name in given:
         value = given[name]
+        if detail["type"] == "value_error":
+            what, _, expected = str(detail["ctx"]["error"]).partition(": ")
+            return value.problem(what, expected=expected or None)
         return value.problem(f"got {show(value)}", expected=kinds_of(model)[name].describe())
     if detail["type"] == "value_error":
         what, _, hint = str(detail["ctx"]["error"]).partition(": ")

@@ -25,6 +25,10 @@ REFUSED: Final = {
     "use_loss_scale": "computes its loss itself, so that all tokens weigh the same",
     "attn_impl": "chooses its attention itself",
     **dict.fromkeys(
+        ("use_liger_kernel", "torch_compile", "chunked_cross_entropy", "use_cce"), "has kernels and a loss of its own"
+    ),
+    "activation_offloading": "moves activations in its own way",
+    **dict.fromkeys(
         ("bnb_4bit_comp_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"), "quantizes to nf4 in its own way"
     ),
 }

@@ -11,7 +11,14 @@ from hpcbench.catalog.dataset_words import split_word
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
-from hpcbench.schemas.arguments import GENERATION_ARGUMENTS, DataArgs, ModelArgs, ParallelArgs, PreferenceArgs
+from hpcbench.schemas.arguments import (
+    GENERATION_ARGUMENTS,
+    DataArgs,
+    ModelArgs,
+    ParallelArgs,
+    PreferenceArgs,
+    SpeedArgs,
+)
 from hpcbench.schemas.request import JobRequest
 
 SHOWN_CHANGES = 3
@@ -96,6 +103,7 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
             *("dataloader_pin_memory", "dataloader_drop_last", "dataloader_prefetch_factor"),
             *("dataloader_persistent_workers", "ddp_timeout", "ddp_find_unused_parameters", "ddp_broadcast_buffers"),
             *("model_revision", "rope_scaling", "device_max_memory"),
+            *SpeedArgs.model_fields,
             *("gpu_memory_fraction", "columns", "packing_length", "packing_strategy", "loss_on_prompt"),
         }
     ),

@@ -156,6 +156,8 @@ class TrainMetrics(BaseModel):
     """Dtypes of weights, adapter, optimizer state and autocast."""
     attention: str | None = None
     """Attention implementation that really ran."""
+    took_effect: dict[str, str] = Field(default_factory=dict)
+    """Arguments for speed, and what ran of each: graphs of torch.compile, kernels of Liger, what was offloaded."""
     template: str | None = None
     """Chat template of the prompts: whose it is, a hash of its text, and the date that it writes, if it writes one."""
     target_modules: tuple[str, ...] = ()

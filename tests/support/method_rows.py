@@ -24,6 +24,7 @@ EVERY: Final = "tests/train/test_every_method.py::test_a_method_learns_and_resum
 BIT: Final = "tests/train/test_quantization.py::test_a_quantised_base_trains_stops_resumes_and_reloads"
 ARGUMENTS: Final = "tests/train/test_training_arguments.py"
 SFT: Final = "tests/train/test_sft.py"
+SPEED: Final = "tests/train/test_speed.py"
 PACKING: Final = "tests/train/test_packing.py"
 
 
@@ -59,6 +60,11 @@ def tuner(name: str, ask: str, method: str = "", test: str = EVERY) -> Row:
 def works(name: str, ask: str, test: str) -> Row:
     """Return a row that a test runs on the CPU."""
     return Row(name=name, ask=ask, state=CPU, test=test, plans=True)
+
+
+def on_gpu(name: str, ask: str) -> Row:
+    """Return a row that plan takes for a GPU."""
+    return Row(name=name, ask=ask, state=GPU, plans=True)
 
 
 def later(name: str, ask: str) -> Row:
@@ -352,12 +358,19 @@ DISTRIBUTION: Final = Section(
 FRAMEWORKS: Final = Section(
     title="Speed and other frameworks",
     rows=(
-        later("liger kernels", "use_liger_kernel: true"),
-        later("cut cross-entropy", "cut_cross_entropy: true"),
-        later("activations offloaded to the host", "activation_offload: true"),
-        later("torch.compile", "torch_compile: true"),
+        on_gpu("liger kernels", "use_liger_kernel: true"),
+        works("loss in chunks, without whole logits", "chunked_cross_entropy: true", f"{SPEED}::test_what_runs_on_the_cpu_changes_no_loss_and_is_recorded"),
+        on_gpu("cut cross-entropy", "use_cce: true"),
+        on_gpu("activations offloaded to the host", "activation_offloading: true"),
+        works("torch.compile", "torch_compile: true", f"{SPEED}::test_a_compiled_training_has_the_same_losses"),
         works("attention by name", "attn_impl: eager", f"{ARGUMENTS}::test_an_attention_that_is_named_runs_and_is_recorded"),
-        Row(name="flash attention 2 and 3 by name", ask="attn_impl: flash_attention_2", state=GPU, plans=True),
+        on_gpu("flash attention 2 by name", "attn_impl: flash_attention_2"),
+        on_gpu("flash attention 3 by name", "attn_impl: flash_attention_3"),
+        on_gpu("flex attention", "attn_impl: flex_attention"),
+        Row(
+            name="attention kernels of the hub", ask="attn_impl: kernels-community/flash-attn2", plans=True,
+            state="needs a GPU and kernels 0.18.2, which PyPI does not have yet",
+        ),
         works("fused AdamW", "optim: adamw_torch_fused", "tests/unit/schemas/test_optimizers.py::test_an_accepted_optimizer_takes_a_step_on_the_cpu_or_its_library_is_named"),
         later("LLaMA-Factory", "cmd: llamafactory"),
         later("ms-swift", "cmd: ms_swift"),

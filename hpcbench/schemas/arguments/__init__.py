@@ -13,18 +13,21 @@ from hpcbench.schemas.arguments.export import ExportArgs
 from hpcbench.schemas.arguments.hub import HubArgs
 from hpcbench.schemas.arguments.images import ImageArgs
 from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, GENERATION_ARGUMENTS, InferArgs
-from hpcbench.schemas.arguments.model import ModelArgs
+from hpcbench.schemas.arguments.model import ATTENTIONS, HUB_KERNELS, ModelArgs
 from hpcbench.schemas.arguments.parallel import ParallelArgs
 from hpcbench.schemas.arguments.preference import LOSS_TYPES, WITH_REFERENCE, PreferenceArgs, RlhfType
 from hpcbench.schemas.arguments.sft import GROUPS, QUANTIZABLE, SftArgs
+from hpcbench.schemas.arguments.speed import SpeedArgs
 from hpcbench.schemas.arguments.training import TrainingArgs
 from hpcbench.schemas.arguments.tuner import LORA_ONLY, SftType, TunerArgs
 
 __all__ = [
+    "ATTENTIONS",
     "DEFAULT_SHOWN_ROWS",
     "EVAL_LOSS_ONLY",
     "GENERATION_ARGUMENTS",
     "GROUPS",
+    "HUB_KERNELS",
     "LORA_ONLY",
     "LOSS_TYPES",
     "QUANTIZABLE",
@@ -45,6 +48,7 @@ __all__ = [
     "RlhfType",
     "SftArgs",
     "SftType",
+    "SpeedArgs",
     "TrainingArgs",
     "TunerArgs",
 ]

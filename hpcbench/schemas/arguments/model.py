@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from hpcbench.schemas.arguments.base import Arguments, Dtype, ReadsInteger, Words
+
+ATTENTIONS: Final = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+HUB_KERNELS: Final = "kernels-community/"
+"""Begins the names of attention kernels that the package `kernels` loads from Hugging Face's hub."""
+_HUB_KERNEL: Final = re.compile(rf"{HUB_KERNELS}[\w.-]+(@[\w.-]+)?(:\w+)?")
 
 
 class ModelArgs(Arguments):
@@ -31,8 +37,10 @@ class ModelArgs(Arguments):
     use_flash_attn: bool | None = None
     """True asks for flash attention and takes what there is without it, False forbids it, None takes the best that is
     installed; the record says what ran."""
-    attn_impl: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] | None = None
-    """Attention by transformers' name: this one runs, or the job is refused; None leaves it to use_flash_attn."""
+    attn_impl: str | None = None
+    """Attention by transformers' name: sdpa, eager, flash_attention_2, flash_attention_3, flex_attention, or a kernel
+    of the hub such as kernels-community/flash-attn2. This one runs, or the job is refused; None leaves it to
+    use_flash_attn."""
     trust_remote_code: bool = False
     """Whether Python code that comes with a model may run."""
     quantization_bit: Annotated[Literal[0, 4, 8], ReadsInteger] = 0
@@ -47,6 +55,13 @@ class ModelArgs(Arguments):
     bnb_4bit_use_double_quant: bool = True
     """Whether the scales of the 4-bit blocks are quantised too (8 bits each)."""
 
+    @field_validator("attn_impl")
+    @classmethod
+    def _is_an_attention(cls, name: str | None) -> str | None:
+        if name is not None and name not in ATTENTIONS and _HUB_KERNEL.fullmatch(name) is None:
+            raise ValueError(f"unknown attention {name!r}: {', '.join(ATTENTIONS)}, or {HUB_KERNELS}NAME")
+        return name
+
     @model_validator(mode="after")
     def _needs_a_model(self) -> Self:
         if self.model_type is None and self.model_id_or_path is None:
@@ -55,7 +70,7 @@ class ModelArgs(Arguments):
 
     @model_validator(mode="after")
     def _names_one_attention(self) -> Self:
-        if self.attn_impl is not None and self.use_flash_attn not in {None, self.attn_impl.startswith("flash")}:
+        if self.attn_impl is not None and self.use_flash_attn not in {None, "flash" in self.attn_impl}:
             flash = str(self.use_flash_attn).lower()
             raise ValueError(f"attn_impl {self.attn_impl} contradicts use_flash_attn {flash}: give one of them")
         return self

@@ -15,6 +15,7 @@ from hpcbench.schemas.arguments.images import ImageArgs
 from hpcbench.schemas.arguments.model import ModelArgs
 from hpcbench.schemas.arguments.parallel import ParallelArgs
 from hpcbench.schemas.arguments.preference import WITH_REFERENCE, PreferenceArgs
+from hpcbench.schemas.arguments.speed import SpeedArgs
 from hpcbench.schemas.arguments.training import TrainingArgs
 from hpcbench.schemas.arguments.tuner import TunerArgs
 from hpcbench.schemas.tuners import BASE_DTYPE_METHODS
@@ -23,6 +24,7 @@ GROUPS: Final[Mapping[str, type[Arguments]]] = {
     "Model": ModelArgs,
     "Data": DataArgs,
     "Training": TrainingArgs,
+    "Speed": SpeedArgs,
     "Parallelism": ParallelArgs,
     "Hub": HubArgs,
     "Tuner": TunerArgs,
@@ -35,7 +37,9 @@ QUANTIZABLE: Final = ("lora", "adalora", "ia3")
 
 
 # pydantic collects fields from the last base to the first: the first group stands last.
-class SftArgs(PreferenceArgs, ImageArgs, TunerArgs, HubArgs, ParallelArgs, TrainingArgs, DataArgs, ModelArgs):
+class SftArgs(
+    PreferenceArgs, ImageArgs, TunerArgs, HubArgs, ParallelArgs, SpeedArgs, TrainingArgs, DataArgs, ModelArgs
+):
     """Arguments of `sft`, by ms-swift's names; evals use the model, template and length part of them."""
 
     @classmethod

@@ -13,11 +13,11 @@ import torch
 from transformers.utils import import_utils
 
 from hpcbench.errors import WorkerError
-from hpcbench.schemas.arguments import SftArgs
+from hpcbench.schemas.arguments import HUB_KERNELS, SftArgs
 from hpcbench.schemas.request import Device
 from hpcbench.worker.models import inference
 
-_EXACT_ATTENTION: Final = ("sdpa", "eager", "flash")
+_EXACT_ATTENTION: Final = ("sdpa", "eager", "flash", "flex", HUB_KERNELS)
 _PROBE_LENGTH: Final = 8
 FLASH_ATTENTION_2: Final = "flash_attention_2"
 _FLASH: Final[Mapping[str, tuple[str, str]]] = {
@@ -38,7 +38,7 @@ def check_packing(model: Any, device: torch.device | str) -> None:
     attention = str(getattr(model.config, "_attn_implementation", None))
     if not attention.startswith(_EXACT_ATTENTION):
         raise WorkerError(
-            f"packing: attention {attention!r} may mix samples; it works with sdpa, eager and flash attention"
+            f"packing: attention {attention!r} may mix samples; it works with sdpa, eager, flex and flash attention"
         )
     size = int(model.get_input_embeddings().weight.shape[0])
     positions = torch.arange(_PROBE_LENGTH).repeat(2)[None].to(device)
@@ -65,7 +65,8 @@ def choose_attention(args: SftArgs, device: Device) -> str | None:
         WorkerError: `attn_impl` names one that cannot run here.
     """
     if args.attn_impl is not None:
-        obstacle = _find_obstacle(args.attn_impl, args, device) if args.attn_impl in _FLASH else None
+        runs_anywhere = args.attn_impl in {"sdpa", "eager"}
+        obstacle = None if runs_anywhere else _find_obstacle(args.attn_impl, args, device)
         if obstacle is not None:
             raise WorkerError(
                 f"attn_impl: {args.attn_impl} {obstacle}", hint="set attn_impl: sdpa, or remove it to take what runs"
@@ -74,6 +75,19 @@ def choose_attention(args: SftArgs, device: Device) -> str | None:
     if args.use_flash_attn is False or _find_obstacle(FLASH_ATTENTION_2, args, device) is not None:
         return None
     return FLASH_ATTENTION_2
+
+
+def check_attention(args: SftArgs, ran: str | None) -> None:
+    """Raise where the model runs with another attention than the one that is named.
+
+    Raises:
+        WorkerError: transformers or the model replaced it.
+    """
+    if args.attn_impl is not None and ran != args.attn_impl:
+        raise WorkerError(
+            f"attn_impl: {args.attn_impl} was asked for, and the model runs {ran or 'an attention without a name'}",
+            hint="remove attn_impl to take what the model has",
+        )
 
 
 def explain_attention(args: SftArgs, device: Device, ran: str | None) -> str | None:
@@ -92,11 +106,18 @@ def refuses_attention(error: Exception) -> bool:
 
 
 def _find_obstacle(name: str, args: SftArgs, device: Device) -> str | None:
-    """Return what is in the way of a flash attention, to stand after its name, or None."""
+    """Return what is in the way of an attention for GPUs, to stand after its name, or None."""
     if device == "cpu":
         return "runs on GPUs only"
+    if name == "flex_attention":
+        return None if import_utils.is_torch_flex_attn_available() else "needs a newer torch"
     if args.dtype == "fp32":
         return "needs dtype bf16 or fp16"
+    if name.startswith(HUB_KERNELS):
+        if import_utils.is_kernels_available():
+            return None
+        least, below = import_utils.KERNELS_MIN_VERSION, import_utils.KERNELS_MAX_VERSION
+        return f"needs the package kernels, {least} or newer and below {below}"
     module, package = _FLASH[name]
     if importlib.util.find_spec(module) is None:
         return f"needs {package}, which is not installed"

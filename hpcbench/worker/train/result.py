@@ -61,6 +61,8 @@ class Outcome:
     best_step: int | None
     time_to_first_step_s: float | None
     optimizer_dtype: str
+    took_effect: Mapping[str, str] = field(default_factory=dict)
+    """Arguments for speed, and what ran of them in the last attempt."""
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -165,6 +167,7 @@ def assemble_metrics(
         tokens=data.stats,
         dtypes={**facts.dtypes, "optimizer": outcome.optimizer_dtype},
         attention=facts.attention,
+        took_effect=dict(outcome.took_effect),
         template=data.template.description,
         target_modules=facts.target_modules,
         global_batch_size=args.batch_size * args.gradient_accumulation_steps * ranks,

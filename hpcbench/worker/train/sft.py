@@ -28,7 +28,7 @@ from hpcbench.storage.paths import TRAINER_STATE, AttemptPaths, JobPaths
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading, unsloth_backend
-from hpcbench.worker.models.attention import check_packing, explain_attention
+from hpcbench.worker.models.attention import check_attention, check_packing, explain_attention
 from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.models.generation_config import repair_generation_config
 from hpcbench.worker.progress_file import History, Progress
@@ -39,6 +39,7 @@ from hpcbench.worker.train.preference import Loss, explain_figures, load_loss
 from hpcbench.worker.train.preference.reference import load_reference, switch_dropout_off
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.train.saving import try_saving
+from hpcbench.worker.train.speed import trainer_arguments
 from hpcbench.worker.train.token_data import TokenData, load_data
 from hpcbench.worker.train.trainer import BenchTrainer, Run
 from hpcbench.worker.tuners import Tuner, load_tuner
@@ -235,6 +236,7 @@ def make_training_arguments(
             adam_epsilon=args.adam_epsilon,
             neftune_noise_alpha=args.neftune_noise_alpha,
             **_checkpointing_arguments(args),
+            **trainer_arguments(args),
             fp16=args.dtype == "fp16",
             bf16=uses_bf16_autocast(args),
             use_cpu=device == "cpu",
@@ -312,6 +314,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
         autocast=TORCH_DTYPES[args.dtype] if autocasts else "none",
         num_trained_at_once=tuner.count_trained(tuned, args) if tuner.count_trained is not None else None,
     )
+    check_attention(args, facts.attention)
     notes = {**data.notes, **tuner.notes}
     if args.packing:
         check_packing(tuned, tuned.device)
@@ -393,6 +396,7 @@ def _finish(
             best_step=current.point.best_step,
             time_to_first_step_s=None if first_step_at is None else first_step_at - meter.process_started_at(),
             optimizer_dtype=optimizer_dtype(trainer.optimizer),
+            took_effect={} if current.speed is None else current.speed.describe(trainer.model),
             notes={} if first_step_at else {"time_to_first_step_s": "the last attempt had no step left to do"},
         )
         result = assemble_metrics(

@@ -49,6 +49,7 @@ from hpcbench.worker.progress_file import History, Phase, Progress
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
+from hpcbench.worker.train.speed import Speed
 from hpcbench.worker.tuners import Tuner
 from hpcbench.worker.tuners.lora import cast_adapter
 
@@ -87,6 +88,8 @@ class Run:
     point: ResumePoint = field(default_factory=ResumePoint)
     interrupted: bool = False
     measure: StepMeasure | None = None
+    speed: Speed | None = None
+    """What the Trainer puts in to make the training faster or smaller."""
     first_step_at: float | None = None
     """Seconds since the epoch."""
 
@@ -138,6 +141,7 @@ class BenchTrainer(Trainer):
         super().__init__(processing_class=tokenizer, callbacks=[*tuner_callbacks, RunCallback(run)], **options)
         self.remove_callback(PrinterCallback)  # the Trainer adds it where tqdm is off; it prints every log
         self._weighted_loss = WeightedLoss(self.model) if run.args.use_loss_scale else None
+        self._speed = run.speed = Speed(run.args, self.model)
 
     def get_train_dataloader(self) -> EpochLoader:
         """Return this rank's batches."""
@@ -202,12 +206,18 @@ class BenchTrainer(Trainer):
         self.args.warmup_steps = num_warmup_steps
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Run forward and backward pass with what the arguments for speed put around them."""
+        with self._speed.in_step():
+            return super().training_step(*args, **kwargs)
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Count what goes into the model, then compute the loss as ever."""
         # Taken out: a model's forward does not accept the counts.
         self.run.meter.count_batch(num_tokens=inputs.pop("num_tokens"), num_samples=inputs.pop("num_samples"))
         if self._weighted_loss is None:
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            with self._speed.computing_loss():
+                return super().compute_loss(model, inputs, *args, **kwargs)
         self._weighted_loss.set_weights(inputs.pop("loss_weights"))
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         self._weighted_loss.check_used()
@@ -365,6 +375,8 @@ class RunCallback(TrainerCallback):
         run.measure = run.meter.end_step(stop=wants_stop)
         if run.first_step_at is None:
             run.first_step_at = time.time()
+            if run.speed is not None:
+                run.speed.check_first_step(kwargs["model"], kwargs["optimizer"])
         is_last = step >= state.max_steps
         saves = run.args.save_strategy != "no"
         control.should_log = True
