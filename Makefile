@@ -16,8 +16,9 @@ PYTEST ?= $(BIN)/pytest -m "not long"
 MODEL ?=
 DATA ?=
 TOOLS ?=
+TABLES ?=
 
-.PHONY: help demo test check unit train slurm-test slurm-test-log coverage browser browser-test wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners slurm slurm-stop format clean
+.PHONY: help demo test check unit train slurm-test slurm-test-log coverage browser browser-test wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners demo-tables slurm slurm-stop format clean
 
 help:
 	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
@@ -31,6 +32,7 @@ help:
 	@echo "make slurm       start the two-node test Slurm by hand (then: source $(SLURM_DIR)/env); make slurm-stop ends it"
 	@echo "make demo-slurm  the SmolLM2 suites on that Slurm (MODEL=folder DATA=folder; see configs/smollm2/prepare.py)"
 	@echo "make demo-tuners the same model with every tuner, two jobs at a time (TOOLS=folder with dataset_info.json, too)"
+	@echo "make demo-tables the suites of configs/tables with a tiny model, and their tables (TABLES='tuners-modern awq' for some)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about a minute ..."
@@ -142,6 +144,9 @@ demo-tuners: slurm
 	    --set args.model_id_or_path=$(MODEL) --set args.dataset_info=$(TOOLS)/dataset_info.json || exit; \
 	done
 	. $(SLURM_DIR)/env && $(BIN)/hpcbench collect smollm2_fudan_tuners smollm2_gsm8k_tuners smollm2_tools --save-dir logs
+
+demo-tables: slurm
+	. $(SLURM_DIR)/env && OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.scaled_tables $(TABLES) --save-dir logs/tables
 
 slurm-stop: $(VENV)/.installed
 	$(BIN)/python tests/support/slurm_cluster/cluster.py stop --dir $(SLURM_DIR)
