@@ -61,14 +61,14 @@ class Verb(TyperCommand):
                 raise _refusal(str(self.name), f"{max(param.opts, key=len)}: given twice", hint="keep one of them")
 
     def _own_option(self, argument: str) -> str:
-        from hpcbench.config.other_tools import OTHER_OPTIONS
-
         known = {name for param in self.params for name in param.opts}
         name, equals, value = argument.partition("=")
         if not name.startswith("--") or name in known:
             return argument
         if (dashed := name.replace("_", "-")) in known:
             return f"{dashed}{equals}{value}"
+        from hpcbench.config.other_tools import OTHER_OPTIONS
+
         if name in OTHER_OPTIONS:
             raise _refusal(str(self.name), f"no option {name}", hint=OTHER_OPTIONS[name])
         return argument

@@ -29,7 +29,7 @@ def demo(
     """
     from hpcbench.cli.submit import submit
     from hpcbench.cluster.save_dir import resolve_save_dir, usual_save_dir
-    from hpcbench.config import load_suites
+    from hpcbench.config.loading import load_suites
     from hpcbench.errors import HpcbenchError
     from hpcbench.invocation import repeat_save_dir
     from hpcbench.plan.requests import plan_suite

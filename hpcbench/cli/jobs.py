@@ -37,10 +37,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show where every experiment is: how far, with what result, or why not."""
-    from hpcbench.cli.answers import print_answer, status_answer
     from hpcbench.cli.output import print_status
     from hpcbench.cli.selection import gather_named, parse_states, refuse_unknown_jobs
-    from hpcbench.cli.watch import watch_status
     from hpcbench.cluster.save_dir import usual_save_dir
     from hpcbench.schemas.collection import Collection, JobView, choose_jobs
 
@@ -51,11 +49,15 @@ def status(
         return choose_jobs(collection, names or (), states)
 
     if watch is not None:
+        from hpcbench.cli.watch import watch_status
+
         refuse_unknown_jobs(root, names)
         watch_status(root, choose, every_s=watch or None, as_json=as_json, by_job=by_job)
         return
     collection = gather_named(root, names)
     if as_json:
+        from hpcbench.cli.answers import print_answer, status_answer
+
         print_answer(status_answer(collection, choose(collection)))
     else:
         print_status(collection, choose(collection), by_job=by_job, complete=bool(names or state))

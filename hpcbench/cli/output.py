@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING
 
 from hpcbench.errors import ConfigError, HpcbenchError, SchedulerError, name_first, plural
 from hpcbench.invocation import command, quoted
-from hpcbench.plan.decide import Action, Decision
-from hpcbench.report.cause_groups import group_jobs
 from hpcbench.schemas.collection import Collection, JobView
 from hpcbench.schemas.request import JobRef
-from hpcbench.schemas.suite import Suite
-from hpcbench.status.explain import NAMED, explain, explain_group
 from hpcbench.status.gather import count_states
 from hpcbench.status.logs import log_tail, telling_log
-from hpcbench.submit.retry import Remedy
-from hpcbench.submit.send_arrays import SubmitResult
-from hpcbench.submit.submit_plan import SubmitPlan
 
 if TYPE_CHECKING:
     from hpcbench.cli.status_table import StatusScreen
+    from hpcbench.plan.decide import Decision
+    from hpcbench.schemas.suite import Suite
+    from hpcbench.submit.retry import Remedy
+    from hpcbench.submit.send_arrays import SubmitResult
+    from hpcbench.submit.submit_plan import SubmitPlan
 
 CHUNK_CHARACTERS = 65_536
 OS_HINTS = {
@@ -88,6 +86,8 @@ def print_report(collection: Collection, names: Sequence[str]) -> None:
 
 def print_result(result: SubmitResult) -> None:
     """Print what a submit did."""
+    from hpcbench.plan.decide import Action
+
     plan = result.plan
     name, cluster = plan.suite.name, plan.destination.scheduler.name
     for submission in plan.adopted:
@@ -206,6 +206,8 @@ def print_status(
 
 def print_explanations(jobs: Sequence[JobView]) -> None:
     """Print why each job is in its state."""
+    from hpcbench.status.explain import explain
+
     for job in jobs:
         log = telling_log(job)
         print(explain(job, () if log is None else log_tail(log), None if log is None else str(log)))
@@ -213,6 +215,9 @@ def print_explanations(jobs: Sequence[JobView]) -> None:
 
 def print_causes(jobs: Sequence[JobView], collection: Collection, words: Sequence[str]) -> None:
     """Print why jobs are in their states, those of one cause together; `words` is what was typed after `why`."""
+    from hpcbench.report.cause_groups import group_jobs
+    from hpcbench.status.explain import NAMED, explain_group
+
     groups = group_jobs(jobs, collection.all_jobs)
     if len(groups) > 1:
         print(f"{plural(len(jobs), 'job')}, {plural(len(groups), 'cause')}: {count_states(jobs)}")

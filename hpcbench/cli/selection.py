@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from hpcbench.errors import PlanError, did_you_mean, name_first
 from hpcbench.invocation import quoted
 from hpcbench.schemas.collection import Collection, JobView, jobs_named
 from hpcbench.schemas.request import EVAL_PREFIX
 from hpcbench.schemas.states import JobState
-from hpcbench.schemas.suite import Suite
 from hpcbench.status.gather import gather
+
+if TYPE_CHECKING:
+    from hpcbench.schemas.suite import Suite
 
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
 

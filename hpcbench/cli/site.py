@@ -96,7 +96,7 @@ def doctor(
     from hpcbench.cluster.doctor import run_checks
     from hpcbench.cluster.doctor_checks import Check
     from hpcbench.cluster.save_dir import resolve_save_dir
-    from hpcbench.config import load_suites
+    from hpcbench.config.loading import load_suites
     from hpcbench.config.profile import load_profile
     from hpcbench.schemas.answers import CheckAnswer, DoctorAnswer
 
@@ -126,7 +126,7 @@ def doctor(
 def prefetch(configs: Configs, cluster: Cluster = "auto", overrides: Overrides = None) -> None:
     """Download models, datasets and eval tasks for compute nodes without internet."""
     from hpcbench.cluster.input_environments import group_by_environment
-    from hpcbench.config import load_suites
+    from hpcbench.config.loading import load_suites
     from hpcbench.config.profile import load_profile
     from hpcbench.plan.requests import plan_suite
     from hpcbench.processes.start import module_command

@@ -120,7 +120,7 @@ def _open(
     """Return the suites, where their jobs go and what to run of them, all checked before anything is queued."""
     from hpcbench.cli.selection import parse_states, refuse_unknown_experiments
     from hpcbench.cluster.save_dir import resolve_save_dir
-    from hpcbench.config import load_suites
+    from hpcbench.config.loading import load_suites
     from hpcbench.config.profile import load_profile
     from hpcbench.plan.decide import Options
     from hpcbench.scheduler.slurm.client import SlurmClient

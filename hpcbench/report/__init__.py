@@ -6,13 +6,6 @@ from typing import Literal
 
 from hpcbench.errors import ReportError
 from hpcbench.report.artifacts import ReportContext
-from hpcbench.report.choose import refuse_unknown
-from hpcbench.report.csv_table import render_csv
-from hpcbench.report.document import build_document
-from hpcbench.report.json_report import render_json
-from hpcbench.report.latex import render_latex
-from hpcbench.report.long_table import render_long
-from hpcbench.report.markdown import render_markdown
 from hpcbench.schemas.collection import Collection
 from hpcbench.schemas.report_options import ReportOptions
 
@@ -50,17 +43,32 @@ def render(
             f"--full: {format} has no records of jobs in it",
             hint="take --format json with it, or leave it out",
         )
+    # Verbs that show no report take single modules of this room, and none waits for what it does not need.
+    from hpcbench.report.choose import refuse_unknown
+
     refuse_unknown(collection, options, format=format)
     match format:
         case "markdown":
+            from hpcbench.report.document import build_document
+            from hpcbench.report.markdown import render_markdown
+
             return render_markdown(build_document(collection, options), context.pictures)
         case "csv":
+            from hpcbench.report.csv_table import render_csv
+
             return render_csv(collection, options.columns)
         case "json":
+            from hpcbench.report.json_report import render_json
+
             return render_json(collection, full=options.full)
         case "long":
+            from hpcbench.report.long_table import render_long
+
             return render_long(collection)
         case "latex":
+            from hpcbench.report.document import build_document
+            from hpcbench.report.latex import render_latex
+
             return render_latex(build_document(collection, options))
         case "html":
             from hpcbench.report.page import render_page

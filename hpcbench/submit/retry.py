@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from hpcbench.cluster.limits import judge_resources
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.config.profile import load_profile
 from hpcbench.errors import PlanError
 from hpcbench.invocation import command

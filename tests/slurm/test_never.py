@@ -13,7 +13,7 @@ import yaml
 
 from hpcbench.cluster.doctor import run_checks
 from hpcbench.cluster.init_profile import gather_facts, render_profile
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.config.profile import read_profile
 from hpcbench.errors import ConfigError
 from hpcbench.scheduler.slurm.client import SlurmClient

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.schemas.suite import Experiment, Suite
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError
 from tests.support.method_rows import CPU, GPU, LATER, NEEDS, SECTIONS, TUNERS, Row, all_rows, render
 from tests.support.methods import METHODS

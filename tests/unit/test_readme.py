@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.schemas.cluster_profile import ClusterProfile
 from tests.support.places import ROOT
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError, Problem
 from hpcbench.plan.requests import plan_suite
 from hpcbench.report import render

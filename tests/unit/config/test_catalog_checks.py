@@ -8,7 +8,7 @@ import pytest
 
 from hpcbench.catalog.datasets import DATASETS
 from hpcbench.catalog.models import MODELS
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from tests.support.suite_writer import load_one, refusal
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.data.columns import SHAPES, Shape
 from hpcbench.schemas.durations import parse_minutes
 from tests.support.model_folders import write_model

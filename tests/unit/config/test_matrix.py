@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.config.matrix import expand_matrix, variant_names
 from hpcbench.errors import Problem
 from hpcbench.schemas.suite import Experiment

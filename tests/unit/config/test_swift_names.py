@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.config.experiment_builder import COMMANDS
 from hpcbench.config.layers import ARGUMENTS
 from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, REFUSED_VALUES, WITHOUT_EFFECT

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.plan.requests import plan_suite
 from hpcbench.schemas.request import JobRequest
 from tests.support.model_folders import llama_tensors, write_model

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hpcbench.catalog.hubs import OnHub
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.hub.models import locate_model
 from hpcbench.model_files.tokenizer import read_tokenizer

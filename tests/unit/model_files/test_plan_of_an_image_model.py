@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError
 from tests.support.model_folders import llama_tensors, write_model
 from tests.support.tiny_image_models import QWEN_TEMPLATE, SMOLVLM_TEMPLATE

@@ -14,7 +14,7 @@ from hpcbench import cli
 from hpcbench.cli.single_run.command_line import read_words
 from hpcbench.cli.single_run.options import EXPORT_MODEL, options_of
 from hpcbench.cli.single_run.run import load_typed
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
 from hpcbench.scheduler.local.runner import run_queue
 from hpcbench.schemas.metrics import ExportMetrics

@@ -17,7 +17,7 @@ from hpcbench.cli.single_run.options import EVAL, SFT, Verb, options_of
 from hpcbench.cli.single_run.outcome_text import describe_job
 from hpcbench.cli.single_run.place import suite_label
 from hpcbench.cli.single_run.run import load_typed
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.config.other_tools import OTHER_EVAL_OPTIONS
 from hpcbench.errors import EXIT_INTERRUPTED, ConfigError
 from hpcbench.scheduler.local.runner import run_queue
