@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.loading import load_suites
 from hpcbench.config.effects import EFFECTS
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.schemas.arguments import SftArgs
 

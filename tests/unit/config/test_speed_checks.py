@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.schemas.arguments import SftArgs
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.loading import load_suites
 from hpcbench.config.experiment_builder import COMMANDS
 from hpcbench.config.layers import ARGUMENTS
+from hpcbench.config.loading import load_suites
 from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, REFUSED_VALUES, WITHOUT_EFFECT
 from hpcbench.errors import ConfigError
 from hpcbench.plan.fingerprint import input_paths
