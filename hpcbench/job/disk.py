@@ -59,6 +59,11 @@ def is_full(folder: Path) -> bool:
     return False
 
 
+def expand_scratch(scratch: str) -> Path:
+    """Return the profile's folder with `$USER` and the like filled in."""
+    return Path(os.path.expandvars(scratch)).expanduser()
+
+
 def scratch_folder(scratch: Path, job: JobPaths, request: JobRequest) -> Path:
     """Return the folder of this job and configuration on scratch; save directories do not mix (pure)."""
     place = hashlib.sha256(str(job.folder).encode()).hexdigest()[:8]
@@ -76,7 +81,7 @@ def link_scratch(job: JobPaths, request: JobRequest, scratch: str | None) -> Non
             link.unlink()
     if not scratch or not request.trains:
         return
-    root = Path(os.path.expandvars(scratch)).expanduser()
+    root = expand_scratch(scratch)
     for link in (job.resume, job.checkpoints):
         if link.exists():
             continue

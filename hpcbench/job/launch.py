@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from hpcbench.job.context import JobContext
+from hpcbench.job.disk import expand_scratch
 from hpcbench.processes.start import module_command
 from hpcbench.schemas import variables
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json
-from hpcbench.storage.paths import AttemptPaths
+from hpcbench.storage.paths import TOKENS, AttemptPaths
 
 RENDEZVOUS_S = 7200
 """How long the other nodes wait for the first, which may have terabytes of inputs to compare."""
@@ -92,8 +93,19 @@ def head_host(context: JobContext) -> str:
 
 def node_caches(context: JobContext, environ: Mapping[str, str]) -> Path:
     """Return the node-local folder for what compilers cache during this job; it goes with the job."""
-    scratch = Path(environ.get("SLURM_TMPDIR") or environ.get("TMPDIR") or "/tmp")  # noqa: S108  # node-local on purpose
-    return scratch / f"hpcbench-{environ.get('USER', 'user')}-{context.scheduler_id}"
+    return _node_disk(environ) / f"hpcbench-{environ.get('USER', 'user')}-{context.scheduler_id}"
+
+
+def token_folder(context: JobContext, environ: Mapping[str, str]) -> Path:
+    """Return the folder of tokenized rows, which outlives the job."""
+    if context.settings.tokenized_data == "node":
+        return _node_disk(environ) / f"hpcbench-{environ.get('USER', 'user')}{TOKENS}"
+    scratch = context.settings.scratch
+    return (expand_scratch(scratch) if scratch else context.suite_paths.save_dir.absolute()) / TOKENS
+
+
+def _node_disk(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("SLURM_TMPDIR") or environ.get("TMPDIR") or "/tmp")  # noqa: S108  # node-local on purpose
 
 
 def job_environment(
@@ -114,6 +126,10 @@ def job_environment(
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TORCH_EXTENSIONS_DIR": str(caches / "extensions"),
     }
+    if request.trains:
+        is_per_node = context.settings.tokenized_data == "node"
+        ours[variables.TOKENIZED_DATA] = str(token_folder(context, environ))
+        ours[variables.TOKENIZED_DATA_PER_NODE] = str(int(is_per_node))
     if "OMP_NUM_THREADS" not in environ:  # torchrun would set it to 1 for several ranks
         ours["OMP_NUM_THREADS"] = str(max(1, _cores(environ) // max(1, request.resources.ddp // context.num_nodes)))
     if request.device == "cpu":

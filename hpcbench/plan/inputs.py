@@ -19,7 +19,7 @@ from hpcbench.data.local_splits import find_split_files, is_pattern
 from hpcbench.data.registry import read_registry
 from hpcbench.data.sources import REGISTRY_MARK
 from hpcbench.storage.hash_cache import FilesState, HashCache, read_state
-from hpcbench.storage.paths import SuitePaths
+from hpcbench.storage.paths import TOKENS, SuitePaths
 
 CHUNK_BYTES = 1 << 20
 CACHED_BYTES = 16 << 20
@@ -127,7 +127,7 @@ def _list_files(folder: Path) -> list[Path]:
     # A save directory below an input folder grows while jobs run.
     plans = [file for file in found if file.name == "suite.json"]
     suites = {plan.parent for plan in plans if SuitePaths(plan.parents[1], plan.parent.name).submissions.is_dir()}
-    results = suites | {suite.parent / "local" for suite in suites}
+    results = suites | {suite.parent / name for suite in suites for name in ("local", TOKENS)}
     return [file for file in found if results.isdisjoint(file.parents)] if results else found
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 Keep = Literal["best", "adapter", "last", "none"]
+TokenizedDataPlace = Literal["shared", "node"]
 LOCAL = "local"
 """Name of this machine's own queue, which has no profile."""
 PLAIN = "slurm"
@@ -151,6 +152,10 @@ class ClusterProfile(BaseModel):
     scratch: str | None = None
     """Folder on shared storage where checkpoints go instead of the save directory; `$USER` and the like are filled in
     on the node."""
+    tokenized_data: TokenizedDataPlace = "shared"
+    """Where tokenized rows are kept, which all ranks and attempts of a training read, and later trainings of the same
+    data: `shared` is `.tokens` in `scratch`, or in the save directory; `node` is each node's own disk ($SLURM_TMPDIR,
+    $TMPDIR or /tmp), where one rank of each node tokenizes. What nobody used for 30 days is removed."""
     keep: Keep | None = None
     """The checkpoint that stays once an experiment's train job and all its evals are recorded; `adapter` is the best
     one if it is an adapter, else none; null keeps all."""

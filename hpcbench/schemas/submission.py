@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcbench.schemas.cluster_profile import LOCAL, Keep
+from hpcbench.schemas.cluster_profile import LOCAL, Keep, TokenizedDataPlace
 from hpcbench.schemas.request import Resources
 from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json, write_json
@@ -56,6 +56,8 @@ class JobSettings(BaseModel):
     """Whether compute nodes may call scontrol."""
     scratch: str | None = None
     """Folder where checkpoints go instead of the save directory."""
+    tokenized_data: TokenizedDataPlace = "shared"
+    """Whether tokenized rows are kept on shared storage or on each node."""
     setup_failure: Literal["stop", "warn"] = "warn"
     """Whether the job fails where a `setup` line of the profile did."""
     keep: Keep | None = None

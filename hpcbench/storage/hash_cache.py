@@ -56,6 +56,16 @@ def read_state(files: Iterable[Path], *, unread: Iterable[Path] = ()) -> FilesSt
     return FilesState(digest=digest.hexdigest(), num_bytes=num_bytes, changed_at=changed_at)
 
 
+def hash_file(file: Path) -> str:
+    """Return the SHA-256 (hex) of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def find_cache_file(environ: Mapping[str, str]) -> Path:
     """Return where a user's hashes are kept, whether the file exists or not."""
     return user_cache_dir(environ) / "hashes.json"

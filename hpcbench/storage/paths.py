@@ -9,6 +9,7 @@ lists folders, and never reads or writes a file.
                        submissions/<key>.evals/<key>        submissions of jobs that wait for this one
                        submissions/<key>.started/<index>.after    wishes of a job in a container
                        slurm/%A_%a.out                      Slurm's own logs
+    <save_dir>/.tokens/<key>/                            tokenized rows that trainings share
     <save_dir>/local/queue/ elements/ cancels/ runner.json       the local queue, for all suites of the save directory
     <save_dir>/<suite>/<experiment>/<job>/job.json claim.json progress.json record.json attempt-N/ resume/
                                               checkpoints/ cancelled.json (noted before scancel)
@@ -35,6 +36,8 @@ TRAINER_STATE = "trainer_state.json"
 """In a resumable checkpoint: how far transformers' Trainer was."""
 MANIFEST = "hpcbench.json"
 """In a resumable checkpoint: whose it is, its step, its files with their sizes."""
+TOKENS = ".tokens"
+"""In a save directory or on scratch: tokenized rows; no suite has a name that begins with a dot."""
 RESERVED_EXPERIMENT_NAMES = frozenset({"submissions", "slurm", "cancelled", "suite.json", "local"})
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9._+=-]*$", max_length=128)]

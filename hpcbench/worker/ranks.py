@@ -1,19 +1,24 @@
 """This process among the ranks of its job, and what all ranks do together.
 
 In: the environment that torchrun makes, and later the process group that transformers' TrainingArguments start. Out:
-sums, objects and waits over all ranks, by accelerate; with one rank each is a plain return. It starts no process group.
+sums, objects and waits over all ranks, by accelerate; with one rank each is a plain return. Before the group starts,
+one rank may announce something to the others through torchrun's store. It starts no process group.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+POLL_S: Final = 0.2
+"""Between two looks at what another rank has announced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +67,34 @@ class Ranks:
 
         return value if self.is_alone else cast("list[T]", broadcast_object_list([value]))[0]
 
+    def announce(self, topic: str, text: str) -> None:
+        """Write what the ranks that listen for a topic hear, before there is a process group."""
+        if not self.is_alone:
+            _open_store().set(topic, text)
+
+    def hear(self, topic: str) -> str:
+        """Wait for what another rank announces, however long it takes: no process group is there to time out."""
+        store = _open_store()
+        # A store's own wait would let no signal through, and torchrun ends ranks by one when another has failed.
+        while not store.check([topic]):
+            time.sleep(POLL_S)
+        return str(store.get(topic), "utf-8")
+
     def wait_for_all(self) -> None:
         """Wait until every rank is here."""
         if not self.is_alone:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+
+@cache
+def _open_store() -> Any:
+    """Return torchrun's store, by which the process group will find its ranks too."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://"))
+    return store
 
 
 ALONE: Final = Ranks()

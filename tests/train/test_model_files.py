@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hpcbench.schemas.arguments import EvalArgs, SftArgs
 from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.models.loading import load_model, load_tokenizer
 from hpcbench.worker.train.token_data import load_data
+from hpcbench.worker.train.tokenized import tokenize
 from tests.support.tiny_models import make_model_folder, make_tokenizer
 
 
@@ -106,7 +108,7 @@ def test_a_row_with_a_token_beyond_the_embedding_is_named(tmp_path: Path) -> Non
     with pytest.raises(
         WorkerError, match=r"row.* 2: the token '<new>' has the id 2.., and the model's embedding has 259 "
     ):
-        load_data(args, on_row=lambda _count: None, on_tokenizing=lambda: None)
+        load_data(args, load=partial(tokenize, on_row=lambda _count: None, on_tokenizing=lambda: None))
 
 
 def test_code_in_the_folder_does_not_run_without_trust(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from hpcbench.storage.json_files import read_json
+from hpcbench.schemas import variables
+from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker import signals
 from hpcbench.worker.progress_file import read_eval_losses, read_steps
@@ -215,7 +216,9 @@ def test_two_ranks_die_with_their_launcher_and_resume_to_the_same_result(
     values: dict[str, Any] = {"ddp": 2, "batch_size": 1, "num_train_epochs": 20, "eval_steps": 25, "save_steps": 7}
     reference = make_job(tmp_path / "reference", base_model, chats, **values)
     job = make_job(tmp_path / "job", base_model, chats, **values)
-    launcher = start_worker(job, ddp=2)
+    write_json(job.request, {**(read_json(job.request) or {}), "inputs": {str(chats): "a" * 64}})
+    kept: dict[str, Any] = {variables.TOKENIZED_DATA: str(tmp_path / "tokens")}
+    launcher = start_worker(job, ddp=2, **kept)
     wait_for_step(job, 1, random.randint(10, 60), launcher)
     ranks = find_children(launcher.pid)
     assert len(ranks) == 2
@@ -225,11 +228,14 @@ def test_two_ranks_die_with_their_launcher_and_resume_to_the_same_result(
     while any(map(is_alive, ranks)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_alive, ranks))
-    uninterrupted, resumed = start_worker(reference, ddp=2), start_worker(job, 2, ddp=2)
+    uninterrupted, resumed = start_worker(reference, ddp=2), start_worker(job, 2, ddp=2, **kept)
     assert uninterrupted.wait(timeout=300) == 0, reference.attempt(1).log.read_text()
     assert resumed.wait(timeout=300) == 0, job.attempt(2).log.read_text()
     assert read_metrics(job.attempt(2)).resumed_from_steps[0] > 0
     assert_same_result(job, reference)
+    # One rank tokenized in the first attempt, and none in the second.
+    logs = [job.attempt(number).log.read_text() for number in (1, 2)]
+    assert [(log.count("tokens: kept in"), log.count("tokens: found in")) for log in logs] == [(1, 0), (0, 1)]
 
 
 def test_signals_do_nothing_and_the_stop_file_makes_it_leave(tmp_path: Path, base_model: Path, chats: Path) -> None:

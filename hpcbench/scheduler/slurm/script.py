@@ -99,6 +99,7 @@ def job_settings(resources: Resources, profile: ClusterProfile) -> JobSettings:
         signal_lead_s=signal_lead_s(resources.time_min or profile.time_min),
         release_evals=profile.release_evals,
         scratch=profile.scratch,
+        tokenized_data=profile.tokenized_data,
         setup_failure=profile.setup_failure,
         keep=profile.keep,
         environments=profile.environments,

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
 from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.samples import LazyRows
+from hpcbench.worker.data.token_files import StoredRows
 
 Collate = Callable[[Sequence[tuple[Encoded, ...]]], dict[str, Any]]
 """Makes a batch of tensors of samples, with the counts num_tokens and num_samples."""
@@ -99,8 +100,12 @@ class Samples(Dataset[tuple[Encoded, ...]]):
 
         Its images stay: a model needs as many as there are tokens for them.
         """
-        is_lazy = isinstance(self._rows, LazyRows)
-        row = self._rows[0] if is_lazy else min(self._rows, key=lambda row: len(row.input_ids))
+        if isinstance(self._rows, LazyRows):
+            row = self._rows[0]
+        elif isinstance(self._rows, StoredRows):
+            row = self._rows.find_shortest()
+        else:
+            row = min(self._rows, key=lambda row: len(row.input_ids))
         ids = list(row.input_ids)
         weights = None if row.weights is None else [0.0] * len(ids)
         return Encoded(input_ids=ids, labels=[IGNORED_LABEL] * len(ids), weights=weights, images=row.images)

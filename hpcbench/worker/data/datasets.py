@@ -9,15 +9,23 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcbench.catalog.hubs import OnHub, pick_hub
 from hpcbench.data.arrow_files import BATCH_ROWS, plain_rows
 from hpcbench.data.dataset_source import DatasetSource
+from hpcbench.data.file_kinds import DataFile
 from hpcbench.data.files import read_file, read_rows
 from hpcbench.data.repository_files import find_split_files
 from hpcbench.data.rows import Place, PlacedRow
 from hpcbench.errors import PREFETCH, NotInCacheError, WorkerError
+from hpcbench.storage.hash_cache import hash_file
+from hpcbench.storage.json_files import JsonObject
 from hpcbench.storage.modelscope_cache import cache_folder, find_repository
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +52,21 @@ def read_dataset(source: DatasetSource) -> Iterator[PlacedRow]:
         logger.warning("dataset %r: %d rows left out that SWIFT 2.x leaves out too", source.name, num_left_out)
 
 
+def find_state(source: DatasetSource) -> JsonObject | None:
+    """Return what changes whenever the cached rows of a hub's dataset do, without reading them; None if unknown.
+
+    Raises:
+        WorkerError: it is not there, or not readable.
+    """
+    on_hub = hub_of(source)
+    if on_hub.hub == "modelscope":
+        hashes = [hash_file(file.path) for file in _modelscope_files(source, on_hub)]
+        return {"hub": str(on_hub), "hashes": hashes}
+    # The folders of their cache are named by the dataset's configuration, version and commit.
+    files = [file["filename"] for loaded in _load_huggingface(source, on_hub) for file in loaded.cache_files]
+    return {"hub": str(on_hub), "files": [[file, Path(file).stat().st_size] for file in files]} if files else None
+
+
 def hub_of(source: DatasetSource) -> OnHub:
     """Return the hub that a dataset is read from.
 
@@ -60,18 +83,23 @@ def hub_of(source: DatasetSource) -> OnHub:
 
 
 def _read_huggingface(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow]:
+    number = 0
+    for loaded in _load_huggingface(source, on_hub):
+        for table in loaded.with_format("arrow").iter(batch_size=BATCH_ROWS):
+            for row in plain_rows(table, origin=source.name):
+                number += 1
+                yield PlacedRow(row, Place(source.name, "row", number))
+
+
+def _load_huggingface(source: DatasetSource, on_hub: OnHub) -> Iterator[Dataset]:
     from datasets import load_dataset
 
-    number = 0
     for subset in source.subsets:
         try:
             loaded = load_dataset(on_hub.id, subset, data_dir=source.folder, split="+".join(source.splits))
         except Exception as error:  # the hub's client raises its own, requests', OSError and ValueError
             raise _not_readable(source, on_hub, error) from error
-        for table in loaded.with_format("arrow").iter(batch_size=BATCH_ROWS):
-            for row in plain_rows(table, origin=source.name):
-                number += 1
-                yield PlacedRow(row, Place(source.name, "row", number))
+        yield loaded
 
 
 def _not_readable(source: DatasetSource, on_hub: OnHub, error: Exception) -> WorkerError:
@@ -94,6 +122,11 @@ def _not_readable(source: DatasetSource, on_hub: OnHub, error: Exception) -> Wor
 
 
 def _read_modelscope(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow]:
+    for file in _modelscope_files(source, on_hub):
+        yield from read_file(file)
+
+
+def _modelscope_files(source: DatasetSource, on_hub: OnHub) -> Iterator[DataFile]:
     folder = find_repository("datasets", on_hub.id, os.environ)
     if folder is None:
         raise NotInCacheError(
@@ -105,5 +138,4 @@ def _read_modelscope(source: DatasetSource, on_hub: OnHub) -> Iterator[PlacedRow
         raise WorkerError(f"dataset {source.name!r}: folder {source.folder!r} is outside of the dataset")
     folder /= source.folder or "."
     for subset in source.subsets:
-        for file in find_split_files(folder, subset=subset, splits=source.splits):
-            yield from read_file(file)
+        yield from find_split_files(folder, subset=subset, splits=source.splits)

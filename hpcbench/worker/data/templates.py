@@ -82,7 +82,7 @@ class Template:
         self._all_rounds = loss_on_all_rounds
         self._on_prompt = loss_on_prompt
         self._loss_scale = loss_scale
-        self._chat_template = chat_template or tokenizer.chat_template
+        self._chat_template: str | Mapping[str, str] | None = chat_template or tokenizer.chat_template
         # What the catalog's templates do with a system prompt is known, and right for their models.
         self._written_roles = {"user"} if chat_template else {"user", "system"}
         self._name = name
@@ -133,6 +133,11 @@ class Template:
     def drops_long(self) -> bool:
         """Whether samples that are too long are dropped."""
         return self._truncation == "delete"
+
+    @property
+    def chat_template(self) -> str | Mapping[str, str] | None:
+        """Its text, or several by name; None without one."""
+        return self._chat_template
 
     @property
     def has_chat_template(self) -> bool:

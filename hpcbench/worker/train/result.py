@@ -129,7 +129,7 @@ def assemble_metrics(
         **facts.notes,
         **outcome.notes,
         **_explain(steps=steps, num_before=outcome.named_step or 0, num_steps=outcome.num_steps, train_loss=train_loss),
-        **_explain_evals(args, len(data.validation.rows), eval_loss),
+        **_explain_evals(args, len(data.validation), eval_loss),
         "first_eval_loss": "not asked for",
     }
     if mfu is None and "mfu" not in unknown:
@@ -150,8 +150,8 @@ def assemble_metrics(
         predictions=_find_predictions(job, outcome.best_step),
         num_steps=outcome.num_steps,
         num_epochs=outcome.num_epochs,
-        num_train_rows=len(data.train.rows),
-        num_val_rows=len(data.validation.rows),
+        num_train_rows=len(data.train),
+        num_val_rows=len(data.validation),
         tokens_per_second_per_device=_divide(speed.tokens_per_second, num_devices),
         time_to_first_step_s=outcome.time_to_first_step_s,
         mfu=mfu,

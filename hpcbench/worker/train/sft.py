@@ -25,6 +25,7 @@ from hpcbench.schemas.notes import Interrupted, Started
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json
 from hpcbench.storage.paths import TRAINER_STATE, AttemptPaths, JobPaths
+from hpcbench.worker.data.templates import Template
 from hpcbench.worker.hub_push import check_hub
 from hpcbench.worker.measure import meter
 from hpcbench.worker.models import loading, unsloth_backend
@@ -32,7 +33,7 @@ from hpcbench.worker.models.attention import check_attention, check_packing, exp
 from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.models.generation_config import repair_generation_config
 from hpcbench.worker.progress_file import History, Progress
-from hpcbench.worker.ranks import Ranks
+from hpcbench.worker.ranks import ALONE, Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
 from hpcbench.worker.train.checkpoints import CheckpointStore, Kept, ResumePoint, read_step
 from hpcbench.worker.train.preference import Loss, explain_figures, load_loss
@@ -40,7 +41,10 @@ from hpcbench.worker.train.preference.reference import load_reference, switch_dr
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
 from hpcbench.worker.train.saving import try_saving
 from hpcbench.worker.train.speed import trainer_arguments
+from hpcbench.worker.train.token_cache import TokenCache
 from hpcbench.worker.train.token_data import TokenData, load_data
+from hpcbench.worker.train.token_key import find_key
+from hpcbench.worker.train.tokenized import Tokenized, tokenize
 from hpcbench.worker.train.trainer import BenchTrainer, Run
 from hpcbench.worker.tuners import Tuner, load_tuner
 
@@ -149,8 +153,8 @@ def _train(assignment: Assignment) -> None:
             meter=meter.Meter(training_args.device, ranks),
             tuner=tuner,
             ranks=ranks,
-            train_rows=data.train.rows,
-            val_rows=data.validation.rows,
+            train_rows=data.train,
+            val_rows=data.validation,
             packs=data.packs,
             prompts=data.prompts,
             images=data.template.images,
@@ -197,15 +201,25 @@ def _run_trainer(
 
 def _load_data(assignment: Assignment) -> TokenData:
     """Return the tokenized data; a stop request ends it between rows."""
+    ranks = assignment.ranks
 
     def on_tokenizing() -> None:
         assignment.progress.update("tokenizing")
 
-    def on_row(_count: int) -> None:
-        on_tokenizing()
-        leave_if_asked(assignment.attempt, ranks=assignment.ranks)
+    def load(args: SftArgs, template: Template) -> Tokenized:
+        def make(*, may_leave: bool) -> Tokenized:
+            def on_row(_count: int) -> None:
+                on_tokenizing()
+                leave_if_asked(assignment.attempt, ranks=ALONE if may_leave else ranks)
 
-    return load_data(assignment.args, on_row=on_row, on_tokenizing=on_tokenizing)
+            return tokenize(args, template, on_row=on_row, on_tokenizing=on_tokenizing)
+
+        cache = None if args.lazy_tokenize else TokenCache.from_environment()
+        if cache is None:
+            return make(may_leave=ranks.is_alone)
+        return cache.load(lambda: find_key(assignment.request, args, template), make, ranks)
+
+    return load_data(assignment.args, load=load)
 
 
 def make_training_arguments(
@@ -336,7 +350,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     if loss is not None:
         reference, which = load_reference(args, tuned, device, num_gpus=assignment.gpus_each)
         facts = replace(facts, reference=which)
-        notes |= explain_figures(args, num_rows=len(data.train.rows), num_ranks=assignment.ranks.count)
+        notes |= explain_figures(args, num_rows=len(data.train), num_ranks=assignment.ranks.count)
         if args.sft_type == "adalora":
             deviations["adalora_orth_reg_weight"] = "losses on preferences have no orthogonality term"
     facts = replace(facts, notes=notes, deviations=deviations)

@@ -26,6 +26,7 @@ from hpcbench.processes.process_tree import this_process
 from hpcbench.schemas.record import Attempt, Cause, Record, read_record
 from hpcbench.schemas.request import Resources
 from hpcbench.schemas.states import JobState
+from hpcbench.schemas.submission import JobSettings
 from hpcbench.status.logs import log_tail
 from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import create_json, read_json, write_json
@@ -195,6 +196,30 @@ def test_ranks_are_started_by_torchrun_and_one_rank_without_it(context: JobConte
     assert "RANK" not in alone.env
     assert alone.env["HPCBENCH_CLAIM"] == "t"
     assert alone.env["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder", "per_node"),
+    [
+        ({}, "{save_dir}/.tokens", "0"),
+        ({"scratch": "/scratch/$USER"}, "/scratch/me/.tokens", "0"),
+        ({"tokenized_data": "node"}, "/local/hpcbench-me.tokens", "1"),
+        ({"tokenized_data": "node", "scratch": "/scratch"}, "/local/hpcbench-me.tokens", "1"),
+    ],
+)
+def test_trainings_are_told_where_tokenized_rows_are(
+    context: JobContext, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], folder: str, per_node: str
+) -> None:
+    monkeypatch.setenv("USER", "me")
+    train, evaluation = plan(experiment("a", eval_dataset=("arc",)))
+    there = replace(context, settings=JobSettings.model_validate(settings))
+    environ = {"PATH": "/bin", "USER": "me", "SLURM_TMPDIR": "/local"}
+    attempt = context.paths.attempt(1)
+    found = build_launch(train, there, attempt=attempt, token="t", environ=environ).env
+    assert found["HPCBENCH_TOKENIZED_DATA"] == folder.format(save_dir=context.suite_paths.save_dir)
+    assert found["HPCBENCH_TOKENIZED_DATA_PER_NODE"] == per_node
+    other = build_launch(evaluation, there, attempt=attempt, token="t", environ=environ).env
+    assert "HPCBENCH_TOKENIZED_DATA" not in other
 
 
 def test_several_nodes_meet_at_the_head_node(context: JobContext) -> None:
