@@ -132,10 +132,9 @@ def _submission(submission: Submission) -> answers.SubmissionAnswer:
         key=submission.key,
         scheduler_id=submission.scheduler_id,
         jobs=tuple(
-            answers.SubmittedJob(
-                experiment=element.experiment, job=element.job, scheduler_id=submission.element_id(index)
-            )
+            answers.SubmittedJob(experiment=job.experiment, job=job.job, scheduler_id=submission.element_id(index))
             for index, element in submission.elements.items()
+            for job in element.jobs
         ),
     )
 

@@ -91,10 +91,10 @@ def print_result(result: SubmitResult) -> None:
     plan = result.plan
     name, cluster = plan.suite.name, plan.destination.scheduler.name
     for submission in plan.adopted:
-        adopted = plural(len(submission.elements), "job")
+        adopted = plural(submission.num_jobs, "job")
         print(f"{name}: adopted {submission.scheduler_id} from an interrupted submit ({adopted})")
     for submission in result.submitted:
-        jobs = sorted({element.job for element in submission.elements.values()})
+        jobs = sorted({job.job for element in submission.elements.values() for job in element.jobs})
         print(f"{name}: {cluster} job {submission.scheduler_id}: {len(submission.elements)} x {', '.join(jobs)}")
     if plan.removals:
         folders = plural(len(plan.removals), "folder")
@@ -157,7 +157,7 @@ def print_plan(plan: SubmitPlan, *, with_script: bool) -> None:
         folders = plural(len(plan.removals), "folder")
         print(f"{folders} of finished experiments' checkpoints would be removed (keep in the profile)")
     for submission, text in submissions if with_script else ():
-        print(f"\n# ---- {submission.key}: {plural(len(submission.elements), 'job')} ----\n{text}", end="")
+        print(f"\n# ---- {submission.key}: {plural(submission.num_jobs, 'job')} ----\n{text}", end="")
     left = f"; {plan.num_left} more stay planned: no more may go out now" if plan.num_left else ""
     print(f"{plural(plan.num_jobs, 'job')} in {plural(len(submissions), 'submission')}{left}")
 

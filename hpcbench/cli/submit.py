@@ -157,7 +157,7 @@ def submit_in_turn(
             print_warning(f"not submitted: {rest}; what was queued before runs{' now' if not quiet else ''}")
             return results, error
         results.append(result)
-        max_jobs = None if max_jobs is None else max_jobs - result.num_jobs
+        max_jobs = None if max_jobs is None else max_jobs - result.num_elements
         if not quiet:
             print_result(result)
     return results, None

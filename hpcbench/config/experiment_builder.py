@@ -30,6 +30,7 @@ from hpcbench.config.request_checks import (
     check_eval_ranks,
     check_memory_per_gpu,
     check_resources,
+    check_together,
     has_validation,
 )
 from hpcbench.config.typed_fields import build, take_count, take_text
@@ -124,6 +125,9 @@ class ExperimentBuilder:
             by_worker = {name: eval_args[name] for name in evals if name in eval_args and not eval_args[name].command}
             given = self.layer.section("eval_requirements")
             self.problems += check_eval_ranks(eval_requirements, by_worker, given, at=self.at)
+            asked = {name: eval_args[name] for name in evals if name in eval_args}
+            mine = self.layer.section("eval_args")
+            self.problems += check_together(eval_requirements, asked, mine, requirements=given, at=self.at)
         if len(self.problems) > before or requirements is None or eval_requirements is None:
             return None
         return Experiment(

@@ -94,6 +94,32 @@ def check_eval_ranks(
     return [where.problem(text, expected=f"ddp: {limit} at most, or a higher limit")]
 
 
+def check_together(
+    resources: Resources,
+    evals: Mapping[str, EvalArgs],
+    given: Mapping[str, Located],
+    *,
+    requirements: Mapping[str, Located],
+    at: Located,
+) -> list[Problem]:
+    """Return why evals with `together` cannot share a job and a loaded model.
+
+    `given` is the experiment's `eval_args`, `requirements` its `eval_requirements`.
+    """
+    sharing = [name for name, args in evals.items() if args.together]
+    programs = [name for name in sharing if evals[name].command]
+    found = []
+    if programs:
+        message = f"`together`: {name_first(programs)} has a `command`, which loads its model itself"
+        hint = f"eval_args: {{per_dataset: {{{programs[0]}: {{together: false}}}}}}"
+        found.append(given.get("together", at).problem(message, hint=hint))
+    elif sharing and resources.nodes > 1:
+        where = _complain(requirements, ("nodes",), "eval_requirements", at)
+        message = f"nodes {resources.nodes} with eval_args.together: evals that share a job run on one node"
+        found.append(where.problem(message, expected="nodes: 1", hint="set eval_args.together: false"))
+    return found
+
+
 def _complain(given: Mapping[str, Located], keys: tuple[str, ...], section: str, at: Located) -> Located:
     """Return the place to complain at: the key of the latest layer, else the experiment."""
     order = ("suite", "experiment", "matrix", "--set")

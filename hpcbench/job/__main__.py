@@ -1,6 +1,7 @@
 """Entry point of every job: `python -m hpcbench.job SUBMISSION_FILE [--index N]`.
 
-Exit code 0 when the job is completed, 1 when it is not, 74 when it could not write what became of it.
+Evals that share a scheduler job run in it one after the other. Exit code 0 when all is completed, 1 when it is not, 74
+when it could not write what became of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from hpcbench.errors import HpcbenchError, os_reason
 from hpcbench.invocation import repeat_save_dir
-from hpcbench.job.attempts import give_up
+from hpcbench.job.attempts import earlier_attempts, give_up
 from hpcbench.job.checkpoint_retention import reduce_own_checkpoints
 from hpcbench.job.child_release import requeue, settle_own_children, stay_if_preempted
 from hpcbench.job.context import JobContext, read_context
@@ -32,11 +33,12 @@ from hpcbench.job.launch import node_caches
 from hpcbench.job.parent_check import check_parent, note_refusal
 from hpcbench.job.stop_reason import StopRequest, install_handlers, is_cancelled
 from hpcbench.job.supervisor import Supervisor
+from hpcbench.job.worker_process import WorkerSlot
 from hpcbench.processes.standard_streams import open_streams
 from hpcbench.processes.start import die_with_parent
 from hpcbench.retention import find_model
 from hpcbench.scheduler.slurm.own_job import ask_own_job
-from hpcbench.schemas.record import Record, read_record
+from hpcbench.schemas.record import Record, may_come_back, read_record
 from hpcbench.schemas.request import JobRequest, read_request
 from hpcbench.schemas.states import EXIT_START_ME_AGAIN, FINISHED_WELL, JobState
 
@@ -50,8 +52,8 @@ MAX_SILENCES = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one job and return the process's exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hpcbench.job", description="run one job of a submission")
+    """Run the jobs of one element and return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hpcbench.job", description="run one element of a submission")
     parser.add_argument("submission", type=Path)
     parser.add_argument("--index", type=int, default=None)
     options = parser.parse_args(arguments)
@@ -67,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
             die_with_parent(os.getppid())
             # It came along from the login node; here it would have scontrol ask slurmdbd, which nodes may not reach.
             os.environ.pop("SLURM_CLUSTERS", None)
-        return run_job(context, stop)
+        return run_element(context, stop)
     except HpcbenchError as error:
         logger.error("%s", error)
         return EXIT_NOT_COMPLETED
@@ -77,8 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_NOT_WRITTEN
 
 
-def run_job(context: JobContext, stop: StopRequest) -> int:
-    """Claim, check, run, record, and settle what depends on this job."""
+def run_element(context: JobContext, stop: StopRequest) -> int:
+    """Run the jobs of this scheduler job, mostly one, in turn; return the process's exit code.
+
+    Raises:
+        HpcbenchError: this start has nothing to run, or not any more; those whose turn had not come stay planned.
+    """
     for folder in (context.suite_paths.slurm_logs, context.suite_paths.start_marks(context.submission.key)):
         with contextlib.suppress(OSError):
             # Slurm starts no job whose log's folder was removed: those that still wait would all fail.
@@ -86,9 +92,42 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
     if context.submission.state == "abandoned":
         logger.warning("%s was given up by a later submit, which made another; leaving", context.submission.key)
         return EXIT_NOT_COMPLETED
+    turns, slot, codes = context.in_turn(), WorkerSlot(), []
+    try:
+        for number, turn in enumerate(turns):
+            code = find_earlier_end(turn)
+            if code is None:
+                slot.more_follow = any(find_earlier_end(later) is None for later in turns[number + 1 :])
+                code = run_job(turn, stop, slot)
+            codes.append(code)
+            if stop.reason is not None and code != EXIT_COMPLETED:
+                break
+    finally:
+        if slot.process is not None:
+            slot.clear()
+            shutil.rmtree(node_caches(context, os.environ), ignore_errors=True)
+    return max(codes, default=EXIT_NOT_COMPLETED)
+
+
+def find_earlier_end(context: JobContext) -> int | None:
+    """Return the exit code of one of several jobs that needs no turn: it is over since an earlier start, or cancelled.
+
+    A job that is alone in its element decides by itself.
+    """
+    if not context.has_companions:
+        return None
+    record = read_record(context.paths.record)
+    if record is not None and record.fingerprint == context.job.fingerprint:
+        is_mine = bool(record.attempts) and record.attempts[-1].scheduler_id == context.scheduler_id
+        if record.state in FINISHED_WELL or (is_mine and not may_come_back(record)):
+            return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
+    return EXIT_COMPLETED if is_cancelled(context) else None
+
+
+def run_job(context: JobContext, stop: StopRequest, slot: WorkerSlot) -> int:
+    """Claim, check, run, record, and settle what depends on this job."""
     request = read_request(context.paths.request)
-    expected = context.submission.elements[context.index].fingerprint
-    if request.fingerprint != expected:
+    if request.fingerprint != context.job.fingerprint:
         logger.warning("%s was changed after this job was submitted; leaving", context.paths.request)
         return EXIT_NOT_COMPLETED
     if context.on_slurm and is_cancelled(context):
@@ -101,23 +140,39 @@ def run_job(context: JobContext, stop: StopRequest) -> int:
         if parent is not None and request.program:
             checkpoint, reason = find_model(request, parent)
         if reason:
-            logger.error("not run: %s", reason)
             note_refusal(context.suite_paths, context.submission, context.index, reason)
-            return EXIT_NOT_COMPLETED
+            raise HpcbenchError(f"not run: {reason}")
     claim = take_claim(context) if context.is_head else wait_for_head_claim(context)
     if claim is None:
         record = read_record(context.paths.record)
         return EXIT_COMPLETED if record is not None and record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
-    if context.on_slurm and context.restart_count >= request.max_attempts:
+    if context.on_slurm and num_starts(context, claim) >= request.max_attempts:
         return give_up_job(context, request, claim)
-    return run_attempt(context, request, claim, checkpoint=checkpoint, stop=stop)
+    return run_attempt(context, request, claim, checkpoint=checkpoint, stop=stop, slot=slot)
+
+
+def num_starts(context: JobContext, claim: Claim) -> int:
+    """Return how often this scheduler job has started this job before the claim."""
+    if not context.has_companions:
+        return context.restart_count
+    # The restarts may have fallen into another job's turn.
+    earlier = earlier_attempts(context.paths, before=claim.attempt, scheduler_id=context.scheduler_id)
+    return sum(attempt.scheduler_id == context.scheduler_id for attempt in earlier)
 
 
 def run_attempt(
-    context: JobContext, request: JobRequest, claim: Claim, *, checkpoint: Path | None, stop: StopRequest
+    context: JobContext,
+    request: JobRequest,
+    claim: Claim,
+    *,
+    checkpoint: Path | None,
+    stop: StopRequest,
+    slot: WorkerSlot | None = None,
 ) -> int:
     """Run a claimed job once, and do what its end asks for; return the process's exit code."""
-    supervisor = Supervisor(context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop)
+    supervisor = Supervisor(
+        context=context, request=request, claim=claim, checkpoint=checkpoint, stop=stop, slot=slot or WorkerSlot()
+    )
     try:
         record = supervisor.run()
     except (HpcbenchError, OSError):
@@ -128,7 +183,8 @@ def run_attempt(
         # A job without a record would leave nothing but a riddle.
         logger.exception("hpcbench itself failed")
         record = supervisor.record_own_failure(error)
-    shutil.rmtree(node_caches(context, os.environ), ignore_errors=True)
+    if supervisor.slot.process is None:
+        shutil.rmtree(node_caches(context, os.environ), ignore_errors=True)
     if record is None:
         return EXIT_COMPLETED
     if context.on_slurm and record.state in {JobState.PREEMPTED, JobState.CANCELLED} and not is_cancelled(context):
@@ -141,13 +197,19 @@ def run_attempt(
         settle_own_children(context, record.state)
     if wants_push(request, record):
         push_weights(request, record, context=context, claim=claim, stop=stop)
-    keep = context.settings.keep
-    if keep is not None and record.state in FINISHED_WELL:
-        try:
-            reduce_own_checkpoints(context, keep)
-        except OSError as error:
-            logger.warning("keep: %s: checkpoints were left alone: %s", keep, error)
+    reduce_checkpoints(context, record)
     return EXIT_COMPLETED if record.state is JobState.COMPLETED else EXIT_NOT_COMPLETED
+
+
+def reduce_checkpoints(context: JobContext, record: Record) -> None:
+    """Remove the checkpoints that the profile's `keep` leaves out, once nothing needs them any more."""
+    keep = context.settings.keep
+    if keep is None or record.state not in FINISHED_WELL:
+        return
+    try:
+        reduce_own_checkpoints(context, keep)
+    except OSError as error:
+        logger.warning("keep: %s: checkpoints were left alone: %s", keep, error)
 
 
 def give_up_job(context: JobContext, request: JobRequest, claim: Claim) -> int:

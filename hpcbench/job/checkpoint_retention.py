@@ -28,7 +28,7 @@ def reduce_own_checkpoints(context: JobContext, keep: Keep) -> None:
     plan = read_plan(context.suite_paths)
     if plan is None:
         return
-    name = context.submission.elements[context.index].experiment
+    name = context.job.experiment
     own = [planned for planned in plan.experiments if planned.name == name]
     names = {name, *(planned.takes[0] for planned in own if planned.takes is not None)}
     # Of a thousand experiments only these files are read, and none of their submissions: the records are enough.

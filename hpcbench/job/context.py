@@ -1,16 +1,19 @@
-"""Who and where this job is: its submission, its folder, its scheduler ids, its node."""
+"""Who and where this job is: its submission, its folder, its scheduler ids, its node.
+
+A scheduler job that runs several jobs, one after the other, has a context for each: `in_turn`.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcbench.errors import RecordError
 from hpcbench.schemas import variables
-from hpcbench.schemas.submission import JobSettings, Submission, read_submission
+from hpcbench.schemas.submission import ElementJob, JobSettings, Submission, read_submission
 from hpcbench.storage.paths import JobPaths, SuitePaths
 
 
@@ -20,6 +23,8 @@ class JobContext:
 
     submission: Submission
     index: int
+    job: ElementJob
+    """Which of the element's jobs this is."""
     paths: JobPaths
     suite_paths: SuitePaths
     settings: JobSettings
@@ -34,6 +39,16 @@ class JobContext:
     def is_head(self) -> bool:
         """Whether this node's supervisor writes the record."""
         return self.node_rank == 0
+
+    @property
+    def has_companions(self) -> bool:
+        """Whether the same scheduler job runs others before or after this one."""
+        return bool(self.submission.elements[self.index].companions)
+
+    def in_turn(self) -> list[JobContext]:
+        """Return a context for each job of the element, in the order in which they run."""
+        jobs = self.submission.elements[self.index].jobs
+        return [replace(self, job=job, paths=self.suite_paths.job(*job.ref)) for job in jobs]
 
 
 def read_context(submission_file: Path, index: int | None, environ: Mapping[str, str] = os.environ) -> JobContext:
@@ -54,7 +69,8 @@ def read_context(submission_file: Path, index: int | None, environ: Mapping[str,
     return JobContext(
         submission=submission,
         index=index,
-        paths=suite_paths.job(element.experiment, element.job),
+        job=element,
+        paths=suite_paths.job(*element.ref),
         suite_paths=suite_paths,
         settings=submission.settings or _settings_of_the_script(environ),
         scheduler_id=_scheduler_id(environ, index),

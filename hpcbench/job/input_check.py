@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from hpcbench.errors import HpcbenchError
 from hpcbench.job.stop_reason import StopRequest
@@ -27,10 +28,15 @@ class _AskedToStopError(Exception):
 
 
 def find_changed_input(
-    request: JobRequest, stop: StopRequest, *, beat: Callable[[], None] = lambda: None
+    request: JobRequest,
+    stop: StopRequest,
+    *,
+    compared: Mapping[str, str] = MappingProxyType({}),
+    beat: Callable[[], None] = lambda: None,
 ) -> Cause | None:
     """Return the cause that names the first input that is not as it was, or None; once asked to stop, look no further.
 
+    `compared` has the hashes of what the running worker has loaded: changed since then, it would change nothing.
     Terabytes take longer than a claim may be silent: `beat` is called now and then.
 
     Requests of earlier versions have no hashes, and pass.
@@ -42,7 +48,7 @@ def find_changed_input(
             raise _AskedToStopError
         beat()
 
-    for name, expected in sorted(request.inputs.items()):
+    for name, expected in sorted(request.inputs.items() - compared.items()):
         try:
             tick()
             found = hash_inputs([name], tick=tick).get(name)

@@ -41,7 +41,7 @@ def take_claim(context: JobContext, *, sleep: Callable[[float], None] = time.sle
     The same scheduler job with a higher restart count takes over; another job only once the owner is certainly gone.
     """
     paths = context.paths
-    fingerprint = context.submission.elements[context.index].fingerprint
+    fingerprint = context.job.fingerprint
     record = read_record(paths.record)
     if record is not None and record.fingerprint == fingerprint and record.state in FINISHED_WELL:
         logger.info("%s is %s already; leaving", paths.folder, record.state)

@@ -12,6 +12,7 @@ from hpcbench.job.context import JobContext
 from hpcbench.job.disk import expand_scratch
 from hpcbench.processes.start import module_command
 from hpcbench.schemas import variables
+from hpcbench.schemas.notes import WAITS
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import TOKENS, AttemptPaths
@@ -45,10 +46,11 @@ def build_launch(
     environ: Mapping[str, str],
     checkpoint: Path | None = None,
     python: str | None = None,
+    waits: bool = False,
 ) -> Launch:
     """Return what to run for a request; workers check the claim's `token` before they put a checkpoint in place.
 
-    `python` is that of the request's environment, None the supervisor's.
+    `python` is that of the request's environment, None the supervisor's. A worker that `waits` stays for another job.
     """
     env = job_environment(request, context, attempt=attempt, token=token, environ=environ)
     program = request.program
@@ -58,7 +60,8 @@ def build_launch(
         env |= {variables.METRICS: str(attempt.values), variables.CHECKPOINT: str(checkpoint or "")}
         cwd = Path(request.command.cwd) if request.command is not None and request.command.cwd else attempt.folder
         return Launch(argv=argv, env=env, cwd=cwd, is_program=True)
-    worker = module_command("hpcbench.worker", str(context.paths.folder), str(attempt.folder), python=python)
+    words = (str(context.paths.folder), str(attempt.folder), *((WAITS,) if waits else ()))
+    worker = module_command("hpcbench.worker", *words, python=python)
     launcher = [] if request.resources.ddp == 1 else torchrun(request, context, python)
     return Launch(argv=(*launcher, *worker), env=env, cwd=attempt.folder, is_program=False)
 

@@ -29,11 +29,11 @@ from hpcbench.job.job_claim import Claim, holds_claim
 from hpcbench.job.launch import Launch, build_launch, node_caches
 from hpcbench.job.other_python import OtherPython, environment_of, lend_hpcbench, open_environment
 from hpcbench.job.outcome import Ending, conclude
-from hpcbench.job.reaper import PATIENCE_S, finish, start_reaper
+from hpcbench.job.reaper import PATIENCE_S
 from hpcbench.job.sampler import Sampler
-from hpcbench.job.stop_reason import StopRequest, find_stop_reason
+from hpcbench.job.stop_reason import StopReason, StopRequest, find_stop_reason, is_cancelled
+from hpcbench.job.worker_process import WorkerProcess, WorkerSlot
 from hpcbench.processes.process_tree import descendants, kill_tree, signal_pid
-from hpcbench.processes.start import start_child
 from hpcbench.schemas.metrics import Metrics
 from hpcbench.schemas.notes import Stop
 from hpcbench.schemas.record import SETUP_FAILED, Attempt, Cause, Record, SampledMemory, write_record
@@ -51,6 +51,7 @@ LATE_SIGNAL_S = 1.0
 HURRIED_PATIENCE_S = 2.0
 INTERNAL_ERROR = "internal_error"
 USR2_MARGIN_S = 25.0
+CANCEL_POLL_S = 2.0  # between looks for the note that cancels one of several jobs, which no signal tells
 HEARTBEAT_S = 30.0  # between touches of the claim: a job counts as lost job_state.GRACE_S after the last one
 
 
@@ -63,12 +64,18 @@ class Supervisor:
     claim: Claim
     checkpoint: Path | None = None
     stop: StopRequest = field(default_factory=StopRequest)
+    slot: WorkerSlot = field(default_factory=WorkerSlot)
+    """The process that this job shares with those before and after it in the same scheduler job."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     machine: MachineQuestion | None = None
     other: OtherPython | None = None
     """The Python of the worker, where it is not this one."""
     heard_at: float = field(default_factory=time.monotonic)
     """When the claim was touched last, by the monotonic clock."""
+    looked_at: float = field(default_factory=time.monotonic)
+    """When the note of a cancellation was looked for last, by the same clock."""
+    cancelled_at: float | None = None
+    """When it was found, of a job whose companions go on."""
 
     @property
     def attempt(self) -> AttemptPaths:
@@ -94,35 +101,40 @@ class Supervisor:
             if self.context.is_head:
                 link_scratch(self.context.paths, self.request, self.context.settings.scratch)
             launch = self._move_to_environment(launch)
-            child = self._start(launch)
+            process = self._start(launch)
         except WorkerError as error:
             return self._refuse(launch, error.message, error.hint)
         except OSError as error:
             program = launch.argv[0]
             hint = "programs are looked for in PATH as the `setup` of the cluster profile leaves it"
             return self._refuse(launch, f"cannot be started: {program}: {error.strerror}", hint)
-        reaper = start_reaper(self.claim.token, os.environ)
-        sampler = Sampler(child.pid)
+        launch = process.launch
+        sampler = Sampler(process.child.pid)
         sampler.start()
+        goes_on = False
         try:
             if self.context.is_head:
                 # Now and not at the end: after TERM there is no time to ask nvidia-smi and git.
                 self.machine = MachineQuestion(self.request.suite_file)
-            killed = self._wait(child, launch)
+            killed = self._wait(process)
+            goes_on = process.is_waiting
         finally:
             sampled = sampler.stop()
-            kill_tree(child)
-            finish(reaper, PATIENCE_S if self.stop.reason is None else HURRIED_PATIENCE_S)
+            if not goes_on:
+                self.slot.clear(PATIENCE_S if self.stop.reason is None else HURRIED_PATIENCE_S)
         if not self.context.is_head:
             return None
+        exit_code = 0 if goes_on else process.child.returncode
         reason, own = find_stop_reason(self.stop, self.context)
+        if reason is None and self.cancelled_at is not None:
+            reason = "terminate"
         ending = Ending(
-            exit_code=child.returncode,
+            exit_code=exit_code,
             stop_reason=reason,
             may_requeue=own is None or own.may_requeue,
             killed_by_us=killed,
             oom_kills=oom_kill_count() - oom_before,
-            disk_full=child.returncode != 0 and is_full(self.attempt.folder),
+            disk_full=exit_code != 0 and is_full(self.attempt.folder),
         )
         state, cause, metrics = conclude(self.request, ending, job=self.context.paths, attempt=self.attempt)
         return self._finish(launch.argv, state, cause, metrics, sampled)
@@ -139,7 +151,9 @@ class Supervisor:
                 hint="fix the line in the profile, or end it with `|| true` where it may fail; "
                 "`setup_failure: warn` runs jobs all the same",
             )
-        return find_changed_input(self.request, self.stop, beat=self._beat)
+        waiting = self.slot.take_waiting()
+        compared = {} if waiting is None else waiting.inputs
+        return find_changed_input(self.request, self.stop, compared=compared, beat=self._beat)
 
     def _move_to_environment(self, launch: Launch) -> Launch:
         """Return the launch in the Python that the request needs, where that is not this one.
@@ -163,6 +177,7 @@ class Supervisor:
             environ=os.environ,
             checkpoint=self.checkpoint,
             python=python,
+            waits=self.slot.more_follow,
         )
 
     def _refuse(self, launch: Launch, message: str, hint: str | None) -> Record:
@@ -183,15 +198,26 @@ class Supervisor:
         )
         return self._finish((), JobState.FAILED, cause)
 
-    def _start(self, launch: Launch) -> subprocess.Popen[bytes]:
-        # Slurm signals all processes of a step, and a signal without a handler ends a rank before its checkpoint.
-        at_stop = signal.SIG_DFL if launch.is_program else signal.SIG_IGN
-        dispositions = {signal.SIGUSR2: signal.SIG_IGN, signal.SIGTERM: at_stop, signal.SIGINT: at_stop}
-        launch.cwd.mkdir(parents=True, exist_ok=True)
-        return start_child(launch.argv, env=launch.env, log=self.attempt.log, cwd=launch.cwd, dispositions=dispositions)
+    def _start(self, launch: Launch) -> WorkerProcess:
+        """Return the waiting worker, which has this job now, or a started one."""
+        waits = self.slot.more_follow
+        process = self.slot.take_waiting()
+        if process is not None:
+            try:
+                process.hand_over(self.context.paths, self.attempt, waits=waits)
+            except OSError as error:
+                logger.warning("the waiting worker cannot be told of its next job: %s", error)
+                self.slot.clear()
+            else:
+                return process
+        self.slot.process = process = WorkerProcess.start(
+            launch, self.attempt, token=self.claim.token, waits=waits, inputs=self.request.inputs
+        )
+        return process
 
-    def _wait(self, child: subprocess.Popen[bytes], launch: Launch) -> bool:
-        """Wait for the launcher, passing on requests to stop; return whether it had to be killed."""
+    def _wait(self, process: WorkerProcess) -> bool:
+        """Wait for the end of this job's turn, passing on requests to stop; return whether it had to be killed."""
+        child = process.child
         asked = False
         while True:
             self._beat()
@@ -201,11 +227,13 @@ class Supervisor:
                 return False
             except subprocess.TimeoutExpired:
                 pass
-            if self.stop.reason is None:
+            if process.is_waiting:
+                return False
+            if (reason := self._why_stop()) is None:
                 continue
             if not asked:
                 asked = True
-                self._ask_to_stop(child, launch)
+                self._ask_to_stop(process, reason)
             if self._grace_is_over():
                 logger.warning("the worker did not leave in time and is killed")
                 kill_tree(child)
@@ -224,20 +252,31 @@ class Supervisor:
         while self.stop.reason is None and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def _ask_to_stop(self, child: subprocess.Popen[bytes], launch: Launch) -> None:
-        logger.info("asked to stop: %s", self.stop.reason)
-        if launch.is_program:
-            for pid in descendants(child.pid):
+    def _why_stop(self) -> StopReason | None:
+        """Return why the worker is to stop: a signal to the scheduler job, or the note that cancels this job alone."""
+        if self.stop.reason is not None or not self.context.has_companions:
+            return self.stop.reason
+        now = time.monotonic()
+        if self.cancelled_at is None and now - self.looked_at > CANCEL_POLL_S:
+            self.looked_at = now
+            self.cancelled_at = now if is_cancelled(self.context) else None
+        return None if self.cancelled_at is None else "terminate"
+
+    def _ask_to_stop(self, process: WorkerProcess, reason: StopReason) -> None:
+        logger.info("asked to stop: %s", reason)
+        if process.launch.is_program:
+            for pid in descendants(process.child.pid):
                 signal_pid(pid, signal.SIGTERM)
         elif self.context.is_head:
             try:
-                Stop(reason=self.stop.reason or "terminate").write(self.attempt.stop)
+                Stop(reason=reason).write(self.attempt.stop)
             except OSError as error:
                 logger.error("the worker cannot be asked to stop and will be killed: %s", error)
 
     def _grace_is_over(self) -> bool:
         now = time.monotonic()
-        if self.stop.term_at is not None and now - self.stop.term_at > TERM_GRACE_S:
+        asked_at = self.cancelled_at if self.stop.term_at is None else self.stop.term_at
+        if asked_at is not None and now - asked_at > TERM_GRACE_S:
             return True
         signal_lead_s = self.context.settings.signal_lead_s
         lead = max(signal_lead_s - USR2_MARGIN_S, signal_lead_s / 2)

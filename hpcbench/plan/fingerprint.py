@@ -75,6 +75,9 @@ ARGS_OF_CALIBRATION = (*DataArgs.model_fields, "seed")
 ARGS_OF_ANSWERS = tuple(dict.fromkeys((*ModelArgs.model_fields, *ARGS_OF_CALIBRATION, *GENERATION_ARGUMENTS)))
 """Those that answers to prompts depend on."""
 
+NOT_IN_SCORES = frozenset({"together"})
+"""Arguments of evals that change nothing in the scores."""
+
 NOT_IN_ANSWERS = frozenset({"stream", "eval_human", "save_result", "save_generation_config"})
 """Arguments of infer that change nothing in the answers; what a checkpoint filled in is in the others."""
 
@@ -131,7 +134,11 @@ def fingerprint_parts(
     request: JobRequest, inputs: Inputs, added: Mapping[str, frozenset[str]] = ADDED_ARGUMENTS
 ) -> dict[str, Any]:
     """Return what goes into the fingerprint, as plain values, so that two of them can be compared in words."""
-    left_out: dict[str, Any] = {**dict.fromkeys(NOT_IN_FINGERPRINT, True), "infer": set(NOT_IN_ANSWERS)}
+    left_out: dict[str, Any] = {
+        **dict.fromkeys(NOT_IN_FINGERPRINT, True),
+        "infer": set(NOT_IN_ANSWERS),
+        "eval_args": set(NOT_IN_SCORES),
+    }
     parts = request.model_dump(mode="json", exclude=left_out)
     for group in ADDED_GROUPS:
         if parts[group] is None:

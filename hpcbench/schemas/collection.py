@@ -51,6 +51,8 @@ class JobView:
     """Name of the other cluster that it was submitted to, which cannot be asked from here."""
     submitter: str | None = None
     """Name of the other user who submitted it: only that user can query and cancel it."""
+    companions: tuple[JobRef, ...] = ()
+    """The other jobs that its scheduler job runs, before it or after it."""
     parent: JobRef | None = None
     """The job whose model it takes, and which it waits for."""
     held: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +17,9 @@ from hpcbench.storage.clock import now_text
 from hpcbench.storage.json_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
+
+WAITS: Final = "--wait"
+"""Argument of a worker that is to wait for a `NextTurn` once it is done."""
 
 
 class Note(BaseModel):
@@ -48,6 +51,15 @@ class Stop(Note):
     """`stop.json`: the supervisor asks its worker to save a checkpoint and leave."""
 
     reason: str
+
+
+class NextTurn(Note):
+    """`next.json`: the supervisor gives a worker that has written its metrics another job with the same model."""
+
+    job_folder: str
+    attempt_folder: str
+    waits: bool = False
+    """Whether the worker is to wait for one more after that."""
 
 
 class Interrupted(Note):

@@ -12,12 +12,12 @@ import os
 import pwd
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from hpcbench.schemas.cluster_profile import LOCAL, Keep, TokenizedDataPlace
-from hpcbench.schemas.request import Resources
+from hpcbench.schemas.request import JobRef, Resources
 from hpcbench.storage.clock import LONG_AGO, parse_moment
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import FolderName, SuitePaths
@@ -25,14 +25,40 @@ from hpcbench.storage.paths import FolderName, SuitePaths
 logger = logging.getLogger(__name__)
 
 
-class Element(BaseModel):
-    """One job of a submission; its index is the array index."""
+class ElementJob(BaseModel):
+    """One job folder of an element, and the configuration that it was submitted with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     experiment: FolderName
     job: FolderName
     fingerprint: str
+
+    @property
+    def ref(self) -> JobRef:
+        """Its experiment and job."""
+        return self.experiment, self.job
+
+
+class Element(ElementJob):
+    """What one scheduler job of a submission runs; its index is the array index.
+
+    Most run one job; evals with `together` run one after the other.
+    """
+
+    companions: tuple[ElementJob, ...] = ()
+    """The jobs after the first, in the order in which they run."""
+
+    @property
+    def jobs(self) -> tuple[ElementJob, ...]:
+        """All its jobs, in the order in which they run."""
+        return (self, *self.companions)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_companions(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Jobs may run an earlier hpcbench than the one that submitted them, which refuses keys that it does not know.
+        value: dict[str, Any] = write(self)
+        return value if self.companions else {name: kept for name, kept in value.items() if name != "companions"}
 
 
 class Submitter(BaseModel):
@@ -95,6 +121,19 @@ class Submission(BaseModel):
     settings: JobSettings | None = None
     """None in files of earlier versions, whose batch scripts export them; see `job/context.py`."""
     elements: dict[int, Element] = Field(min_length=1)
+
+    def job_at(self, index: int, ref: JobRef) -> ElementJob:
+        """Return one of the jobs of an element."""
+        return next(job for job in self.elements[index].jobs if job.ref == ref)
+
+    def companions_of(self, index: int, ref: JobRef) -> tuple[JobRef, ...]:
+        """Return the other jobs of the element that one of its jobs is in."""
+        return tuple(job.ref for job in self.elements[index].jobs if job.ref != ref)
+
+    @property
+    def num_jobs(self) -> int:
+        """Its jobs, of which an element may have several."""
+        return sum(len(element.jobs) for element in self.elements.values())
 
     def element_id(self, index: int) -> str | None:
         """The scheduler's name for one element, or None before submission."""

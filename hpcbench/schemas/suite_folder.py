@@ -84,9 +84,10 @@ class SuiteOnDisk:
     def latest(self) -> dict[JobRef, tuple[Submission, int]]:
         """Return the newest submission and index of each job."""
         return {
-            (element.experiment, element.job): (submission, index)
+            job.ref: (submission, index)
             for submission in self.submissions
             for index, element in submission.elements.items()
+            for job in element.jobs
             if submission.state != "abandoned"
         }
 

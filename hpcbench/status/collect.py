@@ -19,7 +19,7 @@ from hpcbench.scheduler.protocol import Answer, Queue
 from hpcbench.schemas.cluster_profile import LOCAL
 from hpcbench.schemas.collection import Collection, ExperimentView, JobView, SuiteView
 from hpcbench.schemas.notes import Cancelled, Refusal
-from hpcbench.schemas.record import Record
+from hpcbench.schemas.record import Record, may_come_back
 from hpcbench.schemas.request import EVAL_PREFIX, JobRef, JobRequest
 from hpcbench.schemas.states import ALIVE, FAILED_STATES, JobState
 from hpcbench.schemas.submission import Submission, submitted_by_other
@@ -232,7 +232,8 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, parent: JobRe
     suite, place = snapshot.suite, snapshot.latest.get((experiment, job))
     paths = JobPaths(snapshot.folder.joinpath(experiment, job))
     request = snapshot.files.request((experiment, job))
-    if place is not None and request is not None and place[0].elements[place[1]].fingerprint != request.fingerprint:
+    submitted = None if place is None else place[0].job_at(place[1], (experiment, job))
+    if submitted is not None and request is not None and submitted.fingerprint != request.fingerprint:
         # The submission of this configuration was refused; the one before it was of another.
         place = None
     if parent is None and request is not None:
@@ -258,6 +259,7 @@ def _view_job(snapshot: _SuiteSnapshot, experiment: str, job: str, parent: JobRe
         submit_options=suite.plan.submit_options,
         elsewhere=evidence.elsewhere,
         submitter=evidence.submitter,
+        companions=() if place is None else place[0].companions_of(place[1], (experiment, job)),
         parent=parent,
         held=reported is not None and reported.held_by_dependency,
         expected_start=None if reported is None else reported.expected_start,
@@ -295,6 +297,8 @@ def _gather_evidence(
         reported=reported,
         experiment=ref[0],
         parent=parent,
+        shares=bool(submission.elements[index].companions),
+        turn_is_over=_has_had_its_turn(record, submission, index),
     )
     # Of most jobs the record tells all, and the rest would be six more questions each to the file system.
     return evidence if tells_all(evidence) else _look_further(evidence, snapshot, ref, request, place)
@@ -311,6 +315,7 @@ def _look_further(
     submission, index = place
     record, reported, job = evidence.record, evidence.reported, snapshot.suite.paths.job(*ref)
     has_ended = evidence.answered and (reported is None or reported.state not in ALIVE)
+    companions = [snapshot.suite.paths.job(*other) for other in submission.companions_of(index, ref)]
     if record is None and evidence.submitted and has_ended and _is_listed(job.record):
         record = _own_record(snapshot.files, ref, request)
     return replace(
@@ -321,8 +326,23 @@ def _look_further(
         # The local queue's jobs write their files on the machine that looks at them.
         seen_late=not snapshot.own_disk and submission.cluster != LOCAL,
         cancelled=_is_cancelled(job, submission, index),
+        began=not companions or _has_begun(job, submission.key),
+        others_began=any(_has_begun(other, submission.key) for other in companions),
         age_s=_age_s(submission, job, snapshot.now),
     )
+
+
+def _has_had_its_turn(record: Record | None, submission: Submission, index: int) -> bool:
+    """Return whether the record is of this scheduler job, which has others to run and does not come to it again."""
+    if record is None or not submission.elements[index].companions or not record.attempts:
+        return False
+    return record.attempts[-1].scheduler_id == submission.element_id(index) and not may_come_back(record)
+
+
+def _has_begun(job: JobPaths, key: str) -> bool:
+    """Return whether a job was started by a submission, by the claims that are there or were."""
+    claims = (job.claim, *(attempt.claim for attempt in reversed(job.attempts())))
+    return any((read_json(claim) or {}).get("key") == key for claim in claims)
 
 
 def _own_record(files: JobFiles, ref: JobRef, request: JobRequest | None) -> Record | None:

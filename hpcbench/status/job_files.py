@@ -102,7 +102,7 @@ class JobFiles:
         if ref not in self._latest:
             return False
         submission, index = self._latest[ref]
-        if submission.elements[index].fingerprint != known.request.fingerprint:
+        if submission.job_at(index, ref).fingerprint != known.request.fingerprint:
             return True
         ended = "" if known.record is None else known.record.finished_at
         return known.record is not None and ended[:_TO_SECONDS] <= submission.created_at[:_TO_SECONDS]

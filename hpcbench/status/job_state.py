@@ -23,6 +23,9 @@ GRACE_S = 150
 SCHEDULER_KNOWS_BETTER = frozenset({JobState.CANCELLED, JobState.PREEMPTED, JobState.TIMEOUT, JobState.NODE_FAILED})
 """Cancellation and preemption look alike inside a job, both are a SIGTERM: only the scheduler distinguishes them."""
 
+WAITS_FOR_TURN = "waits for its turn in the job that it shares with others"
+NO_TURN = "did not run: the job that it shares with others ended before its turn"
+
 WITHOUT_RECORD = {
     JobState.HOST_OUT_OF_MEMORY: "the node's memory was not enough",
     JobState.NODE_FAILED: "its node failed, and Slurm did not put it back into the queue",
@@ -68,6 +71,19 @@ class Evidence:
     """Whose job it is."""
     parent: JobView | None = None
     """The job whose model it takes."""
+    shares: bool = False
+    """Whether its scheduler job runs others too, one after the other."""
+    began: bool = True
+    """Whether its turn has come, of a job that shares a scheduler job."""
+    others_began: bool = False
+    """Whether that of another one has."""
+    turn_is_over: bool = False
+    """Whether the record is of its turn in this scheduler job, which does not come to it again."""
+
+    @property
+    def waits_for_turn(self) -> bool:
+        """Whether its scheduler job has run others so far."""
+        return self.shares and not self.began and self.others_began
 
     @property
     def parent_name(self) -> str:
@@ -85,12 +101,13 @@ def conclude_state(evidence: Evidence) -> tuple[JobState, str]:  # one rule a li
     alive = reported is not None and reported.state in ALIVE
     if evidence.submitted and (record is None or not is_final(record)) and (why := _why_no_answer(evidence)):
         return _conclude_without_answer(evidence, why)
-    if record is not None and (record.state in FINISHED_WELL or not alive):
+    cancelled_alone = evidence.cancelled and evidence.shares
+    if record is not None and (record.state in FINISHED_WELL or not alive or evidence.turn_is_over or cancelled_alone):
         return _conclude_from_record(record, evidence)
     runs = reported is not None and reported.state is JobState.RUNNING
     if parent is not None and parent.state in CANNOT_FOLLOW and not runs:
         return JobState.BLOCKED, f"{evidence.parent_name} is {parent.state}"
-    if evidence.cancelled and not alive:
+    if evidence.cancelled and (not alive or not evidence.began):
         return JobState.CANCELLED, _name_canceller(evidence)
     if not evidence.submitted:
         return (JobState.UNKNOWN, "was being submitted") if evidence.intended else (JobState.PLANNED, "")
@@ -108,7 +125,7 @@ def tells_all(evidence: Evidence) -> bool:
         return False
     alive = reported is not None and reported.state in ALIVE
     is_interrupted = record.cause is not None and record.cause.type == "interrupted"  # by whom, a note may tell
-    return not is_interrupted and (record.state in FINISHED_WELL or not alive)
+    return not is_interrupted and (record.state in FINISHED_WELL or not alive or evidence.turn_is_over)
 
 
 def is_final(record: Record) -> bool:
@@ -174,6 +191,10 @@ def _name_canceller(evidence: Evidence) -> str:
 
 def _conclude_from_scheduler(reported: SchedulerJob, evidence: Evidence) -> tuple[JobState, str]:
     alive = reported.state in ALIVE
+    if evidence.waits_for_turn and reported.state is JobState.RUNNING:
+        return JobState.PENDING, WAITS_FOR_TURN
+    if evidence.waits_for_turn and not alive and not (evidence.seen_late and evidence.age_s < GRACE_S):
+        return JobState.PLANNED, NO_TURN
     if reported.state is JobState.BLOCKED:
         return JobState.PENDING, "is held back; the next hpcbench submit or status releases it"
     if evidence.parent is not None and not evidence.started and reported.state is JobState.CANCELLED:
@@ -195,6 +216,8 @@ def _conclude_from_silence(evidence: Evidence) -> tuple[JobState, str]:
         return JobState.UNKNOWN, "the scheduler no longer lists it; waiting for its record"
     if evidence.history_failed:
         return JobState.UNKNOWN, "the scheduler no longer lists it, and accounting does not answer"
+    if evidence.waits_for_turn:
+        return JobState.PLANNED, NO_TURN
     if evidence.parent is not None and not evidence.started:
         return JobState.PLANNED, "left the queue without ever running"
     if evidence.started or evidence.history_known:

@@ -160,6 +160,8 @@ class AttemptPaths:
 
     stop = _Entry("stop.json")
     """Written by the supervisor to ask the worker to checkpoint and leave; see `job/supervisor.py`."""
+    next = _Entry("next.json")
+    """Written by the supervisor: the job that this attempt's worker runs next; see `job/worker_process.py`."""
     interrupted = _Entry("interrupted.json")
     """Written by rank 0 once it has left early because of `stop`."""
     record = _Entry("record.json")

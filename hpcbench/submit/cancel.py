@@ -9,12 +9,15 @@ from hpcbench.errors import SchedulerError
 from hpcbench.scheduler.registry import scheduler_of
 from hpcbench.schemas.collection import JobView
 from hpcbench.schemas.notes import Cancelled
+from hpcbench.schemas.record import may_come_back, read_record
 from hpcbench.schemas.states import ALIVE
 from hpcbench.storage.paths import JobPaths
 
 
 def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
     """Cancel those jobs that are pending or running.
+
+    Of several that share a scheduler job, this one goes on with the others and leaves out those with a note.
 
     Raises:
         SchedulerError: the scheduler cannot be asked from this machine, or did not answer, or some are another user's.
@@ -41,8 +44,22 @@ def cancel_jobs(jobs: Sequence[JobView], save_dir: Path) -> list[JobView]:
         for job in members:
             # Not flushed: that would take seconds for thousands of jobs, and only a crash of this machine loses a note.
             Cancelled(scheduler_id=job.scheduler_id).write(JobPaths(job.folder).cancelled, sync=False)
-        scheduler.cancel([job.scheduler_id for job in members if job.scheduler_id is not None])
+        # After all notes: those of one scheduler job see each other's.
+        going_on = {job.scheduler_id for job in members if _has_open_companion(job)}
+        ids = (job.scheduler_id for job in members if job.scheduler_id not in going_on)
+        scheduler.cancel(list(dict.fromkeys(element_id for element_id in ids if element_id is not None)))
     return alive
+
+
+def _has_open_companion(job: JobView) -> bool:
+    """Return whether its scheduler job has another one left to run that is not cancelled."""
+    for experiment, name in job.companions:
+        other = JobPaths(job.folder.parent.parent / experiment / name)
+        note, record = Cancelled.read(other.cancelled), read_record(other.record)
+        is_cancelled = note is not None and note.scheduler_id == job.scheduler_id
+        if not is_cancelled and (record is None or may_come_back(record)):
+            return True
+    return False
 
 
 def cancel_where_possible(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from hpcbench.errors import PlanError, RecordError, SchedulerError
@@ -165,8 +166,8 @@ def _wait_until_old_enough(intents: Sequence[Path], sleep: Sleep) -> None:
 
 def _id_from_its_jobs(paths: SuitePaths, submission: Submission) -> str | None:
     """Return the scheduler's id when a job of this submission has started, whatever the queue says now."""
-    for element in submission.elements.values():
-        claim = read_json(paths.job(element.experiment, element.job).claim)
+    for job in chain.from_iterable(element.jobs for element in submission.elements.values()):
+        claim = read_json(paths.job(*job.ref).claim)
         if claim is not None and claim.get("key") == submission.key and claim.get("scheduler_id"):
             return str(claim["scheduler_id"]).partition("_")[0]
     for index in submission.elements:  # a start mark is written before the profile's setup lines run

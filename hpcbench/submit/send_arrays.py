@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from hpcbench.errors import SchedulerError, SubmitError
 from hpcbench.plan.arrays import JobArray, describe_array, take_part
@@ -52,6 +53,11 @@ class SubmitResult:
     @property
     def num_jobs(self) -> int:
         """Jobs that are with the scheduler because of this submit."""
+        return sum(submission.num_jobs for submission in self.submitted)
+
+    @property
+    def num_elements(self) -> int:
+        """What the scheduler counts as jobs of them."""
         return sum(len(submission.elements) for submission in self.submitted)
 
     @property
@@ -138,7 +144,7 @@ class ArraySender:
         facts = {"cluster_name": self.scheduler.cluster_name, "settings": settings}
         submission = submission.model_copy(update=facts)
         write_submission(self.paths, submission)  # first: the next submit finds it and brings back records put away
-        for request in array.requests.values():
+        for request in chain.from_iterable(array.requests.values()):
             prepare_job(self.paths, request, takes_new_model=after is not None)
         try:
             scheduler_id = self._call_scheduler(submission, None if after is None else after.scheduler_id)
@@ -180,8 +186,8 @@ class ArraySender:
 
 def abandon(paths: SuitePaths, submission: Submission) -> Submission:
     """Note that the scheduler never took it; its jobs are again what their last attempts made them."""
-    for element in submission.elements.values():
-        job = paths.job(element.experiment, element.job)
+    for element_job in chain.from_iterable(element.jobs for element in submission.elements.values()):
+        job = paths.job(*element_job.ref)
         records = (attempt.record for attempt in job.attempts())
         attempts = sorted((file for file in records if file.exists()), key=lambda file: file.stat().st_mtime)
         if attempts and not job.record.exists() and (last := read_json(attempts[-1])) is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from hpcbench.cluster.save_dir import warn_of_open_folders
 from hpcbench.errors import ConfigError, PlanError, name_first
 from hpcbench.invocation import quoted
-from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays
+from hpcbench.plan.arrays import JobArray, describe_array, make_arrays, make_late_arrays, sharing_key
 from hpcbench.plan.decide import MODEL_GONE, Action, Decision, Options, decide
 from hpcbench.plan.fingerprint import input_paths
 from hpcbench.plan.inputs import count_unread_bytes, hash_inputs
@@ -69,7 +69,16 @@ class SubmitPlan:
     @property
     def num_jobs(self) -> int:
         """Jobs that go out."""
-        return sum(array.num_jobs for array in (*self.arrays, *(array for _, array in self.late_children)))
+        return sum(array.num_jobs for array in self._all_arrays)
+
+    @property
+    def num_elements(self) -> int:
+        """What the scheduler will count as jobs of it."""
+        return sum(array.num_elements for array in self._all_arrays)
+
+    @property
+    def _all_arrays(self) -> tuple[JobArray, ...]:
+        return (*self.arrays, *(array for _, array in self.late_children))
 
     @property
     def changed(self) -> tuple[Decision, ...]:
@@ -109,7 +118,7 @@ def prepare_in_turn(
     plans = []
     for suite in suites:
         plan = prepare(suite, destination, options, max_jobs=room)
-        room = None if room is None else room - plan.num_jobs
+        room = None if room is None else room - plan.num_elements
         plans.append(plan)
     return plans
 
@@ -331,6 +340,13 @@ def jobs_without_model(
 
 
 def limit_jobs(decisions: Sequence[Decision], max_jobs: int | None) -> list[Decision]:
-    """Return the decisions to carry out: the first ones, and so a parent always before its children."""
+    """Return the decisions to carry out: the first ones, and so a parent always before its children.
+
+    Evals that share a job count as one.
+    """
     chosen = [decision for decision in decisions if decision.action is Action.SUBMIT]
-    return chosen if max_jobs is None else chosen[: max(max_jobs, 0)]
+    if max_jobs is None:
+        return chosen
+    places = [sharing_key(decision.request) or decision.request.ref for decision in chosen]
+    going = set(list(dict.fromkeys(places))[: max(max_jobs, 0)])
+    return [decision for decision, place in zip(chosen, places, strict=True) if place in going]

@@ -1,7 +1,8 @@
 """The process behind the wall: `python -m hpcbench.worker JOB_FOLDER ATTEMPT_FOLDER`, under torchrun for several ranks.
 
 In: `job.json`, the environment that the supervisor made. Out: what the room of its command writes; in every failure
-`failure-rank<R>.json` and exit code 1. It never writes the record, which is the supervisor's.
+`failure-rank<R>.json` and exit code 1. With `--wait` other jobs may follow; see `turns.py`. It never writes the record,
+which is the supervisor's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import shlex
 import sys
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcbench.errors import PREFETCH, HpcbenchError, WorkerError
@@ -22,25 +22,25 @@ from hpcbench.schemas.notes import Failure
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import die_with_launcher, ignore_signals
+from hpcbench.worker.turns import USAGE, Turn, read_turn, wait_for_next
 
 if TYPE_CHECKING:
     # Loaded in main(): until die_with_launcher has run, nothing slow may happen.
     from hpcbench.schemas.request import JobRequest
+    from hpcbench.worker.evaluate.subject import Subject
 
 logger = logging.getLogger("hpcbench.worker")
 
 
 def main(argv: list[str]) -> int:
-    """Run one job; return its exit code."""
-    if len(argv) != 2:
-        sys.stderr.write("usage: python -m hpcbench.worker JOB_FOLDER ATTEMPT_FOLDER\n")
+    """Run one job, and those that follow it; return the exit code."""
+    turn = read_turn(argv)
+    if turn is None:
+        sys.stderr.write(f"{USAGE}\n")
         return 2
-    from hpcbench.schemas.request import read_request
-
-    job, attempt = JobPaths(Path(argv[0])), AttemptPaths(Path(argv[1]))
     rank = Ranks.from_environment().rank
-    attempt.folder.mkdir(parents=True, exist_ok=True)
-    ignore_signals(attempt)
+    turn.attempt.folder.mkdir(parents=True, exist_ok=True)
+    ignore_signals(turn.attempt)
     open_streams()
     logging.basicConfig(
         level=logging.INFO if rank == 0 else logging.WARNING,
@@ -52,24 +52,40 @@ def main(argv: list[str]) -> int:
     # torchao comes with gptqmodel, and warns of each GPU kernel that this torch cannot load.
     for noisy in ("torchao", "torch.utils._pytree"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    loaded: dict[str, Subject] = {}
+    following: Turn | None = turn
+    while following is not None:
+        turn = following
+        ignore_signals(turn.attempt)
+        run_turn(turn, rank, loaded)
+        following = wait_for_next(turn)
+    _leave_group()
+    return 0
+
+
+def run_turn(turn: Turn, rank: int, loaded: dict[str, Subject]) -> None:
+    """Run one job, which takes from `loaded` what the one before it left there; a failure ends this process."""
+    from hpcbench.schemas.request import read_request
+
     suite_file = ""
     try:
-        request = read_request(job.request)
-        repeat_save_dir(job.folder.absolute().parents[2])  # SAVE_DIR/SUITE/EXPERIMENT/JOB
+        request = read_request(turn.job.request)
+        repeat_save_dir(turn.job.folder.absolute().parents[2])  # SAVE_DIR/SUITE/EXPERIMENT/JOB
         suite_file = request.suite_file
-        run_request(request, job, attempt)
+        run_request(request, turn.job, turn.attempt, loaded)
     except BaseException as error:
         if isinstance(error, HpcbenchError):
             _name_suite(error, suite_file)
         logger.exception("rank %d failed", rank)
-        write_failure(attempt, rank, error)
+        write_failure(turn.attempt, rank, error)
         # A rank that waits in a collective would keep interpreter shutdown waiting too.
         sys.stderr.flush()
         os._exit(1)
-    return 0
 
 
-def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
+def run_request(
+    request: JobRequest, job: JobPaths, attempt: AttemptPaths, loaded: dict[str, Subject] | None = None
+) -> None:
     """Hand the request to the room of its command.
 
     Raises:
@@ -98,10 +114,9 @@ def run_request(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> No
     elif request.cmd == "eval":
         from hpcbench.worker.evaluate import evaluate
 
-        evaluate.run(request, job, attempt)
+        evaluate.run(request, job, attempt, loaded)
     else:
         raise WorkerError(f"cmd {request.cmd} is not run by a worker")
-    _leave_group()
 
 
 def _name_suite(error: HpcbenchError, suite_file: str) -> None:
@@ -146,9 +161,8 @@ def _prepare_libraries() -> None:
 
 
 def _leave_group() -> None:
-    import torch
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

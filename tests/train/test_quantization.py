@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import read_json
-from hpcbench.worker.evaluate import evaluate
+from hpcbench.worker.evaluate import subject
 from hpcbench.worker.models import loading
 from hpcbench.worker.models.checkpoint import Checkpoint
 from hpcbench.worker.models.quantization import find_dtypes
@@ -185,10 +185,10 @@ def test_parameters_are_counted_as_without_quantisation(wide: Path, bits: int) -
 def test_an_eval_of_a_baseline_counts_and_says_so_too(wide: Path) -> None:
     plain, quantised = load(wide), load(wide, quantization_bit=4)
     subjects = [
-        evaluate.Subject(checkpoint=Checkpoint(choice="baseline"), model=each, tokenizer=None, template=None)  # type: ignore[arg-type]
+        subject.Subject(checkpoint=Checkpoint(choice="baseline"), model=each, tokenizer=None, template=None)  # type: ignore[arg-type]
         for each in (plain, quantised)
     ]
-    assert evaluate.find_parameters(subjects[0]) == evaluate.find_parameters(subjects[1])
+    assert subject.find_parameters(subjects[0]) == subject.find_parameters(subjects[1])
     assert find_dtypes(quantised)["weights"] == "bfloat16+nf4"
     assert find_dtypes(quantised)["quantization"].startswith("4 bit nf4, double, computed in bfloat16, bitsand")
 

@@ -240,7 +240,8 @@ def _failure(element: QueuedElement, state: ElementState, record: Record | None)
     if cause is None:
         return str(record.state), element.log
     words = [str(record.state), cause.message, *cause.lines[-1:]]
-    return ": ".join(words), element.log if cause.log is None else element.paths.folder / cause.log
+    folder = element.suite_paths.job(record.experiment, record.job).folder
+    return ": ".join(words), element.log if cause.log is None else folder / cause.log
 
 
 def _read_progress(element: QueuedElement, state: ElementState) -> JsonObject:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hpcbench.errors import name_first
 from hpcbench.processes.process_tree import ProcessIdentity
 from hpcbench.schemas.notes import Note
 from hpcbench.schemas.record import Record, read_record
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 ENTRY_ID = re.compile(r"^local-(\d{14})-(\d+)$")
+SHOWN_JOBS = 2
 SAFE_ID = re.compile(r"^[A-Za-z0-9._-]+$")
 
 
@@ -104,9 +106,10 @@ class QueuedElement:
 
     @property
     def name(self) -> str:
-        """For people: `suite/experiment job`."""
+        """For people: `suite/experiment job`, or the names of all jobs that run in it."""
         element = self.submission.elements[self.index]
-        return f"{self.entry.suite}/{element.experiment} {element.job}"
+        names = name_first([job.job for job in element.jobs], SHOWN_JOBS)
+        return f"{self.entry.suite}/{element.experiment} {names}"
 
     @property
     def suite_paths(self) -> SuitePaths:
@@ -115,20 +118,30 @@ class QueuedElement:
 
     @property
     def paths(self) -> JobPaths:
-        """The job's files."""
-        element = self.submission.elements[self.index]
-        return self.suite_paths.job(element.experiment, element.job)
+        """The job's files; of several jobs those of the one that began last."""
+        jobs = self._all_paths
+        begun = [job for job in jobs[1:] if (read_json(job.claim) or {}).get("key") == self.submission.key]
+        return begun[-1] if begun else jobs[0]
+
+    @property
+    def _all_paths(self) -> list[JobPaths]:
+        return [self.suite_paths.job(*job.ref) for job in self.submission.elements[self.index].jobs]
 
     @property
     def log(self) -> Path:
         """Where the job's supervisor prints."""
         return self.suite_paths.scheduler_log(self.element_id)
 
+    def read_records(self) -> list[Record | None]:
+        """Return the record of each of its jobs, None where there is none of this submission's configuration."""
+        jobs = self.submission.elements[self.index].jobs
+        found = [(job, read_record(paths.record)) for job, paths in zip(jobs, self._all_paths, strict=True)]
+        return [record if record is None or record.fingerprint == job.fingerprint else None for job, record in found]
+
     def read_record(self) -> Record | None:
-        """Return the job's record when it belongs to this submission's configuration."""
-        record = read_record(self.paths.record)
-        fingerprint = self.submission.elements[self.index].fingerprint
-        return record if record is not None and record.fingerprint == fingerprint else None
+        """Return the record that tells how it ended: the first of a run that did not end well, else the last."""
+        found = [record for record in self.read_records() if record is not None]
+        return next((record for record in found if record.state not in FINISHED_WELL), found[-1] if found else None)
 
 
 class Dependency(StrEnum):
@@ -251,9 +264,8 @@ class LocalQueue:
 
 
 def has_result(element: QueuedElement) -> bool:
-    """Return whether the job has left a record that leaves nothing to do."""
-    record = element.read_record()
-    return record is not None and record.state in FINISHED_WELL
+    """Return whether each of its jobs has left a record that leaves nothing to do."""
+    return all(record is not None and record.state in FINISHED_WELL for record in element.read_records())
 
 
 def add_entry(paths: LocalPaths, submission: Submission, after_id: str | None) -> QueueEntry:

@@ -97,7 +97,8 @@ class LocalScheduler:
         lines = [f"# {submission.key}: local queue {self._paths.queue}, {per_job} per job"]
         for index, element in sorted(submission.elements.items()):
             after = "" if after_id is None else f", after index {index} of {after_id} has completed"
-            lines += [f"# index {index}: {submission.suite}/{element.experiment} {element.job}{after}"]
+            names = ", then ".join(job.job for job in element.jobs)
+            lines += [f"# index {index}: {submission.suite}/{element.experiment} {names}{after}"]
             devices = f"'<{resources.gpu} free>'" if resources.gpu else "''"
             lines += [f"CUDA_VISIBLE_DEVICES={devices} {shlex.join(self._job_command(submission, index))}"]
         return "\n".join(lines) + "\n"

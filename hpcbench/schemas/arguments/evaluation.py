@@ -50,5 +50,9 @@ class EvalArgs(Arguments):
     """Seed of all that is drawn, such as solved examples."""
     log_samples: bool = True
     """Keep every document's prompt and answer beside the record."""
+    together: bool = False
+    """Evaluate the eval datasets of an experiment in one job, one after the other, with the model loaded once. Each has
+    a record, as without it. The time limit is for all of them; what it leaves out runs once the job is back from the
+    queue, or with the next submit. Scores are the same, so what is done stays done."""
     command: tuple[str, ...] = ()
     """Program to run instead of lm-eval; it writes {"metric": number} to the file named by HPCBENCH_METRICS."""

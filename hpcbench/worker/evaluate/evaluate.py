@@ -14,11 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lm_eval
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, EvalArgs, SftArgs
-from hpcbench.schemas.metrics import EvalMetrics, Parameters, TaskResult
+from hpcbench.schemas.metrics import EvalMetrics, TaskResult
 from hpcbench.schemas.notes import Interrupted
 from hpcbench.schemas.request import Device, JobRequest
 from hpcbench.storage.json_files import write_json, write_text
@@ -31,17 +30,15 @@ from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.results import LmEvalResults, sample_lines, task_results
 from hpcbench.worker.evaluate.seeds import seeds_of
 from hpcbench.worker.evaluate.shared_run import check_enough_documents, first_rank_first, join_ranks
+from hpcbench.worker.evaluate.subject import Subject, arguments_of, find_parameters, take_subject
 from hpcbench.worker.evaluate.task_checks import check_tasks
 from hpcbench.worker.evaluate.tasks import LoadedTasks, load_eval_tasks, name_of
 from hpcbench.worker.measure.loss import mean_cross_entropy
 from hpcbench.worker.measure.meter import measure_memory, reset_peaks
 from hpcbench.worker.models.attention import explain_attention
-from hpcbench.worker.models.checkpoint import Checkpoint, find_weights
-from hpcbench.worker.models.files import check_files, check_token_ids
-from hpcbench.worker.models.loading import load_checkpoint, load_model, load_tokenizer
-from hpcbench.worker.models.quantization import count_weights, find_dtypes
+from hpcbench.worker.models.quantization import find_dtypes
 from hpcbench.worker.progress_file import Progress
-from hpcbench.worker.ranks import ALONE, Ranks
+from hpcbench.worker.ranks import Ranks
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 
 logger = logging.getLogger(__name__)
@@ -49,19 +46,6 @@ logger = logging.getLogger(__name__)
 BOOTSTRAP_ITERS = 1_000
 """Draws for the few metrics without a closed-form standard error (F1, BLEU, perplexity); means never need any."""
 SYSTEM_DELIMITER = "\n\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is evaluated, loaded."""
-
-    checkpoint: Checkpoint
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    template: Template
-    num_gpus: int = 1
-    """Of this rank."""
-    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +57,13 @@ class ValidationLoss:
     reason: str = "eval_args.eval_loss did not ask for it; a training's own eval_loss is in its record"
 
 
-def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
-    """Evaluate one dataset and write the attempt's metrics.
+def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths, loaded: dict[str, Subject] | None = None) -> None:
+    """Evaluate one dataset and write the attempt's metrics; `loaded` is what an eval before it left, and takes its own.
 
     Raises:
         WorkerError: the request cannot be evaluated here: no such task, no data, no checkpoint.
     """
-    args, eval_args = _arguments(request)
+    args, eval_args = arguments_of(request)
     if eval_args.command:
         raise WorkerError("eval_args.command is run by the job's supervisor, not by the eval worker")
     ranks = Ranks.from_environment()
@@ -96,13 +80,13 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
     try:
         join_ranks(ranks, request.device)
         if request.eval_dataset == EVAL_LOSS_ONLY:
-            metrics = evaluate_loss_only(load_subject(args, eval_args, request, ranks), args, between_batches)
+            metrics = evaluate_loss_only(take_subject(request, ranks, loaded), args, between_batches)
         else:
             with first_rank_first(ranks):
                 tasks = load_eval_tasks(str(request.eval_task), eval_args)
             check_tasks(tasks.leaves, eval_args)
             check_enough_documents(tasks, eval_args.limit, ranks)
-            subject = load_subject(args, eval_args, request, ranks)
+            subject = take_subject(request, ranks, loaded)
             metrics = evaluate(request, subject, tasks, between_batches, attempt)
     except (StopRequestedError, RuntimeError) as error:
         # A rank that waits for one that has left fails in its collective.
@@ -115,30 +99,6 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
         write_json(attempt.metrics, metrics.model_dump(mode="json"))
 
 
-def load_subject(args: SftArgs, eval_args: EvalArgs, request: JobRequest, ranks: Ranks = ALONE) -> Subject:
-    """Load the weights, the tokenizer and the training's template."""
-    checkpoint = find_weights(request)
-    args = checkpoint.fit_arguments(args)
-    check_files(args, eval_args=eval_args)
-    tokenizer = load_tokenizer(args)
-    num_gpus = request.resources.gpu // ranks.count if request.device == "cuda" else 1
-    if checkpoint.folder is None:
-        model = load_model(args, request.device, num_gpus=num_gpus, for_training=False)
-    else:
-        merge = eval_args.merge_lora
-        model = load_checkpoint(args, checkpoint.folder, request.device, merge=merge, num_gpus=num_gpus)
-    check_token_ids(model, tokenizer)
-    template = Template.from_args(args, tokenizer)
-    return Subject(
-        checkpoint=checkpoint,
-        model=model.eval(),
-        tokenizer=tokenizer,
-        template=template,
-        num_gpus=num_gpus,
-        ranks=ranks,
-    )
-
-
 def evaluate(
     request: JobRequest,
     subject: Subject,
@@ -147,7 +107,7 @@ def evaluate(
     attempt: AttemptPaths,
 ) -> EvalMetrics | None:
     """Run the eval tasks, keep the documents' answers beside the metrics, and return what was measured, on rank 0."""
-    args, eval_args = _arguments(request)
+    args, eval_args = arguments_of(request)
     applies_template = choose_chat_template(subject.template, args, eval_args)
     if eval_args.fewshot_as_multiturn and not applies_template:
         message = "eval_args.fewshot_as_multiturn writes examples as rounds of a chat, and there is no chat template"
@@ -331,20 +291,3 @@ def measure_val_loss(args: SftArgs, subject: Subject, on_batch: Callable[[], Non
         images=subject.template.images,
     )
     return ValidationLoss(value=loss, num_rows=len(rows))
-
-
-def find_parameters(subject: Subject) -> Parameters | None:
-    """Return what the training counted, for a baseline the model's own size with nothing trained."""
-    if subject.checkpoint.train_metrics is not None:
-        return subject.checkpoint.train_metrics.parameters
-    if subject.checkpoint.export_metrics is not None:
-        return subject.checkpoint.export_metrics.parameters
-    if subject.checkpoint.choice == "output_model":
-        return None
-    return Parameters(trainable=0, total=count_weights(subject.model))
-
-
-def _arguments(request: JobRequest) -> tuple[SftArgs, EvalArgs]:
-    if request.args is None or request.eval_dataset is None:
-        raise WorkerError("an eval needs eval_dataset and args")
-    return request.args, request.eval_args or EvalArgs()

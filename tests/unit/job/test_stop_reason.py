@@ -259,10 +259,10 @@ def test_a_job_whose_cancellation_did_not_reach_slurm_does_not_start(
 
     monkeypatch.setattr(entry, "run_attempt", run_attempt)
     cancel(context)
-    assert entry.run_job(context, StopRequest()) == entry.EXIT_NOT_COMPLETED
+    assert entry.run_element(context, StopRequest()) == entry.EXIT_NOT_COMPLETED
     assert not context.paths.claim.exists()
     context.paths.cancelled.unlink()
-    assert entry.run_job(context, StopRequest()) == 0
+    assert entry.run_element(context, StopRequest()) == 0
     assert starts == ["98_3"]
 
 

@@ -32,7 +32,7 @@ def test_three_stages_are_three_arrays_of_the_same_indices() -> None:
     [first] = make_arrays(decide(plan(*chains(3)), {}, Options(), cluster="slurm"), 1001)
     [second] = first.children
     [third] = second.children
-    assert [{i: r.experiment for i, r in a.requests.items()} for a in (first, second, third)] == [
+    assert [{i: r.experiment for i, (r,) in a.requests.items()} for a in (first, second, third)] == [
         {0: "e0", 1: "e1", 2: "e2"},
         {0: "e0-merged", 1: "e1-merged", 2: "e2-merged"},
         {0: "e0-merged", 1: "e1-merged", 2: "e2-merged"},
@@ -43,7 +43,7 @@ def test_three_stages_are_three_arrays_of_the_same_indices() -> None:
 def test_two_that_take_one_model_alike_go_out_in_two_arrays() -> None:
     maker, one = chain("a")
     [first] = make_arrays(decide(plan(maker, one, replace(one, name="b")), {}, Options(), cluster="slurm"), 1001)
-    assert [{i: r.experiment for i, r in child.requests.items()} for child in first.children] == [
+    assert [{i: r.experiment for i, (r,) in child.requests.items()} for child in first.children] == [
         {0: "a-merged"},
         {0: "b"},
     ]
@@ -54,7 +54,11 @@ def test_halving_keeps_every_stage_at_its_index(count: int) -> None:
     [whole] = make_arrays(decide(plan(*chains(count)), {}, Options(), cluster="slurm"), 1001)
     parts = [take_part(whole, range(count // 2)), take_part(whole, range(count // 2, count))]
     found = [
-        (p.requests[i].experiment, p.children[0].requests[i].parent, p.children[0].children[0].requests[i].parent)
+        (
+            p.requests[i][0].experiment,
+            p.children[0].requests[i][0].parent,
+            p.children[0].children[0].requests[i][0].parent,
+        )
         for p in parts
         for i in p.requests
     ]

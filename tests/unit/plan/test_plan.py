@@ -242,7 +242,7 @@ def test_late_evals_keep_the_indices_of_their_train_jobs() -> None:
     places = {("e0", "train"): (parent, 5), ("e2", "train"): (parent, 7)}
     [(found, batch)] = make_late_arrays(decisions, places)
     assert found is parent
-    assert {index: request.experiment for index, request in batch.requests.items()} == {5: "e0", 7: "e2"}
+    assert {index: first.experiment for index, (first,) in batch.requests.items()} == {5: "e0", 7: "e2"}
 
 
 def test_a_new_eval_waits_while_nobody_knows_of_its_train_job_and_is_blocked_when_it_failed() -> None:
@@ -259,10 +259,11 @@ def decisions_for(count: int, evals: tuple[str, ...]) -> list[Decision]:
 
 def test_jobs_of_one_shape_share_an_array_and_evals_share_its_indices() -> None:
     [batch] = make_arrays(decisions_for(3, ("x", "y")), 1001)
-    assert {i: r.experiment for i, r in batch.requests.items()} == {0: "e0", 1: "e1", 2: "e2"}
+    assert {i: r.experiment for i, (r,) in batch.requests.items()} == {0: "e0", 1: "e1", 2: "e2"}
     assert [evals.job for evals in batch.children] == ["eval-x", "eval-y"]
     assert all(
-        {i: r.experiment for i, r in evals.requests.items()} == {0: "e0", 1: "e1", 2: "e2"} for evals in batch.children
+        {i: r.experiment for i, (r,) in evals.requests.items()} == {0: "e0", 1: "e1", 2: "e2"}
+        for evals in batch.children
     )
 
 
@@ -270,7 +271,7 @@ def test_different_resources_are_different_arrays() -> None:
     small = command("small")
     large = replace(command("large"), requirements=Resources(gpu=0, cpus=8))
     batches = make_arrays(decide(plan(small, large), {}, Options(), cluster="slurm"), 1001)
-    assert [[r.experiment for r in b.requests.values()] for b in batches] == [["small"], ["large"]]
+    assert [[r.experiment for (r,) in b.requests.values()] for b in batches] == [["small"], ["large"]]
 
 
 def test_baselines_come_before_trainings() -> None:
@@ -282,8 +283,8 @@ def test_baselines_come_before_trainings() -> None:
 @given(count=st.integers(1, 40), size=st.integers(1, 12))
 def test_no_job_is_lost_or_doubled_in_arrays(count: int, size: int) -> None:
     batches = make_arrays(decisions_for(count, ("x",)), size)
-    trains = [r.experiment for b in batches for r in b.requests.values()]
-    evals = [r.experiment for b in batches for e in b.children for r in e.requests.values()]
+    trains = [r.experiment for b in batches for (r,) in b.requests.values()]
+    evals = [r.experiment for b in batches for e in b.children for (r,) in e.requests.values()]
     assert trains == evals == [f"e{i}" for i in range(count)]
     assert all(max(b.requests) < size for b in batches)
 
@@ -294,7 +295,9 @@ def test_halving_an_array_keeps_every_job_and_the_pairing(count: int) -> None:
     half = count // 2
     parts = [take_part(batch, range(half)), take_part(batch, range(half, count))]
     pairs = [
-        (part.requests[i].experiment, part.children[0].requests[i].experiment) for part in parts for i in part.requests
+        (part.requests[i][0].experiment, part.children[0].requests[i][0].experiment)
+        for part in parts
+        for i in part.requests
     ]
     assert pairs == [(f"e{i}", f"e{i}") for i in range(count)]
 
