@@ -21,20 +21,20 @@ from typing import Any, Final
 import yaml
 
 from tests.support.places import QUICKSTART
-from tests.support.published_tables import MODERN, PUBLISHED, suite_files, twin_of
+from tests.support.published_tables import LATER, MODERN, PUBLISHED, suite_files, twin_of
 from tests.support.swift_suites import models_of, write_stand_ins
 from tests.support.tiny_models import make_llama_folder, write_chats
 
 NEEDS_MORE: Final = {
     "unsloth": "needs an environment with unsloth",
     "aqlm": "needs a GPU",
-    "parallel-modern": "is refused by plan in this version",
-    "sequence-parallel-modern": "is refused by plan in this version",
+    **dict.fromkeys(LATER, "is refused by plan in this version"),
 }
 """Suites that do not run on every machine."""
 _ROWS, _OTHER_ROWS = "rows.jsonl", "others.jsonl"
 _NUM_LAYERS: Final = 8
 """As many as llamapro and lisa need."""
+# So much memory that two jobs run at a time on the test Slurm.
 _CPU: Final = (
     "device=cpu",
     *(

@@ -25,6 +25,7 @@ from tests.support.benchmark_tables import pipe_tables
 from tests.support.model_folders import llama_tensors, write_model
 from tests.support.published_tables import (
     FOLDER,
+    LATER,
     LISTS,
     MODERN,
     PUBLISHED,
@@ -38,8 +39,6 @@ from tests.support.swift_suites import models_of, write_stand_ins
 
 NUM_LAYERS, WIDTH = 8, 128
 """As many and as wide as the suites' methods need."""
-LATER = frozenset({"sequence-parallel", "sequence-parallel-modern", "parallel", "parallel-modern"})
-"""Suites whose arguments this version refuses."""
 FILES = [file for file in suite_files() if file.stem not in LATER]
 SETTINGS = ("exp_name", "model_type", "dataset", "ms-bench mix ratio", "tuner", "tuner_params", "hypers")
 UNSET = frozenset({("unsloth", "tuner_params")})
