@@ -31,7 +31,7 @@ NEEDS_MORE: Final = {
     **dict.fromkeys(LATER, "is refused by plan in this version"),
 }
 """Suites that do not run on every machine."""
-_ROWS, _OTHER_ROWS = "rows.jsonl", "others.jsonl"
+ROWS, OTHER_ROWS = "rows.jsonl", "others.jsonl"
 _NUM_LAYERS: Final = 8
 """As many as llamapro and lisa need."""
 # So much memory that two jobs run at a time on the test Slurm.
@@ -74,10 +74,10 @@ def overrides(suite: Path, folder: Path) -> list[str]:
     cmd = document["cmd"]
     texts = list(_CPU)
     if cmd != "eval":
-        texts.append(f"args.dataset={folder / _ROWS}")
+        texts.append(f"args.dataset={folder / ROWS}")
         texts += [f"args.{setting}" for setting in (_EXPORT if cmd == "export" else _TRAINING)]
     if "train_dataset_mix_ratio" in document["args"]:
-        texts.append(f"args.train_dataset_mix_ds={folder / _OTHER_ROWS}")
+        texts.append(f"args.train_dataset_mix_ds={folder / OTHER_ROWS}")
     if suite.stem in _SCORED:
         tasks = QUICKSTART / "tasks"
         texts += [f"eval_dataset={_SCORED[suite.stem]}", f"eval_args.include_path={tasks}", "eval_args.limit=2"]
@@ -99,8 +99,8 @@ class Inputs:
 def write_inputs(folder: Path, suites: Sequence[Path]) -> Inputs:
     """Write rows, and a small model for each that the suites name."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_chats(folder / _ROWS, count=24)
-    write_chats(folder / _OTHER_ROWS, count=48)
+    write_chats(folder / ROWS, count=24)
+    write_chats(folder / OTHER_ROWS, count=48)
     plain = folder / "model"
     # Wide enough to be quantized in groups of 32.
     make_llama_folder(plain, num_layers=_NUM_LAYERS, width=128, inner=256)
@@ -125,7 +125,7 @@ def write_inputs(folder: Path, suites: Sequence[Path]) -> Inputs:
 def _quantize(folder: Path, plain: Path, method: str, bits: int) -> Path:
     from tests.train.test_export import quantised
 
-    return Path(quantised(folder / f"{method}-{bits}", plain, folder / _ROWS, method, bits).output_model)
+    return Path(quantised(folder / f"{method}-{bits}", plain, folder / ROWS, method, bits).output_model)
 
 
 def submit_arguments(suite: Path, inputs: Inputs, *, save_dir: Path) -> list[str]:

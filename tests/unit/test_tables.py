@@ -35,7 +35,9 @@ from tests.support.published_tables import (
     twin_of,
 )
 from tests.support.report_parts import COLLECTED_AT
+from tests.support.scaled_tables import OTHER_ROWS, ROWS, demo_suites, overrides
 from tests.support.swift_suites import models_of, write_stand_ins
+from tests.support.tiny_models import write_chats
 
 NUM_LAYERS, WIDTH = 8, 128
 """As many and as wide as the suites' methods need."""
@@ -55,12 +57,12 @@ def make_model(folder: Path, quantization: Mapping[str, Any] | None) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    return write_stand_ins(tmp_path_factory.mktemp("home"), models_of(sorted(PUBLISHED.glob("*.yaml"))), make_model)
+    return write_stand_ins(tmp_path_factory.mktemp("home"), models_of(suite_files()), make_model)
 
 
 @pytest.fixture
 def stand_ins(home: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put models that this version loads in the place of the published ones."""
+    """Put models that this version loads in the place of all that the suites name."""
     for name, value in home.items():
         monkeypatch.setenv(name, value)
 
@@ -117,6 +119,18 @@ def test_a_published_suite_is_refused_for_its_models_alone_and_has_a_modern_twin
     problems = problems_of(file)
     assert all("cannot be loaded: its " in problem.message for problem in problems)
     assert twin_of(file).exists() == bool(problems)
+
+
+@pytest.mark.parametrize("file", demo_suites(), ids=lambda file: file.stem)
+def test_a_suite_can_be_scaled_down_to_a_cpu(file: Path, tmp_path: Path, stand_ins: None) -> None:
+    for rows in (ROWS, OTHER_ROWS):
+        write_chats(tmp_path / rows, count=24)
+    (suite,) = load_suites([file], overrides=overrides(file, tmp_path))
+    whole = load(file)
+    assert [experiment.name for experiment in suite.experiments] == [
+        experiment.name for experiment in whole.experiments
+    ]
+    assert {experiment.device for experiment in suite.experiments} == {"cpu"}
 
 
 @pytest.mark.parametrize("file", sorted(MODERN.glob("*.yaml")), ids=lambda file: file.stem)
