@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from hpcbench.config.command_arguments import LOSSES, name_bits, name_merge, own
 from hpcbench.config.effects import check_eval_effects
 from hpcbench.config.eval_entries import EvalEntry, read_entries, read_overrides
 from hpcbench.config.export_checks import check_export_request, fill_in_model, find_unread
+from hpcbench.config.framework_checks import check_framework
 from hpcbench.config.infer_checks import READ_ARGUMENTS, InferRequest, check_infer, fill_in
 from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, Layer
 from hpcbench.config.local_inputs import SuitePlace
@@ -37,9 +39,18 @@ from hpcbench.config.typed_fields import build, take_count, take_text
 from hpcbench.config.unsloth_checks import check_unsloth
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.hub.repository import TOKEN_VARIABLES
-from hpcbench.schemas.arguments import EVAL_LOSS_ONLY, Arguments, CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
+from hpcbench.schemas.arguments import (
+    EVAL_LOSS_ONLY,
+    Arguments,
+    CommandArgs,
+    EvalArgs,
+    ExportArgs,
+    FrameworkArgs,
+    InferArgs,
+    SftArgs,
+)
 from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
-from hpcbench.schemas.request import TRAININGS, Command, Device, Resources
+from hpcbench.schemas.request import FRAMEWORKS, TRAININGS, Command, Device, Framework, Resources
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types, peft_arguments
 from hpcbench.storage.located_yaml import Located, show, to_plain
@@ -84,6 +95,8 @@ class ExperimentBuilder:
         command = self._command(cmd)
         export = self._own_args(ExportArgs) if cmd == "export" else None
         infer = self._own_args(InferArgs) if cmd == "infer" else None
+        framework = read_framework(self.layer)
+        framework_args = None if framework is None else self._own_args(FrameworkArgs)
         # A baseline reads no rows, unless its loss is asked for.
         reads_rows = cmd != "eval" or any(each.eval_loss for each in eval_args.values())
         args = self._args(cmd, reads_rows=reads_rows)
@@ -103,6 +116,15 @@ class ExperimentBuilder:
                 env=env,
                 evals=eval_args,
                 has_evals=bool(evals),
+            )
+        if args is not None and framework is not None:
+            self.problems += check_framework(
+                framework,
+                args,
+                extra=framework_args,
+                resources=requirements,
+                device=device,
+                at_key=lambda section, name: self.layer.section(section).get(name, self.at),
             )
         if args is not None and infer is not None:
             self.problems += check_infer(
@@ -143,10 +165,12 @@ class ExperimentBuilder:
             command=command,
             export=export,
             infer=infer,
+            framework=framework,
+            framework_args=framework_args,
             env=env,
             info=info,
             max_attempts=max_attempts,
-            source_of=self._sources(args, command, export, infer),
+            source_of=self._sources(args, command, export, infer, framework_args),
             line=self.at.line,
         )
 
@@ -233,7 +257,7 @@ class ExperimentBuilder:
     def _args(self, cmd: Command, *, reads_rows: bool) -> SftArgs | None:
         """Return the training arguments; a command needs them only where a model is named."""
         # A name that both have means another thing there: quant_method is how an export quantises.
-        names = SftArgs.model_fields.keys() - (OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}).keys()
+        names = SftArgs.model_fields.keys() - self._own_names(cmd)
         given = {name: value for name, value in self.layer.section("args").items() if name in names}
         if cmd == "command" and not {"model_type", "model_id_or_path"} & given.keys():
             return None
@@ -255,9 +279,14 @@ class ExperimentBuilder:
         bits = self.layer.section("args").get("quant_bits")
         return cmd != "export" and bits is not None and str(bits.value) in {"0", "4", "8"}
 
+    def _own_names(self, cmd: Command) -> AbstractSet[str]:
+        """Return the arguments that this command alone has, or this framework."""
+        group = OWN_ARGUMENTS.get(read_framework(self.layer) or cmd)
+        return frozenset() if group is None else group.model_fields.keys()
+
     def _refuse_others(self, cmd: Command) -> None:
         """Report arguments that only other commands have."""
-        own = OWN_ARGUMENTS[cmd].model_fields if cmd in OWN_ARGUMENTS else {}
+        own = self._own_names(cmd)
         self.place.effects.use(self.layer.section("args"), own)
         for name, entry in self.layer.section("args").items():
             if name in SftArgs.model_fields or name in own or name in peft_arguments():
@@ -460,7 +489,8 @@ class ExperimentBuilder:
 def read_cmd(layer: Layer, *, at: Located, problems: list[Problem]) -> Command | None:
     """Return the command of an experiment, or None with the reason in `problems`."""
     value = layer.values.get("cmd")
-    expected = ", ".join((*COMMANDS, *LOSSES))
+    words = (*COMMANDS, *LOSSES, *FRAMEWORKS)
+    expected = ", ".join(words)
     if value is None or value.is_forgotten:
         problems.append((value or at).problem("`cmd` is missing", expected=expected))
         return None
@@ -468,10 +498,18 @@ def read_cmd(layer: Layer, *, at: Located, problems: list[Problem]) -> Command |
         return value.value
     if value.value in LOSSES:
         return "rlhf"
+    if value.value in FRAMEWORKS:
+        return "sft"
     if isinstance(value.value, str) and (other := OTHER_COMMANDS.get(value.value)) is not None:
         message = f"`cmd: {value.value}` is known but not supported by this version: {other.why}"
         problems.append(value.problem(message, expected=expected, hint=other.in_suite))
     else:
-        hint = did_you_mean(str(value.value), (*COMMANDS, *LOSSES))
+        hint = did_you_mean(str(value.value), words)
         problems.append(value.problem(f"unknown command {show(value)}", expected=expected, hint=hint))
     return None
+
+
+def read_framework(layer: Layer) -> Framework | None:
+    """Return the framework that trains in place of hpcbench, None where none does."""
+    value = layer.values.get("cmd")
+    return next((name for name in FRAMEWORKS if value is not None and value.value == name), None)

@@ -11,8 +11,16 @@ from dataclasses import dataclass, field, replace
 from hpcbench.config.aliases import HINTS, ArgumentNames
 from hpcbench.config.names import is_text
 from hpcbench.errors import Problem, did_you_mean
-from hpcbench.schemas.arguments import Arguments, CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
-from hpcbench.schemas.request import Command, Resources
+from hpcbench.schemas.arguments import (
+    Arguments,
+    CommandArgs,
+    EvalArgs,
+    ExportArgs,
+    FrameworkArgs,
+    InferArgs,
+    SftArgs,
+)
+from hpcbench.schemas.request import FRAMEWORKS, Resources
 from hpcbench.storage.located_yaml import Located, parse_yaml, relocate, resolve_scalar, shorten, show
 
 SECTIONS = ("args", "requirements", "eval_requirements", "eval_args", "env", "info")
@@ -26,8 +34,13 @@ INFO_TEXT = "text"
 COMMENT_KEYS = frozenset({"", "comment", "comments", "description", "note", "notes", "remark", "remarks", "todo"})
 """Unknown keys that hold remarks, whatever stands there; others do where it is a sentence."""
 NO_VALUE_HINT = "write null to remove an inherited value, or '\"\"' for empty text"
-OWN_ARGUMENTS: Mapping[Command, type[Arguments]] = {"command": CommandArgs, "export": ExportArgs, "infer": InferArgs}
-"""Arguments that one command alone has, beside `SftArgs`."""
+OWN_ARGUMENTS: Mapping[str, type[Arguments]] = {
+    "command": CommandArgs,
+    "export": ExportArgs,
+    "infer": InferArgs,
+    **dict.fromkeys(FRAMEWORKS, FrameworkArgs),
+}
+"""Arguments that one command alone has, beside `SftArgs`, by the command as it is written."""
 ARGUMENTS = frozenset(
     (*SftArgs.model_fields, *(name for group in OWN_ARGUMENTS.values() for name in group.model_fields))
 )

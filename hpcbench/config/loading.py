@@ -300,7 +300,7 @@ class _Loader:
         layers = (suite, own, self.set_layer)
         merged = merge(layers)
         matrix = merged.values.get("matrix")
-        if matrix is None or matrix.is_forgotten or not self._applies(matrix, merged, suite, entry):
+        if matrix is None or matrix.is_forgotten or not self._applies(matrix, merged, suite):
             return [(name, merged)]
         variants = expand_matrix(matrix, resolve=self._resolve_varied, problems=self.problems)
         keys = {target for variant in variants for target in variant.values}
@@ -320,13 +320,13 @@ class _Loader:
             found.append((variant_name, merge((suite, own, Layer(sections=sections), self.set_layer))))
         return found or [(name, merged)]
 
-    def _applies(self, matrix: Located, merged: Layer, suite: Layer, entry: Located) -> bool:
+    def _applies(self, matrix: Located, merged: Layer, suite: Layer) -> bool:
         """Return whether the matrix is this experiment's: its own always, the suite's where cmd is the suite's."""
         if matrix.source == "experiment":
             return True
         suite_cmd = merge((suite, self.set_layer)).values.get("cmd")
-        cmd = read_cmd(merged, at=entry, problems=[])
-        return cmd == ("sft" if suite_cmd is None else suite_cmd.value)
+        cmd = merged.values.get("cmd")
+        return cmd is not None and cmd.value == ("sft" if suite_cmd is None else suite_cmd.value)
 
     def _resolve_varied(self, key: str, value: Located) -> Mapping[Target, Located]:
         """Return what one key and value of a matrix set."""

@@ -62,7 +62,9 @@ def build_launch(
         return Launch(argv=argv, env=env, cwd=cwd, is_program=True)
     words = (str(context.paths.folder), str(attempt.folder), *((WAITS,) if waits else ()))
     worker = module_command("hpcbench.worker", *words, python=python)
-    launcher = [] if request.resources.ddp == 1 else torchrun(request, context, python)
+    # A framework starts its own ranks.
+    is_alone = request.resources.ddp == 1 or request.framework is not None
+    launcher = [] if is_alone else torchrun(request, context, python)
     return Launch(argv=(*launcher, *worker), env=env, cwd=attempt.folder, is_program=False)
 
 

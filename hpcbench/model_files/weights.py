@@ -53,7 +53,7 @@ def read_weights(folder: Path) -> Weights:
     if name is None:
         raise ModelFileError(f"{folder} holds no weights", hint=f"transformers looks for {SAFETENSORS} or {PICKLED}")
     if not name.endswith(INDEX_SUFFIX):
-        shapes = _read_file(folder / name)
+        shapes = read_shapes(folder / name)
         return Weights(names=frozenset(shapes), shapes=shapes)
     return _read_shards(folder, folder / name)
 
@@ -92,7 +92,7 @@ def _read_shards(folder: Path, index: Path) -> Weights:
             f"{folder} lacks {len(missing)} of the {len(shards)} files that {index.name} names: {name_first(missing)}",
             hint="download the model again",
         )
-    found = {shard: _read_file(folder / shard) for shard in shards}
+    found = {shard: read_shapes(folder / shard) for shard in shards}
     for tensor, shard in shard_of.items():
         if found[shard] and tensor not in found[shard]:
             raise ModelFileError(f"{folder / shard} has no {tensor}, which {index.name} says that it has")
@@ -100,7 +100,7 @@ def _read_shards(folder: Path, index: Path) -> Weights:
     return Weights(names=frozenset(shard_of), shapes=shapes)
 
 
-def _read_file(path: Path) -> Mapping[str, Shape]:
+def read_shapes(path: Path) -> Mapping[str, Shape]:
     """Return the shapes of a file's tensors, none where it is not safetensors."""
     check_lfs(path)
     if path.suffix == ".safetensors":

@@ -114,8 +114,8 @@ ADDED_ARGUMENTS: Mapping[str, frozenset[str]] = {
 }
 """Arguments younger than 0.2, by group: left out at their default, so that results of earlier versions stay valid."""
 
-ADDED_GROUPS = ("export", "infer")
-"""Groups of arguments younger than 0.2: left out where a request has none."""
+ADDED_GROUPS = ("export", "infer", "framework", "framework_args")
+"""What requests have since 0.3, mostly groups of arguments: left out where a request has none."""
 
 _USES_FLASH_ATTENTION: Mapping[str, bool] = {"sdpa": False, "flash_attention_2": True}
 """Values of attn_impl that 0.2 took for values of use_flash_attn, and ran."""

@@ -55,6 +55,8 @@ def _plan_experiment(
             fingerprint="",
             export=experiment.export,
             infer=experiment.infer,
+            framework=experiment.framework,
+            framework_args=experiment.framework_args,
             **_model_of(parent, paths),
             **common,
         )

@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from typing import Final
 
 PACKAGES: Final[Mapping[str, str]] = {
+    "llamafactory": "llamafactory==0.9.5",
+    "ms_swift": "ms-swift==4.6.0",
+    "trl": "trl==1.16.0",
+    "axolotl": "axolotl==0.19.0",
     "unsloth": "unsloth==2026.10.9",
     "vllm": "vllm==0.33.0",
 }
 """Environments that hpcbench's own arguments need -> what is installed into them."""
-REQUIRED: Final = {"pydantic": "pydantic", "yaml": "pyyaml", "jinja2": "jinja2"}
+REQUIRED: Final = {"pydantic": "pydantic", "yaml": "pyyaml", "jinja2": "jinja2", "PIL": "pillow"}
 """Modules that hpcbench's worker imports besides torch and its friends -> their distributions. hpcbench itself need not
 be installed there: the job lends its own."""
 MIN_PYTHON: Final = (3, 11)

@@ -119,8 +119,8 @@ class TrainMetrics(BaseModel):
     num_val_rows: Count = 0
     num_samples: Count
     """Source samples trained on, all epochs and ranks, redone steps once."""
-    num_tokens: Count
-    """Non-padding input tokens, all epochs and ranks, redone steps once."""
+    num_tokens: Count | None
+    """Non-padding input tokens, all epochs and ranks, redone steps once; null where a framework did not count them."""
     train_time_s: Finite | None = None
     """Time of the optimizer steps without evaluation and saving, redone steps once."""
     samples_per_second: Finite | None = None

@@ -7,12 +7,12 @@ setting (partition, account) and nothing executable: a job reads values, never c
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbench.errors import RecordError
-from hpcbench.schemas.arguments import CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, ExportArgs, FrameworkArgs, InferArgs, SftArgs
 from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import folder_name
 
@@ -27,16 +27,23 @@ EVAL_PREFIX = "eval-"
 
 Command = Literal["sft", "pt", "rlhf", "export", "infer", "eval", "command"]
 TRAININGS: Final[frozenset[Command]] = frozenset({"sft", "pt", "rlhf"})
+Framework = Literal["llamafactory", "ms_swift", "trl", "axolotl"]
+FRAMEWORKS: Final[tuple[Framework, ...]] = get_args(Framework)
+"""Other frameworks that train in place of hpcbench: commands of suites, and names of environments of a profile."""
 Device = Literal["cuda", "cpu"]
 JobRef = tuple[str, str]
 """Experiment and job: one job of a suite."""
 
 
-def needed_environment(cmd: Command, args: SftArgs | None, infer: InferArgs | None = None) -> str | None:
+def needed_environment(
+    cmd: Command, args: SftArgs | None, infer: InferArgs | None = None, framework: Framework | None = None
+) -> str | None:
     """Return the profile's environment that the main job of an experiment runs in, None for the usual Python.
 
     Evals run in the usual one: what a training leaves are ordinary checkpoints.
     """
+    if framework is not None and cmd in TRAININGS:
+        return framework
     if infer is not None and cmd == INFER:
         return VLLM if infer.infer_backend == VLLM else None
     return "unsloth" if args is not None and cmd in TRAININGS and args.tuner_backend == "unsloth" else None
@@ -106,6 +113,9 @@ class JobRequest(BaseModel):
     export: ExportArgs | None = None
     """Set for export alone, as the next is for infer alone; both have their model, template and data in `args`."""
     infer: InferArgs | None = None
+    framework: Framework | None = None
+    """What trains in place of hpcbench; set for trainings alone, as the next is."""
+    framework_args: FrameworkArgs | None = None
     eval_dataset: str | None = None
     """Evaluation dataset by the name in the suite: a task or group of lm-eval, or a name of SWIFT 2.x such as `arc`."""
     eval_args: EvalArgs | None = None
@@ -153,7 +163,7 @@ class JobRequest(BaseModel):
     @property
     def environment(self) -> str | None:
         """The profile's environment that its worker runs in, None for the usual Python."""
-        return needed_environment(self.cmd, self.args, self.infer)
+        return needed_environment(self.cmd, self.args, self.infer, self.framework)
 
     @property
     def program(self) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcbench.schemas.arguments import CommandArgs, EvalArgs, ExportArgs, InferArgs, SftArgs
+from hpcbench.schemas.arguments import CommandArgs, EvalArgs, ExportArgs, FrameworkArgs, InferArgs, SftArgs
 from hpcbench.schemas.report_options import ReportOptions
-from hpcbench.schemas.request import Command, Device, Resources
+from hpcbench.schemas.request import Command, Device, Framework, Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,9 @@ class Experiment:
     command: CommandArgs | None = None
     export: ExportArgs | None = None
     infer: InferArgs | None = None
+    framework: Framework | None = None
+    """What trains in place of hpcbench."""
+    framework_args: FrameworkArgs | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
     max_attempts: int = 10

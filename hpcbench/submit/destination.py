@@ -76,7 +76,7 @@ def find_unmade_environments(
     for suite in suites:
         members: dict[str, list[Experiment]] = {}
         for experiment in suite.experiments:
-            name = needed_environment(experiment.cmd, experiment.args, experiment.infer)
+            name = needed_environment(experiment.cmd, experiment.args, experiment.infer, experiment.framework)
             if name is not None and name not in named and is_chosen(experiment, only):
                 members.setdefault(name, []).append(experiment)
         for name, experiments in members.items():

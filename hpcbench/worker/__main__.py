@@ -76,7 +76,8 @@ def run_turn(turn: Turn, rank: int, loaded: dict[str, Subject]) -> None:
     except BaseException as error:
         if isinstance(error, HpcbenchError):
             _name_suite(error, suite_file)
-        logger.exception("rank %d failed", rank)
+        # A program of others has said what is wrong, and its words are to be the end of the log.
+        logger.error("rank %d failed", rank, exc_info=None if getattr(error, "is_logged", False) else error)
         write_failure(turn.attempt, rank, error)
         # A rank that waits in a collective would keep interpreter shutdown waiting too.
         sys.stderr.flush()
@@ -94,6 +95,11 @@ def run_request(
     from hpcbench.worker.requirements import check_libraries
 
     check_libraries(request)
+    if request.framework is not None:
+        from hpcbench.worker.framework import run
+
+        run.run(request, job, attempt)
+        return
     if request.environment == "unsloth":
         from hpcbench.worker.models import unsloth_backend
 

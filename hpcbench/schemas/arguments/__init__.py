@@ -10,6 +10,7 @@ from hpcbench.schemas.arguments.command import CommandArgs
 from hpcbench.schemas.arguments.data import DataArgs
 from hpcbench.schemas.arguments.evaluation import EVAL_LOSS_ONLY, EvalArgs
 from hpcbench.schemas.arguments.export import ExportArgs
+from hpcbench.schemas.arguments.framework import FrameworkArgs
 from hpcbench.schemas.arguments.hub import HubArgs
 from hpcbench.schemas.arguments.images import ImageArgs
 from hpcbench.schemas.arguments.infer import DEFAULT_SHOWN_ROWS, GENERATION_ARGUMENTS, InferArgs
@@ -39,6 +40,7 @@ __all__ = [
     "Dtype",
     "EvalArgs",
     "ExportArgs",
+    "FrameworkArgs",
     "HubArgs",
     "ImageArgs",
     "InferArgs",

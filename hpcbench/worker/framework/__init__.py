@@ -1,0 +1,1 @@
+"""A training by another framework: rows and settings for it, its process, its figures."""
