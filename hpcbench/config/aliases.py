@@ -290,7 +290,10 @@ def asks_for_nothing(name: str, value: Located, *, default: object) -> bool:
     """Return whether a value of an argument that another command has is its default, or one that is switched off."""
     word = _canonical(value)
     refusal = REFUSED.get(name)
-    usual = (*(OFF if default in {False, None, ""} else NOTHING), *(refusal.idle if refusal is not None else ()))
+    usual = (
+        *(OFF if any(default == off for off in (False, None, "")) else NOTHING),
+        *(refusal.idle if refusal is not None else ()),
+    )
     return name not in FORBIDDEN and (word in usual or word == str(default).lower())
 
 

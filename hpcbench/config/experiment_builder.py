@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from hpcbench.config.aliases import HINTS_OF_OTHERS, UNSUPPORTED_TUNERS, asks_for_nothing
 from hpcbench.config.checkpoint_arguments import CKPT_DIR
-from hpcbench.config.command_arguments import LOSSES, name_bits, name_merge, own_values
+from hpcbench.config.command_arguments import name_bits, name_merge, own_values
+from hpcbench.config.commands import read_cmd, read_framework
 from hpcbench.config.effects import check_eval_effects
 from hpcbench.config.eval_entries import EvalEntry, read_entries, read_overrides
 from hpcbench.config.export_checks import check_export_request, fill_in_model, find_unread
@@ -24,7 +25,6 @@ from hpcbench.config.layers import OWN_ARGUMENTS, PER_DATASET, Layer
 from hpcbench.config.local_inputs import SuitePlace
 from hpcbench.config.model_checks import check_exported_model, check_model_files, find_chat_template
 from hpcbench.config.names import eval_name_error
-from hpcbench.config.other_tools import OTHER_COMMANDS
 from hpcbench.config.parallel_checks import check_parallel
 from hpcbench.config.peft_fields import gather_fields
 from hpcbench.config.request_checks import (
@@ -50,12 +50,11 @@ from hpcbench.schemas.arguments import (
     SftArgs,
 )
 from hpcbench.schemas.durations import FORMS, LONGEST_MIN, parse_minutes
-from hpcbench.schemas.request import FRAMEWORKS, TRAININGS, Command, Device, Framework, Resources
+from hpcbench.schemas.request import TRAININGS, Command, Device, Resources
 from hpcbench.schemas.suite import Experiment
 from hpcbench.schemas.tuners import list_sft_types, peft_arguments
 from hpcbench.storage.located_yaml import Located, show, to_plain
 
-COMMANDS: tuple[Command, ...] = ("sft", "pt", "rlhf", "export", "infer", "eval", "command")
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
 GroupT = TypeVar("GroupT", bound=Arguments)
 
@@ -124,7 +123,7 @@ class ExperimentBuilder:
                 extra=framework_args,
                 resources=requirements,
                 device=device,
-                at_key=lambda section, name: self.layer.section(section).get(name, self.at),
+                at_key=self._find_key,
             )
         if args is not None and infer is not None:
             self.problems += check_infer(
@@ -173,6 +172,11 @@ class ExperimentBuilder:
             source_of=self._sources(args, command, export, infer, framework_args),
             line=self.at.line,
         )
+
+    def _find_key(self, section: str, name: str) -> Located:
+        """Return where a key of a section is written, or one beside the sections; else the experiment."""
+        entries = self.layer.section(section) if section else self.layer.values
+        return entries.get(name, self.at)
 
     def _put_args(self, args: Mapping[str, Located]) -> None:
         self.layer = replace(self.layer, sections={**self.layer.sections, "args": args})
@@ -484,32 +488,3 @@ class ExperimentBuilder:
         given = self.layer.section("args")
         names = [name for group in groups if group is not None for name in type(group).model_fields]
         return {name: given[name].source if name in given else "default" for name in names}
-
-
-def read_cmd(layer: Layer, *, at: Located, problems: list[Problem]) -> Command | None:
-    """Return the command of an experiment, or None with the reason in `problems`."""
-    value = layer.values.get("cmd")
-    words = (*COMMANDS, *LOSSES, *FRAMEWORKS)
-    expected = ", ".join(words)
-    if value is None or value.is_forgotten:
-        problems.append((value or at).problem("`cmd` is missing", expected=expected))
-        return None
-    if value.value in COMMANDS:
-        return value.value
-    if value.value in LOSSES:
-        return "rlhf"
-    if value.value in FRAMEWORKS:
-        return "sft"
-    if isinstance(value.value, str) and (other := OTHER_COMMANDS.get(value.value)) is not None:
-        message = f"`cmd: {value.value}` is known but not supported by this version: {other.why}"
-        problems.append(value.problem(message, expected=expected, hint=other.in_suite))
-    else:
-        hint = did_you_mean(str(value.value), words)
-        problems.append(value.problem(f"unknown command {show(value)}", expected=expected, hint=hint))
-    return None
-
-
-def read_framework(layer: Layer) -> Framework | None:
-    """Return the framework that trains in place of hpcbench, None where none does."""
-    value = layer.values.get("cmd")
-    return next((name for name in FRAMEWORKS if value is not None and value.value == name), None)

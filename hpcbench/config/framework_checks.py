@@ -33,7 +33,9 @@ def check_framework(
     more = {} if extra is None else extra.framework_args
     for refusal in find_refusals(recipe, args, more, resources, device):
         section, dot, name = refusal.argument.partition(".")
-        at = at_key(section, name) if dot and section == "requirements" else at_key(_ARGUMENTS, section)
-        message = f"`{name if dot else section}` with `cmd: {framework}`: {recipe.title} {refusal.why}"
+        is_resource = section in {"", "requirements"}
+        at = at_key(section, name) if is_resource else at_key(_ARGUMENTS, section)
+        subject = f"it {refusal.why}" if section == "framework_args" else f"{recipe.title} {refusal.why}"
+        message = f"`{name if dot else section}` with `cmd: {framework}`: {subject}"
         found.append(at.problem(message, hint=refusal.hint))
     return found

@@ -11,7 +11,8 @@ from hpcbench.catalog.models import MODELS
 from hpcbench.config.aliases import ArgumentNames
 from hpcbench.config.catalog_checks import remark_on_code
 from hpcbench.config.ckpt_from import CKPT_FROM, Makers, Variant, as_member, check_makers, parents_first
-from hpcbench.config.experiment_builder import ExperimentBuilder, read_cmd
+from hpcbench.config.commands import read_cmd
+from hpcbench.config.experiment_builder import ExperimentBuilder
 from hpcbench.config.layers import (
     ARGUMENTS,
     ELSEWHERE,

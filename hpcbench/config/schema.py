@@ -12,14 +12,14 @@ from pydantic import BaseModel
 
 from hpcbench.catalog.peft_methods import peft_methods
 from hpcbench.config.aliases import ALIASES
-from hpcbench.config.command_arguments import LOSSES
-from hpcbench.config.experiment_builder import COMMANDS, DEVICES
+from hpcbench.config.commands import COMMAND_WORDS
+from hpcbench.config.experiment_builder import DEVICES
 from hpcbench.config.layers import PER_DATASET
 from hpcbench.config.names import MAX_NAME_LENGTH
 from hpcbench.schemas.arguments import CommandArgs, EvalArgs, FrameworkArgs, SftArgs
 from hpcbench.schemas.durations import FORMS
 from hpcbench.schemas.report_options import ReportOptions
-from hpcbench.schemas.request import FRAMEWORKS, Resources
+from hpcbench.schemas.request import Resources
 from hpcbench.schemas.tuners import list_peft_methods, prefixes_of
 from hpcbench.storage.json_files import JsonObject
 
@@ -94,7 +94,7 @@ def _key_schema(name: str) -> JsonObject:
     if name in {"args", "requirements", "eval_requirements", "eval_args", "matrix"}:
         return {"anyOf": [{"$ref": f"#/$defs/{name.removeprefix('eval_') if 'requirements' in name else name}"}, _NULL]}
     simple: Mapping[str, JsonObject] = {
-        "cmd": {"enum": [*COMMANDS, *LOSSES, *FRAMEWORKS]},
+        "cmd": {"enum": list(COMMAND_WORDS)},
         "device": {"enum": list(DEVICES)},
         "eval_dataset": {"anyOf": [*_EVAL, {"type": "array", "items": {"anyOf": _EVAL}}, _NULL]},
         "env": {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "null"]}},

@@ -88,9 +88,9 @@ def _adapter(run: Run) -> Settings:
 
 def _refusals(args: SftArgs) -> Iterator[Refusal]:
     if args.lora_alpha != int(args.lora_alpha):
-        yield Refusal(argument="lora_alpha", why="LLaMA-Factory takes whole numbers alone")
+        yield Refusal(argument="lora_alpha", why="takes whole numbers alone")
     if args.truncation_strategy != "truncation_left":
-        yield Refusal(argument="truncation_strategy", why="LLaMA-Factory drops no rows for their length")
+        yield Refusal(argument="truncation_strategy", why="drops no rows for their length")
 
 
 def _command(_run: Run, programs: Path, file: str) -> Sequence[str]:

@@ -18,6 +18,8 @@ from hpcbench.storage.json_files import read_json
 from hpcbench.storage.paths import TRAINER_STATE
 
 _CHECKPOINT: Final = re.compile(r"checkpoint-(\d+)")
+_ROW_LENGTHS: Final = re.compile(r'"train_dataset": "([0-9.]+)')
+"""ms-swift's statistics of its rows: mean, deviation, least and greatest length."""
 RUNTIME: Final = "train_runtime"
 """The key that only the summary at the end of a training has, in seconds."""
 _PRINTED: Final = re.compile(r"\{'train_runtime'.*?\}")
@@ -39,6 +41,8 @@ class Logs:
     """Entries of the log with `step` and `loss`."""
     evals: Sequence[Mapping[str, float]] = ()
     """Entries with `step` and `eval_loss`."""
+    mean_row_tokens: float | None = None
+    """Mean length of the training rows, where the framework measured it."""
     summary: Mapping[str, float] = field(default_factory=dict)
     """Figures of the end: `train_runtime`, `train_loss` and what goes with them."""
 
@@ -91,8 +95,9 @@ def read_logs(output: Path, printed: Path, *, log_files: Sequence[str] = ()) -> 
         num_steps=int(state.get("global_step") or 0),
         num_epochs=float(epochs) if isinstance(epochs, int | float) else None,
         num_tokens=int(tokens) if isinstance(tokens, int | float) and tokens > 0 else None,
-        steps=[entry for entry in entries if "loss" in entry and "step" in entry],
-        evals=[entry for entry in entries if "eval_loss" in entry and "step" in entry],
+        steps=tuple(entry for entry in entries if "loss" in entry and "step" in entry),
+        evals=tuple(entry for entry in entries if "eval_loss" in entry and "step" in entry),
+        mean_row_tokens=_find_row_length([output / name for name in log_files]),
         summary=next(_find_summaries(output, printed, entries, log_files), {}),
     )
 
@@ -121,6 +126,12 @@ def _find_summaries(
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         yield _numbers(value)
+
+
+def _find_row_length(paths: Sequence[Path]) -> float | None:
+    """Return the mean length of the training rows in tokens."""
+    found = [_ROW_LENGTHS.search(read_tail(path)) for path in paths if path.is_file()]
+    return next((float(match[1]) for match in found if match is not None), None)
 
 
 def read_tail(path: Path) -> str:

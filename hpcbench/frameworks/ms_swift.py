@@ -13,8 +13,6 @@ from hpcbench.schemas.arguments import TORCH_DTYPES
 
 TRUNCATIONS: Final = {"truncation_left": "left", "delete": "delete"}
 """hpcbench's words -> ms-swift's."""
-TEMPLATE_BACKEND: Final = "template_backend"
-"""Who writes prompts: ms-swift's template of the model's type (swift), or the tokenizer's (jinja)."""
 
 
 def make_settings(run: Run) -> Settings:
@@ -33,8 +31,6 @@ def make_settings(run: Run) -> Settings:
         "packing": False,
         "dataset_num_proc": args.preprocess_num_proc,
         "add_version": False,
-        # Prompts by the tokenizer's own chat template, as everywhere in hpcbench; it has loss on the last answer alone.
-        TEMPLATE_BACKEND: "swift" if args.loss_on_all_rounds else "jinja",
         **trainer_settings.trainer_settings(run),
     }
     if run.evaluates:
@@ -97,5 +93,6 @@ RECIPE: Final = Recipe(
     make_row=_make_row,
     environment=_environment,
     logs=("logging.jsonl",),
-    overridable=frozenset({TEMPLATE_BACKEND}),
+    # Its `template_backend: jinja`, which takes the tokenizer's, puts loss on prompts too (4.6.0).
+    has_own_template=True,
 )

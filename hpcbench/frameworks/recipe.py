@@ -116,7 +116,9 @@ class Recipe:
     """Variables that it is started with."""
     deviations: Mapping[str, str] = field(default_factory=dict)
     """What it does otherwise than hpcbench's own training at any value, by argument; records name it."""
-    overridable: frozenset[str] = frozenset()
-    """Settings that `framework_args` may overrule."""
+    needs_gpu: bool = False
+    """Whether it cannot be told to train on the CPU."""
+    has_own_template: bool = False
+    """Whether it writes prompts by a template of its own for the model's type, and not by the tokenizer's."""
     logs: Sequence[str] = ()
     """Files below the output folder whose lines are JSON objects with the summary of the training, where it has any."""

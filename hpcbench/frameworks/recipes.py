@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from hpcbench.frameworks import llamafactory, ms_swift, trl
+from hpcbench.frameworks import axolotl, llamafactory, ms_swift, trl
 from hpcbench.frameworks.recipe import Recipe
 from hpcbench.schemas.request import Framework
 
 RECIPES: Final[Mapping[Framework, Recipe]] = {
-    recipe.name: recipe for recipe in (llamafactory.RECIPE, ms_swift.RECIPE, trl.RECIPE)
+    recipe.name: recipe for recipe in (llamafactory.RECIPE, ms_swift.RECIPE, trl.RECIPE, axolotl.RECIPE)
 }

@@ -37,7 +37,9 @@ def find_refusals(
     yield from _find_in_values(recipe, args)
     if resources is not None:
         yield from _find_in_resources(resources, device)
-    written = written_settings(recipe, args, device) - recipe.overridable
+    if recipe.needs_gpu and device == "cpu":
+        yield Refusal(argument=".device", why="cannot be told to train on the CPU", hint="device: cuda")
+    written = written_settings(recipe, args, device)
     for name in extra:
         if name in written:
             why = "is written by hpcbench from the arguments of the suite"

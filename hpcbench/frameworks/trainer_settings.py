@@ -61,6 +61,7 @@ def trainer_settings(run: Run) -> Settings:
         "fp16": args.dtype == "fp16",
         "use_cpu": is_on_cpu,
         "report_to": "none",
+        "disable_tqdm": True,
         **_saving(run),
         **_evaluation(run),
     }

@@ -30,7 +30,6 @@ def make_settings(run: Run) -> Settings:
         "truncation_mode": "keep_end",
         "completion_only_loss": True,
         "packing": False,
-        "disable_tqdm": True,
         **trainer_settings.trainer_settings(run),
     }
     if (attention := attention_of(args)) is not None:
@@ -61,9 +60,9 @@ def _adapter(run: Run) -> Settings:
 
 def _refusals(args: SftArgs) -> Iterator[Refusal]:
     if args.lora_alpha != int(args.lora_alpha):
-        yield Refusal(argument="lora_alpha", why="TRL takes whole numbers alone")
+        yield Refusal(argument="lora_alpha", why="takes whole numbers alone")
     if args.truncation_strategy != "truncation_left":
-        yield Refusal(argument="truncation_strategy", why="TRL drops no rows for their length")
+        yield Refusal(argument="truncation_strategy", why="drops no rows for their length")
 
 
 def _command(run: Run, programs: Path, file: str) -> Sequence[str]:

@@ -26,6 +26,7 @@ ARGUMENTS: Final = "tests/train/test_training_arguments.py"
 SFT: Final = "tests/train/test_sft.py"
 SPEED: Final = "tests/train/test_speed.py"
 PACKING: Final = "tests/train/test_packing.py"
+FRAMEWORKS_SIDE_BY_SIDE: Final = "tests/train/test_frameworks.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,10 +373,10 @@ FRAMEWORKS: Final = Section(
             state="needs a GPU and kernels 0.18.2, which PyPI does not have yet",
         ),
         works("fused AdamW", "optim: adamw_torch_fused", "tests/unit/schemas/test_optimizers.py::test_an_accepted_optimizer_takes_a_step_on_the_cpu_or_its_library_is_named"),
-        later("LLaMA-Factory", "cmd: llamafactory"),
-        later("ms-swift", "cmd: ms_swift"),
-        later("TRL", "cmd: trl"),
-        later("axolotl", "cmd: axolotl"),
+        works("LLaMA-Factory", "cmd: llamafactory", f"{FRAMEWORKS_SIDE_BY_SIDE}::test_a_frameworks_training_leaves_what_others_leave"),
+        works("ms-swift", "cmd: ms_swift", f"{FRAMEWORKS_SIDE_BY_SIDE}::test_a_frameworks_training_leaves_what_others_leave"),
+        works("TRL", "cmd: trl", f"{FRAMEWORKS_SIDE_BY_SIDE}::test_a_frameworks_training_leaves_what_others_leave"),
+        Row(name="axolotl", ask="cmd: axolotl", state=GPU, plans=True),
         Row(
             name="any program of yours", ask="cmd: command, command: 'true'", state=CPU, plans=True,
             test="tests/slurm/test_submit.py::test_thirty_experiments_lose_exactly_the_eval_of_the_one_that_failed",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hpcbench.errors import WorkerError
 from hpcbench.frameworks.logs import Logs, find_checkpoints
@@ -21,6 +21,8 @@ from hpcbench.schemas.metrics import GIB, Parameters, RankMemory, TrainMetrics
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.progress_file import History
 
+MAX_DIFFERENCE: Final = 0.03
+"""Part by which mean lengths of rows may differ: those of an unfinished epoch are a sample."""
 ADAPTER: Final = "adapter_model.safetensors"
 _ONLY_INSIDE: Final = (
     *("mfu", "flops_per_token", "step_time_median_s", "steady_samples_per_second", "time_to_first_step_s"),
@@ -63,9 +65,17 @@ def write_history(history: History, logs: Logs) -> None:
 
 
 def assemble_metrics(
-    recipe: Recipe, run: Run, job: JobPaths, *, rows: WrittenRows, logs: Logs, measured: Measured, num_base: int
+    recipe: Recipe,
+    run: Run,
+    job: JobPaths,
+    *,
+    rows: WrittenRows,
+    logs: Logs,
+    measured: Measured,
+    num_base: int,
+    extra: Mapping[str, Any],
 ) -> TrainMetrics:
-    """Return the record's training part."""
+    """Return the record's training part; `extra` are the framework's own settings that the suite names."""
     args = run.args
     checkpoints = find_checkpoints(run.output)
     num_samples = _count_samples(run, logs)
@@ -104,11 +114,11 @@ def assemble_metrics(
         last_checkpoint=names.get(last_step or 0) if keeps else None,
         last_step=logs.num_steps,
         tokens=rows.tokens,
-        template=rows.template,
+        template=_template(recipe, rows, extra),
         target_modules=run.targets or (),
         global_batch_size=args.batch_size * args.gradient_accumulation_steps * run.num_ranks,
         unknown=unknown,
-        deviations=_deviations(recipe, rows),
+        deviations=_deviations(recipe, rows, logs, num_samples),
     )
 
 
@@ -158,10 +168,27 @@ def _explain(
     return found
 
 
-def _deviations(recipe: Recipe, rows: WrittenRows) -> dict[str, str]:
+def _template(recipe: Recipe, rows: WrittenRows, extra: Mapping[str, Any]) -> str:
+    """Return whose template wrote the prompts."""
+    if "template" in extra:
+        return f"{extra['template']} of {recipe.title}"
+    return f"{recipe.title}'s of the model's type" if recipe.has_own_template else rows.template
+
+
+def _deviations(recipe: Recipe, rows: WrittenRows, logs: Logs, num_samples: int) -> dict[str, str]:
     """Return what the framework did otherwise to these rows."""
     was_cut = rows.tokens is not None and rows.tokens.num_truncated > 0
-    return {name: why for name, why in recipe.deviations.items() if name != "truncation_strategy" or was_cut}
+    found = {name: why for name, why in recipe.deviations.items() if name != "truncation_strategy" or was_cut}
+    mean = logs.mean_row_tokens
+    if mean is None and logs.num_tokens is not None and num_samples:
+        mean = logs.num_tokens / num_samples
+    usual = None if rows.tokens is None else rows.tokens.mean
+    if mean is not None and usual is not None and abs(mean - usual) > MAX_DIFFERENCE * usual:
+        found["template_type"] = (
+            f"{recipe.title} wrote rows of {mean:.1f} tokens on average, the tokenizer's chat template, by which they "
+            f"are evaluated, {usual:.1f}"
+        )
+    return found
 
 
 def _subtract(value: float | None, part: float) -> float | None:

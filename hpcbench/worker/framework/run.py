@@ -91,13 +91,12 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
         targets=_find_targets(args, model),
         resume=_find_resume(job),
     )
-    settings = _write_files(
-        recipe, current, {} if request.framework_args is None else request.framework_args.framework_args
-    )
+    extra = {} if request.framework_args is None else request.framework_args.framework_args
+    settings = _write_files(recipe, current, extra)
     step = 0 if current.resume is None else _step_of(current.resume)
     Started(fingerprint=request.fingerprint, resumed_from_step=step).write(attempt.started)
     progress.update("training")
-    measured = _train(recipe, current, settings, attempt, request.env)
+    measured = train(recipe, current, settings, attempt, request.env)
     if measured is None:
         Interrupted(step=max(find_checkpoints(current.output), default=None)).write(attempt.interrupted)
         return
@@ -106,7 +105,9 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
     with contextlib.closing(History(attempt.history)) as history:
         write_history(history, logs)
         history.sync()
-    metrics = assemble_metrics(recipe, current, job, rows=rows, logs=logs, measured=measured, num_base=num_base)
+    metrics = assemble_metrics(
+        recipe, current, job, rows=rows, logs=logs, measured=measured, num_base=num_base, extra=extra
+    )
     _tidy(current, keeps_checkpoints=args.save_strategy != "no")
     write_json(attempt.metrics, metrics.model_dump(mode="json"))
 
@@ -201,7 +202,7 @@ def _write_files(recipe: Recipe, current: Run, extra: Mapping[str, object]) -> P
     return path
 
 
-def _train(
+def train(
     recipe: Recipe, current: Run, settings: Path, attempt: AttemptPaths, given: Mapping[str, str]
 ) -> Measured | None:
     """Run the framework to its end; return what was measured, None where it was asked to stop.
