@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config import load_suites
+from hpcbench.config.loading import load_suites
 from hpcbench.errors import ConfigError
 from hpcbench.schemas.request import FRAMEWORKS
 

@@ -10,12 +10,7 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
-from hpcbench.config.experiment_builder import COMMANDS
-=======
-from hpcbench.config import load_suites
 from hpcbench.config.commands import COMMANDS
->>>>>>> a2b8253 (What frameworks leave is read, and plan refuses what they cannot be told)
 from hpcbench.config.layers import ARGUMENTS
 from hpcbench.config.loading import load_suites
 from hpcbench.config.refused_arguments import FORBIDDEN, REFUSED, REFUSED_VALUES, WITHOUT_EFFECT
