@@ -13,17 +13,23 @@ NEWEST_PYTHON ?= $(firstword $(foreach v,3.14 3.13,$(shell python$(v) -c "print(
 LOGIN_NODE_TEST_TOOLS := "pytest>=8.3" "pytest-timeout>=2.3" "pytest-xdist>=3.6" "hypothesis>=6.100"
 LOGIN_NODE_TESTS := tests/unit --ignore tests/unit/worker
 PYTEST ?= $(BIN)/pytest -m "not long"
+GPU_PYTHON ?= $(BIN)/python
+GPU_PYTHON_VERSION ?= 3.12
+GPU_WHEELS ?= .whl
+GPU_OUT ?= gpu-check
+GPU_FLAGS ?=
 MODEL ?=
 DATA ?=
 TOOLS ?=
 TABLES ?=
 
-.PHONY: help demo test check unit train slurm-test slurm-test-log coverage browser browser-test wheel-demo test-lowest test-newest-python test-long fuzz demo-slurm demo-tuners demo-tables slurm slurm-stop format clean
+.PHONY: help demo test check unit train slurm-test slurm-test-log coverage browser browser-test wheel-demo test-lowest test-newest-python test-long gpu-check gpu-wheels fuzz demo-slurm demo-tuners demo-tables slurm slurm-stop format clean
 
 help:
 	@echo "make demo        install, run configs/quickstart.yaml on this machine, print the report"
 	@echo "make test        all checks and tests; as root on Debian or Ubuntu with a real Slurm of its own"
 	@echo "make test-long   what takes longer"
+	@echo "make gpu-check   what needs a GPU, on one, in at most eight minutes; GPU_FLAGS='--device cpu' rehearses it"
 	@echo "make coverage    make test, with branch coverage"
 	@echo "make wheel-demo  hpcbench demo from a built wheel, in an environment of its own with the worker's libraries"
 	@echo "make test-lowest the unit tests with the lowest versions that pyproject.toml allows on a login node"
@@ -88,6 +94,15 @@ slurm-test: $(VENV)/.installed
 slurm-test-log: $(VENV)/.installed
 	@echo "the Slurm tests run meanwhile; their output follows (so far: $(SLURM_TEST_LOG))"
 	@$(MAKE) --no-print-directory slurm-test >$(SLURM_TEST_LOG) 2>&1
+
+# On a machine with a GPU and without a network: the wheels first, where there is one; CONTRIBUTING.md has both commands.
+gpu-check:
+	@$(GPU_PYTHON) -m tests.gpu.check --out $(GPU_OUT) $(GPU_FLAGS)
+
+gpu-wheels:
+	$(PYTHON) -m pip download --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON_VERSION) \
+	  $(addprefix --platform ,manylinux_2_28_x86_64 manylinux_2_24_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64) \
+	  --dest $(GPU_WHEELS) --requirement tests/gpu/wheels.txt
 
 test-long: $(VENV)/.installed
 	@$(BIN)/python tests/support/slurm_cluster/cluster.py install || true

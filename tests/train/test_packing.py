@@ -101,8 +101,8 @@ def test_a_model_that_leaks_is_refused(base_model: Path) -> None:
 
     with pytest.raises(WorkerError, match="attend to each other"):
         check_packing(Leaky(), "cpu")
-    model.config._attn_implementation = "flex_attention"
-    with pytest.raises(WorkerError, match="flex_attention"):
+    model.config._attn_implementation = "magic_attention"
+    with pytest.raises(WorkerError, match="magic_attention"):
         check_packing(model, "cpu")
 
 
