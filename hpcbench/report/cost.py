@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -374,6 +375,7 @@ def _wait_s(job: JobView, record: Record, facts: Facts) -> float | None:
     if main is not None and main is not job and main.record is not None:
         ready.append(parse_moment(main.record.finished_at))
     begun = parse_moment(starts[0].started_at)
+    ready += _ends_of_turns(job, begun, facts)
     moments = [moment for moment in ready if moment is not None]
     if begun is None or not moments:
         return None
@@ -383,6 +385,13 @@ def _wait_s(job: JobView, record: Record, facts: Facts) -> float | None:
         end, start = parse_moment(earlier.finished_at), parse_moment(later.started_at)
         waited += 0.0 if end is None or start is None else max(0.0, (start - end).total_seconds())
     return waited
+
+
+def _ends_of_turns(job: JobView, begun: datetime | None, facts: Facts) -> list[datetime]:
+    """Return when the jobs ended that ran before this one in the same scheduler job, which was not waiting then."""
+    others = (other.record for other in facts.view.jobs if other.ref in job.companions and other.record is not None)
+    ends = (parse_moment(attempt.finished_at) for record in others for attempt in record.attempts)
+    return [end for end in ends if end is not None and begun is not None and end <= begun]
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hpcbench.schemas.metrics import EvalMetrics
+from hpcbench.schemas.notes import WAITS, NextTurn
 from hpcbench.schemas.request import Resources
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
@@ -45,7 +46,7 @@ def run_on_two_ranks(job: JobPaths, folder: Path) -> AttemptPaths:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     done = subprocess.run(
-        [*command, "hpcbench.worker", str(job.folder), str(attempt.folder)],
+        [*command, "hpcbench.worker", str(job.folder), str(attempt.folder), WAITS],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -69,6 +70,16 @@ def test_two_ranks_give_what_one_gives(tmp_path: Path) -> None:
         write_json(jobs[name].request, request.model_dump(mode="json"))
     evaluate.run(one, jobs["one"], jobs["one"].attempt(1))
 
+    # Both ranks then take another eval with the model that they have loaded.
+    next_job = JobPaths(tmp_path / "next")
+    following = evaluations.make_request(base, "where", eval_args=options).model_copy(
+        update={"resources": Resources(gpu=0, ddp=2)}
+    )
+    write_json(next_job.request, following.model_dump(mode="json"))
+    next_job.attempt(1).folder.mkdir()
+    turn = NextTurn(job_folder=str(next_job.folder), attempt_folder=str(next_job.attempt(1).folder))
+    jobs["two"].attempt(1).folder.mkdir()
+    turn.write(jobs["two"].attempt(1).next)
     shared = run_on_two_ranks(jobs["two"], tmp_path)
 
     alone = jobs["one"].attempt(1)
@@ -81,6 +92,10 @@ def test_two_ranks_give_what_one_gives(tmp_path: Path) -> None:
     assert expected.infer is not None
     assert found.infer is not None
     assert found.infer.num_tokens == expected.infer.num_tokens
+    again = EvalMetrics.model_validate(read_json(next_job.attempt(1).metrics))
+    assert again.tasks["where"].metrics == expected.tasks["where"].metrics
+    assert (again.num_ranks, len(again.memory)) == (2, 2)
+    assert "the model is loaded already" in next_job.attempt(1).log.read_text(encoding="utf-8")
     progress = read_json(jobs["two"].progress)
     assert progress is not None
     assert progress["phase"] == "evaluating"

@@ -22,7 +22,7 @@ from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
 from hpcbench.worker.data.templates import Template
-from hpcbench.worker.evaluate import evaluate
+from hpcbench.worker.evaluate import evaluate, subject
 from hpcbench.worker.evaluate.model import ChatPrompts, EvalModel
 from hpcbench.worker.evaluate.tasks import BUILT_IN_FOLDER, load_eval_tasks
 from hpcbench.worker.measure.loss import mean_cross_entropy
@@ -375,6 +375,38 @@ def test_progress_counts_every_request_once(world: World) -> None:
     )
 
     assert seen == [(0, 7), (2, 7), (4, 7), (6, 7)]
+
+
+def test_evals_that_share_a_model_load_it_once_and_score_as_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def request_of(dataset: str, **more: Any) -> JobRequest:
+        options = {"include_path": (str(world.tasks),), "together": True, **more}
+        return evaluations.make_request(world.base, dataset, train_folder=str(world.train), eval_args=options)
+
+    requests = [request_of("where"), request_of("words", gen_kwargs={"do_sample": True, "temperature": 1.5})]
+    alone = [run_eval(tmp_path / request.job, request) for request in requests]
+    loads: list[str] = []
+    load = subject.load_subject
+
+    def count(args: SftArgs, eval_args: EvalArgs, request: JobRequest, *more: Any) -> subject.Subject:
+        loads.append(request.job)
+        return load(args, eval_args, request, *more)
+
+    monkeypatch.setattr(subject, "load_subject", count)
+    loaded: dict[str, subject.Subject] = {}
+    for request, expected in zip(requests, alone, strict=True):
+        job = JobPaths(tmp_path / f"shared-{request.job}")
+        evaluate.run(request, job, job.attempt(1), loaded)
+        found = EvalMetrics.model_validate(read_json(job.attempt(1).metrics))
+        assert found.tasks == expected.tasks
+        mine, theirs = job.attempt(1).samples, JobPaths(tmp_path / request.job).attempt(1).samples
+        assert mine.read_text(encoding="utf-8") == theirs.read_text(encoding="utf-8")
+    assert loads == ["eval-where"]
+    job = JobPaths(tmp_path / "merged")
+    evaluate.run(request_of("where", merge_lora=True), job, job.attempt(1), loaded)
+    assert loads == ["eval-where", "eval-where"]
+    assert len(loaded) == 1
 
 
 def test_request_without_dataset_or_with_a_program_is_refused(world: World, tmp_path: Path) -> None:

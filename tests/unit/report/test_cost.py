@@ -73,6 +73,31 @@ def test_eval_waits_from_the_end_of_its_training() -> None:
     assert cost_of([facts_of(view)]).queue_wait_s == 3600 + 15 * 60
 
 
+def test_an_eval_does_not_wait_while_its_job_runs_another() -> None:
+    first, second = (
+        make_job("lora", f"eval-{name}", suite="s", cmd="eval", metrics=eval_metrics(name, "acc,none", 0.5))
+        for name in ("arc", "gsm8k")
+    )
+    assert first.record is not None
+    assert second.record is not None
+    shared: dict[str, Any] = {"submitted_at": "2026-07-01T10:00:00+00:00", "scheduler_id": "12_0"}
+    early, late = start(1, "11:15", "11:30", 0.25), start(1, "11:30", "12:00", 0.5)
+    first = replace(
+        first,
+        record=first.record.model_copy(update={"attempts": (early,)}),
+        companions=(("lora", "eval-gsm8k"),),
+        **shared,
+    )
+    second = replace(
+        second,
+        record=second.record.model_copy(update={"attempts": (late,)}),
+        companions=(("lora", "eval-arc"),),
+        **shared,
+    )
+    view = ExperimentView(suite="s", name="lora", cmd="eval", evals=(first, second))
+    assert cost_of([facts_of(view)]).queue_wait_s == 75 * 60
+
+
 def test_wait_is_unknown_without_the_time_of_submit() -> None:
     view = experiment(trained(start(1, "08:00", "09:00", 1.0), submitted_at=None))
     assert cost_of([facts_of(view)]).queue_wait_s is None
