@@ -61,7 +61,7 @@ LISTS: Final = {
 """Tables of one row per named experiment."""
 FEW_SHOTS: Final = Place(GUIDE, 0, is_html=False)
 """The table that lm-eval printed."""
-LATER: Final = frozenset({"sequence-parallel", "sequence-parallel-modern", "parallel", "parallel-modern"})
+LATER: Final = frozenset({"sequence-parallel", "sequence-parallel-modern"})
 """Suites with arguments that this version refuses."""
 
 
