@@ -5,7 +5,7 @@
 In: one machine with the worker's libraries; nothing is downloaded. Out: a line for each row as it ends, a Markdown table
 at the end, and `FOLDER/results/*.json`: a second run keeps the rows that worked and tries the others. Rows go the way of
 a suite: what plan refuses is not tried. Each is a process of its own, forked once torch is imported, since liger and
-torch.compile change a process for good. A check, not a test: it asserts nothing, and exits with 1 where a row failed.
+torch.compile change a process permanently. A check, not a test: it asserts nothing, and exits with 1 where a row failed.
 """
 
 from __future__ import annotations

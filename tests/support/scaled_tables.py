@@ -28,6 +28,7 @@ from tests.support.tiny_models import make_llama_folder, write_chats
 NEEDS_MORE: Final = {
     "unsloth": "needs an environment with unsloth",
     "aqlm": "needs a GPU",
+    "llamafactory-swift": "needs environments with LLaMA-Factory and ms-swift",
     **dict.fromkeys(LATER, "is refused by plan in this version"),
 }
 """Suites that do not run on every machine."""
