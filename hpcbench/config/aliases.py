@@ -107,6 +107,8 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "optim": {"adamw_hf": "adamw_torch"},
     "push_hub_strategy": {"every_save": "push_last"},
     "max_pixels": {"-1": None},
+    # ms-swift 4's preset, and transformers' switch.
+    "fsdp": {**dict.fromkeys(("fsdp2", "true"), "full_shard auto_wrap"), **dict.fromkeys(("false", "none", ""), None)},
 }
 """Values of later versions, by the argument's own name."""
 

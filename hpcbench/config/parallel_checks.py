@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hpcbench.config.fsdp_checks import check_fsdp
 from hpcbench.errors import Problem
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.request import Device, Resources
@@ -15,10 +16,6 @@ from hpcbench.storage.located_yaml import Located
 AtKey = Callable[[str], Located]
 
 
-def check_parallel(args: SftArgs, resources: Resources, at_key: AtKey, *, device: Device) -> list[Problem]:  # noqa: ARG001
+def check_parallel(args: SftArgs, resources: Resources, at_key: AtKey, *, device: Device) -> list[Problem]:
     """Return what the ranks of a training could not share as asked."""
-    return [
-        at_key(name).problem(f"`{name}` is known but not supported by this version", hint="remove it")
-        for name in ("fsdp", "fsdp_config")
-        if args.differs_from_default(name)
-    ]
+    return check_fsdp(args, resources, at_key, device=device)

@@ -23,6 +23,7 @@ LATER: Final = "needs a later version: refused by plan"
 EVERY: Final = "tests/train/test_every_method.py::test_a_method_learns_and_resumes_to_the_last_bit"
 BIT: Final = "tests/train/test_quantization.py::test_a_quantised_base_trains_stops_resumes_and_reloads"
 ARGUMENTS: Final = "tests/train/test_training_arguments.py"
+FSDP: Final = "tests/train/test_fsdp.py"
 SFT: Final = "tests/train/test_sft.py"
 SPEED: Final = "tests/train/test_speed.py"
 PACKING: Final = "tests/train/test_packing.py"
@@ -350,7 +351,9 @@ DISTRIBUTION: Final = Section(
         later("DeepSpeed ZeRO-2", "deepspeed: default-zero2"),
         later("DeepSpeed ZeRO-3", "deepspeed: default-zero3"),
         later("optimizer and parameters offloaded to the host", "deepspeed: default-zero3-offload"),
-        later("FSDP", "fsdp: full_shard"),
+        works("FSDP2", "fsdp: full_shard, requirements: {gpu: 2, ddp: 2}", f"{FSDP}::test_shards_train_as_one_process"),
+        Row(name="FSDP2, once per node", ask="fsdp: hybrid_shard, requirements: {gpu: 4, ddp: 4, nodes: 2}", state=CPU, plans=True, test=f"{FSDP}::test_hybrid_shards_train_as_ddp"),
+        Row(name="FSDP2, offloaded to the host", ask="fsdp: full_shard offload, requirements: {gpu: 2, ddp: 2}", state=GPU, plans=True),
         later("sequence parallel 2, 4", "sequence_parallel_size: 2, requirements: {gpu: 2, ddp: 2}"),
         later("tensor parallel", "tensor_parallel_size: 2, requirements: {gpu: 2, ddp: 2}"),
     ),

@@ -38,17 +38,23 @@ def mean_cross_entropy(
     ranks: Ranks = ALONE,
     on_batch: Callable[[], None] = lambda: None,
     images: ImageInputs | None = None,
+    in_step: bool = False,
 ) -> tuple[float, int]:
-    """Return (mean cross-entropy per token in nats, predicted tokens) of rows, at least one, that the ranks share."""
+    """Return (mean cross-entropy per token in nats, predicted tokens) of rows, at least one, that the ranks share.
+
+    With `in_step` all ranks make equally many forward passes: each needs parts of the model that others hold.
+    """
     # Equal lengths together: less padding, and sums do not depend on order beyond rounding.
-    ordered = sorted(encoded_rows, key=lambda row: len(row.input_ids), reverse=True)[ranks.rank :: ranks.count]
+    ordered = sorted(encoded_rows, key=lambda row: len(row.input_ids), reverse=True)
+    own = ordered[ranks.rank :: ranks.count]
     totals = torch.zeros(2, dtype=torch.float64)  # [summed loss, predicted tokens]
     with inference(model):
-        for start in range(0, len(ordered), batch_size):
+        for start in range(0, len(ordered[:: ranks.count]) if in_step else len(own), batch_size):
             on_batch()  # may raise to leave early where there is one rank
-            rows = ordered[start : start + batch_size]
-            inputs = pad_inputs(rows, pad_token_id, images=images)
-            totals += _sum_batch(model, rows, {name: tensor.to(device) for name, tensor in inputs.items()})
+            rows = own[start : start + batch_size]
+            inputs = pad_inputs(rows or ordered[-1:], pad_token_id, images=images)
+            sums = _sum_batch(model, rows or ordered[-1:], {name: value.to(device) for name, value in inputs.items()})
+            totals += sums if rows else 0  # another rank's row is only there to keep in step
     totals = ranks.sum(totals, device)
     num_tokens = int(totals[1])
     return float(totals[0]) / num_tokens, num_tokens

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from hpcbench.worker.parallel.fsdp import is_sharded
+
 
 def eos_token_ids(model: Any) -> tuple[int, ...]:
     """Return the tokens that end a generation of this model."""
@@ -23,7 +25,8 @@ def inference(model: Any) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        # What sharded layers gather in inference mode would be of no use to the next training step.
+        with torch.no_grad() if is_sharded(model) else torch.inference_mode():
             yield
     finally:
         model.train(was_training)

@@ -97,8 +97,10 @@ def load_tokenizer(args: SftArgs, folder: Path | None = None) -> Any:
     return tokenizer
 
 
-def load_model(args: SftArgs, device: Device, *, num_gpus: int = 1, for_training: bool = True) -> Any:
-    """Return the base model in its dtype on its device.
+def load_model(
+    args: SftArgs, device: Device, *, num_gpus: int = 1, for_training: bool = True, stays_on_host: bool = False
+) -> Any:
+    """Return the base model in its dtype on its device, or in host memory until something else moves it there.
 
     Raises:
         WorkerError: the model is not there or cannot run as asked.
@@ -107,7 +109,14 @@ def load_model(args: SftArgs, device: Device, *, num_gpus: int = 1, for_training
     source = model_source(args)
     # torch's GradScaler refuses to unscale gradients in fp16.
     keeps_fp32 = for_training and args.dtype == "fp16" and load_tuner(args.tuner).trains_in_model_dtype
-    return _from_pretrained(args, source, device, dtype="fp32" if keeps_fp32 else args.dtype, num_gpus=num_gpus)
+    return _from_pretrained(
+        args,
+        source,
+        device,
+        dtype="fp32" if keeps_fp32 else args.dtype,
+        num_gpus=num_gpus,
+        stays_on_host=stays_on_host,
+    )
 
 
 def load_checkpoint(args: SftArgs, folder: Path, device: Device, *, merge: bool = False, num_gpus: int = 1) -> Any:
@@ -182,7 +191,9 @@ def _untie(base: Any, folder: Path) -> None:
         base.config.tie_word_embeddings = False
 
 
-def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype, num_gpus: int) -> Any:
+def _from_pretrained(
+    args: SftArgs, source: str, device: Device, *, dtype: Dtype, num_gpus: int, stays_on_host: bool = False
+) -> Any:
     options: dict[str, Any] = {"dtype": torch_dtype(dtype), "trust_remote_code": args.trust_remote_code}
     attention = choose_attention(args, device)
     if attention is not None:
@@ -215,7 +226,7 @@ def _from_pretrained(args: SftArgs, source: str, device: Device, *, dtype: Dtype
         )
     if quantization is not None or held is not None:
         settle(model)
-    elif num_gpus <= 1:
+    elif num_gpus <= 1 and not stays_on_host:
         model.to(device)
     return model
 

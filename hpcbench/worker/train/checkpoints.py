@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from hpcbench.worker.placing import check_claim, find_damage, flush
 logger = logging.getLogger(__name__)
 
 _STATE_FILES: Final = (
-    "optimizer.pt",
+    "optimizer*.pt",
     "scheduler.pt",
     "scaler.pt",
     "rng_state*.pth",
@@ -96,6 +96,16 @@ class CheckpointStore:
     def staging(self) -> Path:
         """The folder that the Trainer writes to."""
         return self.job.resume / f".staging-{self.attempt}"
+
+    @property
+    def staged_last(self) -> Path:
+        """Where the last weights wait for the end, if no resumable checkpoint has them."""
+        return self.staging / "last"
+
+    def has_resumable(self, step: int) -> bool:
+        """Return whether the resumable checkpoint of a step is there and whole."""
+        folder = self.job.resume / f"checkpoint-{step}"
+        return folder.is_dir() and self._find_problem(folder) is None
 
     def prepare(self) -> None:
         """Make the staging folder, and remove what killed attempts left in theirs."""
@@ -187,22 +197,17 @@ class CheckpointStore:
         best_step: int | None,
         with_state: bool,
         limit: int,
-        save_weights: Callable[[Path], None],
     ) -> Kept:
-        """Put the finished checkpoints in place.
+        """Put the finished checkpoints in place; the last is staged already, or the resumable one of its step.
 
         Raises:
             WorkerError: another process has claimed the job.
         """
-        resumable = self.job.resume / f"checkpoint-{last_step}"
-        last = self.staging / "last"
-        shutil.rmtree(last, ignore_errors=True)
-        if resumable.is_dir() and self._find_problem(resumable) is None:
-            _link_tree(resumable, last, with_state=with_state)
-        else:
-            save_weights(last)
-            for name in _NEVER_KEPT:
-                (last / name).unlink(missing_ok=True)
+        last = self.staged_last
+        if not last.is_dir():
+            _link_tree(self.job.resume / f"checkpoint-{last_step}", last, with_state=with_state)
+        for name in _NEVER_KEPT:
+            (last / name).unlink(missing_ok=True)
         best = None
         if best_step is not None:
             best = self.staging / "best"

@@ -32,6 +32,7 @@ from hpcbench.worker.models import loading, unsloth_backend
 from hpcbench.worker.models.attention import check_attention, check_packing, explain_attention
 from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.models.generation_config import repair_generation_config
+from hpcbench.worker.parallel import fsdp
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import ALONE, Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
@@ -39,13 +40,14 @@ from hpcbench.worker.train.checkpoints import CheckpointStore, Kept, ResumePoint
 from hpcbench.worker.train.preference import Loss, explain_figures, load_loss
 from hpcbench.worker.train.preference.reference import load_reference, switch_dropout_off
 from hpcbench.worker.train.result import ModelFacts, Outcome, assemble_metrics, inspect_model, optimizer_dtype
+from hpcbench.worker.train.run import Run
 from hpcbench.worker.train.saving import try_saving
 from hpcbench.worker.train.speed import trainer_arguments
 from hpcbench.worker.train.token_cache import TokenCache
 from hpcbench.worker.train.token_data import TokenData, load_data
 from hpcbench.worker.train.token_key import find_key
 from hpcbench.worker.train.tokenized import Tokenized, tokenize
-from hpcbench.worker.train.trainer import BenchTrainer, Run
+from hpcbench.worker.train.trainer import BenchTrainer
 from hpcbench.worker.tuners import Tuner, load_tuner
 
 logger = logging.getLogger(__name__)
@@ -140,7 +142,12 @@ def _train(assignment: Assignment) -> None:
     )
     # Also starts the process group, which the search for a checkpoint needs.
     training_args = make_training_arguments(
-        args, store.staging, device=request.device, num_ranks=ranks.count, loss=prepared.loss
+        args,
+        store.staging,
+        device=request.device,
+        num_ranks=ranks.count,
+        num_nodes=request.resources.nodes,
+        loss=prepared.loss,
     )
     found = _find_resume_point(store, ranks)
     with contextlib.closing(History(attempt.history if ranks.is_first else None)) as history:
@@ -192,6 +199,8 @@ def _run_trainer(
         try_saving(trainer, data.tokenizer, current.store.staging / "trial")
     if resume_from is None and current.args.resume_only_model and current.args.resume_from_checkpoint is not None:
         trainer.take_weights(current.args.resume_from_checkpoint)
+    elif resume_from is not None and current.args.fsdp:
+        trainer.take_weights(resume_from)  # before they are sharded: the Trainer reads sharded ones from a pickle
     trainer.train(resume_from_checkpoint=resume_from)
     if current.interrupted:
         _write_interrupted(current.attempt, step=trainer.state.global_step, ranks=current.ranks)
@@ -223,7 +232,13 @@ def _load_data(assignment: Assignment) -> TokenData:
 
 
 def make_training_arguments(
-    args: SftArgs, staging: Path, *, device: Device, num_ranks: int = 1, loss: Loss | None = None
+    args: SftArgs,
+    staging: Path,
+    *,
+    device: Device,
+    num_ranks: int = 1,
+    num_nodes: int = 1,
+    loss: Loss | None = None,
 ) -> TrainingArguments:
     """Return transformers' arguments; evaluation and saving are hpcbench's own, so both are off here.
 
@@ -251,10 +266,11 @@ def make_training_arguments(
             neftune_noise_alpha=args.neftune_noise_alpha,
             **_checkpointing_arguments(args),
             **trainer_arguments(args),
+            **(fsdp.training_options(args, num_ranks=num_ranks, num_nodes=num_nodes) if args.fsdp else {}),
             fp16=args.dtype == "fp16",
             bf16=uses_bf16_autocast(args),
             use_cpu=device == "cpu",
-            ddp_backend=(args.ddp_backend or ("gloo" if device == "cpu" else "nccl")) if num_ranks > 1 else None,
+            ddp_backend=_choose_backend(args, device) if num_ranks > 1 else None,
             ddp_find_unused_parameters=_finds_unused(args),
             ddp_broadcast_buffers=args.ddp_broadcast_buffers,
             ddp_timeout=args.ddp_timeout,
@@ -270,10 +286,19 @@ def make_training_arguments(
         )
     except ValueError as error:
         raise WorkerError(f"transformers rejects the training arguments: {error}") from error
+    if args.fsdp:
+        fsdp.settle(training_args, device=device, autocasts=uses_bf16_autocast(args))
     if training_args.n_gpu > 1:
         # One process on several visible GPUs: their number is the request's business, never torch.nn.DataParallel's.
         training_args._n_gpu = 1  # noqa: SLF001  # what Trainer itself does for models spread over GPUs
     return training_args
+
+
+def _choose_backend(args: SftArgs, device: Device) -> str:
+    if args.ddp_backend is not None or device == "cpu":
+        return args.ddp_backend or "gloo"
+    # Gradients and weights that are offloaded are summed and gathered in host memory, which nccl cannot.
+    return "cuda:nccl,cpu:gloo" if args.fsdp and args.fsdp_settings.offload else "nccl"
 
 
 def _finds_unused(args: SftArgs) -> bool:
@@ -290,7 +315,8 @@ def _checkpointing_arguments(args: SftArgs) -> dict[str, Any]:
     # transformers 5.23 renamed them.
     known = {field.name for field in fields(TrainingArguments)}
     prefix = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    if not args.gradient_checkpointing:
+    # With fsdp, too: accelerate's own recomputing draws other dropout than the forward pass did.
+    if not (args.gradient_checkpointing or args.fsdp_settings.activation_checkpointing):
         return {prefix: False}  # TRL's default is True
     # Reentrant checkpoints need an input with a gradient, which a frozen embedding does not give.
     return {prefix: True, f"{prefix}_kwargs": {"use_reentrant": False}}
@@ -315,7 +341,9 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
         check_loaded(args, base, data.tokenizer)
         tuned = unsloth_backend.add_adapter(base, args)
     else:
-        base = loading.load_model(args, device, num_gpus=assignment.gpus_each)
+        # What ranks will share among them must not fill the GPU of each before.
+        stays_on_host = bool(args.fsdp)
+        base = loading.load_model(args, device, num_gpus=assignment.gpus_each, stays_on_host=stays_on_host)
         check_loaded(args, base, data.tokenizer)
         if loss is not None:
             switch_dropout_off(base)
@@ -397,6 +425,7 @@ def _finish(
     """Keep the checkpoints, write the metrics, then delete what only a resume would need."""
     current.progress.update("saving")
     memory = meter.measure_memory(trainer.args.device, num_gpus=assignment.gpus_each, ranks=current.ranks)
+    _stage_last(current, trainer)
     if current.ranks.is_first:
         current.history.sync()
         current.store.prune_predictions({current.point.best_step, trainer.state.global_step})
@@ -406,11 +435,11 @@ def _finish(
             named_step=current.named_step,
             num_epochs=trainer.state.epoch,
             memory=memory,
-            kept=_keep_checkpoints(current, trainer),
+            kept=_keep_checkpoints(current, last_step=trainer.state.global_step),
             best_step=current.point.best_step,
             time_to_first_step_s=None if first_step_at is None else first_step_at - meter.process_started_at(),
             optimizer_dtype=optimizer_dtype(trainer.optimizer),
-            took_effect={} if current.speed is None else current.speed.describe(trainer.model),
+            took_effect=_describe_effects(current, trainer),
             notes={} if first_step_at else {"time_to_first_step_s": "the last attempt had no step left to do"},
         )
         result = assemble_metrics(
@@ -422,15 +451,29 @@ def _finish(
     current.ranks.wait_for_all()
 
 
-def _keep_checkpoints(current: Run, trainer: BenchTrainer) -> Kept:
+def _describe_effects(current: Run, trainer: BenchTrainer) -> dict[str, str]:
+    found = {} if current.speed is None else current.speed.describe(trainer.model)
+    return found if current.sharding is None else {"fsdp": current.sharding, **found}
+
+
+def _stage_last(current: Run, trainer: BenchTrainer) -> None:
+    """Write the last weights where no checkpoint has them; every rank may hold a part of them."""
+    step = trainer.state.global_step
+    if current.args.save_strategy == "no":
+        return
+    if current.ranks.broadcast(current.ranks.is_first and current.store.has_resumable(step)):
+        return
+    trainer.save_model(str(current.store.staged_last))
+
+
+def _keep_checkpoints(current: Run, *, last_step: int) -> Kept:
     if current.args.save_strategy == "no":
         return Kept(best=None, last=None)
     return current.store.finish(
-        last_step=trainer.state.global_step,
+        last_step=last_step,
         best_step=current.point.best_step,
         with_state=not current.only_save_model,
         limit=current.args.save_total_limit,
-        save_weights=lambda folder: trainer.save_model(str(folder)),
     )
 
 

@@ -14,9 +14,9 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers import (
@@ -34,96 +34,33 @@ from typing_extensions import override
 from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import write_text
-from hpcbench.storage.paths import AttemptPaths
+from hpcbench.storage.paths import PEFT_CONFIG
 from hpcbench.worker.data.batches import BatchPlan, Collate, Collator, EpochLoader, PackCollator, Samples
-from hpcbench.worker.data.encoded import Encoded
-from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.processor import copy_processor_files
-from hpcbench.worker.data.templates import AnswerEnds
 from hpcbench.worker.measure.loss import WeightedLoss, mean_cross_entropy, sum_weights
-from hpcbench.worker.measure.meter import Meter, StepMeasure
 from hpcbench.worker.measure.rewards import name_rewards
-from hpcbench.worker.measure.rouge import Prompt, mean_rouge_l, predict
+from hpcbench.worker.measure.rouge import mean_rouge_l, predict
 from hpcbench.worker.models.loading import has_other_names, load_adapter_weights, load_converted, save_adapter
-from hpcbench.worker.progress_file import History, Phase, Progress
-from hpcbench.worker.ranks import Ranks
+from hpcbench.worker.parallel import fsdp
+from hpcbench.worker.progress_file import Phase
 from hpcbench.worker.signals import StopRequestedError, stop_requested
-from hpcbench.worker.train.checkpoints import CheckpointStore, ResumePoint
+from hpcbench.worker.train.run import Run
 from hpcbench.worker.train.speed import Speed
-from hpcbench.worker.tuners import Tuner
 from hpcbench.worker.tuners.lora import cast_adapter
 
 logger = logging.getLogger(__name__)
 
+SCHEDULER: Final = "scheduler.pt"
+"""transformers' file of the schedule's state, beside those of the optimizer."""
 DIVERGED_STEPS = 10
 """After so many losses in a row that are not finite the rest of the training would only burn GPU hours."""
-
-
-@dataclass(kw_only=True)
-class Run:
-    """Everything that one attempt's training writes to, and how far it is."""
-
-    args: SftArgs
-    attempt: AttemptPaths
-    store: CheckpointStore
-    progress: Progress
-    history: History
-    meter: Meter
-    tuner: Tuner
-    ranks: Ranks
-    train_rows: Sequence[Encoded]
-    val_rows: Sequence[Encoded]
-    packs: Sequence[Sequence[int]] | None = None
-    """Indices of the training rows that share a sequence; None without packing."""
-    prompts: Sequence[Prompt] = ()
-    """Validation prompts to generate answers to."""
-    images: ImageInputs | None = None
-    """What makes pixels of the rows' images; None for a text model."""
-    ends: AnswerEnds | None = None
-    """What ends such an answer; None where there are no prompts."""
-    named_step: int | None = None
-    """Step of the checkpoint that `resume_from_checkpoint` names; None where it names none."""
-    checks_resume: bool = False
-    """Whether this attempt goes on from it, so that its state may not fit the arguments."""
-    point: ResumePoint = field(default_factory=ResumePoint)
-    interrupted: bool = False
-    measure: StepMeasure | None = None
-    speed: Speed | None = None
-    """What the Trainer puts in to make the training faster or smaller."""
-    first_step_at: float | None = None
-    """Seconds since the epoch."""
-
-    @property
-    def only_save_model(self) -> bool:
-        """The argument, with ms-swift's default: weights alone for full, the optimizer's state too for lora."""
-        if self.args.only_save_model is None:
-            return self.args.sft_type == "full"
-        return self.args.only_save_model
-
-    @property
-    def save_steps(self) -> int:
-        """Steps between checkpoints."""
-        return self.args.save_steps or self.args.eval_steps
-
-    @property
-    def evaluates(self) -> bool:
-        """Whether there are validation rows, and evaluations of them."""
-        return bool(self.val_rows) and self.args.eval_strategy != "no"
-
-    @property
-    def num_steps_kept(self) -> int | None:
-        """How many checkpoints on the way are kept for now; None is all.
-
-        At the end best and last take two of them, and which those are is not known before.
-        """
-        limit = self.args.save_total_limit
-        return None if limit < 1 else limit if limit > 2 else 0
 
 
 class BenchTrainer(Trainer):
     """A Trainer whose batches, loss counts and evaluation are hpcbench's."""
 
     control: TrainerControl
+    lr_scheduler: Any
     fills_up = False
     """Whether all ranks get equally many samples, some of them twice in an epoch; see `BatchPlan`."""
 
@@ -224,9 +161,15 @@ class BenchTrainer(Trainer):
         return loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Write the weights and the tokenizer; of a method that saves its own adapter, the adapter alone."""
+        """Write the weights and the tokenizer; of a method that saves its own adapter, the adapter alone.
+
+        All ranks call it, rank 0 writes.
+        """
         if not self.run.tuner.saved_arguments:
-            super().save_model(output_dir, _internal_call)
+            if self.is_fsdp_enabled:
+                self._save(output_dir, state_dict=fsdp.gather_weights(self.model))
+            else:
+                super().save_model(output_dir, _internal_call)
             if self.run.images is not None and self.run.ranks.is_first:
                 folder = self.run.store.staging if output_dir is None else Path(output_dir)
                 copy_processor_files(self.run.args, folder)
@@ -241,19 +184,37 @@ class BenchTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # The Trainer loads whole models and peft's adapters alone, and has no public hook for others.
+        if fsdp.is_sharded(self.model):
+            return  # its weights were taken before it was sharded, by `take_weights`
         with self._explain_misfit(resume_from_checkpoint):
+            is_whole_model = not (Path(resume_from_checkpoint) / PEFT_CONFIG).is_file()
             if self.run.tuner.saved_arguments:
                 load_adapter_weights(self.model, Path(resume_from_checkpoint))
-            elif has_other_names(self.model, Path(resume_from_checkpoint)):
+            elif is_whole_model and (self.is_fsdp_enabled or has_other_names(self.model, Path(resume_from_checkpoint))):
                 load_converted(self.model, Path(resume_from_checkpoint))
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
                 if self.run.args.lora_dtype is not None:
                     cast_adapter(self.model, self.run.args.lora_dtype)  # peft makes what it loads fp32
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        # The Trainer would also write the weights once more, all of them into one pickle.
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        fsdp.save_optimizer(self.optimizer, Path(output_dir), self.run.ranks)
+        if self.run.ranks.is_first:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            fsdp.check_state(Path(checkpoint), sharded=self.is_fsdp_enabled, ranks=self.run.ranks)
         with self._explain_misfit(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
+            if checkpoint is None or not self.is_fsdp_enabled:
+                super()._load_optimizer_and_scheduler(checkpoint)
+                return
+            fsdp.load_optimizer(self.optimizer, Path(checkpoint), self.run.ranks)
+            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
 
     @contextlib.contextmanager
     def _explain_misfit(self, checkpoint: str | None) -> Iterator[None]:
@@ -334,6 +295,7 @@ class BenchTrainer(Trainer):
             ranks=run.ranks,
             on_batch=on_batch,
             images=run.images,
+            in_step=self.is_fsdp_enabled,
         )
         return {"eval_loss": loss}
 
@@ -341,9 +303,11 @@ class BenchTrainer(Trainer):
         """Write the best weights, unless a checkpoint of the same step is about to hold them."""
         run, step = self.run, self.state.global_step
         saves_anyway = self.control.should_save or step >= self.state.max_steps
-        if run.ranks.is_first and run.args.save_strategy != "no" and not saves_anyway:
-            folder = run.store.staging / f"weights-{step}"
-            self.save_model(str(folder))
+        if run.args.save_strategy == "no" or saves_anyway:
+            return
+        folder = run.store.staging / f"weights-{step}"
+        self.save_model(str(folder))
+        if run.ranks.is_first:
             run.store.place_best(folder, step=step)
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -361,6 +325,8 @@ class RunCallback(TrainerCallback):
         """Give each rank its own dropout; stop at once where a resumed training has no step left."""
         # The Trainer seeds all ranks alike.
         set_seed(self._run.args.seed + self._run.ranks.rank)
+        if self._run.args.fsdp:
+            self._run.sharding = fsdp.describe(kwargs["model"], self._run.args, self._run.ranks)
         if self._run.checks_resume:
             _check_goes_on(self._run.args, state, kwargs["lr_scheduler"])
         self._run.progress.update("training", step=state.global_step, max_steps=state.max_steps)

@@ -20,7 +20,8 @@ from hpcbench.worker.data.batches import Collate
 from hpcbench.worker.data.encoded import Encoded
 from hpcbench.worker.measure.rewards import CHOSEN, MARGIN, REJECTED, name_rewards
 from hpcbench.worker.models import inference
-from hpcbench.worker.train.trainer import BenchTrainer, Run
+from hpcbench.worker.train.run import Run
+from hpcbench.worker.train.trainer import BenchTrainer
 
 
 class PreferenceTrainer(BenchTrainer):

@@ -125,7 +125,7 @@ def test_resources_follow_the_machine_unless_they_are_typed(
         ("--dataset null", "no dataset to train on"),
         ("--model ./nowhere", "--model: no such folder: './nowhere'"),
         ("--sft_type longlora", "known but not supported"),
-        ("--fsdp true", "`fsdp` is known but not supported"),
+        ("--fsdp true", "`fsdp: full_shard` shards over ranks, and ddp is 1"),
         ("--ignore_args_error true", "trains something else than was asked for"),
         ("--seed 1 --seed 2", "--seed: given twice"),
         ("--lora-rank 1 --lora_rank 2", "--lora_rank: the same as --lora-rank"),
