@@ -10,22 +10,26 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 import hpcbench
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.record import Record
 from hpcbench.schemas.request import JobRef, JobRequest
-from hpcbench.schemas.shared_values import scalar_differences, variant
-from hpcbench.storage.json_files import FileSignature, read_json, write_bytes
+from hpcbench.schemas.shared_values import NotAlike, changed, differences
+from hpcbench.storage.json_files import FileSignature, write_bytes
 
 logger = logging.getLogger(__name__)
+
+ItemT = TypeVar("ItemT")
 
 MIN_JOBS: Final = 50
 """Smaller suites are read in a few hundredths of a second."""
@@ -34,21 +38,10 @@ MIN_NEW_SHARE: Final = 0.05
 MIN_AGE_S: Final = 10.0
 """A file that changed later than this before it was read may change again without another signature."""
 UNUSED_AFTER_S: Final = 30 * 86400.0
+JOBS_PER_LINE: Final = 500
+MOST_BASES: Final = 8
+"""How many a model is compared with before it is written in full."""
 
-_OF_EACH_REQUEST = (
-    "experiment",
-    "fingerprint",
-    "repeat",
-    "base_experiment",
-    "train_folder",
-    "train_fingerprint",
-)
-"""The fields of a request that differ from job to job, beside `args`; the rest is kept once for all jobs."""
-_BLANK = {**dict.fromkeys(_OF_EACH_REQUEST), "experiment": "", "fingerprint": "", "args": None}
-_OF_EACH_RECORD = frozenset(
-    {"experiment", "fingerprint", "started_at", "finished_at", "attempts", "metrics", "cause", "argv"}
-)
-_OF_EACH_ENVIRONMENT = frozenset({"host", "slurm"})
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -71,11 +64,13 @@ def index_file(cache_folder: Path, suite_folder: Path) -> Path:
 
 def read_index(file: Path) -> dict[JobRef, IndexedJob]:
     """Return what an index holds; nothing where there is none, or one of another version."""
-    value = read_json(file)
-    if value is None or value.get("written_by") != _writer():
-        return {}
     try:
-        return dict(_decode(value))
+        with file.open("rb") as stream:
+            if _unsealed(next(stream, b"")) != {"written_by": _writer()}:
+                return {}
+            return dict(_decode(map(_unsealed, stream)))
+    except OSError:
+        return {}
     except (ValidationError, KeyError, IndexError, TypeError, ValueError) as error:
         logger.debug("%s: not an index (%s)", file, error)
         return {}
@@ -84,13 +79,27 @@ def read_index(file: Path) -> dict[JobRef, IndexedJob]:
 def write_index(file: Path, jobs: Mapping[JobRef, IndexedJob]) -> None:
     """Write the index of a suite, and remove those that nobody has written for a month; what fails is only slower."""
     try:
-        content = to_json(_encode(jobs), inf_nan_mode="constants")
-        write_bytes(file, content, sync=False)
+        lines = ({"written_by": _writer()}, *_encode(jobs))
+        write_bytes(file, b"".join(map(_sealed, lines)), sync=False)
         for other in file.parent.iterdir():
             if other.stat().st_mtime < time.time() - UNUSED_AFTER_S:
                 other.unlink()
     except (OSError, PydanticSerializationError) as error:  # which halves of surrogate pairs, as of odd paths, raise
         logger.debug("%s: not written: %s", file, error)
+
+
+def _sealed(value: object) -> bytes:
+    """Return a line of an index: JSON, and its checksum, since what it holds is not validated once more."""
+    content = to_json(value, inf_nan_mode="constants")
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def _unsealed(line: bytes) -> Any:
+    """Return what a line holds; raise ValueError where it is damaged."""
+    checksum, _, content = line.rstrip(b"\n").partition(b" ")
+    if int(checksum, 16) != zlib.crc32(content):
+        raise ValueError("checksum")
+    return from_json(content)
 
 
 def is_settled(signature: FileSignature, read_at: float) -> bool:
@@ -114,108 +123,81 @@ def _models_in(kind: object) -> dict[type[BaseModel], None]:
     return {model: None for part in get_args(kind) for model in _models_in(part)}
 
 
-class _Table:
-    """Values by number, each kept once."""
+class _Bases:
+    """Models in full, to which many others are written as their differences."""
 
     def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._numbers: dict[bytes, int] = {}
+        self.new: list[BaseModel] = []
+        """Those that the next line has."""
+        self._num_known = 0
+        self._by_form: dict[object, list[tuple[int, BaseModel]]] = {}
 
-    def number_of(self, value: object) -> int:
-        key = to_json(value, inf_nan_mode="constants")
-        number = self._numbers.setdefault(key, len(self.values))
-        if number == len(self.values):
-            self.values.append(value)
-        return number
-
-
-class _ArgumentTable:
-    """Training arguments by number: the first in full, those after it by what they have otherwise."""
-
-    def __init__(self) -> None:
-        self.bases: list[SftArgs] = []
-        self.values: list[tuple[int, dict[str, object]]] = []
-        self._numbers: dict[int, int] = {}
-
-    def number_of(self, args: SftArgs | None) -> int | None:
-        if args is None:
-            return None
-        number = self._numbers.setdefault(id(args), len(self.values))  # a training and its evals share theirs
-        if number == len(self.values):
-            self.values.append(self._difference(args))
-        return number
-
-    def _difference(self, args: SftArgs) -> tuple[int, dict[str, object]]:
-        for number, base in enumerate(self.bases):
-            changes = scalar_differences(args, base)
-            if changes is not None:
-                return number, changes
-        self.bases.append(args)
-        return len(self.bases) - 1, {}
+    def difference(self, model: BaseModel, form: object) -> list[Any]:
+        """Return the number of a base and what differs from it; `form` is what models that are alike share."""
+        known = self._by_form.setdefault(form, [])
+        for place, (number, base) in enumerate(known):
+            try:
+                change = differences(model, base)
+            except NotAlike:
+                continue
+            known.insert(0, known.pop(place))  # the next one is probably like this one
+            return [number, change]
+        self.new.append(model)
+        known.insert(0, (self._num_known, model))
+        del known[MOST_BASES:]
+        self._num_known += 1
+        return [self._num_known - 1, {}]
 
 
-def _encode(jobs: Mapping[JobRef, IndexedJob]) -> dict[str, Any]:
-    templates, args = _Table(), _ArgumentTable()
-    rows = []
-    for (experiment, job), found in jobs.items():
-        request = [
-            templates.number_of(found.request.model_copy(update=_BLANK)),
-            args.number_of(found.request.args),
-            [getattr(found.request, name) for name in _OF_EACH_REQUEST],
-        ]
-        record = None if found.record is None else _encode_record(found.record, templates)
-        rows.append([experiment, job, found.request_signature, request, found.record_signature, record])
-    return {
-        "written_by": _writer(),
-        "templates": templates.values,
-        "bases": args.bases,
-        "args": args.values,
-        "jobs": rows,
-    }
+def _encode(jobs: Mapping[JobRef, IndexedJob]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of an index: some jobs each, so that reading one holds little beside what it returns."""
+    requests, args, records = _Bases(), _Bases(), _Bases()
+    numbers: dict[int, int] = {}  # a training and its evals share their arguments
+    for some in _batches(jobs.items(), JOBS_PER_LINE):
+        new_args, rows = [], []
+        for (experiment, job), found in some:
+            asked, record = found.request.args, found.record
+            if asked is not None and id(asked) not in numbers:
+                numbers[id(asked)] = len(numbers)
+                new_args.append(args.difference(asked, None))
+            request = requests.difference(found.request.model_copy(update={"args": None}), job)
+            left = None if record is None else records.difference(record, (job, record.state, type(record.metrics)))
+            place = None if asked is None else numbers[id(asked)]
+            rows.append([experiment, job, found.request_signature, request, place, found.record_signature, left])
+        bases = {name: bases.new for name, bases in (("requests", requests), ("args", args), ("records", records))}
+        yield {"bases": bases, "args": new_args, "jobs": rows}
+        for each in (requests, args, records):
+            each.new = []
 
 
-def _encode_record(record: Record, templates: _Table) -> list[Any]:
-    shared = {name: value for name, value in vars(record).items() if name not in _OF_EACH_RECORD}
-    environment = record.environment
-    shared["environment"] = {name: value for name, value in environment.items() if name not in _OF_EACH_ENVIRONMENT}
-    own = record.model_dump(mode="json", include=set(_OF_EACH_RECORD), exclude_defaults=True)
-    if record.metrics is not None:
-        own["metrics"]["kind"] = record.metrics.kind  # its default, and what tells one kind from another
-    return [
-        templates.number_of(shared),
-        {name: value for name, value in environment.items() if name in _OF_EACH_ENVIRONMENT},
-        own,
-    ]
+def _batches(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some
 
 
-def _decode(value: Mapping[str, Any]) -> Iterator[tuple[JobRef, IndexedJob]]:
-    bases = [SftArgs.model_validate(base) for base in value["bases"]]
-    args = [variant(bases[number], changes) for number, changes in value["args"]]
-    templates = value["templates"]
-    requests: dict[int, JobRequest] = {}
-    for experiment, job, request_signature, request, record_signature, record in value["jobs"]:
-        number, args_number, own = request
-        template = requests.get(number)
-        if template is None:
-            template = requests[number] = JobRequest.model_validate(templates[number])
-        changes = dict(zip(_OF_EACH_REQUEST, own, strict=True))
-        changes["args"] = None if args_number is None else args[args_number]
-        yield (
-            (experiment, job),
-            IndexedJob(
-                variant(template, changes),
-                FileSignature(*request_signature),
-                None if record is None else _decode_record(record, templates),
-                None if record_signature is None else FileSignature(*record_signature),
-            ),
-        )
-
-
-def _decode_record(record: list[Any], templates: list[Any]) -> Record:
-    number, environment, own = record
-    shared = templates[number]
-    environment = {**shared["environment"], **environment}
-    return Record.model_validate({**shared, **own, "environment": environment})
+def _decode(lines: Iterable[Any]) -> Iterator[tuple[JobRef, IndexedJob]]:
+    requests: list[JobRequest] = []
+    bases: list[SftArgs] = []
+    args: list[SftArgs] = []
+    records: list[Record] = []
+    for line in lines:
+        requests += map(JobRequest.model_validate, line["bases"]["requests"])
+        bases += map(SftArgs.model_validate, line["bases"]["args"])
+        records += map(Record.model_validate, line["bases"]["records"])
+        args += (changed(bases[number], change) for number, change in line["args"])
+        for experiment, job, asked_at, (number, change), place, left_at, left in line["jobs"]:
+            request = changed(requests[number], {**change, "args": None if place is None else args[place]})
+            record = None if left is None else changed(records[left[0]], left[1])
+            yield (
+                (experiment, job),
+                IndexedJob(
+                    request,
+                    FileSignature(*asked_at),
+                    record,
+                    None if left_at is None else FileSignature(*left_at),
+                ),
+            )
 
 
 def needs_writing(known: Mapping[JobRef, IndexedJob], jobs: Mapping[JobRef, IndexedJob]) -> bool:

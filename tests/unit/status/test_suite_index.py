@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.schemas.collection import Collection
+from hpcbench.schemas.shared_values import NotAlike, changed, differences
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status import job_files
@@ -101,7 +102,7 @@ def test_a_job_that_was_submitted_again_is_opened_since_nfs_may_show_an_old_stat
     assert folder.opened == [str(folder.job(5).request), str(folder.job(5).record)]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"written_by": "0.1 of long ago"}', '{"jobs": [[1]]}', "[]"])
+@pytest.mark.parametrize("content", ["", "{}", '{"written_by": "0.1 of long ago"}', "00000000 ", "[]\n[]\n"])
 def test_an_index_that_cannot_be_used_is_written_anew(folder: Folder, content: str) -> None:
     first = folder.look()
     folder.index.write_text(content, encoding="utf-8")
@@ -110,12 +111,33 @@ def test_an_index_that_cannot_be_used_is_written_anew(folder: Folder, content: s
     assert folder.opened == []
 
 
-def test_a_damaged_index_of_this_version_is_not_believed(folder: Folder) -> None:
+@pytest.mark.parametrize("damage", [b"[99, 99, []]", b'"eval-gsm9k"', b""])
+def test_a_damaged_index_of_this_version_is_not_believed(folder: Folder, damage: bytes) -> None:
     first = folder.look()
-    value = json.loads(folder.index.read_text(encoding="utf-8"))
-    value["jobs"][0][3] = [99, 99, []]
-    folder.index.write_text(json.dumps(value), encoding="utf-8")
+    content = folder.index.read_bytes()
+    folder.index.write_bytes(content.replace(b'"eval-gsm8k"', damage, 1))
     assert folder.look() == first
+
+
+def test_an_index_that_was_cut_off_is_read_as_far_as_it_goes(folder: Folder) -> None:
+    first = folder.look()
+    content = folder.index.read_bytes()
+    folder.index.write_bytes(content[: len(content) // 2])
+    assert folder.look() == first
+
+
+@pytest.mark.parametrize(("value", "base"), [(1.0, 1), (True, 1), (-0.0, 0.0), ("1", 1), (None, 0)])
+def test_values_that_are_equal_but_written_otherwise_come_back_as_they_were(value: object, base: object) -> None:
+    one, other = {"a": [{"b": value, "c": 2}]}, {"a": [{"b": base, "c": 2}]}
+    assert repr(changed(other, differences(one, other))) == repr(one)
+
+
+@pytest.mark.parametrize(
+    ("value", "base"), [({"a": 1}, {"b": 1}), ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ([1, 2], [1]), ([1], None)]
+)
+def test_values_of_another_form_have_no_differences(value: object, base: object) -> None:
+    with pytest.raises(NotAlike):
+        differences({"of": value}, {"of": base})
 
 
 def test_without_a_place_for_the_index_everything_is_only_slower(folder: Folder) -> None:
