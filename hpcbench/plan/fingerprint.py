@@ -13,6 +13,7 @@ from hpcbench.errors import name_first
 from hpcbench.hub.repository import HUB_ARGUMENTS
 from hpcbench.schemas.arguments import (
     GENERATION_ARGUMENTS,
+    NOT_IN_SCORES,
     DataArgs,
     ModelArgs,
     ParallelArgs,
@@ -74,9 +75,6 @@ ARGS_OF_CALIBRATION = (*DataArgs.model_fields, "seed")
 
 ARGS_OF_ANSWERS = tuple(dict.fromkeys((*ModelArgs.model_fields, *ARGS_OF_CALIBRATION, *GENERATION_ARGUMENTS)))
 """Those that answers to prompts depend on."""
-
-NOT_IN_SCORES = frozenset({"together"})
-"""Arguments of evals that change nothing in the scores."""
 
 NOT_IN_ANSWERS = frozenset({"stream", "eval_human", "save_result", "save_generation_config"})
 """Arguments of infer that change nothing in the answers; what a checkpoint filled in is in the others."""

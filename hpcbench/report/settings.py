@@ -21,6 +21,7 @@ from hpcbench.report.column import Column, Raw
 from hpcbench.report.facts import Facts
 from hpcbench.schemas.arguments import (
     GENERATION_ARGUMENTS,
+    NOT_IN_SCORES,
     Arguments,
     CommandArgs,
     DataArgs,
@@ -364,7 +365,7 @@ def _of_evals(experiments: Sequence[Facts]) -> Iterator[str]:
             if request.eval_args is not None:
                 by_dataset.setdefault(str(request.eval_dataset), []).append(request.eval_args)
     names = {dataset: _differing(map(vars, found)) for dataset, found in by_dataset.items()}
-    for name in EvalArgs.model_fields:
+    for name in (name for name in EvalArgs.model_fields if name not in NOT_IN_SCORES):
         datasets = [dataset for dataset, differing in names.items() if name in differing]
         if datasets and all(_agree(facts, name) for facts in experiments):
             yield f"{EVAL_ARGS}{name}"

@@ -43,6 +43,8 @@ def release_held_jobs(suites: Sequence[SuiteOnDisk], collection: Collection, sch
                 release.append(view.scheduler_id)
             elif view.state is JobState.BLOCKED:
                 cancel.append(view.scheduler_id)
+    # Those that share a scheduler job share its id.
+    release, cancel = list(dict.fromkeys(release)), list(dict.fromkeys(cancel))
     try:
         if release:
             scheduler.release(release)

@@ -285,6 +285,11 @@ EVALUATION: Final = Section(
             test="tests/train/test_eval_ranks.py::test_two_ranks_give_what_one_gives",
         ),
         Row(
+            name="all evals of a model in one job, with the model loaded once", plans=True, state=CPU,
+            ask="cmd: eval, eval_dataset: [gsm8k, arc], eval_args: {together: true}",
+            test="tests/train/test_evaluate.py::test_evals_that_share_a_model_load_it_once_and_score_as_alone",
+        ),
+        Row(
             name="batch_size auto", ask="cmd: eval, eval_dataset: [gsm8k], eval_args: {batch_size: auto}", plans=True,
             state=CPU, test="tests/train/test_eval_ranks.py::test_two_ranks_give_what_one_gives",
         ),

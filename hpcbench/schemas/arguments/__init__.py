@@ -8,7 +8,7 @@ versions and of Hugging Face before values come here, so that messages name what
 from hpcbench.schemas.arguments.base import TORCH_DTYPES, Arguments, Dtype
 from hpcbench.schemas.arguments.command import CommandArgs
 from hpcbench.schemas.arguments.data import DataArgs
-from hpcbench.schemas.arguments.evaluation import EVAL_LOSS_ONLY, EvalArgs
+from hpcbench.schemas.arguments.evaluation import EVAL_LOSS_ONLY, NOT_IN_SCORES, EvalArgs
 from hpcbench.schemas.arguments.export import ExportArgs
 from hpcbench.schemas.arguments.framework import FrameworkArgs
 from hpcbench.schemas.arguments.hub import HubArgs
@@ -31,6 +31,7 @@ __all__ = [
     "HUB_KERNELS",
     "LORA_ONLY",
     "LOSS_TYPES",
+    "NOT_IN_SCORES",
     "QUANTIZABLE",
     "TORCH_DTYPES",
     "WITH_REFERENCE",

@@ -10,6 +10,8 @@ from hpcbench.schemas.arguments.base import Arguments, NonNegativeInt, PositiveI
 
 EVAL_LOSS_ONLY = "eval_loss"
 """Name of the eval job of a baseline that asks for its eval_loss and for no dataset."""
+NOT_IN_SCORES = frozenset({"together"})
+"""Arguments of evals that change nothing in the scores."""
 
 
 class EvalArgs(Arguments):

@@ -131,6 +131,14 @@ def test_settings_of_evals_have_one_column_where_datasets_agree() -> None:
     assert keys(evaluated("a", x=0, y=5), evaluated("b", x=0, y=5)) == []
 
 
+def test_whether_evals_share_a_job_is_no_setting() -> None:
+    apart = evaluated("a", x=0, y=0)
+    requests = [job.request for job in apart.evals if job.request is not None]
+    shared = [request.model_copy(update={"eval_args": EvalArgs(num_fewshot=0, together=True)}) for request in requests]
+    evals = tuple(replace(job, request=request) for job, request in zip(apart.evals, shared, strict=True))
+    assert keys(apart, replace(evaluated("b", x=0, y=0), evals=evals)) == []
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(1e-4, "1e-4"), (5e-5, "5e-5"), (1.5e-5, "1.5e-5"), (0.05, "0.05"), (32.0, "32"), (0.0, "0")]
 )

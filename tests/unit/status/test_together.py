@@ -15,12 +15,13 @@ from hpcbench.schemas.record import Record
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.suite_folder import read_suites
 from hpcbench.status.collect import collect_suites
+from hpcbench.status.held_jobs import release_held_jobs
 from hpcbench.status.job_state import NO_TURN, WAITS_FOR_TURN
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.submit.cancel import cancel_jobs
 from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
-from tests.support.fake_scheduler import PENDING, FakeScheduler
+from tests.support.fake_scheduler import HELD, PENDING, FakeScheduler
 from tests.support.job_cases import experiment, record, suite
 
 RUNNING = SchedulerJob(state=JobState.RUNNING, raw_state="RUNNING")
@@ -132,3 +133,18 @@ def test_cancelling_all_cancels_their_job_once(evals: Evals, tmp_path: Path) -> 
     assert len(cancelled) == 3
     assert evals.scheduler.cancelled == [cancelled[0].scheduler_id]
     assert all(read_json(job.folder / "cancelled.json") for job in cancelled)
+
+
+def test_their_job_is_released_once(tmp_path: Path) -> None:
+    scheduler = FakeScheduler(says={"train": PENDING}, otherwise=HELD)
+    args = {name: EvalArgs(together=True) for name in ("x", "y")}
+    trained = suite(experiment("a", eval_dataset=tuple(args), eval_args=args))
+    submit_suite(trained, Destination(save_dir=tmp_path, scheduler=scheduler), Options(), sleep=lambda _: None)
+    [on_disk] = read_suites(tmp_path)
+    [train, *_] = collect_suites([on_disk], lambda _: scheduler).jobs
+    assert train.request is not None
+    done = record(experiment="a", job="train", fingerprint=train.request.fingerprint)
+    write_json(train.folder / "record.json", done.model_dump(mode="json"))
+    found = collect_suites([on_disk], lambda _: scheduler)
+    assert release_held_jobs([on_disk], found, scheduler) == (1, 0)
+    assert scheduler.released == [found.jobs[1].scheduler_id]
