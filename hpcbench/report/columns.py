@@ -340,6 +340,13 @@ TRAIN_REWARD_MARGIN = Column(
     note="train reward margin: the same on the training rows, over the last tenth of the steps",
 )
 
+
+def _took_effect(facts: Facts) -> str | None:
+    """Return what ran of the arguments for speed, or None where there is none."""
+    ran = {} if facts.train is None else facts.train.took_effect
+    return "; ".join(f"{name}: {ran[name]}" for name in sorted(ran)) or None
+
+
 DATA_ONLY = (
     Column(key="suite", header="suite", get=lambda facts: facts.view.suite),
     NAME,
@@ -361,6 +368,7 @@ DATA_ONLY = (
         get=lambda facts: None if facts.train is None else facts.train.parameters.trained_at_once,
     ),
     ATTENTION,
+    Column(key="took_effect", get=_took_effect),
     Column(key="template", get=_train_figure("template")),
     Column(
         key="target_modules",

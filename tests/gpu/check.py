@@ -74,7 +74,7 @@ class Place:
 
     def result_file(self, name: str) -> Path:
         """Return where a row's result is kept."""
-        return self.folder / "results" / f"{name.replace(' ', '-').replace(',', '')}.json"
+        return self.folder / "results" / f"{name.replace(' ', '-')}.json"
 
     def read_result(self, name: str) -> Result | None:
         """Return what is kept of a row."""
@@ -96,6 +96,8 @@ def main() -> int:
     write_inputs(place.folder, place.device)
     _import_worker()
     wanted = [name.strip() for name in options.only.split(",") if name.strip()]
+    if unknown := sorted(set(wanted) - {row.name for row in ROWS}):
+        parser.error(f"unknown row {unknown[0]!r}; expected: {', '.join(row.name for row in ROWS)}")
     rows = [row for row in ROWS if not wanted or row.name in wanted]
     results = []
     for row in rows:
