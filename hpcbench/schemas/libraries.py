@@ -19,12 +19,11 @@ _EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("gptqmodel", "optimum"), "gptq"),
     "modelscope": "modelscope",
     "trl": "rlhf",
+    **dict.fromkeys(("liger_kernel", "cut_cross_entropy"), "speed"),
 }
 _MODULES: Mapping[str, tuple[str, ...]] = {"bnb": ("bitsandbytes",), "gptq": ("gptqmodel", "optimum")}
 """What a model of the catalog may need -> its modules, where that is not the one of its name."""
 _DISTRIBUTIONS: Mapping[str, str] = {
-    "liger_kernel": "liger-kernel",
-    "cut_cross_entropy": "cut-cross-entropy",
     "optimi": "torch-optimi",
     "aqlm": "aqlm[gpu,cpu]",
     "compressed_tensors": "compressed-tensors",

@@ -3,25 +3,23 @@
     python -m tests.benchmarks.training_speed MODEL [--steps N]
 
 In: a model folder, for example of 15 million parameters with a vocabulary of 32,000. Out: a Markdown table. Each row is two
-trainings in processes of their own, of 2 and of 2 + N steps, whose difference is the time of N steps: loading, and the
-compilation of the first steps, fall out. Processor time, with one thread, because other work may share the machine. A
-benchmark, not a test: it asserts nothing.
+trainings, of 1 and of 1 + N steps, whose difference is the time of N steps: loading falls out, and so does compilation.
+Processor time, with one thread, because other work may share the machine. A benchmark, not a test: it asserts nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import resource
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from tabulate import tabulate
 
 from tests.support.tiny_models import make_job, read_history, train_here
@@ -35,7 +33,6 @@ ROWS: Final[Mapping[str, dict[str, Any]]] = {
     "torch_compile: true": {"torch_compile": True},
     "torch_compile and chunked_cross_entropy": {"torch_compile": True, **CHUNKED},
 }
-FIRST_STEPS: Final = 2
 
 
 def main() -> None:
@@ -44,35 +41,24 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--only", choices=ROWS, action="append")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker is not None:
-        print(json.dumps(_train(options.model, **json.loads(options.worker))))
-        return
+    torch.set_num_threads(1)
     lines = []
     for name in options.only or ROWS:
-        short, long = (_measure(options.model, name, steps) for steps in (FIRST_STEPS, FIRST_STEPS + options.steps))
-        seconds = (long["cpu_s"] - short["cpu_s"]) / options.steps
-        lines.append(
-            (name, f"{seconds:.2f}", f"{long['peak_gib']:.2f}", f"{long['loss']:.4f}", f"{short['cpu_s']:.0f}")
-        )
+        short_s, _, _ = _train(options.model, 1, **ROWS[name])
+        long_s, peak_gib, loss = _train(options.model, 1 + options.steps, **ROWS[name])
+        seconds = (long_s - short_s) / options.steps
+        lines.append((name, f"{seconds:.2f}", f"{peak_gib:.2f}", f"{loss:.4f}", f"{short_s:.1f}"))
         print(lines[-1], file=sys.stderr, flush=True)
-    header = ("training", "CPU s per step", "peak host GiB", "last loss", "CPU s of start and 2 steps")
+    header = ("training", "CPU s per step", "peak host GiB", "last loss", "CPU s of a training of one step")
     print(tabulate(lines, header, tablefmt="github", disable_numparse=True))
 
 
-def _measure(model: Path, name: str, steps: int) -> dict[str, float]:
-    given = json.dumps({"steps": steps, "values": ROWS[name]})
-    command = [sys.executable, "-m", "tests.benchmarks.training_speed", str(model), "--worker", given]
-    run = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True
-    )
-    found: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
-    return found
-
-
-def _train(model: Path, *, steps: int, values: dict[str, Any]) -> dict[str, float]:
-    """Train full on rows whose first half is prompt, and return processor time, peak memory and the last loss."""
+def _train(model: Path, steps: int, **values: Any) -> tuple[float, float, float]:
+    """Train full on rows whose first half is prompt; return processor time, peak memory in GiB and the last loss."""
+    # Forgets the peak of resident memory so far, see proc(5).
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    started_s = time.process_time()
     chooser = random.Random(3)
     text = " ".join(chooser.choice(("once", "upon", "a", "time", "there", "was", "dog")) for _ in range(60))
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,9 +68,9 @@ def _train(model: Path, *, steps: int, values: dict[str, Any]) -> dict[str, floa
         usual |= {"dataset_test_ratio": 0, "save_strategy": "no", "learning_rate": 1e-4, "template_type": "chatml"}
         job = make_job(Path(scratch) / "job", model, rows, max_steps=steps, **{**usual, **values})
         losses = [line["loss"] for line in read_history(train_here(job)) if "loss" in line]
-    used, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = used.ru_utime + used.ru_stime + children.ru_utime + children.ru_stime
-    return {"cpu_s": cpu_s, "peak_gib": used.ru_maxrss / 2**20, "loss": losses[-1]}
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    peak_kib = int(status.split("VmHWM:")[1].split()[0])
+    return time.process_time() - started_s, peak_kib / 2**20, losses[-1]
 
 
 if __name__ == "__main__":

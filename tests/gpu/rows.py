@@ -75,9 +75,13 @@ ROWS: Final = (
         same_losses_as="packing",
     ),
     GpuRow(
-        name="packing and flex attention", args={"packing": True, "attn_impl": "flex_attention"}, same_losses_as="packing"
+        name="packing and flex attention",
+        args={"packing": True, "attn_impl": "flex_attention"},
+        same_losses_as="packing",
     ),
-    GpuRow(name="packing and liger kernels", args={"packing": True, "use_liger_kernel": True}, same_losses_as="packing"),
+    GpuRow(
+        name="packing and liger kernels", args={"packing": True, "use_liger_kernel": True}, same_losses_as="packing"
+    ),
     _row("nf4 base", quantization_bit=4),
     _row("int8 base", quantization_bit=8),
     _row("8-bit AdamW of bitsandbytes", optim="adamw_bnb_8bit", **_FULL),

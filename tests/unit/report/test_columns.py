@@ -51,6 +51,15 @@ def text_of(column: Column, view: ExperimentView) -> str | None:
     return cell_text(column, facts_of(view))
 
 
+def test_what_ran_of_the_arguments_for_speed_is_a_column() -> None:
+    column = next(column for column in c.DATA_ONLY if column.key == "took_effect")
+    ran = {"torch_compile": "inductor: 2 graphs, 0 graph breaks", "optim": "fused"}
+    assert (
+        text_of(column, trained(took_effect=ran)) == "optim: fused; torch_compile: inductor: 2 graphs, 0 graph breaks"
+    )
+    assert column.get(facts_of(trained())) is None
+
+
 @pytest.mark.parametrize(
     ("peaks", "text"),
     [
