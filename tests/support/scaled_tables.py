@@ -46,7 +46,7 @@ _CPU: Final = (
 )
 _TRAINING: Final = (
     *("dtype=fp32", "max_steps=2", "logging_steps=1", "val_dataset_sample=2", "eval_steps=2"),
-    *("dataloader_num_workers=0", "preprocess_num_proc=1"),
+    *("gradient_accumulation_steps=1", "dataloader_num_workers=0", "preprocess_num_proc=1"),
 )
 _EXPORT: Final = ("quant_n_samples=8", "quant_seqlen=64", "group_size=32")
 _SCORED: Final = {
@@ -76,7 +76,9 @@ def overrides(suite: Path, folder: Path) -> list[str]:
     texts = list(_CPU)
     if cmd != "eval":
         texts.append(f"args.dataset={folder / ROWS}")
-        texts += [f"args.{setting}" for setting in (_EXPORT if cmd == "export" else _TRAINING)]
+        varied = _varied(document)
+        settings = _EXPORT if cmd == "export" else _TRAINING
+        texts += [f"args.{setting}" for setting in settings if setting.partition("=")[0] not in varied]
     if "train_dataset_mix_ratio" in document["args"]:
         texts.append(f"args.train_dataset_mix_ds={folder / OTHER_ROWS}")
     if suite.stem in _SCORED:
@@ -84,6 +86,15 @@ def overrides(suite: Path, folder: Path) -> list[str]:
         texts += [f"eval_dataset={_SCORED[suite.stem]}", f"eval_args.include_path={tasks}", "eval_args.limit=2"]
         texts.append("eval_args.batch_size=2")
     return texts
+
+
+def _varied(document: Mapping[str, Any]) -> set[str]:
+    """Return the arguments that a suite's matrix or those of its experiments vary."""
+    found: set[str] = set()
+    for layer in (document, *document["experiment"]):
+        matrix = layer.get("matrix", {})
+        found |= {*matrix, *matrix.get("zip", {})}
+    return found
 
 
 @dataclass(frozen=True, slots=True)
