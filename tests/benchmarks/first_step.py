@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import JobPaths
 from tests.support.tiny_models import CHATML, make_job, read_metrics, start_worker
 
@@ -96,6 +97,9 @@ def measure_all(folder: Path) -> Iterator[Sequence[str]]:
             eval_strategy="no",
             save_strategy="no",
         )
+        # As plan writes it; what stands there, another data set would have another of.
+        inputs = {str(folder / "rows.jsonl"): "a" * 64}
+        write_json(job.request, {**(read_json(job.request) or {}), "inputs": inputs})
         for attempt in ATTEMPTS:
             row = [str(ranks), str(attempt), *measure(job, attempt, ranks=ranks, tokens=folder / f"tokens-{ranks}")]
             print(*row, file=sys.stderr, flush=True)

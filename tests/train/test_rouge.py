@@ -10,7 +10,7 @@ import pytest
 
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.json_files import write_text
-from hpcbench.worker.data.templates import AnswerEnds
+from hpcbench.worker.data.rendered import AnswerEnds
 from hpcbench.worker.measure.rouge import Prompt, cut_answer, predict, rouge_l, split_words
 from tests.support.tiny_models import make_job, read_history, read_metrics, start_worker, train_here
 

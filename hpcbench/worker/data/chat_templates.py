@@ -1,14 +1,16 @@
 """The text of a chat template: which of several is meant, and its clock stopped.
 
-In: what a tokenizer has. Out: one template that writes the same on every day. It renders nothing.
+In: what a tokenizer has. Out: one template that writes the same on every day, or the plain text of a chat without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from hpcbench.data.images import text_of
+from hpcbench.data.messages import Message
 from hpcbench.errors import WorkerError
 
 TEMPLATE_DATE: Final = datetime(2024, 7, 26, tzinfo=UTC)
@@ -40,6 +42,12 @@ def pick_chat_template(found: str | Mapping[str, str], *, has_tools: bool) -> st
 def pin_date(chat_template: str) -> str:
     """Return the template with its clock stopped at TEMPLATE_DATE: prompts are the same on every day."""
     return _STOPPED_CLOCK + chat_template if CLOCK in chat_template else chat_template
+
+
+def render_plain(chat: Sequence[Message], *, is_prompt: bool, eos: str) -> str:
+    """Return the messages one per line, for tokenizers without a chat template; the last answer ends with eos."""
+    lines = [text_of(message.get("content", "")) for message in chat]
+    return "".join(f"{line}\n" for line in lines) if is_prompt else "\n".join(lines) + eos
 
 
 def _write_stopped_clock() -> str:

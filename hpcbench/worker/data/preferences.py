@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from hpcbench.data.messages import Message
 from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
-from hpcbench.worker.data.templates import Template, Tools
+from hpcbench.worker.data.rendered import Tools
+from hpcbench.worker.data.templates import Template
 
 
 def encode_answers(

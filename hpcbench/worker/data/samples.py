@@ -6,6 +6,7 @@ shuffles by anything but the seeds of the arguments.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import random
@@ -22,15 +23,18 @@ from hpcbench.data.row_reader import RowReader, lesson_of
 from hpcbench.data.sources import find_dataset
 from hpcbench.errors import DataError, WorkerError
 from hpcbench.schemas.arguments import SftArgs
+from hpcbench.worker.data.agent_format import find_agent_format
 from hpcbench.worker.data.datasets import read_dataset
 from hpcbench.worker.data.encoded import Encoded
 from hpcbench.worker.data.preferences import encode_answers
 from hpcbench.worker.data.processor import find_model_type
-from hpcbench.worker.data.templates import Template, find_agent_format
+from hpcbench.worker.data.templates import Template
 
 logger = logging.getLogger(__name__)
 
 _MAX_SHOWN_ERRORS: Final = 5
+BATCH_ROWS: Final = 64
+"""Rows that the tokenizer gets at once, and after which a stop request is looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +197,7 @@ def encode_samples(
     rows: list[Encoded] = []
     num_truncated = num_dropped = 0
     for count, pieces in enumerate(_encode_all(samples, template, num_proc=num_proc), start=1):
-        if count % 64 == 0:
+        if count % BATCH_ROWS == 0:
             on_row(count)
         if not pieces[0].input_ids:
             num_dropped += 1
@@ -306,22 +310,34 @@ def _judge_each(samples: Iterable[Sample], args: SftArgs) -> Iterator[Sample]:
 
 
 def _encode_all(samples: Sequence[Sample], template: Template, *, num_proc: int) -> Iterator[tuple[Encoded, ...]]:
+    batches = (samples[start : start + BATCH_ROWS] for start in range(0, len(samples), BATCH_ROWS))
     if num_proc == 1 or len(samples) < 2 * num_proc:
-        for sample in samples:
-            yield _encode_one(sample, template)
+        for batch in batches:
+            yield from _encode_batch(batch, template)
         return
     # Forked before anything has touched a GPU; the template is inherited, not pickled.
     _Inherited.template = template
     with multiprocessing.get_context("fork").Pool(num_proc) as pool:
-        yield from pool.imap(_encode_inherited, samples, chunksize=64)
+        for encoded in pool.imap(_encode_inherited, batches):
+            yield from encoded
 
 
 class _Inherited:
     template: Template
 
 
-def _encode_inherited(sample: Sample) -> tuple[Encoded, ...]:
-    return _encode_one(sample, _Inherited.template)
+def _encode_inherited(samples: Sequence[Sample]) -> list[tuple[Encoded, ...]]:
+    return _encode_batch(samples, _Inherited.template)
+
+
+def _encode_batch(samples: Sequence[Sample], template: Template) -> list[tuple[Encoded, ...]]:
+    """Return each sample's tokens; chats are tokenized together."""
+    if all(sample.text is None and sample.rejected is None and sample.is_good is None for sample in samples):
+        # An error says at which row it is, which one of a batch does not know: then row by row.
+        with contextlib.suppress(WorkerError):
+            encoded = template.encode_batch([(sample.messages, sample.tools) for sample in samples])
+            return [(_check_and_compact(row, sample.place),) for row, sample in zip(encoded, samples, strict=True)]
+    return [_encode_one(sample, template) for sample in samples]
 
 
 def _encode_one(sample: Sample, template: Template) -> tuple[Encoded, ...]:

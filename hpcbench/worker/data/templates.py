@@ -10,27 +10,35 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
 
-from hpcbench.catalog.agents import AGENT_FORMATS, AgentFormat
+from hpcbench.catalog.agents import AgentFormat
 from hpcbench.catalog.models import MODELS, TEMPLATES
-from hpcbench.data.images import images_of, text_of
+from hpcbench.data.images import images_of
 from hpcbench.data.messages import CALLS, MASKED, NO_TOOLS_HINT, Message
 from hpcbench.errors import WorkerError
 from hpcbench.model_files.chat_template import comparable_text
 from hpcbench.schemas.arguments import SftArgs
-from hpcbench.worker.data.chat_templates import CLOCK, DEFAULT, TEMPLATE_DATE, pick_chat_template, pin_date
+from hpcbench.worker.data.agent_format import find_agent_format
+from hpcbench.worker.data.chat_templates import (
+    CLOCK,
+    DEFAULT,
+    TEMPLATE_DATE,
+    pick_chat_template,
+    pin_date,
+    render_plain,
+)
 from hpcbench.worker.data.encoded import IGNORED_LABEL, Encoded
 from hpcbench.worker.data.images import ImageInputs
 from hpcbench.worker.data.processor import load_processor
+from hpcbench.worker.data.rendered import AnswerEnds, Rendered, Tools, Turn
 
 logger = logging.getLogger(__name__)
 
-Tools = Sequence[Mapping[str, Any]]
 TruncationStrategy = Literal["truncation_left", "delete", "split"]
 _RENDERING_ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What a template's expressions can raise: jinja2 hands on what Python raises in them."""
@@ -40,19 +48,6 @@ _PROBE: Final = "QXZV"
 
 class TemplateRejectsError(WorkerError):
     """A chat template refuses a chat."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerEnds:
-    """What ends a generated answer."""
-
-    token_ids: tuple[int, ...]
-    text: str = ""
-    """What the template writes after an answer as plain text; empty where that is a special token, or nothing."""
-
-    def cut(self, answer: str) -> str:
-        """Return the answer without what the template writes after it."""
-        return answer.partition(self.text)[0] if self.text else answer
 
 
 class Template:
@@ -217,32 +212,58 @@ class Template:
             WorkerError: the chat does not end with an answer, the template's prompt is not what training would see, or
                 the template does not write tools or their calls.
         """
+        rendered = self.render(messages, tools=tools)
+        return self.assemble(rendered, self.tokenize(rendered.texts))
+
+    def encode_batch(self, chats: Sequence[tuple[Sequence[Message], Tools]]) -> list[Encoded]:
+        """Return what `encode` makes of each chat, by one call of the tokenizer, which a call a text is slower than.
+
+        Raises:
+            WorkerError: one of the chats cannot be encoded; the message does not say which.
+        """
+        rendered = [self.render(messages, tools=tools) for messages, tools in chats]
+        tokens = self.tokenize([text for chat in rendered for text in chat.texts])
+        return [self._fit(self.assemble(chat, tokens)) for chat in rendered]
+
+    def render(self, messages: Sequence[Message], *, tools: Tools = ()) -> Rendered:
+        """Return a training chat as the texts that its tokens are made of; see `encode_whole`."""
         chat = self._with_system(messages)
         if not chat or chat[-1]["role"] != "assistant":
             raise WorkerError("a training chat must end with an assistant message")
         answers = [index for index, message in enumerate(chat) if message["role"] == "assistant"]
-        input_ids: list[int] = []
-        labels: list[int] = []
-        weights: list[float] = []
+        turns: list[Turn] = []
         text = ""
         for answer in answers if self._all_rounds else answers[-1:]:
             prompt = self._render(chat[:answer], tools, is_prompt=True)
             full = self._render(chat[: answer + 1], tools, is_prompt=False)
             self._check_starts_with(prompt, text)
             self._check_starts_with(full, prompt)
-            prompt_ids = self._continue(input_ids, text, prompt)
+            turns.append(Turn(answer=answer, prompt=prompt, full=full))
+            text = full
+        return Rendered(chat=chat, tools=tools, turns=turns)
+
+    def assemble(self, rendered: Rendered, tokens: Mapping[str, list[int]]) -> Encoded:
+        """Return a rendered chat as one training sample, made of the tokens of its texts; see `encode_whole`."""
+        chat, turns = rendered.chat, rendered.turns
+        input_ids: list[int] = []
+        labels: list[int] = []
+        weights: list[float] = []
+        text = ""
+        for turn in turns:
+            prompt, full = turn.prompt, turn.full
+            prompt_ids = self._join(input_ids, text, prompt, tokens[prompt])
             labels += [IGNORED_LABEL] * (len(prompt_ids) - len(input_ids))
-            answer_ids = self._continue(prompt_ids, prompt, full)[len(prompt_ids) :]
+            answer_ids = self._join(prompt_ids, prompt, full, tokens[full])[len(prompt_ids) :]
             ended_ids = self._end_answer(answer_ids)
-            if answer == answers[-1]:
+            if turn is turns[-1]:
                 answer_ids = ended_ids
-            scale = self._weigh(chat[answer], prompt, full, prompt_ids, ended_ids[: len(answer_ids)])
+            scale = self._weigh(chat[turn.answer], prompt, full, prompt_ids, ended_ids[: len(answer_ids)])
             scale += [0.0] * (len(answer_ids) - len(scale))
             labels += [token if weight else IGNORED_LABEL for token, weight in zip(answer_ids, scale, strict=True)]
             weights += [0.0] * (len(prompt_ids) - len(input_ids)) + scale
             input_ids, text = prompt_ids + answer_ids, full
-        self._check_prompt(chat, tools, input_ids, labels)
-        self._check_tools(chat, tools)
+        self._check_prompt(tokens[turns[-1].prompt], input_ids, labels)
+        self._check_tools(chat, rendered.tools)
         self._check_texts(chat, text)
         images = tuple(images_of(chat))
         if self._on_prompt:
@@ -287,7 +308,7 @@ class Template:
         if self._chat_template is None:
             if images:
                 raise WorkerError("images without a chat template, which alone says where they stand in a prompt")
-            return _render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
+            return render_plain(chat, is_prompt=is_prompt, eos=self.tokenizer.eos_token)
         chat_template = pin_date(pick_chat_template(self._chat_template, has_tools=bool(tools)))
         try:
             text = self.tokenizer.apply_chat_template(
@@ -320,30 +341,39 @@ class Template:
         return found
 
     def _prompt_ids(self, chat: Sequence[Message], tools: Tools) -> list[int]:
-        return self._tokenize(self._render(chat, tools, is_prompt=True), is_start=True)
+        text = self._render(chat, tools, is_prompt=True)
+        return self.tokenize([text])[text]
 
-    def _tokenize(self, text: str, *, is_start: bool) -> list[int]:
-        """Tokenize; the plain fallback takes the tokenizer's own start token, a chat template writes its own."""
-        add_start = is_start and self._chat_template is None
-        ids = list(self.tokenizer(text, add_special_tokens=add_start)["input_ids"])
-        # Some tokenizers add their end token too (add_eos_token).
-        if add_start and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(self.tokenizer.eos_token):
-            ids.pop()
-        return ids
+    def tokenize(self, texts: Sequence[str]) -> dict[str, list[int]]:
+        """Return the tokens of rendered chats.
 
-    def _continue(self, done_ids: list[int], done: str, full: str) -> list[int]:
-        """Return the tokens of `full` that begin with `done_ids`, which are those of its beginning `done`.
+        The plain fallback takes the tokenizer's own start token, a chat template writes its own.
+        """
+        unique = list(dict.fromkeys(texts))
+        add_start = self._chat_template is None
+        rows = self.tokenizer(unique, add_special_tokens=add_start)["input_ids"] if unique else []
+        found = {text: list(ids) for text, ids in zip(unique, rows, strict=True)}
+        if add_start:
+            eos, eos_id = self.tokenizer.eos_token, self.tokenizer.eos_token_id
+            for text, ids in found.items():
+                # Some tokenizers add their end token too (add_eos_token).
+                if ids and ids[-1] == eos_id and not text.endswith(eos):
+                    ids.pop()
+        return found
+
+    def continue_ids(self, done_ids: list[int], done: str, full: str) -> list[int]:
+        """Return the tokens of `full` that begin with `done_ids`, which are those of its beginning `done`."""
+        return self._join(done_ids, done, full, self.tokenize([full])[full])
+
+    def _join(self, done_ids: list[int], done: str, full: str, full_ids: list[int]) -> list[int]:
+        """Return the tokens of `full` that begin with `done_ids`.
 
         The tokens of the whole text are taken where they agree; where a token would span the border (as it never does
         when a model generates), the rest is tokenized by itself.
         """
-        if not done_ids:
-            return self._tokenize(full, is_start=True)
-        joint = self._tokenize(full, is_start=True)
-        if joint[: len(done_ids)] == done_ids:
-            return joint
-        rest = self._tokenize(full[len(done) :], is_start=False)
-        return done_ids + rest
+        if full_ids[: len(done_ids)] == done_ids:
+            return full_ids
+        return done_ids + list(self.tokenizer(full[len(done) :], add_special_tokens=False)["input_ids"])
 
     def _end_answer(self, answer_ids: list[int]) -> list[int]:
         """Cut what follows the answer's end token if it is only white space, and add an end token where none is."""
@@ -366,9 +396,8 @@ class Template:
                 hint="use another template_type, or loss_on_all_rounds: false if the earlier answers are rewritten",
             )
 
-    def _check_prompt(self, chat: Sequence[Message], tools: Tools, input_ids: list[int], labels: list[int]) -> None:
+    def _check_prompt(self, prompt_ids: list[int], input_ids: list[int], labels: list[int]) -> None:
         """Raise unless the tokens before the last answer are those of the prompt for it."""
-        prompt_ids = self._prompt_ids(chat[:-1], tools)
         num_prompt = len(prompt_ids)
         if input_ids[:num_prompt] != prompt_ids or labels[num_prompt - 1 : num_prompt] not in ([], [IGNORED_LABEL]):
             raise WorkerError(
@@ -469,22 +498,3 @@ def _writes_no(what: str) -> WorkerError:
         f"the chat template does not write {what}, so they would be missing from the prompt",
         hint=NO_TOOLS_HINT,
     )
-
-
-def find_agent_format(args: SftArgs) -> AgentFormat:
-    """Return how the arguments want tool calls written.
-
-    Raises:
-        WorkerError: the catalog has no such entry.
-    """
-    found = AGENT_FORMATS.lookup(args.agent_template)
-    if found is None:
-        known = ", ".join(AGENT_FORMATS.names())
-        raise WorkerError(f"agent_template: no entry {args.agent_template!r} in the catalog; known: {known}")
-    return found
-
-
-def _render_plain(chat: Sequence[Message], *, is_prompt: bool, eos: str) -> str:
-    """Return the messages one per line, for tokenizers without a chat template; the last answer ends with eos."""
-    lines = [text_of(message.get("content", "")) for message in chat]
-    return "".join(f"{line}\n" for line in lines) if is_prompt else "\n".join(lines) + eos

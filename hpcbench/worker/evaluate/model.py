@@ -21,7 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from hpcbench.data.messages import Message
 from hpcbench.errors import WorkerError
 from hpcbench.worker.data.batches import pad_rows
-from hpcbench.worker.data.templates import AnswerEnds, Template
+from hpcbench.worker.data.rendered import AnswerEnds
+from hpcbench.worker.data.templates import Template
 from hpcbench.worker.evaluate.batch_size import LARGEST, ON_CPU, find_batch_size
 from hpcbench.worker.evaluate.shared_run import in_order
 from hpcbench.worker.measure.meter import GenerationMeter, GenerationWatch, read_clock
@@ -409,7 +410,7 @@ class ChatPrompts:
 
     def _continue(self, prompt: str, text: str) -> list[int]:
         """Return the tokens of a text that goes on after a rendered prompt."""
-        return self._template._continue(self._ids_of[prompt], prompt, text)  # noqa: SLF001
+        return self._template.continue_ids(self._ids_of[prompt], prompt, text)
 
 
 def fold_description(messages: Sequence[Message]) -> list[Message]:

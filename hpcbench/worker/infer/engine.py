@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.schemas.metrics import Parameters, RankMemory
-from hpcbench.worker.data.templates import AnswerEnds
+from hpcbench.worker.data.rendered import AnswerEnds
 
 Finish = Literal["stop", "length"]
 """Why an answer ended: by itself, or because it may not be longer."""

@@ -17,7 +17,7 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 
 from hpcbench.schemas.metrics import Parameters
 from hpcbench.worker.data.batches import pad_rows
-from hpcbench.worker.data.templates import AnswerEnds
+from hpcbench.worker.data.rendered import AnswerEnds
 from hpcbench.worker.infer.engine import Answer, EngineFacts, Finish, GenerationOptions, Prompt, random_of, trim
 from hpcbench.worker.infer.sampling import RowSampler
 from hpcbench.worker.measure.meter import GenerationWatch, measure_memory, read_clock

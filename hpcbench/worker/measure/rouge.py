@@ -23,8 +23,9 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.batches import pad_rows
 from hpcbench.worker.data.images import ImageInputs
+from hpcbench.worker.data.rendered import AnswerEnds
 from hpcbench.worker.data.samples import Sample
-from hpcbench.worker.data.templates import AnswerEnds, Template
+from hpcbench.worker.data.templates import Template
 from hpcbench.worker.models import eos_token_ids, inference
 from hpcbench.worker.ranks import ALONE, Ranks
 

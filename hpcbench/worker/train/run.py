@@ -12,7 +12,7 @@ from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.paths import AttemptPaths
 from hpcbench.worker.data.encoded import Encoded
 from hpcbench.worker.data.images import ImageInputs
-from hpcbench.worker.data.templates import AnswerEnds
+from hpcbench.worker.data.rendered import AnswerEnds
 from hpcbench.worker.measure.meter import Meter, StepMeasure
 from hpcbench.worker.measure.rouge import Prompt
 from hpcbench.worker.progress_file import History, Progress

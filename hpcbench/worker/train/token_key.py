@@ -28,8 +28,9 @@ from hpcbench.schemas.arguments import DataArgs, SftArgs
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.hash_cache import hash_file
 from hpcbench.storage.json_files import JsonObject
+from hpcbench.worker.data.agent_format import find_agent_format
 from hpcbench.worker.data.datasets import find_state
-from hpcbench.worker.data.templates import Template, find_agent_format
+from hpcbench.worker.data.templates import Template
 from hpcbench.worker.models.files import count_embeddings
 from hpcbench.worker.models.source import model_place
 

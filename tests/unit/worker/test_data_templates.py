@@ -13,7 +13,8 @@ from hpcbench.errors import WorkerError
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.worker.data.chat_templates import pick_chat_template
 from hpcbench.worker.data.encoded import Encoded
-from hpcbench.worker.data.templates import AnswerEnds, Template
+from hpcbench.worker.data.rendered import AnswerEnds
+from hpcbench.worker.data.templates import Template
 from tests.support.tiny_models import CHATML, make_tokenizer
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
