@@ -1,1 +1,1 @@
-"""Models, datasets and chat templates as YAML data."""
+"""Models, datasets and chat templates as YAML data, and the configurations of DeepSpeed."""

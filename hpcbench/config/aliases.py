@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hpcbench.catalog.deepspeed import DEEPSPEED_WORDS
 from hpcbench.config.refused_arguments import FORBIDDEN, NOTHING, OFF, ON, REFUSED, REFUSED_VALUES, WITHOUT_EFFECT
 from hpcbench.errors import Problem, did_you_mean
 from hpcbench.schemas.arguments import TORCH_DTYPES
@@ -69,6 +70,7 @@ ALIASES: Mapping[str, str] = {
     # Files, which `dataset` takes as well.
     "custom_train_dataset_path": "dataset",
     "custom_val_dataset_path": "val_dataset",
+    "deepspeed_config_path": "deepspeed",
     "galore_optim_per_parameter": "galore_per_parameter",
     "hub_strategy": "push_hub_strategy",
     "quant_output_dir": "output_dir",
@@ -107,6 +109,11 @@ VALUE_ALIASES: Mapping[str, Mapping[str, str | bool | None]] = {
     "optim": {"adamw_hf": "adamw_torch"},
     "push_hub_strategy": {"every_save": "push_last"},
     "max_pixels": {"-1": None},
+    "deepspeed": {
+        **dict.fromkeys(NOTHING),
+        **{f"default-{word.replace('_', '-')}": word for word in DEEPSPEED_WORDS},
+        **{word.replace("_", "-"): word for word in DEEPSPEED_WORDS},
+    },
     # ms-swift 4's preset, and transformers' switch.
     "fsdp": {**dict.fromkeys(("fsdp2", "true"), "full_shard auto_wrap"), **dict.fromkeys(("false", "none", ""), None)},
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hpcbench.catalog.dataset_words import ALL_ROWS, split_word
 from hpcbench.catalog.datasets import DATASETS
+from hpcbench.catalog.deepspeed import DEEPSPEED_WORDS, DeepSpeedFileError, read_deepspeed
 from hpcbench.config.data_checks import DatasetChecker
 from hpcbench.config.effects import Effects
 from hpcbench.config.eval_local_data import LocalDataReader
@@ -23,7 +24,7 @@ from hpcbench.config.typed_fields import take_text, take_words
 from hpcbench.data.file_kinds import DATA_SUFFIXES, data_suffix
 from hpcbench.data.folders import holds_data
 from hpcbench.data.registry import REGISTRY_NAME, is_of_datasets, read_registry
-from hpcbench.errors import Problem, WorkerError
+from hpcbench.errors import Problem, WorkerError, did_you_mean
 from hpcbench.storage.located_yaml import Located
 from hpcbench.storage.paths import PEFT_CONFIG, TUNER_CONFIG, JobPaths
 
@@ -67,6 +68,8 @@ class SuitePlace:
             found["ref_adapters"] = self.localise_folders(found["ref_adapters"], problems)
         if "resume_from_checkpoint" in found:
             found["resume_from_checkpoint"] = self.localise_folder(found["resume_from_checkpoint"], problems)
+        if "deepspeed" in found:
+            found["deepspeed"] = self._localise_deepspeed(found["deepspeed"], problems)
         return found
 
     def _find_registry(self, args: dict[str, Located], problems: list[Problem]) -> Path | None:
@@ -126,6 +129,24 @@ class SuitePlace:
             return value
         path = Path(os.path.normpath(self.base_of(value) / Path(text).expanduser()))
         return replace(value, value=str(path), raw=None)
+
+    def _localise_deepspeed(self, value: Located, problems: list[Problem]) -> Located:
+        """Return the name of a shipped configuration of DeepSpeed, or the absolute path of the user's own."""
+        if value.value is None or (text := take_text(value, problems)) is None or text in DEEPSPEED_WORDS:
+            return value
+        expected = f"{', '.join(DEEPSPEED_WORDS)}, or a JSON file"
+        found = find_local(text, base=self.base_of(value))
+        if found is None or not found.is_file():
+            words = {Path(text).stem.replace("-", "_")} & set(DEEPSPEED_WORDS)
+            hint = did_you_mean(text, DEEPSPEED_WORDS) or missing_hint(text, base=self.base_of(value))
+            hint = f"deepspeed: {words.pop()} is in hpcbench" if words else hint
+            problems.append(value.problem(f"no such file: {text[:200]!r}", expected=expected, hint=hint))
+            return value
+        try:
+            read_deepspeed(str(found))
+        except DeepSpeedFileError as error:
+            problems.append(value.problem(error.message, expected=expected, hint=error.hint))
+        return replace(value, value=str(found), raw=None)
 
     def localise_folders(self, value: Located, problems: list[Problem]) -> Located:
         """Return a list of folders that must exist, from a list or one text."""

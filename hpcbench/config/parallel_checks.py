@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hpcbench.config.deepspeed_checks import check_deepspeed
 from hpcbench.config.fsdp_checks import check_fsdp
 from hpcbench.errors import Problem
 from hpcbench.schemas.arguments import SftArgs
@@ -18,4 +19,7 @@ AtKey = Callable[[str], Located]
 
 def check_parallel(args: SftArgs, resources: Resources, at_key: AtKey, *, device: Device) -> list[Problem]:
     """Return what the ranks of a training could not share as asked."""
-    return check_fsdp(args, resources, at_key, device=device)
+    return [
+        *check_fsdp(args, resources, at_key, device=device),
+        *check_deepspeed(args, resources, at_key, device=device),
+    ]

@@ -148,9 +148,10 @@ _DATA: Final[Mapping[str, Refusal]] = {
 
 _TRAINING: Final[Mapping[str, Refusal]] = {
     **_refuse(
-        *("deepspeed", "deepspeed_config_path", "zero_hpz_partition_size", "deepspeed_autotp_size"),
-        why="ranks are torch's own data parallel (DDP)",
-        instead="set requirements.ddp; for less memory a quantised or frozen base",
+        *("zero_hpz_partition_size", "deepspeed_autotp_size"),
+        why="it is a setting of DeepSpeed's own file",
+        instead="remove it, or write it into a JSON file of your own and give deepspeed: that file",
+        idle=("1", *OFF),
     ),
     **_refuse(
         "fsdp_num",

@@ -55,9 +55,10 @@ def _check_training(args: SftArgs, model: ModelFolder) -> Iterator[Fault]:
     if args.tuner not in TUNERS:
         message = f"{args.tuner} trains text models, and {model.name} reads images"
         yield Fault(argument="sft_type", message=message, expected=", ".join(TUNERS))
-    if args.fsdp:
-        message = f"fsdp shards text models, and {model.name} reads images"
-        yield Fault(argument="fsdp", message=message, expected="a text model, or no fsdp")
+    for name in ("fsdp", "deepspeed"):
+        if getattr(args, name):
+            message = f"{name} shards text models, and {model.name} reads images"
+            yield Fault(argument=name, message=message, expected=f"a text model, or no {name}")
     if args.rlhf_type is not None:
         message = f"preference tuning reads text, and {model.name} reads images"
         yield Fault(argument="rlhf_type", message=message, expected="a text model, or cmd: sft")

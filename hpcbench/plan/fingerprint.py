@@ -47,7 +47,7 @@ NOT_IN_FINGERPRINT = {
 PATHS_IN_GROUPS: Mapping[str, tuple[str, ...]] = {
     "args": (
         *("model_id_or_path", "dataset", "val_dataset", "train_dataset_mix_ds", "dataset_info"),
-        *("ref_model_id_or_path", "ref_adapters"),
+        *("ref_model_id_or_path", "ref_adapters", "deepspeed"),
     ),
     "eval_args": ("include_path", "local_data"),
     "export": ("ckpt_dir", "output_dir"),
@@ -210,6 +210,7 @@ def _paths_in_order(request: JobRequest) -> list[str]:
     names: list[str] = []
     if args is not None:
         names += [args.model_id_or_path or "", args.ref_model_id_or_path or "", *args.ref_adapters]
+        names += [args.deepspeed or ""] if request.trains else []
     if args is not None and _needs_datasets(request):
         mixed = args.train_dataset_mix_ds if args.train_dataset_mix_ratio > 0 else ()
         for name in (split_word(word).name for word in (*args.dataset, *args.val_dataset, *mixed)):

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
 from hpcbench.catalog.models import MODELS
-from hpcbench.schemas.arguments import HUB_KERNELS
+from hpcbench.schemas.arguments import HUB_KERNELS, SftArgs
 from hpcbench.schemas.optimizers import OPTIMIZERS
 from hpcbench.schemas.request import VLLM, JobRequest
 
@@ -20,6 +20,7 @@ _EXTRAS: Mapping[str, str] = {
     "modelscope": "modelscope",
     "trl": "rlhf",
     **dict.fromkeys(("liger_kernel", "cut_cross_entropy"), "speed"),
+    "deepspeed": "deepspeed",
 }
 _MODULES: Mapping[str, tuple[str, ...]] = {"bnb": ("bitsandbytes",), "gptq": ("gptqmodel", "optimum")}
 """What a model of the catalog may need -> its modules, where that is not the one of its name."""
@@ -57,15 +58,22 @@ def _needed(request: JobRequest) -> Iterator[str]:
         yield from ("gptqmodel", "optimum") if request.export.calibrates else ("bitsandbytes",)
     if args.quantization_bit or (request.trains and args.galore_quantization):
         yield "bitsandbytes"
-    if request.trains and args.use_liger_kernel:
-        yield "liger_kernel"
-    if request.trains and args.use_cce:
-        yield "cut_cross_entropy"
     if args.attn_impl is not None and args.attn_impl.startswith(HUB_KERNELS):
         yield "kernels"
-    if request.trains and (args.rlhf_type is not None or args.activation_offloading):
+    if request.trains:
+        yield from _needed_to_train(args)
+
+
+def _needed_to_train(args: SftArgs) -> Iterator[str]:
+    if args.use_liger_kernel:
+        yield "liger_kernel"
+    if args.use_cce:
+        yield "cut_cross_entropy"
+    if args.rlhf_type is not None or args.activation_offloading:
         yield "trl"
-    if request.trains and (module := OPTIMIZERS.get(args.optim)) is not None:
+    if args.deepspeed is not None:
+        yield "deepspeed"
+    if (module := OPTIMIZERS.get(args.optim)) is not None:
         yield module
 
 

@@ -25,6 +25,8 @@ BIT: Final = "tests/train/test_quantization.py::test_a_quantised_base_trains_sto
 ARGUMENTS: Final = "tests/train/test_training_arguments.py"
 FSDP: Final = "tests/train/test_fsdp.py"
 SFT: Final = "tests/train/test_sft.py"
+DEEPSPEED: Final = "tests/train/test_deepspeed.py"
+RANKS: Final = "requirements: {gpu: 2, ddp: 2}"
 SPEED: Final = "tests/train/test_speed.py"
 PACKING: Final = "tests/train/test_packing.py"
 FRAMEWORKS_SIDE_BY_SIDE: Final = "tests/train/test_frameworks.py"
@@ -353,9 +355,10 @@ DISTRIBUTION: Final = Section(
         Row(name="DDP on several nodes", ask="requirements: {gpu: 2, ddp: 2, nodes: 2}", state=CPU, plans=True, test="tests/slurm/test_interruptions.py::test_two_nodes_train_as_one"),
         Row(name="model parallel (2*A100)", ask="requirements: {gpu: 2, ddp: 1}", state=GPU, plans=True),
         later("model parallel + DDP", "requirements: {gpu: 4, ddp: 2}"),
-        later("DeepSpeed ZeRO-2", "deepspeed: default-zero2"),
-        later("DeepSpeed ZeRO-3", "deepspeed: default-zero3"),
-        later("optimizer and parameters offloaded to the host", "deepspeed: default-zero3-offload"),
+        works("DeepSpeed ZeRO-2", f"deepspeed: default-zero2, {RANKS}", f"{DEEPSPEED}::test_ranks_that_share_gradients_train_as_one_process"),
+        works("DeepSpeed ZeRO-3", f"deepspeed: default-zero3, {RANKS}", f"{DEEPSPEED}::test_each_stage_trains_as_one_process"),
+        works("optimizer offloaded to the host", f"deepspeed: zero2_offload, {RANKS}", f"{DEEPSPEED}::test_each_stage_trains_as_one_process"),
+        works("optimizer and parameters offloaded to the host", f"deepspeed: zero3_offload, {RANKS}", f"{DEEPSPEED}::test_each_stage_trains_as_one_process"),
         works("FSDP2", "fsdp: full_shard, requirements: {gpu: 2, ddp: 2}", f"{FSDP}::test_shards_train_as_one_process"),
         Row(name="FSDP2, once per node", ask="fsdp: hybrid_shard, requirements: {gpu: 4, ddp: 4, nodes: 2}", state=CPU, plans=True, test=f"{FSDP}::test_hybrid_shards_train_as_ddp"),
         Row(name="FSDP2, offloaded to the host", ask="fsdp: full_shard offload, requirements: {gpu: 2, ddp: 2}", state=GPU, plans=True),

@@ -57,6 +57,10 @@ class ParallelArgs(Arguments):
     """Settings of fsdp by transformers' names: activation_checkpointing (as gradient_checkpointing),
     reshard_after_forward, transformer_layer_cls_to_wrap, min_num_params, auto_wrap_policy, cpu_offload,
     dp_replicate_size (how often hybrid_shard holds the model; by default once per node)."""
+    deepspeed: str | None = None
+    """Share optimizer state (zero1), gradients too (zero2), weights too (zero3) among ranks with DeepSpeed's ZeRO;
+    with them in host memory: zero2_offload, zero3_offload; or the path of your own JSON file. zero0 shares
+    nothing."""
 
     @property
     def fsdp_settings(self) -> FsdpSettings:

@@ -19,6 +19,7 @@ from typing import Final
 from hpcbench.errors import WorkerError
 from hpcbench.storage.json_files import read_json, sync_folder, write_json
 from hpcbench.storage.paths import MANIFEST, TRAINER_STATE, TUNER_STATE, JobPaths
+from hpcbench.worker.parallel import deepspeed
 from hpcbench.worker.placing import check_claim, find_damage, flush
 
 logger = logging.getLogger(__name__)
@@ -30,9 +31,10 @@ _STATE_FILES: Final = (
     "rng_state*.pth",
     TRAINER_STATE,
     TUNER_STATE,
+    *deepspeed.STATE_FILES,
 )
-# The Trainer's pickle of its arguments, peft's model card, and the list of the resume point's files.
-_NEVER_KEPT: Final = ("training_args.bin", "README.md", MANIFEST)
+# The Trainer's pickle of its arguments, peft's model card, DeepSpeed's scripts, the list of the resume point's files.
+_NEVER_KEPT: Final = ("training_args.bin", "README.md", "zero_to_fp32.py", "zero_to_torch.py", MANIFEST)
 
 
 def read_step(named: str) -> int:
@@ -143,7 +145,9 @@ class CheckpointStore:
         staged = self.staging / name
         for pattern in _NEVER_KEPT:
             (staged / pattern).unlink(missing_ok=True)
-        files = {path.name: path.stat().st_size for path in staged.iterdir() if path.is_file()}
+        files = {
+            path.relative_to(staged).as_posix(): path.stat().st_size for path in staged.rglob("*") if path.is_file()
+        }
         write_json(
             staged / MANIFEST,
             {
@@ -282,7 +286,10 @@ def _link_tree(source: Path, target: Path, *, with_state: bool) -> None:
     target.mkdir(parents=True)
     left_out = _NEVER_KEPT if with_state else (*_NEVER_KEPT, *_STATE_FILES)
     for path in sorted(source.iterdir()):
-        if path.is_dir() or any(path.match(pattern) for pattern in left_out):
+        if any(path.match(pattern) for pattern in left_out):
+            continue
+        if path.is_dir():  # DeepSpeed's state has a file for each rank
+            _link_tree(path, target / path.name, with_state=with_state)
             continue
         try:
             os.link(path, target / path.name)

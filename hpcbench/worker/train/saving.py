@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hpcbench.errors import WorkerError
@@ -29,6 +30,8 @@ def try_saving(trainer: BenchTrainer, tokenizer: Any, folder: Path) -> None:
         if isinstance(model, PreTrainedModel) and not trainer.run.tuner.saved_arguments:
             model.save_pretrained(folder, state_dict={})
             tokenizer.save_pretrained(folder)
+        elif trainer.is_deepspeed_enabled and isinstance(model, PeftModel):  # its engine, which saves, is not there yet
+            model.save_pretrained(str(folder))
         else:
             trainer.save_model(str(folder))  # an adapter is small, and its weights are a part of the test
     except torch.cuda.OutOfMemoryError:  # a RuntimeError, and nothing that the model's files could correct

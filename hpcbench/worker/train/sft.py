@@ -32,7 +32,7 @@ from hpcbench.worker.models import loading, unsloth_backend
 from hpcbench.worker.models.attention import check_attention, check_packing, explain_attention
 from hpcbench.worker.models.files import check_files, check_loaded
 from hpcbench.worker.models.generation_config import repair_generation_config
-from hpcbench.worker.parallel import fsdp
+from hpcbench.worker.parallel import deepspeed, fsdp
 from hpcbench.worker.progress_file import History, Progress
 from hpcbench.worker.ranks import ALONE, Ranks
 from hpcbench.worker.signals import StopRequestedError, leave_if_asked
@@ -201,6 +201,7 @@ def _run_trainer(
         trainer.take_weights(current.args.resume_from_checkpoint)
     elif resume_from is not None and current.args.fsdp:
         trainer.take_weights(resume_from)  # before they are sharded: the Trainer reads sharded ones from a pickle
+    deepspeed.divide_weights(prepared.model, training_args, current.args)
     trainer.train(resume_from_checkpoint=resume_from)
     if current.interrupted:
         _write_interrupted(current.attempt, step=trainer.state.global_step, ranks=current.ranks)
@@ -267,8 +268,11 @@ def make_training_arguments(
             **_checkpointing_arguments(args),
             **trainer_arguments(args),
             **(fsdp.training_options(args, num_ranks=num_ranks, num_nodes=num_nodes) if args.fsdp else {}),
-            fp16=args.dtype == "fp16",
-            bf16=uses_bf16_autocast(args),
+            **{
+                "fp16": args.dtype == "fp16",
+                "bf16": uses_bf16_autocast(args),
+                **deepspeed.training_arguments(args, device),
+            },
             use_cpu=device == "cpu",
             ddp_backend=_choose_backend(args, device) if num_ranks > 1 else None,
             ddp_find_unused_parameters=_finds_unused(args),
@@ -327,6 +331,11 @@ def uses_bf16_autocast(args: SftArgs) -> bool:
     return args.dtype == "bf16" and not load_tuner(args.tuner).trains_in_model_dtype
 
 
+def _name_autocast(args: SftArgs) -> str:
+    autocasts = args.deepspeed is None and (args.dtype == "fp16" or uses_bf16_autocast(args))
+    return TORCH_DTYPES[args.dtype] if autocasts else "none"
+
+
 def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Prepared:
     """Return the model with its tuner; every rank draws the same initial weights."""
     args, device = assignment.args, assignment.request.device
@@ -342,18 +351,18 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
         tuned = unsloth_backend.add_adapter(base, args)
     else:
         # What ranks will share among them must not fill the GPU of each before.
-        stays_on_host = bool(args.fsdp)
+        stays_on_host = bool(args.fsdp) or deepspeed.shares_weights(args)
         base = loading.load_model(args, device, num_gpus=assignment.gpus_each, stays_on_host=stays_on_host)
         check_loaded(args, base, data.tokenizer)
         if loss is not None:
             switch_dropout_off(base)
         tuned = tuner.prepare(base, args)
-    autocasts = args.dtype == "fp16" or uses_bf16_autocast(args)
+        deepspeed.cast_weights(tuned, args)
     facts = inspect_model(
         tuned,
         trains_base=tuner.trains_base,
         tokens=data.stats,
-        autocast=TORCH_DTYPES[args.dtype] if autocasts else "none",
+        autocast=_name_autocast(args),
         num_trained_at_once=tuner.count_trained(tuned, args) if tuner.count_trained is not None else None,
     )
     check_attention(args, facts.attention)
@@ -363,7 +372,7 @@ def _load_prepared(assignment: Assignment, tuner: Tuner, data: TokenData) -> Pre
     deviations = dict(data.deviations)
     if args.save_strategy != "no" and (repaired := repair_generation_config(tuned)) is not None:
         deviations["generation_config.json"] = repaired
-    if args.dtype == "fp16" and tuner.trains_in_model_dtype:
+    if args.dtype == "fp16" and tuner.trains_in_model_dtype and args.deepspeed is None:
         deviations["dtype"] = "fp16 weights cannot be trained by torch; fp32 weights computed in fp16"
     if args.gradient_checkpointing and not getattr(tuned, "supports_gradient_checkpointing", True):
         raise WorkerError(
@@ -453,7 +462,9 @@ def _finish(
 
 def _describe_effects(current: Run, trainer: BenchTrainer) -> dict[str, str]:
     found = {} if current.speed is None else current.speed.describe(trainer.model)
-    return found if current.sharding is None else {"fsdp": current.sharding, **found}
+    if current.sharding is None:
+        return found
+    return {"fsdp" if current.args.fsdp else "deepspeed": current.sharding, **found}
 
 
 def _stage_last(current: Run, trainer: BenchTrainer) -> None:

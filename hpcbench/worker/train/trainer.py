@@ -41,7 +41,7 @@ from hpcbench.worker.measure.loss import WeightedLoss, mean_cross_entropy, sum_w
 from hpcbench.worker.measure.rewards import name_rewards
 from hpcbench.worker.measure.rouge import mean_rouge_l, predict
 from hpcbench.worker.models.loading import has_other_names, load_adapter_weights, load_converted, save_adapter
-from hpcbench.worker.parallel import fsdp
+from hpcbench.worker.parallel import deepspeed, fsdp
 from hpcbench.worker.progress_file import Phase
 from hpcbench.worker.signals import StopRequestedError, stop_requested
 from hpcbench.worker.train.run import Run
@@ -117,6 +117,9 @@ class BenchTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """Start the step's clock before its data is fetched; fetch nothing when training is over already."""
+        run = self.run
+        if run.sharding is None:
+            run.sharding = deepspeed.check_engine(self.model_wrapped, run.args, num_ranks=run.ranks.count)
         # The Trainer begins a step after each resume, even at the last step's checkpoint.
         if self.control.should_training_stop:
             return [], None
@@ -168,6 +171,8 @@ class BenchTrainer(Trainer):
         if not self.run.tuner.saved_arguments:
             if self.is_fsdp_enabled:
                 self._save(output_dir, state_dict=fsdp.gather_weights(self.model))
+            elif self.is_deepspeed_enabled and not deepspeed.shares_weights(self.run.args):
+                self._save(output_dir)  # what accelerate gathers holds tied weights twice
             else:
                 super().save_model(output_dir, _internal_call)
             if self.run.images is not None and self.run.ranks.is_first:
@@ -207,7 +212,7 @@ class BenchTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
+        if checkpoint is not None and not self.is_deepspeed_enabled:
             fsdp.check_state(Path(checkpoint), sharded=self.is_fsdp_enabled, ranks=self.run.ranks)
         with self._explain_misfit(checkpoint):
             if checkpoint is None or not self.is_fsdp_enabled:
@@ -295,7 +300,7 @@ class BenchTrainer(Trainer):
             ranks=run.ranks,
             on_batch=on_batch,
             images=run.images,
-            in_step=self.is_fsdp_enabled,
+            in_step=self.is_fsdp_enabled or deepspeed.shares_weights(run.args),
         )
         return {"eval_loss": loss}
 

@@ -293,7 +293,6 @@ FOLLOWED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "loss_scale_config_path": {"args": {"agent_template": "react", "use_loss_scale": True}},
     "padding_free": {"args": {"packing": True}},
     "response_prefix": {"args": {"template_type": "chatml"}},
-    "deepspeed": {"requirements": {"gpu": 2, "ddp": 2}, "args": {"quantization_bit": 4}},
     "sequence_parallel_size": {"args": {"max_length": 512, "gradient_checkpointing": True}},
     "auto_find_batch_size": {"args": {"batch_size": 2, "test_oom_error": True}},
     "ignore_data_skip": {"args": {"resume_from_checkpoint": "checkpoint", "resume_only_model": True}},
