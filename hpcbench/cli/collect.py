@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,9 +64,9 @@ def collect(
     from hpcbench.cli.selection import gather_suites
     from hpcbench.cli.watch import watch_report
     from hpcbench.cluster.save_dir import usual_save_dir
-    from hpcbench.report import ReportContext, render
+    from hpcbench.report import ReportContext, render_parts
     from hpcbench.status.artifacts import ArtifactsOnDisk
-    from hpcbench.storage.json_files import write_text
+    from hpcbench.storage.json_files import write_text_parts
 
     file = None if output == STANDARD_OUTPUT else output
     options = read_options(layout=layout, columns=columns, by=by, value=value, best=best, top=top, full=full)
@@ -79,15 +80,15 @@ def collect(
     root = usual_save_dir(save_dir)
     context = ReportContext(artifacts=ArtifactsOnDisk(), folder=None if file is None else file.absolute().parent)
 
-    def make(collection: Collection) -> str:
+    def make(collection: Collection) -> Iterable[str]:
         around = (
             context if plots is None else replace(context, pictures=draw_plots(collection, options, context, plots))
         )
-        return render(collection, format=chosen, options=options, context=around)  # type: ignore[arg-type]  # checked
+        return render_parts(collection, format=chosen, options=options, context=around)  # type: ignore[arg-type]  # checked
 
     collection = gather_suites(root, suites)
     if watch is not None and file is not None:
-        watch_report(root, suites or (), file, make, every_s=watch or None)
+        watch_report(root, suites or (), file, lambda found: "".join(make(found)), every_s=watch or None)
         return
     if chosen == TERMINAL:
         if plots is not None:
@@ -95,9 +96,12 @@ def collect(
         print_report(collection, suites or ())
         return
     print_warnings(collection)
-    text = make(collection)
+    parts = make(collection)
     if file is None:
-        print(text, end="" if text.endswith("\n") else "\n")
+        part = ""
+        for part in parts:
+            print(part, end="")
+        print(end="" if part.endswith("\n") else "\n")
     else:
-        write_text(file, text)
+        write_text_parts(file, parts)
         print(f"wrote {file}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from hpcbench.errors import ReportError
@@ -14,7 +15,7 @@ Format = Literal["markdown", "csv", "long", "json", "html", "latex"]
 NO_OPTIONS = ReportOptions()
 NO_CONTEXT = ReportContext()
 
-__all__ = ["Format", "ReportContext", "render"]
+__all__ = ["Format", "ReportContext", "render", "render_parts"]
 
 
 def render(
@@ -24,9 +25,21 @@ def render(
     options: ReportOptions = NO_OPTIONS,
     context: ReportContext = NO_CONTEXT,
 ) -> str:
+    """Return the report; see `render_parts`."""
+    return "".join(render_parts(collection, format=format, options=options, context=context))
+
+
+def render_parts(
+    collection: Collection,
+    *,
+    format: Format,  # noqa: A002
+    options: ReportOptions = NO_OPTIONS,
+    context: ReportContext = NO_CONTEXT,
+) -> Iterable[str]:
     """Return the report: markdown, html and latex are for people.
 
-    csv (a row per experiment), long (a row per figure) and json hold raw values.
+    csv (a row per experiment), long (a row per figure) and json hold raw values; json, which is by far the largest, is
+    made as its parts are taken.
 
     Raises:
         ReportError: a layout was asked of a format that has raw values and no layout, or the whole records of another
@@ -52,25 +65,25 @@ def render(
             from hpcbench.report.document import build_document
             from hpcbench.report.markdown import render_markdown
 
-            return render_markdown(build_document(collection, options), context.pictures)
+            return (render_markdown(build_document(collection, options), context.pictures),)
         case "csv":
             from hpcbench.report.csv_table import render_csv
 
-            return render_csv(collection, options.columns)
+            return (render_csv(collection, options.columns),)
         case "json":
-            from hpcbench.report.json_report import render_json
+            from hpcbench.report.json_report import json_parts
 
-            return render_json(collection, full=options.full)
+            return json_parts(collection, full=options.full)
         case "long":
             from hpcbench.report.long_table import render_long
 
-            return render_long(collection)
+            return (render_long(collection),)
         case "latex":
             from hpcbench.report.document import build_document
             from hpcbench.report.latex import render_latex
 
-            return render_latex(build_document(collection, options))
+            return (render_latex(build_document(collection, options)),)
         case "html":
             from hpcbench.report.page import render_page
 
-            return render_page(collection, options, context)
+            return (render_page(collection, options, context),)

@@ -6,8 +6,8 @@ A full report has the whole record of each job, with its request and environment
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from hpcbench.report.column import Column
@@ -24,17 +24,39 @@ from hpcbench.storage.json_files import JsonObject, dump_json
 _SOFTWARE = ("torch", "transformers", "peft", "lm_eval")
 
 
-def render_json(collection: Collection, *, full: bool = False) -> str:
-    """Return the collection as JSON; `full` holds the record of each job."""
+def json_parts(collection: Collection, *, full: bool = False) -> Iterator[str]:
+    """Yield the collection as JSON, an experiment at a time; `full` holds the record of each job."""
     report: JsonObject = {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
         "full": full,
         "collected_at": collection.collected_at,
         "warnings": list(collection.warnings),
-        "suites": [_suite(suite, full=full) for suite in collection.suites],
+        "suites": (_suite(suite, full=full) for suite in collection.suites),
     }
-    return dump_json(plain(report))
+    yield from _parts(report)
+    yield "\n"
+
+
+def _parts(value: object, indent: str = "") -> Iterator[str]:
+    """Yield what `dump_json` gives; iterators are lists whose items are made as they are written."""
+    inner = f"{indent}  "
+    if isinstance(value, Iterator):
+        opening = "["
+        for item in value:
+            yield f"{opening}\n{inner}"
+            yield from _parts(item, inner)
+            opening = ","
+        yield "[]" if opening == "[" else f"\n{indent}]"
+    elif isinstance(value, dict) and any(isinstance(part, Iterator) for part in value.values()):
+        opening = "{"
+        for name, part in sorted(value.items()):
+            yield f'{opening}\n{inner}"{name}": '
+            yield from _parts(part, inner)
+            opening = ","
+        yield f"\n{indent}}}"
+    else:
+        yield dump_json(plain(value)).rstrip("\n").replace("\n", f"\n{indent}")
 
 
 def plain(value: object) -> object:
@@ -58,7 +80,8 @@ def _suite(suite: SuiteView, *, full: bool) -> JsonObject:
     return {
         "name": suite.name,
         "cost": asdict(cost_of(experiments)),
-        "experiments": [_experiment(facts, columns, full=full) for facts in experiments],
+        # Of each experiment the arguments are hundreds of values, which nobody asks for again.
+        "experiments": (_experiment(replace(facts, values={}), columns, full=full) for facts in experiments),
         "repeats": [
             {
                 "base_experiment": row.name,

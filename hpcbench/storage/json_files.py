@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -51,11 +52,20 @@ def write_text(path: Path, text: str, *, sync: bool = True) -> None:
 
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Replace `path` with `content` in one step; see `write_json`."""
+    _write_parts(path, (content,), sync=sync)
+
+
+def write_text_parts(path: Path, parts: Iterable[str]) -> None:
+    """Replace `path` with a text of hundreds of megabytes, written as it is made; see `write_json`."""
+    _write_parts(path, (part.encode() for part in parts), sync=True)
+
+
+def _write_parts(path: Path, parts: Iterable[bytes], *, sync: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with staging.open("wb") as stream:
-            stream.write(content)
+            stream.writelines(parts)
             stream.flush()
             if sync:
                 os.fsync(stream.fileno())  # before the rename, else a crash may leave an empty file under the name

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 
 from hpcbench.errors import ReportError
-from hpcbench.report import Format, render
+from hpcbench.report import Format, render, render_parts
 from hpcbench.schemas.collection import Collection, ExperimentView, SuiteView
 from hpcbench.schemas.metrics import CommandMetrics
 from hpcbench.schemas.record import Cause
@@ -20,6 +20,7 @@ from hpcbench.schemas.report_file import ReportFile
 from hpcbench.schemas.report_options import Layout, ReportOptions
 from hpcbench.schemas.states import FAILED_STATES, JobState
 from hpcbench.status.explain import explain
+from hpcbench.storage.json_files import dump_json
 from tests.conftest import Golden
 from tests.support import report_cases as cases
 from tests.support import report_parts as parts
@@ -278,3 +279,17 @@ def test_long_names_are_cut() -> None:
     text = render(collection, format="markdown")
     assert f"{'n' * 79}…" in text
     assert "n" * 80 not in text
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_json_is_made_an_experiment_at_a_time_and_is_canonical(full: bool) -> None:
+    collection = cases.quickstart()
+    made = list(render_parts(collection, format="json", options=ReportOptions(full=full)))
+    text = "".join(made)
+    assert text == dump_json(json.loads(text))
+    assert len(made) > len(collection.suites[0].experiments)
+
+
+def test_json_of_no_suites_is_canonical() -> None:
+    text = render(Collection(suites=(), collected_at=parts.COLLECTED_AT), format="json")
+    assert text == dump_json(json.loads(text))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hpcbench.cluster.doctor import check_save_dir
-from hpcbench.storage.json_files import create_json, links_work, read_json
+from hpcbench.storage.json_files import create_json, links_work, read_json, write_text_parts
 
 real_link = os.link
 
@@ -80,3 +81,15 @@ def test_missing_hard_links_are_found(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     [found] = [check for check in check_save_dir(tmp_path, local_mode=True) if check.name == "save dir write"]
     assert (found.level, "hard links do not" in found.message) == ("ok", True)
+
+
+def test_a_text_that_could_not_be_made_to_its_end_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    def parts() -> Iterator[str]:
+        yield "new"
+        raise KeyError("the rest")
+
+    file = tmp_path / "report.json"
+    file.write_text("old", encoding="utf-8")
+    with pytest.raises(KeyError):
+        write_text_parts(file, parts())
+    assert (file.read_text(encoding="utf-8"), list(tmp_path.iterdir())) == ("old", [file])
