@@ -43,7 +43,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_environment_that_the_profile_does_not_name_is_refused_with_how_to_make_it() -> None:
     message, hint = failure("unsloth", None)
     assert message == "the job needs an environment 'unsloth', and the cluster profile names none"
-    assert "pip install unsloth==2026.10.9 pydantic pyyaml jinja2`" in hint
+    assert "pip install unsloth==2026.10.9 pydantic pyyaml jinja2 pillow`" in hint
     assert "`environments: {unsloth: ~/venvs/unsloth/bin/python}` into the cluster profile" in hint
 
 
@@ -67,8 +67,8 @@ def test_a_program_that_is_no_python_is_refused_with_what_it_says() -> None:
 def test_what_hpcbenchs_worker_imports_is_missed_before_it_starts(tmp_path: Path) -> None:
     python = make_environment(tmp_path / "e", sees_packages=False)
     assert failure("x", python) == (
-        f"environments.x: {python} has no pydantic, yaml, jinja2",
-        f"{python} -m pip install pydantic pyyaml jinja2",
+        f"environments.x: {python} has no pydantic, yaml, jinja2, PIL",
+        f"{python} -m pip install pydantic pyyaml jinja2 pillow",
     )
 
 
