@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-WITHOUT_SAVE_DIR = frozenset({"init", "prefetch", "schema", "sft", "eval"})
+WITHOUT_SAVE_DIR = frozenset({"environment", "init", "prefetch", "schema", "sft", "eval"})
 
 _save_dir: ContextVar[Path | None] = ContextVar("save_dir", default=None)
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from hpcbench.cli import collect, compare, demo, export, jobs, site, submit
+from hpcbench.cli import collect, compare, demo, environment, export, jobs, site, submit
 from hpcbench.cli.conventions import Verbs, exit_code
 from hpcbench.cli.single_run import verbs
 from hpcbench.errors import EXIT_INTERRUPTED, HpcbenchError
@@ -70,5 +70,5 @@ def _root(
     pass
 
 
-for room in (demo, submit, verbs, jobs, collect, compare, export, site):
+for room in (demo, submit, verbs, jobs, collect, compare, export, site, environment):
     room.register(app)

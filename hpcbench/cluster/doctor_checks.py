@@ -195,7 +195,9 @@ def check_environment(name: str, found: Mapping[str, Any], where: str) -> Check:
         return Check(name=label, level="error", message=message, remedy=remedy)
     # What an environment with a name of the user's own should hold is not known.
     if name in PACKAGES and (missing := found.get("missing")):
-        packages = " ".join(REQUIRED.get(module) or PACKAGES.get(module, module) for module in missing)
+        packages = " ".join(
+            REQUIRED.get(module) or PACKAGES.get(name if module == "swift" else module, module) for module in missing
+        )
         message = f"{python} has no {', '.join(missing)} {where}"
         return Check(name=label, level="error", message=message, remedy=f"{python} -m pip install {packages}")
     return Check(name=label, level="ok", message=f"{python} ({found.get('version')}) {where}")

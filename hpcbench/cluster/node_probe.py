@@ -24,8 +24,10 @@ HUB = "https://huggingface.co"
 HUB_TIMEOUT_S = 5
 SETUP_FAILURES = "HPCBENCH_SETUP_FAILURES"
 """Of `schemas/variables.py`; a probe must run where hpcbench is missing."""
-REQUIRED = ("pydantic", "yaml", "jinja2")
+REQUIRED = ("pydantic", "yaml", "jinja2", "PIL")
 """Of `schemas/environments.py`, for the same reason."""
+MODULES = {"ms_swift": "swift"}
+"""Environment -> the module that it is for, where that has another name."""
 ENVIRONMENT_PROBE = """
 import importlib.util, json, platform, sys
 missing = [name for name in sys.argv[1].split(",") if importlib.util.find_spec(name) is None]
@@ -57,7 +59,7 @@ def main() -> None:
 def _environment(name: str, python: str) -> dict[str, object]:
     """Return what another Python holds of what hpcbench's worker needs there, or why it does not run."""
     python = os.path.expanduser(python)  # noqa: PTH111  # Path.expanduser raises without a home
-    modules = ",".join((*REQUIRED, name))
+    modules = ",".join((*REQUIRED, MODULES.get(name, name)))
     environ = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
     command = [python, "-P", "-c", ENVIRONMENT_PROBE, modules]
     try:

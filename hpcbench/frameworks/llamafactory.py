@@ -89,6 +89,10 @@ def _adapter(run: Run) -> Settings:
 def _refusals(args: SftArgs) -> Iterator[Refusal]:
     if args.lora_alpha != int(args.lora_alpha):
         yield Refusal(argument="lora_alpha", why="takes whole numbers alone")
+    if args.attn_impl not in {None, *ATTENTION}:
+        yield Refusal(
+            argument="attn_impl", why=f"has no word for {args.attn_impl}", hint=f"take {', '.join(ATTENTION)}"
+        )
     if args.truncation_strategy != "truncation_left":
         yield Refusal(argument="truncation_strategy", why="drops no rows for their length")
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from hpcbench.invocation import quoted
+
 PACKAGES: Final[Mapping[str, str]] = {
     "llamafactory": "llamafactory==0.9.5",
     "ms_swift": "ms-swift==4.6.0",
@@ -31,8 +33,9 @@ def make_hint(name: str, place: str) -> str:
         place: the file that names environments.
     """
     python = f"~/venvs/{name}/bin/python"
-    packages = " ".join([PACKAGES.get(name, name), *REQUIRED.values()])
-    return (
-        f"`python3 -m venv ~/venvs/{name} && {python} -m pip install {packages}` on storage that jobs see makes one; "
-        f"then write `environments: {{{name}: {python}}}` into {place}"
-    )
+    if name in PACKAGES:
+        make = quoted("environment", "create", name)
+    else:
+        packages = " ".join([name, *REQUIRED.values()])
+        make = f"`python3 -m venv ~/venvs/{name} && {python} -m pip install {packages}`"
+    return f"{make} on storage that jobs see makes one; then write `environments: {{{name}: {python}}}` into {place}"

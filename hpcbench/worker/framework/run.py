@@ -30,6 +30,7 @@ from hpcbench.frameworks import RECIPES, Recipe, Run
 from hpcbench.frameworks.logs import find_checkpoints, find_resumable, read_logs, read_tail
 from hpcbench.frameworks.recipe import WrittenRows
 from hpcbench.hub.models import find_files, locate_model
+from hpcbench.invocation import quoted
 from hpcbench.model_files.modules import ALL, DEFAULT, choose_default, module_names
 from hpcbench.model_files.weights import read_weights
 from hpcbench.processes.process_tree import descendants, signal_pid
@@ -221,7 +222,7 @@ def train(
     except OSError as error:
         raise FrameworkFailedError(
             f"{argv[0]} cannot be started: {error.strerror}",
-            hint=f"make the environment anew: hpcbench environment create {recipe.name} --force",
+            hint=f"make the environment anew: {quoted('environment', 'create', recipe.name, '--force')}",
         ) from error
     was_asked, peak_rss_bytes = _wait(child, attempt)
     if was_asked:

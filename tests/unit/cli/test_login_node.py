@@ -45,6 +45,7 @@ print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
             "tests/recorded/save_dir_0_1/logs:quickstart/lora-r4",
         ],
         ["schema"],
+        ["environment", "list"],
         ["init", "-o", "-"],
         ["doctor", "--cluster", "local", "--no-job"],
         ["clean", "--dry-run"],

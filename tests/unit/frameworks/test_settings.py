@@ -128,6 +128,12 @@ def test_llamafactory_switches_checkpointing_off_that_it_would_switch_on() -> No
     assert settings_of(RECIPES["llamafactory"])["disable_gradient_checkpointing"] is True
 
 
+def test_llamafactory_is_asked_for_no_attention_that_it_has_no_word_for() -> None:
+    args = SftArgs(model_id_or_path="/models/base", attn_impl="flex_attention")
+    (refusal,) = RECIPES["llamafactory"].find_refusals(args)
+    assert (refusal.argument, refusal.why) == ("attn_impl", "has no word for flex_attention")
+
+
 def test_trl_learns_the_last_answer_alone() -> None:
     chat = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
     row = RECIPES["trl"].make_row(chat)

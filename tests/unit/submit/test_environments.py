@@ -48,8 +48,7 @@ def test_without_an_environment_the_first_experiment_is_named_and_how_to_make_it
     )
     assert problem.expected == f"`environments: {{unsloth: /path/to/python}}` in {file}"
     assert problem.hint == (
-        "`python3 -m venv ~/venvs/unsloth && ~/venvs/unsloth/bin/python -m pip install unsloth==2026.10.9 pydantic "
-        "pyyaml jinja2` on storage that jobs see makes one; then write "
+        "`hpcbench environment create unsloth` on storage that jobs see makes one; then write "
         f"`environments: {{unsloth: ~/venvs/unsloth/bin/python}}` into {file}"
     )
 

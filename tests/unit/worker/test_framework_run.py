@@ -64,7 +64,7 @@ def test_a_program_that_is_not_there_is_named_with_how_it_comes_there(tmp_path: 
         train(recipe_of("/nowhere/trl"), run_in(tmp_path), tmp_path / "f", attempt_in(tmp_path), {})
     assert str(error.value) == (
         "/nowhere/trl cannot be started: No such file or directory\n"
-        "  hint: make the environment anew: hpcbench environment create trl --force"
+        "  hint: make the environment anew: `hpcbench environment create trl --force`"
     )
 
 
