@@ -139,7 +139,8 @@ class ExperimentBuilder:
         self._check_evals(cmd, evals, eval_args, args, command)
         self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
-            self._check_request("requirements", requirements, device, needs_gpu=cmd != "command")
+            spreads = cmd in TRAININGS
+            self._check_request("requirements", requirements, device, needs_gpu=cmd != "command", spreads=spreads)
             self.problems += check_memory_per_gpu(args, requirements, self.layer.section("args"), at=self.at)
         if evals and eval_requirements is not None:
             self._check_request("eval_requirements", eval_requirements, device, needs_gpu=True)
@@ -397,12 +398,14 @@ class ExperimentBuilder:
         resources = build(Resources, given, at=self.at, problems=self.problems, extra=extra)
         return resources if len(self.problems) == before else None
 
-    def _check_request(self, section: str, resources: Resources, device: Device, *, needs_gpu: bool) -> None:
+    def _check_request(
+        self, section: str, resources: Resources, device: Device, *, needs_gpu: bool, spreads: bool = False
+    ) -> None:
         given = dict(self.layer.section(section))
         if "device" in self.layer.values:
             given["device"] = self.layer.values["device"]
         self.problems += check_resources(
-            resources, given, at=self.at, section=section, device=device, needs_gpu=needs_gpu
+            resources, given, at=self.at, section=section, device=device, needs_gpu=needs_gpu, spreads=spreads
         )
 
     def _minutes(self, value: Located) -> int | None:

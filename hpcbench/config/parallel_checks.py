@@ -19,7 +19,19 @@ AtKey = Callable[[str], Located]
 
 def check_parallel(args: SftArgs, resources: Resources, at_key: AtKey, *, device: Device) -> list[Problem]:
     """Return what the ranks of a training could not share as asked."""
-    return [
+    found = [
         *check_fsdp(args, resources, at_key, device=device),
         *check_deepspeed(args, resources, at_key, device=device),
     ]
+    if not (args.fsdp or args.deepspeed) and device == "cuda" and 1 < resources.ddp < resources.gpu:
+        found += _check_spread_ranks(args, resources, at_key)
+    return found
+
+
+def _check_spread_ranks(args: SftArgs, resources: Resources, at_key: AtKey) -> list[Problem]:
+    """Return what ranks that each spread a model over several GPUs cannot train."""
+    shape = f"gpu {resources.gpu} and ddp {resources.ddp}, where each rank spreads its model over several GPUs"
+    expected = f"requirements: {{gpu: {resources.gpu}, ddp: {resources.gpu}}}, or ddp: 1"
+    # accelerate refuses quantised layers there, and TRL's losses have not been tried.
+    names = [name for name in ("quantization_bit", "quant_method", "rlhf_type") if args.differs_from_default(name)]
+    return [at_key(name).problem(f"`{name}` with {shape}", expected=expected) for name in names]

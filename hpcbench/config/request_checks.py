@@ -26,9 +26,26 @@ _NODES_RULE = "node names as Slurm writes them, for example node3,node[7-9]"
 
 
 def check_resources(
-    resources: Resources, given: Mapping[str, Located], *, at: Located, section: str, device: Device, needs_gpu: bool
+    resources: Resources,
+    given: Mapping[str, Located],
+    *,
+    at: Located,
+    section: str,
+    device: Device,
+    needs_gpu: bool,
+    spreads: bool = False,
 ) -> list[Problem]:
-    """Return what is impossible about one resource request; `needs_gpu` where hpcbench's own worker runs."""
+    """Return what is impossible about one resource request.
+
+    Args:
+        resources: the request.
+        given: as they were written.
+        at: the experiment's entry.
+        section: of the suite, which they were written in.
+        device: of the job.
+        needs_gpu: whether hpcbench's own worker runs.
+        spreads: whether each of several ranks may spread a model over several GPUs.
+    """
     found: list[tuple[tuple[str, ...], str, str | None]] = []
     gpu, ddp, nodes = resources.gpu, resources.ddp, resources.nodes
     if device == "cpu" and gpu:
@@ -42,8 +59,8 @@ def check_resources(
             found.append((("ddp", "gpu"), f"ddp {ddp} is more than gpu {gpu}", "at least one GPU per rank"))
         elif gpu % ddp:
             found.append((("ddp", "gpu"), f"gpu {gpu} cannot be shared out to ddp {ddp}", "gpu a multiple of ddp"))
-        elif needs_gpu and 1 < ddp < gpu:
-            text = f"{gpu} GPUs for ddp {ddp}: a model on several GPUs is trained by one rank"
+        elif needs_gpu and not spreads and 1 < ddp < gpu:
+            text = f"{gpu} GPUs for ddp {ddp}: a model on several GPUs is for one rank"
             found.append((("ddp", "gpu"), text, f"ddp: {gpu}, a model on each, or ddp: 1, one model over all of them"))
         if gpu % nodes:
             found.append(

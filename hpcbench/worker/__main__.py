@@ -106,6 +106,12 @@ def run_request(
         from hpcbench.worker.models import unsloth_backend
 
         unsloth_backend.import_first()
+    if request.trains and request.device == "cuda" and request.resources.gpu > request.resources.ddp > 1:
+        from hpcbench.worker.parallel.placement import see_own_gpus
+
+        gpus_each = request.resources.gpu // request.resources.ddp
+        num_local_ranks = request.resources.ddp // request.resources.nodes
+        see_own_gpus(os.environ, gpus_each=gpus_each, num_local_ranks=num_local_ranks)
     _prepare_libraries()
     if request.trains:
         from hpcbench.worker.train import sft

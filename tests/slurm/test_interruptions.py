@@ -212,8 +212,9 @@ def test_two_nodes_train_as_one(slurm_cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_preemption_of_two_nodes_changes_no_loss(slurm_cluster: Cluster, tmp_path: Path) -> None:
-    values = {"requirements": {"nodes": 2, "ddp": 2, "partition": "low"}, "args": {"batch_size": 8}}
+@pytest.mark.parametrize("fsdp", ["", "full_shard"])
+def test_a_preemption_of_two_nodes_changes_no_loss(slurm_cluster: Cluster, tmp_path: Path, fsdp: str) -> None:
+    values = {"requirements": {"nodes": 2, "ddp": 2, "partition": "low"}, "args": {"batch_size": 8, "fsdp": fsdp}}
     save_dir = submit_trainings(tmp_path, training("job", **values))
     job, element_id = job_of(save_dir, "job"), scheduler_id(save_dir, "job")
     await_step(job, 12)
@@ -228,6 +229,7 @@ def test_a_preemption_of_two_nodes_changes_no_loss(slurm_cluster: Cluster, tmp_p
     assert record.attempts[0].state in {JobState.PREEMPTED, JobState.LOST}
     # The second attempt went on where the first one was stopped.
     assert metrics_of(job).resumed_from_steps[0] >= 10
+    assert metrics_of(job).took_effect.get("fsdp") == ("FSDP2 full_shard over 2 ranks" if fsdp else None)
 
 
 @pytest.mark.long

@@ -354,7 +354,7 @@ DISTRIBUTION: Final = Section(
         ),
         Row(name="DDP on several nodes", ask="requirements: {gpu: 2, ddp: 2, nodes: 2}", state=CPU, plans=True, test="tests/slurm/test_interruptions.py::test_two_nodes_train_as_one"),
         Row(name="model parallel (2*A100)", ask="requirements: {gpu: 2, ddp: 1}", state=GPU, plans=True),
-        later("model parallel + DDP", "requirements: {gpu: 4, ddp: 2}"),
+        Row(name="model parallel + DDP", ask="requirements: {gpu: 4, ddp: 2}", state=GPU, plans=True),
         works("DeepSpeed ZeRO-2", f"deepspeed: default-zero2, {RANKS}", f"{DEEPSPEED}::test_ranks_that_share_gradients_train_as_one_process"),
         works("DeepSpeed ZeRO-3", f"deepspeed: default-zero3, {RANKS}", f"{DEEPSPEED}::test_each_stage_trains_as_one_process"),
         works("optimizer offloaded to the host", f"deepspeed: zero2_offload, {RANKS}", f"{DEEPSPEED}::test_each_stage_trains_as_one_process"),

@@ -106,13 +106,7 @@ def _count_gpus_each(request: JobRequest, ranks: Ranks) -> int:
     resources = request.resources
     if ranks.count != resources.ddp:
         raise WorkerError(f"requirements.ddp is {resources.ddp}, and {ranks.count} ranks were started")
-    gpus_each = max(1, resources.gpu // ranks.count) if request.device == "cuda" else 0
-    if gpus_each > 1 and not ranks.is_alone:
-        raise WorkerError(
-            f"{resources.gpu} GPUs for ddp {ranks.count}: several GPUs per rank need one rank",
-            hint="set requirements.ddp to the number of GPUs, or to 1 to spread the layers over them",
-        )
-    return gpus_each
+    return max(1, resources.gpu // ranks.count) if request.device == "cuda" else 0
 
 
 def _train(assignment: Assignment) -> None:

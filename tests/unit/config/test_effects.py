@@ -110,12 +110,10 @@ def test_a_matrix_does_not_vary_what_does_nothing(tmp_path: Path) -> None:
     ("requirements", "message"),
     [
         (
-            {"gpu": 4, "ddp": 2},
-            (
-                "requirements.ddp: 4 GPUs for ddp 2: a model on several GPUs is trained by one rank\n"
-                "  expected: ddp: 4, a model on each, or ddp: 1, one model over all of them"
-            ),
+            {"gpu": 4, "ddp": 3},
+            "requirements.ddp: gpu 4 cannot be shared out to ddp 3\n  expected: gpu a multiple of ddp",
         ),
+        ({"gpu": 4, "ddp": 2}, ""),
         ({"gpu": 4, "ddp": 4}, ""),
         ({"gpu": 4, "ddp": 1}, ""),
     ],
@@ -128,11 +126,19 @@ def test_shapes_that_a_training_does_not_have_are_refused(
     assert bool(message) == bool(found)
 
 
+def test_ranks_with_several_gpus_each_train_no_quantised_base(tmp_path: Path) -> None:
+    found = plan(tmp_path, {"args": {"quantization_bit": 4}}, requirements={"gpu": 4, "ddp": 2})
+    assert found == (
+        "experiment[e0].args.quantization_bit: `quantization_bit` with gpu 4 and ddp 2, where each rank spreads its model over several "
+        "GPUs\n  expected: requirements: {gpu: 4, ddp: 4}, or ddp: 1"
+    )
+
+
 def test_an_eval_runs_on_several_ranks_each_with_a_gpu(tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"eval_dataset": ["arc_easy"]}
     assert plan(tmp_path, {}, **wanted, eval_requirements={"gpu": 2, "ddp": 2}) == ""
     assert plan(tmp_path, {}, **wanted, eval_requirements={"gpu": 4, "ddp": 2}) == (
-        "eval_requirements.ddp: 4 GPUs for ddp 2: a model on several GPUs is trained by one rank\n"
+        "eval_requirements.ddp: 4 GPUs for ddp 2: a model on several GPUs is for one rank\n"
         "  expected: ddp: 4, a model on each, or ddp: 1, one model over all of them"
     )
 
