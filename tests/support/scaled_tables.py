@@ -29,6 +29,7 @@ NEEDS_MORE: Final = {
     "unsloth": "needs an environment with unsloth",
     "aqlm": "needs a GPU",
     "llamafactory-swift": "needs environments with LLaMA-Factory and ms-swift",
+    "sharding": "compiles an optimizer for minutes where it offloads",
     **dict.fromkeys(LATER, "is refused by plan in this version"),
 }
 """Suites that do not run on every machine."""

@@ -42,7 +42,7 @@ from tests.support.tiny_models import write_chats
 NUM_LAYERS, WIDTH = 8, 128
 """As many and as wide as the suites' methods need."""
 FILES = [file for file in suite_files() if file.stem not in LATER]
-GUIDES = ("few-shots", "llamafactory-swift", "parallel")
+GUIDES = ("few-shots", "llamafactory-swift", "parallel", "sharding")
 """Suites of what guides and training scripts compare, which have no table of their rows."""
 SETTINGS = ("exp_name", "model_type", "dataset", "ms-bench mix ratio", "tuner", "tuner_params", "hypers")
 UNSET = frozenset({("unsloth", "tuner_params")})
