@@ -29,7 +29,7 @@ _EXCLUDED: Final[Mapping[str, str]] = {
         ("use_liger_kernel", "torch_compile", "chunked_cross_entropy", "use_cce", "activation_offloading"),
         "is not tried",
     ),
-    "quantization_bit": "is not tried",
+    **dict.fromkeys(("quantization_bit", "quant_method"), "is not tried"),
     "rlhf_type": "trains with a loss on preferences, which is not tried",
     "lora_lr_ratio": "makes an optimizer of its own, which DeepSpeed would replace,",
     "fsdp": "says too what ranks share, which does not go",
