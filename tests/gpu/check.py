@@ -32,7 +32,6 @@ from hpcbench.schemas.libraries import missing_libraries
 from hpcbench.schemas.request import JobRequest
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import AttemptPaths, JobPaths
-from tests.gpu.inputs import write_inputs
 from tests.gpu.rows import ROWS, GpuRow
 
 State = Literal["works", "fails", "refused by plan", "lacks a library", "lacks GPUs", "not run"]
@@ -93,8 +92,9 @@ def main() -> int:
     started_s = time.monotonic()
     place = Place(folder=options.out.absolute(), device=options.device, num_gpus=_count_gpus(options.device))
     place.folder.mkdir(parents=True, exist_ok=True)
-    write_inputs(place.folder, place.device)
-    _import_worker()
+    # In a process of its own: threads of OpenMP that ran before a fork can hang the child.
+    subprocess.run([sys.executable, "-m", "tests.gpu.inputs", str(place.folder), place.device], check=True)
+    _import_worker(place.device)
     wanted = [name.strip() for name in options.only.split(",") if name.strip()]
     if unknown := sorted(set(wanted) - {row.name for row in ROWS}):
         parser.error(f"unknown row {unknown[0]!r}; expected: {', '.join(row.name for row in ROWS)}")
@@ -183,19 +183,27 @@ def _count_gpus(device: str) -> int:
     return int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout)
 
 
-def _import_worker() -> None:
+def _import_worker(device: str) -> None:
+    """Import what all rows need, without touching a GPU."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # the other check spoils GPUs for forks
     import datasets  # noqa: F401
-    import peft  # noqa: F401
+    import transformers  # noqa: F401
 
-    import hpcbench.worker.infer.infer
-    import hpcbench.worker.train.sft  # noqa: F401
+    if device == "cpu":  # on a GPU peft imports bitsandbytes, which asks the GPU what it can do
+        import hpcbench.worker.train.sft  # noqa: F401
+
+
+def _has_touched_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_initialized())
 
 
 def _run_worker(request: JobRequest, job: JobPaths, attempt: AttemptPaths, limit_s: float) -> str:
     """Run a worker, in a fork of this process or under torchrun; return what ended it."""
     ranks = request.resources.ddp
-    if ranks > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    if ranks > 1 or _has_touched_gpu():
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
         return _run_program(
             [*launcher, "-m", "hpcbench.worker", str(job.folder), str(attempt.folder)], attempt, limit_s
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,3 +64,7 @@ def write_inputs(folder: Path, device: str) -> None:
 
 def _text(chooser: random.Random, longest: int) -> str:
     return "".join(chooser.choice("abcdefgh ") for _ in range(chooser.randint(longest // 4, longest)))
+
+
+if __name__ == "__main__":
+    write_inputs(Path(sys.argv[1]), sys.argv[2])
