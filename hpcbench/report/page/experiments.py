@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from hpcbench.report.column import Raw
 from hpcbench.report.csv_table import score_values
 from hpcbench.report.escape import one_line
-from hpcbench.report.facts import Facts, state_text
+from hpcbench.report.facts import Facts, raw_args_of, state_text
 from hpcbench.report.page.columns import PageColumn, told_text
 from hpcbench.report.rows import Row
 from hpcbench.schemas.states import JobState
@@ -73,8 +73,7 @@ def _arguments_set(facts: Facts) -> dict[str, list[object]]:
     if job is None or job.request is None:
         return {}
     sources: Mapping[str, str] = job.request.source_of
+    args = raw_args_of(facts.view)
     return {
-        name: [facts.raw_args.get(name), source]
-        for name, source in sorted(sources.items())
-        if source != "default" and name in facts.raw_args
+        name: [args[name], source] for name, source in sorted(sources.items()) if source != "default" and name in args
     }
