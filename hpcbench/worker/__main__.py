@@ -92,7 +92,6 @@ def run_request(
     Raises:
         WorkerError: the command is not one for a worker, or a library that it needs is missing.
     """
-    from hpcbench.worker.parallel import deepspeed
     from hpcbench.worker.requirements import check_libraries
 
     check_libraries(request)
@@ -101,6 +100,8 @@ def run_request(
 
         run.run(request, job, attempt)
         return
+    from hpcbench.worker.parallel import deepspeed
+
     deepspeed.import_if_asked(request.args if request.trains else None, request.device)
     if request.environment == "unsloth":
         from hpcbench.worker.models import unsloth_backend
