@@ -99,10 +99,8 @@ class ExperimentBuilder:
         # A baseline reads no rows, unless its loss is asked for.
         reads_rows = cmd != "eval" or any(each.eval_loss for each in eval_args.values())
         args = self._args(cmd, reads_rows=reads_rows)
-        requirements = self._resources("requirements", device)
-        eval_requirements = self._resources("eval_requirements", device)
-        env, info = self._env(), self._info()
-        max_attempts = self._max_attempts()
+        requirements, eval_requirements = (self._resources(f"{of}requirements", device) for of in ("", "eval_"))
+        env, info, max_attempts = self._env(), self._info(), self._max_attempts()
         if cmd == "eval" and not evals and eval_args.get(EVAL_LOSS_ONLY, EvalArgs()).eval_loss:
             evals = (EVAL_LOSS_ONLY,)
         if args is not None:
@@ -118,38 +116,23 @@ class ExperimentBuilder:
             )
         if args is not None and framework is not None:
             self.problems += check_framework(
-                framework,
-                args,
-                extra=framework_args,
-                resources=requirements,
-                device=device,
-                at_key=self._find_key,
+                framework, args, extra=framework_args, resources=requirements, device=device, at_key=self._find_key
             )
         if args is not None and infer is not None:
+            asked = InferRequest(infer=infer, given=self.layer.section("args"), at=self.at)
+            person = self.place.has_person
             self.problems += check_infer(
-                InferRequest(infer=infer, given=self.layer.section("args"), at=self.at),
-                args,
-                requirements=requirements,
-                device=device,
-                has_evals=bool(evals),
-                has_person=self.place.has_person,
+                asked, args, requirements=requirements, device=device, has_evals=bool(evals), has_person=person
             )
         if export is not None:
             self._check_export(export, args, requirements, env)
         self._check_evals(cmd, evals, eval_args, args, command)
         self.problems += check_eval_effects(cmd, args, eval_args.values(), self.layer.section("eval_args"), at=self.at)
         if cmd != "eval" and requirements is not None:
-            spreads = cmd in TRAININGS
-            self._check_request("requirements", requirements, device, needs_gpu=cmd != "command", spreads=spreads)
-            self.problems += check_memory_per_gpu(args, requirements, self.layer.section("args"), at=self.at)
+            self._check_requirements(cmd, args, requirements, device)
         if evals and eval_requirements is not None:
-            self._check_request("eval_requirements", eval_requirements, device, needs_gpu=True)
-            by_worker = {name: eval_args[name] for name in evals if name in eval_args and not eval_args[name].command}
-            given = self.layer.section("eval_requirements")
-            self.problems += check_eval_ranks(eval_requirements, by_worker, given, at=self.at)
-            asked = {name: eval_args[name] for name in evals if name in eval_args}
-            mine = self.layer.section("eval_args")
-            self.problems += check_together(eval_requirements, asked, mine, requirements=given, at=self.at)
+            of_evals = {dataset: eval_args[dataset] for dataset in evals if dataset in eval_args}
+            self._check_eval_requirements(of_evals, eval_requirements, device)
         if len(self.problems) > before or requirements is None or eval_requirements is None:
             return None
         return Experiment(
@@ -173,6 +156,18 @@ class ExperimentBuilder:
             source_of=self._sources(args, command, export, infer, framework_args),
             line=self.at.line,
         )
+
+    def _check_requirements(self, cmd: Command, args: SftArgs | None, requirements: Resources, device: Device) -> None:
+        needs_gpu, spreads = cmd != "command", cmd in TRAININGS
+        self._check_request("requirements", requirements, device, needs_gpu=needs_gpu, spreads=spreads)
+        self.problems += check_memory_per_gpu(args, requirements, self.layer.section("args"), at=self.at)
+
+    def _check_eval_requirements(self, asked: Mapping[str, EvalArgs], requirements: Resources, device: Device) -> None:
+        given, mine = self.layer.section("eval_requirements"), self.layer.section("eval_args")
+        by_worker = {dataset: each for dataset, each in asked.items() if not each.command}
+        self._check_request("eval_requirements", requirements, device, needs_gpu=True)
+        self.problems += check_eval_ranks(requirements, by_worker, given, at=self.at)
+        self.problems += check_together(requirements, asked, mine, requirements=given, at=self.at)
 
     def _find_key(self, section: str, name: str) -> Located:
         """Return where a key of a section is written, or one beside the sections; else the experiment."""
