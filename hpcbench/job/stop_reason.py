@@ -88,6 +88,6 @@ def find_stop_reason(stop: StopRequest, context: JobContext) -> tuple[StopReason
 
 
 def is_cancelled(context: JobContext) -> bool:
-    """Return whether `hpcbench cancel` has left its note for this very scheduler job."""
-    note = Cancelled.read(context.paths.cancelled)
-    return note is not None and note.scheduler_id == context.scheduler_id
+    """Return whether `hpcbench cancel` has left its note for this very scheduler job; a retry does not take it back."""
+    notes = map(Cancelled.read, (context.paths.cancelled, context.paths.cancelled_before))
+    return any(note is not None and note.scheduler_id == context.scheduler_id for note in notes)

@@ -211,7 +211,7 @@ class Supervisor:
             else:
                 return process
         self.slot.process = process = WorkerProcess.start(
-            launch, self.attempt, token=self.claim.token, waits=waits, inputs=self.request.inputs
+            launch, self.attempt, token=self.claim.token, waits=waits, inputs=_inputs_that_stay_loaded(self.request)
         )
         return process
 
@@ -338,6 +338,12 @@ class Supervisor:
             )
         write_record(record, self.context.paths.record)
         return record
+
+
+def _inputs_that_stay_loaded(request: JobRequest) -> dict[str, str]:
+    """Return the hash of the model: task files and data are read again in each turn."""
+    model = None if request.args is None else request.args.model_id_or_path
+    return {name: found for name, found in request.inputs.items() if name == model}
 
 
 def oom_kill_count() -> int:

@@ -37,7 +37,7 @@ class WorkerProcess:
     waits: bool
     """Whether the worker stays after this turn, for the next one."""
     inputs: Mapping[str, str]
-    """Hashes of the files that were compared before it loaded them."""
+    """Hashes of the files that were compared before it loaded them, and that it does not read again."""
     log: Path
     """Where the launcher prints, whichever job's turn it is."""
     printed_bytes: int = 0
@@ -87,6 +87,8 @@ class WorkerProcess:
     def end(self, patience_s: float = PATIENCE_S) -> None:
         """End what is left of it; what its launcher said of a later turn's end goes into that attempt's log."""
         kill_tree(self.child)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(patience_s)
         finish(self.reaper, patience_s)
         if self.log == self.attempt.log:
             return

@@ -315,7 +315,9 @@ def _look_further(
     submission, index = place
     record, reported, job = evidence.record, evidence.reported, snapshot.suite.paths.job(*ref)
     has_ended = evidence.answered and (reported is None or reported.state not in ALIVE)
-    companions = [snapshot.suite.paths.job(*other) for other in submission.companions_of(index, ref)]
+    # While the scheduler job waits there is no turn, and each of many evals would ask for all others.
+    waits = reported is not None and reported.state is JobState.PENDING
+    companions = [] if waits else [snapshot.suite.paths.job(*other) for other in submission.companions_of(index, ref)]
     if record is None and evidence.submitted and has_ended and _is_listed(job.record):
         record = _own_record(snapshot.files, ref, request)
     return replace(
@@ -326,7 +328,7 @@ def _look_further(
         # The local queue's jobs write their files on the machine that looks at them.
         seen_late=not snapshot.own_disk and submission.cluster != LOCAL,
         cancelled=_is_cancelled(job, submission, index),
-        began=not companions or _has_begun(job, submission.key),
+        began=not evidence.shares or _has_begun(job, submission.key),
         others_began=any(_has_begun(other, submission.key) for other in companions),
         age_s=_age_s(submission, job, snapshot.now),
     )

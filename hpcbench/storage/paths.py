@@ -87,6 +87,9 @@ class JobPaths:
     progress = _Entry("progress.json")
     record = _Entry("record.json")
     cancelled = _Entry("cancelled.json")
+    cancelled_before = _Entry("cancelled-before.json")
+    """The note of a job that was submitted again since: it holds for the scheduler job that was to run it, if that goes
+    on with others."""
     resume = _Entry("resume")
     """Checkpoints that a running job resumes from; deleted at completion."""
     checkpoints = _Entry("checkpoints")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def prepare_job(paths: SuitePaths, request: JobRequest, *, takes_new_model: bool
         # Its owner is over, whatever the clocks say.
         job.claim.unlink(missing_ok=True)
     job.progress.unlink(missing_ok=True)
-    job.cancelled.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        job.cancelled.replace(job.cancelled_before)
     write_json(job.request, request.model_dump(mode="json"), sync=False)
 
 

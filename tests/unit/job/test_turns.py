@@ -19,15 +19,17 @@ from hpcbench.job.context import JobContext, read_context
 from hpcbench.job.stop_reason import StopRequest
 from hpcbench.plan.arrays import describe_array, make_arrays
 from hpcbench.plan.decide import Options, decide
+from hpcbench.plan.inputs import hash_inputs
 from hpcbench.schemas import variables
 from hpcbench.schemas.arguments import EvalArgs
 from hpcbench.schemas.notes import Cancelled
-from hpcbench.schemas.record import Record, read_record
+from hpcbench.schemas.record import Record, read_record, write_record
 from hpcbench.schemas.request import JobRequest
 from hpcbench.schemas.states import JobState
 from hpcbench.schemas.submission import write_submission
 from hpcbench.storage.json_files import read_json, write_json
 from hpcbench.storage.paths import JobPaths, SuitePaths
+from hpcbench.submit.job_folder import prepare_job
 from tests.support import worker_of_turns
 from tests.support.job_cases import CPU, experiment
 from tests.unit.plan.test_plan import plan
@@ -156,6 +158,39 @@ def test_a_job_that_another_submission_runs_is_left_to_it(tmp_path: Path) -> Non
     claim = read_json(shared.job("eval-x").claim)
     assert claim is not None
     assert claim["token"] == "t"  # no secret
+
+
+@pytest.mark.parametrize(("changed", "second"), [("task", JobState.FAILED), ("model", JobState.COMPLETED)])
+def test_what_changes_after_the_first_turn_counts_unless_it_stays_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, second: JobState
+) -> None:
+    shared = Shared(tmp_path, "x", "y")
+    files = {name: tmp_path / f"{name}.json" for name in ("task", "model")}
+    for file in files.values():
+        file.write_text("one")
+    inputs = hash_inputs(map(str, files.values()))
+    for request in shared.requests:
+        assert request.args is not None
+        args = request.args.model_copy(update={"model_id_or_path": str(files["model"])})
+        asked = request.model_copy(update={"inputs": inputs, "args": args})
+        write_json(shared.job(request.job).request, asked.model_dump(mode="json"))
+
+    def write(record: Record, path: Path) -> None:
+        write_record(record, path)
+        files[changed].write_text("two")
+
+    monkeypatch.setattr(supervisor_room, "write_record", write)
+    shared.run()
+    assert shared.states() == [JobState.COMPLETED, second]
+
+
+def test_one_that_is_retried_after_its_cancellation_is_left_to_its_new_job(tmp_path: Path) -> None:
+    shared = Shared(tmp_path, "x", "y", "z")
+    cancel(shared, "eval-y")
+    prepare_job(shared.suite, shared.requests[1])  # as `hpcbench retry` does while the shared job goes on
+    assert shared.run() == 0
+    assert shared.states() == [JobState.COMPLETED, None, JobState.COMPLETED]
+    assert not shared.job("eval-y").claim.exists()
 
 
 def test_what_the_launcher_says_of_a_later_turns_end_is_in_that_turns_log_too(tmp_path: Path) -> None:

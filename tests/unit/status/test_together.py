@@ -18,6 +18,7 @@ from hpcbench.status.collect import collect_suites
 from hpcbench.status.held_jobs import release_held_jobs
 from hpcbench.status.job_state import NO_TURN, WAITS_FOR_TURN
 from hpcbench.storage.json_files import read_json, write_json
+from hpcbench.storage.paths import JobPaths
 from hpcbench.submit.cancel import cancel_jobs
 from hpcbench.submit.carry_out import submit_suite
 from hpcbench.submit.destination import Destination
@@ -115,6 +116,18 @@ def test_those_whose_turn_did_not_come_are_planned_and_submitted_again(evals: Ev
 def test_where_none_began_all_have_the_state_of_their_job(evals: Evals) -> None:
     evals.scheduler.otherwise = FAILED
     assert [state for state, _ in evals.states()] == ["failed"] * 3
+
+
+def test_while_their_job_waits_none_asks_for_the_others(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def has_begun(job: JobPaths, _key: str) -> bool:
+        asked.append(job.folder.name)
+        return False
+
+    monkeypatch.setattr("hpcbench.status.collect._has_begun", has_begun)
+    assert [state for state, _ in evals.states()] == ["pending"] * 3
+    assert asked == ["eval-x", "eval-y", "eval-z"]
 
 
 def test_cancelling_one_leaves_the_others_their_job(evals: Evals, tmp_path: Path) -> None:
