@@ -23,7 +23,7 @@ from hpcbench.worker.data.samples import encode_samples
 from hpcbench.worker.data.templates import Template
 from hpcbench.worker.data.token_files import StoredRows
 from hpcbench.worker.models.loading import load_tokenizer
-from hpcbench.worker.ranks import ALONE
+from hpcbench.worker.ranks import ALONE, Ranks
 from hpcbench.worker.train import token_key, tokenized
 from hpcbench.worker.train.token_cache import UNUSED_S, TokenCache
 from hpcbench.worker.train.tokenized import Tokenized, tokenize
@@ -43,6 +43,7 @@ class Loader:
     content: str = "a" * 64
     """Stands for the hash of the data."""
     num_made: int = 0
+    is_per_node: bool = False
 
     def load(self, **args: Any) -> Tokenized:
         job = make_job(self.folder / "job", self.base_model, self.data, **{**self.args, **args})
@@ -56,7 +57,7 @@ class Loader:
             self.num_made += 1
             return tokenize(settings, template, on_row=lambda _count: None, on_tokenizing=lambda: None)
 
-        cache = TokenCache(folder=self.folder / "tokens")
+        cache = TokenCache(folder=self.folder / "tokens", is_per_node=self.is_per_node)
         return cache.load(lambda: token_key.find_key(request, settings, template), make, ALONE)
 
     @property
@@ -185,6 +186,26 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_and_not_the_training(lo
     assert loader.num_made == 1
 
 
+def test_a_folder_that_another_user_made_on_a_nodes_disk_is_not_read(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader.load()
+    loader.is_per_node = True
+    loader.load()
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    loader.load()
+    assert loader.num_made == 2
+
+
+def test_only_folders_that_the_cache_made_are_removed(loader: Loader) -> None:
+    old = [loader.folder / "tokens" / name for name in (".ssh", ".a.host.1.x.tmp", ".a.host.1.x.tmp.damaged")]
+    for folder in old:
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    loader.load()
+    assert [folder.exists() for folder in old] == [True, False, False]
+
+
 def test_an_image_that_changed_is_looked_at_again(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,3 +269,11 @@ def test_kept_rows_train_bitwise_the_same_weights_and_losses(
         assert losses(jobs[name]) == losses(jobs["plain"])
         found = read_weights(jobs[name].checkpoints / "last")
         assert all((found[key] == weight).all() for key, weight in expected.items())
+
+
+@pytest.mark.parametrize(("rank", "makes"), [(0, True), (1, False), (2, True), (3, False)])
+def test_one_rank_of_each_node_tokenizes_though_each_sees_its_own_gpus(
+    rank: int, makes: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert TokenCache(folder=tmp_path, is_per_node=True).makes(Ranks(rank=rank, local_rank=0, count=4)) is makes

@@ -43,6 +43,8 @@ _TRAIN: Final = "train.arrow"
 _VALIDATION: Final = "validation.arrow"
 _PROMPTS: Final = "prompts.arrow"
 _REFERENCES: Final = "references.json"
+_STAGING: Final = (".tmp", ".damaged")
+"""How the names of folders end that are being written, or make room."""
 _TOPIC: Final = "hpcbench/tokens"
 _STOPPED: Final = "stopped"
 _NOT_KEPT: Final = "not kept"
@@ -74,7 +76,9 @@ class TokenCache:
 
     def makes(self, ranks: Ranks) -> bool:
         """Return whether this rank is the one that tokenizes."""
-        return ranks.local_rank == 0 if self.is_per_node else ranks.is_first
+        # Not by the local rank: ranks with several GPUs each compute on the first that they see, and it is 0 for all.
+        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return ranks.rank % num_local == 0 if self.is_per_node else ranks.is_first
 
     def load(
         self,
@@ -112,6 +116,9 @@ class TokenCache:
 
     def _find_or_make(self, key: JsonObject, tokenize: Callable[[], Tokenized]) -> tuple[Path | None, Tokenized]:
         """Return an entry and its rows; without an entry where none can be written."""
+        if self._is_anothers():
+            logger.warning("tokens: %s belongs to another user; each rank tokenizes", self.folder)
+            return None, tokenize()
         entry = self.folder / hash_key(key)
         if _is_whole(entry, key):
             logger.info("tokens: found in %s", entry)
@@ -125,6 +132,12 @@ class TokenCache:
             logger.warning("tokens: not kept in %s: %s; each rank tokenizes", self.folder, error)
             return None, made
 
+    def _is_anothers(self) -> bool:
+        """Return whether another user made the folder, or a link in its place, on a disk where everybody may."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.is_per_node and self.folder.lstat().st_uid != os.getuid()
+        return False
+
     def _keep(self, entry: Path, key: JsonObject, made: Tokenized) -> None:
         """Write an entry and put it in place.
 
@@ -132,9 +145,10 @@ class TokenCache:
             OSError: it cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700 if self.is_per_node else 0o777)
-        if self.is_per_node and self.folder.stat().st_uid != os.getuid():
+        if self._is_anothers():
             raise PermissionError(f"{self.folder} belongs to another user")
-        staging = self.folder / f".{entry.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        made_by = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        staging = self.folder / f".{entry.name}.{made_by}{_STAGING[0]}"
         staging.mkdir()
         try:
             # The file server's clock, which also dates the entries.
@@ -148,7 +162,7 @@ class TokenCache:
 
 def _remove_unused(folder: Path, *, now: float) -> None:
     for entry in folder.iterdir():
-        is_leftover = entry.name.startswith(".")
+        is_leftover = entry.name.startswith(".") and entry.name.endswith(_STAGING)
         with contextlib.suppress(OSError):
             used_at = (entry if is_leftover else entry / _META).stat().st_mtime
             if now - used_at > (LEFTOVER_S if is_leftover else UNUSED_S):
@@ -163,7 +177,7 @@ def _put_in_place(staging: Path, entry: Path, key: JsonObject) -> None:
         return
     if _is_whole(entry, key):
         return
-    damaged = entry.with_name(f".{staging.name}.damaged")
+    damaged = entry.with_name(f"{staging.name}{_STAGING[1]}")
     entry.rename(damaged)
     staging.rename(entry)
     shutil.rmtree(damaged, ignore_errors=True)
