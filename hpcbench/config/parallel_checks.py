@@ -25,6 +25,10 @@ def check_parallel(args: SftArgs, resources: Resources, at_key: AtKey, *, device
     ]
     if not (args.fsdp or args.deepspeed) and device == "cuda" and 1 < resources.ddp < resources.gpu:
         found += _check_spread_ranks(args, resources, at_key)
+    if device == "cuda" and args.use_cce and resources.gpu > resources.ddp:
+        message = "`use_cce` computes on one GPU, and here each rank spreads its model over several"
+        hint = "set chunked_cross_entropy: true in its place"
+        found.append(at_key("use_cce").problem(message, hint=hint))
     return found
 
 

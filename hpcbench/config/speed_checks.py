@@ -71,4 +71,18 @@ def check_speed(args: SftArgs, at_key: AtKey, *, device: Device) -> list[Problem
     if args.use_galore and args.optim == "adamw_torch_fused":
         message = "`use_galore` has an AdamW of its own, which is not fused"
         found.append(at_key("optim").problem(message, expected="adamw_torch"))
+    return [*found, *_check_compiler(args, at_key, device=device)]
+
+
+def _check_compiler(args: SftArgs, at_key: AtKey, *, device: Device) -> list[Problem]:
+    found: list[Problem] = []
+    backend, mode = args.torch_compile_backend or "inductor", args.torch_compile_mode
+    if mode not in {None, "default"} and backend != "inductor":
+        message = f"`torch_compile_mode` is inductor's, and `torch_compile_backend` is {backend}, which ignores it"
+        found.append(at_key("torch_compile_mode").problem(message, hint="remove one of them"))
+    if device == "cpu":
+        for name, value in (("torch_compile_backend", "cudagraphs"), ("torch_compile_mode", "reduce-overhead")):
+            if getattr(args, name) == value:
+                message = f"`{name}: {value}` records CUDA graphs, which torch leaves out on a CPU"
+                found.append(at_key(name).problem(message, hint="remove it, or train on a GPU"))
     return found

@@ -3,7 +3,7 @@
     python -m tests.gpu.check [--device cpu] [--out FOLDER] [--only NAME,...] [--within SECONDS]
 
 In: one machine with the worker's libraries; nothing is downloaded. Out: a line for each row as it ends, a Markdown table
-at the end, and `FOLDER/results/*.json`: a second run keeps the rows that worked and tries the others. Rows go the way of
+at the end, and `FOLDER/DEVICE/results/*.json`: a second run keeps the rows that worked and tries the others. Rows go the way of
 a suite: what plan refuses is not tried. Each is a process of its own, forked once torch is imported, since liger and
 torch.compile change a process permanently. A check, not a test: it asserts nothing, and exits with 1 where a row failed.
 """
@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--within", type=float, default=450, metavar="SECONDS")
     options = parser.parse_args()
     started_s = time.monotonic()
-    place = Place(folder=options.out.absolute(), device=options.device, num_gpus=_count_gpus(options.device))
+    place = find_place(options.out, options.device)
     place.folder.mkdir(parents=True, exist_ok=True)
     # In a process of its own: threads of OpenMP that ran before a fork can hang the child.
     subprocess.run([sys.executable, "-m", "tests.gpu.inputs", str(place.folder), place.device], check=True)
@@ -112,6 +112,11 @@ def main() -> int:
         )
     print(f"\n{render(results, place)}")
     return int(any(result.state == "fails" for result in results))
+
+
+def find_place(out: Path, device: str) -> Place:
+    """Return where rows run; each device has its own inputs and results, so that a rehearsal counts for no GPU."""
+    return Place(folder=out.absolute() / device, device=device, num_gpus=_count_gpus(device))
 
 
 def try_row(row: GpuRow, place: Place, *, limit_s: float) -> Result:

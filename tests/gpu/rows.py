@@ -95,10 +95,10 @@ ROWS: Final = (
     ),
     GpuRow(name="dpo", cmd="rlhf", args=_PREFERENCES),
     GpuRow(name="infer", cmd="infer", args={"max_batch_size": 8, "max_new_tokens": 32, "do_sample": False}),
-    _row("DeepSpeed ZeRO-2", deepspeed="default-zero2"),
-    _row("DeepSpeed ZeRO-3 with offload", deepspeed="zero3_offload"),
     _spread("model parallel", 2, 1),
     _spread("DDP", 2, 2),
     _spread("FSDP", 2, 2, fsdp="full_shard"),
+    _spread("DeepSpeed ZeRO-2", 2, 2, deepspeed="default-zero2"),
     _spread("DeepSpeed ZeRO-3", 2, 2, deepspeed="default-zero3"),
+    _spread("DeepSpeed ZeRO-3 with offload", 2, 2, deepspeed="zero3_offload"),
 )

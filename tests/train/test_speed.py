@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
@@ -78,7 +79,7 @@ def test_a_model_that_is_compiled_too_often_ends_the_job(
     torch._dynamo.reset()
     with pytest.raises(WorkerError, match="torch_compile: the model was compiled anew too often") as caught:
         train(tmp_path, without_dropout, chats, torch_compile=True, torch_compile_backend="eager")
-    assert caught.value.hint == "set packing: true, which makes sequences of one length, or torch_compile: false"
+    assert caught.value.hint == "set torch_compile: false"
 
 
 def test_gradients_of_a_loss_in_chunks_are_those_of_the_whole() -> None:
@@ -103,6 +104,27 @@ def test_gradients_of_a_loss_in_chunks_are_those_of_the_whole() -> None:
     assert torch.allclose(found, gradients, atol=1e-7)
     assert list(model.state_dict()) == names
     assert model(input_ids=ids).logits.shape == (3, 9, 50)
+
+
+@pytest.mark.parametrize("argument", ["chunked_cross_entropy", "use_cce"])
+def test_a_head_on_another_gpu_than_the_last_layer_gets_states_and_targets_there(
+    argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel: Any = ModuleType("cut_cross_entropy")
+    kernel.linear_cross_entropy = lambda states, weight, targets, **_: torch.nn.functional.cross_entropy(
+        states @ weight.T, targets, reduction="sum"
+    )
+    kernel.__spec__ = ModuleSpec("cut_cross_entropy", None)
+    monkeypatch.setitem(sys.modules, "cut_cross_entropy", kernel)
+    model = Qwen2ForCausalLM(Qwen2Config(**SIZES))
+    head_loss = make_head_loss(model, arguments(**{argument: True}))
+    assert head_loss is not None
+    # As accelerate puts a tied head beside the embedding; meta takes the place of the first GPU.
+    model.lm_head.to("meta")
+    head_loss._project = lambda states: torch.nn.functional.linear(states.to("meta"), model.lm_head.weight)
+    ids = torch.ones(1, 4, dtype=torch.long)
+    with head_loss.computing():
+        assert model(input_ids=ids, labels=ids).loss.device.type == "meta"
 
 
 def test_a_batch_without_a_predicted_token_has_no_loss() -> None:

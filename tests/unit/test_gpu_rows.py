@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from hpcbench.errors import ConfigError
-from tests.gpu.check import NUM_STEPS, Place, Result, compare_losses, plan_row, render, try_row
+from hpcbench.storage.json_files import write_json
+from tests.gpu.check import NUM_STEPS, Place, Result, compare_losses, find_place, plan_row, render, try_row
 from tests.gpu.rows import ROWS, GpuRow
 from tests.support.method_rows import FRAMEWORKS, GPU
 from tests.support.model_folders import write_model
@@ -31,9 +32,8 @@ def test_plan_takes_all_rows(place: Place) -> None:
         try:
             plan_row(row, place)
         except ConfigError as error:
-            refused.append((row, str(error)))
-    # Rows of sharding are tried as soon as plan takes them.
-    assert [(row.name, text) for row, text in refused if not row.args.keys() & {"deepspeed", "fsdp"}] == []
+            refused.append((row.name, str(error)))
+    assert refused == []
 
 
 def test_what_speeds_a_training_up_on_a_gpu_is_tried() -> None:
@@ -50,6 +50,15 @@ def test_names_are_unique_and_references_come_first() -> None:
     assert len(set(names)) == len(names)
     for number, row in enumerate(ROWS):
         assert row.same_losses_as is None or row.same_losses_as in names[:number]
+
+
+def test_a_rehearsals_results_and_inputs_are_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.gpu.check._count_gpus", lambda _device: 1)
+    rehearsal, real = (find_place(tmp_path, device) for device in ("cpu", "cuda"))
+    write_json(rehearsal.result_file("lora"), asdict(Result(name="lora", state="works")))
+    assert rehearsal.read_result("lora") is not None
+    assert real.read_result("lora") is None
+    assert real.folder != rehearsal.folder
 
 
 def test_what_cannot_run_here_says_why(place: Place) -> None:

@@ -103,7 +103,7 @@ class HeadLoss:
                 logits = base(input_ids=ids, use_cache=False).logits
                 self._computes = True
                 states = base(input_ids=ids, use_cache=False).logits
-                found = self._project(states)
+                found = self._project(states).to(logits.device)  # of a model on several GPUs they may differ
         except (RuntimeError, TypeError, ValueError) as error:
             raise self._cannot(base, f"cannot run without its head: {first_line(error)}") from error
         finally:
@@ -149,7 +149,9 @@ def _in_chunks(num_chunks: int) -> SumLosses:
 def _sum_chunk(
     project: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    return functional.cross_entropy(project(states).float(), targets, reduction="sum")
+    logits = project(states).float()
+    # Of a model on several GPUs a head that is tied to the embedding is on the first, its states on the last.
+    return functional.cross_entropy(logits, targets.to(logits.device), reduction="sum")
 
 
 def _cut_cross_entropy(head: _Projection, states_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:  # noqa: N803
@@ -169,6 +171,7 @@ def _cut_cross_entropy(head: _Projection, states_NH: torch.Tensor, targets_N: to
             hint="set use_cce: false and chunked_cross_entropy: true, which takes any head",
         )
     weight, device = layer.weight, states_NH.device.type
+    states_NH, targets_N = (tensor.to(weight.device) for tensor in (states_NH, targets_N))  # noqa: N806
     if torch.is_autocast_enabled(device):
         # Autocast knows nothing of the kernel.
         states_NH, weight = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (states_NH, weight))  # noqa: N806

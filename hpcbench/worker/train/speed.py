@@ -74,7 +74,7 @@ class Speed:
                 raise WorkerError(
                     "torch_compile: the model was compiled anew too often, and the rest would run uncompiled: "
                     f"{first_line(error)}",
-                    hint="set packing: true, which makes sequences of one length, or torch_compile: false",
+                    hint="set torch_compile: false",
                 ) from error
             raise WorkerError(
                 f"torch_compile: {type(error).__name__}: {first_line(error)}", hint="set torch_compile: false"

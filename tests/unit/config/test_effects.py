@@ -134,6 +134,15 @@ def test_ranks_with_several_gpus_each_train_no_quantised_base(tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize("requirements", [{"gpu": 2, "ddp": 1}, {"gpu": 4, "ddp": 2}])
+def test_a_loss_of_one_gpu_is_refused_where_a_model_is_spread(tmp_path: Path, requirements: dict[str, int]) -> None:
+    assert plan(tmp_path, {"args": {"use_cce": True}}, requirements=requirements) == (
+        "experiment[e0].args.use_cce: `use_cce` computes on one GPU, and here each rank spreads its model over several\n"
+        "  hint: set chunked_cross_entropy: true in its place"
+    )
+    assert plan(tmp_path, {"args": {"chunked_cross_entropy": True}}, requirements=requirements) == ""
+
+
 def test_an_eval_runs_on_several_ranks_each_with_a_gpu(tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"eval_dataset": ["arc_easy"]}
     assert plan(tmp_path, {}, **wanted, eval_requirements={"gpu": 2, "ddp": 2}) == ""

@@ -111,6 +111,18 @@ def test_what_can_take_effect_is_taken(tmp_path: Path, given: dict[str, Any], ex
             "`activation_offloading` does not see the activations of compiled code",
         ),
         ({"torch_compile_mode": "max-autotune"}, "`torch_compile_mode` has no effect"),
+        (
+            {"torch_compile": True, "torch_compile_backend": "aot_eager", "torch_compile_mode": "max-autotune"},
+            "`torch_compile_mode` is inductor's, and `torch_compile_backend` is aot_eager, which ignores it",
+        ),
+        (
+            {"torch_compile": True, "torch_compile_backend": "cudagraphs", "device": "cpu"},
+            "`torch_compile_backend: cudagraphs` records CUDA graphs, which torch leaves out on a CPU",
+        ),
+        (
+            {"torch_compile": True, "torch_compile_mode": "reduce-overhead", "device": "cpu"},
+            "`torch_compile_mode: reduce-overhead` records CUDA graphs, which torch leaves out on a CPU",
+        ),
         ({"liger_kernel_config": FUSES_NOT}, "`liger_kernel_config` has no effect"),
         ({"chunked_cross_entropy_num_chunks": 4}, "`chunked_cross_entropy_num_chunks` has no effect"),
         (
