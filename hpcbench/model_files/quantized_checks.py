@@ -47,6 +47,13 @@ def check_quantized(args: SftArgs, model: ModelFolder, *, trains: bool) -> Itera
         yield from _check_held(args, model, held)
     if trains and held.form is not None:
         yield from _check_tuner(args, model, held)
+    if trains and args.quant_method is None:  # where it is named, that is what is refused
+        for name in ("fsdp", "deepspeed"):
+            if getattr(args, name):
+                message = f"{model.name} is quantised ({held.name}), and `{name}` shares weights of 16 or 32 bits"
+                yield Fault(
+                    argument=name, message=message, hint=f"take the model that it was made of, or remove {name}"
+                )
 
 
 def _check_held(args: SftArgs, model: ModelFolder, held: Quantized) -> Iterator[Fault]:

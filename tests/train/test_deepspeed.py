@@ -52,8 +52,11 @@ def run_ranks(folder: Path, base: Path, data: Path, **values: Any) -> JobPaths:
 def test_ranks_that_share_gradients_train_as_one_process(tmp_path: Path) -> None:
     base = make_model_folder(tmp_path / "base", dropout=0)
     data = write_chats(tmp_path / "chats.jsonl", count=24)
-    alone = make_job(tmp_path / "alone", base, data, sft_type="full", **VALUES)
-    ranks = run_ranks(tmp_path / "ranks", base, data, sft_type="full", deepspeed="zero2")
+    # What the file leaves out is as the arguments say; sgd shows whether gradients were clipped.
+    (tmp_path / "stage.json").write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
+    values = {"sft_type": "full", "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.05}
+    alone = make_job(tmp_path / "alone", base, data, **{**VALUES, **values})
+    ranks = run_ranks(tmp_path / "ranks", base, data, deepspeed=str(tmp_path / "stage.json"), **values)
     train_here(alone)
     assert_trains_alike(alone, ranks)
     assert read_metrics(ranks.attempt(1)).took_effect["deepspeed"] == "ZeRO-2"

@@ -22,6 +22,11 @@ from hpcbench.worker.packed_weights import is_packed
 
 STATE_FILES: Final = ("global_step*", "latest")
 """What DeepSpeed adds to a checkpoint; all of it is state of the training."""
+_BY_ARGUMENTS: Final = (
+    *("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size"),
+    "gradient_clipping",
+)
+"""What the arguments decide of a configuration."""
 
 
 def import_if_asked(args: SftArgs | None, device: Device) -> None:
@@ -55,8 +60,10 @@ def training_arguments(args: SftArgs, device: Device) -> dict[str, Any]:
         return {}
     if device == "cpu":
         _start_cpu_ranks()
+    # What a file leaves out DeepSpeed would not take from the arguments: gradients, for one, would not be clipped.
+    values = {**dict.fromkeys(_BY_ARGUMENTS, "auto"), **copy.deepcopy(config.values)}
     # The engine has no autocast.
-    return {"deepspeed": copy.deepcopy(config.values), "bf16": args.dtype == "bf16", "fp16": args.dtype == "fp16"}
+    return {"deepspeed": values, "bf16": args.dtype == "bf16", "fp16": args.dtype == "fp16"}
 
 
 def _start_cpu_ranks() -> None:

@@ -84,6 +84,11 @@ def test_lora_trains_on_them(quantization: dict[str, Any]) -> None:
             "quantization_bit: m is quantised already (gptq, 4 bits), and quantization_bit would do it again",
         ),
         ({"quant_method": "awq"}, "quant_method: m is quantised by gptq, and quant_method says awq"),
+        ({"fsdp": "full_shard"}, "fsdp: m is quantised (gptq, 4 bits), and `fsdp` shares weights of 16 or 32 bits"),
+        (
+            {"deepspeed": "zero3"},
+            "deepspeed: m is quantised (gptq, 4 bits), and `deepspeed` shares weights of 16 or 32 bits",
+        ),
     ],
 )
 def test_what_cannot_train_on_them_is_refused(values: dict[str, Any], message: str) -> None:
