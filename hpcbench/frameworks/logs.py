@@ -37,6 +37,8 @@ class Logs:
     num_epochs: float | None = None
     num_tokens: int | None = None
     """Input tokens without padding, over all ranks."""
+    counts_tokens_anew: bool = False
+    """Whether a resumed training counts its tokens from zero, as TRL does; the Trainer itself goes on counting."""
     steps: Sequence[Mapping[str, float]] = ()
     """Entries of the log with `step` and `loss`."""
     evals: Sequence[Mapping[str, float]] = ()
@@ -46,10 +48,9 @@ class Logs:
     summary: Mapping[str, float] = field(default_factory=dict)
     """Figures of the end: `train_runtime`, `train_loss` and what goes with them."""
 
-    @property
-    def eval_time_s(self) -> float:
-        """Seconds that evaluations took, which the Trainer counts as part of its training."""
-        return sum(entry.get("eval_runtime", 0.0) for entry in self.evals)
+    def eval_time_s(self, after: int = 0) -> float:
+        """Return the seconds of evaluations after a step, which the Trainer counts as part of its training."""
+        return sum(entry.get("eval_runtime", 0.0) for entry in self.evals if entry["step"] > after)
 
 
 def find_checkpoints(output: Path) -> dict[int, Path]:
@@ -95,6 +96,7 @@ def read_logs(output: Path, printed: Path, *, log_files: Sequence[str] = ()) -> 
         num_steps=int(state.get("global_step") or 0),
         num_epochs=float(epochs) if isinstance(epochs, int | float) else None,
         num_tokens=int(tokens) if isinstance(tokens, int | float) and tokens > 0 else None,
+        counts_tokens_anew=bool(tokens) and not state.get("num_input_tokens_seen"),
         steps=tuple(entry for entry in entries if "loss" in entry and "step" in entry),
         evals=tuple(entry for entry in entries if "eval_loss" in entry and "step" in entry),
         mean_row_tokens=_find_row_length([output / name for name in log_files]),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from hpcbench.frameworks import trainer_settings
 from hpcbench.frameworks.attention import attention_of
-from hpcbench.frameworks.recipe import TRAIN_FILE, VALIDATION_FILE, Message, Recipe, Run, Settings
-from hpcbench.schemas.arguments import TORCH_DTYPES
+from hpcbench.frameworks.recipe import TRAIN_FILE, VALIDATION_FILE, Message, Recipe, Refusal, Run, Settings
+from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 
 TRUNCATIONS: Final = {"truncation_left": "left", "delete": "delete"}
 """hpcbench's words -> ms-swift's."""
@@ -64,6 +64,11 @@ def _adapter(run: Run) -> Settings:
     return settings
 
 
+def _refusals(args: SftArgs) -> Iterator[Refusal]:
+    if args.truncation_strategy not in TRUNCATIONS:
+        yield Refusal(argument="truncation_strategy", why="cuts no rows into pieces")
+
+
 def _command(_run: Run, programs: Path, file: str) -> Sequence[str]:
     return [str(programs / "swift"), "sft", file]
 
@@ -89,6 +94,7 @@ RECIPE: Final = Recipe(
         *("bnb_4bit_use_double_quant", "tuner_backend"),
     },
     settings=make_settings,
+    find_refusals=_refusals,
     command=_command,
     make_row=_make_row,
     environment=_environment,

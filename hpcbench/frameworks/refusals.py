@@ -69,6 +69,8 @@ def _find_in_resources(resources: Resources, device: Device) -> Iterator[Refusal
 def written_settings(recipe: Recipe, args: SftArgs, device: Device) -> frozenset[str]:
     """Return the names that the framework's file has whatever the rows are."""
     here = Path("/")
-    run = Run(args=args, model=here, rows=here, output=here, num_train_rows=1, num_val_rows=1, device=device)
+    run = Run(
+        args=args, model=here, rows=here, output=here, num_train_rows=1, num_val_rows=1, device=device, resume=here
+    )
     refused = {refusal.argument for refusal in recipe.find_refusals(args)}
     return frozenset() if refused else frozenset(recipe.settings(run))

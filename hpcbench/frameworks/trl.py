@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from hpcbench.frameworks.attention import attention_of
 from hpcbench.frameworks.recipe import Message, Recipe, Refusal, Run, Settings
 from hpcbench.schemas.arguments import TORCH_DTYPES, SftArgs
 
+LAUNCH_FILE: Final = "accelerate.yaml"  # not .json: the folder is the dataset
 ALL_LINEAR: Final = "all-linear"
 """peft's word for every linear layer but the head."""
 
@@ -21,7 +23,8 @@ def make_settings(run: Run) -> Settings:
     settings: Settings = {
         "model_name_or_path": str(run.model),
         "trust_remote_code": args.trust_remote_code,
-        "dtype": TORCH_DTYPES[args.dtype],
+        # torch's GradScaler refuses to unscale gradients in fp16, as for hpcbench's own trainings.
+        "dtype": TORCH_DTYPES["fp32" if args.sft_type == "full" and args.dtype == "fp16" else args.dtype],
         "dataset_name": str(run.rows),
         "dataset_train_split": "train",
         "dataset_test_split": "validation",
@@ -67,11 +70,27 @@ def _refusals(args: SftArgs) -> Iterator[Refusal]:
 
 def _command(run: Run, programs: Path, file: str) -> Sequence[str]:
     # `trl` starts accelerate, which would take all GPUs of the node.
-    return [str(programs / "trl"), "sft", "--config", file, "--num_processes", str(run.num_ranks)]
+    launch = ["--accelerate_config", str(run.rows / LAUNCH_FILE), "--num_processes", str(run.num_ranks)]
+    return [str(programs / "trl"), "sft", "--config", file, *launch]
 
 
 def _make_row(messages: Sequence[Message]) -> Settings:
     return {"prompt": list(messages[:-1]), "completion": [messages[-1]]}
+
+
+def _files(run: Run) -> Mapping[str, str]:
+    """Return accelerate's file: without it the one in the user's cache decides, of FSDP too, and the port is 29500."""
+    launch = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "MULTI_GPU" if run.num_ranks > 1 else "NO",
+        "mixed_precision": "no",  # the Trainer sets its own
+        "num_machines": 1,
+        "num_processes": run.num_ranks,
+        "machine_rank": 0,
+        "main_process_port": 0,  # a free one: two jobs may share a node
+        "use_cpu": run.device == "cpu",
+    }
+    return {LAUNCH_FILE: json.dumps(launch, indent=2) + "\n"}
 
 
 def _environment(run: Run) -> Mapping[str, str]:
@@ -92,5 +111,6 @@ RECIPE: Final = Recipe(
     find_refusals=_refusals,
     command=_command,
     make_row=_make_row,
+    files=_files,
     environment=_environment,
 )

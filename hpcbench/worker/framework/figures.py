@@ -74,14 +74,21 @@ def assemble_metrics(
     measured: Measured,
     num_base: int,
     extra: Mapping[str, Any],
+    resumed_from: int = 0,
 ) -> TrainMetrics:
-    """Return the record's training part; `extra` are the framework's own settings that the suite names."""
+    """Return the record's training part.
+
+    `extra` are the framework's own settings that the suite names. Times, the mean loss and TRL's count of tokens start
+    anew with each attempt: of one that resumed at a step the speed is that of its own steps, and sums are null.
+    """
     args = run.args
     checkpoints = find_checkpoints(run.output)
     num_samples = _count_samples(run, logs)
-    train_time_s = _subtract(logs.summary.get("train_runtime"), logs.eval_time_s)
-    per_second = None if not train_time_s else num_samples / train_time_s
-    tokens_per_second = None if not train_time_s or logs.num_tokens is None else logs.num_tokens / train_time_s
+    num_tokens = None if resumed_from and logs.counts_tokens_anew else logs.num_tokens
+    own_part = 1 - resumed_from / max(logs.num_steps, 1)
+    train_time_s = _subtract(logs.summary.get("train_runtime"), logs.eval_time_s(after=resumed_from))
+    per_second = None if not train_time_s else own_part * num_samples / train_time_s
+    tokens_per_second = None if not train_time_s or num_tokens is None else own_part * num_tokens / train_time_s
     best = min(logs.evals, key=lambda entry: entry["eval_loss"], default=None)
     best_step = None if best is None else int(best["step"])
     last_step = max(checkpoints, default=None)
@@ -92,11 +99,12 @@ def assemble_metrics(
         **_explain(recipe, args, rows=rows, logs=logs, best_step=best_step, kept=set(checkpoints)),
         "train_time_s": f"the training loop of {recipe.title} without its evaluations, with its saving; "
         f"its process took {measured.wall_time_s:.1f} s",
+        **_explain_resumed(recipe, logs, resumed_from),
     }
     return TrainMetrics(
         parameters=_count_parameters(args, checkpoints.get(last_step or 0), num_base),
         memory=_memory(run, measured),
-        train_loss=logs.summary.get("train_loss"),
+        train_loss=None if resumed_from else logs.summary.get("train_loss"),
         eval_loss=None if best is None else best["eval_loss"],
         last_eval_loss=logs.evals[-1]["eval_loss"] if logs.evals else None,
         num_steps=logs.num_steps,
@@ -104,8 +112,8 @@ def assemble_metrics(
         num_train_rows=rows.num_train,
         num_val_rows=rows.num_val,
         num_samples=num_samples,
-        num_tokens=logs.num_tokens,
-        train_time_s=train_time_s,
+        num_tokens=num_tokens,
+        train_time_s=None if resumed_from else train_time_s,
         samples_per_second=per_second,
         tokens_per_second=tokens_per_second,
         tokens_per_second_per_device=None if tokens_per_second is None else tokens_per_second / run.num_ranks,
@@ -118,7 +126,7 @@ def assemble_metrics(
         target_modules=run.targets or (),
         global_batch_size=args.batch_size * args.gradient_accumulation_steps * run.num_ranks,
         unknown=unknown,
-        deviations=_deviations(recipe, rows, logs, num_samples),
+        deviations=_deviations(recipe, rows, logs.mean_row_tokens, num_tokens, num_samples),
     )
 
 
@@ -168,6 +176,16 @@ def _explain(
     return found
 
 
+def _explain_resumed(recipe: Recipe, logs: Logs, resumed_from: int) -> Mapping[str, str]:
+    """Return why figures of all attempts are missing, of a training that went on from a checkpoint."""
+    if not resumed_from:
+        return {}
+    names = ["train_time_s", "train_loss", *(("num_tokens", "tokens_per_second") if logs.counts_tokens_anew else ())]
+    return dict.fromkeys(
+        names, f"{recipe.title} says it of its last attempt alone, which resumed at step {resumed_from}"
+    )
+
+
 def _template(recipe: Recipe, rows: WrittenRows, extra: Mapping[str, Any]) -> str:
     """Return whose template wrote the prompts."""
     if "template" in extra:
@@ -175,13 +193,14 @@ def _template(recipe: Recipe, rows: WrittenRows, extra: Mapping[str, Any]) -> st
     return f"{recipe.title}'s of the model's type" if recipe.has_own_template else rows.template
 
 
-def _deviations(recipe: Recipe, rows: WrittenRows, logs: Logs, num_samples: int) -> dict[str, str]:
+def _deviations(
+    recipe: Recipe, rows: WrittenRows, mean: float | None, num_tokens: int | None, num_samples: int
+) -> dict[str, str]:
     """Return what the framework did otherwise to these rows."""
     was_cut = rows.tokens is not None and rows.tokens.num_truncated > 0
     found = {name: why for name, why in recipe.deviations.items() if name != "truncation_strategy" or was_cut}
-    mean = logs.mean_row_tokens
-    if mean is None and logs.num_tokens is not None and num_samples:
-        mean = logs.num_tokens / num_samples
+    if mean is None and num_tokens is not None and num_samples:
+        mean = num_tokens / num_samples
     usual = None if rows.tokens is None else rows.tokens.mean
     if mean is not None and usual is not None and abs(mean - usual) > MAX_DIFFERENCE * usual:
         found["template_type"] = (

@@ -107,7 +107,15 @@ def run(request: JobRequest, job: JobPaths, attempt: AttemptPaths) -> None:
         write_history(history, logs)
         history.sync()
     metrics = assemble_metrics(
-        recipe, current, job, rows=rows, logs=logs, measured=measured, num_base=num_base, extra=extra
+        recipe,
+        current,
+        job,
+        rows=rows,
+        logs=logs,
+        measured=measured,
+        num_base=num_base,
+        extra=extra,
+        resumed_from=step,
     )
     _tidy(current, keeps_checkpoints=args.save_strategy != "no")
     write_json(attempt.metrics, metrics.model_dump(mode="json"))

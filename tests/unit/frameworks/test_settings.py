@@ -10,6 +10,7 @@ import yaml
 
 from hpcbench.frameworks import RECIPES, Recipe, Run
 from hpcbench.frameworks.recipe import Settings
+from hpcbench.frameworks.refusals import find_refusals
 from hpcbench.schemas.arguments import SftArgs
 from tests.conftest import Golden
 
@@ -140,6 +141,22 @@ def test_trl_learns_the_last_answer_alone() -> None:
     assert (len(row["prompt"]), row["completion"]) == (3, [{"role": "assistant", "content": "assistant"}])
 
 
+def test_trl_trains_no_weights_in_fp16_which_torch_cannot() -> None:
+    written = settings_of(RECIPES["trl"], sft_type="full", dtype="fp16")
+    assert (written["dtype"], written["fp16"]) == ("float32", True)
+    assert settings_of(RECIPES["trl"], dtype="fp16")["dtype"] == "float16"
+
+
+def test_trl_is_started_by_its_own_file_of_accelerate_and_not_by_the_users() -> None:
+    args, here = SftArgs(model_id_or_path="/models/base"), Path("/x")
+    run = Run(args=args, model=here, rows=here, output=here, num_train_rows=1, num_val_rows=0, num_ranks=2)
+    ((name, text),) = RECIPES["trl"].files(run).items()
+    words = RECIPES["trl"].command(run, here, "f.yaml")
+    assert words[words.index("--accelerate_config") + 1] == f"/x/{name}"
+    written = yaml.safe_load(text)
+    assert (written["distributed_type"], written["main_process_port"]) == ("MULTI_GPU", 0)
+
+
 def test_axolotl_learns_the_last_answer_alone() -> None:
     chat = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
     assert [message["learned"] for message in RECIPES["axolotl"].make_row(chat)["messages"]] == [False] * 3 + [True]
@@ -152,3 +169,16 @@ def test_each_process_has_one_gpu(recipe: Recipe) -> None:
     run = Run(args=args, model=here, rows=here, output=here, num_train_rows=1, num_val_rows=0, num_ranks=4)
     asked = (*recipe.command(run, here, "f.yaml"), *recipe.environment(run).values())
     assert any(word.rpartition("=")[2] == "4" for word in asked)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_rows_cut_into_pieces_are_refused(recipe: Recipe) -> None:
+    args = SftArgs(model_id_or_path="/models/base", plain_text=True, truncation_strategy="split")
+    assert "truncation_strategy" in {each.argument for each in find_refusals(recipe, args, {}, None, "cuda")}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_where_a_training_goes_on_is_hpcbenchs_affair(recipe: Recipe) -> None:
+    extra = {"resume_from_checkpoint": "/x"}
+    found = find_refusals(recipe, SftArgs(model_id_or_path="/models/base"), extra, None, "cuda")
+    assert [refusal.argument for refusal in found] == ["framework_args.resume_from_checkpoint"]
