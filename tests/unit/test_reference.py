@@ -22,3 +22,8 @@ def test_every_link_within_the_reference_leads_to_a_heading() -> None:
     text = render_reference()
     headings = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+
+
+def test_every_decision_is_in_the_index_of_decisions() -> None:
+    text = (ROOT / "DECISIONS.md").read_text(encoding="utf-8")
+    assert re.findall(r"^- \[(\d+\. .+)\]\(#", text, re.MULTILINE) == re.findall(r"^## (\d+\. .+)$", text, re.MULTILINE)
