@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ VALUES: dict[str, Any] = {"dataset_test_ratio": 0.125, "num_train_epochs": 1, "l
 SHARED = ("loss", "eval_loss", "grad_norm", "num_tokens", "num_samples", "learning_rate")
 
 
-def assert_trains_alike(one: JobPaths, two: JobPaths) -> None:
+def assert_trains_alike(one: JobPaths, two: JobPaths, keys: Sequence[str] = SHARED) -> None:
     first, second = read_history(one.attempt(1)), read_history(two.attempt(1))
     assert [line["step"] for line in second] == [line["step"] for line in first]
     for expected, found in zip(first, second, strict=True):
-        for key in SHARED:
+        for key in keys:
             assert found.get(key) == pytest.approx(expected.get(key), abs=1e-5), (expected["step"], key)
     weights, others = read_weights(one.checkpoints / "last"), read_weights(two.checkpoints / "last")
     assert weights.keys() == others.keys()
@@ -84,7 +85,8 @@ def test_each_stage_trains_as_one_process(tmp_path: Path, name: str, sft_type: s
     alone = make_job(tmp_path / "alone", base, data, sft_type=sft_type, **VALUES)
     ranks = run_ranks(tmp_path / "ranks", base, data, sft_type=sft_type, deepspeed=name)
     train_here(alone)
-    assert_trains_alike(alone, ranks)
+    # Without ZeRO, DeepSpeed clips gradients and does not say by how much.
+    assert_trains_alike(alone, ranks, [key for key in SHARED if key != "grad_norm" or name != "zero0"])
     assert read_metrics(ranks.attempt(1)).took_effect["deepspeed"] == sharding
 
 

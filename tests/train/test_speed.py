@@ -60,7 +60,8 @@ def test_what_runs_on_the_cpu_changes_no_loss_and_is_recorded(
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own code, where its compiler calls it
+# Of torch's own code, where its compiler calls it or looks at a tensor.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("more", [{}, {"chunked_cross_entropy": True}, {"gradient_checkpointing": True}])
 def test_a_compiled_training_has_the_same_losses(
     tmp_path: Path, without_dropout: Path, chats: Path, more: dict[str, Any]
