@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,11 @@ import pytest
 from hpcbench.schemas.arguments import SftArgs
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.models import loading
-from hpcbench.worker.progress_file import read_eval_losses, read_steps
+from tests.support.sharded_trainings import FIGURES, assert_alike, kill_after_step, resume_as
 from tests.support.tiny_models import (
     make_job,
     make_model_folder,
-    read_history,
     read_metrics,
-    read_weights,
     start_worker,
     train_here,
     write_chats,
@@ -26,22 +22,10 @@ from tests.support.tiny_models import (
 
 pytest.importorskip("deepspeed")
 
-FINGERPRINT = "f" * 64
+pytestmark = pytest.mark.train
 
 VALUES: dict[str, Any] = {"dataset_test_ratio": 0.125, "num_train_epochs": 1, "lora_dropout_p": 0.0}
 """21 training rows: the last global batch has one row, so that the second rank gets the filler."""
-SHARED = ("loss", "eval_loss", "grad_norm", "num_tokens", "num_samples", "learning_rate")
-
-
-def assert_trains_alike(one: JobPaths, two: JobPaths, keys: Sequence[str] = SHARED) -> None:
-    first, second = read_history(one.attempt(1)), read_history(two.attempt(1))
-    assert [line["step"] for line in second] == [line["step"] for line in first]
-    for expected, found in zip(first, second, strict=True):
-        for key in keys:
-            assert found.get(key) == pytest.approx(expected.get(key), abs=1e-5), (expected["step"], key)
-    weights, others = read_weights(one.checkpoints / "last"), read_weights(two.checkpoints / "last")
-    assert weights.keys() == others.keys()
-    assert all((weights[name] - others[name]).abs().max() < 1e-5 for name in weights)
 
 
 def run_ranks(folder: Path, base: Path, data: Path, **values: Any) -> JobPaths:
@@ -59,7 +43,7 @@ def test_ranks_that_share_gradients_train_as_one_process(tmp_path: Path) -> None
     alone = make_job(tmp_path / "alone", base, data, **{**VALUES, **values})
     ranks = run_ranks(tmp_path / "ranks", base, data, deepspeed=str(tmp_path / "stage.json"), **values)
     train_here(alone)
-    assert_trains_alike(alone, ranks)
+    assert_alike(ranks, alone, within=1e-5)
     assert read_metrics(ranks.attempt(1)).took_effect["deepspeed"] == "ZeRO-2"
     args = SftArgs(model_id_or_path=str(base), dtype="fp32")
     assert loading.load_checkpoint(args, ranks.checkpoints / "best", "cpu").num_parameters() > 0
@@ -86,7 +70,8 @@ def test_each_stage_trains_as_one_process(tmp_path: Path, name: str, sft_type: s
     ranks = run_ranks(tmp_path / "ranks", base, data, sft_type=sft_type, deepspeed=name)
     train_here(alone)
     # Without ZeRO, DeepSpeed clips gradients and does not say by how much.
-    assert_trains_alike(alone, ranks, [key for key in SHARED if key != "grad_norm" or name != "zero0"])
+    figures = [key for key in FIGURES if key != "grad_norm" or name != "zero0"]
+    assert_alike(ranks, alone, within=1e-5, figures=figures)
     assert read_metrics(ranks.attempt(1)).took_effect["deepspeed"] == sharding
 
 
@@ -98,27 +83,6 @@ def test_a_killed_training_resumes_to_the_last_bit(
     values: dict[str, Any] = {"num_train_epochs": 3, "save_steps": 3, "lora_dropout_p": 0.1}
     values |= {"sft_type": sft_type, "deepspeed": name}
     job = make_job(tmp_path / "job", base_model, chats, ddp=2, batch_size=1, **{**VALUES, **values})
-    launcher = start_worker(job, ddp=2)
-    await_line(job, '"step": 8', launcher)
-    launcher.kill()
-    launcher.wait(timeout=300)
+    kill_after_step(job, step=8)
     reference = run_ranks(tmp_path / "reference", base_model, chats, **values)
-    resumed = start_worker(job, 2, ddp=2)
-    assert resumed.wait(timeout=580) == 0, job.attempt(2).log.read_text()
-    assert read_metrics(job.attempt(2)).resumed_from_steps[0] > 0
-    found, expected = ([(step.step, step.loss) for step in read_steps(each, FINGERPRINT)] for each in (job, reference))
-    assert found == expected
-    assert read_eval_losses(job, FINGERPRINT) == read_eval_losses(reference, FINGERPRINT)
-    for kept in ("best", "last"):
-        weights, wanted = read_weights(job.checkpoints / kept), read_weights(reference.checkpoints / kept)
-        assert weights.keys() == wanted.keys()
-        assert all((weights[key] == wanted[key]).all() for key in wanted)
-
-
-def await_line(job: JobPaths, text: str, worker: Any) -> None:
-    """Wait until the first attempt's history has a text."""
-    history, deadline = job.attempt(1).history, time.monotonic() + 300
-    while not (history.exists() and text in history.read_text(encoding="utf-8")):
-        assert worker.poll() is None, job.attempt(1).log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    resume_as(reference, job)

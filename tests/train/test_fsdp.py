@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,11 @@ import pytest
 from hpcbench.schemas.request import read_request
 from hpcbench.storage.paths import JobPaths
 from hpcbench.worker.models import loading
-from hpcbench.worker.progress_file import read_eval_losses, read_steps
+from tests.support.sharded_trainings import assert_alike, kill_after_step, resume_as
 from tests.support.tiny_models import (
     make_job,
     make_model_folder,
-    read_history,
     read_metrics,
-    read_weights,
     start_worker,
     train_here,
     write_chats,
@@ -25,7 +22,6 @@ from tests.support.tiny_models import (
 
 pytestmark = pytest.mark.train
 
-FINGERPRINT = "f" * 64
 SHARDED: dict[str, Any] = {"batch_size": 1, "fsdp": ["full_shard", "auto_wrap"]}
 
 
@@ -34,18 +30,6 @@ def train(*jobs: JobPaths, ddp: int = 2) -> None:
     workers = [start_worker(job, ddp=ddp) for job in jobs]
     for job, worker in zip(jobs, workers, strict=True):
         assert worker.wait(timeout=600) == 0, job.attempt(1).log.read_text()
-
-
-def assert_alike(job: JobPaths, reference: JobPaths, *, within: float) -> None:
-    """Check that losses, gradients and saved weights differ by rounding alone."""
-    found, expected = read_history(job.attempt(1)), read_history(reference.attempt(1))
-    assert [line["step"] for line in found] == [line["step"] for line in expected]
-    for one, two in zip(found, expected, strict=True):
-        for key in ("loss", "eval_loss", "grad_norm", "num_tokens", "num_samples", "learning_rate"):
-            assert one.get(key) == pytest.approx(two.get(key), abs=within), (one["step"], key)
-    weights, wanted = read_weights(job.checkpoints / "last"), read_weights(reference.checkpoints / "last")
-    assert weights.keys() == wanted.keys()
-    assert all((weights[name] - wanted[name]).abs().max() < within for name in wanted)
 
 
 def test_shards_train_as_one_process(tmp_path: Path) -> None:
@@ -107,21 +91,9 @@ def test_a_killed_sharded_training_resumes_to_the_last_bit(
     values: dict[str, Any] = {"ddp": 2, "sft_type": sft_type, "num_train_epochs": 6, "save_steps": 3, **SHARDED}
     reference = make_job(tmp_path / "reference", base_model, chats, **values)
     job = make_job(tmp_path / "job", base_model, chats, **values)
-    launcher = start_worker(job, ddp=2)
-    await_line(job, '"step": 8', launcher)
-    launcher.kill()
-    launcher.wait(timeout=300)
+    kill_after_step(job, step=8)
     train(reference)
-    resumed = start_worker(job, 2, ddp=2)
-    assert resumed.wait(timeout=300) == 0, job.attempt(2).log.read_text()
-    assert read_metrics(job.attempt(2)).resumed_from_steps[0] > 0
-    found, expected = ([(step.step, step.loss) for step in read_steps(each, FINGERPRINT)] for each in (job, reference))
-    assert found == expected
-    assert read_eval_losses(job, FINGERPRINT) == read_eval_losses(reference, FINGERPRINT)
-    for name in ("best", "last"):
-        weights, wanted = read_weights(job.checkpoints / name), read_weights(reference.checkpoints / name)
-        assert weights.keys() == wanted.keys()
-        assert all((weights[key] == wanted[key]).all() for key in wanted)
+    resume_as(reference, job)
 
 
 @pytest.mark.long
@@ -141,12 +113,3 @@ def test_a_checkpoint_of_another_sharding_is_refused_unless_its_weights_alone_ar
     alone = make_job(tmp_path / "alone", base_model, chats, resume_only_model=True, **values)
     train_here(alone)
     assert read_metrics(alone.attempt(1)).num_steps > 0
-
-
-def await_line(job: JobPaths, text: str, worker: Any) -> None:
-    """Wait until the first attempt's history has a text."""
-    history, deadline = job.attempt(1).history, time.monotonic() + 300
-    while not (history.exists() and text in history.read_text(encoding="utf-8")):
-        assert worker.poll() is None, job.attempt(1).log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
